@@ -1,0 +1,201 @@
+"""Configurations of the lamp_hf models; every default is the paper's size.
+
+Values that exist only to reproduce the authors' released code name the fact they reproduce (V1, L6, T1 …);
+their defaults are what lamp_hf does on its own.
+"""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+__all__ = ["LampConfig", "LampTextToMotionConfig", "MotionVQVAEConfig"]
+
+
+@strict
+class MotionVQVAEConfig(PreTrainedConfig):
+    """Configuration of [`MotionVQVAEModel`], the motion tokenizer (after T2M-GPT, section 3.1).
+
+    Args:
+        motion_dim: Numbers per frame: 263 (HumanML3D) or 251 (KIT-ML).
+        hidden_size: Width of the convolutions.
+        code_dim: Size of one codebook vector.
+        num_codes: Vectors in the codebook.
+        num_downsampling_layers: Stride-2 stages; a token covers `2 ** num_downsampling_layers` frames.
+        num_residual_layers: Residual blocks per stage.
+        dilation_growth_rate: Dilation grows by this factor from block to block, largest first (V3).
+        dropout: Inside residual blocks, while training.
+        ema_decay: Decay of the codebook's moving averages.
+        code_reset_threshold: A code whose averaged count falls below this is replaced by a row of the batch.
+        reconstruction_loss_weight, position_loss_weight, velocity_loss_weight: Weights of the smooth-L1 terms
+            over all features, over the joint positions alone (V5), and over frame-to-frame differences.
+        commitment_loss_weight: Weight of the commitment loss.
+    """
+
+    model_type = "motion_vqvae"
+    base_config_key = "motion_vqvae_config"
+
+    motion_dim: int = 263
+    hidden_size: int = 512
+    code_dim: int = 512
+    num_codes: int = 512
+    num_downsampling_layers: int = 2
+    num_residual_layers: int = 3
+    dilation_growth_rate: int = 3
+    dropout: float | int = 0.2
+    ema_decay: float | int = 0.99
+    code_reset_threshold: float | int = 1.0
+    reconstruction_loss_weight: float | int = 1.0
+    position_loss_weight: float | int = 0.5
+    velocity_loss_weight: float | int = 0.5
+    commitment_loss_weight: float | int = 0.02
+    initializer_range: float | int = 0.02
+
+    @property
+    def frames_per_token(self) -> int:
+        """Frames that one token stands for."""
+        return 2**self.num_downsampling_layers
+
+    @property
+    def num_joints(self) -> int:
+        """Joints of the skeleton: a frame holds `12 * joints - 1` numbers."""
+        return (self.motion_dim + 1) // 12
+
+    def validate_architecture(self) -> None:
+        """Part of strict validation: sizes that cannot work are refused by name and value."""
+        if (self.motion_dim + 1) % 12:
+            raise ValueError(
+                f"motion_dim={self.motion_dim} is not 12 * joints - 1; use 263 (HumanML3D) or 251 (KIT-ML)"
+            )
+
+
+@strict
+class LampConfig(PreTrainedConfig):
+    """Configuration of [`LampModel`]: a Q-Former that reads motion and text (LaMP, section 3.2).
+
+    Args:
+        vocab_size: Word pieces, `[DEC]` included (30522 of BERT and one more).
+        bos_token_id: Id of `[DEC]`, which starts a caption that the model writes.
+        eos_token_id: Id of `[SEP]`, which ends it.
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: As in BERT.
+        query_intermediate_size: Width of the queries' own feed-forward; `None` means `intermediate_size`.
+        cross_attention_frequency: Every n-th layer, from the first, cross-attends to motion.
+        num_query_tokens: Learned queries: as many as the motion tokens of the longest clip (49 × 4 = 196 frames).
+        motion_hidden_size: Width to which motion features are projected before cross-attention.
+        projection_dim: Size of the shared space of the contrastive task.
+        max_text_length: Word pieces that a caption may have, special tokens included.
+        label_smoothing: In the contrastive and the two generative losses, none in matching (L7).
+        logit_scale_init_value: Start of the learned log temperature, ln(1/0.07) (L3).
+        mask_motion_padding: `False` lets padded frames be seen, as the released code does (L6).
+        mask_text_padding: `False` lets padded words be seen in the text condition, as released (T4).
+        separate_motion_encoder: `True` keeps a motion encoder apart from the tokenizer's: the released
+            checkpoints hold two with different weights (L1).
+        freeze_word_embeddings: Word embeddings, and the tied output layer, stay as pretrained.
+    """
+
+    model_type = "lamp"
+    base_config_key = "lamp_config"
+    sub_configs_defaults = {"motion_vqvae_config": MotionVQVAEConfig}
+
+    motion_vqvae_config: dict | PreTrainedConfig | None = None
+    vocab_size: int = 30523
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 30522
+    eos_token_id: int | None = 102
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    query_intermediate_size: int | None = None
+    cross_attention_frequency: int = 2
+    max_position_embeddings: int = 512
+    hidden_dropout_prob: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.1
+    layer_norm_eps: float = 1e-12
+    num_query_tokens: int = 49
+    motion_hidden_size: int = 1408
+    projection_dim: int = 512
+    max_text_length: int = 32
+    label_smoothing: float | int = 0.1
+    logit_scale_init_value: float | int = 2.6592
+    mask_motion_padding: bool = True
+    mask_text_padding: bool = True
+    separate_motion_encoder: bool = False
+    freeze_word_embeddings: bool = False
+    initializer_range: float | int = 0.02
+    tie_word_embeddings: bool = True
+
+    def validate_architecture(self) -> None:
+        """Part of strict validation: sizes that cannot work are refused by name and value."""
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads="
+                f"{self.num_attention_heads}"
+            )
+        if self.max_text_length > self.max_position_embeddings:
+            raise ValueError(
+                f"max_text_length={self.max_text_length} exceeds max_position_embeddings="
+                f"{self.max_position_embeddings}"
+            )
+
+
+@strict
+class LampTextToMotionConfig(PreTrainedConfig):
+    """Configuration of [`LampForTextToMotion`]: a masked transformer over motion tokens (LaMP, section 3.3).
+
+    Args:
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, dropout: The masked transformer.
+        attention_bias: `"causal"` (paper), `"none"`, or `"soft_causal"`, which adds 1 to the scores of past
+            and present as the released code does (T1).
+        mask_token_padding: `False` lets padded tokens be seen, as the released code does (T2).
+        condition_dropout: Share of training captions replaced by the empty condition, for guidance.
+        train_token_embeddings: `False` keeps the token embeddings equal to the VQ-VAE's codebook (T7).
+        max_motion_tokens: Longest sequence generated in one piece (49 tokens are 196 frames).
+        length_hidden_sizes: Hidden layers of the length estimator.
+    """
+
+    model_type = "lamp_text_to_motion"
+    sub_configs_defaults = {"lamp_config": LampConfig}
+
+    lamp_config: dict | PreTrainedConfig | None = None
+    hidden_size: int = 512
+    num_hidden_layers: int = 8
+    num_attention_heads: int = 8
+    intermediate_size: int = 1024
+    dropout: float | int = 0.2
+    layer_norm_eps: float = 1e-5
+    attention_bias: Literal["causal", "soft_causal", "none"] = "causal"
+    mask_token_padding: bool = True
+    condition_dropout: float | int = 0.1
+    train_token_embeddings: bool = False
+    max_motion_tokens: int = 49
+    length_hidden_sizes: list[int] | tuple[int, ...] = (512, 256, 128)
+    initializer_range: float | int = 0.02
+
+    @property
+    def motion_vqvae_config(self) -> MotionVQVAEConfig:
+        """Configuration of the motion tokenizer inside LaMP."""
+        return self.lamp_config.motion_vqvae_config
+
+    @property
+    def num_codes(self) -> int:
+        """Motion tokens, without mask and padding."""
+        return self.motion_vqvae_config.num_codes
+
+    @property
+    def mask_token_id(self) -> int:
+        """Id of the mask token: one after the last code."""
+        return self.num_codes
+
+    @property
+    def pad_token_id_motion(self) -> int:
+        """Id of the padding token: two after the last code."""
+        return self.num_codes + 1
+
+    def validate_architecture(self) -> None:
+        """Part of strict validation: sizes that cannot work are refused by name and value."""
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads="
+                f"{self.num_attention_heads}"
+            )
