@@ -1,0 +1,492 @@
+"""Map the joints of foreign rigs to the 22 joints of HumanML3D, and find a file's unit and up axis.
+
+A rig is known by its joint names, compared without case, namespaces ("mixamorig:"), separators and prefixes that
+all joints share. The spine is not looked up by name: rigs have one to five spine joints, so the three of HumanML3D
+are placed along the rig's own spine, at the heights where the HumanML3D skeleton has them.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.skeleton import HUMANML3D_22
+
+JointSource = str | Mapping[str, float]
+"""Where a joint comes from: the name of a source joint, or weights (adding up to 1) of several."""
+
+METRES_PER_UNIT = {
+    "m": 1.0,
+    "cm": 0.01,
+    "mm": 0.001,
+    "inch": 0.0254,
+    "cmu": 0.0254 / 0.45,  # the CMU database and cgspeed's conversions of it
+}
+
+_TARGETS = HUMANML3D_22.joint_names
+_SPINE = ("spine1", "spine2", "spine3")
+_REQUIRED = tuple(name for name in _TARGETS if name not in _SPINE)
+# Heights of spine1-3 along the way from pelvis to neck, from the target bone lengths of HumanML3D.
+_SPINE_LENGTHS = np.asarray(HUMANML3D_22.bone_lengths)[[3, 6, 9, 12]]
+_SPINE_FRACTIONS = np.cumsum(_SPINE_LENGTHS)[:3] / np.sum(_SPINE_LENGTHS)
+# In HumanML3D the hips lie below the pelvis by 1.27 of half their distance. Most rigs put their root joint on the
+# hip line; unraised, the retargeted hips would be too wide and the heading derived from them wrong by degrees.
+_PELVIS_HEIGHT = 1.266
+_LEG_RANGE_M = {
+    "m": (0.4, 1.3),
+    "mm": (0.4, 1.3),
+    "cm": (0.47, 1.3),
+    "inch": (0.52, 1.19),
+    "cmu": (0.45, 1.13),
+}
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Joint names of a family of rigs.
+
+    Attributes:
+        name: what messages call it.
+        sides: what stands for {side} on the left and on the right.
+        names: for each HumanML3D joint without its side, the names it may have, best first.
+        pelvis_lift_m: metres by which the pelvis lies above the rig's root joint, towards the spine; None: measured.
+        spine: sources of spine1-3 where they are not to be placed by height; "pelvis" is the lifted pelvis.
+    """
+
+    name: str
+    sides: tuple[str, str]
+    names: Mapping[str, str]
+    pelvis_lift_m: float | None = None
+    spine: Mapping[str, JointSource] | None = None
+
+    def candidates(self, target: str) -> list[str]:
+        """Return the names that a HumanML3D joint may have in this rig, best first."""
+        side, _, part = target.partition("_")
+        if not part:
+            return self.names[target].split("|")
+        word = self.sides[0] if side == "left" else self.sides[1]
+        return [name.format(side=word) for name in self.names[part].split("|")]
+
+
+def _names(trunk: str, leg: str, arm: str) -> dict[str, str]:
+    keys = ("pelvis", "neck", "head", "hip", "knee", "ankle", "foot", "collar", "shoulder", "elbow", "wrist")
+    return dict(zip(keys, f"{trunk} {leg} {arm}".split(), strict=True))
+
+
+_ONE_TO_ONE = {"spine1": "Spine", "spine2": "Spine1", "spine3": "Spine2"}
+_HUMAN_IK = _names(
+    "Hips Neck Head",
+    "{side}UpLeg {side}Leg {side}Foot {side}ToeBase|{side}Toe|{side}Toes|{side}FootEnd",
+    "{side}Shoulder {side}Arm {side}ForeArm {side}Hand",
+)
+
+LAMP_HF_JOINT_NAMES: tuple[str, ...] = (
+    "Hips",
+    *("LeftUpLeg", "RightUpLeg", "Spine", "LeftLeg", "RightLeg", "Spine1", "LeftFoot", "RightFoot", "Spine2"),
+    *("LeftToeBase", "RightToeBase", "Neck", "LeftShoulder", "RightShoulder", "Head", "LeftArm", "RightArm"),
+    *("LeftForeArm", "RightForeArm", "LeftHand", "RightHand"),
+)
+"""Names that our own writers give the 22 joints: those of Mixamo, which Blender's and Unity's tools know."""
+
+LAMP_HF_RIG = Rig("lamp_hf", ("Left", "Right"), _HUMAN_IK, pelvis_lift_m=0.0, spine=_ONE_TO_ONE)
+
+RIGS: tuple[Rig, ...] = (
+    Rig(
+        "HumanML3D or SMPL",
+        ("left", "right"),
+        _names(
+            "pelvis neck head",
+            "{side}_hip {side}_knee {side}_ankle {side}_foot",
+            "{side}_collar {side}_shoulder {side}_elbow {side}_wrist",
+        ),
+        pelvis_lift_m=0.0,
+        spine={name: name for name in _SPINE},
+    ),
+    Rig(
+        "SMPL",
+        ("L", "R"),
+        _names(
+            "Pelvis Neck Head",
+            "{side}_Hip {side}_Knee {side}_Ankle {side}_Foot|{side}_Toe",
+            "{side}_Collar|{side}_Thorax {side}_Shoulder {side}_Elbow {side}_Wrist",
+        ),
+        pelvis_lift_m=0.0,
+        spine={name: name for name in _SPINE},
+    ),
+    Rig(
+        "Bandai-Namco",
+        ("L", "R"),
+        _names(
+            "Hips Neck Head",
+            "UpperLeg_{side} LowerLeg_{side} Foot_{side} Toes_{side}",
+            "Shoulder_{side} UpperArm_{side} LowerArm_{side} Hand_{side}",
+        ),
+        pelvis_lift_m=0.06,
+        spine={
+            "spine1": {"pelvis": 0.5, "Spine": 0.5},
+            "spine2": {"Spine": 0.475, "Chest": 0.525},
+            "spine3": "Chest",
+        },
+    ),
+    Rig("Mixamo, LAFAN1, CMU or HumanIK", ("Left", "Right"), _HUMAN_IK),
+    Rig(
+        "Rokoko",
+        ("Left", "Right"),
+        _names(
+            "Hips Neck Head",
+            "{side}Thigh {side}Shin {side}Foot {side}Toe|{side}ToeBase|{side}FootEnd",
+            "{side}Shoulder {side}Arm|{side}UpperArm {side}ForeArm|{side}LowerArm {side}Hand",
+        ),
+    ),
+    Rig(
+        "Xsens or CMU for 3ds Max",
+        ("Left", "Right"),
+        _names(
+            "Hips|Hip Neck Head",
+            "{side}Hip {side}Knee {side}Ankle {side}Toe|{side}AnkleEnd",
+            "{side}Collar {side}Shoulder {side}Elbow {side}Wrist",
+        ),
+    ),
+    Rig(
+        "Xsens MVN",
+        ("Left", "Right"),
+        _names(
+            "Pelvis|Hips Neck Head",
+            "{side}UpperLeg {side}LowerLeg {side}Foot {side}Toe|{side}FootEnd",
+            "{side}Shoulder {side}UpperArm {side}ForeArm|{side}LowerArm {side}Hand",
+        ),
+    ),
+    Rig(
+        "CMU for Daz",
+        ("l", "r"),
+        _names(
+            "hip neck head",
+            "{side}Thigh {side}Shin {side}Foot {side}Toe|{side}FootEnd",
+            "{side}Collar {side}Shldr {side}ForeArm {side}Hand",
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class RigMapping:
+    """How the 22 joints follow from the joints of one file.
+
+    Attributes:
+        rig: name of the rig, or "mapping" for one given by the caller.
+        sources: indices of the source joints used.
+        weights: (22, len(sources)), rows adding up to 1.
+        lift: (22,), share of the pelvis lift that each joint takes part in.
+        lift_m: the lift in metres, None where it is `lift_units`.
+        lift_units: the lift in units of the file.
+        lift_from, lift_to: positions in `sources` between which the lift points.
+    """
+
+    rig: str
+    sources: tuple[int, ...]
+    weights: np.ndarray
+    lift: np.ndarray
+    lift_m: float | None
+    lift_units: float
+    lift_from: int
+    lift_to: int
+
+    def apply(self, positions: np.ndarray, metres_per_unit: float) -> np.ndarray:
+        """Turn positions (T, len(sources), 3) in the file's unit into 22 joints (T, 22, 3) in metres."""
+        lift = self.lift_units if self.lift_m is None else self.lift_m / metres_per_unit
+        joints = np.matmul(self.weights, positions)
+        if lift:
+            way = positions[:, self.lift_to] - positions[:, self.lift_from]
+            length = np.linalg.norm(way, axis=-1, keepdims=True)
+            joints += self.lift[:, None] * (lift * way / np.maximum(length, 1e-12))[:, None]
+        return joints * metres_per_unit
+
+
+class Hierarchy:
+    """Joint names, parents and first-frame positions of a file: what a mapping is resolved against."""
+
+    def __init__(self, joint_names: Sequence[str], parents: Sequence[int], positions: np.ndarray) -> None:
+        self.joint_names = tuple(joint_names)
+        self.parents = tuple(parents)
+        self.positions = positions
+        # Where all joints share a prefix such as "Character1_" it says nothing about a joint.
+        prefix = re.match(r"(.*[_:.\s-])?", os.path.commonprefix(self.joint_names))
+        skip = len(prefix[0]) if prefix and len(self.joint_names) > 1 else 0
+        self._plain: dict[str, int] = {}
+        for index, name in enumerate(self.joint_names):
+            self._plain.setdefault(_plain(name[skip:]), index)
+        self._exact = {name: index for index, name in enumerate(self.joint_names)}
+
+    def find(self, name: str) -> int | None:
+        """Index of a joint by its exact name, else by its plain name; None where there is no such joint."""
+        return self._exact.get(name, self._plain.get(_plain(name)))
+
+    def path(self, ancestor: int, joint: int) -> list[int]:
+        """Joints from an ancestor down to a joint, both included; the two alone where one is not above the other."""
+        path = [joint]
+        while path[-1] != ancestor:
+            parent = self.parents[path[-1]]
+            if parent < 0:
+                return [ancestor, joint]
+            path.append(parent)
+        return path[::-1]
+
+
+def _plain(name: str) -> str:
+    """Reduce a joint name to what identifies it: "mixamorig:Left_UpLeg" becomes "leftupleg"."""
+    name = re.sub(r"^mixamorig\d*", "", name.rpartition(":")[2].strip(), flags=re.IGNORECASE)
+    return re.sub(r"[\s_.-]+", "", name).lower()
+
+
+def resolve_mapping(
+    hierarchy: Hierarchy, mapping: Mapping[str, JointSource] | None = None, *, file_name: str = "motion"
+) -> RigMapping:
+    """Find where the 22 joints come from.
+
+    Args:
+        hierarchy: the joints of the file.
+        mapping: sources by HumanML3D joint name. They take precedence over those of a known rig; for an unknown
+            rig all joints but spine1-3 must be given. A pelvis given by name is raised above the hip line as
+            HumanML3D's is; one given by weights is taken as it is.
+        file_name: for messages.
+
+    Returns:
+        The resolved mapping.
+
+    Raises:
+        MotionFormatError: joints are missing, or the mapping names joints that do not exist.
+    """
+    given = dict(mapping or {})
+    if unknown := sorted(set(given) - set(_TARGETS)):
+        raise MotionFormatError(
+            f"{file_name}: the mapping names {', '.join(unknown)}; its keys must be among {', '.join(_TARGETS)}"
+        )
+    if _is_own(hierarchy) and not given:
+        rig: Rig | None = LAMP_HF_RIG
+        found, missing = _match(LAMP_HF_RIG, hierarchy, given)
+    else:
+        rig, found, missing = _best_rig(hierarchy, given)
+    if missing:
+        raise MotionFormatError(_missing_message(file_name, rig, missing, hierarchy))
+    return _Resolver(hierarchy, rig, found, given, file_name).resolve()
+
+
+def _is_own(hierarchy: Hierarchy) -> bool:
+    """Our own files hold exactly our names; Mixamo's hold more, a namespace, or another order."""
+    joints = [name for name in hierarchy.joint_names if not name.endswith(" End")]
+    return joints == [LAMP_HF_JOINT_NAMES[index] for index in _depth_first(HUMANML3D_22.parents)]
+
+
+def _depth_first(parents: Sequence[int]) -> list[int]:
+    """Order joints so that each is followed by its whole subtree, as BVH files list them."""
+    order: list[int] = []
+    stack = [joint for joint in range(len(parents)) if parents[joint] < 0][::-1]
+    while stack:
+        joint = stack.pop()
+        order.append(joint)
+        stack += [child for child in range(len(parents)) if parents[child] == joint][::-1]
+    return order
+
+
+def _match(
+    rig: Rig | None, hierarchy: Hierarchy, given: Mapping[str, JointSource]
+) -> tuple[dict[str, int], list[str]]:
+    found: dict[str, int] = {}
+    missing: list[str] = []
+    for target in _REQUIRED:
+        if target in given:
+            continue
+        indices = [hierarchy.find(name) for name in rig.candidates(target)] if rig else []
+        index = next((index for index in indices if index is not None), None)
+        if index is None:
+            missing.append(target)
+        else:
+            found[target] = index
+    return found, missing
+
+
+def _best_rig(
+    hierarchy: Hierarchy, given: Mapping[str, JointSource]
+) -> tuple[Rig | None, dict[str, int], list[str]]:
+    """Return the first rig with the fewest joints missing; no rig where the mapping gives every joint."""
+    if all(target in given for target in _REQUIRED):
+        return None, {}, []
+    best: tuple[Rig | None, dict[str, int], list[str]] | None = None
+    for rig in RIGS:
+        found, missing = _match(rig, hierarchy, given)
+        if rig.spine:
+            sources = [[source] if isinstance(source, str) else list(source) for source in rig.spine.values()]
+            named = {name for names in sources for name in names}
+            missing += sorted(name for name in named - {"pelvis"} if hierarchy.find(name) is None)
+        if best is None or len(missing) < len(best[2]):
+            best = rig, found, missing
+    assert best is not None
+    return best
+
+
+def _missing_message(file_name: str, rig: Rig | None, missing: Sequence[str], hierarchy: Hierarchy) -> str:
+    names = list(hierarchy.joint_names)
+    listed = ", ".join(names[:80]) + (f" and {len(names) - 80} more" if len(names) > 80 else "")
+    closest = f" (closest rig: {rig.name})" if rig and len(missing) < len(_REQUIRED) else ""
+    example = names[0] if names else "Hips"
+    return (
+        f"{file_name}: no joint found for {', '.join(missing)}{closest}; the file has {listed}. "
+        f"Pass mapping={{{missing[0]!r}: {example!r}, ...}} with a joint of the file for each joint missed"
+    )
+
+
+class _Resolver:
+    """Builds the weight rows of a `RigMapping`."""
+
+    def __init__(
+        self,
+        hierarchy: Hierarchy,
+        rig: Rig | None,
+        found: Mapping[str, int],
+        given: Mapping[str, JointSource],
+        file_name: str,
+    ) -> None:
+        self._hierarchy = hierarchy
+        self._rig = rig
+        self._given = given
+        self._file_name = file_name
+        self._rows: dict[str, dict[int, float]] = {target: {index: 1.0} for target, index in found.items()}
+        self._lift: dict[str, float] = {"pelvis": 1.0}
+
+    def resolve(self) -> RigMapping:
+        for target in _TARGETS:  # in order, as a spine joint may be given relative to the pelvis
+            if target in self._given:
+                self._rows[target] = self._weights_of(target, self._given[target])
+        pelvis, neck = (
+            max(self._rows[name], key=self._rows[name].__getitem__) for name in ("pelvis", "neck")
+        )
+        path = self._spine_path(pelvis, neck)
+        lift_m, lift_units = self._pelvis_lift(path)
+        rig_spine = self._rig.spine if self._rig else None
+        for k, target in enumerate(_SPINE):
+            if target in self._given:
+                continue
+            if rig_spine:
+                self._rows[target] = self._weights_of(target, rig_spine[target])
+            else:
+                self._place_on_spine(target, float(_SPINE_FRACTIONS[k]), path, lift_units)
+        lift_ends = (path[0], path[1])
+        sources = sorted({index for row in self._rows.values() for index in row} | set(lift_ends))
+        weights = np.zeros((len(_TARGETS), len(sources)))
+        for target, row in self._rows.items():
+            for index, weight in row.items():
+                weights[_TARGETS.index(target), sources.index(index)] += weight
+        return RigMapping(
+            rig=self._rig.name if self._rig else "mapping",
+            sources=tuple(sources),
+            weights=weights,
+            lift=np.array([self._lift.get(target, 0.0) for target in _TARGETS]),
+            lift_m=lift_m,
+            lift_units=lift_units,
+            lift_from=sources.index(lift_ends[0]),
+            lift_to=sources.index(lift_ends[1]),
+        )
+
+    def _weights_of(self, target: str, source: JointSource) -> dict[int, float]:
+        parts = {source: 1.0} if isinstance(source, str) else dict(source)
+        row: dict[int, float] = {}
+        for name, weight in parts.items():
+            if name == "pelvis" and target in _SPINE and self._hierarchy.find(name) is None:
+                for index, share in self._rows["pelvis"].items():
+                    row[index] = row.get(index, 0.0) + share * weight
+                self._lift[target] = weight
+                continue
+            index = self._hierarchy.find(name)
+            if index is None:
+                raise MotionFormatError(
+                    f"{self._file_name}: the mapping takes {target} from {name!r}, which is not in the file; "
+                    f"it has {', '.join(self._hierarchy.joint_names[:80])}"
+                )
+            row[index] = row.get(index, 0.0) + float(weight)
+        if not abs(sum(row.values()) - 1.0) <= 1e-6:  # so that NaN is refused too
+            raise MotionFormatError(
+                f"{self._file_name}: the weights of {target} in the mapping must add up to 1"
+            )
+        return row
+
+    def _spine_path(self, pelvis: int, neck: int) -> list[int]:
+        """Joints from pelvis to neck, less those that lie on the one before (CMU's LowerBack lies on its Hips)."""
+        positions = self._hierarchy.positions
+        path = self._hierarchy.path(pelvis, neck)
+        tolerance = 0.02 * np.linalg.norm(positions[neck] - positions[pelvis])
+        kept = [path[0]]
+        for joint in path[1:-1]:
+            if np.linalg.norm(positions[joint] - positions[kept[-1]]) > tolerance:
+                kept.append(joint)
+        return [*kept, path[-1]]
+
+    def _pelvis_lift(self, path: Sequence[int]) -> tuple[float | None, float]:
+        """Lift of the pelvis along the first bone of the spine: (metres or None, units of the file)."""
+        if not isinstance(self._given.get("pelvis", ""), str):
+            return 0.0, 0.0
+        if self._rig and self._rig.pelvis_lift_m is not None:
+            return self._rig.pelvis_lift_m, 0.0
+        positions = self._hierarchy.positions
+        left, right = (self._position(name) for name in ("left_hip", "right_hip"))
+        way = positions[path[1]] - positions[path[0]]
+        height = np.dot(positions[path[0]] - (left + right) / 2, way / max(float(np.linalg.norm(way)), 1e-12))
+        lift = _PELVIS_HEIGHT * np.linalg.norm(left - right) / 2 - height
+        # Lower than half the way to the neck, whatever the rig's proportions.
+        limit = 0.4 * np.linalg.norm(positions[path[-1]] - positions[path[0]])
+        return None, float(np.clip(lift, 0.0, limit))
+
+    def _position(self, target: str) -> np.ndarray:
+        row = self._rows[target]
+        return np.asarray(sum(weight * self._hierarchy.positions[index] for index, weight in row.items()))
+
+    def _place_on_spine(self, target: str, fraction: float, path: Sequence[int], lift: float) -> None:
+        """Place a spine joint at a share of the way from the lifted pelvis along the spine joints to the neck."""
+        positions = self._hierarchy.positions[list(path)]
+        heights = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(positions, axis=0), axis=-1))])
+        start = min(lift, float(heights[-1]))
+        height = start + fraction * (float(heights[-1]) - start)
+        above = int(np.clip(np.searchsorted(heights, height), 1, len(path) - 1))
+        share = (height - heights[above - 1]) / max(heights[above] - heights[above - 1], 1e-12)
+        self._rows[target] = {path[above - 1]: 1.0 - float(share), path[above]: float(share)}
+
+
+def detect_unit(joints: np.ndarray) -> str | None:
+    """Name the unit in which a body has human size.
+
+    Args:
+        joints: (22, 3), one frame in the file's unit.
+
+    Returns:
+        A key of `METRES_PER_UNIT` in which hip to ankle measures as much as a leg of a person of 1.0 to 2.6 m
+        does, or None.
+    """
+    index = {name: k for k, name in enumerate(_TARGETS)}
+    leg = 0.0
+    for side in ("left", "right"):
+        hip, knee, ankle = (joints[index[f"{side}_{part}"]] for part in ("hip", "knee", "ankle"))
+        leg += 0.5 * float(np.linalg.norm(knee - hip) + np.linalg.norm(ankle - knee))
+    for unit, (shortest, longest) in _LEG_RANGE_M.items():
+        if shortest <= leg * METRES_PER_UNIT[unit] < longest:
+            return unit
+    return None
+
+
+def detect_up_axis(joints: np.ndarray) -> tuple[str, float]:
+    """Find the axis along which bodies stand.
+
+    Args:
+        joints: (T, 22, 3) in any unit.
+
+    Returns:
+        "y" or "z", and the share (0 to 1) of the way from ankles to neck that lies along it on average. Below 0.7
+        the body does not stand and the answer is a guess, in favour of y.
+    """
+    index = {name: k for k, name in enumerate(_TARGETS)}
+    ankles = (joints[:, index["left_ankle"]] + joints[:, index["right_ankle"]]) / 2
+    way = joints[:, index["neck"]] - ankles
+    share = np.mean(np.abs(way) / np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), 1e-12), axis=0)
+    axis = "z" if share[2] > 0.7 and share[2] > share[1] else "y"
+    return axis, float(share["xyz".index(axis)])
