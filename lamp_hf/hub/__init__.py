@@ -1,0 +1,1 @@
+"""Exchange with the outside: model cards and the authors' original checkpoints."""

@@ -1,0 +1,65 @@
+"""Names of tensors in the authors' released checkpoints, mapped to ours.
+
+Each function takes the state dict of one kind of checkpoint and returns one that our model loads; a tensor that
+is neither used nor known to be unused is an error.
+"""
+
+import re
+
+import torch
+
+Tensors = dict[str, torch.Tensor]
+
+
+def _unknown(names: list[str], kind: str) -> ValueError:
+    shown = ", ".join(sorted(names)[:5])
+    return ValueError(f"{len(names)} tensors do not belong to an original {kind} checkpoint: {shown}")
+
+
+def _rename(original: Tensors, rules: list[tuple[str, str]]) -> tuple[Tensors, list[str]]:
+    """Apply the first matching rule to every name; return the renamed tensors and the names no rule took."""
+    renamed: Tensors = {}
+    strangers = []
+    for name, tensor in original.items():
+        for pattern, replacement in rules:
+            if match := re.fullmatch(pattern, name):
+                renamed[match.expand(replacement)] = tensor
+                break
+        else:
+            strangers.append(name)
+    return renamed, strangers
+
+
+def vqvae_state_dict(original: Tensors, *, num_downsampling_layers: int = 2) -> Tensors:
+    """Tensors of an original VQ-VAE (`vqvae.…`) under the names of `MotionVQVAEModel`.
+
+    The moving averages are not in the released files (V1): training goes on from counts of one.
+    """
+    last_encoder = 2 + num_downsampling_layers
+    last_block = 1 + num_downsampling_layers
+    rules = [
+        (r"vqvae\.encoder\.model\.0\.(weight|bias)", r"encoder.conv_in.\1"),
+        (rf"vqvae\.encoder\.model\.{last_encoder}\.(weight|bias)", r"encoder.conv_out.\1"),
+        (r"vqvae\.encoder\.model\.(\d+)\.0\.(weight|bias)", r"encoder.downsample.\1.\2"),
+        (r"vqvae\.encoder\.model\.(\d+)\.1\.model\.(\d+)\.(conv\d)\.(weight|bias)", r"encoder.blocks.\1.\2.\3.\4"),
+        (r"vqvae\.decoder\.model\.0\.(weight|bias)", r"decoder.conv_in.\1"),
+        (rf"vqvae\.decoder\.model\.{last_block + 1}\.(weight|bias)", r"decoder.conv_hidden.\1"),
+        (rf"vqvae\.decoder\.model\.{last_block + 3}\.(weight|bias)", r"decoder.conv_out.\1"),
+        (r"vqvae\.decoder\.model\.(\d+)\.0\.model\.(\d+)\.(conv\d)\.(weight|bias)", r"decoder.blocks.\1.\2.\3.\4"),
+        (r"vqvae\.decoder\.model\.(\d+)\.2\.(weight|bias)", r"decoder.upsample.\1.\2"),
+        (r"vqvae\.quantizer\.codebook", "quantizer.codebook"),
+    ]
+    renamed, strangers = _rename(original, rules)
+    if strangers:
+        raise _unknown(strangers, "VQ-VAE")
+    # The originals count their blocks from 2, after the first convolution and its activation.
+    counted = re.compile(r"((?:encoder|decoder)\.(?:downsample|blocks|upsample)\.)(\d+)(.*)")
+    tensors = {
+        (f"{m[1]}{int(m[2]) - 2}{m[3]}" if (m := counted.fullmatch(name)) else name): tensor
+        for name, tensor in renamed.items()
+    }
+    codebook = tensors["quantizer.codebook"]
+    tensors["quantizer.code_sum"] = codebook.clone()
+    tensors["quantizer.code_count"] = torch.ones(len(codebook))
+    tensors["quantizer.initialized"] = torch.ones((), dtype=torch.bool)
+    return tensors

@@ -1,0 +1,193 @@
+"""The motion tokenizer: parity with the authors' numbers, padding, codebook learning, saving."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lamp_hf.hub.original import vqvae_state_dict
+from lamp_hf.modeling.configuration_lamp import MotionVQVAEConfig
+from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel, MotionVQVAEQuantizer
+
+
+def tiny(**changes) -> MotionVQVAEModel:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "code_dim": 8, "num_codes": 32, **changes}
+    return MotionVQVAEModel(MotionVQVAEConfig(**sizes))
+
+
+@pytest.fixture(scope="module")
+def original(golden: Path) -> tuple[MotionVQVAEModel, dict[str, torch.Tensor]]:
+    config = MotionVQVAEConfig(hidden_size=32, code_dim=16, num_codes=32, velocity_loss_weight=0)
+    model = MotionVQVAEModel(config).eval()
+    model.load_state_dict(vqvae_state_dict(load_file(golden / "vqvae.state_dict.safetensors")))
+    return model, load_file(golden / "vqvae.io.safetensors")
+
+
+def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4) -> None:
+    # Random weights give values in the dozens, where float32 itself resolves 1e-5 of the value.
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=tolerance)
+
+
+@torch.no_grad()
+def test_forward_equals_released_code(original):
+    model, io = original
+    output = model(io["motion"])
+    latents, mask = model.encode(io["motion"])
+    close(latents.transpose(1, 2), io["encoder_out"])
+    assert torch.equal(output.codes, io["code_idx"])
+    close(model.quantizer(latents, mask)[0].transpose(1, 2), io["quantized"])
+    close(output.reconstruction, io["recon"])
+    close(output.commitment_loss, io["commit_loss"])
+    close(output.perplexity, io["perplexity"])
+    close(output.reconstruction_loss, io["loss_rec_smoothl1"])
+    close(output.position_loss, io["loss_vel_or_explicit"])
+    close(output.loss, io["loss_total_commit0.02_vel0.5"])
+    close(model.quantizer.codebook[io["code_idx"]], io["codebook_lookup"])
+
+
+@torch.no_grad()
+def test_decode_equals_released_code_one_by_one_and_in_a_batch(original):
+    model, io = original
+    batch = model.decode(io["code_idx"])
+    for item in range(2):
+        close(model.decode(io["code_idx"][item : item + 1]), io[f"decode_from_idx_sample{item}"])
+        close(batch[item : item + 1], io[f"decode_from_idx_sample{item}"])
+
+
+@torch.no_grad()
+def test_a_length_that_is_no_multiple_of_four_equals_released_code(original):
+    model, io = original
+    output = model(io["motion"][:, :30])
+    assert torch.equal(output.codes, io["odd_motion_T30_code_idx"])
+    close(output.reconstruction, io["odd_motion_T30_recon"])
+
+
+@pytest.mark.parametrize("rows", ["manyrows", "fewrows"])
+@pytest.mark.parametrize("start", ["preset", "firstcall"])
+def test_moving_averages_equal_released_code(golden, monkeypatch, rows, start):
+    io = {
+        name.removeprefix(f"ema_{start}_{rows}_"): tensor
+        for name, tensor in load_file(golden / "vqvae.io.safetensors").items()
+        if name.startswith(f"ema_{start}_{rows}_")
+    }
+    config = MotionVQVAEConfig(code_dim=16, num_codes=32)
+    quantizer = MotionVQVAEQuantizer(config).train()
+    if start == "preset":
+        quantizer.codebook.copy_(io["codebook_before"])
+        quantizer.code_sum.copy_(io["code_sum_before"])
+        quantizer.code_count.copy_(io["code_count_before"])
+        quantizer.initialized.fill_(True)
+    noises = iter(io[f"tile_noise_call{i}"] for i in range(2) if f"tile_noise_call{i}" in io)
+
+    def released_candidates(flat: torch.Tensor) -> torch.Tensor:
+        # The released code takes the first rows in order; ours draws them (V4).
+        if len(flat) >= 32:
+            return flat[:32]
+        copies = -(-32 // len(flat))
+        return (flat.repeat(copies, 1) + next(noises) * (0.01 / 16**0.5))[:32]
+
+    monkeypatch.setattr(quantizer, "candidate_rows", released_candidates)
+    latents = io["x"].transpose(1, 2)
+    quantized, _, commitment, perplexity = quantizer(latents, torch.ones(latents.shape[:2], dtype=torch.bool))
+    close(quantized.transpose(1, 2), io["quantized"])
+    close(commitment, io["commit"])
+    close(perplexity, io["perplexity"])
+    close(quantizer.codebook, io["codebook_after"])
+    close(quantizer.code_sum, io["code_sum_after"])
+    close(quantizer.code_count, io["code_count_after"])
+
+
+def test_padding_changes_nothing():
+    model = tiny().eval()
+    lengths = [64, 30, 9]
+    clips = [torch.randn(n, 263) for n in lengths]
+    motion_values = torch.full((3, 64, 263), 7.0)  # padding holds anything
+    mask = torch.zeros(3, 64, dtype=torch.long)
+    for row, clip in enumerate(clips):
+        motion_values[row, : len(clip)] = clip
+        mask[row, : len(clip)] = 1
+    with torch.no_grad():
+        together = model(motion_values, mask)
+        for row, clip in enumerate(clips):
+            alone = model(clip[None])
+            tokens = len(clip) // 4
+            assert torch.equal(alone.codes[0], together.codes[row, :tokens])
+            assert (together.codes[row, tokens:] == -100).all()
+            close(together.reconstruction[row, : 4 * tokens], alone.reconstruction[0], 1e-5)
+            assert (together.reconstruction[row, 4 * tokens :] == 0).all()
+
+
+def test_loss_ignores_padding():
+    model = tiny().eval()
+    clip = torch.randn(1, 32, 263)
+    padded = torch.cat([clip, torch.full((1, 32, 263), 5.0)], dim=1)
+    mask = torch.cat([torch.ones(1, 32), torch.zeros(1, 32)], dim=1).long()
+    with torch.no_grad():
+        close(model(padded, mask).loss, model(clip).loss, 1e-6)
+
+
+def test_training_learns_and_uses_codes():
+    torch.manual_seed(0)
+    model = tiny(dropout=0.0, code_reset_threshold=0.1).train()
+    basis = torch.randn(8, 263)
+    motion_values = torch.randn(16, 64, 8).cumsum(1) / 8 @ basis
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(80):
+        loss = model(motion_values).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+    codes = model.eval()(motion_values).codes
+    assert len(codes.unique()) > 10
+
+
+def test_dead_codes_are_replaced_by_rows_of_the_batch():
+    torch.manual_seed(0)
+    quantizer = MotionVQVAEQuantizer(MotionVQVAEConfig(code_dim=8, num_codes=16)).train()
+    quantizer.initialized.fill_(True)
+    quantizer.code_count[:] = torch.tensor([50.0] * 2 + [0.0] * 14)
+    quantizer.codebook[:2] = torch.randn(2, 8) * 0.1
+    quantizer.codebook[2:] = 1e3
+    quantizer.code_sum.copy_(quantizer.codebook * quantizer.code_count[:, None])
+    rows = torch.randn(1, 64, 8)
+    quantizer(rows, torch.ones(1, 64, dtype=torch.bool))
+    is_row = (quantizer.codebook[2:, None] == rows[0]).all(-1)
+    assert is_row.any(1).all()
+    assert len(torch.unique(quantizer.codebook[2:], dim=0)) == 14
+
+
+def test_evaluation_leaves_the_codebook_alone():
+    model = tiny().eval()
+    before = model.quantizer.codebook.clone()
+    model(torch.randn(2, 32, 263))
+    assert torch.equal(before, model.quantizer.codebook)
+
+
+def test_save_and_load_bit_exact(tmp_path):
+    model = tiny().train()
+    model(torch.randn(4, 64, 263))
+    model.save_pretrained(tmp_path)
+    loaded = MotionVQVAEModel.from_pretrained(tmp_path)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
+    assert bool(loaded.quantizer.initialized)
+
+
+def test_wrong_input_is_refused_by_name_and_value():
+    model = tiny()
+    with pytest.raises(ValueError, match="251 numbers a frame, this tokenizer was built for 263"):
+        model(torch.randn(1, 32, 251))
+    with pytest.raises(ValueError, match="clip of 3 frames is shorter than one token"):
+        model(torch.randn(1, 3, 263))
+
+
+def test_bf16_runs():
+    model = tiny().to(torch.bfloat16).eval()
+    output = model(torch.randn(2, 32, 263, dtype=torch.bfloat16))
+    assert output.reconstruction.dtype == torch.bfloat16
+    assert torch.isfinite(output.loss)
