@@ -132,8 +132,8 @@ def test_loss_ignores_padding():
 def test_training_learns_and_uses_codes():
     torch.manual_seed(0)
     model = tiny(dropout=0.0, code_reset_threshold=0.1).train()
-    basis = torch.randn(8, 263)
-    motion_values = torch.randn(16, 64, 8).cumsum(1) / 8 @ basis
+    phase = torch.rand(16, 1, 4) * 6.28 + torch.arange(64)[None, :, None] * torch.tensor([0.1, 0.2, 0.3, 0.4])
+    motion_values = torch.sin(phase) @ torch.randn(4, 263)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
     losses = []
     for _ in range(60):
