@@ -2,24 +2,30 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from lamp_hf.motion import rotations
 from lamp_hf.motion.bvh_parser import MAX_FPS, MIN_FPS, BvhClip, parse_bvh
 from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.files import atomic_path
+from lamp_hf.motion.kinematics import forward_kinematics, inverse_kinematics
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.rigs import (
+    LAMP_HF_JOINT_NAMES,
     METRES_PER_UNIT,
     Hierarchy,
     JointSource,
     RigMapping,
+    depth_first,
     detect_unit,
     detect_up_axis,
     resolve_mapping,
 )
+from lamp_hf.motion.skeleton import HUMANML3D_22
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +42,7 @@ class BvhReadReport:
         fps: frames per second.
         unit: key of `METRES_PER_UNIT`.
         up_axis: "y" or "z".
-        up_axis_share: how much of the way from ankles to neck lies along the up axis; near 1 for an upright body.
+        up_axis_share: how much of the way from ankles to neck lies along the up axis; near 1 when upright.
         num_frames: number of frames.
     """
 
@@ -113,7 +119,8 @@ def read_bvh_with_report(
     bad = ~(np.abs(joints) < _LARGEST_M).all(axis=(1, 2))
     if bad.any():
         raise MotionFormatError(
-            f"{name}: frame {int(np.argmax(bad)) + 1} has a joint more than {_LARGEST_M:g} m away (damaged values?)"
+            f"{name}: frame {int(np.argmax(bad)) + 1} has a joint more than {_LARGEST_M:g} m away "
+            "(damaged values?)"
         )
     detected_axis, share = detect_up_axis(joints[:: max(1, len(joints) // 200)])
     if up_axis is None:
@@ -139,3 +146,95 @@ def _map_frames(clip: BvhClip, rig: RigMapping, metres_per_unit: float) -> np.nd
         frames = slice(start, start + _CHUNK_FRAMES)
         joints[frames] = rig.apply(clip.positions(rig.sources, frames), metres_per_unit)
     return joints
+
+
+@dataclass(frozen=True)
+class BvhWriteReport:
+    """How well a file with constant bones holds a motion.
+
+    Attributes:
+        mean_error_m: mean distance of the file's joints from the motion's, metres.
+        max_error_m: largest such distance, metres.
+    """
+
+    mean_error_m: float
+    max_error_m: float
+
+
+def write_bvh(motion: Motion, path: str | os.PathLike[str], *, unit: str = "cm") -> BvhWriteReport:
+    """Write a motion as BVH: a T-pose of constant bones and rotations found by inverse kinematics.
+
+    Joints have Mixamo's names, which Blender's and Unity's tools know. All joints rotate in the order Z, X,
+    Y: some readers take the order of the first joint for all.
+
+    Args:
+        motion: the motion.
+        path: where to write; the file appears only when complete.
+        unit: unit of positions: "cm" (usual), "m", "mm" or "inch".
+
+    Returns:
+        How far the file's joints are from the motion's.
+    """
+    if unit not in METRES_PER_UNIT:
+        raise ValueError(f"expected unit among {', '.join(METRES_PER_UNIT)}, got {unit!r}")
+    skeleton = motion.skeleton
+    names = LAMP_HF_JOINT_NAMES if skeleton == HUMANML3D_22 else skeleton.joint_names
+    joints = np.asarray(motion.joints, dtype=np.float64)
+    local, root, offsets = inverse_kinematics(joints, skeleton)
+    errors = np.linalg.norm(forward_kinematics(local, root, offsets, skeleton.parents) - joints, axis=-1)
+    order = depth_first(skeleton.parents)
+    scale = 1.0 / METRES_PER_UNIT[unit]
+    angles = _euler_degrees(local[:, order])
+    values = np.concatenate([root * scale, angles.reshape(len(angles), -1)], axis=1)
+    row_format = " ".join(["%.5f"] * values.shape[1]) + "\n"
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as stream:
+        stream.write("HIERARCHY\n")
+        stream.writelines(_hierarchy_lines(names, skeleton.parents, offsets * scale, scale))
+        stream.write(f"MOTION\nFrames: {len(values)}\nFrame Time: {1.0 / motion.fps:.8f}\n")
+        stream.writelines(row_format % tuple(row) for row in (np.round(values, 5) + 0.0).tolist())
+    return BvhWriteReport(float(errors.mean()), float(errors.max()))
+
+
+def _hierarchy_lines(
+    names: Sequence[str], parents: Sequence[int], offsets: np.ndarray, units_per_metre: float
+) -> Iterator[str]:
+    """Yield the lines of the hierarchy, each joint followed by its subtree."""
+    order = depth_first(parents)
+    depth = [0] * len(parents)
+    for k, joint in enumerate(order):
+        parent = parents[joint]
+        depth[joint] = depth[parent] + 1 if parent >= 0 else 0
+        indent = "\t" * depth[joint]
+        yield f"{indent}{'ROOT' if parent < 0 else 'JOINT'} {names[joint]}\n{indent}{{\n"
+        yield f"{indent}\tOFFSET {_vector(offsets[joint])}\n"
+        positions = "Xposition Yposition Zposition " if parent < 0 else ""
+        yield f"{indent}\tCHANNELS {6 if parent < 0 else 3} {positions}Zrotation Xrotation Yrotation\n"
+        if joint not in parents:
+            # Half as long as the bone before: a hand, a toe, a crown. Bones without length trouble Blender.
+            length = float(np.linalg.norm(offsets[joint]))
+            end = offsets[joint] / 2 if length > 0 else np.array([0.0, 0.01 * units_per_metre, 0.0])
+            yield f"{indent}\tEnd Site\n{indent}\t{{\n{indent}\t\tOFFSET {_vector(end)}\n{indent}\t}}\n"
+        next_depth = depth[parents[order[k + 1]]] + 1 if k + 1 < len(order) else 0
+        for closed in range(depth[joint], next_depth - 1, -1):
+            yield "\t" * closed + "}\n"
+
+
+def _vector(values: np.ndarray) -> str:
+    return " ".join(f"{value:.6f}" for value in np.round(values, 6) + 0.0)
+
+
+def _euler_degrees(quaternions: np.ndarray) -> np.ndarray:
+    """Angles (T, J, 3) about Z, X and Y, in degrees, of rotations (T, J, 4) = Rz Rx Ry, steady over time.
+
+    Each rotation has two sets of angles, each up to full turns. Every frame takes the set closest to the
+    frame before: a knee that bends past 90 degrees goes on to 95 instead of flipping all three angles.
+    """
+    first = np.degrees(rotations.to_euler(quaternions, "zxy"))
+    second = first * [1.0, -1.0, 1.0] + 180.0
+    result = first.copy()
+    for frame in range(1, len(result)):
+        before = result[frame - 1]
+        steps = [(angles[frame] - before + 180.0) % 360.0 - 180.0 for angles in (first, second)]
+        shorter = np.abs(steps[0]).sum(axis=-1) <= np.abs(steps[1]).sum(axis=-1)
+        result[frame] = before + np.where(shorter[..., None], steps[0], steps[1])
+    return result

@@ -1,8 +1,9 @@
 """Parse the text of BVH files into channel values and turn these into joint positions.
 
-The parser takes any BVH skeleton: every channel order, position channels on any joint, End Sites, several roots.
-Files come from strangers, so everything a file declares is checked against fixed limits and against its real
-size before memory is set aside, nothing recurses, and every refusal is a `MotionFormatError` with a line number.
+The parser takes any BVH skeleton: every channel order, position channels on any joint, End Sites, several
+roots. Files come from strangers, so all that a file declares is checked against fixed limits and its real
+size before memory is set aside, nothing recurses, and each refusal is a `MotionFormatError` with a line
+number.
 """
 
 import math
@@ -29,7 +30,7 @@ MIN_FPS, MAX_FPS = 1.0, 1000.0
 END_SITE_SUFFIX = " End"  # the End Site of joint "Foot" is called "Foot End"
 
 _AXES = {"xposition": 0, "yposition": 1, "zposition": 2, "xrotation": 3, "yrotation": 4, "zrotation": 5}
-_JOINT_LINE = re.compile(r"\s*(ROOT|JOINT)\s+([^{}]+?)\s*([{}].*)?$", re.IGNORECASE)
+_JOINT_LINE = re.compile(r"\s*(ROOT|JOINT)\s+([^{}]+)(.*)", re.IGNORECASE)  # takes linear time
 _FRAMES_LINE = re.compile(r"\s*frames\s*:\s*(\S+)\s*$", re.IGNORECASE)
 _FRAME_TIME_LINE = re.compile(r"\s*frame\s+time\s*:\s*(\S+)\s*$", re.IGNORECASE)
 _Take = Callable[[str], str]  # returns the next word, or fails saying what was expected
@@ -41,7 +42,7 @@ class BvhClip:
     """What a BVH file holds.
 
     Attributes:
-        joint_names: joints, then End Sites (named "<joint> End"), in file order; a parent precedes its children.
+        joint_names: joints and End Sites (named "<joint> End") in file order; parents precede their children.
         parents: index of each joint's parent, -1 for a root.
         offsets: (J, 3), rest position relative to the parent, in the file's unit.
         channels: per joint, its channels as indices: 0-2 position x, y, z; 3-5 rotation about x, y, z.
@@ -72,8 +73,8 @@ class BvhClip:
     def positions(self, joints: Sequence[int], frames: slice = slice(None)) -> np.ndarray:
         """World positions by forward kinematics.
 
-        Position channels replace the OFFSET of their joint. Rotations apply in the order in which the channels
-        are listed, the first one outermost.
+        Position channels replace the OFFSET of their joint. Rotations apply in the order in which the
+        channels are listed, the first one outermost.
 
         Args:
             joints: indices of the joints wanted.
@@ -114,7 +115,7 @@ class BvhClip:
     def _local_rotations(
         self, values: np.ndarray, needed: list[int], first_column: np.ndarray
     ) -> dict[int, np.ndarray]:
-        """Rotation matrices (T, 3, 3) of each joint; joints with equal channel order are computed together."""
+        """Rotation matrices (T, 3, 3) of the joints; those with equal channel order are computed together."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for joint in needed:
             order = tuple(axis - 3 for axis in self.channels[joint] if axis >= 3)
@@ -168,7 +169,8 @@ def parse_bvh(path: str | os.PathLike[str]) -> BvhClip:
         )
     if status.st_size > MAX_FILE_BYTES:
         raise MotionFormatError(
-            f"{path.name}: expected at most {MAX_FILE_BYTES} bytes, found {status.st_size} (cut the take into parts)"
+            f"{path.name}: expected at most {MAX_FILE_BYTES} bytes, found {status.st_size} "
+            "(cut the take into parts)"
         )
     with open(path, encoding="utf-8-sig", newline=None) as stream:
         return _Parser(path.name, stream, status.st_size).parse()
@@ -232,8 +234,9 @@ class _Parser:
             joint = _JOINT_LINE.match(line)
             if joint:
                 yield joint[1]
-                yield joint[2]
-                line = joint[3] or ""
+                if name := joint[2].strip():
+                    yield name
+                line = joint[3]
             yield from line.replace("{", " { ").replace("}", " } ").split()
 
     # Hierarchy
@@ -370,14 +373,12 @@ class _Parser:
                 hint = "file truncated?" if len(words) < num_channels else ""
                 self._fail(f"{num_channels} channel values", str(len(words)), hint)
             try:
-                row = list(map(float, words))
+                values[frame] = np.fromiter(map(float, words), np.float64, num_channels)
+                valid = bool(np.isfinite(values[frame]).all()) and "_" not in line
             except ValueError:
-                row = [self._number(word) for word in words]  # names the culprit
-            values[frame] = row
-            if (
-                "_" in line or not np.isfinite(values[frame]).all()
-            ):  # "1_0", "nan" and "inf" are floats to Python
-                for word in words:
+                valid = False
+            if not valid:
+                for word in words:  # names the culprit; "nan", "inf" and "1_0" are floats to Python
                     self._number(word)
         if self._next_line() is not None:
             self._fail(
@@ -396,7 +397,7 @@ class _Parser:
 
 
 def _frame_rate(text: str, frame_time: float) -> float:
-    """Frames per second; whole where the digits given allow it, as 0.0333333 stands for 30 and not 30.00003."""
+    """Frames per second; whole where the digits allow it, as 0.0333333 stands for 30 and not 30.00003."""
     decimals = re.fullmatch(r"\d*\.(\d+)", text)
     last_digit = 10.0 ** -len(decimals[1]) if decimals else 0.0
     whole = max(1, round(1 / frame_time))

@@ -1,11 +1,10 @@
 """Map the joints of foreign rigs to the 22 joints of HumanML3D, and find a file's unit and up axis.
 
-A rig is known by its joint names, compared without case, namespaces ("mixamorig:"), separators and prefixes that
-all joints share. The spine is not looked up by name: rigs have one to five spine joints, so the three of HumanML3D
-are placed along the rig's own spine, at the heights where the HumanML3D skeleton has them.
+A rig is known by its joint names, compared without case, namespaces ("mixamorig:"), separators and prefixes
+that all joints share. The spine is not looked up by name: rigs have one to five spine joints, so the three of
+HumanML3D are placed along the rig's own spine, at the heights where the HumanML3D skeleton has them.
 """
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,9 +31,13 @@ _REQUIRED = tuple(name for name in _TARGETS if name not in _SPINE)
 # Heights of spine1-3 along the way from pelvis to neck, from the target bone lengths of HumanML3D.
 _SPINE_LENGTHS = np.asarray(HUMANML3D_22.bone_lengths)[[3, 6, 9, 12]]
 _SPINE_FRACTIONS = np.cumsum(_SPINE_LENGTHS)[:3] / np.sum(_SPINE_LENGTHS)
-# In HumanML3D the hips lie below the pelvis by 1.27 of half their distance. Most rigs put their root joint on the
-# hip line; unraised, the retargeted hips would be too wide and the heading derived from them wrong by degrees.
+# In HumanML3D the hips lie below the pelvis by 1.27 of half their distance. Most rigs put their root joint on
+# the hip line; unraised, the retargeted hips would be too wide and the heading from them off by degrees.
 _PELVIS_HEIGHT = 1.266
+# Its collars lie 0.45 of the way from the body's axis to the shoulders. Some rigs (CMU) put both on the axis.
+_COLLAR_SHARE = 0.45
+_COLLARS_ON_AXIS = 0.2
+# Legs of people of about 1.0 to 2.6 m; the ranges do not overlap in the unit of the file.
 _LEG_RANGE_M = {
     "m": (0.4, 1.3),
     "mm": (0.4, 1.3),
@@ -52,7 +55,7 @@ class Rig:
         name: what messages call it.
         sides: what stands for {side} on the left and on the right.
         names: for each HumanML3D joint without its side, the names it may have, best first.
-        pelvis_lift_m: metres by which the pelvis lies above the rig's root joint, towards the spine; None: measured.
+        pelvis_lift_m: metres by which the pelvis lies above the rig's own, towards the spine; None: measured.
         spine: sources of spine1-3 where they are not to be placed by height; "pelvis" is the lifted pelvis.
     """
 
@@ -146,7 +149,7 @@ RIGS: tuple[Rig, ...] = (
         ("Left", "Right"),
         _names(
             "Hips|Hip Neck Head",
-            "{side}Hip {side}Knee {side}Ankle {side}Toe|{side}AnkleEnd",
+            "{side}Hip {side}Knee {side}Ankle|{side}Foot {side}Toe|{side}AnkleEnd|{side}FootEnd",
             "{side}Collar {side}Shoulder {side}Elbow {side}Wrist",
         ),
     ),
@@ -213,7 +216,7 @@ class Hierarchy:
         self.parents = tuple(parents)
         self.positions = positions
         # Where all joints share a prefix such as "Character1_" it says nothing about a joint.
-        prefix = re.match(r"(.*[_:.\s-])?", os.path.commonprefix(self.joint_names))
+        prefix = re.match(r"(.*[_:.\s-])?", _common_prefix(self.joint_names))
         skip = len(prefix[0]) if prefix and len(self.joint_names) > 1 else 0
         self._plain: dict[str, int] = {}
         for index, name in enumerate(self.joint_names):
@@ -225,7 +228,7 @@ class Hierarchy:
         return self._exact.get(name, self._plain.get(_plain(name)))
 
     def path(self, ancestor: int, joint: int) -> list[int]:
-        """Joints from an ancestor down to a joint, both included; the two alone where one is not above the other."""
+        """Joints from an ancestor down to a joint, both included; these two if one is not above the other."""
         path = [joint]
         while path[-1] != ancestor:
             parent = self.parents[path[-1]]
@@ -235,10 +238,27 @@ class Hierarchy:
         return path[::-1]
 
 
+def _common_prefix(names: Sequence[str]) -> str:
+    first, last = min(names), max(names)
+    length = next((k for k in range(len(first)) if first[k : k + 1] != last[k : k + 1]), len(first))
+    return first[:length]
+
+
 def _plain(name: str) -> str:
     """Reduce a joint name to what identifies it: "mixamorig:Left_UpLeg" becomes "leftupleg"."""
     name = re.sub(r"^mixamorig\d*", "", name.rpartition(":")[2].strip(), flags=re.IGNORECASE)
     return re.sub(r"[\s_.-]+", "", name).lower()
+
+
+def depth_first(parents: Sequence[int]) -> list[int]:
+    """Return the joints in an order where each is followed by its whole subtree, as BVH files list them."""
+    order: list[int] = []
+    stack = [joint for joint in range(len(parents)) if parents[joint] < 0][::-1]
+    while stack:
+        joint = stack.pop()
+        order.append(joint)
+        stack += [child for child in range(len(parents)) if parents[child] == joint][::-1]
+    return order
 
 
 def resolve_mapping(
@@ -248,9 +268,10 @@ def resolve_mapping(
 
     Args:
         hierarchy: the joints of the file.
-        mapping: sources by HumanML3D joint name. They take precedence over those of a known rig; for an unknown
-            rig all joints but spine1-3 must be given. A pelvis given by name is raised above the hip line as
-            HumanML3D's is; one given by weights is taken as it is.
+        mapping: sources by HumanML3D joint name. They take precedence over those of a known rig; for an
+            unknown rig all joints but spine1-3 must be given. A pelvis given by name is raised above the hip
+            line as HumanML3D's is, collars given by name that lie on the body's axis are moved outwards; what
+            is given by weights is taken as it is.
         file_name: for messages.
 
     Returns:
@@ -262,7 +283,7 @@ def resolve_mapping(
     given = dict(mapping or {})
     if unknown := sorted(set(given) - set(_TARGETS)):
         raise MotionFormatError(
-            f"{file_name}: the mapping names {', '.join(unknown)}; its keys must be among {', '.join(_TARGETS)}"
+            f"{file_name}: the mapping has a key {unknown[0]!r}; expected keys among {', '.join(_TARGETS)}"
         )
     if _is_own(hierarchy) and not given:
         rig: Rig | None = LAMP_HF_RIG
@@ -277,18 +298,7 @@ def resolve_mapping(
 def _is_own(hierarchy: Hierarchy) -> bool:
     """Our own files hold exactly our names; Mixamo's hold more, a namespace, or another order."""
     joints = [name for name in hierarchy.joint_names if not name.endswith(" End")]
-    return joints == [LAMP_HF_JOINT_NAMES[index] for index in _depth_first(HUMANML3D_22.parents)]
-
-
-def _depth_first(parents: Sequence[int]) -> list[int]:
-    """Order joints so that each is followed by its whole subtree, as BVH files list them."""
-    order: list[int] = []
-    stack = [joint for joint in range(len(parents)) if parents[joint] < 0][::-1]
-    while stack:
-        joint = stack.pop()
-        order.append(joint)
-        stack += [child for child in range(len(parents)) if parents[child] == joint][::-1]
-    return order
+    return joints == [LAMP_HF_JOINT_NAMES[index] for index in depth_first(HUMANML3D_22.parents)]
 
 
 def _match(
@@ -360,10 +370,8 @@ class _Resolver:
         for target in _TARGETS:  # in order, as a spine joint may be given relative to the pelvis
             if target in self._given:
                 self._rows[target] = self._weights_of(target, self._given[target])
-        pelvis, neck = (
-            max(self._rows[name], key=self._rows[name].__getitem__) for name in ("pelvis", "neck")
-        )
-        path = self._spine_path(pelvis, neck)
+        self._spread_collars()
+        path = self._spine_path(self._main_source("pelvis"), self._main_source("neck"))
         lift_m, lift_units = self._pelvis_lift(path)
         rig_spine = self._rig.spine if self._rig else None
         for k, target in enumerate(_SPINE):
@@ -399,21 +407,41 @@ class _Resolver:
                     row[index] = row.get(index, 0.0) + share * weight
                 self._lift[target] = weight
                 continue
-            index = self._hierarchy.find(name)
-            if index is None:
+            found = self._hierarchy.find(name)
+            if found is None:
                 raise MotionFormatError(
                     f"{self._file_name}: the mapping takes {target} from {name!r}, which is not in the file; "
                     f"it has {', '.join(self._hierarchy.joint_names[:80])}"
                 )
-            row[index] = row.get(index, 0.0) + float(weight)
+            row[found] = row.get(found, 0.0) + float(weight)
         if not abs(sum(row.values()) - 1.0) <= 1e-6:  # so that NaN is refused too
             raise MotionFormatError(
                 f"{self._file_name}: the weights of {target} in the mapping must add up to 1"
             )
         return row
 
+    def _main_source(self, target: str) -> int:
+        row = self._rows[target]
+        return max(row, key=row.__getitem__)
+
+    def _spread_collars(self) -> None:
+        """Move collars that lie on the body's axis towards the shoulders."""
+        if any(not isinstance(self._given.get(name, ""), str) for name in ("left_collar", "right_collar")):
+            return
+        widths = [
+            np.linalg.norm(self._position(f"left_{part}") - self._position(f"right_{part}"))
+            for part in ("collar", "shoulder")
+        ]
+        if widths[0] < _COLLARS_ON_AXIS * widths[1]:
+            for side in ("left", "right"):
+                collar, shoulder = self._rows[f"{side}_collar"], self._rows[f"{side}_shoulder"]
+                row = {index: (1.0 - _COLLAR_SHARE) * weight for index, weight in collar.items()}
+                for index, weight in shoulder.items():
+                    row[index] = row.get(index, 0.0) + _COLLAR_SHARE * weight
+                self._rows[f"{side}_collar"] = row
+
     def _spine_path(self, pelvis: int, neck: int) -> list[int]:
-        """Joints from pelvis to neck, less those that lie on the one before (CMU's LowerBack lies on its Hips)."""
+        """Joints from pelvis to neck, but not one that lies on the one before, as CMU's LowerBack on Hips."""
         positions = self._hierarchy.positions
         path = self._hierarchy.path(pelvis, neck)
         tolerance = 0.02 * np.linalg.norm(positions[neck] - positions[pelvis])
@@ -443,7 +471,7 @@ class _Resolver:
         return np.asarray(sum(weight * self._hierarchy.positions[index] for index, weight in row.items()))
 
     def _place_on_spine(self, target: str, fraction: float, path: Sequence[int], lift: float) -> None:
-        """Place a spine joint at a share of the way from the lifted pelvis along the spine joints to the neck."""
+        """Place a spine joint at a share of the way from the lifted pelvis along the spine to the neck."""
         positions = self._hierarchy.positions[list(path)]
         heights = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(positions, axis=0), axis=-1))])
         start = min(lift, float(heights[-1]))
@@ -481,8 +509,8 @@ def detect_up_axis(joints: np.ndarray) -> tuple[str, float]:
         joints: (T, 22, 3) in any unit.
 
     Returns:
-        "y" or "z", and the share (0 to 1) of the way from ankles to neck that lies along it on average. Below 0.7
-        the body does not stand and the answer is a guess, in favour of y.
+        "y" or "z", and the share (0 to 1) of the way from ankles to neck that lies along it on average. Below
+        0.7 the body does not stand and the answer is a guess, in favour of y.
     """
     index = {name: k for k, name in enumerate(_TARGETS)}
     ankles = (joints[:, index["left_ankle"]] + joints[:, index["right_ankle"]]) / 2

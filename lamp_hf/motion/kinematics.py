@@ -1,0 +1,186 @@
+"""Turn joint positions into joint rotations on a skeleton of constant bones, and back.
+
+Positions leave the twist of a limb about its own bone open. Joints with several bones (pelvis and chest) get
+the rotation that fits all of these best; any other joint swings its bone from the rest pose the shortest way,
+relative to its parent, and adds no twist. The rest pose is a T-pose: from there no limb gets near a half turn,
+where the shortest way is undefined.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lamp_hf.motion import rotations
+from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
+
+
+def forward_kinematics(
+    local_rotations: np.ndarray, root_positions: np.ndarray, offsets: np.ndarray, parents: Sequence[int]
+) -> np.ndarray:
+    """Compute joint positions from rotations.
+
+    Args:
+        local_rotations: (..., J, 4), unit quaternions (w, x, y, z) relative to the parent.
+        root_positions: (..., 3), world positions of joint 0.
+        offsets: (J, 3), each joint in its parent's frame; row 0 is not used.
+        parents: (J,), indices of the parents, which precede their children; -1 for the root.
+
+    Returns:
+        (..., J, 3), world positions in the unit of `offsets`.
+    """
+    world = np.empty(local_rotations.shape, dtype=np.float64)
+    positions = np.empty((*local_rotations.shape[:-1], 3), dtype=np.float64)
+    for joint, parent in enumerate(parents):
+        if parent < 0:
+            world[..., joint, :] = local_rotations[..., joint, :]
+            positions[..., joint, :] = root_positions
+        else:
+            above = world[..., parent, :]
+            world[..., joint, :] = rotations.multiply(above, local_rotations[..., joint, :])
+            positions[..., joint, :] = positions[..., parent, :] + rotations.rotate(above, offsets[joint])
+    return positions
+
+
+def inverse_kinematics(
+    joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fit rotations of a skeleton with constant bones to joint positions.
+
+    Every bone is aimed from where forward kinematics puts its joint to where its end should be: the errors of
+    bones whose length varies do not add up along a limb.
+
+    Args:
+        joints: (T, J, 3), world positions, Y up, in any unit.
+        skeleton: which joints these are.
+
+    Returns:
+        local_rotations: (T, J, 4), unit quaternions (w, x, y, z) relative to the parent, without sign jumps.
+        root_positions: (T, 3), positions of joint 0.
+        offsets: (J, 3), the T-pose: each joint in its parent's frame, in the unit of `joints`.
+    """
+    joints = np.asarray(joints, dtype=np.float64)
+    offsets = rest_offsets(joints, skeleton)
+    children = _children(skeleton.parents)
+    positions = joints.copy()
+    local = np.zeros((*joints.shape[:-1], 4))
+    local[..., 0] = 1.0
+    world = local.copy()
+    for joint, parent in enumerate(skeleton.parents):
+        above = world[:, parent] if parent >= 0 else None
+        if above is not None:
+            positions[:, joint] = positions[:, parent] + rotations.rotate(above, offsets[joint])
+        below = children[joint]
+        ways = joints[:, below] - positions[:, joint, None]
+        if len(below) > 1:
+            fitted = rotations.from_matrix(_fit_rotation(offsets[below], ways))
+            local[:, joint] = (
+                fitted if above is None else rotations.multiply(rotations.conjugate(above), fitted)
+            )
+        elif below:
+            way = ways[:, 0] if above is None else rotations.rotate(rotations.conjugate(above), ways[:, 0])
+            local[:, joint] = rotations.between(offsets[below[0]], way)
+        world[:, joint] = local[:, joint] if above is None else rotations.multiply(above, local[:, joint])
+    return _continuous(local), joints[:, 0].copy(), offsets
+
+
+def rest_offsets(joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
+    """Find a T-pose with the proportions of a clip.
+
+    Bone lengths are the clip's medians. Bones of pelvis and chest keep the directions they have to each other
+    in the clip, all others take those of a T-pose.
+
+    Args:
+        joints: (T, J, 3), world positions in any unit.
+        skeleton: which joints these are.
+
+    Returns:
+        (J, 3), each joint in its parent's frame; row 0 is zero.
+    """
+    joints = np.asarray(joints, dtype=np.float64)
+    parents = np.asarray(skeleton.parents)
+    bones = joints[:, 1:] - joints[:, parents[1:]]
+    lengths = np.concatenate([[0.0], np.median(np.linalg.norm(bones, axis=-1), axis=0)])
+    directions = t_pose_directions(skeleton)
+    for joint, below in enumerate(_children(skeleton.parents)):
+        if len(below) > 1:
+            measured = _measured_directions(joints[:, below] - joints[:, joint, None], directions[below])
+            if measured is not None:
+                directions[below] = measured
+    return directions * lengths[:, None]
+
+
+def t_pose_directions(skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
+    """Directions (J, 3) of the bones in a T-pose: Y up, left along +X, facing +Z; row 0 is zero.
+
+    The rest directions of features hang the arms down, HumanML3D's point the head forward, KIT-ML's mirror the
+    body: this does not suit files that people open.
+    """
+    directions = np.array(skeleton.rest_directions, dtype=np.float64)
+    right_hip = skeleton.facing_joints[0]
+    if directions[right_hip, 0] > 0.0:
+        directions[:, 0] *= -1.0
+    parents = skeleton.parents
+    arms = set(skeleton.facing_joints[2:])
+    for joint in range(1, len(parents)):
+        parent = parents[joint]
+        if parent in arms:
+            arms.add(joint)
+        if joint in arms and abs(directions[joint, 0]) < 0.5:
+            directions[joint] = directions[parent]
+        if directions[joint, 2] > 0.5 and directions[parent, 1] > 0.5:
+            directions[joint] = directions[parent]
+    return directions
+
+
+def _children(parents: Sequence[int]) -> list[list[int]]:
+    children: list[list[int]] = [[] for _ in parents]
+    for joint, parent in enumerate(parents):
+        if parent >= 0:
+            children[parent].append(joint)
+    return children
+
+
+def _measured_directions(ways: np.ndarray, rest: np.ndarray) -> np.ndarray | None:
+    """Mean directions (K, 3) of a joint's bones in a body frame: x from right to left, y along the spine.
+
+    Args:
+        ways: (T, K, 3), from the joint to its children.
+        rest: (K, 3), T-pose directions of the bones, which tell left, right and spine apart.
+
+    Returns:
+        Unit vectors, or None where the joint does not have such bones or they never span a frame.
+    """
+    left, right = rest[:, 0] > 0.5, rest[:, 0] < -0.5
+    spine = ~(left | right)
+    if not (left.any() and right.any() and spine.any()):
+        return None
+    ways = ways / np.maximum(np.linalg.norm(ways, axis=-1, keepdims=True), 1e-12)
+    across = ways[:, left].mean(axis=1) - ways[:, right].mean(axis=1)
+    along = ways[:, spine].mean(axis=1)
+    middle = ways[:, left | right].mean(axis=1)
+    # Hips lie below the pelvis, collars above the chest: the middle of the pair lies on the axis anyway.
+    along = along + np.sign(np.median(np.sum(along * middle, axis=-1))) * middle
+    forward = np.cross(across, along)
+    usable = np.linalg.norm(forward, axis=-1) > 1e-3
+    if not usable.any():
+        return None
+    across, forward, ways = across[usable], forward[usable], ways[usable]
+    across /= np.linalg.norm(across, axis=-1, keepdims=True)
+    forward /= np.linalg.norm(forward, axis=-1, keepdims=True)
+    frame = np.stack([across, np.cross(forward, across), forward], axis=-2)
+    mean = np.mean(np.matmul(ways, np.swapaxes(frame, -1, -2)), axis=0)
+    return np.asarray(mean / np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-12))
+
+
+def _fit_rotation(rest: np.ndarray, ways: np.ndarray) -> np.ndarray:
+    """Rotations (T, 3, 3) that turn vectors (K, 3) into vectors (T, K, 3) with the least squared error."""
+    left, _, right = np.linalg.svd(np.swapaxes(ways, -1, -2) @ rest)
+    left[..., -1] *= np.sign(np.linalg.det(left @ right))[..., None]  # a rotation, not a reflection
+    return np.asarray(left @ right)
+
+
+def _continuous(quaternions: np.ndarray) -> np.ndarray:
+    """Choose between q and -q so that each frame (axis 0) is next to the one before."""
+    dots = np.sum(quaternions[1:] * quaternions[:-1], axis=-1, keepdims=True)
+    signs = np.cumprod(np.where(dots < 0, -1.0, 1.0), axis=0)
+    return np.concatenate([quaternions[:1], quaternions[1:] * signs])
