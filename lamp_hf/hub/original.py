@@ -63,3 +63,51 @@ def vqvae_state_dict(original: Tensors, *, num_downsampling_layers: int = 2) -> 
     tensors["quantizer.code_count"] = torch.ones(len(codebook))
     tensors["quantizer.initialized"] = torch.ones((), dtype=torch.bool)
     return tensors
+
+
+_LAMP_RULES = [
+    (r"Qformer\.bert\.embeddings\.(word|position)_embeddings\.weight", r"qformer.embeddings.\1_embeddings.weight"),
+    (r"Qformer\.bert\.embeddings\.LayerNorm\.(weight|bias)", r"qformer.embeddings.layernorm.\1"),
+    (
+        r"Qformer\.bert\.(encoder\.layer\.\d+\.(?:cross)?attention)\.self\.(query|key|value)\.(weight|bias)",
+        r"qformer.\1.attention.\2.\3",
+    ),
+    (r"Qformer\.bert\.(encoder\.layer\.\d+\..*)", r"qformer.\1"),
+    (r"Qformer\.cls\.predictions\.bias", "lm_head.decoder.bias"),
+    (r"Qformer\.cls\.predictions\.decoder\.weight", "lm_head.decoder.weight"),
+    (r"Qformer\.cls\.predictions\.transform\.dense\.(weight|bias)", r"lm_head.dense.\1"),
+    (r"Qformer\.cls\.predictions\.transform\.LayerNorm\.(weight|bias)", r"lm_head.layer_norm.\1"),
+    (r"(query_tokens|(?:motion|text)_proj\.(?:weight|bias))", r"\1"),
+    (r"(motion|text)_projection", r"\1_projection.weight"),
+    (r"itm_head\.(weight|bias)", r"matching_head.\1"),
+    (r"motion_cls\.weight", "motion_token_head.weight"),
+    (r"temp", "logit_scale"),
+]
+# Saved twice, or constant.
+_LAMP_UNUSED = {"Qformer.bert.embeddings.position_ids", "Qformer.cls.predictions.decoder.bias"}
+
+
+def lamp_state_dict(original: Tensors, *, num_downsampling_layers: int = 2) -> Tensors:
+    """Tensors of an original LaMP under the names of `LampModel` with `separate_motion_encoder=True` (L1).
+
+    The original multiplies similarities by `temp`, ours by the exponential of `logit_scale` (L3).
+    """
+    tokenizer = {name.removeprefix("vq_model."): t for name, t in original.items() if name.startswith("vq_model.")}
+    encoder = {f"vqvae.{n.replace('motion_', '', 1)}": t for n, t in original.items() if n.startswith("motion_encoder.")}
+    rest = {
+        name: tensor
+        for name, tensor in original.items()
+        if not name.startswith(("vq_model.", "motion_encoder.")) and name not in _LAMP_UNUSED
+    }
+    tensors, strangers = _rename(rest, _LAMP_RULES)
+    if strangers:
+        raise _unknown(strangers, "LaMP")
+    for name in ("motion_projection.weight", "text_projection.weight"):
+        tensors[name] = tensors[name].T.contiguous()
+    tensors["logit_scale"] = tensors["logit_scale"].log()
+    converted = vqvae_state_dict(tokenizer, num_downsampling_layers=num_downsampling_layers)
+    tensors |= {f"motion_vqvae.{name}": tensor for name, tensor in converted.items()}
+    encoder["vqvae.quantizer.codebook"] = tokenizer["vqvae.quantizer.codebook"]  # what makes it a whole VQ-VAE
+    converted = vqvae_state_dict(encoder, num_downsampling_layers=num_downsampling_layers)
+    tensors |= {f"motion_{name}": tensor for name, tensor in converted.items() if name.startswith("encoder.")}
+    return tensors

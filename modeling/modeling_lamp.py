@@ -1,0 +1,733 @@
+"""LaMP: one Q-Former that reads motion and text, with the losses that teach it (LaMP, section 3.2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Self, cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import (
+    BertForMaskedLM,
+    BertModel,
+    InstructBlipQFormerConfig,
+    InstructBlipQFormerModel,
+    PreTrainedModel,
+)
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.models.instructblip.modeling_instructblip import (
+    InstructBlipQFormerIntermediate,
+    InstructBlipQFormerLayer,
+    InstructBlipQFormerOutput,
+)
+from transformers.utils.generic import ModelOutput
+
+from .configuration_lamp import LampConfig
+from .distributed import gather_rows, global_mean
+from .modeling_motion_vqvae import IGNORED_CODE, MotionVQVAEEncoder, MotionVQVAEModel
+
+__all__ = [
+    "LampForPreTraining",
+    "LampForPreTrainingOutput",
+    "LampModel",
+    "LampOutput",
+    "LampPreTrainedModel",
+]
+
+# Added to the attention scores of what must not be seen. Its exponential is zero in every floating type, and,
+# unlike the smallest float32, it does not become infinite when autocast turns it into a shorter type.
+HIDDEN = -3e4
+MAX_LOGIT_SCALE = 100.0
+
+
+@dataclass
+class LampOutput(ModelOutput):
+    """Result of [`LampModel`].
+
+    Args:
+        logits_per_motion: Scaled similarities `(M, T)` of M motions and T texts.
+        logits_per_text: The same, `(T, M)`.
+        motion_features: `(M, Q, P)`, of unit length.
+        text_features: `(T, P)`, of unit length.
+    """
+
+    logits_per_motion: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
+    motion_features: torch.Tensor | None = None
+    text_features: torch.Tensor | None = None
+
+
+@dataclass
+class LampForPreTrainingOutput(ModelOutput):
+    """Result of [`LampForPreTraining`].
+
+    Args:
+        loss: Sum of the four losses below, `()`.
+        contrastive_loss: Cross-entropy of picking the right text for a motion and the reverse, averaged, `()`.
+        matching_loss: Cross-entropy of telling true pairs from hard negatives, `()`.
+        captioning_loss: Cross-entropy of the next word given the motion, `()`.
+        motion_token_loss: Cross-entropy of the motion tokens given the text, `()`.
+        logits_per_motion: Scaled similarities `(B, N)` of this process's motions with all N texts.
+        logits_per_text: Scaled similarities `(B, N)` of this process's texts with all N motions.
+        matching_logits: `(B + negatives, 2)`: true pairs first, then each text with its negative motion, then
+            each motion with its negative text; the second number speaks for a match.
+        motion_token_logits: `(B, n, num_codes)`.
+    """
+
+    loss: torch.Tensor | None = None
+    contrastive_loss: torch.Tensor | None = None
+    matching_loss: torch.Tensor | None = None
+    captioning_loss: torch.Tensor | None = None
+    motion_token_loss: torch.Tensor | None = None
+    logits_per_motion: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
+    matching_logits: torch.Tensor | None = None
+    motion_token_logits: torch.Tensor | None = None
+
+
+class LampLanguageModelHead(nn.Module):
+    """BERT's: dense, activation, LayerNorm, and an output layer that shares the word embeddings."""
+
+    def __init__(self, config: LampConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN["gelu"]
+        self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits `(…, vocab_size)` of hidden states `(…, hidden_size)`."""
+        return self.decoder(self.layer_norm(self.activation(self.dense(hidden))))
+
+
+def qformer_config(config: LampConfig) -> InstructBlipQFormerConfig:
+    """Configuration of the Q-Former inside LaMP; its text feed-forward is as wide as BERT's."""
+    inner = InstructBlipQFormerConfig(
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        intermediate_size=config.intermediate_size,
+        hidden_dropout_prob=config.hidden_dropout_prob,
+        attention_probs_dropout_prob=config.attention_probs_dropout_prob,
+        max_position_embeddings=config.max_position_embeddings,
+        initializer_range=float(config.initializer_range),
+        layer_norm_eps=config.layer_norm_eps,
+        pad_token_id=config.pad_token_id,
+        cross_attention_frequency=config.cross_attention_frequency,
+        encoder_hidden_size=config.motion_hidden_size,
+    )
+    inner._attn_implementation = config._attn_implementation
+    return inner
+
+
+def padding_bias(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """Additive attention mask `(B, 1, 1, L)` of a padding mask `(B, L)`; none where nothing is padded."""
+    if mask is None:
+        return None
+    return (mask == 0)[:, None, None, :].to(dtype) * HIDDEN
+
+
+def captioning_bias(attention_mask: torch.Tensor, num_queries: int, dtype: torch.dtype) -> torch.Tensor:
+    """Additive mask `(B, 1, Q + L, Q + L)`: queries see queries, words see queries, themselves and earlier words."""
+    batch, length = attention_mask.shape
+    size = num_queries + length
+    visible = torch.ones(batch, size, size, dtype=torch.bool, device=attention_mask.device)
+    visible[:, :num_queries, num_queries:] = False
+    causal = torch.ones(length, length, dtype=torch.bool, device=attention_mask.device).tril()
+    visible[:, num_queries:, num_queries:] = causal & attention_mask[:, None, :].bool()
+    return (~visible)[:, None].to(dtype) * HIDDEN
+
+
+def used_length(mask: torch.Tensor) -> int:
+    """Columns up to the last one that any row of `mask` `(B, L)` uses."""
+    return int(mask.bool().any(0).nonzero()[-1]) + 1
+
+
+class LampPreTrainedModel(PreTrainedModel):
+    """What all LaMP models share: configuration, initialisation, capabilities."""
+
+    config: LampConfig
+    config_class = LampConfig
+    base_model_prefix = "lamp"
+    main_input_name = "motion_values"
+    input_modalities = ("motion", "text")
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    _no_split_modules = ("InstructBlipQFormerLayer", "MotionVQVAEModel")
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, LampModel):
+            init.normal_(module.query_tokens, std=module.config.initializer_range)
+            init.constant_(module.logit_scale, module.config.logit_scale_init_value)
+            # Keeps the scale of what is projected; the paper's 1408 inputs are too many for the usual 0.02.
+            for projection in (module.motion_projection, module.text_projection):
+                init.normal_(projection.weight, std=projection.in_features**-0.5)
+
+
+class LampModel(LampPreTrainedModel):
+    """Everything LaMP holds: the frozen motion tokenizer, the Q-Former and the heads of its four tasks.
+
+    Padding is masked in motion and text: a feature does not depend on what a clip or caption was batched with.
+    Wherever a motion is asked for, `motion_values` `(B, T, motion_dim)` are normalised features,
+    `motion_attention_mask` `(B, T)` is 1 on real frames (`None`: all are), and padding is on the right;
+    `input_ids` and `attention_mask` `(B, L)` are a caption as the tokenizer gives it, `[CLS]` first.
+    Below, n is the number of motion tokens, Q of queries, H the hidden size, P the projection size.
+    """
+
+    _tied_weights_keys = {"lm_head.decoder.weight": "qformer.embeddings.word_embeddings.weight"}  # noqa: RUF012
+
+    def __init__(self, config: LampConfig):
+        super().__init__(config)
+        tokenizer_config = config.motion_vqvae_config
+        self.motion_vqvae = MotionVQVAEModel._from_config(tokenizer_config)
+        self.motion_encoder = MotionVQVAEEncoder(tokenizer_config) if config.separate_motion_encoder else None
+        self.motion_projection = nn.Linear(tokenizer_config.code_dim, config.motion_hidden_size, bias=False)
+        self.text_projection = nn.Linear(config.hidden_size, config.motion_hidden_size, bias=False)
+        self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, config.hidden_size))
+        inner = qformer_config(config)
+        self.qformer = InstructBlipQFormerModel(inner)
+        if config.query_intermediate_size is not None:
+            narrow = InstructBlipQFormerConfig(
+                **{**inner.to_dict(), "intermediate_size": config.query_intermediate_size}
+            )
+            for layer in self.qformer.encoder.layer:
+                layer.intermediate_query = InstructBlipQFormerIntermediate(narrow)
+                layer.output_query = InstructBlipQFormerOutput(narrow)
+        self.motion_proj = nn.Linear(config.hidden_size, config.projection_dim)
+        self.text_proj = nn.Linear(config.hidden_size, config.projection_dim)
+        self.logit_scale = nn.Parameter(torch.zeros(()))
+        self.matching_head = nn.Linear(config.hidden_size, 2)
+        self.lm_head = LampLanguageModelHead(config)
+        self.motion_token_head = nn.Linear(config.hidden_size, tokenizer_config.num_codes, bias=False)
+        self.post_init()
+        self._freeze()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.qformer.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.qformer.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.lm_head.decoder = new_embeddings
+
+    def _freeze(self) -> None:
+        for module in (self.motion_vqvae, self.motion_encoder):
+            if module is not None:
+                module.requires_grad_(False)
+                module.eval()  # the released code left its dropout on (L1)
+        if self.config.freeze_word_embeddings:
+            self.qformer.embeddings.word_embeddings.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; the motion encoder stays frozen and in evaluation mode.
+
+        `from_pretrained` replaces parameters by trainable ones and then calls `eval`, which comes here too.
+        """
+        super().train(mode)
+        self._freeze()
+        return self
+
+    # ---- motion -------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode_motion(
+        self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What the frozen encoder makes of a motion: it never changes, so that training may keep it.
+
+        Returns:
+            Latents `(B, n, code_dim)`, their boolean mask `(B, n)`, token ids `(B, n)` with -100 on padding.
+        """
+        if not self.config.mask_motion_padding:
+            motion_attention_mask = None  # padded frames are motion, as in the released code (L6)
+        latents, token_mask = self.motion_vqvae.encode(motion_values, motion_attention_mask)
+        codes = self.motion_vqvae.quantizer.nearest(latents).masked_fill(~token_mask, IGNORED_CODE)
+        if self.motion_encoder is not None:
+            lengths = token_mask.sum(-1) * self.config.motion_vqvae_config.frames_per_token
+            latents = self.motion_encoder(motion_values, lengths)
+        return latents, token_mask, codes
+
+    def _motion_states(
+        self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        latents, token_mask, _ = self.encode_motion(motion_values, motion_attention_mask)
+        return self.motion_projection(latents), token_mask
+
+    def query(self, states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Let the queries read states.
+
+        Args:
+            states: `(B, S, motion_hidden_size)`, of motion or of text.
+            mask: `(B, S)`, 1 where there is something to read; `None`: everywhere.
+
+        Returns:
+            Query outputs `(B, Q, H)`.
+        """
+        return self.qformer(
+            input_ids=None,
+            query_embeds=self.query_tokens.expand(states.shape[0], -1, -1),
+            encoder_hidden_states=states,
+            encoder_attention_mask=padding_bias(mask, states.dtype),
+        ).last_hidden_state
+
+    def get_motion_features(
+        self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Features `(B, Q, P)` of motions in the shared space, of unit length."""
+        return self.project_motion(self.query(*self._motion_states(motion_values, motion_attention_mask)))
+
+    def project_motion(self, query_output: torch.Tensor) -> torch.Tensor:
+        """Query outputs `(B, Q, H)` in the shared space, `(B, Q, P)`, of unit length."""
+        return F.normalize(self.motion_proj(query_output), dim=-1)
+
+    # ---- text ---------------------------------------------------------------------------------------------
+
+    def encode_text(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Hidden states `(B, L, H)` of captions, read by the text branch alone."""
+        return self.qformer(
+            input_ids=input_ids, attention_mask=padding_bias(attention_mask, self.dtype)
+        ).last_hidden_state
+
+    def get_text_features(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Features `(B, P)` of captions in the shared space, of unit length."""
+        return F.normalize(self.text_proj(self.encode_text(input_ids, attention_mask)[:, 0]), dim=-1)
+
+    def query_text(self, states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Query outputs `(B, Q, H)` after reading text states `(B, L, motion_hidden_size)`.
+
+        Padded words are hidden unless `mask_text_padding` is false (T4): then the result depends on the length
+        to which the captions were padded, 49 in the released code.
+        """
+        return self.query(states, attention_mask if self.config.mask_text_padding else None)
+
+    def get_text_condition(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, text_to_condition: nn.Module
+    ) -> torch.Tensor:
+        """Condition `(B, H)` of text-to-motion: the mean of the queries that read the caption (T4).
+
+        Args:
+            input_ids, attention_mask: Captions, `(B, L)`.
+            text_to_condition: Layer from H to `motion_hidden_size`; it belongs to the text-to-motion model.
+        """
+        states = text_to_condition(self.encode_text(input_ids, attention_mask))
+        return self.query_text(states, attention_mask).mean(1)
+
+    # ---- both ---------------------------------------------------------------------------------------------
+
+    def similarity(self, motion_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
+        """Cosine `(M, T)` of each text `(T, P)` with the query of each motion `(M, Q, P)` that fits it best (L7)."""
+        return torch.einsum("mqp,tp->mtq", motion_features, text_features).amax(-1)
+
+    def scale(self) -> torch.Tensor:
+        """Factor `()` of similarities, at most 100; the released code learns it without exponential (L3)."""
+        return self.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
+
+    def match(
+        self,
+        motion_states: torch.Tensor,
+        motion_mask: torch.Tensor | None,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+    ) -> torch.Tensor:
+        """Logits `(B, 2)`, mismatch and match, of pairs of motion states `(B, n, motion_hidden_size)` and captions."""
+        num_queries = self.config.num_query_tokens
+        both = F.pad(attention_mask, (num_queries, 0), value=1)
+        hidden = self.qformer(
+            input_ids=input_ids,
+            attention_mask=padding_bias(both, self.dtype),
+            query_embeds=self.query_tokens.expand(input_ids.shape[0], -1, -1),
+            encoder_hidden_states=motion_states,
+            encoder_attention_mask=padding_bias(motion_mask, motion_states.dtype),
+        ).last_hidden_state
+        return self.matching_head(hidden[:, :num_queries]).mean(1)
+
+    def matching_score(
+        self,
+        motion_values: torch.Tensor,
+        input_ids: torch.Tensor,
+        motion_attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Probability `(B,)` that the b-th caption describes the b-th motion."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        states, mask = self._motion_states(motion_values, motion_attention_mask)
+        return self.match(states, mask, input_ids, attention_mask).float().softmax(-1)[:, 1]
+
+    def caption_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Captions `(B, L)` that begin with `[DEC]`, the sign to write, in place of `[CLS]`, the sign to read."""
+        input_ids = input_ids.clone()
+        input_ids[:, 0] = self.config.bos_token_id
+        return input_ids
+
+    def query_and_caption(
+        self,
+        motion_states: torch.Tensor,
+        motion_mask: torch.Tensor | None,
+        caption_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Read motions and, in the same pass, the captions as their writer sees them.
+
+        Queries do not see words, so that their outputs are those of [`query`].
+
+        Returns:
+            Query outputs `(B, Q, H)` and word outputs `(B, L, H)`; each word has seen the motion and the words
+            up to itself.
+        """
+        num_queries = self.config.num_query_tokens
+        hidden = self.qformer(
+            input_ids=caption_ids,
+            attention_mask=captioning_bias(attention_mask, num_queries, self.dtype),
+            query_embeds=self.query_tokens.expand(caption_ids.shape[0], -1, -1),
+            encoder_hidden_states=motion_states,
+            encoder_attention_mask=padding_bias(motion_mask, motion_states.dtype),
+        ).last_hidden_state
+        return hidden[:, :num_queries], hidden[:, num_queries:]
+
+    def query_words(
+        self, caption_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Query outputs `(B, Q, H)` after reading word embeddings: no self-attention among words (L5)."""
+        embeddings = self.qformer.embeddings(input_ids=caption_ids)
+        return self.query(self.text_projection(embeddings), attention_mask)
+
+    def forward(
+        self,
+        motion_values: torch.Tensor,
+        motion_attention_mask: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> LampOutput | tuple:
+        """Features and similarities of M motions and T captions."""
+        if input_ids is None:
+            raise ValueError(
+                "input_ids is missing: LampModel compares motions with texts; for motions alone "
+                "call get_motion_features"
+            )
+        motion_features = self.get_motion_features(motion_values, motion_attention_mask)
+        text_features = self.get_text_features(input_ids, attention_mask)
+        logits = self.similarity(motion_features, text_features) * self.scale()
+        output = LampOutput(
+            logits_per_motion=logits,
+            logits_per_text=logits.T,
+            motion_features=motion_features,
+            text_features=text_features,
+        )
+        return output if return_dict is not False else output.to_tuple()
+
+    # ---- start --------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def init_from_bert(
+        self,
+        bert: str | PathLike | BertModel | BertForMaskedLM,
+        token_ids: Sequence[int | None] | None = None,
+    ) -> None:
+        """Start from a pretrained BERT, as the paper does from `bert-base-uncased`.
+
+        Copies embeddings (its constant token type goes into the positions), the first layers' self-attention
+        and feed-forward, and the word-prediction head where the checkpoint has one. The queries' feed-forward
+        starts as a copy too, of every k-th neuron where it is narrower. Cross-attention stays random.
+
+        Args:
+            bert: A BERT of the same width and number of heads and at least as many layers, or where it is stored.
+            token_ids: For each word piece of this model its id in BERT; `None`, or beyond the end, is a word
+                piece BERT does not have, which starts as the mean of the others. Without it, ids are the same.
+
+        Raises:
+            ValueError: Sizes that do not fit.
+        """
+        if isinstance(bert, str | PathLike):
+            loaded, report = BertForMaskedLM.from_pretrained(bert, output_loading_info=True)
+            has_head = not any(
+                name.startswith("cls.predictions.transform") for name in report["missing_keys"]
+            )
+            bert = loaded if has_head else loaded.bert
+        source = bert.bert if isinstance(bert, BertForMaskedLM) else bert
+        self._check_bert(source.config)
+
+        known = list(range(source.config.vocab_size) if token_ids is None else token_ids)[
+            : self.config.vocab_size
+        ]
+        known += [None] * (self.config.vocab_size - len(known))
+        rows = torch.tensor([index for index, token in enumerate(known) if token is not None])
+        tokens = torch.tensor([token for token in known if token is not None])
+
+        def take(target: torch.Tensor, pretrained: torch.Tensor) -> None:
+            target.copy_(pretrained[tokens].mean(0).expand_as(target))
+            target[rows] = pretrained[tokens].to(target.dtype)
+
+        ours, theirs = self.qformer.embeddings, source.embeddings
+        take(ours.word_embeddings.weight, theirs.word_embeddings.weight)
+        positions = theirs.position_embeddings.weight + theirs.token_type_embeddings.weight[0]
+        ours.position_embeddings.weight.copy_(positions[: self.config.max_position_embeddings])
+        ours.layernorm.load_state_dict(theirs.LayerNorm.state_dict())
+        for module, pretrained in zip(self.qformer.encoder.layer, source.encoder.layer, strict=False):
+            layer = cast(InstructBlipQFormerLayer, module)
+            layer.attention.attention.load_state_dict(pretrained.attention.self.state_dict())
+            layer.attention.output.load_state_dict(pretrained.attention.output.state_dict())
+            layer.intermediate.load_state_dict(pretrained.intermediate.state_dict())
+            layer.output.load_state_dict(pretrained.output.state_dict())
+            width = layer.intermediate_query.dense.out_features
+            neurons = torch.linspace(0, source.config.intermediate_size - 1, width).round().long()
+            layer.intermediate_query.dense.weight.copy_(pretrained.intermediate.dense.weight[neurons])
+            layer.intermediate_query.dense.bias.copy_(pretrained.intermediate.dense.bias[neurons])
+            layer.output_query.load_state_dict(
+                {**pretrained.output.state_dict(), "dense.weight": pretrained.output.dense.weight[:, neurons]}
+            )
+        if isinstance(bert, BertForMaskedLM):
+            head = bert.cls.predictions
+            self.lm_head.dense.load_state_dict(head.transform.dense.state_dict())
+            self.lm_head.layer_norm.load_state_dict(head.transform.LayerNorm.state_dict())
+            take(self.lm_head.decoder.bias, head.bias)
+
+    def _check_bert(self, bert: PreTrainedModel | LampConfig) -> None:
+        config = self.config
+        for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
+            if getattr(bert, name) != getattr(config, name):
+                raise ValueError(f"{name} is {getattr(bert, name)} in BERT and {getattr(config, name)} here")
+        for name in ("num_hidden_layers", "max_position_embeddings"):
+            if getattr(bert, name) < getattr(config, name):
+                raise ValueError(
+                    f"{name} is {getattr(bert, name)} in BERT, fewer than {getattr(config, name)} here"
+                )
+        if (config.query_intermediate_size or 0) > bert.intermediate_size:
+            raise ValueError(
+                f"query_intermediate_size={config.query_intermediate_size} exceeds BERT's "
+                f"intermediate_size={bert.intermediate_size}, of which it starts as a part"
+            )
+
+
+class LampForPreTraining(LampPreTrainedModel):
+    """[`LampModel`] with its four losses, each of weight 1 (L7).
+
+    With `torch.distributed` running, contrastive similarities and hard negatives are those of the joint batch,
+    and the losses of the processes average to the loss that one process would have had (L4).
+    """
+
+    def __init__(self, config: LampConfig):
+        super().__init__(config)
+        self.lamp = LampModel(config)
+        self.post_init()
+        self.lamp._freeze()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.lamp.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.lamp.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lamp.get_output_embeddings()
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.lamp.set_output_embeddings(new_embeddings)
+
+    def forward(
+        self,
+        motion_values: torch.Tensor | None = None,
+        motion_attention_mask: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        motion_embeds: torch.Tensor | None = None,
+        motion_token_mask: torch.Tensor | None = None,
+        motion_codes: torch.Tensor | None = None,
+        negatives: tuple[torch.Tensor, torch.Tensor] | None = None,
+        return_dict: bool | None = None,
+    ) -> LampForPreTrainingOutput | tuple:
+        """Losses of B pairs of motion and caption.
+
+        Args:
+            motion_values, motion_attention_mask, input_ids, attention_mask: As in [`LampModel`].
+            motion_embeds, motion_token_mask, motion_codes: In place of `motion_values`, what
+                [`LampModel.encode_motion`] returned for them.
+            negatives: For each caption the index of a motion, and for each motion the index of a caption,
+                `(B,)` each, that do not belong to it, -1 for none; drawn by similarity if not given.
+        """
+        lamp = self.lamp
+        if input_ids is None:
+            raise ValueError("input_ids is missing: pretraining needs a caption for every motion")
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if motion_values is not None:
+            motion_embeds, motion_token_mask, motion_codes = lamp.encode_motion(
+                motion_values, motion_attention_mask
+            )
+        if motion_embeds is None or motion_codes is None:
+            raise ValueError(
+                "give motion_values, or motion_embeds with motion_codes as LampModel.encode_motion returns them"
+            )
+        if motion_token_mask is None:
+            motion_token_mask = motion_codes >= 0
+
+        # Columns that all captions or all motions leave empty cost time and change nothing.
+        length, tokens = used_length(attention_mask), used_length(motion_token_mask)
+        input_ids, attention_mask = input_ids[:, :length], attention_mask[:, :length]
+        motion_embeds, motion_codes = motion_embeds[:, :tokens].to(self.dtype), motion_codes[:, :tokens]
+        motion_token_mask = motion_token_mask[:, :tokens]
+        caption_ids = lamp.caption_ids(input_ids)
+
+        states = lamp.motion_projection(motion_embeds)
+        query_output, word_output = lamp.query_and_caption(
+            states, motion_token_mask, caption_ids, attention_mask
+        )
+        motion_features = lamp.project_motion(query_output)
+        text_features = lamp.get_text_features(input_ids, attention_mask)
+
+        pair_ids = input_ids.masked_fill(attention_mask == 0, -1)
+        captions, first = gather_rows(pair_ids, -1)
+        clips, _ = gather_rows(motion_codes, IGNORED_CODE)
+        positives = same_rows(pair_ids, captions) | same_rows(motion_codes, clips)
+        logits_per_motion = lamp.similarity(motion_features, gather_rows(text_features)[0]) * lamp.scale()
+        logits_per_text = lamp.similarity(gather_rows(motion_features)[0], text_features).T * lamp.scale()
+        contrastive_loss = self.contrastive_loss(logits_per_motion, logits_per_text, positives)
+
+        if negatives is None:
+            negatives = (
+                draw_negatives(logits_per_text, positives),
+                draw_negatives(logits_per_motion, positives),
+            )
+        matching_loss, matching_logits = self.matching_loss(
+            motion_embeds, motion_token_mask, input_ids, attention_mask, negatives
+        )
+        captioning_loss = self.captioning_loss(word_output, caption_ids, attention_mask)
+        motion_token_loss, motion_token_logits = self.motion_token_loss(
+            caption_ids, attention_mask, motion_codes
+        )
+
+        output = LampForPreTrainingOutput(
+            loss=contrastive_loss + matching_loss + captioning_loss + motion_token_loss,
+            contrastive_loss=contrastive_loss.detach(),
+            matching_loss=matching_loss.detach(),
+            captioning_loss=captioning_loss.detach(),
+            motion_token_loss=motion_token_loss.detach(),
+            logits_per_motion=logits_per_motion,
+            logits_per_text=logits_per_text,
+            matching_logits=matching_logits,
+            motion_token_logits=motion_token_logits,
+        )
+        return output if return_dict is not False else output.to_tuple()
+
+    def contrastive_loss(
+        self, logits_per_motion: torch.Tensor, logits_per_text: torch.Tensor, positives: torch.Tensor
+    ) -> torch.Tensor:
+        """Smoothed cross-entropy, averaged over both directions.
+
+        Args:
+            logits_per_motion, logits_per_text: Scaled similarities `(B, N)`.
+            positives: `(B, N)`, true where a pair belongs together; the target is spread evenly over those.
+        """
+        target = positives.float() / positives.sum(-1, keepdim=True)
+        losses = [
+            F.cross_entropy(
+                logits.float(), target, reduction="sum", label_smoothing=self.config.label_smoothing
+            )
+            for logits in (logits_per_motion, logits_per_text)
+        ]
+        return global_mean((losses[0] + losses[1]) / 2, len(positives))
+
+    def matching_loss(
+        self,
+        motion_embeds: torch.Tensor,
+        motion_token_mask: torch.Tensor,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        negatives: tuple[torch.Tensor, torch.Tensor],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy of true pairs and hard negatives, and its logits; `negatives` as in [`forward`]."""
+        negative_motion, negative_text = negatives
+        texts, motions = negative_motion >= 0, negative_text >= 0
+        # Latents come from a frozen encoder: they travel between processes without gradient.
+        all_embeds, _ = gather_rows(motion_embeds)
+        all_masks, _ = gather_rows(motion_token_mask.long())
+        all_ids, _ = gather_rows(input_ids, self.config.pad_token_id or 0)
+        all_attention, _ = gather_rows(attention_mask)
+        tokens, length = all_embeds.shape[1] - motion_embeds.shape[1], all_ids.shape[1] - input_ids.shape[1]
+        motion_embeds = F.pad(motion_embeds, (0, 0, 0, tokens))
+        motion_token_mask = F.pad(motion_token_mask.long(), (0, tokens))
+        input_ids = F.pad(input_ids, (0, length), value=self.config.pad_token_id or 0)
+        attention_mask = F.pad(attention_mask, (0, length))
+
+        chosen = negative_motion[texts]
+        others = negative_text[motions]
+        logits = self.lamp.match(
+            self.lamp.motion_projection(
+                torch.cat([motion_embeds, all_embeds[chosen], motion_embeds[motions]])
+            ),
+            torch.cat([motion_token_mask, all_masks[chosen], motion_token_mask[motions]]),
+            torch.cat([input_ids, input_ids[texts], all_ids[others]]),
+            torch.cat([attention_mask, attention_mask[texts], all_attention[others]]),
+        )
+        labels = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+        labels[: len(input_ids)] = 1
+        total = F.cross_entropy(logits.float(), labels, reduction="sum")
+        return global_mean(total, len(labels)), logits
+
+    def captioning_loss(
+        self, word_output: torch.Tensor, caption_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Smoothed cross-entropy of each next word; padding is neither predicted nor computed."""
+        real = attention_mask[:, 1:].bool()
+        logits = self.lamp.lm_head(word_output[:, :-1][real])
+        total = F.cross_entropy(
+            logits.float(),
+            caption_ids[:, 1:][real],
+            reduction="sum",
+            label_smoothing=self.config.label_smoothing,
+        )
+        return global_mean(total, real.sum())
+
+    def motion_token_loss(
+        self, caption_ids: torch.Tensor, attention_mask: torch.Tensor, motion_codes: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Smoothed cross-entropy of the motion's tokens, one from each of the first queries, and its logits (L5)."""
+        tokens = motion_codes.shape[1]
+        if tokens > self.config.num_query_tokens:
+            raise ValueError(
+                f"a clip of {tokens} motion tokens is longer than num_query_tokens={self.config.num_query_tokens}: "
+                "crop clips or configure more queries"
+            )
+        query_output = self.lamp.query_words(caption_ids, attention_mask)
+        logits = self.lamp.motion_token_head(query_output[:, :tokens])
+        total = F.cross_entropy(
+            logits.float().flatten(0, 1),
+            motion_codes.flatten(),
+            ignore_index=IGNORED_CODE,
+            reduction="sum",
+            label_smoothing=self.config.label_smoothing,
+        )
+        return global_mean(total, (motion_codes >= 0).sum()), logits
+
+
+def same_rows(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Boolean `(B, N)`: which of `others` `(N, M)` equals which of `rows` `(B, L)`, negative numbers being padding."""
+    rows = F.pad(rows, (0, others.shape[1] - rows.shape[1]), value=-1)
+    return ((rows[:, None] == others[None]) | ((rows[:, None] < 0) & (others[None] < 0))).all(-1)
+
+
+@torch.no_grad()
+def draw_negatives(logits: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
+    """For each row of `logits` `(B, N)` one column, likelier the higher, that is no positive; -1 if all are (L2)."""
+    weights = logits.float().masked_fill(positives, -torch.inf)
+    possible = ~positives.all(-1)
+    chosen = torch.full((len(logits),), -1, device=logits.device)
+    if possible.any():
+        chosen[possible] = weights[possible].softmax(-1).multinomial(1).squeeze(-1)
+    return chosen
