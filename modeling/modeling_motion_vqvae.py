@@ -236,6 +236,7 @@ class MotionVQVAEModel(PreTrainedModel):
     base_model_prefix = "motion_vqvae"
     main_input_name = "motion_values"
     input_modalities = ("motion",)
+    _supports_sdpa = True  # it has no attention; a model around it that has may use any
 
     def __init__(self, config: MotionVQVAEConfig):
         super().__init__(config)
