@@ -1,0 +1,18 @@
+"""Motion datasets: anything on disk or on the Hub becomes a `datasets.DatasetDict` with one schema."""
+
+from lamp_hf.data.bandai_namco import load_bandai_namco
+from lamp_hf.data.captions import CaptionGrammar, CaptionGrammarError
+from lamp_hf.data.loading import load_motion_dataset
+from lamp_hf.data.motionfolder import load_motionfolder
+from lamp_hf.data.schema import motion_features, training_statistics, with_numpy_motion
+
+__all__ = [
+    "CaptionGrammar",
+    "CaptionGrammarError",
+    "load_bandai_namco",
+    "load_motion_dataset",
+    "load_motionfolder",
+    "motion_features",
+    "training_statistics",
+    "with_numpy_motion",
+]

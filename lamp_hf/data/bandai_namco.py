@@ -1,0 +1,313 @@
+"""Load the Bandai-Namco Research Motiondataset, from an archive or a clone of its repository, with captions.
+
+The clips carry two labels each, a content ("walk-turn-left") and a style ("elderly"), no sentences: captions are
+composed from the labels by `CaptionGrammar`.
+"""
+
+import hashlib
+import json
+import logging
+import lzma
+import os
+import random
+import re
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets import DatasetDict
+
+from lamp_hf.data.captions import CaptionGrammar
+from lamp_hf.data.conversion import (
+    CONVERSION_VERSION,
+    TARGET_FPS,
+    ClipCache,
+    ClipFile,
+    cached_dataset,
+    default_cache_dir,
+    refuse_failures,
+)
+from lamp_hf.data.schema import motion_features
+from lamp_hf.motion.bvh_parser import MAX_FILE_BYTES
+from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.features import mirror_features
+
+logger = logging.getLogger(__name__)
+
+SOURCE = "bandai-namco"
+_LAYOUT_VERSION = 1  # raise it whenever rows are put together differently
+_CLIP_NAME = re.compile(r"dataset-[12]_(?P<content>[a-z-]+)_(?P<style>[a-z-]+)_\d+")
+_SPLIT_FILES = {"train": "train.txt", "validation": "val.txt", "test": "test.txt"}
+_VALIDATION_SHARE = 0.1
+
+
+class Labels(NamedTuple):
+    """What a clip's name says about it."""
+
+    content: str
+    style: str
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row to be: a clip, or its mirror image."""
+
+    clip: str
+    digest: str
+    mirrored: bool
+
+
+def load_bandai_namco(
+    path: str | os.PathLike[str],
+    *,
+    captions: str | os.PathLike[str] | CaptionGrammar | None = None,
+    captions_per_clip: int = 16,
+    split_dir: str | os.PathLike[str] | None = None,
+    names: Collection[str] | None = None,
+    mirror: bool = True,
+    skip_bad: bool = False,
+    num_proc: int | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> DatasetDict:
+    """Load the Bandai-Namco clips as HumanML3D features at 20 fps, with captions composed from their labels.
+
+    The first call converts the clips in parallel and keeps the result in the cache; later calls take a second. An
+    interrupted conversion goes on where it stopped.
+
+    Split files (`train.txt`, `val.txt`, perhaps `test.txt`, one clip name a line) and `suspect_labels.txt` are
+    taken from `split_dir`. Clips listed as suspect, whose motion contradicts the label, are left out of training.
+    Clips of no list are left out. Without split files a tenth of the clips, chosen by a hash of the name, is for
+    validation.
+
+    Args:
+        path: the archive (`.tar`, `.tar.xz`, `.tar.gz`), or a clone of
+            github.com/BandaiNamcoResearchInc/Bandai-Namco-Research-Motiondataset.
+        captions: an additional grammar (JSON or YAML) besides the package's own, or a grammar to use instead. By
+            default `captions.json` beside the split files is added if it is there.
+        captions_per_clip: number of distinct captions composed for each row, the same ones in every call.
+        split_dir: folder of the split files; by default the folder of the archive, or the clone.
+        names: load these clips only.
+        mirror: add the mirror image of every training clip, as `<id>-mirrored`, with left and right swapped in
+            motion, captions and label. Contents without a partner on the other side keep their label.
+        skip_bad: leave out clips that cannot be read, with a warning, instead of refusing the set.
+        num_proc: number of processes for the conversion, all cores by default.
+        cache_dir: folder of the cache, by default $LAMP_HF_CACHE or ~/.cache/lamp_hf.
+        progress: show progress bars.
+
+    Returns:
+        Splits `train` and `validation` (and `test` where it is listed), with the columns of `motion_features`.
+
+    Raises:
+        FileNotFoundError: there is no such archive or folder.
+        MotionFormatError: the archive is damaged, holds no clips, or a clip cannot be read.
+        ValueError: clips of `names` are missing, or a caption grammar does not know a label.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: no such archive or folder (see load_bandai_namco for where to get it)"
+        )
+    side_files = Path(split_dir) if split_dir is not None else (path if path.is_dir() else path.parent)
+    grammar = captions if isinstance(captions, CaptionGrammar) else _load_grammar(captions, side_files)
+    cache = ClipCache(Path(cache_dir) if cache_dir is not None else default_cache_dir())
+    wanted = None if names is None else frozenset(names)
+    digests = _convert_all(path, cache, wanted, skip_bad=skip_bad, num_proc=num_proc, progress=progress)
+    for clip in digests:
+        grammar.check(*clip_labels(clip), where=clip)
+    splits = _assign_splits(set(digests), side_files)
+    rows = {
+        split: [
+            _Row(clip, digests[clip], mirrored)
+            for clip in clips
+            for mirrored in ((False, True) if mirror and split == "train" else (False,))
+        ]
+        for split, clips in splits.items()
+    }
+    key = _digest(_LAYOUT_VERSION, CONVERSION_VERSION, grammar.digest, captions_per_clip, rows)
+    makers: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+        split: partial(_make_rows, chosen, cache, grammar, captions_per_clip)
+        for split, chosen in rows.items()
+    }
+    return cached_dataset(cache.cache_dir, key, motion_features(), makers, progress=progress)
+
+
+def clip_labels(clip: str) -> Labels:
+    """Content and style of a clip by its name.
+
+    Raises:
+        ValueError: the name is not of the form dataset-1_<content>_<style>_<take>.
+    """
+    match = _CLIP_NAME.fullmatch(clip)
+    if match is None:
+        raise ValueError(f"expected a clip name like dataset-1_walk_happy_001, got {clip!r}")
+    return Labels(match["content"], match["style"])
+
+
+def _make_rows(
+    rows: list[_Row], cache: ClipCache, grammar: CaptionGrammar, captions_per_clip: int
+) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        content, style = clip_labels(row.clip)
+        if row.mirrored:
+            content = grammar.mirrored_content(content)
+        row_id = f"{row.clip}-mirrored" if row.mirrored else row.clip
+        texts = grammar.compose_many(
+            content, style, captions_per_clip, random.Random(row_id), mirrored=row.mirrored
+        )
+        motion = cache.read(f"{row.clip}.bvh", row.digest)
+        yield {
+            "id": row_id,
+            "motion": mirror_features(motion) if row.mirrored else motion,
+            "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in texts],
+            "source": SOURCE,
+            "fps": TARGET_FPS,
+            "num_frames": len(motion),
+            "content": content,
+            "style": style,
+            "mirrored": row.mirrored,
+        }
+
+
+def _load_grammar(captions: str | os.PathLike[str] | None, side_files: Path) -> CaptionGrammar:
+    if captions is not None:
+        return CaptionGrammar.load(captions)
+    beside = side_files / "captions.json"
+    return CaptionGrammar.load(beside) if beside.is_file() else CaptionGrammar.load()
+
+
+def _assign_splits(clips: set[str], side_files: Path) -> dict[str, list[str]]:
+    """Clip names per split, sorted."""
+    suspect = _read_names(side_files / "suspect_labels.txt") or set()
+    listed = {split: _read_names(side_files / name) for split, name in _SPLIT_FILES.items()}
+    if listed["train"] is None and listed["validation"] is None:
+        logger.info("no train.txt and val.txt in %s: splitting by a hash of the clip names", side_files)
+        held_out = {clip for clip in clips if _hash_share(clip) < _VALIDATION_SHARE}
+        chosen = {"train": clips - held_out, "validation": held_out}
+    else:
+        chosen = {split: names & clips for split, names in listed.items() if names is not None}
+        for split in ("train", "validation"):
+            chosen.setdefault(split, set())
+        if twice := chosen["train"] & chosen["validation"]:
+            raise ValueError(
+                f"{side_files}: {len(twice)} clips are in train.txt and val.txt, as {min(twice)}"
+            )
+        if unlisted := len(clips - set().union(*chosen.values())):
+            logger.warning(
+                "%d clips are in none of the split files of %s and are left out", unlisted, side_files
+            )
+    if left_out := chosen["train"] & suspect:
+        chosen["train"] = chosen["train"] - suspect
+        logger.info("%d clips of suspect_labels.txt are left out of training", len(left_out))
+    return {split: sorted(names) for split, names in chosen.items()}
+
+
+def _read_names(path: Path) -> set[str] | None:
+    """First word of each line that is not a comment; None if there is no such file."""
+    if not path.is_file():
+        return None
+    lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    return {words[0].removesuffix(".bvh") for words in lines if words and not words[0].startswith("#")}
+
+
+def _hash_share(clip: str) -> float:
+    """A number from 0 to 1 that depends on the name alone."""
+    return int(hashlib.sha256(clip.encode()).hexdigest()[:8], 16) / 2**32
+
+
+def _convert_all(
+    path: Path,
+    cache: ClipCache,
+    wanted: frozenset[str] | None,
+    *,
+    skip_bad: bool,
+    num_proc: int | None,
+    progress: bool,
+) -> dict[str, str]:
+    """Digest of each clip's file, all of them converted."""
+    index_path = None
+    if path.is_file():
+        # Unpacking takes ten times as long as reading the finished set: remember what the archive holds.
+        index_path = cache.cache_dir / "archives" / f"{_file_digest(path)}.json"
+        if index_path.is_file():
+            digests: dict[str, str] = json.loads(index_path.read_text(encoding="utf-8"))
+            chosen = digests if wanted is None else {c: digests[c] for c in _all_found(wanted, digests, path)}
+            if all(cache.path(f"{clip}.bvh", digest).is_file() for clip, digest in chosen.items()):
+                return chosen
+        files, total = _archive_clips(path, wanted), None if wanted is None else len(wanted)
+    else:
+        files, total = _folder_clips(path, wanted)
+    digests, failures = cache.convert(files, num_proc=num_proc, progress=progress, total=total)
+    if wanted is not None:
+        _all_found(wanted, {**digests, **failures}, path)
+    refuse_failures(failures, path, skip_bad=skip_bad)
+    if not digests:
+        raise MotionFormatError(
+            f"{path}: no clips found; expected files named dataset-1_<content>_<style>_<take>.bvh, as in the folders "
+            "dataset/Bandai-Namco-Research-Motiondataset-*/data of the repository"
+        )
+    if index_path is not None and wanted is None and not failures:
+        _write_atomically(index_path, json.dumps(digests))
+    return digests
+
+
+def _all_found(wanted: frozenset[str], found: Collection[str], path: Path) -> list[str]:
+    """The wanted names, sorted; ValueError if one is missing."""
+    if missing := sorted(wanted - set(found)):
+        raise ValueError(f"{path}: {len(missing)} of the clips asked for are not in it, as {missing[0]}")
+    return sorted(wanted)
+
+
+def _archive_clips(path: Path, wanted: frozenset[str] | None) -> Iterator[ClipFile]:
+    """Clips of an archive. Nothing is unpacked to disk: links, folders and other files are passed over."""
+    remaining = None if wanted is None else set(wanted)
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for member in archive:
+                name = Path(member.name)
+                clip = name.stem
+                if not (member.isreg() and name.suffix == ".bvh" and _CLIP_NAME.fullmatch(clip)):
+                    continue
+                if remaining is not None and clip not in remaining:
+                    continue
+                if member.size > MAX_FILE_BYTES:
+                    raise MotionFormatError(
+                        f"{path}: {member.name} has {member.size} bytes, more than the {MAX_FILE_BYTES} allowed"
+                    )
+                stream = archive.extractfile(member)
+                assert stream is not None  # a regular file
+                yield ClipFile(clip, name.name, stream.read())
+                if remaining is not None:
+                    remaining.discard(clip)
+                    if not remaining:
+                        return
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
+        raise MotionFormatError(f"{path}: damaged or truncated archive ({error})") from error
+
+
+def _folder_clips(path: Path, wanted: frozenset[str] | None) -> tuple[Iterator[ClipFile], int]:
+    """Clips anywhere below a folder, and their number."""
+    paths = {file.stem: file for file in path.rglob("dataset-*.bvh") if _CLIP_NAME.fullmatch(file.stem)}
+    chosen = [clip for clip in sorted(paths) if wanted is None or clip in wanted]
+    return (ClipFile(clip, paths[clip].name, paths[clip].read_bytes()) for clip in chosen), len(chosen)
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+        file.write(text)
+    os.replace(file.name, path)

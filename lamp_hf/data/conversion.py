@@ -1,0 +1,243 @@
+"""Turn motion files into feature arrays: in parallel, once per content, safe to interrupt and to repeat."""
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from multiprocessing import get_all_start_methods, get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict, Features, NamedSplit, load_from_disk
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from tqdm.auto import tqdm
+
+from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.motion import Motion
+
+logger = logging.getLogger(__name__)
+
+CONVERSION_VERSION = 1  # raise it whenever the same file would give other features
+TARGET_FPS = 20.0
+
+
+def default_cache_dir() -> Path:
+    """$LAMP_HF_CACHE, or ~/.cache/lamp_hf."""
+    return Path(os.environ.get("LAMP_HF_CACHE") or Path.home() / ".cache" / "lamp_hf")
+
+
+@dataclass(frozen=True)
+class ClipFile:
+    """One motion file to convert.
+
+    Attributes:
+        clip: unique name of the clip.
+        file_name: name of the file, with the suffix that chooses the reader.
+        content: bytes of the file.
+    """
+
+    clip: str
+    file_name: str
+    content: bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclass
+class ClipCache:
+    """Feature arrays on disk, named by what they were computed from.
+
+    Attributes:
+        cache_dir: folder of the cache; arrays lie in `clips/`.
+        reader_options: options for `Motion.load`, such as `{"fps": 30.0}`.
+    """
+
+    cache_dir: Path
+    reader_options: dict[str, Any] = field(default_factory=dict)
+
+    def path(self, file_name: str, digest: str) -> Path:
+        """Where the array of a file lies, whether converted yet or not."""
+        parts = (CONVERSION_VERSION, Path(file_name).suffix.lower(), sorted(self.reader_options.items()))
+        key = hashlib.sha256(f"{parts!r} {digest}".encode()).hexdigest()
+        return self.cache_dir / "clips" / key[:2] / f"{key}.npy"
+
+    def read(self, file_name: str, digest: str) -> np.ndarray:
+        """Features (T, D) of a converted file, float32."""
+        features: np.ndarray = np.load(self.path(file_name, digest), allow_pickle=False)
+        return features
+
+    def convert(
+        self,
+        files: Iterable[ClipFile],
+        *,
+        num_proc: int | None = None,
+        progress: bool = True,
+        total: int | None = None,
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Convert what is not converted yet.
+
+        Args:
+            files: the files; consumed as they are needed, so that a large archive never lies in memory whole.
+            num_proc: number of processes, all cores by default; 1 works in this process.
+            progress: show a bar.
+            total: number of files, for the bar.
+
+        Returns:
+            clip → digest of the converted, and clip → reason of those that could not be converted.
+        """
+        digests: dict[str, str] = {}
+        failures: dict[str, str] = {}
+        bar = tqdm(total=total, desc="Converting motions", unit="clip", disable=not progress)
+
+        def finish(clip: str, digest: str, error: str | None) -> None:
+            if error is None:
+                digests[clip] = digest
+            else:
+                failures[clip] = error
+            bar.update()
+
+        with bar, _Workers(num_proc or os.cpu_count() or 1, finish) as workers:
+            for file in files:
+                digest = file.digest
+                target = self.path(file.file_name, digest)
+                if target.is_file():
+                    finish(file.clip, digest, None)
+                else:
+                    workers.submit(file, digest, target, self.reader_options)
+        return digests, failures
+
+
+class _Workers:
+    """A process pool that never has more than a few files waiting."""
+
+    def __init__(self, num_proc: int, finish: Callable[[str, str, str | None], None]) -> None:
+        self.num_proc = num_proc
+        self.finish = finish
+        self.pool: ProcessPoolExecutor | None = None
+        self.waiting: dict[Future[str | None], tuple[str, str]] = {}
+
+    def __enter__(self) -> "_Workers":
+        return self
+
+    def submit(self, file: ClipFile, digest: str, *options: Any) -> None:
+        if self.num_proc == 1:
+            self.finish(file.clip, digest, _convert(file.file_name, file.content, *options))
+            return
+        if self.pool is None:
+            # Forked workers need no `if __name__ == "__main__"` in the user's script, and they run NumPy only.
+            method = "fork" if "fork" in get_all_start_methods() else None
+            self.pool = ProcessPoolExecutor(self.num_proc, mp_context=get_context(method))
+        future = self.pool.submit(_convert, file.file_name, file.content, *options)
+        self.waiting[future] = (file.clip, digest)
+        while len(self.waiting) >= 4 * self.num_proc:
+            self._collect()
+
+    def _collect(self) -> None:
+        done, _ = wait(self.waiting, return_when=FIRST_COMPLETED)
+        for future in done:
+            clip, digest = self.waiting.pop(future)
+            self.finish(clip, digest, future.result())
+
+    def __exit__(self, error_type: object, error: object, traceback: object) -> None:
+        while self.waiting and error is None:
+            self._collect()
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+
+def _convert(file_name: str, content: bytes, target: Path, reader_options: dict[str, Any]) -> str | None:
+    """Convert one file; return why it failed, or None."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".convert-", dir=target.parent) as folder:
+        source = Path(folder) / Path(file_name).name
+        source.write_bytes(content)
+        try:
+            motion = Motion.load(source, **reader_options)
+            if motion.fps != TARGET_FPS:
+                motion = motion.resample(TARGET_FPS)
+            features = motion.features
+        except MotionFormatError as error:
+            return str(error)
+        finished = Path(folder) / "features.npy"
+        np.save(finished, np.asarray(features, dtype=np.float32))
+        os.replace(finished, target)
+    return None
+
+
+def refuse_failures(failures: dict[str, str], source: str | os.PathLike[str], *, skip_bad: bool) -> None:
+    """Report clips that could not be converted.
+
+    Raises:
+        MotionFormatError: there are some, and `skip_bad` is False.
+    """
+    for clip, reason in failures.items():
+        logger.warning("%s left out: %s", clip, reason)
+    if failures and not skip_bad:
+        listed = "\n  ".join(list(failures.values())[:20])
+        more = f"\n  and {len(failures) - 20} more, see the log" if len(failures) > 20 else ""
+        raise MotionFormatError(
+            f"{source}: {len(failures)} clips cannot be read (skip_bad=True leaves them out):\n  {listed}{more}"
+        )
+
+
+def cached_dataset(
+    cache_dir: Path,
+    key: str,
+    features: Features,
+    splits: dict[str, Callable[[], Iterator[dict[str, Any]]]],
+    *,
+    progress: bool = True,
+) -> DatasetDict:
+    """The dataset saved under a key, built first if it is not there.
+
+    Args:
+        cache_dir: folder of the cache; datasets lie in `sets/`.
+        key: digest of everything the dataset is made of.
+        features: its columns.
+        splits: per split, a function that gives its rows.
+        progress: show the bars of `datasets`.
+    """
+    target = cache_dir / "sets" / key
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        hidden = are_progress_bars_disabled()
+        if not progress:
+            disable_progress_bars()
+        try:
+            with tempfile.TemporaryDirectory(prefix=".build-", dir=target.parent) as folder:
+                _build(splits, features, Path(folder) / "generated").save_to_disk(str(Path(folder) / "saved"))
+                shutil.rmtree(Path(folder) / "generated")
+                try:
+                    os.rename(Path(folder) / "saved", target)
+                except OSError:
+                    if not target.is_dir():  # otherwise another process was faster, with the same content
+                        raise
+        finally:
+            if not hidden:
+                enable_progress_bars()
+    loaded = load_from_disk(str(target))
+    assert isinstance(loaded, DatasetDict)
+    return loaded
+
+
+def _build(
+    splits: dict[str, Callable[[], Iterator[dict[str, Any]]]], features: Features, folder: Path
+) -> DatasetDict:
+    built = {}
+    for name, rows in splits.items():
+        if next(rows(), None) is None:
+            columns: dict[str, list[Any]] = {column: [] for column in features}
+            built[name] = Dataset.from_dict(columns, features=features, split=NamedSplit(name))
+        else:
+            built[name] = Dataset.from_generator(
+                rows, features=features, cache_dir=str(folder), split=NamedSplit(name)
+            )
+    return DatasetDict(built)

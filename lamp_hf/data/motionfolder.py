@@ -1,0 +1,294 @@
+"""Load a folder of motion files with a table of captions, the motion twin of `datasets`' imagefolder.
+
+    my_mocap/
+      metadata.jsonl      {"file_name": "walk.bvh", "text": "a person walks"}
+      walk.bvh            {"file_name": "wave.npz", "text": ["someone waves", "a person waves hello"]}
+      wave.npz            {"file_name": "long.bvh", "text": "a person bows", "start": 2.0, "end": 4.5}
+
+The table is `metadata.jsonl` or `metadata.csv` with the columns `file_name` and `text`, and perhaps `start` and `end`
+(seconds; without them the text describes the whole clip), `content` and `style` (labels). A file with several
+captions may have several lines. Sub-folders `train`, `validation` (or `val`) and `test` become splits; each has its
+own table, or the folder above has one for all of them.
+"""
+
+import csv
+import hashlib
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from datasets import DatasetDict
+
+from lamp_hf.data.captions import swap_sides
+from lamp_hf.data.conversion import (
+    CONVERSION_VERSION,
+    ClipCache,
+    ClipFile,
+    cached_dataset,
+    default_cache_dir,
+    refuse_failures,
+)
+from lamp_hf.data.schema import motion_features
+from lamp_hf.motion.features import mirror_features
+from lamp_hf.motion.files import READERS
+from lamp_hf.motion.skeleton import skeleton_for_feature_dim
+
+logger = logging.getLogger(__name__)
+
+METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
+_LAYOUT_VERSION = 1  # raise it whenever rows are put together differently
+_SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+_COLUMNS = {"file_name", "text", "start", "end", "content", "style"}
+_TIME_TOLERANCE_S = 0.1  # a caption may end a little after the last frame
+
+
+@dataclass
+class _Caption:
+    text: str
+    start: float
+    end: float
+    where: str
+
+
+@dataclass
+class _Clip:
+    path: Path
+    captions: list[_Caption] = field(default_factory=list)
+    content: str = ""
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class _Row:
+    clip: str
+    digest: str
+    captions: tuple[tuple[str, float, float], ...]
+    content: str
+    style: str
+    mirrored: bool
+
+
+def load_motionfolder(
+    path: str | os.PathLike[str],
+    *,
+    reader_options: dict[str, Any] | None = None,
+    mirror: bool = False,
+    skip_bad: bool = False,
+    num_proc: int | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> DatasetDict:
+    """Load a folder of BVH, NPY and NPZ motions with captions as HumanML3D features.
+
+    Every file is converted once and kept in the cache by its content; adding a file to the folder converts that file
+    only.
+
+    Args:
+        path: the folder.
+        reader_options: passed to `Motion.load` for every file, as `{"fps": 30.0}`.
+        mirror: add the mirror image of every training clip, as `<id>-mirrored`, with "left" and "right" swapped in
+            the captions.
+        skip_bad: leave out files that cannot be read, with a warning, instead of refusing the folder.
+        num_proc: number of processes for the conversion, all cores by default.
+        cache_dir: folder of the cache, by default $LAMP_HF_CACHE or ~/.cache/lamp_hf.
+        progress: show progress bars.
+
+    Returns:
+        The splits found, or `train` alone, with the columns of `motion_features`; `id` is the path in the folder.
+
+    Raises:
+        FileNotFoundError: the folder or its table is missing.
+        MotionFormatError: a motion cannot be read.
+        ValueError: a line of the table is wrong; the message names the line.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder")
+    clips = _read_tables(root)
+    _warn_of_files_without_captions(root, clips)
+    cache = ClipCache(Path(cache_dir) if cache_dir is not None else default_cache_dir(), reader_options or {})
+    sources = (ClipFile(name, clip.path.name, clip.path.read_bytes()) for name, clip in clips.items())
+    digests, failures = cache.convert(sources, num_proc=num_proc, progress=progress, total=len(clips))
+    refuse_failures(failures, root, skip_bad=skip_bad)
+    feature_dim = _common_feature_dim(root, clips, digests, cache)
+    splits: dict[str, list[_Row]] = {}
+    for name in clips:
+        if name in digests:
+            split = _split_of(name) or "train"
+            splits.setdefault(split, []).extend(
+                _rows_of(name, clips[name], digests[name], mirror and split == "train")
+            )
+    key = hashlib.sha256(
+        repr((_LAYOUT_VERSION, CONVERSION_VERSION, sorted(cache.reader_options.items()), splits)).encode()
+    ).hexdigest()
+    makers: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+        split: partial(_make_rows, rows, cache, root.name) for split, rows in splits.items()
+    }
+    return cached_dataset(cache.cache_dir, key, motion_features(feature_dim), makers, progress=progress)
+
+
+def find_tables(root: Path) -> list[Path]:
+    """Tables of a folder and of its split sub-folders."""
+    folders = [root, *(root / name for name in _SPLIT_FOLDERS)]
+    tables = []
+    for folder in folders:
+        found = [folder / name for name in METADATA_NAMES if (folder / name).is_file()]
+        if len(found) > 1:
+            raise ValueError(f"{folder}: expected one of {' and '.join(METADATA_NAMES)}, found both")
+        tables += found
+    return tables
+
+
+def _read_tables(root: Path) -> dict[str, _Clip]:
+    """Clips by their path in the folder, in the order of the tables."""
+    tables = find_tables(root)
+    if not tables:
+        raise FileNotFoundError(
+            f"{root}: expected {' or '.join(METADATA_NAMES)} with the columns file_name and text, found neither"
+        )
+    clips: dict[str, _Clip] = {}
+    for table in tables:
+        rows = _jsonl_rows(table) if table.suffix == ".jsonl" else _csv_rows(table)
+        ignored: set[str] = set()
+        for where, row in rows:
+            ignored |= set(row) - _COLUMNS
+            _add_row(clips, root, table.parent, where, row)
+        if ignored:
+            logger.info("%s: columns %s are not used", table, ", ".join(sorted(ignored)))
+    if not clips:
+        raise ValueError(f"{root}: the table of captions has no lines")
+    return clips
+
+
+def _jsonl_rows(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each row stands, and the row."""
+    with table.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            where = f"{table} line {number}"
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{where}: not valid JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f'{where}: expected an object like {{"file_name": ..., "text": ...}}')
+            yield where, row
+
+
+def _csv_rows(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with table.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.DictReader(lines)
+        for row in reader:
+            where = f"{table} line {reader.line_num}"
+            if None in row or None in row.values():
+                raise ValueError(
+                    f"{where}: expected {len(reader.fieldnames or [])} values, as in the header "
+                    "(a text with a comma needs quotes)"
+                )
+            yield where, {column: value for column, value in row.items() if value != ""}
+
+
+def _add_row(clips: dict[str, _Clip], root: Path, folder: Path, where: str, row: dict[str, Any]) -> None:
+    file_name = row.get("file_name")
+    if not isinstance(file_name, str) or not file_name:
+        raise ValueError(f"{where}: expected a file_name, found the columns {', '.join(row) or 'none'}")
+    relative = PurePosixPath(file_name.replace("\\", "/"))
+    if relative.is_absolute() or ".." in relative.parts:
+        raise ValueError(f"{where}: expected a file_name inside {folder}, found {file_name!r}")
+    path = folder / relative
+    if path.suffix.lower() not in READERS:
+        raise ValueError(f"{where}: expected a {', '.join(READERS)} file, found {file_name!r}")
+    if not path.is_file():
+        raise ValueError(f"{where}: {file_name} does not exist in {folder}")
+    text = row.get("text")
+    texts = [text] if isinstance(text, str) else text
+    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+        raise ValueError(f"{where}: expected a text or a list of texts for {file_name}, found {text!r}")
+    start, end = _seconds(row, "start", where), _seconds(row, "end", where)
+    if (start, end) != (0.0, 0.0) and not start < end:
+        raise ValueError(f"{where}: expected start before end, found {start:g} and {end:g} seconds")
+    clip = clips.setdefault(path.relative_to(root).as_posix(), _Clip(path))
+    clip.captions += [_Caption(t.strip(), start, end, where) for t in texts]
+    clip.content = str(row.get("content", clip.content))
+    clip.style = str(row.get("style", clip.style))
+
+
+def _seconds(row: dict[str, Any], column: str, where: str) -> float:
+    value = row.get(column)
+    if value is None:
+        return 0.0
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"{where}: expected {column} in seconds, 0 or more, found {value!r}")
+    return seconds
+
+
+def _split_of(clip: str) -> str | None:
+    return _SPLIT_FOLDERS.get(clip.split("/")[0]) if "/" in clip else None
+
+
+def _warn_of_files_without_captions(root: Path, clips: dict[str, _Clip]) -> None:
+    present = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix.lower() in READERS}
+    if forgotten := sorted(present - set(clips)):
+        logger.warning(
+            "%s: %d files have no captions and are left out, as %s", root, len(forgotten), forgotten[0]
+        )
+
+
+def _common_feature_dim(
+    root: Path, clips: dict[str, _Clip], digests: dict[str, str], cache: ClipCache
+) -> int:
+    """Number of features, the same in all clips; checks the times of the captions on the way."""
+    found: dict[int, str] = {}
+    for name, digest in digests.items():
+        num_frames, feature_dim = cache.read(clips[name].path.name, digest).shape
+        found.setdefault(feature_dim, name)
+        duration = (num_frames + 1) / skeleton_for_feature_dim(feature_dim).default_fps
+        for caption in clips[name].captions:
+            if max(caption.start, caption.end) > duration + _TIME_TOLERANCE_S:
+                raise ValueError(
+                    f"{caption.where}: the caption lies from {caption.start:g} to {caption.end:g} s, "
+                    f"but {name} lasts {duration:.2f} s"
+                )
+    if len(found) > 1:
+        examples = ", ".join(f"{dim} in {name}" for dim, name in sorted(found.items()))
+        raise ValueError(f"{root}: all motions need the same skeleton; found {examples} features")
+    if not found:
+        raise ValueError(f"{root}: none of the {len(clips)} motions can be read")
+    return next(iter(found))
+
+
+def _rows_of(name: str, clip: _Clip, digest: str, with_mirrored: bool) -> Iterator[_Row]:
+    captions = tuple((c.text, c.start, c.end) for c in clip.captions)
+    yield _Row(name, digest, captions, clip.content, clip.style, mirrored=False)
+    if with_mirrored:
+        swapped = tuple((swap_sides(text), start, end) for text, start, end in captions)
+        yield _Row(name, digest, swapped, swap_sides(clip.content), clip.style, mirrored=True)
+
+
+def _make_rows(rows: list[_Row], cache: ClipCache, source: str) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        motion = cache.read(row.clip, row.digest)
+        yield {
+            "id": f"{row.clip}-mirrored" if row.mirrored else row.clip,
+            "motion": mirror_features(motion, skeleton_for_feature_dim(motion.shape[1]))
+            if row.mirrored
+            else motion,
+            "captions": [{"text": text, "start": start, "end": end} for text, start, end in row.captions],
+            "source": source,
+            "fps": skeleton_for_feature_dim(motion.shape[1]).default_fps,
+            "num_frames": len(motion),
+            "content": row.content,
+            "style": row.style,
+            "mirrored": row.mirrored,
+        }
