@@ -95,9 +95,7 @@ def read_bvh_with_report(
     """Read a BVH file as `read_bvh` does, and say what was detected."""
     name = Path(path).name
     if unit is not None and unit not in METRES_PER_UNIT:
-        raise MotionFormatError(
-            f"{name}: expected unit to be one of {', '.join(METRES_PER_UNIT)}, got {unit!r}"
-        )
+        raise MotionFormatError(f"{name}: expected unit among {', '.join(METRES_PER_UNIT)}, got {unit!r}")
     if up_axis not in (None, "y", "z"):
         raise MotionFormatError(f"{name}: expected up_axis to be 'y' or 'z', got {up_axis!r}")
     if fps is not None and not MIN_FPS <= fps <= MAX_FPS:

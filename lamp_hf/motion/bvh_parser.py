@@ -164,9 +164,7 @@ def parse_bvh(path: str | os.PathLike[str]) -> BvhClip:
     path = Path(path)
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise MotionFormatError(
-            f"{path.name}: expected a BVH file, found something that is not a regular file"
-        )
+        raise MotionFormatError(f"{path.name}: expected a BVH file, found a folder or a device")
     if status.st_size > MAX_FILE_BYTES:
         raise MotionFormatError(
             f"{path.name}: expected at most {MAX_FILE_BYTES} bytes, found {status.st_size} "
@@ -400,5 +398,6 @@ def _frame_rate(text: str, frame_time: float) -> float:
     """Frames per second; whole where the digits allow it, as 0.0333333 stands for 30 and not 30.00003."""
     decimals = re.fullmatch(r"\d*\.(\d+)", text)
     last_digit = 10.0 ** -len(decimals[1]) if decimals else 0.0
+    tolerance = min(last_digit, 0.02 * frame_time)  # 0.08 is 12.5 frames per second
     whole = max(1, round(1 / frame_time))
-    return float(whole) if abs(1 / whole - frame_time) <= last_digit else 1 / frame_time
+    return float(whole) if abs(1 / whole - frame_time) <= tolerance else 1 / frame_time

@@ -2,8 +2,8 @@
 
 Positions leave the twist of a limb about its own bone open. Joints with several bones (pelvis and chest) get
 the rotation that fits all of these best; any other joint swings its bone from the rest pose the shortest way,
-relative to its parent, and adds no twist. The rest pose is a T-pose: from there no limb gets near a half turn,
-where the shortest way is undefined.
+relative to its parent, and adds no twist. The rest pose is a T-pose: from there no limb gets near a half
+turn, where the shortest way is undefined.
 """
 
 from collections.abc import Sequence
@@ -112,8 +112,8 @@ def rest_offsets(joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22) -> np.nd
 def t_pose_directions(skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
     """Directions (J, 3) of the bones in a T-pose: Y up, left along +X, facing +Z; row 0 is zero.
 
-    The rest directions of features hang the arms down, HumanML3D's point the head forward, KIT-ML's mirror the
-    body: this does not suit files that people open.
+    The rest directions of features hang the arms down, HumanML3D's point the head forward, KIT-ML's mirror
+    the body: this does not suit files that people open.
     """
     directions = np.array(skeleton.rest_directions, dtype=np.float64)
     right_hip = skeleton.facing_joints[0]
