@@ -1,6 +1,6 @@
 """Motion datasets: anything on disk or on the Hub becomes a `datasets.DatasetDict` with one schema."""
 
-from lamp_hf.data.bandai_namco import load_bandai_namco
+from lamp_hf.data.bandai_namco import bandai_namco_grammar, load_bandai_namco
 from lamp_hf.data.captions import CaptionGrammar, CaptionGrammarError
 from lamp_hf.data.loading import load_motion_dataset
 from lamp_hf.data.motionfolder import load_motionfolder
@@ -9,6 +9,7 @@ from lamp_hf.data.schema import motion_features, training_statistics, with_numpy
 __all__ = [
     "CaptionGrammar",
     "CaptionGrammarError",
+    "bandai_namco_grammar",
     "load_bandai_namco",
     "load_motion_dataset",
     "load_motionfolder",

@@ -1,7 +1,7 @@
 """Load the Bandai-Namco Research Motiondataset, from an archive or a clone of its repository, with captions.
 
-The clips carry two labels each, a content ("walk-turn-left") and a style ("elderly"), no sentences: captions are
-composed from the labels by `CaptionGrammar`.
+The clips carry two labels each, a content ("walk-turn-left") and a style ("elderly"), no sentences: captions
+are composed from the labels by `CaptionGrammar`.
 """
 
 import hashlib
@@ -12,7 +12,6 @@ import os
 import random
 import re
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ from datasets import DatasetDict
 from lamp_hf.data.captions import CaptionGrammar
 from lamp_hf.data.conversion import (
     CONVERSION_VERSION,
-    TARGET_FPS,
     ClipCache,
     ClipFile,
     cached_dataset,
@@ -36,6 +34,8 @@ from lamp_hf.data.schema import motion_features
 from lamp_hf.motion.bvh_parser import MAX_FILE_BYTES
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.features import mirror_features
+from lamp_hf.motion.files import atomic_path
+from lamp_hf.motion.skeleton import HUMANML3D_22
 
 logger = logging.getLogger(__name__)
 
@@ -77,31 +77,32 @@ def load_bandai_namco(
 ) -> DatasetDict:
     """Load the Bandai-Namco clips as HumanML3D features at 20 fps, with captions composed from their labels.
 
-    The first call converts the clips in parallel and keeps the result in the cache; later calls take a second. An
-    interrupted conversion goes on where it stopped.
+    The first call converts the clips in parallel and keeps the result in the cache; later calls take a
+    second. An interrupted conversion goes on where it stopped.
 
-    Split files (`train.txt`, `val.txt`, perhaps `test.txt`, one clip name a line) and `suspect_labels.txt` are
-    taken from `split_dir`. Clips listed as suspect, whose motion contradicts the label, are left out of training.
-    Clips of no list are left out. Without split files a tenth of the clips, chosen by a hash of the name, is for
-    validation.
+    Split files (`train.txt`, `val.txt`, perhaps `test.txt`, one clip name a line) and `suspect_labels.txt`
+    are taken from `split_dir`. Clips listed as suspect, whose motion contradicts the label, are left out of
+    training. Clips of no list are left out. Without split files a tenth of the clips, chosen by a hash of the
+    name, is for validation.
 
     Args:
         path: the archive (`.tar`, `.tar.xz`, `.tar.gz`), or a clone of
             github.com/BandaiNamcoResearchInc/Bandai-Namco-Research-Motiondataset.
-        captions: an additional grammar (JSON or YAML) besides the package's own, or a grammar to use instead. By
-            default `captions.json` beside the split files is added if it is there.
+        captions: an additional grammar (JSON or YAML) besides the package's own, or a grammar to use instead;
+            see `bandai_namco_grammar`.
         captions_per_clip: number of distinct captions composed for each row, the same ones in every call.
         split_dir: folder of the split files; by default the folder of the archive, or the clone.
         names: load these clips only.
-        mirror: add the mirror image of every training clip, as `<id>-mirrored`, with left and right swapped in
-            motion, captions and label. Contents without a partner on the other side keep their label.
+        mirror: add the mirror image of every training clip, as `<id>-mirrored`, with left and right swapped
+            in motion, captions and label. Contents without a partner on the other side keep their label.
         skip_bad: leave out clips that cannot be read, with a warning, instead of refusing the set.
         num_proc: number of processes for the conversion, all cores by default.
         cache_dir: folder of the cache, by default $LAMP_HF_CACHE or ~/.cache/lamp_hf.
         progress: show progress bars.
 
     Returns:
-        Splits `train` and `validation` (and `test` where it is listed), with the columns of `motion_features`.
+        Splits `train` and `validation` (and `test` where it is listed), with the columns of
+        `motion_features`.
 
     Raises:
         FileNotFoundError: there is no such archive or folder.
@@ -110,17 +111,17 @@ def load_bandai_namco(
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(
-            f"{path}: no such archive or folder (see load_bandai_namco for where to get it)"
-        )
-    side_files = Path(split_dir) if split_dir is not None else (path if path.is_dir() else path.parent)
-    grammar = captions if isinstance(captions, CaptionGrammar) else _load_grammar(captions, side_files)
+        raise FileNotFoundError(f"{path}: no such archive or folder (load_bandai_namco says where to get it)")
+    if isinstance(captions, CaptionGrammar):
+        grammar = captions
+    else:
+        grammar = bandai_namco_grammar(path, captions=captions, split_dir=split_dir)
     cache = ClipCache(Path(cache_dir) if cache_dir is not None else default_cache_dir())
     wanted = None if names is None else frozenset(names)
     digests = _convert_all(path, cache, wanted, skip_bad=skip_bad, num_proc=num_proc, progress=progress)
     for clip in digests:
         grammar.check(*clip_labels(clip), where=clip)
-    splits = _assign_splits(set(digests), side_files)
+    splits = _assign_splits(set(digests), _side_files(path, split_dir))
     rows = {
         split: [
             _Row(clip, digests[clip], mirrored)
@@ -135,6 +136,37 @@ def load_bandai_namco(
         for split, chosen in rows.items()
     }
     return cached_dataset(cache.cache_dir, key, motion_features(), makers, progress=progress)
+
+
+def bandai_namco_grammar(
+    path: str | os.PathLike[str],
+    *,
+    captions: str | os.PathLike[str] | None = None,
+    split_dir: str | os.PathLike[str] | None = None,
+) -> CaptionGrammar:
+    """The grammar `load_bandai_namco` composes captions with, for training that composes new ones on the fly.
+
+    Args:
+        path: the archive or the clone.
+        captions: a grammar file to add to the package's own; by default `captions.json` beside the split
+            files, if it is there.
+        split_dir: folder of the split files; by default the folder of the archive, or the clone.
+
+    Raises:
+        FileNotFoundError: there is no file `captions`.
+        CaptionGrammarError: the file is no grammar.
+    """
+    if captions is not None:
+        return CaptionGrammar.load(captions)
+    beside = _side_files(Path(path), split_dir) / "captions.json"
+    return CaptionGrammar.load(beside) if beside.is_file() else CaptionGrammar.load()
+
+
+def _side_files(path: Path, split_dir: str | os.PathLike[str] | None) -> Path:
+    """Folder of split files and captions."""
+    if split_dir is not None:
+        return Path(split_dir)
+    return path if path.is_dir() else path.parent
 
 
 def clip_labels(clip: str) -> Labels:
@@ -166,19 +198,12 @@ def _make_rows(
             "motion": mirror_features(motion) if row.mirrored else motion,
             "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in texts],
             "source": SOURCE,
-            "fps": TARGET_FPS,
+            "fps": HUMANML3D_22.default_fps,
             "num_frames": len(motion),
             "content": content,
             "style": style,
             "mirrored": row.mirrored,
         }
-
-
-def _load_grammar(captions: str | os.PathLike[str] | None, side_files: Path) -> CaptionGrammar:
-    if captions is not None:
-        return CaptionGrammar.load(captions)
-    beside = side_files / "captions.json"
-    return CaptionGrammar.load(beside) if beside.is_file() else CaptionGrammar.load()
 
 
 def _assign_splits(clips: set[str], side_files: Path) -> dict[str, list[str]]:
@@ -248,11 +273,13 @@ def _convert_all(
     refuse_failures(failures, path, skip_bad=skip_bad)
     if not digests:
         raise MotionFormatError(
-            f"{path}: no clips found; expected files named dataset-1_<content>_<style>_<take>.bvh, as in the folders "
-            "dataset/Bandai-Namco-Research-Motiondataset-*/data of the repository"
+            f"{path}: no clips found; expected files named dataset-1_<content>_<style>_<take>.bvh, as in the "
+            "folders dataset/Bandai-Namco-Research-Motiondataset-*/data of the repository"
         )
     if index_path is not None and wanted is None and not failures:
-        _write_atomically(index_path, json.dumps(digests))
+        index_path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(index_path) as unfinished:
+            unfinished.write_text(json.dumps(digests), encoding="utf-8")
     return digests
 
 
@@ -277,7 +304,7 @@ def _archive_clips(path: Path, wanted: frozenset[str] | None) -> Iterator[ClipFi
                     continue
                 if member.size > MAX_FILE_BYTES:
                     raise MotionFormatError(
-                        f"{path}: {member.name} has {member.size} bytes, more than the {MAX_FILE_BYTES} allowed"
+                        f"{path}: {member.name} has {member.size} bytes, more than {MAX_FILE_BYTES}"
                     )
                 stream = archive.extractfile(member)
                 assert stream is not None  # a regular file
@@ -304,10 +331,3 @@ def _file_digest(path: Path) -> str:
 
 def _digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)

@@ -1,15 +1,15 @@
 """Compose captions from labels: sentences for a content ("walk-turn-left") in a style ("elderly").
 
 A grammar is a JSON or YAML file with templates, clauses per content and words per style; the package's own,
-`bandai_namco_captions.yaml`, explains the format. Several grammars add up: templates of one take clauses and words
-of all.
+`bandai_namco_captions.yaml`, explains the format. Several grammars add up: templates of one take clauses and
+words of all.
 
 Slots of a template:
 
-* of the content: `{finite}` (walks), `{gerund}` (walking), `{base}` (walk), `{imperative}` (the same, said to a
-  reader: "raise your hand"), `{noun}`;
-* of the style: `{adj}` before a person, `{look}` after "looks", `{manner}` before a movement, `{adv}`, `{ly}` (those
-  of the adverbs that may stand before a verb), `{extra}`, `{character}` (a whole subject, as "an old man");
+* of the content: `{finite}` (walks), `{gerund}` (walking), `{base}` (walk), `{imperative}` (the same, said to
+  a reader: "raise your hand"), `{noun}`;
+* of the style: `{adj}` before a person, `{look}` after "looks", `{manner}` before a movement, `{adv}`, `{ly}`
+  (adverbs that may stand before a verb), `{extra}`, `{character}` (a whole subject: "an old man");
 * any list of the grammar: `{subj}`, `{who}`, `{way}`.
 """
 
@@ -19,7 +19,7 @@ import json
 import os
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -92,7 +92,8 @@ def inflect(clause: str, form: str) -> str:
         clause: as "[walk] ahead and [turn] left".
         form: "finite" (third person: walks), "gerund" (walking) or "base" (walk).
     """
-    inflected = {"finite": _third_person, "gerund": _gerund, "base": str}[form]
+    forms: dict[str, Callable[[str], str]] = {"finite": _third_person, "gerund": _gerund, "base": str}
+    inflected = forms[form]
     return _VERB.sub(lambda match: inflected(match[1]), clause)
 
 
@@ -189,11 +190,11 @@ class CaptionGrammar:
         """One caption at random.
 
         Args:
-            content: the content label of the dataset row. Rows of mirrored clips carry the swapped label already.
+            content: the content label of the dataset row. Rows of mirrored clips carry the swapped label.
             style: the style label.
             rng: source of chance.
-            mirrored: whether the row is a mirrored clip. It matters for contents such as "bye", a wave of the right
-                hand, whose label has no counterpart: their captions get left and right swapped.
+            mirrored: whether the row is a mirrored clip. It matters for contents such as "bye", a wave of the
+                right hand, whose label has no counterpart: in their captions left and right are swapped.
         """
         part = self._whole
         if self._singles and rng.random() < _SHARE_OF_SINGLE_GRAMMAR:
@@ -326,7 +327,7 @@ class _Part:
         side = self.sides.get(content)
         if side is None:
             return words
-        return {form: [clause for clause in clauses if side in clause] for form, clauses in words.items()}
+        return {form: [c for c in clauses if side in _SIDE.findall(c)] for form, clauses in words.items()}
 
     def _style_words(self, content: str, style: str) -> dict[str, list[str]]:
         shared = [style]

@@ -18,12 +18,12 @@ from datasets.utils import are_progress_bars_disabled, disable_progress_bars, en
 from tqdm.auto import tqdm
 
 from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.motion import Motion
 
 logger = logging.getLogger(__name__)
 
 CONVERSION_VERSION = 1  # raise it whenever the same file would give other features
-TARGET_FPS = 20.0
 
 
 def default_cache_dir() -> Path:
@@ -132,7 +132,7 @@ class _Workers:
             self.finish(file.clip, digest, _convert(file.file_name, file.content, *options))
             return
         if self.pool is None:
-            # Forked workers need no `if __name__ == "__main__"` in the user's script, and they run NumPy only.
+            # Forked workers run NumPy only, and need no `if __name__ == "__main__"` in the user's script.
             method = "fork" if "fork" in get_all_start_methods() else None
             self.pool = ProcessPoolExecutor(self.num_proc, mp_context=get_context(method))
         future = self.pool.submit(_convert, file.file_name, file.content, *options)
@@ -156,19 +156,18 @@ class _Workers:
 def _convert(file_name: str, content: bytes, target: Path, reader_options: dict[str, Any]) -> str | None:
     """Convert one file; return why it failed, or None."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".convert-", dir=target.parent) as folder:
-        source = Path(folder) / Path(file_name).name
+    with tempfile.TemporaryDirectory(prefix="lamp_hf-") as folder:
+        source = Path(folder) / Path(file_name).name  # readers take paths, and name the file in their errors
         source.write_bytes(content)
         try:
             motion = Motion.load(source, **reader_options)
-            if motion.fps != TARGET_FPS:
-                motion = motion.resample(TARGET_FPS)
+            if motion.fps != motion.skeleton.default_fps:
+                motion = motion.resample(motion.skeleton.default_fps)
             features = motion.features
-        except MotionFormatError as error:
-            return str(error)
-        finished = Path(folder) / "features.npy"
-        np.save(finished, np.asarray(features, dtype=np.float32))
-        os.replace(finished, target)
+        except ValueError as error:  # MotionFormatError and what the feature maths refuses
+            return str(error) if source.name in str(error) else f"{source.name}: {error}"
+    with atomic_path(target) as unfinished:
+        np.save(unfinished, np.asarray(features, dtype=np.float32))
     return None
 
 
@@ -184,7 +183,8 @@ def refuse_failures(failures: dict[str, str], source: str | os.PathLike[str], *,
         listed = "\n  ".join(list(failures.values())[:20])
         more = f"\n  and {len(failures) - 20} more, see the log" if len(failures) > 20 else ""
         raise MotionFormatError(
-            f"{source}: {len(failures)} clips cannot be read (skip_bad=True leaves them out):\n  {listed}{more}"
+            f"{source}: {len(failures)} clips cannot be read "
+            f"(skip_bad=True leaves them out):\n  {listed}{more}"
         )
 
 

@@ -61,7 +61,7 @@ def _checked(loaded: Any, name: str) -> DatasetDict:
         missing = [column for column in _NEEDED_COLUMNS if column not in dataset.column_names]
         if missing:
             raise ValueError(
-                f"{name}, split {split}: column {missing[0]} is missing; found {', '.join(dataset.column_names)}, "
-                f"expected {', '.join(motion_features())}"
+                f"{name}, split {split}: column {missing[0]} is missing; "
+                f"found {', '.join(dataset.column_names)}, expected {', '.join(motion_features())}"
             )
     return loaded

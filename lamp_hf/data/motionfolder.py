@@ -5,10 +5,10 @@
       walk.bvh            {"file_name": "wave.npz", "text": ["someone waves", "a person waves hello"]}
       wave.npz            {"file_name": "long.bvh", "text": "a person bows", "start": 2.0, "end": 4.5}
 
-The table is `metadata.jsonl` or `metadata.csv` with the columns `file_name` and `text`, and perhaps `start` and `end`
-(seconds; without them the text describes the whole clip), `content` and `style` (labels). A file with several
-captions may have several lines. Sub-folders `train`, `validation` (or `val`) and `test` become splits; each has its
-own table, or the folder above has one for all of them.
+The table is `metadata.jsonl` or `metadata.csv` with the columns `file_name` and `text`, and perhaps `start`
+and `end` (seconds; without them the text describes the whole clip), `content` and `style` (labels). A file
+with several captions may have several lines. Sub-folders `train`, `validation` (or `val`) and `test` become
+splits; each has its own table, or the folder above has one for all of them.
 """
 
 import csv
@@ -86,21 +86,22 @@ def load_motionfolder(
 ) -> DatasetDict:
     """Load a folder of BVH, NPY and NPZ motions with captions as HumanML3D features.
 
-    Every file is converted once and kept in the cache by its content; adding a file to the folder converts that file
-    only.
+    Every file is converted once and kept in the cache by its content; adding a file to the folder converts
+    that file only.
 
     Args:
         path: the folder.
         reader_options: passed to `Motion.load` for every file, as `{"fps": 30.0}`.
-        mirror: add the mirror image of every training clip, as `<id>-mirrored`, with "left" and "right" swapped in
-            the captions.
+        mirror: add the mirror image of every training clip, as `<id>-mirrored`, with "left" and "right"
+            swapped in the captions.
         skip_bad: leave out files that cannot be read, with a warning, instead of refusing the folder.
         num_proc: number of processes for the conversion, all cores by default.
         cache_dir: folder of the cache, by default $LAMP_HF_CACHE or ~/.cache/lamp_hf.
         progress: show progress bars.
 
     Returns:
-        The splits found, or `train` alone, with the columns of `motion_features`; `id` is the path in the folder.
+        The splits found, or `train` alone, with the columns of `motion_features`; `id` is the path in the
+        folder.
 
     Raises:
         FileNotFoundError: the folder or its table is missing.
@@ -120,12 +121,11 @@ def load_motionfolder(
     splits: dict[str, list[_Row]] = {}
     for name in clips:
         if name in digests:
-            split = _split_of(name) or "train"
-            splits.setdefault(split, []).extend(
-                _rows_of(name, clips[name], digests[name], mirror and split == "train")
-            )
+            split = _split_of(name)
+            rows = _rows_of(name, clips[name], digests[name], mirror and split == "train")
+            splits.setdefault(split, []).extend(rows)
     key = hashlib.sha256(
-        repr((_LAYOUT_VERSION, CONVERSION_VERSION, sorted(cache.reader_options.items()), splits)).encode()
+        repr((_LAYOUT_VERSION, CONVERSION_VERSION, cache.reader_options, root.name, splits)).encode()
     ).hexdigest()
     makers: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
         split: partial(_make_rows, rows, cache, root.name) for split, rows in splits.items()
@@ -150,7 +150,8 @@ def _read_tables(root: Path) -> dict[str, _Clip]:
     tables = find_tables(root)
     if not tables:
         raise FileNotFoundError(
-            f"{root}: expected {' or '.join(METADATA_NAMES)} with the columns file_name and text, found neither"
+            f"{root}: expected {' or '.join(METADATA_NAMES)} with the columns file_name and text, "
+            "found neither"
         )
     clips: dict[str, _Clip] = {}
     for table in tables:
@@ -233,8 +234,9 @@ def _seconds(row: dict[str, Any], column: str, where: str) -> float:
     return seconds
 
 
-def _split_of(clip: str) -> str | None:
-    return _SPLIT_FOLDERS.get(clip.split("/")[0]) if "/" in clip else None
+def _split_of(clip: str) -> str:
+    """The split of a clip by the folder its path begins with."""
+    return _SPLIT_FOLDERS.get(clip.split("/")[0], "train")
 
 
 def _warn_of_files_without_captions(root: Path, clips: dict[str, _Clip]) -> None:
@@ -279,14 +281,13 @@ def _rows_of(name: str, clip: _Clip, digest: str, with_mirrored: bool) -> Iterat
 def _make_rows(rows: list[_Row], cache: ClipCache, source: str) -> Iterator[dict[str, Any]]:
     for row in rows:
         motion = cache.read(row.clip, row.digest)
+        skeleton = skeleton_for_feature_dim(motion.shape[1])
         yield {
             "id": f"{row.clip}-mirrored" if row.mirrored else row.clip,
-            "motion": mirror_features(motion, skeleton_for_feature_dim(motion.shape[1]))
-            if row.mirrored
-            else motion,
+            "motion": mirror_features(motion, skeleton) if row.mirrored else motion,
             "captions": [{"text": text, "start": start, "end": end} for text, start, end in row.captions],
             "source": source,
-            "fps": skeleton_for_feature_dim(motion.shape[1]).default_fps,
+            "fps": skeleton.default_fps,
             "num_frames": len(motion),
             "content": row.content,
             "style": row.style,

@@ -1,5 +1,6 @@
 """The one schema every motion dataset of this package has, and the statistics training needs of it."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -55,15 +56,15 @@ def feature_groups(feature_dim: int) -> list[slice]:
     joints, rest = divmod(feature_dim + 1, 12)
     if rest or joints < 2:
         raise ValueError(f"expected a feature dimension of 12 J - 1 (263, 251), got {feature_dim}")
-    edges = np.cumsum([0, 1, 2, 1, 3 * (joints - 1), 6 * (joints - 1), 3 * joints, 4])
-    return [slice(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    edges = np.cumsum([0, 1, 2, 1, 3 * (joints - 1), 6 * (joints - 1), 3 * joints, 4]).tolist()
+    return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def training_statistics(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of the features over all frames, for the feature extractor.
 
-    The mean is taken per feature; the deviation is then averaged inside each group of `feature_groups`, so that
-    the features of a group keep their relative size, as HumanML3D has it.
+    The mean is taken per feature; the deviation is then averaged inside each group of `feature_groups`, so
+    that the features of a group keep their relative size, as HumanML3D has it.
 
     Args:
         dataset: the training split, mirrored clips included where training uses them.
