@@ -1,0 +1,60 @@
+"""Which clip a training run sees when: draws that depend on the seed and the draw's number, and on nothing else.
+
+A run that resumes at step k therefore sees the very same clips, crops and captions as one that never stopped.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+__all__ = ["ClipDraws", "balanced_weights"]
+
+
+def balanced_weights(labels: Sequence[Any], balance: float) -> np.ndarray:
+    """Probability of each clip, so that a label's share is proportional to its count ** (1 - balance).
+
+    Args:
+        labels: Label of each clip.
+        balance: 0 draws all clips alike, 1 all labels alike.
+
+    Raises:
+        ValueError: `balance` is outside [0, 1].
+    """
+    if not 0 <= balance <= 1:
+        raise ValueError(f"balance={balance} is outside [0, 1]")
+    _, label, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
+    weights = counts[label].astype(np.float64) ** -balance
+    return weights / weights.sum()
+
+
+class ClipDraws(Dataset):
+    """`num_draws` random examples, each made by `make(clip_index, rng)` with a generator of its own.
+
+    Args:
+        make: Builds an example from the number of a clip and a random generator.
+        weights: Probability of each clip.
+        num_draws: Length of the dataset: steps times batch size.
+        seed: Of all draws.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int, np.random.Generator], dict[str, Any]],
+        weights: np.ndarray,
+        num_draws: int,
+        seed: int,
+    ):
+        self.make = make
+        self.cumulative = np.cumsum(weights)
+        self.num_draws = num_draws
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.num_draws
+
+    def __getitem__(self, draw: int) -> dict[str, Any]:
+        rng = np.random.default_rng((self.seed, int(draw)))
+        clip = int(np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right"))
+        return self.make(min(clip, len(self.cumulative) - 1), rng)

@@ -1,0 +1,114 @@
+"""Runs a recipe: data, model, trainer, and the finished checkpoint with its processor and its history."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from .recipe import Recipe
+from .stage import Stage
+from .trainer import LampTrainer
+
+__all__ = ["STAGES", "train"]
+
+logger = logging.getLogger(__name__)
+
+
+def _motion_vqvae() -> type[Stage]:
+    from .motion_vqvae import MotionVQVAEStage
+
+    return MotionVQVAEStage
+
+
+def _lamp() -> type[Stage]:
+    from .lamp import LampStage
+
+    return LampStage
+
+
+def _text_to_motion() -> type[Stage]:
+    from .text_to_motion import TextToMotionStage
+
+    return TextToMotionStage
+
+
+STAGES = {"motion-vqvae": _motion_vqvae, "lamp": _lamp, "text-to-motion": _text_to_motion}
+
+
+def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Path:
+    """Train one stage.
+
+    Args:
+        recipe: What to do.
+        output_dir: Folder of the run. Checkpoints go to `checkpoint-N` inside; the finished model, its processor,
+            `recipe.yaml` and `training.json` (loss and evaluation history) into the folder itself.
+        resume: Go on from the newest checkpoint of the folder if there is one.
+
+    Returns:
+        `output_dir`.
+
+    Raises:
+        ValueError: Unknown stage, or a recipe that does not fit its stage.
+    """
+    if recipe.stage not in STAGES:
+        raise ValueError(f"unknown stage {recipe.stage!r}; choose one of {', '.join(STAGES)}")
+    output_dir = Path(output_dir)
+    set_seed(recipe.seed)
+    arguments = _training_arguments(recipe, output_dir)
+    with arguments.main_process_first(desc="preparing the data"):
+        stage = STAGES[recipe.stage]()(recipe, arguments)
+    trainer = LampTrainer(
+        model=stage.model,
+        args=arguments,
+        train_dataset=stage.train_dataset,
+        eval_dataset=stage.eval_clips,
+        data_collator=stage.collate,
+        evaluate_model=stage.evaluate,
+    )
+    last = get_last_checkpoint(str(output_dir)) if resume and output_dir.is_dir() else None
+    if last:
+        logger.warning("Going on from %s", last)
+    result = trainer.train(resume_from_checkpoint=last)
+    # With load_best_model_at_end the model is now the best one seen.
+    metrics = trainer.evaluate()
+    if trainer.is_world_process_zero():
+        trainer.save_model(str(output_dir))
+        stage.processor.save_pretrained(output_dir)
+        _write_history(recipe, output_dir, trainer, {**result.metrics, **metrics})
+    return output_dir
+
+
+def _training_arguments(recipe: Recipe, output_dir: Path) -> TrainingArguments:
+    values: dict[str, Any] = {
+        "output_dir": str(output_dir),
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        # ClipDraws already are the random order; a sampler must not shuffle them again.
+        "train_sampling_strategy": "sequential",
+        "remove_unused_columns": False,
+        "eval_strategy": "steps",
+        "save_strategy": "steps",
+        "save_total_limit": 2,
+        "load_best_model_at_end": True,
+        "logging_steps": 20,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        # transformers wants this said before it allows mixed precision on a CPU.
+        "use_cpu": not torch.accelerator.is_available(),
+        **recipe.trainer,
+    }
+    if "max_steps" not in values:
+        raise ValueError("the recipe's trainer section needs max_steps")
+    return TrainingArguments(**values)
+
+
+def _write_history(recipe: Recipe, output_dir: Path, trainer: LampTrainer, metrics: dict[str, float]) -> None:
+    import yaml
+
+    (output_dir / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
+    history = {"metrics": metrics, "log": trainer.state.log_history}
+    (output_dir / "training.json").write_text(json.dumps(history, indent=1), encoding="utf-8")

@@ -1,0 +1,84 @@
+"""What the stages have in common: the data set, its statistics, and the clips in memory."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, DatasetDict
+from transformers import PreTrainedModel, TrainingArguments
+
+from lamp_hf.data import load_motion_dataset
+from lamp_hf.data.schema import with_numpy_motion
+
+from .draws import ClipDraws, balanced_weights
+from .recipe import Recipe
+
+__all__ = ["Stage"]
+
+CaptionOf = Callable[[int, np.random.Generator], str]
+
+
+class Stage(ABC):
+    """One training stage: subclasses say which model, which examples, and how to judge it.
+
+    Attributes:
+        model: The model to train.
+        processor: Saved beside the model: a feature extractor, or a processor with the tokenizer.
+        train_dataset: The run's draws.
+    """
+
+    model: PreTrainedModel
+    processor: Any
+    train_dataset: ClipDraws
+
+    def __init__(self, recipe: Recipe, arguments: TrainingArguments):
+        self.recipe = recipe
+        self.arguments = arguments
+        data = dict(recipe.data)
+        self.dataset: DatasetDict = load_motion_dataset(data.pop("name"), **data)
+        self.train_clips = self._clips("train")
+        self.eval_clips = self._clips("validation")
+        self.build()
+        self.train_dataset = ClipDraws(
+            self.example,
+            balanced_weights(self._labels(), float(recipe.sampling.get("balance", 0.0))),
+            num_draws=arguments.max_steps
+            * arguments.per_device_train_batch_size
+            * arguments.gradient_accumulation_steps
+            * arguments.world_size,
+            seed=recipe.seed,
+        )
+
+    def _clips(self, split: str) -> list[np.ndarray]:
+        """Unnormalised features of every clip of a split."""
+        if split not in self.dataset:
+            raise ValueError(f"the data set has no split {split!r}; found: {', '.join(self.dataset)}")
+        return [np.asarray(row["motion"], dtype=np.float32) for row in with_numpy_motion(self.dataset[split])]
+
+    def _labels(self) -> list[str]:
+        """What `sampling.balance` balances: content and style where the set has them."""
+        train: Dataset = self.dataset["train"]
+        return [f"{content}/{style}" for content, style in zip(train["content"], train["style"], strict=True)]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is trained."""
+        return self.arguments.device
+
+    @abstractmethod
+    def build(self) -> None:
+        """Set `model` and `processor`; prepare what the examples need."""
+
+    @abstractmethod
+    def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:
+        """One training example of a clip."""
+
+    @abstractmethod
+    def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Keyword arguments of the model's forward."""
+
+    @abstractmethod
+    def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
+        """Metrics on the validation split."""

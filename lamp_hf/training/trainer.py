@@ -1,0 +1,63 @@
+"""The one Trainer of all stages: logs every part of the loss, evaluates by the stage's own measure."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, Trainer
+
+__all__ = ["LampTrainer"]
+
+
+class LampTrainer(Trainer):
+    """`transformers.Trainer` for the stages of lamp_hf.
+
+    Args:
+        evaluate_model: Gives the metrics of a model, by plain names; the trainer logs them as `eval_…` and can
+            choose the best checkpoint by them.
+    """
+
+    def __init__(self, *args: Any, evaluate_model: Callable[[PreTrainedModel], dict[str, float]], **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.evaluate_model = evaluate_model
+        self._parts: dict[str, list[torch.Tensor]] = {}
+        # Every loss of lamp_hf is a mean over its batch.
+        self.model_accepts_loss_kwargs = False
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        outputs = model(**inputs)
+        loss = outputs["loss"]
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss became {loss.item()} at step {self.state.global_step + 1}; lower the learning rate or "
+                "turn mixed precision off. The last checkpoint is intact."
+            )
+        for name, value in outputs.items():
+            if name.endswith("loss") and name != "loss" or name in ("perplexity", "accuracy"):
+                self._parts.setdefault(name, []).append(value.detach().float())
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs |= {name: torch.stack(values).mean().item() for name, values in self._parts.items()}
+            self._parts.clear()
+        super().log(logs, start_time)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        model = self.accelerator.unwrap_model(self.model)
+        was_training = model.training
+        model.eval()
+        metrics = {f"{metric_key_prefix}_{k}": v for k, v in self.evaluate_model(model).items()}
+        model.train(was_training)
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics

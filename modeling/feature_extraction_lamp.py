@@ -1,0 +1,120 @@
+"""From `Motion` to normalised, padded tensors, and back."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from transformers import BatchFeature, FeatureExtractionMixin
+
+from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.skeleton import SKELETONS
+
+__all__ = ["LampFeatureExtractor"]
+
+MotionInput = Motion | np.ndarray | Sequence[Motion | np.ndarray]
+
+
+class LampFeatureExtractor(FeatureExtractionMixin):
+    """Normalises motion features with the training set's statistics and pads them into a batch.
+
+    The statistics belong to the extractor and are saved with it.
+
+    Args:
+        feature_size: Numbers per frame, 263 (HumanML3D) or 251 (KIT-ML).
+        fps: Frame rate that the models were trained on, frames per second.
+        skeleton: Name of the skeleton, `"humanml3d_22"` or `"kit_21"`.
+        mean, std: Statistics of the training split, `feature_size` numbers each; `None`: 0 and 1.
+    """
+
+    model_input_names = ["motion_values", "motion_attention_mask"]
+
+    def __init__(
+        self,
+        feature_size: int = 263,
+        fps: float = 20.0,
+        skeleton: str = "humanml3d_22",
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if skeleton not in SKELETONS:
+            raise ValueError(f"skeleton={skeleton!r} is unknown; choose one of {', '.join(sorted(SKELETONS))}")
+        if SKELETONS[skeleton].feature_dim != feature_size:
+            raise ValueError(
+                f"feature_size={feature_size} does not fit skeleton={skeleton!r}, whose frames hold "
+                f"{SKELETONS[skeleton].feature_dim} numbers"
+            )
+        self.feature_size = feature_size
+        self.fps = fps
+        self.skeleton = skeleton
+        self.mean = [0.0] * feature_size if mean is None else [float(value) for value in mean]
+        self.std = [1.0] * feature_size if std is None else [float(value) for value in std]
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != feature_size:
+                raise ValueError(f"{name} holds {len(values)} numbers, feature_size is {feature_size}")
+        if min(self.std) <= 0:
+            raise ValueError("std holds a value that is not positive")
+
+    def normalize(self, features: np.ndarray) -> np.ndarray:
+        """Features `(…, feature_size)` in units of the training set's deviations, float32."""
+        return ((features - np.float32(self.mean)) / np.float32(self.std)).astype(np.float32)
+
+    def denormalize(self, motion_values: np.ndarray) -> np.ndarray:
+        """Inverse of [`normalize`]."""
+        return (motion_values * np.float32(self.std) + np.float32(self.mean)).astype(np.float32)
+
+    def _features(self, motion: Motion | np.ndarray, place: str) -> np.ndarray:
+        if isinstance(motion, Motion):
+            if motion.skeleton.name != self.skeleton:
+                raise ValueError(
+                    f"{place} has the skeleton {motion.skeleton.name!r} ({motion.skeleton.num_joints} joints), "
+                    f"this model was trained on {self.skeleton!r} ({SKELETONS[self.skeleton].num_joints} joints)"
+                )
+            if abs(motion.fps - self.fps) > 1e-3:
+                raise ValueError(
+                    f"{place} has {motion.fps:g} fps, this model was trained on {self.fps:g} fps; "
+                    f"call motion.resample({self.fps:g}) first"
+                )
+            return motion.features
+        features = np.asarray(motion, dtype=np.float32)
+        if features.ndim != 2 or features.shape[1] != self.feature_size:
+            raise ValueError(
+                f"{place} has the shape {features.shape}, expected (frames, {self.feature_size}) unnormalised "
+                "features; wrap joint positions in lamp_hf.motion.Motion(joints=…, fps=…)"
+            )
+        return features
+
+    def __call__(self, motion: MotionInput, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:
+        """Normalise and pad.
+
+        Args:
+            motion: A `Motion`, an array `(T, feature_size)` of unnormalised features, or a list of them.
+            return_tensors: `"pt"` or `"np"`.
+
+        Returns:
+            `motion_values` `(B, T_max, feature_size)`, zero on padding, and `motion_attention_mask` `(B, T_max)`.
+
+        Raises:
+            ValueError: Wrong frame rate, skeleton or shape, values that are not finite, or an empty clip.
+        """
+        motions = [motion] if isinstance(motion, Motion | np.ndarray) and getattr(motion, "ndim", 2) == 2 else motion
+        if len(motions) == 0:
+            raise ValueError("no motion was given")
+        clips = []
+        for index, item in enumerate(motions):
+            features = self._features(item, f"motion {index}")
+            if not len(features):
+                raise ValueError(f"motion {index} has no frames")
+            if not np.isfinite(features).all():
+                raise ValueError(f"motion {index} holds values that are not finite (NaN or infinity)")
+            clips.append(self.normalize(features))
+        longest = max(map(len, clips))
+        values = np.zeros((len(clips), longest, self.feature_size), dtype=np.float32)
+        mask = np.zeros((len(clips), longest), dtype=np.int64)
+        for row, clip in enumerate(clips):
+            values[row, : len(clip)] = clip
+            mask[row, : len(clip)] = 1
+        return BatchFeature(
+            {"motion_values": values, "motion_attention_mask": mask}, tensor_type=return_tensors
+        )
