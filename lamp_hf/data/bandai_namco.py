@@ -33,7 +33,6 @@ from lamp_hf.data.conversion import (
 from lamp_hf.data.schema import motion_features
 from lamp_hf.motion.bvh_parser import MAX_FILE_BYTES
 from lamp_hf.motion.errors import MotionFormatError
-from lamp_hf.motion.features import mirror_features
 from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
@@ -116,7 +115,7 @@ def load_bandai_namco(
         grammar = captions
     else:
         grammar = bandai_namco_grammar(path, captions=captions, split_dir=split_dir)
-    cache = ClipCache(Path(cache_dir) if cache_dir is not None else default_cache_dir())
+    cache = ClipCache(Path(cache_dir) if cache_dir is not None else default_cache_dir(), mirror)
     wanted = None if names is None else frozenset(names)
     digests = _convert_all(path, cache, wanted, skip_bad=skip_bad, num_proc=num_proc, progress=progress)
     for clip in digests:
@@ -192,10 +191,10 @@ def _make_rows(
         texts = grammar.compose_many(
             content, style, captions_per_clip, random.Random(row_id), mirrored=row.mirrored
         )
-        motion = cache.read(f"{row.clip}.bvh", row.digest)
+        motion = cache.read(f"{row.clip}.bvh", row.digest, mirrored=row.mirrored)
         yield {
             "id": row_id,
-            "motion": mirror_features(motion) if row.mirrored else motion,
+            "motion": motion,
             "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in texts],
             "source": SOURCE,
             "fps": HUMANML3D_22.default_fps,

@@ -23,7 +23,7 @@ from lamp_hf.motion.motion import Motion
 
 logger = logging.getLogger(__name__)
 
-CONVERSION_VERSION = 1  # raise it whenever the same file would give other features
+CONVERSION_VERSION = 2  # raise it whenever the same file would give other features
 
 
 def default_cache_dir() -> Path:
@@ -57,22 +57,25 @@ class ClipCache:
 
     Attributes:
         cache_dir: folder of the cache; arrays lie in `clips/`.
+        mirror: whether to convert the mirror image of every clip too.
         reader_options: options for `Motion.load`, such as `{"fps": 30.0}`.
     """
 
     cache_dir: Path
+    mirror: bool
     reader_options: dict[str, Any] = field(default_factory=dict)
 
     def path(self, file_name: str, digest: str) -> Path:
         """Where the array of a file lies, whether converted yet or not."""
-        parts = (CONVERSION_VERSION, Path(file_name).suffix.lower(), sorted(self.reader_options.items()))
+        options = sorted(self.reader_options.items())
+        parts = (CONVERSION_VERSION, Path(file_name).suffix.lower(), self.mirror, options)
         key = hashlib.sha256(f"{parts!r} {digest}".encode()).hexdigest()
         return self.cache_dir / "clips" / key[:2] / f"{key}.npy"
 
-    def read(self, file_name: str, digest: str) -> np.ndarray:
-        """Features (T, D) of a converted file, float32."""
-        features: np.ndarray = np.load(self.path(file_name, digest), allow_pickle=False)
-        return features
+    def read(self, file_name: str, digest: str, *, mirrored: bool = False) -> np.ndarray:
+        """Features (T, D) of a converted file, float32, as recorded or mirrored."""
+        both: np.ndarray = np.load(self.path(file_name, digest), mmap_mode="r", allow_pickle=False)
+        return np.array(both[int(mirrored)])
 
     def convert(
         self,
@@ -111,7 +114,7 @@ class ClipCache:
                 if target.is_file():
                     finish(file.clip, digest, None)
                 else:
-                    workers.submit(file, digest, target, self.reader_options)
+                    workers.submit(file, digest, target, self.mirror, self.reader_options)
         return digests, failures
 
 
@@ -153,7 +156,9 @@ class _Workers:
             self.pool.shutdown(cancel_futures=True)
 
 
-def _convert(file_name: str, content: bytes, target: Path, reader_options: dict[str, Any]) -> str | None:
+def _convert(
+    file_name: str, content: bytes, target: Path, mirror: bool, reader_options: dict[str, Any]
+) -> str | None:
     """Convert one file; return why it failed, or None."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="lamp_hf-") as folder:
@@ -163,11 +168,14 @@ def _convert(file_name: str, content: bytes, target: Path, reader_options: dict[
             motion = Motion.load(source, **reader_options)
             if motion.fps != motion.skeleton.default_fps:
                 motion = motion.resample(motion.skeleton.default_fps)
-            features = motion.features
+            features = [motion.features]
+            if mirror:
+                # From mirrored joints: the features of a mirrored body would have its bone lengths swapped.
+                features.append(motion.mirror().features)
         except ValueError as error:  # MotionFormatError and what the feature maths refuses
             return str(error) if source.name in str(error) else f"{source.name}: {error}"
     with atomic_path(target) as unfinished:
-        np.save(unfinished, np.asarray(features, dtype=np.float32))
+        np.save(unfinished, np.stack(features))
     return None
 
 

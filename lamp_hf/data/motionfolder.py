@@ -35,7 +35,6 @@ from lamp_hf.data.conversion import (
     refuse_failures,
 )
 from lamp_hf.data.schema import motion_features
-from lamp_hf.motion.features import mirror_features
 from lamp_hf.motion.files import READERS
 from lamp_hf.motion.skeleton import skeleton_for_feature_dim
 
@@ -113,7 +112,9 @@ def load_motionfolder(
         raise FileNotFoundError(f"{root}: no such folder")
     clips = _read_tables(root)
     _warn_of_files_without_captions(root, clips)
-    cache = ClipCache(Path(cache_dir) if cache_dir is not None else default_cache_dir(), reader_options or {})
+    cache = ClipCache(
+        Path(cache_dir) if cache_dir is not None else default_cache_dir(), mirror, reader_options or {}
+    )
     sources = (ClipFile(name, clip.path.name, clip.path.read_bytes()) for name, clip in clips.items())
     digests, failures = cache.convert(sources, num_proc=num_proc, progress=progress, total=len(clips))
     refuse_failures(failures, root, skip_bad=skip_bad)
@@ -280,11 +281,11 @@ def _rows_of(name: str, clip: _Clip, digest: str, with_mirrored: bool) -> Iterat
 
 def _make_rows(rows: list[_Row], cache: ClipCache, source: str) -> Iterator[dict[str, Any]]:
     for row in rows:
-        motion = cache.read(row.clip, row.digest)
+        motion = cache.read(row.clip, row.digest, mirrored=row.mirrored)
         skeleton = skeleton_for_feature_dim(motion.shape[1])
         yield {
             "id": f"{row.clip}-mirrored" if row.mirrored else row.clip,
-            "motion": mirror_features(motion, skeleton) if row.mirrored else motion,
+            "motion": motion,
             "captions": [{"text": text, "start": start, "end": end} for text, start, end in row.captions],
             "source": source,
             "fps": skeleton.default_fps,
