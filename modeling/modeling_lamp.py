@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import (
+    BertConfig,
     BertForMaskedLM,
     BertModel,
     InstructBlipQFormerConfig,
@@ -17,6 +18,7 @@ from transformers import (
 )
 from transformers import initialization as init
 from transformers.activations import ACT2FN
+from transformers.models.bert.modeling_bert import BertLayer
 from transformers.models.instructblip.modeling_instructblip import (
     InstructBlipQFormerIntermediate,
     InstructBlipQFormerLayer,
@@ -24,7 +26,7 @@ from transformers.models.instructblip.modeling_instructblip import (
 )
 from transformers.utils.generic import ModelOutput
 
-from .configuration_lamp import LampConfig
+from .configuration_lamp import LampConfig, MotionVQVAEConfig
 from .distributed import gather_rows, global_mean
 from .modeling_motion_vqvae import IGNORED_CODE, MotionVQVAEEncoder, MotionVQVAEModel
 
@@ -65,7 +67,7 @@ class LampForPreTrainingOutput(ModelOutput):
 
     Args:
         loss: Sum of the four losses below, `()`.
-        contrastive_loss: Cross-entropy of picking the right text for a motion and the reverse, averaged, `()`.
+        contrastive_loss: Cross-entropy of finding a motion's text and a text's motion, averaged, `()`.
         matching_loss: Cross-entropy of telling true pairs from hard negatives, `()`.
         captioning_loss: Cross-entropy of the next word given the motion, `()`.
         motion_token_loss: Cross-entropy of the motion tokens given the text, `()`.
@@ -131,7 +133,7 @@ def padding_bias(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor 
 
 
 def captioning_bias(attention_mask: torch.Tensor, num_queries: int, dtype: torch.dtype) -> torch.Tensor:
-    """Additive mask `(B, 1, Q + L, Q + L)`: queries see queries, words see queries, themselves and earlier words."""
+    """Additive mask `(B, 1, Q + L, Q + L)`: queries see queries, words also words so far."""
     batch, length = attention_mask.shape
     size = num_queries + length
     visible = torch.ones(batch, size, size, dtype=torch.bool, device=attention_mask.device)
@@ -153,12 +155,12 @@ class LampPreTrainedModel(PreTrainedModel):
     config_class = LampConfig
     base_model_prefix = "lamp"
     main_input_name = "motion_values"
-    input_modalities = ("motion", "text")
+    input_modalities = ["motion", "text"]  # noqa: RUF012
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     _supports_sdpa = True
     _supports_attention_backend = True
-    _no_split_modules = ("InstructBlipQFormerLayer", "MotionVQVAEModel")
+    _no_split_modules = ["InstructBlipQFormerLayer", "MotionVQVAEModel"]  # noqa: RUF012
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -174,7 +176,7 @@ class LampPreTrainedModel(PreTrainedModel):
 class LampModel(LampPreTrainedModel):
     """Everything LaMP holds: the frozen motion tokenizer, the Q-Former and the heads of its four tasks.
 
-    Padding is masked in motion and text: a feature does not depend on what a clip or caption was batched with.
+    Padding is masked in motion and text: a feature does not depend on what was in the same batch.
     Wherever a motion is asked for, `motion_values` `(B, T, motion_dim)` are normalised features,
     `motion_attention_mask` `(B, T)` is 1 on real frames (`None`: all are), and padding is on the right;
     `input_ids` and `attention_mask` `(B, L)` are a caption as the tokenizer gives it, `[CLS]` first.
@@ -185,7 +187,7 @@ class LampModel(LampPreTrainedModel):
 
     def __init__(self, config: LampConfig):
         super().__init__(config)
-        tokenizer_config = config.motion_vqvae_config
+        tokenizer_config = cast(MotionVQVAEConfig, config.motion_vqvae_config)
         self.motion_vqvae = MotionVQVAEModel._from_config(tokenizer_config)
         self.motion_encoder = MotionVQVAEEncoder(tokenizer_config) if config.separate_motion_encoder else None
         self.motion_projection = nn.Linear(tokenizer_config.code_dim, config.motion_hidden_size, bias=False)
@@ -238,6 +240,49 @@ class LampModel(LampPreTrainedModel):
         self._freeze()
         return self
 
+    def _run(
+        self,
+        input_ids: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
+        states: torch.Tensor | None = None,
+        states_bias: torch.Tensor | None = None,
+        keep: int | None = None,
+    ) -> torch.Tensor:
+        """One pass of the Q-Former: queries that read `states`, or words, or both, queries first.
+
+        Args:
+            input_ids: Words `(B, L)`.
+            bias: Additive attention mask, broadcast to `(B, heads, S, S)`, S being all positions.
+            states: What the queries cross-attend to, `(B, n, motion_hidden_size)`; `None`: words alone.
+            states_bias: Its additive mask, broadcast to `(B, heads, Q, n)`.
+            keep: Only the first that many positions of the output are wanted. They must be queries, or words
+                alone; the last layer then reads the other positions without computing their outputs.
+
+        Returns:
+            Hidden states `(B, S or keep, H)`.
+        """
+        num_queries = 0
+        query_embeds = None
+        if states is not None:
+            num_queries = self.config.num_query_tokens
+            query_embeds = self.query_tokens.expand(states.shape[0], -1, -1)
+        hidden = self.qformer.embeddings(input_ids=input_ids, query_embeds=query_embeds)
+        layers = [cast(InstructBlipQFormerLayer, layer) for layer in self.qformer.encoder.layer]
+        for layer in layers[:-1] if keep else layers:
+            # States by position: gradient checkpointing looks for gradients among those.
+            hidden = layer(hidden, bias, states, encoder_attention_mask=states_bias, query_length=num_queries)
+        if keep:
+            layer = layers[-1]
+            kept = layer.attention(
+                hidden[:, :keep], encoder_hidden_states=hidden, encoder_attention_mask=bias
+            )
+            if num_queries and layer.has_cross_attention:
+                kept = layer.crossattention(
+                    kept, encoder_hidden_states=states, encoder_attention_mask=states_bias
+                )
+            hidden = layer.feed_forward_chunk_query(kept) if num_queries else layer.feed_forward_chunk(kept)
+        return hidden
+
     # ---- motion -------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -251,11 +296,13 @@ class LampModel(LampPreTrainedModel):
         """
         if not self.config.mask_motion_padding:
             motion_attention_mask = None  # padded frames are motion, as in the released code (L6)
-        latents, token_mask = self.motion_vqvae.encode(motion_values, motion_attention_mask)
-        codes = self.motion_vqvae.quantizer.nearest(latents).masked_fill(~token_mask, IGNORED_CODE)
-        if self.motion_encoder is not None:
-            lengths = token_mask.sum(-1) * self.config.motion_vqvae_config.frames_per_token
-            latents = self.motion_encoder(motion_values, lengths)
+        motion_values = motion_values.to(self.dtype)
+        with torch.autocast(motion_values.device.type, enabled=False):  # tokens are targets: no rounding
+            latents, token_mask = self.motion_vqvae.encode(motion_values, motion_attention_mask)
+            codes = self.motion_vqvae.quantizer.nearest(latents).masked_fill(~token_mask, IGNORED_CODE)
+            if self.motion_encoder is not None:
+                lengths = token_mask.sum(-1) * self.motion_vqvae.config.frames_per_token
+                latents = self.motion_encoder(motion_values, lengths)
         return latents, token_mask, codes
 
     def _motion_states(
@@ -274,12 +321,7 @@ class LampModel(LampPreTrainedModel):
         Returns:
             Query outputs `(B, Q, H)`.
         """
-        return self.qformer(
-            input_ids=None,
-            query_embeds=self.query_tokens.expand(states.shape[0], -1, -1),
-            encoder_hidden_states=states,
-            encoder_attention_mask=padding_bias(mask, states.dtype),
-        ).last_hidden_state
+        return self._run(states=states, states_bias=padding_bias(mask, states.dtype))
 
     def get_motion_features(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
@@ -289,7 +331,7 @@ class LampModel(LampPreTrainedModel):
 
     def project_motion(self, query_output: torch.Tensor) -> torch.Tensor:
         """Query outputs `(B, Q, H)` in the shared space, `(B, Q, P)`, of unit length."""
-        return F.normalize(self.motion_proj(query_output), dim=-1)
+        return F.normalize(self.motion_proj(query_output).float(), dim=-1)
 
     # ---- text ---------------------------------------------------------------------------------------------
 
@@ -297,21 +339,20 @@ class LampModel(LampPreTrainedModel):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Hidden states `(B, L, H)` of captions, read by the text branch alone."""
-        return self.qformer(
-            input_ids=input_ids, attention_mask=padding_bias(attention_mask, self.dtype)
-        ).last_hidden_state
+        return self._run(input_ids, padding_bias(attention_mask, self.dtype))
 
     def get_text_features(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Features `(B, P)` of captions in the shared space, of unit length."""
-        return F.normalize(self.text_proj(self.encode_text(input_ids, attention_mask)[:, 0]), dim=-1)
+        first_word = self._run(input_ids, padding_bias(attention_mask, self.dtype), keep=1)[:, 0]
+        return F.normalize(self.text_proj(first_word).float(), dim=-1)
 
     def query_text(self, states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Query outputs `(B, Q, H)` after reading text states `(B, L, motion_hidden_size)`.
 
-        Padded words are hidden unless `mask_text_padding` is false (T4): then the result depends on the length
-        to which the captions were padded, 49 in the released code.
+        Padded words are hidden unless `mask_text_padding` is false (T4): then the result depends on the
+        length to which the captions were padded, 49 in the released code.
         """
         return self.query(states, attention_mask if self.config.mask_text_padding else None)
 
@@ -330,12 +371,13 @@ class LampModel(LampPreTrainedModel):
     # ---- both ---------------------------------------------------------------------------------------------
 
     def similarity(self, motion_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-        """Cosine `(M, T)` of each text `(T, P)` with the query of each motion `(M, Q, P)` that fits it best (L7)."""
-        return torch.einsum("mqp,tp->mtq", motion_features, text_features).amax(-1)
+        """Cosine `(M, T)` of texts `(T, P)` with the best-fitting query of motions `(M, Q, P)` (L7)."""
+        with torch.autocast(motion_features.device.type, enabled=False):  # half precision is too coarse here
+            return torch.einsum("mqp,tp->mtq", motion_features.float(), text_features.float()).amax(-1)
 
     def scale(self) -> torch.Tensor:
         """Factor `()` of similarities, at most 100; the released code learns it without exponential (L3)."""
-        return self.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE)
+        return self.logit_scale.float().exp().clamp(max=MAX_LOGIT_SCALE)
 
     def match(
         self,
@@ -344,17 +386,17 @@ class LampModel(LampPreTrainedModel):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
     ) -> torch.Tensor:
-        """Logits `(B, 2)`, mismatch and match, of pairs of motion states `(B, n, motion_hidden_size)` and captions."""
+        """Logits `(B, 2)`, no match and match, of captions and motion states `(B, n, motion_hidden_size)`."""
         num_queries = self.config.num_query_tokens
         both = F.pad(attention_mask, (num_queries, 0), value=1)
-        hidden = self.qformer(
-            input_ids=input_ids,
-            attention_mask=padding_bias(both, self.dtype),
-            query_embeds=self.query_tokens.expand(input_ids.shape[0], -1, -1),
-            encoder_hidden_states=motion_states,
-            encoder_attention_mask=padding_bias(motion_mask, motion_states.dtype),
-        ).last_hidden_state
-        return self.matching_head(hidden[:, :num_queries]).mean(1)
+        query_output = self._run(
+            input_ids,
+            padding_bias(both, self.dtype),
+            motion_states,
+            padding_bias(motion_mask, motion_states.dtype),
+            keep=num_queries,
+        )
+        return self.matching_head(query_output).mean(1)
 
     def matching_score(
         self,
@@ -370,9 +412,9 @@ class LampModel(LampPreTrainedModel):
         return self.match(states, mask, input_ids, attention_mask).float().softmax(-1)[:, 1]
 
     def caption_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Captions `(B, L)` that begin with `[DEC]`, the sign to write, in place of `[CLS]`, the sign to read."""
+        """Captions `(B, L)` that begin with `[DEC]`, the sign to write, not `[CLS]`, the sign to read."""
         input_ids = input_ids.clone()
-        input_ids[:, 0] = self.config.bos_token_id
+        input_ids[:, 0] = cast(int, self.config.bos_token_id)
         return input_ids
 
     def query_and_caption(
@@ -387,17 +429,16 @@ class LampModel(LampPreTrainedModel):
         Queries do not see words, so that their outputs are those of [`query`].
 
         Returns:
-            Query outputs `(B, Q, H)` and word outputs `(B, L, H)`; each word has seen the motion and the words
-            up to itself.
+            Query outputs `(B, Q, H)` and word outputs `(B, L, H)`; each word has seen the motion and the
+            words up to itself.
         """
         num_queries = self.config.num_query_tokens
-        hidden = self.qformer(
-            input_ids=caption_ids,
-            attention_mask=captioning_bias(attention_mask, num_queries, self.dtype),
-            query_embeds=self.query_tokens.expand(caption_ids.shape[0], -1, -1),
-            encoder_hidden_states=motion_states,
-            encoder_attention_mask=padding_bias(motion_mask, motion_states.dtype),
-        ).last_hidden_state
+        hidden = self._run(
+            caption_ids,
+            captioning_bias(attention_mask, num_queries, self.dtype),
+            motion_states,
+            padding_bias(motion_mask, motion_states.dtype),
+        )
         return hidden[:, :num_queries], hidden[:, num_queries:]
 
     def query_words(
@@ -447,28 +488,20 @@ class LampModel(LampPreTrainedModel):
         starts as a copy too, of every k-th neuron where it is narrower. Cross-attention stays random.
 
         Args:
-            bert: A BERT of the same width and number of heads and at least as many layers, or where it is stored.
-            token_ids: For each word piece of this model its id in BERT; `None`, or beyond the end, is a word
-                piece BERT does not have, which starts as the mean of the others. Without it, ids are the same.
+            bert: A BERT of the same width and heads and at least as many layers, or where one is stored.
+            token_ids: For each word piece of this model its id in BERT. `None`, or what is beyond the end, is
+                one that BERT does not have: it starts as the mean of the others. Without it, ids are equal.
 
         Raises:
             ValueError: Sizes that do not fit.
         """
-        if isinstance(bert, str | PathLike):
-            loaded, report = BertForMaskedLM.from_pretrained(bert, output_loading_info=True)
-            has_head = not any(
-                name.startswith("cls.predictions.transform") for name in report["missing_keys"]
-            )
-            bert = loaded if has_head else loaded.bert
-        source = bert.bert if isinstance(bert, BertForMaskedLM) else bert
+        source, head = _load_bert(bert)
         self._check_bert(source.config)
 
-        known = list(range(source.config.vocab_size) if token_ids is None else token_ids)[
-            : self.config.vocab_size
-        ]
-        known += [None] * (self.config.vocab_size - len(known))
-        rows = torch.tensor([index for index, token in enumerate(known) if token is not None])
-        tokens = torch.tensor([token for token in known if token is not None])
+        if token_ids is None:
+            token_ids = range(min(source.config.vocab_size, self.config.vocab_size))
+        rows = torch.tensor([row for row, token in enumerate(token_ids) if token is not None])
+        tokens = torch.tensor([token for token in token_ids if token is not None])
 
         def take(target: torch.Tensor, pretrained: torch.Tensor) -> None:
             target.copy_(pretrained[tokens].mean(0).expand_as(target))
@@ -479,8 +512,8 @@ class LampModel(LampPreTrainedModel):
         positions = theirs.position_embeddings.weight + theirs.token_type_embeddings.weight[0]
         ours.position_embeddings.weight.copy_(positions[: self.config.max_position_embeddings])
         ours.layernorm.load_state_dict(theirs.LayerNorm.state_dict())
-        for module, pretrained in zip(self.qformer.encoder.layer, source.encoder.layer, strict=False):
-            layer = cast(InstructBlipQFormerLayer, module)
+        for ours_at, theirs_at in zip(self.qformer.encoder.layer, source.encoder.layer, strict=False):
+            layer, pretrained = cast(InstructBlipQFormerLayer, ours_at), cast(BertLayer, theirs_at)
             layer.attention.attention.load_state_dict(pretrained.attention.self.state_dict())
             layer.attention.output.load_state_dict(pretrained.attention.output.state_dict())
             layer.intermediate.load_state_dict(pretrained.intermediate.state_dict())
@@ -492,13 +525,12 @@ class LampModel(LampPreTrainedModel):
             layer.output_query.load_state_dict(
                 {**pretrained.output.state_dict(), "dense.weight": pretrained.output.dense.weight[:, neurons]}
             )
-        if isinstance(bert, BertForMaskedLM):
-            head = bert.cls.predictions
+        if head is not None:
             self.lm_head.dense.load_state_dict(head.transform.dense.state_dict())
             self.lm_head.layer_norm.load_state_dict(head.transform.LayerNorm.state_dict())
             take(self.lm_head.decoder.bias, head.bias)
 
-    def _check_bert(self, bert: PreTrainedModel | LampConfig) -> None:
+    def _check_bert(self, bert: BertConfig) -> None:
         config = self.config
         for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
             if getattr(bert, name) != getattr(config, name):
@@ -515,11 +547,24 @@ class LampModel(LampPreTrainedModel):
             )
 
 
+def _load_bert(bert: str | PathLike | BertModel | BertForMaskedLM) -> tuple[BertModel, Any]:
+    """A BERT and its word-prediction head, if it was pretrained with one."""
+    if isinstance(bert, BertModel):
+        return bert, None
+    if isinstance(bert, BertForMaskedLM):
+        return bert.bert, bert.cls.predictions
+    loaded, report = cast(
+        tuple[BertForMaskedLM, dict], BertForMaskedLM.from_pretrained(bert, output_loading_info=True)
+    )
+    missing = any(name.startswith("cls.predictions.transform") for name in report["missing_keys"])
+    return loaded.bert, None if missing else loaded.cls.predictions
+
+
 class LampForPreTraining(LampPreTrainedModel):
     """[`LampModel`] with its four losses, each of weight 1 (L7).
 
-    With `torch.distributed` running, contrastive similarities and hard negatives are those of the joint batch,
-    and the losses of the processes average to the loss that one process would have had (L4).
+    With `torch.distributed` running, similarities and hard negatives are those of the joint batch, and the
+    losses of the processes average to the loss that one process would have had (L4).
     """
 
     def __init__(self, config: LampConfig):
@@ -559,7 +604,7 @@ class LampForPreTraining(LampPreTrainedModel):
             motion_embeds, motion_token_mask, motion_codes: In place of `motion_values`, what
                 [`LampModel.encode_motion`] returned for them.
             negatives: For each caption the index of a motion, and for each motion the index of a caption,
-                `(B,)` each, that do not belong to it, -1 for none; drawn by similarity if not given.
+                that do not belong to it; `(B,)` each, -1 for none. Drawn by similarity if not given.
         """
         lamp = self.lamp
         if input_ids is None:
@@ -572,7 +617,8 @@ class LampForPreTraining(LampPreTrainedModel):
             )
         if motion_embeds is None or motion_codes is None:
             raise ValueError(
-                "give motion_values, or motion_embeds with motion_codes as LampModel.encode_motion returns them"
+                "the motion is missing: give motion_values, or motion_embeds and motion_codes as "
+                "LampModel.encode_motion returns them"
             )
         if motion_token_mask is None:
             motion_token_mask = motion_codes >= 0
@@ -592,7 +638,7 @@ class LampForPreTraining(LampPreTrainedModel):
         text_features = lamp.get_text_features(input_ids, attention_mask)
 
         pair_ids = input_ids.masked_fill(attention_mask == 0, -1)
-        captions, first = gather_rows(pair_ids, -1)
+        captions, _ = gather_rows(pair_ids, -1)
         clips, _ = gather_rows(motion_codes, IGNORED_CODE)
         positives = same_rows(pair_ids, captions) | same_rows(motion_codes, clips)
         logits_per_motion = lamp.similarity(motion_features, gather_rows(text_features)[0]) * lamp.scale()
@@ -697,13 +743,12 @@ class LampForPreTraining(LampPreTrainedModel):
     def motion_token_loss(
         self, caption_ids: torch.Tensor, attention_mask: torch.Tensor, motion_codes: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Smoothed cross-entropy of the motion's tokens, one from each of the first queries, and its logits (L5)."""
+        """Smoothed cross-entropy of the motion's tokens, one from each of the first queries, and logits (L5).
+
+        Tokens beyond the last query are not asked for.
+        """
+        motion_codes = motion_codes[:, : self.config.num_query_tokens]
         tokens = motion_codes.shape[1]
-        if tokens > self.config.num_query_tokens:
-            raise ValueError(
-                f"a clip of {tokens} motion tokens is longer than num_query_tokens={self.config.num_query_tokens}: "
-                "crop clips or configure more queries"
-            )
         query_output = self.lamp.query_words(caption_ids, attention_mask)
         logits = self.lamp.motion_token_head(query_output[:, :tokens])
         total = F.cross_entropy(
@@ -717,14 +762,14 @@ class LampForPreTraining(LampPreTrainedModel):
 
 
 def same_rows(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Boolean `(B, N)`: which of `others` `(N, M)` equals which of `rows` `(B, L)`, negative numbers being padding."""
+    """Boolean `(B, N)`: is row b of `rows` `(B, L)` row n of `others` `(N, M)`? Negatives are padding."""
     rows = F.pad(rows, (0, others.shape[1] - rows.shape[1]), value=-1)
     return ((rows[:, None] == others[None]) | ((rows[:, None] < 0) & (others[None] < 0))).all(-1)
 
 
 @torch.no_grad()
 def draw_negatives(logits: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
-    """For each row of `logits` `(B, N)` one column, likelier the higher, that is no positive; -1 if all are (L2)."""
+    """For each row of `logits` `(B, N)` a column that is no positive, likelier the higher, or -1 (L2)."""
     weights = logits.float().masked_fill(positives, -torch.inf)
     possible = ~positives.all(-1)
     chosen = torch.full((len(logits),), -1, device=logits.device)

@@ -66,7 +66,7 @@ def vqvae_state_dict(original: Tensors, *, num_downsampling_layers: int = 2) -> 
 
 
 _LAMP_RULES = [
-    (r"Qformer\.bert\.embeddings\.(word|position)_embeddings\.weight", r"qformer.embeddings.\1_embeddings.weight"),
+    (r"Qformer\.bert\.(embeddings\.(?:word|position)_embeddings\.weight)", r"qformer.\1"),
     (r"Qformer\.bert\.embeddings\.LayerNorm\.(weight|bias)", r"qformer.embeddings.layernorm.\1"),
     (
         r"Qformer\.bert\.(encoder\.layer\.\d+\.(?:cross)?attention)\.self\.(query|key|value)\.(weight|bias)",
@@ -92,8 +92,12 @@ def lamp_state_dict(original: Tensors, *, num_downsampling_layers: int = 2) -> T
 
     The original multiplies similarities by `temp`, ours by the exponential of `logit_scale` (L3).
     """
-    tokenizer = {name.removeprefix("vq_model."): t for name, t in original.items() if name.startswith("vq_model.")}
-    encoder = {f"vqvae.{n.replace('motion_', '', 1)}": t for n, t in original.items() if n.startswith("motion_encoder.")}
+    tokenizer, encoder = {}, {}
+    for name, tensor in original.items():
+        if name.startswith("vq_model."):
+            tokenizer[name.removeprefix("vq_model.")] = tensor
+        elif name.startswith("motion_encoder."):
+            encoder["vqvae." + name.removeprefix("motion_")] = tensor
     rest = {
         name: tensor
         for name, tensor in original.items()
@@ -107,7 +111,7 @@ def lamp_state_dict(original: Tensors, *, num_downsampling_layers: int = 2) -> T
     tensors["logit_scale"] = tensors["logit_scale"].log()
     converted = vqvae_state_dict(tokenizer, num_downsampling_layers=num_downsampling_layers)
     tensors |= {f"motion_vqvae.{name}": tensor for name, tensor in converted.items()}
-    encoder["vqvae.quantizer.codebook"] = tokenizer["vqvae.quantizer.codebook"]  # what makes it a whole VQ-VAE
+    encoder["vqvae.quantizer.codebook"] = tokenizer["vqvae.quantizer.codebook"]  # none of its own
     converted = vqvae_state_dict(encoder, num_downsampling_layers=num_downsampling_layers)
     tensors |= {f"motion_{name}": tensor for name, tensor in converted.items() if name.startswith("encoder.")}
     return tensors
