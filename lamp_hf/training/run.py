@@ -67,6 +67,7 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
         train_dataset=stage.train_dataset,
         eval_dataset=stage.eval_clips,
         data_collator=stage.collate,
+        processing_class=stage.processor,
         evaluate_model=stage.evaluate,
     )
     last = get_last_checkpoint(str(output_dir)) if resume and output_dir.is_dir() else None
@@ -77,7 +78,6 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
     metrics = trainer.evaluate()
     if trainer.is_world_process_zero():
         trainer.save_model(str(output_dir))
-        stage.processor.save_pretrained(output_dir)
         _write_history(recipe, output_dir, trainer, {**result.metrics, **metrics})
     return output_dir
 

@@ -1,0 +1,238 @@
+"""The look of a drawn body, shared by pictures, videos, 3D files and the player: limbs, colours, and the camera."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lamp_hf.motion.features import facing_angles
+from lamp_hf.motion.skeleton import Skeleton
+
+Colour = tuple[int, int, int]
+
+# Blue and orange stay apart for eyes that confuse red and green.
+COLOURS: dict[str, Colour] = {"left": (38, 105, 196), "right": (226, 114, 31), "centre": (96, 102, 112)}
+
+HEAD_RADIUS_M = 0.095
+HEAD_RISE_M = 0.05  # centre of the ball beyond the head joint: that joint sits at the base of the skull
+_RADII_M = {
+    "pelvis": 0.07,
+    "root": 0.07,
+    "hip": 0.062,
+    "knee": 0.047,
+    "ankle": 0.034,
+    "foot": 0.026,
+    "toe": 0.02,
+    "collar": 0.05,
+    "shoulder": 0.044,
+    "elbow": 0.034,
+    "wrist": 0.03,
+    "neck": 0.045,
+    "head": 0.045,
+}
+_SPINE_RADIUS_M = 0.072
+_ADULT_LEG_M = 0.82  # hip to ankle of the body for which the radii above are meant
+_FLOOR_TOLERANCE_M = 0.3
+
+
+@dataclass(frozen=True)
+class Limb:
+    """A bone as drawn: a rod between two joints, thicker at one end.
+
+    Attributes:
+        parent: index of the joint where it starts.
+        joint: index of the joint where it ends.
+        side: "left", "right" or "centre", a key of `COLOURS`.
+    """
+
+    parent: int
+    joint: int
+    side: str
+
+
+def limbs(skeleton: Skeleton) -> tuple[Limb, ...]:
+    """List the bones of a skeleton, parents before children; each has the side of the joint where it ends."""
+    sides = dict.fromkeys(range(skeleton.num_joints), "centre")
+    for left, right in skeleton.mirror_pairs:
+        sides[left], sides[right] = "left", "right"
+    return tuple(
+        Limb(parent, joint, sides[joint]) for joint, parent in enumerate(skeleton.parents) if parent >= 0
+    )
+
+
+def head_joint(skeleton: Skeleton) -> int:
+    """Return the index of the joint that carries the head."""
+    return skeleton.joint_names.index("head")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A motion made ready to be drawn.
+
+    Attributes:
+        joints: (T, J, 3) float64, metres, Y up.
+        head: (T, 3), centre of the ball that stands for the head.
+        head_radius: its radius in metres.
+        radii: (J,), thickness of the body at each joint, metres.
+        limbs: the bones.
+        floor: height of the floor, metres.
+        facing: direction the body faces at first, radians from +Z towards +X.
+    """
+
+    joints: np.ndarray
+    head: np.ndarray
+    head_radius: float
+    radii: np.ndarray
+    limbs: tuple[Limb, ...]
+    floor: float
+    facing: float
+
+    @classmethod
+    def of(cls, joints: np.ndarray, skeleton: Skeleton) -> "Figure":
+        """Measure a body in joints (T, J, 3), metres."""
+        joints = np.asarray(joints, dtype=np.float64)
+        size = body_size(joints, skeleton)
+        head = head_joint(skeleton)
+        way = joints[:, head] - joints[:, skeleton.parents[head]]
+        way = way / np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), 1e-9)
+        return cls(
+            joints=joints,
+            head=joints[:, head] + way * (HEAD_RISE_M * size),
+            head_radius=HEAD_RADIUS_M * size,
+            radii=joint_radii(skeleton) * size,
+            limbs=limbs(skeleton),
+            floor=floor_height(joints),
+            facing=float(facing_angles(joints[0], skeleton)),
+        )
+
+
+def joint_radii(skeleton: Skeleton) -> np.ndarray:
+    """Return how thick an adult body is drawn at each joint: (J,) radii in metres."""
+    stems = (name.rpartition("_")[2] for name in skeleton.joint_names)
+    return np.array([_RADII_M.get(stem, _SPINE_RADIUS_M) for stem in stems])
+
+
+def body_size(joints: np.ndarray, skeleton: Skeleton) -> float:
+    """Compare the legs in joints (T, J, 3), metres, with an adult's, so that a small body gets thin limbs."""
+    lower = list(skeleton.leg_joints)
+    upper = [skeleton.parents[joint] for joint in lower]
+    leg = float(np.median(np.linalg.norm(joints[:, lower] - joints[:, upper], axis=-1).sum(axis=-1)))
+    return leg / _ADULT_LEG_M
+
+
+def floor_height(joints: np.ndarray) -> float:
+    """Guess the height of the floor under joints (T, J, 3).
+
+    Y = 0 unless the lowest joint is far from it: small gaps between foot and floor belong to the motion and
+    should be seen.
+    """
+    lowest = float(joints[..., 1].min())
+    return 0.0 if abs(lowest) <= _FLOOR_TOLERANCE_M else lowest
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A perspective camera that looks at a point. Depths are metres along the line of sight.
+
+    Seen with azimuth 0, a body that faces +Z looks at the viewer and its left hand is on the viewer's right.
+
+    Attributes:
+        azimuth: radians about the vertical from +Z towards +X, where the camera stands.
+        elevation: radians above the horizon.
+        distance: metres from the point looked at.
+        centre: pixel (x, y) at which that point appears.
+        focal: pixels per metre at a depth of one metre.
+    """
+
+    azimuth: float
+    elevation: float
+    distance: float
+    centre: tuple[float, float]
+    focal: float
+
+    @property
+    def axes(self) -> np.ndarray:
+        """(3, 3): unit vectors to the picture's right, up, and away from the viewer."""
+        return _view_axes(self.azimuth, self.elevation)
+
+    def project(self, points: np.ndarray, focus: np.ndarray) -> np.ndarray:
+        """Project points (..., 3) while looking at focus (3,): (..., 3) of pixel x, pixel y (down), depth."""
+        seen = (points - focus) @ self.axes.T
+        depth = np.maximum(seen[..., 2] + self.distance, 0.05)
+        scale = self.focal / depth
+        return np.stack(
+            [self.centre[0] + seen[..., 0] * scale, self.centre[1] - seen[..., 1] * scale, depth], axis=-1
+        )
+
+    @classmethod
+    def framing(
+        cls,
+        points: np.ndarray,
+        viewport: Sequence[float],
+        *,
+        azimuth: float,
+        elevation: float,
+        field_of_view: float = 0.6,
+    ) -> "Camera":
+        """Place a camera as near as possible such that all points are in the picture.
+
+        Args:
+            points: (N, 3), metres, relative to the point looked at.
+            viewport: left, top, right and bottom of the part of the picture to use, pixels.
+            azimuth: radians, see `Camera`.
+            elevation: radians.
+            field_of_view: vertical angle of the viewport, radians.
+
+        Returns:
+            The camera.
+        """
+        left, top, right, bottom = viewport
+        half = np.array([right - left, bottom - top]) / 2.0
+        focal = half[1] / np.tan(field_of_view / 2.0)
+        seen = np.asarray(points) @ _view_axes(azimuth, elevation).T
+        needed = focal * np.abs(seen[:, :2]) / half - seen[:, 2:]
+        distance = max(float(needed.max()), 0.5)
+        return cls(azimuth, elevation, distance, ((left + right) / 2.0, (top + bottom) / 2.0), float(focal))
+
+
+def _view_axes(azimuth: float, elevation: float) -> np.ndarray:
+    back = np.array(
+        [
+            np.sin(azimuth) * np.cos(elevation),
+            np.sin(elevation),
+            np.cos(azimuth) * np.cos(elevation),
+        ]
+    )
+    right = np.array([np.cos(azimuth), 0.0, -np.sin(azimuth)])
+    return np.stack([right, np.cross(back, right), -back])
+
+
+def camera_track(figure: Figure, *, follow: bool, fps: float) -> np.ndarray:
+    """Choose the points a camera looks at, frame by frame.
+
+    Args:
+        figure: the body.
+        follow: whether the camera goes along, smoothly, or stands still with the whole path in view.
+        fps: frames per second.
+
+    Returns:
+        (T, 3), metres. The height is that of the middle of all that happens, and constant.
+    """
+    joints = figure.joints
+    low, high = joints.min(axis=(0, 1)), joints.max(axis=(0, 1))
+    low[1] = min(low[1], figure.floor)
+    high[1] = max(high[1], float(figure.head[:, 1].max()) + figure.head_radius)
+    track = np.tile((low + high) / 2.0, (len(joints), 1))
+    if follow:
+        track[:, ::2] = _smooth(joints[:, 0, ::2], round(0.5 * fps))
+    return track
+
+
+def _smooth(values: np.ndarray, reach: int) -> np.ndarray:
+    """Average values (T, N) over `reach` frames to both sides, twice, with the ends held."""
+    window = 2 * reach + 1
+    for _ in range(2):
+        padded = np.concatenate([values[:1].repeat(reach + 1, 0), values, values[-1:].repeat(reach, 0)])
+        sums = np.cumsum(padded, axis=0)
+        values = (sums[window:] - sums[:-window]) / window
+    return values

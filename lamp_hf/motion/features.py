@@ -1,0 +1,335 @@
+"""Joint positions to HumanML3D-263 and KIT-251 features, and back.
+
+The format is that of Guo et al., Generating Diverse and Natural 3D Human Motions from Text, CVPR 2022. A frame has
+
+    0             rate of turn about Y to the next frame, half angle in radians, negative to the left
+    1:3           velocity of the root along x and z, per frame, in the heading of the next frame
+    3             height of the root
+    4:3J+1        joints 1.. relative to the root's place on the floor, in the heading of the frame
+    3J+1:9J-5     joints 1.., rotations in 6D; they swing bones from the rest pose and hold no twist
+    9J-5:12J-5    velocities of all joints, per frame, in the heading of the frame
+    12J-5:12J-1   contact of left ankle, left toe, right ankle, right toe with the floor
+
+Everything here works on any leading batch dimensions, computes in float64 and returns float32. Joints are in metres;
+features are in the skeleton's own unit (metres, or millimetres for KIT-ML).
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lamp_hf.motion import rotations
+from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
+
+_SMOOTHING_SIGMA = 20.0  # frames, whatever the frame rate
+_SMOOTHING_RADIUS = 80
+
+
+def joints_to_features(
+    joints: ArrayLike,
+    skeleton: Skeleton = HUMANML3D_22,
+    *,
+    retarget: bool = True,
+    bone_lengths: ArrayLike | None = None,
+    reference_heading_wrap: bool = False,
+) -> np.ndarray:
+    """Compute features of clips.
+
+    Args:
+        joints: (..., T, J, 3), metres, Y up, at least two frames.
+        skeleton: which joints these are.
+        retarget: whether to give the body the bone lengths of the data set first.
+        bone_lengths: (J,), metres; by default the skeleton's.
+        reference_heading_wrap: whether to turn the wrong way where the heading crosses -Z, as the reference code does.
+            `features_to_joints` then loses the heading from that frame on.
+
+    Returns:
+        (..., T-1, D), float32, not normalised.
+
+    Raises:
+        ValueError: the joints have another shape, or bone lengths are needed and not known.
+    """
+    joints = _check(joints, (skeleton.num_joints, 3), "joints", min_frames=2)
+    joints = _normalise(joints, skeleton, retarget, bone_lengths) / skeleton.unit
+    num_joints = skeleton.num_joints
+    num_frames = joints.shape[-3]
+    angles = _smooth_heading(joints, skeleton)  # of the rotation of each frame's heading to +Z
+    cosine, sine = np.cos(angles), np.sin(angles)
+
+    features = np.empty((*joints.shape[:-3], num_frames - 1, skeleton.feature_dim))
+    half_turns = np.diff(angles, axis=-1) / 2.0
+    if reference_heading_wrap:
+        half_turns = np.arcsin(np.sin(half_turns))
+    else:
+        half_turns -= np.pi * np.round(half_turns / np.pi)
+    features[..., 0] = half_turns
+
+    steps = np.diff(joints, axis=-3)
+    root_steps = _turn(steps[..., 0, :], cosine[..., 1:], sine[..., 1:])
+    features[..., 1] = root_steps[..., 0]
+    features[..., 2] = root_steps[..., 2]
+    features[..., 3] = joints[..., :-1, 0, 1]
+
+    now, cosine, sine = joints[..., :-1, :, :], cosine[..., :-1, None], sine[..., :-1, None]
+    places = now[..., 1:, :] - now[..., :1, :] * np.array([1.0, 0.0, 1.0])
+    parts = np.split(features, [4, 3 * num_joints + 1, 9 * num_joints - 5, 12 * num_joints - 5], axis=-1)
+    _, ric, rot, velocity, contact = parts
+    ric[...] = _flat(_turn(places, cosine, sine))
+    rot[...] = _flat(_local_rotations_6d(now, angles[..., :-1], skeleton))
+    velocity[...] = _flat(_turn(steps, cosine, sine))
+    contact[...] = _contacts(steps, skeleton)
+    return features.astype(np.float32)
+
+
+def features_to_joints(features: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
+    """Recover joint positions from features 0 to 3J+1, the root's path and the joints' places around it.
+
+    Args:
+        features: (..., T, D), not normalised.
+        skeleton: which features these are.
+
+    Returns:
+        (..., T, J, 3), float32, metres; the root starts above the origin.
+
+    Raises:
+        ValueError: the features have another shape.
+    """
+    features = _check(features, (skeleton.feature_dim,), "features", min_frames=1)
+    half_turns = features[..., :-1, 0]
+    angles = np.zeros(features.shape[:-1])
+    np.cumsum(2.0 * half_turns, axis=-1, out=angles[..., 1:])
+    cosine, sine = np.cos(angles), -np.sin(angles)  # from the heading to the world: the inverse rotation
+
+    joints = np.zeros((*features.shape[:-1], skeleton.num_joints, 3))
+    steps = np.zeros((*features.shape[:-1], 3))
+    steps[..., 1:, 0] = features[..., :-1, 1]
+    steps[..., 1:, 2] = features[..., :-1, 2]
+    joints[..., 0, :] = np.cumsum(_turn(steps, cosine, sine), axis=-2)
+    places = features[..., 4 : 3 * skeleton.num_joints + 1]
+    places = places.reshape(*features.shape[:-1], skeleton.num_joints - 1, 3)
+    joints[..., 1:, :] = _turn(places, cosine[..., None], sine[..., None]) + joints[..., :1, :]
+    joints[..., 0, 1] = features[..., 3]
+    return (joints * skeleton.unit).astype(np.float32)
+
+
+def normalise_joints(
+    joints: ArrayLike,
+    skeleton: Skeleton = HUMANML3D_22,
+    *,
+    retarget: bool = True,
+    bone_lengths: ArrayLike | None = None,
+) -> np.ndarray:
+    """Bring clips into the place and shape that features describe.
+
+    The body gets the bone lengths of the data set, its lowest joint touches the floor y = 0, and the first frame stands
+    above the origin and faces +Z.
+
+    Args:
+        joints: (..., T, J, 3), metres, Y up.
+        skeleton: which joints these are.
+        retarget: whether to change bone lengths.
+        bone_lengths: (J,), metres; by default the skeleton's.
+
+    Returns:
+        (..., T, J, 3), float32, metres.
+
+    Raises:
+        ValueError: the joints have another shape, or bone lengths are needed and not known.
+    """
+    joints = _check(joints, (skeleton.num_joints, 3), "joints", min_frames=1)
+    return _normalise(joints, skeleton, retarget, bone_lengths).astype(np.float32)
+
+
+def mirror_joints(joints: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
+    """Swap left and right of joints (..., J, 3) by reflection at the plane x = 0; returns float32."""
+    joints = np.asarray(joints, dtype=np.float32)
+    return joints[..., skeleton.mirror_permutation, :] * np.array([-1.0, 1.0, 1.0], dtype=np.float32)
+
+
+def mirror_features(features: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
+    """Swap left and right of features (..., T, D): the features of the mirrored joints, without a detour; float32."""
+    features = _check(features, (skeleton.feature_dim,), "features", min_frames=1, dtype=np.float32)
+    num_joints = skeleton.num_joints
+    swap = skeleton.mirror_permutation
+    mirrored = features.copy()
+    mirrored[..., :2] *= -1.0
+    contacts = list(skeleton.contact_joints)
+    blocks = [
+        (4, swap[1:] - 1, (-1, 1, 1)),
+        (3 * num_joints + 1, swap[1:] - 1, (1, -1, -1, -1, 1, 1)),  # columns of M·R·M with M = diag(-1, 1, 1)
+        (9 * num_joints - 5, swap, (-1, 1, 1)),
+        (12 * num_joints - 5, np.array([contacts.index(swap[joint]) for joint in contacts]), (1,)),
+    ]
+    for start, order, signs in blocks:
+        stop = start + len(order) * len(signs)
+        block = features[..., start:stop].reshape(*features.shape[:-1], len(order), len(signs))
+        mirrored[..., start:stop] = _flat(block[..., order, :] * np.array(signs, dtype=np.float32))
+    return mirrored
+
+
+def resample_joints(joints: ArrayLike, source_fps: float, target_fps: float) -> np.ndarray:
+    """Change the frame rate of clips by linear interpolation.
+
+    Args:
+        joints: (..., T, J, 3), any unit.
+        source_fps: frames per second of `joints`.
+        target_fps: frames per second wanted.
+
+    Returns:
+        (..., floor((T-1)·target_fps/source_fps) + 1, J, 3), float32. Frame 0 is frame 0 of `joints`.
+
+    Raises:
+        ValueError: a rate is not positive and finite.
+    """
+    for rate in (source_fps, target_fps):
+        if not (math.isfinite(rate) and rate > 0):
+            raise ValueError(f"expected frame rates greater than 0, got {source_fps} and {target_fps}")
+    joints = np.asarray(joints, dtype=np.float64)
+    last = joints.shape[-3] - 1
+    # Files round frame times ("0.033333"): without the allowance, the last frame would be lost to that.
+    num_frames = math.floor(last * target_fps / source_fps * (1.0 + 1e-5) + 1e-9) + 1
+    places = np.minimum(np.arange(num_frames) * (source_fps / target_fps), last)
+    before = np.minimum(places.astype(np.intp), max(last - 1, 0))
+    after = np.minimum(before + 1, last)
+    share = (places - before)[:, None, None]
+    resampled = joints[..., before, :, :] * (1.0 - share) + joints[..., after, :, :] * share
+    return np.asarray(resampled, dtype=np.float32)
+
+
+def foot_contacts(joints: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
+    """Find out by its speed which part of which foot rests on the floor, as the features do.
+
+    Args:
+        joints: (..., T, J, 3), metres, at the data set's frame rate.
+        skeleton: which joints these are.
+
+    Returns:
+        (..., T-1, 4), float32, 1 where left ankle, left toe, right ankle or right toe moves less than the skeleton's
+        threshold to the next frame, else 0. Height plays no part.
+    """
+    joints = _check(joints, (skeleton.num_joints, 3), "joints", min_frames=2)
+    return _contacts(np.diff(joints, axis=-3) / skeleton.unit, skeleton).astype(np.float32)
+
+
+def facing_angles(joints: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
+    """Measure which way the body faces in each frame.
+
+    Args:
+        joints: (..., J, 3), Y up.
+        skeleton: which joints these are.
+
+    Returns:
+        (...), radians from +Z, positive to the body's left (+X), in [-π, π]; 0 where hips and shoulders give none.
+    """
+    joints = np.asarray(joints, dtype=np.float64)
+    right_hip, left_hip, right_shoulder, left_shoulder = skeleton.facing_joints
+    across = joints[..., right_hip, :] - joints[..., left_hip, :]
+    across = across + joints[..., right_shoulder, :] - joints[..., left_shoulder, :]
+    return np.arctan2(across[..., 2], -across[..., 0]) * (np.abs(across[..., ::2]).max(axis=-1) > 0)
+
+
+def _check(
+    array: ArrayLike, last_dims: tuple[int, ...], what: str, *, min_frames: int, dtype: type = np.float64
+) -> np.ndarray:
+    array = np.asarray(array, dtype=dtype)
+    frames_axis = -1 - len(last_dims)
+    if array.ndim < 1 + len(last_dims) or array.shape[frames_axis + 1 :] != last_dims:
+        expected = ", ".join(["T", *map(str, last_dims)])
+        raise ValueError(f"expected {what} of shape (..., {expected}), got {array.shape}")
+    if array.shape[frames_axis] < min_frames:
+        raise ValueError(f"expected {what} of at least {min_frames} frames, got {array.shape[frames_axis]}")
+    return array
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    return array.reshape(*array.shape[:-2], -1)
+
+
+def _turn(vectors: np.ndarray, cosine: np.ndarray, sine: np.ndarray) -> np.ndarray:
+    """Rotate vectors (..., 3) about Y by angles given as cosine and sine (...)."""
+    x, z = vectors[..., 0], vectors[..., 2]
+    turned = np.empty(vectors.shape)
+    turned[..., 0] = cosine * x + sine * z
+    turned[..., 1] = vectors[..., 1]
+    turned[..., 2] = cosine * z - sine * x
+    return turned
+
+
+def _normalise(
+    joints: np.ndarray, skeleton: Skeleton, retarget: bool, bone_lengths: ArrayLike | None
+) -> np.ndarray:
+    if retarget:
+        joints = _retarget(joints, skeleton, bone_lengths)
+    elif bone_lengths is not None:
+        raise ValueError("bone_lengths are of no use with retarget=False")
+    origin = joints[..., :1, :1, :].copy()
+    origin[..., 0, 0, 1] = joints[..., 1].min(axis=(-2, -1))
+    joints = joints - origin
+    angle = -facing_angles(joints[..., 0, :, :], skeleton)[..., None, None]
+    return _turn(joints, np.cos(angle), np.sin(angle))
+
+
+def _retarget(joints: np.ndarray, skeleton: Skeleton, bone_lengths: ArrayLike | None) -> np.ndarray:
+    if bone_lengths is None:
+        bone_lengths = skeleton.bone_lengths
+    if bone_lengths is None:
+        raise ValueError(
+            f"the bone lengths of {skeleton.name} are not known (pass bone_lengths= in metres, or retarget=False "
+            "to keep the body as it is)"
+        )
+    lengths = np.asarray(bone_lengths, dtype=np.float64)
+    if lengths.shape != (skeleton.num_joints,):
+        raise ValueError(f"expected bone_lengths of shape ({skeleton.num_joints},), got {lengths.shape}")
+    parents = np.array(skeleton.parents)
+    bones = joints[..., 1:, :] - joints[..., parents[1:], :]
+    legs = np.array(skeleton.leg_joints)
+    leg_length = np.linalg.norm(bones[..., 0, legs - 1, :], axis=-1).sum(axis=-1)
+    scale = lengths[legs].sum() / np.where(leg_length > 1e-9, leg_length, lengths[legs].sum())
+    rest = np.array(skeleton.rest_directions)
+    offsets = rotations.normalise(bones, fallback=rest[1:]) * lengths[1:, None]
+    retargeted = np.empty_like(joints)
+    retargeted[..., 0, :] = joints[..., 0, :] * scale[..., None, None]
+    for joint in range(1, skeleton.num_joints):
+        retargeted[..., joint, :] = retargeted[..., parents[joint], :] + offsets[..., joint - 1, :]
+    return retargeted
+
+
+def _smooth_heading(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Angles (..., T) about Y that turn each frame's smoothed heading to +Z; the first is 0."""
+    right_hip, left_hip, right_shoulder, left_shoulder = skeleton.facing_joints
+    # The reference subtracts the hips here, where it should add them; features of all data sets contain that.
+    across = joints[..., left_hip, :] - joints[..., right_hip, :]
+    across = across + joints[..., right_shoulder, :] - joints[..., left_shoulder, :]
+    across = rotations.normalise(across)
+    forward = np.stack([across[..., 2], -across[..., 0]], axis=-2)  # (..., 2, T)
+    reach = np.arange(-_SMOOTHING_RADIUS, _SMOOTHING_RADIUS + 1)
+    kernel = np.exp(-0.5 * (reach / _SMOOTHING_SIGMA) ** 2)
+    kernel /= kernel.sum()
+    widths = [(0, 0)] * (forward.ndim - 1) + [(_SMOOTHING_RADIUS, _SMOOTHING_RADIUS)]
+    padded = np.pad(forward, widths, mode="edge")
+    rows = padded.reshape(-1, padded.shape[-1])
+    smooth = np.stack([np.convolve(row, kernel, mode="valid") for row in rows]).reshape(forward.shape)
+    angles = np.arctan2(-smooth[..., 0, :], smooth[..., 1, :])
+    angles[..., 0] = 0.0
+    return angles
+
+
+def _local_rotations_6d(joints: np.ndarray, angles: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Rotations (..., T, J-1, 6) of the bones from the rest pose, each relative to the bone before it on its chain.
+
+    A chain's first bone is relative to the rotation of the heading, `angles` (..., T) about Y.
+    """
+    parents = np.array(skeleton.parents)
+    bones = joints[..., 1:, :] - joints[..., parents[1:], :]
+    rest = np.array(skeleton.rest_directions)
+    world = np.empty((*joints.shape[:-1], 4))
+    world[..., 1:, :] = rotations.between(rest[1:], rotations.normalise(bones, fallback=rest[1:]))
+    world[..., 0, :] = rotations.about_axis("y", angles)
+    before = world[..., skeleton.chain_predecessors[1:], :]
+    return rotations.to_6d(rotations.multiply(rotations.conjugate(before), world[..., 1:, :]))
+
+
+def _contacts(steps: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    steps = steps[..., list(skeleton.contact_joints), :]
+    return np.sum(steps * steps, axis=-1) < skeleton.contact_threshold

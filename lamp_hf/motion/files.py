@@ -1,0 +1,83 @@
+"""Which module reads or writes which file type, and how files are put in place whole or not at all."""
+
+import importlib
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lamp_hf.motion.errors import MotionFormatError
+
+# Modules are imported on first use: some of them load large libraries.
+READERS: Mapping[str, tuple[str, str]] = {
+    ".bvh": ("lamp_hf.motion.bvh", "read_bvh"),
+    ".npy": ("lamp_hf.motion.arrays", "read_npy"),
+    ".npz": ("lamp_hf.motion.arrays", "read_npz"),
+}
+WRITERS: Mapping[str, tuple[str, str]] = {
+    ".bvh": ("lamp_hf.motion.bvh", "write_bvh"),
+    ".glb": ("lamp_hf.motion.gltf", "write_glb"),
+    ".npy": ("lamp_hf.motion.arrays", "write_npy"),
+    ".npz": ("lamp_hf.motion.arrays", "write_npz"),
+    ".gif": ("lamp_hf.motion.video", "write_video"),
+    ".mp4": ("lamp_hf.motion.video", "write_video"),
+    ".html": ("lamp_hf.motion.html", "write_html"),
+}
+
+
+def find_reader(path: str | os.PathLike[str]) -> Callable[..., Any]:
+    """Return the function that reads files of this path's suffix.
+
+    Raises:
+        MotionFormatError: no reader knows the suffix.
+    """
+    return _find(path, READERS, "read")
+
+
+def find_writer(path: str | os.PathLike[str]) -> Callable[..., Any]:
+    """Return the function that writes files of this path's suffix.
+
+    Raises:
+        MotionFormatError: no writer knows the suffix.
+    """
+    return _find(path, WRITERS, "write")
+
+
+def _find(
+    path: str | os.PathLike[str], registry: Mapping[str, tuple[str, str]], verb: str
+) -> Callable[..., Any]:
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in registry:
+        found = f"the suffix {suffix!r}" if suffix else "no suffix"
+        raise MotionFormatError(
+            f"{path.name}: cannot {verb} this; expected one of {', '.join(registry)}, found {found}"
+        )
+    module, function = registry[suffix]
+    return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `path`, which takes the place of `path` when the block ends well.
+
+    Nobody ever sees a half-written file, and an existing one survives a failure. The temporary path keeps the
+    suffix, from which some libraries choose a format.
+
+    Args:
+        path: where the file shall be. Its folder must exist.
+
+    Yields:
+        The path to write to.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
+    temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(6)}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,84 @@
+"""What the frozen tokenizer makes of every clip, computed once: latents and token ids."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
+from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+
+__all__ = ["EncodedClip", "encode_clips"]
+
+
+@dataclass(frozen=True)
+class EncodedClip:
+    """One clip as tokens, begun at each of its first frames in turn.
+
+    A token covers four frames, so that the same motion cut one frame later has other tokens: training sees them all.
+
+    Args:
+        latents: For every start, latents before quantisation `(n, code_dim)`, float16.
+        codes: For every start, token ids `(n,)`.
+    """
+
+    latents: tuple[np.ndarray, ...]
+    codes: tuple[np.ndarray, ...]
+
+    def draw(self, rng: np.random.Generator, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+        """Latents and codes from a random start; of clips longer than `max_tokens`, a random part."""
+        start = int(rng.integers(len(self.codes)))
+        latents, codes = self.latents[start], self.codes[start]
+        first = int(rng.integers(max(len(codes) - max_tokens, 0) + 1))
+        return latents[first : first + max_tokens], codes[first : first + max_tokens]
+
+
+@torch.no_grad()
+def encode_clips(
+    model: MotionVQVAEModel,
+    extractor: LampFeatureExtractor,
+    clips: Sequence[np.ndarray],
+    *,
+    all_starts: bool,
+    batch_size: int = 32,
+) -> list[EncodedClip]:
+    """Encode clips of unnormalised features `(T, D)`.
+
+    Args:
+        all_starts: Encode every clip from each of its first frames (four), not from the first alone.
+
+    Raises:
+        ValueError: A clip is shorter than one token.
+    """
+    size = model.config.frames_per_token
+    jobs = [
+        (index, start)
+        for index, clip in enumerate(clips)
+        for start in range(size if all_starts else 1)
+        if start == 0 or len(clip) - start >= size
+    ]
+    jobs.sort(key=lambda job: len(clips[job[0]]))  # like lengths share a batch
+    latents: dict[tuple[int, int], np.ndarray] = {}
+    codes: dict[tuple[int, int], np.ndarray] = {}
+    model.eval()
+    for first in tqdm(range(0, len(jobs), batch_size), desc="encoding clips", unit="batch"):
+        batch = jobs[first : first + batch_size]
+        inputs = extractor([clips[index][start:] for index, start in batch]).to(model.device)
+        batch_latents, mask = model.encode(**inputs)
+        batch_codes = model.quantizer.nearest(batch_latents)
+        for row, job in enumerate(batch):
+            count = int(mask[row].sum())
+            latents[job] = batch_latents[row, :count].cpu().numpy().astype(np.float16)
+            codes[job] = batch_codes[row, :count].cpu().numpy()
+    starts: list[list[int]] = [[] for _ in clips]
+    for index, start in sorted(jobs):
+        starts[index].append(start)
+    return [
+        EncodedClip(
+            latents=tuple(latents[index, start] for start in clip_starts),
+            codes=tuple(codes[index, start] for start in clip_starts),
+        )
+        for index, clip_starts in enumerate(starts)
+    ]

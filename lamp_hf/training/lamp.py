@@ -1,0 +1,98 @@
+"""Stage 2: LaMP's four tasks, judged by retrieval among validation clips."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from lamp_hf.evaluation.retrieval import evaluate_lamp
+from lamp_hf.modeling.configuration_lamp import LampConfig
+from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
+from lamp_hf.modeling.modeling_lamp import LampForPreTraining
+from lamp_hf.modeling.modeling_motion_vqvae import IGNORED_CODE, MotionVQVAEModel
+from lamp_hf.modeling.processing_lamp import LampProcessor
+
+from .captions import caption_source, first_captions
+from .encoded import encode_clips
+from .stage import Stage
+from .text_encoder import lamp_tokenizer, locate_text_encoder
+
+__all__ = ["LampStage", "pad_codes"]
+
+
+def pad_codes(codes: list[np.ndarray]) -> torch.Tensor:
+    """Token ids `(B, n)` of clips, -100 on padding."""
+    return pad_sequence([torch.from_numpy(c) for c in codes], batch_first=True, padding_value=IGNORED_CODE)
+
+
+class LampStage(Stage):
+    """Trains [`LampForPreTraining`].
+
+    The motion tokenizer never changes here, so that all clips are encoded once, before training. `base` is the
+    tokenizer of stage 1, or a LaMP to go on from.
+    """
+
+    model: LampForPreTraining
+
+    def build(self) -> None:
+        recipe = self.recipe
+        if recipe.base is None:
+            raise ValueError("the stage lamp needs base: the folder of a trained motion-vqvae (or of a lamp)")
+        config = LampConfig.get_config_dict(recipe.base)[0]
+        if config["model_type"] == "motion_vqvae":
+            self._start_from_tokenizer()
+        else:
+            self.model = LampForPreTraining.from_pretrained(recipe.base)
+            self.processor = LampProcessor.from_pretrained(recipe.base)
+        self.model.to(self.device)
+        tokenizer, extractor = self.model.lamp.motion_vqvae, self.processor.feature_extractor
+        self.encoded = encode_clips(tokenizer, extractor, self.train_clips, all_starts=True)
+        self.caption_of = caption_source(self.dataset["train"], recipe.data)
+        self.max_tokens = int(recipe.sampling.get("max_tokens", 49))
+
+    def _start_from_tokenizer(self) -> None:
+        recipe = self.recipe
+        if recipe.text_encoder is None:
+            raise ValueError("a new lamp needs text_encoder: the pretrained BERT from which it starts")
+        motion_vqvae = MotionVQVAEModel.from_pretrained(recipe.base)
+        extractor = LampFeatureExtractor.from_pretrained(recipe.base)
+        text_encoder = locate_text_encoder(recipe.text_encoder)
+        values = {"max_text_length": 32, **recipe.model}
+        tokenizer, token_ids = lamp_tokenizer(text_encoder, recipe.text_vocabulary, values["max_text_length"])
+        config = LampConfig(
+            motion_vqvae_config=motion_vqvae.config,
+            vocab_size=len(tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=len(tokenizer) - 1,
+            eos_token_id=tokenizer.sep_token_id,
+            **values,
+        )
+        self.model = LampForPreTraining(config)
+        self.model.lamp.motion_vqvae.load_state_dict(motion_vqvae.state_dict())
+        self.model.lamp.init_from_bert(text_encoder, token_ids)
+        self.processor = LampProcessor(extractor, tokenizer)
+
+    def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:
+        latents, codes = self.encoded[clip].draw(rng, self.max_tokens)
+        return {"latents": latents, "codes": codes, "caption": self.caption_of(clip, rng)}
+
+    def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        codes = pad_codes([example["codes"] for example in examples])
+        latents = [torch.from_numpy(example["latents"]).float() for example in examples]
+        text = self.processor(text=[example["caption"] for example in examples])
+        return {
+            "motion_embeds": pad_sequence(latents, batch_first=True),
+            "motion_token_mask": codes >= 0,
+            "motion_codes": codes,
+            "input_ids": text["input_ids"],
+            "attention_mask": text["attention_mask"],
+        }
+
+    def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
+        assert isinstance(model, LampForPreTraining)
+        validation = self.dataset["validation"]
+        captions = first_captions(validation)
+        labels = [f"{c}/{s}" for c, s in zip(validation["content"], validation["style"], strict=True)]
+        return evaluate_lamp(model.lamp, self.processor, self.eval_clips, captions, labels)

@@ -1,0 +1,77 @@
+"""Draws are a function of seed and number alone; recipes are read, overridden and checked."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lamp_hf.training import load_recipe
+from lamp_hf.training.draws import ClipDraws, balanced_weights
+
+
+def draws(seed: int = 3, num_draws: int = 2000, weights: tuple[float, ...] = (0.5, 0.3, 0.2)) -> ClipDraws:
+    return ClipDraws(
+        lambda clip, rng: {"clip": clip, "noise": rng.random()},
+        np.array(weights),
+        num_draws=num_draws,
+        seed=seed,
+    )
+
+
+def test_a_draw_depends_on_seed_and_number_alone():
+    first, second = draws(), draws()
+    expected = [first[i] for i in range(50)]
+    assert [second[i] for i in reversed(range(50))] == expected[::-1]
+    assert [draws(seed=4)[i] for i in range(50)] != expected
+    assert len({example["noise"] for example in expected}) == 50
+
+
+def test_clips_are_drawn_by_weight():
+    counts = Counter(example["clip"] for example in (draws()[i] for i in range(2000)))
+    assert [round(counts[clip] / 2000, 1) for clip in range(3)] == [0.5, 0.3, 0.2]
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1), st.floats(0, 1))
+def test_balance_moves_shares_from_clips_to_labels(labels, balance):
+    weights = balanced_weights(labels, balance)
+    counts = Counter(labels)
+    total = sum(count ** (1 - balance) for count in counts.values())
+    for label, count in counts.items():
+        share = sum(weight for weight, other in zip(weights, labels, strict=True) if other == label)
+        assert share == pytest.approx(count ** (1 - balance) / total)
+
+
+def test_balance_outside_its_range_is_refused():
+    with pytest.raises(ValueError, match=r"balance=1.5 is outside"):
+        balanced_weights(["a"], 1.5)
+
+
+def test_recipe_with_overrides(tmp_path: Path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("stage: lamp\ntrainer:\n  max_steps: 5\n")
+    recipe = load_recipe(path, ["trainer.max_steps=7", "base=runs/x", "model.hidden_size=32", "trainer.bf16=true"])
+    assert recipe.trainer == {"max_steps": 7, "bf16": True}
+    assert (recipe.base, recipe.model) == ("runs/x", {"hidden_size": 32})
+
+
+def test_bad_recipes_are_refused(tmp_path: Path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("stage: lamp\nlearning_rate: 1\n")
+    with pytest.raises(ValueError, match="unknown keys learning_rate; known: base, data"):
+        load_recipe(path)
+    path.write_text("stage: lamp\n")
+    with pytest.raises(ValueError, match=r"'max_steps 5' is not of the form"):
+        load_recipe(path, ["max_steps 5"])
+    path.write_text("just text")
+    with pytest.raises(ValueError, match="is no recipe"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "examples" / "recipes").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_of_the_repository_are_valid(path: Path):
+    recipe = load_recipe(path)
+    assert recipe.trainer["max_steps"] > 0
+    assert recipe.trainer["eval_steps"] == recipe.trainer["save_steps"]  # the best checkpoint must be a saved one
