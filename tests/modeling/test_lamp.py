@@ -1,0 +1,529 @@
+"""LaMP on its own: masks, losses, negatives, starting from BERT, saving, precision, several processes."""
+
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+from transformers import BertConfig, BertForMaskedLM, BertModel
+
+from lamp_hf.modeling.configuration_lamp import LampConfig, MotionVQVAEConfig
+from lamp_hf.modeling.modeling_lamp import LampForPreTraining, LampModel, draw_negatives, same_rows
+
+LOSSES = ("contrastive_loss", "matching_loss", "captioning_loss", "motion_token_loss")
+PAD, CLS, SEP, DEC = 0, 1, 2, 39
+
+
+def tiny_config(**changes) -> LampConfig:
+    sizes = {
+        "motion_vqvae_config": MotionVQVAEConfig(hidden_size=16, code_dim=8, num_codes=16),
+        "vocab_size": 40,
+        "bos_token_id": DEC,
+        "eos_token_id": SEP,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 48,
+        "query_intermediate_size": 20,
+        "max_position_embeddings": 24,
+        "num_query_tokens": 6,
+        "motion_hidden_size": 20,
+        "projection_dim": 12,
+        "max_text_length": 16,
+        "initializer_range": 0.15,
+    }
+    return LampConfig(**{**sizes, **changes})
+
+
+def tiny(seed: int = 0, **changes) -> LampForPreTraining:
+    """A small model whose weights are large enough for its inputs to matter."""
+    torch.manual_seed(seed)
+    model = LampForPreTraining(tiny_config(**changes)).eval()
+    with torch.no_grad():
+        for encoder in (model.lamp.motion_vqvae.encoder, model.lamp.motion_encoder):
+            for parameter in encoder.parameters() if encoder is not None else ():
+                parameter.mul_(2)
+    return model
+
+
+def make_batch(
+    lengths=(22, 12, 9), words=((5, 6, 7), (8, 9, 10, 11, 12), (13,)), seed=0
+) -> dict[str, torch.Tensor]:
+    """Clips of these numbers of frames, padded with 7 (anything will do), and captions of these words."""
+    generator = torch.Generator().manual_seed(seed)
+    motion_values = torch.full((len(lengths), max(lengths), 263), 7.0)
+    motion_attention_mask = torch.zeros(len(lengths), max(lengths), dtype=torch.long)
+    for row, length in enumerate(lengths):
+        motion_values[row, :length] = torch.randn(length, 263, generator=generator)
+        motion_attention_mask[row, :length] = 1
+    longest = max(map(len, words)) + 2
+    input_ids = torch.tensor([[CLS, *row, SEP] + [PAD] * (longest - 2 - len(row)) for row in words])
+    return {
+        "motion_values": motion_values,
+        "motion_attention_mask": motion_attention_mask,
+        "input_ids": input_ids,
+        "attention_mask": (input_ids != PAD).long(),
+    }
+
+
+def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-5) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
+
+
+# ---- padding and batches ----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("separate", [False, True])
+def test_features_and_scores_do_not_depend_on_padding(separate):
+    lamp = tiny(separate_motion_encoder=separate).lamp
+    batch = make_batch()
+    motion = lamp.get_motion_features(batch["motion_values"], batch["motion_attention_mask"])
+    text = lamp.get_text_features(batch["input_ids"], batch["attention_mask"])
+    scores = lamp.matching_score(**batch)
+    condition = lamp.get_text_condition(batch["input_ids"], batch["attention_mask"], lamp.text_projection)
+    words = lamp.query_words(batch["input_ids"], batch["attention_mask"])
+    for row in range(3):
+        frames, length = batch["motion_attention_mask"][row].sum(), batch["attention_mask"][row].sum()
+        values = batch["motion_values"][row : row + 1, :frames]
+        ids = batch["input_ids"][row : row + 1, :length]
+        close(lamp.get_motion_features(values), motion[row : row + 1])
+        close(lamp.get_text_features(ids), text[row : row + 1])
+        close(lamp.matching_score(values, ids), scores[row : row + 1])
+        close(lamp.get_text_condition(ids, None, lamp.text_projection), condition[row : row + 1])
+        close(lamp.query_words(ids), words[row : row + 1])
+    assert (motion[0] - motion[1]).abs().max() > 1e-3
+    assert (text[0] - text[1]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_released_padding_is_seen_when_asked_for():
+    masked, seen = tiny().lamp, tiny(mask_motion_padding=False).lamp
+    batch = make_batch()
+    values, mask = batch["motion_values"], batch["motion_attention_mask"]
+    whole = seen.get_motion_features(values, mask)
+    close(whole, seen.get_motion_features(values), 0)
+    close(whole[:1], masked.get_motion_features(values[:1]))
+    assert (whole[1] - masked.get_motion_features(values, mask)[1]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_more_padding_changes_no_loss():
+    model, batch = tiny(), make_batch()
+    negatives = torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1])
+    expected = model(**batch, negatives=negatives)
+    padded = {name: F.pad(tensor, (0, 5)) for name, tensor in batch.items() if tensor.ndim == 2}
+    padded["motion_values"] = F.pad(batch["motion_values"], (0, 0, 0, 5), value=-3)
+    actual = model(**padded, negatives=negatives)
+    for name in (*LOSSES, "matching_logits", "logits_per_motion"):
+        close(actual[name], expected[name])
+
+
+@torch.no_grad()
+def test_losses_are_means_over_what_is_real():
+    """Captioning and motion-token losses of a batch follow from those of its items and their numbers."""
+    model = tiny(label_smoothing=0.0)
+    batch = make_batch()
+    together = model(**batch)
+    alone = [model(**{name: tensor[row : row + 1] for name, tensor in batch.items()}) for row in range(3)]
+    words = batch["attention_mask"].sum(-1) - 1.0
+    tokens = batch["motion_attention_mask"].sum(-1) // 4 * 1.0
+    for name, counts in (("captioning_loss", words), ("motion_token_loss", tokens)):
+        items = torch.stack([output[name] for output in alone])
+        close(together[name], (items * counts).sum() / counts.sum())
+
+
+def test_a_batch_of_one_has_no_negatives():
+    model = tiny().train()
+    output = model(**make_batch((12,), ((5, 6),)))
+    assert output.matching_logits.shape == (1, 2)
+    close(output.matching_loss, F.cross_entropy(output.matching_logits, torch.tensor([1])))
+    output.loss.backward()
+    assert torch.isfinite(torch.stack([g.norm() for g in gradients(model).values()])).all()
+
+
+@torch.no_grad()
+def test_what_the_encoder_made_stands_in_for_the_motion():
+    model, batch = tiny(), make_batch()
+    negatives = torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1])
+    embeds, mask, codes = model.lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
+    text = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    expected = model(**batch, negatives=negatives)
+    extra = {"motion_embeds": F.pad(embeds, (0, 0, 0, 2)), "motion_codes": F.pad(codes, (0, 2), value=-100)}
+    for masks in ({"motion_token_mask": F.pad(mask, (0, 2))}, {}):
+        actual = model(**text, **extra, **masks, negatives=negatives)
+        for name in LOSSES:
+            close(actual[name], expected[name])
+
+
+@torch.no_grad()
+def test_tokens_beyond_the_last_query_are_not_asked_for():
+    model = tiny()
+    batch = make_batch((36, 12), ((5, 6), (7,)))
+    embeds, _, codes = model.lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
+    assert codes.shape == (2, 9)
+    text = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    whole = model(**text, motion_embeds=embeds, motion_codes=codes)
+    first = model(**text, motion_embeds=embeds[:, :6], motion_codes=codes[:, :6])
+    assert whole.motion_token_logits.shape == (2, 6, 16)
+    close(whole.motion_token_loss, first.motion_token_loss)
+    assert (whole.logits_per_motion - first.logits_per_motion).abs().max() > 1e-4
+
+
+# ---- what sees what ---------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_a_word_sees_motion_and_earlier_words_only_and_queries_see_none():
+    lamp, batch = tiny().lamp, make_batch()
+    latents, mask, _ = lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
+    states = lamp.motion_projection(latents)
+    ids, attention = lamp.caption_ids(batch["input_ids"]), batch["attention_mask"]
+    assert (ids[:, 0] == DEC).all()
+    assert (batch["input_ids"][:, 0] == CLS).all()
+    queries, words = lamp.query_and_caption(states, mask, ids, attention)
+    close(queries, lamp.query(states, mask))
+    changed = ids.clone()
+    changed[1, 3] = 20
+    other_queries, other_words = lamp.query_and_caption(states, mask, changed, attention)
+    assert torch.equal(queries, other_queries)
+    assert torch.equal(words[:, :3], other_words[:, :3])
+    assert ((words - other_words)[1, 3:].abs().amax(-1) > 1e-4).all()
+    _, silent = lamp.query_and_caption(states * 0, mask, ids, attention)
+    assert (silent - words).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_sdpa_equals_eager():
+    model, batch = tiny(), make_batch()
+    outputs = {}
+    for attention in ("sdpa", "eager"):
+        model.set_attn_implementation(attention)
+        assert model.lamp.qformer.config._attn_implementation == attention
+        torch.manual_seed(0)
+        outputs[attention] = model(**batch)
+    for name, expected in outputs["eager"].items():
+        close(outputs["sdpa"][name], expected)
+
+
+@torch.no_grad()
+def test_dual_encoder_output():
+    lamp, batch = tiny().lamp, make_batch()
+    output = lamp(**batch)
+    close(output.motion_features.norm(dim=-1), torch.ones(3, 6))
+    close(output.text_features.norm(dim=-1), torch.ones(3))
+    best = max(output.motion_features[2] @ output.text_features[0])
+    close(output.logits_per_motion[2, 0], best * lamp.logit_scale.exp(), 1e-4)
+    assert torch.equal(output.logits_per_text, output.logits_per_motion.T)
+    lamp.logit_scale.fill_(9.0)
+    assert lamp.scale() == 100
+
+
+# ---- losses -----------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_contrastive_targets():
+    model = tiny()
+    logits = torch.randn(3, 4), torch.randn(3, 4)
+    diagonal = torch.eye(3, 4, dtype=torch.bool)
+    expected = sum(F.cross_entropy(x, torch.arange(3), label_smoothing=0.1) for x in logits) / 2
+    close(model.contrastive_loss(*logits, diagonal), expected)
+    shared = diagonal.clone()
+    shared[0, 3] = True  # the first motion fits two captions: half of the target each
+    model.config.label_smoothing = 0.0
+    expected = torch.tensor(0.0)
+    for x in logits:
+        log = x.log_softmax(-1)
+        expected -= ((log[0, 0] + log[0, 3]) / 2 + log[1, 1] + log[2, 2]) / 6
+    close(model.contrastive_loss(*logits, shared), expected)
+
+
+def test_equal_captions_and_equal_clips_are_positives(monkeypatch):
+    model = tiny()
+    batch = make_batch((12, 12, 12, 12), ((5, 6), (7, 8), (5, 6), (9,)))
+    batch["motion_values"][3] = batch["motion_values"][1]
+    seen = []
+    monkeypatch.setattr(
+        model, "contrastive_loss", lambda a, b, positives: seen.append(positives) or a.sum() * 0
+    )
+    model(**batch)
+    expected = torch.eye(4, dtype=torch.bool)
+    for a, b in ((0, 2), (1, 3)):
+        expected[a, b] = expected[b, a] = True
+    assert torch.equal(seen[0], expected)
+
+
+@torch.no_grad()
+def test_no_pair_of_equal_captions_becomes_a_negative():
+    model = tiny()
+    same = model(**make_batch((12, 13, 14), ((5,), (5,), (5,))))
+    assert same.matching_logits.shape == (3, 2)  # nothing but true pairs
+    close(same.matching_loss, F.cross_entropy(same.matching_logits, torch.ones(3, dtype=torch.long)))
+    mixed = model(**make_batch((12, 13, 14), ((5,), (5,), (6,))))
+    assert mixed.matching_logits.shape == (9, 2)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 4), st.integers(0, 10**6))
+def test_a_negative_is_never_a_positive(rows, more, seed):
+    torch.manual_seed(seed)
+    positives = torch.rand(rows, rows + more) < 0.5
+    chosen = draw_negatives(torch.randn(rows, rows + more) * 50, positives)
+    for row, column in enumerate(chosen.tolist()):
+        assert column == -1 if positives[row].all() else not positives[row, column]
+
+
+def test_negatives_follow_similarity():
+    torch.manual_seed(0)
+    logits = torch.tensor([9.0, 1.0, 1.0 + torch.log(torch.tensor(3.0))]).expand(4000, 3)
+    positives = torch.tensor([True, False, False]).expand(4000, 3)
+    share = (draw_negatives(logits, positives) == 2).float().mean()
+    assert abs(share - 0.75) < 0.03
+
+
+@given(st.lists(st.lists(st.integers(0, 2), max_size=3), min_size=1, max_size=5))
+def test_same_rows_equals_comparing_lists(rows):
+    padded = torch.tensor([row + [-1] * (4 - len(row)) for row in rows])
+    found = same_rows(padded[:, :3], padded)
+    assert found.tolist() == [[a == b for b in rows] for a in rows]
+
+
+def test_all_four_losses_can_be_learned():
+    torch.manual_seed(0)
+    model = tiny(label_smoothing=0.0, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).train()
+    batch = make_batch()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], 3e-3)
+    first = None
+    for _ in range(60):
+        output = model(**batch)
+        first = first or output
+        optimizer.zero_grad()
+        output.loss.backward()
+        optimizer.step()
+    for name in LOSSES:
+        assert output[name] < 0.35 * first[name], name
+
+
+def test_complaints_name_the_remedy():
+    model, batch = tiny(), make_batch()
+    with pytest.raises(ValueError, match="motion_embeds"):
+        model(input_ids=batch["input_ids"])
+    with pytest.raises(ValueError, match="get_motion_features"):
+        model.lamp(batch["motion_values"])
+    with pytest.raises(ValueError, match="input_ids is missing"):
+        model(batch["motion_values"])
+
+
+# ---- training ---------------------------------------------------------------------------------------------
+
+
+def test_the_motion_encoder_stays_frozen(tmp_path):
+    model = tiny(separate_motion_encoder=True, freeze_word_embeddings=True)
+    model.save_pretrained(tmp_path)
+    frozen = ("lamp.motion_vqvae.", "lamp.motion_encoder.", "lamp.qformer.embeddings.word_embeddings.")
+    for one in (model, LampForPreTraining.from_pretrained(tmp_path)):
+        one.train()
+        for name, parameter in one.named_parameters():
+            assert parameter.requires_grad != name.startswith(frozen), name
+        assert one.lamp.qformer.training
+        assert not any(
+            m.training for m in (*one.lamp.motion_vqvae.modules(), *one.lamp.motion_encoder.modules())
+        )
+        codebook = one.lamp.motion_vqvae.quantizer.codebook.clone()
+        one(**make_batch()).loss.backward()
+        assert torch.equal(codebook, one.lamp.motion_vqvae.quantizer.codebook)
+        trained = {name for name, gradient in gradients(one).items() if gradient.abs().max() > 0}
+        assert trained == {name for name, p in one.named_parameters() if p.requires_grad}
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    batch, results = make_batch(), []
+    for checkpointing in (False, True):
+        model = tiny().train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+            assert model.lamp.qformer.encoder.layer[0].gradient_checkpointing
+        torch.manual_seed(1)
+        model(**batch).loss.backward()
+        results.append(gradients(model))
+    assert results[0].keys() == results[1].keys()
+    for name, gradient in results[0].items():
+        close(results[1][name], gradient)
+
+
+def test_bfloat16():
+    batch, model = make_batch(), tiny()
+    negatives = torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1])
+    expected = model(**batch, negatives=negatives)
+    expected.loss.backward()
+    reference = gradients(model)
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        autocast = model(**batch, negatives=negatives)
+    autocast.loss.backward()
+    for name in LOSSES:
+        torch.testing.assert_close(autocast[name], expected[name], rtol=0.03, atol=0)
+    pairs = [(gradient.flatten(), reference[name].flatten()) for name, gradient in gradients(model).items()]
+    actual, wanted = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    assert F.cosine_similarity(actual, wanted, dim=0) > 0.99
+    for attention in ("sdpa", "eager"):
+        half = tiny().to(torch.bfloat16)
+        half.set_attn_implementation(attention)
+        output = half(**batch, negatives=negatives)
+        torch.testing.assert_close(output.loss.float(), expected.loss, rtol=0.05, atol=0)
+        output.loss.backward()
+        assert all(torch.isfinite(gradient).all() for gradient in gradients(half).values())
+
+
+def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path):
+    model = tiny()
+    batch = make_batch((12, 9, 13, 22, 8), ((5, 6), (7,), (5, 9, 8), (11, 12, 13, 14, 15), (5, 6)))
+    negatives = torch.tensor([3, 4, -1, 0, 2]), torch.tensor([1, 3, 4, -1, 1])
+    model.save_pretrained(tmp_path)
+    save_file(
+        {**batch, "negative_motion": negatives[0], "negative_text": negatives[1]},
+        tmp_path / "batch.safetensors",
+    )
+    script = Path(__file__).with_name("lamp_process.py")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen([sys.executable, script, str(rank), tmp_path], env=environment) for rank in range(2)
+    ]
+    output = model(**batch, negatives=negatives)
+    output.loss.backward()
+    assert [process.wait(timeout=100) for process in processes] == [0, 0]
+    results = load_file(tmp_path / "results0.safetensors")
+    for name in ("loss", *LOSSES):
+        close(results[name], output[name].detach())
+    for name, gradient in gradients(model).items():
+        close(results[f"grad.{name}"], gradient, 1e-5 * max(1, gradient.abs().max().item()))
+
+
+# ---- files ------------------------------------------------------------------------------------------------
+
+
+def test_saving_is_exact_and_stores_shared_weights_once(tmp_path):
+    model = tiny()
+    model.save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        names = set(file.keys())
+    assert "lamp.qformer.embeddings.word_embeddings.weight" in names
+    assert "lamp.lm_head.decoder.weight" not in names
+    state = model.state_dict()
+    again = LampForPreTraining.from_pretrained(tmp_path)
+    inner, report = LampModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    for name, tensor in state.items():
+        assert torch.equal(again.state_dict()[name], tensor)
+        assert torch.equal(inner.state_dict()[name.removeprefix("lamp.")], tensor)
+    assert inner.lm_head.decoder.weight is inner.qformer.embeddings.word_embeddings.weight
+    batch = make_batch()
+    with torch.no_grad():
+        assert torch.equal(inner(**batch).logits_per_motion, model.lamp(**batch).logits_per_motion)
+
+
+def test_a_fresh_model_starts_as_configured():
+    lamp = tiny(initializer_range=0.05, logit_scale_init_value=1.5).lamp
+    assert lamp.logit_scale == 1.5
+    assert 0.04 < lamp.query_tokens.std() < 0.06
+    assert 0.3 < lamp.motion_projection.weight.std() * 8**0.5 < 1.2
+    layer = lamp.qformer.encoder.layer[1]
+    assert layer.intermediate_query.dense.weight.shape == (20, 32)
+    assert layer.intermediate.dense.weight.shape == (48, 32)
+    assert not hasattr(layer, "crossattention")
+    assert lamp.qformer.encoder.layer[2].crossattention.attention.key.in_features == 20
+
+
+# ---- BERT -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bert() -> BertForMaskedLM:
+    torch.manual_seed(3)
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=30,
+    )
+    model = BertForMaskedLM(config).eval()
+    for parameter in model.parameters():  # biases and token types too
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+@torch.no_grad()
+def test_starting_from_bert_reads_and_predicts_words_as_bert_does(bert):
+    lamp = tiny(query_intermediate_size=None).lamp
+    kept = [0, 1, 2, *range(10, 44)]  # 37 of our 40 word pieces
+    lamp.init_from_bert(bert, kept)
+    ours = torch.tensor([[1, 5, 9, 30, 2], [1, 7, 2, 0, 0]])
+    theirs = torch.tensor(kept)[ours]
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    hidden = lamp.encode_text(ours, mask)
+    expected = bert.bert(theirs, mask).last_hidden_state
+    close(hidden[mask.bool()], expected[mask.bool()])
+    close(lamp.lm_head(hidden)[0, :, :37], bert(theirs, mask).logits[0][:, kept], 1e-4)
+    words = bert.bert.embeddings.word_embeddings.weight[kept]
+    for row in (37, 38, 39):
+        close(lamp.qformer.embeddings.word_embeddings.weight[row], words.mean(0))
+    assert lamp.lm_head.decoder.weight is lamp.qformer.embeddings.word_embeddings.weight
+    for layer in lamp.qformer.encoder.layer:
+        assert torch.equal(layer.intermediate_query.dense.weight, layer.intermediate.dense.weight)
+        assert torch.equal(layer.output_query.dense.weight, layer.output.dense.weight)
+
+
+@torch.no_grad()
+def test_narrower_queries_take_every_kth_neuron_of_bert(bert):
+    lamp = tiny(query_intermediate_size=24, num_hidden_layers=2).lamp
+    cross = lamp.qformer.encoder.layer[0].crossattention.state_dict()
+    before = {name: tensor.clone() for name, tensor in cross.items()}
+    lamp.init_from_bert(bert)
+    source = bert.bert.encoder.layer[1]
+    layer = lamp.qformer.encoder.layer[1]
+    columns = {tuple(column.tolist()): i for i, column in enumerate(source.output.dense.weight.T)}
+    taken = [columns[tuple(column.tolist())] for column in layer.output_query.dense.weight.T]
+    assert taken[0] == 0
+    assert taken[-1] == 47
+    assert {b - a for a, b in pairwise(taken)} <= {2, 3}
+    assert torch.equal(layer.intermediate_query.dense.weight, source.intermediate.dense.weight[taken])
+    assert torch.equal(layer.intermediate_query.dense.bias, source.intermediate.dense.bias[taken])
+    assert torch.equal(layer.output_query.LayerNorm.weight, source.output.LayerNorm.weight)
+    assert all(torch.equal(before[name], tensor) for name, tensor in cross.items())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("with_head", [True, False])
+def test_starting_from_a_bert_on_disk(bert, tmp_path, with_head):
+    (bert if with_head else bert.bert).save_pretrained(tmp_path)
+    lamp = tiny().lamp
+    lamp.init_from_bert(tmp_path)
+    ids = torch.tensor([[1, 5, 2]])
+    close(lamp.encode_text(ids), bert.bert(ids).last_hidden_state)
+    assert torch.equal(lamp.lm_head.dense.weight, bert.cls.predictions.transform.dense.weight) == with_head
+
+
+def test_a_bert_that_does_not_fit_is_refused(bert):
+    for changes, message in (
+        ({"hidden_size": 64}, "hidden_size is 32 in BERT and 64 here"),
+        ({"num_hidden_layers": 4}, "num_hidden_layers is 3 in BERT, fewer than 4"),
+        ({"query_intermediate_size": 49}, "query_intermediate_size=49"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tiny(**changes).lamp.init_from_bert(BertModel(bert.config))

@@ -1,0 +1,222 @@
+"""LaMP against numbers printed by the authors' released code, with the values that reproduce it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from lamp_hf.hub.original import lamp_state_dict
+from lamp_hf.modeling.configuration_lamp import LampConfig, MotionVQVAEConfig
+from lamp_hf.modeling.modeling_lamp import LampForPreTraining, draw_negatives
+
+GRADIENTS = {
+    "query_tokens": "query_tokens",
+    "text_proj.weight": "text_proj.weight",
+    "motion_projection": "motion_projection.weight",
+    "text_projection": "text_projection.weight",
+    "Qformer.bert.encoder.layer.0.attention.self.query.weight": (
+        "qformer.encoder.layer.0.attention.attention.query.weight"
+    ),
+    "Qformer.bert.embeddings.word_embeddings.weight": "qformer.embeddings.word_embeddings.weight",
+}
+
+
+def load(golden: Path, **changes) -> LampForPreTraining:
+    config = LampConfig(
+        motion_vqvae_config=MotionVQVAEConfig(hidden_size=32, code_dim=16, num_codes=32),
+        vocab_size=155,
+        bos_token_id=154,
+        eos_token_id=3,
+        hidden_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=96,
+        max_position_embeddings=64,
+        num_query_tokens=7,
+        motion_hidden_size=64,
+        projection_dim=24,
+        max_text_length=12,
+        mask_motion_padding=False,
+        mask_text_padding=False,
+        separate_motion_encoder=True,
+        **changes,
+    )
+    model = LampForPreTraining(config).eval()
+    model.lamp.load_state_dict(lamp_state_dict(load_file(golden / "lamp.state_dict.safetensors")))
+    return model
+
+
+@pytest.fixture(scope="module", params=["sdpa", "eager"])
+def case(request: pytest.FixtureRequest, golden: Path) -> SimpleNamespace:
+    model = load(golden)
+    model.set_attn_implementation(request.param)
+    io = load_file(golden / "lamp.io.safetensors")
+    batch = {"input_ids": io["input_ids"], "attention_mask": io["attention_mask"]}
+    return SimpleNamespace(model=model, lamp=model.lamp, io=io, **batch)
+
+
+def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
+
+
+@torch.no_grad()
+def test_motion_branch(case):
+    lamp, io = case.lamp, case.io
+    latents, mask, codes = lamp.encode_motion(io["motion"])
+    close(latents, io["motion_encoder_out"])
+    assert torch.equal(codes, io["gen_targets"])
+    assert mask.all()
+    states = lamp.motion_projection(latents)
+    close(states, io["motion_embeds"])
+    close(lamp.query(states, mask), io["query_output_last_hidden"])
+    features = lamp.get_motion_features(io["motion"])
+    close(features, io["motion_feats"])
+
+
+@torch.no_grad()
+def test_longer_motion_whole_and_with_hidden_tokens(case):
+    lamp, io = case.lamp, case.io
+    latents, mask, _ = lamp.encode_motion(io["long_motion"])
+    states = lamp.motion_projection(latents)
+    close(lamp.query(states, mask), io["long_motion_query_output"])
+    mask[0, 9:] = False
+    close(lamp.query(states, mask), io["long_motion_query_output_masked_sample0_first9"])
+
+
+@torch.no_grad()
+def test_text_branch(case):
+    lamp, io = case.lamp, case.io
+    close(lamp.encode_text(case.input_ids, case.attention_mask), io["text_last_hidden"])
+    close(lamp.get_text_features(case.input_ids, case.attention_mask), io["text_feat"])
+
+
+@torch.no_grad()
+def test_vectors_of_the_retrieval_wrapper(case):
+    # Neither is normalised there, and motions are averaged over queries (L8).
+    lamp, io = case.lamp, case.io
+    first = lamp.encode_text(io["evalwrap_input_ids"], io["evalwrap_attention_mask"])[:, 0]
+    close(lamp.text_proj(first), io["evalwrap_text_embedding"])
+    queries = lamp.query(io["motion_embeds"])
+    mean = lamp.motion_proj(queries).mean(1)
+    close(mean, io["evalwrap_motion_embedding"])
+    close(F.normalize(io["motion_feats"].mean(1), dim=-1), io["motion_feat_mean_normed"])
+
+
+@torch.no_grad()
+def test_similarities_and_chances_of_negatives(case):
+    lamp, io = case.lamp, case.io
+    motion, text = io["motion_feats"], io["text_feat"]
+    close(lamp.scale(), io["temp"])
+    close(torch.einsum("mqp,tp->mtq", motion, text), io["sim_q2t"])
+    logits = lamp.similarity(motion, text) * lamp.scale()
+    close(logits, io["sim_p2t_max_scaled"])
+    close(logits.T, io["sim_t2p_max_scaled"])
+    close(logits.softmax(-1), io["weights_p2t"])
+    close(logits.T.softmax(-1), io["weights_t2p"])
+
+
+@torch.no_grad()
+def test_pass_that_captions(case):
+    lamp, io = case.lamp, case.io
+    caption_ids = lamp.caption_ids(case.input_ids)
+    queries, words = lamp.query_and_caption(io["motion_embeds"], None, caption_ids, case.attention_mask)
+    close(queries, io["query_output_last_hidden"])
+    close(words, io["lm_last_hidden"])
+    close(lamp.lm_head(words[:, :-1]), io["lm_shift_logits"])
+    real = case.attention_mask[:, 1:].bool()
+    assert torch.equal(caption_ids[:, 1:].masked_fill(~real, -100), io["lm_shift_labels"])
+
+
+@torch.no_grad()
+def test_pass_that_predicts_motion_tokens(case):
+    lamp, io = case.lamp, case.io
+    caption_ids = lamp.caption_ids(case.input_ids)
+    close(lamp.qformer.embeddings(input_ids=caption_ids), io["gen_text_embeds_before_projection"])
+    queries = lamp.query_words(caption_ids, case.attention_mask)
+    close(queries, io["gen_last_hidden"])
+    close(lamp.motion_token_head(queries), io["gen_logits"])
+
+
+@torch.no_grad()
+def test_pass_that_matches(case):
+    lamp, io = case.lamp, case.io
+    motions = torch.cat([torch.arange(3), io["neg_motion_idx"], torch.arange(3)])
+    texts = torch.cat([torch.arange(3), torch.arange(3), io["neg_text_idx"]])
+    states, ids, mask = io["motion_embeds"][motions], case.input_ids[texts], case.attention_mask[texts]
+    close(lamp.match(states, None, ids, mask), io["ptm_logits"])
+    scores = lamp.matching_score(io["motion"][motions], ids, attention_mask=mask)
+    close(scores, io["ptm_logits"].softmax(-1)[:, 1])
+
+
+def test_losses_and_gradients(case):
+    model, io = case.model, case.io
+    model.zero_grad()
+    output = model(
+        io["motion"],
+        None,
+        case.input_ids,
+        case.attention_mask,
+        negatives=(io["neg_motion_idx"], io["neg_text_idx"]),
+    )
+    close(output.contrastive_loss, io["loss_ptc"])
+    close(output.matching_loss, io["loss_ptm"])
+    close(output.captioning_loss, io["loss_lm"])
+    close(output.motion_token_loss, io["loss_gen"])
+    close(output.loss, io["loss_total"])
+    close(output.logits_per_motion, io["sim_p2t_max_scaled"])
+    close(output.logits_per_text, io["sim_t2p_max_scaled"])
+    close(output.matching_logits, io["ptm_logits"])
+    close(output.motion_token_logits, io["gen_logits"])
+    for name, loss in (("p2t", output.logits_per_motion), ("t2p", output.logits_per_text)):
+        close(F.cross_entropy(loss, io["itc_targets"], label_smoothing=0.1), io[f"loss_{name}"])
+
+    output.loss.backward()
+    for original, ours in GRADIENTS.items():
+        gradient = case.lamp.get_parameter(ours).grad
+        if original.endswith("_projection"):  # a matrix there, a linear layer here
+            gradient = gradient.T
+        close(gradient, io[f"grad__{original}"])
+    # d loss / d scale of the product: ours is its logarithm (L3).
+    close(case.lamp.logit_scale.grad / io["temp"], io["grad__temp"])
+    assert all(parameter.grad is None for parameter in case.lamp.motion_vqvae.parameters())
+
+
+@torch.no_grad()
+def test_matching_loss_of_negatives_the_released_code_drew(case):
+    io = case.io
+    drawn = io["sampled_seed4242_neg_motion_idx"], io["sampled_seed4242_neg_text_idx"]
+    output = case.model(io["motion"], None, case.input_ids, case.attention_mask, negatives=drawn)
+    close(output.matching_loss, io["sampled_seed4242_loss_ptm"])
+    # It drew true pairs among them (L2); ours never does.
+    assert (drawn[0] == torch.arange(3)).any()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        assert (
+            draw_negatives(io["sim_t2p_max_scaled"], torch.eye(3, dtype=torch.bool)) != torch.arange(3)
+        ).all()
+
+
+@torch.no_grad()
+def test_a_text_condition_sees_padded_words_only_where_asked(golden):
+    io = load_file(golden / "lamp.io.safetensors")
+    released = load(golden).lamp
+    masked = load(golden).lamp
+    masked.config.mask_text_padding = True
+    ids, mask = io["input_ids"], io["attention_mask"]
+    layer = released.text_projection
+    assert not mask.all()
+    whole = released.get_text_condition(ids, mask, layer)
+    states = layer(released.encode_text(ids, mask))
+    close(whole, released.query(states).mean(1), 0)
+    close(masked.get_text_condition(ids, mask, layer), masked.query(states, mask).mean(1), 0)
+    assert (whole - masked.get_text_condition(ids, mask, layer)).abs().max() > 1e-3
+
+
+def test_tensors_of_another_checkpoint_are_refused(golden):
+    tensors = load_file(golden / "lamp.state_dict.safetensors")
+    tensors["opt_proj.weight"] = torch.zeros(2, 2)
+    with pytest.raises(ValueError, match=r"opt_proj\.weight"):
+        lamp_state_dict(tensors)
