@@ -1,0 +1,364 @@
+"""`lamp-hf`: parses the command line, calls the library, prints.
+
+The commands import what they need when they run: help and conversion answer without torch.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from lamp_hf import __version__
+
+if TYPE_CHECKING:
+    from lamp_hf.motion.motion import Motion
+    from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
+
+__all__ = ["app", "main"]
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+FORMATS = ".bvh .glb .npz .npy .gif .mp4 .html"
+
+app = typer.Typer(
+    name="lamp-hf",
+    help="Human motion from text: generate, inspect, convert, train.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Folder or Hub id of a checkpoint; by default the embedded one."),
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line; the process ends with 0, with 1 after an error, with 2 after wrong usage."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given  # taken out here, so that it may stand before or after the command
+    try:
+        _log_to_stderr()
+        app([argument for argument in given if argument != "--debug"], prog_name="lamp-hf")
+    except KeyboardInterrupt:
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except Exception as error:
+        if debug:
+            raise
+        _fail(_one_line(error))
+    raise SystemExit(0)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"lamp-hf {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def generate(
+    text: Annotated[list[str], typer.Argument(help="What the person does; several give several motions.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help=f"File to write; its suffix is the format: {FORMATS}")
+    ],
+    duration: Annotated[
+        list[float] | None,
+        typer.Option("--duration", "-d", help="Seconds, once or per text; by default the model decides."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", "-s", help="Same seed, text and duration: same motion.")
+    ] = None,
+    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Motions per text.")] = 1,
+    guidance_scale: Annotated[
+        float | None, typer.Option("--guidance-scale", help="How closely to follow the text.")
+    ] = None,
+    storyboard: Annotated[
+        bool, typer.Option("--storyboard", help="One motion that does the texts in turn; needs -d for each.")
+    ] = False,
+    motion: Annotated[
+        Path | None, typer.Option("--motion", help="With --edit: the motion to change, .bvh .npz .npy")
+    ] = None,
+    edit: Annotated[
+        str | None, typer.Option("--edit", help="START:END, seconds of --motion that are made anew.")
+    ] = None,
+    model: ModelOption = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda, mps …; by default an accelerator if present.")
+    ] = None,
+) -> None:
+    """Write a motion for a sentence.
+
+    `lamp-hf generate "a person waves" -o wave.bvh -d 4 --seed 1`
+
+    `lamp-hf generate "a person walks" "the person bows" -d 3 -d 2.5 --storyboard -o scene.glb`
+
+    `lamp-hf generate "a person kicks" --motion walk.bvh --edit 1.0:2.5 -o kick.bvh`
+    """
+    from lamp_hf.motion.files import find_writer
+
+    find_writer(output)  # an unknown format is refused now and not after the work
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"the folder {output.parent} does not exist")
+    durations = duration or []
+    options: dict[str, Any] = {"seed": seed}
+    if guidance_scale is not None:
+        options["guidance_scale"] = guidance_scale
+    if storyboard:
+        if len(durations) != len(text) or num > 1 or motion or edit:
+            raise typer.BadParameter(
+                "--storyboard needs one --duration per text, no --num, --motion or --edit"
+            )
+        pipe = _pipeline(model, device)
+        results = [pipe.storyboard(list(zip(text, durations, strict=True)), **options)]
+    else:
+        if (motion is None) != (edit is None) or (motion and durations):
+            raise typer.BadParameter("--motion and --edit go together, and without --duration")
+        if len(durations) not in (0, 1, len(text)):
+            raise typer.BadParameter(f"{len(durations)} times --duration for {len(text)} texts")
+        if motion and edit:
+            options["edit"] = _span(edit)
+        pipe = _pipeline(model, device)
+        if motion:
+            options["motion"] = _load(motion, pipe.fps)
+        if durations:
+            options["duration"] = durations[0] if len(durations) == 1 else durations
+        per_text = pipe(list(text), num_motions_per_prompt=num, **options)
+        results = [result for group in per_text for result in (group if num > 1 else [group])]
+    for number, result in enumerate(results, start=1):
+        path = output if len(results) == 1 else output.with_stem(f"{output.stem}-{number}")
+        _save(result["motion"], path)
+        _say(f"{path}: {result['motion'].duration:.2f} s, seed {result['seed']}, {result['text']!r}")
+
+
+@app.command()
+def info(
+    target: Annotated[
+        str | None, typer.Argument(help="A motion file, or folder or Hub id of a checkpoint.")
+    ] = None,
+) -> None:
+    """Describe a motion file or a checkpoint; without an argument, the embedded checkpoint."""
+    from lamp_hf.motion.files import READERS
+
+    if target is not None and Path(target).suffix.lower() in READERS:
+        from lamp_hf.motion.motion import Motion
+
+        _table(Motion.load(target).report())
+    else:
+        from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
+        from lamp_hf.hub.describe import describe_checkpoint
+
+        _table(describe_checkpoint(resolve_checkpoint(target or DEFAULT_CHECKPOINT)))
+
+
+@app.command("convert-motion")
+def convert_motion(
+    source: Annotated[Path, typer.Argument(help="A motion file (.bvh .npz .npy), or a folder of them.")],
+    destination: Annotated[Path, typer.Argument(help=f"A file ({FORMATS}), or a folder with --to.")],
+    to: Annotated[
+        str | None, typer.Option("--to", help=f"Format, when a folder is converted: {FORMATS}")
+    ] = None,
+    fps: Annotated[float | None, typer.Option("--fps", help="Resample to this frame rate.")] = None,
+    source_fps: Annotated[
+        float | None, typer.Option("--source-fps", help="Frame rate of the source, if it lacks one or lies.")
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option("--unit", help="Unit of a BVH file, if taken wrongly: m, cm, mm, inch, cmu.")
+    ] = None,
+    up_axis: Annotated[
+        str | None, typer.Option("--up-axis", help="Up axis of a BVH file, if taken wrongly: y or z.")
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            "--mapping", help="JSON file for an unknown BVH rig: {joint of lamp_hf: joint of the file}."
+        ),
+    ] = None,
+) -> None:
+    """Convert motion between formats.
+
+    `lamp-hf convert-motion walk.bvh walk.glb`
+
+    `lamp-hf convert-motion my_mocap/ players/ --to .html`
+    """
+    from lamp_hf.motion.files import READERS, find_writer
+    from lamp_hf.motion.motion import Motion
+
+    options: dict[str, Any] = {"fps": source_fps, "unit": unit, "up_axis": up_axis}
+    if mapping is not None:
+        options["mapping"] = _read_json(mapping)
+    options = {name: value for name, value in options.items() if value is not None}
+
+    def convert(file: Path, target: Path) -> None:
+        motion = Motion.load(file, **options)
+        _save(motion if fps is None else motion.resample(fps), target)
+
+    if not source.is_dir():
+        find_writer(destination)
+        convert(source, destination)
+        _say(str(destination))
+        return
+    if to is None:
+        raise typer.BadParameter(f"{source} is a folder: say the format with --to, one of {FORMATS}")
+    suffix = f".{to.lstrip('.')}"
+    find_writer(f"any{suffix}")
+    files = sorted(path for path in source.rglob("*") if path.suffix.lower() in READERS)
+    if not files:
+        raise FileNotFoundError(f"{source} has no motion files ({' '.join(READERS)})")
+    failures = []
+    for file in _progress(files):
+        target = destination / file.relative_to(source).with_suffix(suffix)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            convert(file, target)
+        except (ValueError, OSError) as error:
+            failures.append(_one_line(error))
+    _say(f"{len(files) - len(failures)} of {len(files)} files converted to {destination}")
+    if failures:
+        _fail("\n".join(failures))
+
+
+@app.command()
+def train(
+    stage: Annotated[str, typer.Argument(help="motion-vqvae, lamp or text-to-motion.")],
+    config: Annotated[Path, typer.Option("--config", "-c", help="Recipe (YAML); see examples/recipes.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the run; one that was cut off goes on.")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value, in place of the recipe's: trainer.max_steps=100")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Where the data set lies.")] = None,
+    base: Annotated[str | None, typer.Option("--base", help="Checkpoint to start from.")] = None,
+) -> None:
+    """Train one stage; `accelerate launch -m lamp_hf.training` takes the same arguments.
+
+    `lamp-hf train motion-vqvae -c recipe.yaml -o runs/motion-vqvae --data my_mocap/ trainer.max_steps=2000`
+    """
+    from lamp_hf.embedded import resolve_checkpoint
+    from lamp_hf.training.recipe import load_recipe
+
+    changes = list(overrides or [])
+    recipe = load_recipe(config, changes)
+    if recipe.stage != stage:
+        raise ValueError(f"{config} is a recipe for the stage {recipe.stage}, not {stage}")
+    if data is not None:
+        # A set that is known by name lies at a path; any other is named by its path.
+        recipe.data["path" if "path" in recipe.data else "name"] = str(data)
+    if base is not None:
+        recipe.base = resolve_checkpoint(base)
+
+    from lamp_hf.training.run import train as run
+
+    _say(f"finished: {run(recipe, output)}")
+
+
+# ---- helpers ----------------------------------------------------------------------------------------------
+
+
+def _pipeline(model: str | None, device: str | None) -> "TextToMotionPipeline":
+    import transformers
+
+    from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
+
+    transformers.logging.disable_progress_bar()
+    checkpoint = resolve_checkpoint(model or DEFAULT_CHECKPOINT)
+    config = transformers.AutoConfig.from_pretrained(checkpoint)
+    if config.model_type != "lamp_text_to_motion":
+        raise ValueError(f"{checkpoint} holds a {config.model_type!r} model; text-to-motion is needed")
+    create: Any = transformers.pipeline  # its type hints know the tasks of transformers alone
+    pipe: TextToMotionPipeline = create("text-to-motion", model=checkpoint, device=device)
+    return pipe
+
+
+def _load(path: Path, fps: float) -> "Motion":
+    from lamp_hf.motion.motion import Motion
+
+    motion = Motion.load(path)
+    return motion if abs(motion.fps - fps) < 1e-3 else motion.resample(fps)
+
+
+def _save(motion: "Motion", path: Path) -> None:
+    motion.save(path)
+
+
+def _span(text: str) -> tuple[float, float]:
+    start, separator, end = text.partition(":")
+    try:
+        if separator:
+            return float(start), float(end)
+    except ValueError:
+        pass
+    raise typer.BadParameter(f"--edit expects START:END in seconds, as 1.0:2.5, and got {text!r}")
+
+
+def _read_json(path: Path) -> Any:
+    import json
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+
+
+def _progress(files: Sequence[Path]) -> Any:
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(files, description="Converting", console=Console(stderr=True))
+
+
+def _table(rows: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    Console(highlight=False).print(table)
+
+
+def _say(text: str) -> None:
+    print(text)
+
+
+def _fail(message: str, code: int = EXIT_ERROR) -> NoReturn:
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"Error: {message}", style="red"))
+    raise SystemExit(code)
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _log_to_stderr() -> None:
+    """Show what the library logs: what it detected in files, and its warnings."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logger = logging.getLogger("lamp_hf")
+    if not logger.handlers:
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

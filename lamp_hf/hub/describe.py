@@ -1,0 +1,110 @@
+"""Says what a checkpoint is, from its files alone: neither torch nor a model is loaded."""
+
+import json
+from math import prod
+from pathlib import Path
+from typing import Any
+
+__all__ = ["describe_checkpoint"]
+
+WEIGHTS = "model.safetensors"
+# What a prefix of the weights' names stands for, the longest first.
+PARTS = {
+    "lamp.motion_vqvae.": "motion tokenizer",
+    "motion_vqvae.": "motion tokenizer",
+    "lamp.": "LaMP",
+    "masked_transformer.": "masked transformer",
+    "length_estimator.": "length estimator",
+}
+
+
+def describe_checkpoint(name_or_path: str) -> dict[str, Any]:
+    """Facts about a checkpoint, in the order in which to show them.
+
+    Args:
+        name_or_path: Folder as `save_pretrained` writes it, or Hub id, which is downloaded.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or it holds no checkpoint.
+    """
+    folder = _local(name_or_path)
+    config = _read(folder, "config.json")
+    extractor = _read(folder, "preprocessor_config.json") or _read(folder, "processor_config.json")
+    extractor = extractor.get("feature_extractor", extractor)
+    facts: dict[str, Any] = {"checkpoint": str(folder), "model": _first(config.get("architectures"))}
+    sizes = _sizes(folder / WEIGHTS)
+    facts["parameters"] = f"{sum(sizes.values()) / 1e6:.1f} M in {_megabytes(folder / WEIGHTS):.1f} MB"
+    for part, size in sizes.items():
+        facts[f"  {part}"] = f"{size / 1e6:.2f} M"
+    if "fps" in extractor:
+        facts["skeleton"] = extractor.get("skeleton")
+        facts["frames per second"] = extractor["fps"]
+        if "max_motion_tokens" in config:
+            tokenizer = config["lamp_config"]["motion_vqvae_config"]
+            frames = config["max_motion_tokens"] * 2 ** tokenizer["num_downsampling_layers"]
+            facts["longest single motion"] = f"{frames} frames, {frames / extractor['fps']:.1f} s"
+    generation = _read(folder, "generation_config.json")
+    for name in ("num_inference_steps", "guidance_scale", "temperature"):
+        if name in generation:
+            facts[name.replace("_", " ")] = generation[name]
+    facts |= _card(folder / "README.md")
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _local(name_or_path: str) -> Path:
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        if folder.is_absolute() or len(folder.parts) != 2 or folder.parts[0] in (".", ".."):
+            raise FileNotFoundError(f"{name_or_path} is neither a folder nor a Hub id (owner/name)")
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(name_or_path, allow_patterns=["*.json", WEIGHTS, "README.md"]))
+    for name in ("config.json", WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} holds no checkpoint: {name} is missing")
+    return folder
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    if not path.is_file():
+        return {}
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def _sizes(weights: Path) -> dict[str, int]:
+    """Numbers per part, from the header of the weights file."""
+    from safetensors import safe_open
+
+    sizes: dict[str, int] = {}
+    with safe_open(weights, framework="numpy") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 (no mapping)
+            part = next((part for prefix, part in PARTS.items() if name.startswith(prefix)), "other")
+            sizes[part] = sizes.get(part, 0) + prod(tensors.get_slice(name).get_shape())
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+def _megabytes(path: Path) -> float:
+    return path.stat().st_size / 1e6
+
+
+def _first(values: list[str] | None) -> str | None:
+    return values[0] if values else None
+
+
+def _card(path: Path) -> dict[str, Any]:
+    """Licence and data of the model card's header."""
+    import yaml
+
+    if not path.is_file():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    if not text.startswith("---"):
+        return {}
+    header = yaml.safe_load(text.split("---", 2)[1]) or {}
+    datasets = header.get("datasets")
+    return {
+        "licence": header.get("license"),
+        "data": ", ".join(datasets) if isinstance(datasets, list) else datasets,
+    }

@@ -1,0 +1,91 @@
+"""Makes the models, processors and pipelines of lamp_hf known to transformers.
+
+transformers has no plug-in entry point: whoever wants `pipeline("text-to-motion")` imports lamp_hf first.
+That import must stay cheap, because `lamp-hf convert-motion` and the processes that convert motion files
+need NumPy alone, while transformers with torch takes seconds. So nothing heavy is imported here.
+Registration happens as soon as transformers itself has been imported, or at once where it already has.
+
+The import to wait for is `transformers` and none of its modules. Those import each other in circles: any
+language model imports `models.auto` before it is ready itself, so that importing our models right after
+one of them would find another half done. The top package is lazy, and complete before any of its modules
+is looked for.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+__all__ = ["register", "register_when_transformers_is_imported"]
+
+
+def register() -> None:
+    """Register configurations, models, processors and pipelines; a second call changes nothing."""
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    from lamp_hf.embedded import CHECKPOINTS_FOLDER, DEFAULT_CHECKPOINT
+    from lamp_hf.modeling.configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
+    from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
+    from lamp_hf.modeling.modeling_lamp import LampModel
+    from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
+    from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+    from lamp_hf.modeling.processing_lamp import LampProcessor
+    from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
+
+    models = {
+        MotionVQVAEConfig: MotionVQVAEModel,
+        LampConfig: LampModel,
+        LampTextToMotionConfig: LampForTextToMotion,
+    }
+    for config_class, model_class in models.items():
+        AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+        AutoModel.register(config_class, model_class, exist_ok=True)
+        AutoFeatureExtractor.register(config_class, LampFeatureExtractor, exist_ok=True)
+    for config_class in (LampConfig, LampTextToMotionConfig):
+        AutoProcessor.register(config_class, LampProcessor, exist_ok=True)
+    if TextToMotionPipeline.task not in PIPELINE_REGISTRY.get_supported_tasks():
+        PIPELINE_REGISTRY.register_pipeline(
+            TextToMotionPipeline.task,
+            pipeline_class=TextToMotionPipeline,
+            pt_model=LampForTextToMotion,
+            default={"model": (str(CHECKPOINTS_FOLDER / DEFAULT_CHECKPOINT), "main")},
+            type="multimodal",
+        )
+
+
+def register_when_transformers_is_imported() -> None:
+    """Register now if transformers is loaded, else as soon as it will be."""
+    if "transformers" in sys.modules:
+        register()
+    elif not any(isinstance(finder, _AfterTransformers) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterTransformers())
+
+
+class _AfterTransformers(MetaPathFinder):
+    """Finds transformers as the other finders do, and registers once it has been executed."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != "transformers":
+            return None
+        for finder in sys.meta_path:
+            if finder is not self and (spec := finder.find_spec(fullname, path, target)) is not None:
+                break
+        else:
+            return None
+        loader = spec.loader
+        if loader is None:
+            return None
+        execute = loader.exec_module
+
+        def execute_then_register(module: ModuleType) -> None:
+            execute(module)
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+                register()
+
+        loader.exec_module = execute_then_register  # type: ignore[method-assign]
+        return spec
