@@ -219,12 +219,15 @@ def _assign_splits(clips: set[str], side_files: Path) -> dict[str, list[str]]:
             chosen.setdefault(split, set())
         if twice := chosen["train"] & chosen["validation"]:
             raise ValueError(
-                f"{side_files}: {len(twice)} clips are in train.txt and val.txt, as {min(twice)}"
+                f"{side_files}: {min(twice)} is both in train.txt and in val.txt (as are {len(twice) - 1} more)"
             )
-        if unlisted := len(clips - set().union(*chosen.values())):
+        if unlisted := clips - set().union(*chosen.values()):
             logger.warning(
-                "%d clips are in none of the split files of %s and are left out", unlisted, side_files
+                "left out, in none of the lists of %s: %d clips, such as %s",
+                *(side_files, len(unlisted), min(unlisted)),
             )
+    if not any(chosen.values()):
+        raise ValueError(f"{side_files}: none of the {len(clips)} clips is in a list, such as {min(clips)}")
     if left_out := chosen["train"] & suspect:
         chosen["train"] = chosen["train"] - suspect
         logger.info("%d clips of suspect_labels.txt are left out of training", len(left_out))

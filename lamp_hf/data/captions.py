@@ -214,6 +214,14 @@ class CaptionGrammar:
             captions[self.compose(content, style, rng, mirrored=mirrored)] = None
         return list(captions)
 
+    def templates(self, content: str, style: str) -> list[str]:
+        """Templates that have words for all their slots."""
+        return self._whole.resolve(content, style)[0]
+
+    def words(self, content: str, style: str) -> dict[str, list[str]]:
+        """What each slot may be filled with."""
+        return self._whole.resolve(content, style)[1]
+
     def all(self, content: str, style: str) -> list[str]:
         """Every caption of a pair of labels; tens of thousands."""
         return list(dict.fromkeys(self._whole.all(content, style)))
@@ -254,22 +262,25 @@ class _Part:
         part = cls(
             templates=_strings(source, "templates"),
             neutral_templates=_strings(source, "templates_for_normal"),
-            synonyms=source.get("synonyms", []),
+            synonyms=_synonyms(source),
         )
-        lists = source.get("lists", {})
+        lists = _mapping(source, "lists")
         part.lists = {name: _strings(lists, name) for name in lists}
         if "subjects" in source:
             part.lists["subj"] = _strings(source, "subjects")
         for template in part.templates + part.neutral_templates:
             if unknown := set(_SLOT.findall(template)) - set(part.lists) - _LABEL_SLOTS:
                 raise CaptionGrammarError(f"template {template!r}: unknown slot {{{min(unknown)}}}")
-        entries = source.get("contents", {})
-        for name, entry in entries.items():
+        entries = _mapping(source, "contents")
+        for name in entries:
+            entry = _mapping(entries, name)
             origin = entry.get("mirror_of")
             if origin is not None and origin not in entries:
                 raise CaptionGrammarError(f"content {name!r} mirrors {origin!r}, which is not there")
             part._add_content(name, entry if origin is None else entries[origin], mirrored=origin is not None)
-        for name, entry in source.get("styles", {}).items():
+        styles = _mapping(source, "styles")
+        for name in styles:
+            entry = _mapping(styles, name)
             if unknown := set(entry) - set(_STYLE_SLOTS):
                 raise CaptionGrammarError(f"style {name!r}: unknown key {min(unknown)!r}")
             part.styles[name] = {_STYLE_SLOTS[key]: _strings(entry, key) for key in entry}
@@ -381,3 +392,18 @@ def _strings(entry: Mapping[str, Any], key: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise CaptionGrammarError(f"{key}: expected a list of strings, found {value!r:.80}")
     return value
+
+
+def _mapping(entry: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = entry.get(key, {})
+    if not isinstance(value, dict):
+        raise CaptionGrammarError(f"{key}: expected a mapping, found {value!r:.80}")
+    return value
+
+
+def _synonyms(source: Mapping[str, Any]) -> list[dict[str, list[str]]]:
+    groups = source.get("synonyms", [])
+    keys = {"styles", "distinct_in"}
+    if not isinstance(groups, list) or not all(isinstance(g, dict) and set(g) == keys for g in groups):
+        raise CaptionGrammarError("synonyms: expected a list of mappings with styles and distinct_in")
+    return [{key: _strings(group, key) for key in keys} for group in groups]

@@ -231,21 +231,27 @@ def cached_dataset(
         finally:
             if not hidden:
                 enable_progress_bars()
-    loaded = load_from_disk(str(target))
-    assert isinstance(loaded, DatasetDict)
-    return loaded
+    saved = load_from_disk(str(target))
+    return DatasetDict(
+        {split: saved[split] if split in saved else _empty(features, split) for split in splits}
+    )
 
 
 def _build(
     splits: dict[str, Callable[[], Iterator[dict[str, Any]]]], features: Features, folder: Path
 ) -> DatasetDict:
-    built = {}
-    for name, rows in splits.items():
-        if next(rows(), None) is None:
-            columns: dict[str, list[Any]] = {column: [] for column in features}
-            built[name] = Dataset.from_dict(columns, features=features, split=NamedSplit(name))
-        else:
-            built[name] = Dataset.from_generator(
-                rows, features=features, cache_dir=str(folder), split=NamedSplit(name)
+    """Splits that have rows: `datasets` cannot save the others."""
+    return DatasetDict(
+        {
+            split: Dataset.from_generator(
+                rows, features=features, cache_dir=str(folder), split=NamedSplit(split)
             )
-    return DatasetDict(built)
+            for split, rows in splits.items()
+            if next(rows(), None) is not None
+        }
+    )
+
+
+def _empty(features: Features, split: str) -> Dataset:
+    columns: dict[str, list[Any]] = {column: [] for column in features}
+    return Dataset.from_dict(columns, features=features, split=NamedSplit(split))

@@ -1,0 +1,68 @@
+"""One name or path, the right loader."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict
+
+from lamp_hf.data import load_motion_dataset, motion_features
+
+
+@pytest.fixture
+def mocap(tmp_path: Path, bvh_bytes: Callable[[int], bytes]) -> Path:
+    folder = tmp_path / "mocap"
+    folder.mkdir()
+    (folder / "walk.bvh").write_bytes(bvh_bytes(0))
+    (folder / "metadata.csv").write_text("file_name,text\nwalk.bvh,a person walks\n")
+    return folder
+
+
+def quiet(tmp_path: Path) -> dict[str, Any]:
+    return {"cache_dir": tmp_path / "cache", "progress": False, "num_proc": 1}
+
+
+def test_folders_are_told_apart(tmp_path: Path, mocap: Path) -> None:
+    loaded = load_motion_dataset(mocap, **quiet(tmp_path))
+    assert loaded["train"]["id"][:] == ["walk.bvh"]
+    loaded.save_to_disk(tmp_path / "saved")
+    assert load_motion_dataset(tmp_path / "saved")["train"][:] == loaded["train"][:]
+    loaded["train"].save_to_disk(tmp_path / "single")
+    assert load_motion_dataset(str(tmp_path / "single"))["train"][:] == loaded["train"][:]
+
+
+def test_bandai_namco_goes_by_its_name(tmp_path: Path, bvh_bytes: Callable[[int], bytes]) -> None:
+    for clip in ("dataset-1_walk_sad_001", "dataset-1_run_sad_001"):
+        (tmp_path / f"{clip}.bvh").write_bytes(bvh_bytes(1))
+    loaded = load_motion_dataset("bandai-namco", path=tmp_path, mirror=False, **quiet(tmp_path))
+    assert sum(len(split) for split in loaded.values()) == 2
+    with pytest.raises(ValueError, match="needs path="):
+        load_motion_dataset("bandai-namco")
+
+
+def test_hub_ids_go_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"id": "a", "motion": np.zeros((4, 263), np.float32), "captions": [], "fps": 20.0, "num_frames": 4}
+    row |= {"source": "hub", "content": "", "style": "", "mirrored": False}
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def load_dataset(name: str, **options: Any) -> DatasetDict:
+        asked.append((name, options))
+        return DatasetDict(train=Dataset.from_list([row], features=motion_features()))
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert load_motion_dataset("me/dances", revision="v1")["train"]["id"][:] == ["a"]
+    assert asked == [("me/dances", {"revision": "v1"})]
+
+
+def test_other_things_are_refused_with_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no motion dataset; expected \"bandai-namco\" with path="):
+        load_motion_dataset(tmp_path)
+    for name in ("humanml4d", tmp_path / "nowhere", "./a", "a/b/c"):
+        with pytest.raises(FileNotFoundError, match=r"no such dataset; expected .*metadata\.jsonl"):
+            load_motion_dataset(name)
+    Dataset.from_dict({"text": ["x"]}).save_to_disk(tmp_path / "texts")
+    with pytest.raises(ValueError, match="column id is missing; found text, expected id, motion"):
+        load_motion_dataset(tmp_path / "texts")

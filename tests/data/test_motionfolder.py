@@ -1,0 +1,234 @@
+"""Folders of motions with a table of captions: what is read, and how mistakes are named."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import DatasetDict
+
+from lamp_hf.data import conversion
+from lamp_hf.data.motionfolder import load_motionfolder
+from lamp_hf.data.schema import motion_features, with_numpy_motion
+from lamp_hf.motion.bvh import read_bvh
+from lamp_hf.motion.errors import MotionFormatError
+
+
+def write_table(folder: Path, *rows: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, bvh_bytes: Callable[[int], bytes]) -> Path:
+    """Two clips and a table."""
+    root = tmp_path / "mocap"
+    root.mkdir()
+    for number, name in enumerate(("walk.bvh", "wave.bvh")):
+        (root / name).write_bytes(bvh_bytes(number))
+    write_table(
+        root,
+        {"file_name": "walk.bvh", "text": ["a person walks", "someone turns left"]},
+        {"file_name": "wave.bvh", "text": "a person waves", "start": 0.1, "end": 0.4, "style": "happy"},
+    )
+    return root
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., DatasetDict]:
+    def call(path: Path, **options: Any) -> DatasetDict:
+        return load_motionfolder(
+            path, **{"cache_dir": tmp_path / "cache", "progress": False, "num_proc": 1, **options}
+        )
+
+    return call
+
+
+def test_files_become_rows(folder: Path, load: Callable[..., DatasetDict]) -> None:
+    splits = load(folder)
+    assert list(splits) == ["train"]
+    assert splits["train"].features == motion_features()
+    walk, wave = with_numpy_motion(splits["train"])
+    assert [caption["text"] for caption in walk["captions"]] == ["a person walks", "someone turns left"]
+    assert (walk["id"], walk["source"], walk["fps"], walk["style"]) == ("walk.bvh", "mocap", 20.0, "")
+    expected = read_bvh(folder / "walk.bvh").resample(20.0).features
+    np.testing.assert_array_equal(walk["motion"], expected)
+    assert wave["style"] == "happy"
+    assert wave["captions"] == [
+        {"text": "a person waves", "start": pytest.approx(0.1), "end": pytest.approx(0.4)}
+    ]
+
+
+def test_several_lines_describe_one_file(folder: Path, load: Callable[..., DatasetDict]) -> None:
+    write_table(
+        folder,
+        {"file_name": "walk.bvh", "text": "first", "end": 0.2},
+        {"file_name": "wave.bvh", "text": "other"},
+        {"file_name": "walk.bvh", "text": "second", "start": 0.2, "end": 0.5},
+    )
+    captions = load(folder)["train"]["captions"]
+    assert [[caption["text"] for caption in row] for row in captions] == [["first", "second"], ["other"]]
+
+
+def test_csv_says_the_same(folder: Path, load: Callable[..., DatasetDict]) -> None:
+    expected = load(folder)["train"]
+    (folder / "metadata.jsonl").unlink()
+    (folder / "metadata.csv").write_text(
+        "file_name,text,start,end,style\n"
+        "walk.bvh,a person walks,,,\n"
+        "walk.bvh,someone turns left,,,\n"
+        "wave.bvh,a person waves,0.1,0.4,happy\n"
+    )
+    assert load(folder)["train"][:] == expected[:]
+
+
+def test_folders_become_splits(
+    tmp_path: Path, bvh_bytes: Callable[[int], bytes], load: Callable[..., DatasetDict]
+) -> None:
+    for split in ("train", "val", "test"):
+        write_table(tmp_path / "own" / split, {"file_name": "a.bvh", "text": split})
+        (tmp_path / "own" / split / "a.bvh").write_bytes(bvh_bytes(1))
+    own = load(tmp_path / "own")
+    assert {split: rows["id"][:] for split, rows in own.items()} == {
+        "train": ["train/a.bvh"],
+        "validation": ["val/a.bvh"],
+        "test": ["test/a.bvh"],
+    }
+    for split in ("train", "val", "test"):
+        (tmp_path / "own" / split / "metadata.jsonl").unlink()
+    write_table(
+        tmp_path / "own",
+        *({"file_name": f"{split}/a.bvh", "text": split} for split in ("train", "val", "test")),
+    )
+    shared = load(tmp_path / "own")
+    assert {split: rows[:] for split, rows in shared.items()} == {
+        split: rows[:] for split, rows in own.items()
+    }
+
+
+def test_mirror_images_come_on_request(folder: Path, load: Callable[..., DatasetDict]) -> None:
+    rows = {row["id"]: row for row in with_numpy_motion(load(folder, mirror=True)["train"])}
+    assert set(rows) == {f"{name}{end}" for name in ("walk.bvh", "wave.bvh") for end in ("", "-mirrored")}
+    mirrored = rows["walk.bvh-mirrored"]
+    assert [caption["text"] for caption in mirrored["captions"]] == ["a person walks", "someone turns right"]
+    expected = read_bvh(folder / "walk.bvh").resample(20.0).mirror().features
+    np.testing.assert_array_equal(mirrored["motion"], expected)
+    np.testing.assert_array_equal(
+        rows["walk.bvh"]["motion"], with_numpy_motion(load(folder)["train"])[0]["motion"]
+    )
+
+
+def test_a_new_file_alone_is_converted(
+    folder: Path,
+    load: Callable[..., DatasetDict],
+    bvh_bytes: Callable[[int], bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load(folder)
+    convert, converted = conversion._convert, []
+
+    def noted(file_name: str, *args: Any) -> str | None:
+        converted.append(file_name)
+        return convert(file_name, *args)
+
+    monkeypatch.setattr(conversion, "_convert", noted)
+    (folder / "new.bvh").write_bytes(bvh_bytes(5))
+    with (folder / "metadata.jsonl").open("a") as table:
+        table.write('{"file_name": "new.bvh", "text": "something new"}\n')
+    assert load(folder)["train"]["id"][:] == ["walk.bvh", "wave.bvh", "new.bvh"]
+    assert converted == ["new.bvh"]
+
+
+def test_reader_options_reach_the_reader(folder: Path, load: Callable[..., DatasetDict]) -> None:
+    plain, slow = load(folder)["train"], load(folder, reader_options={"fps": 15.0})["train"]
+    assert slow["num_frames"][:] > plain["num_frames"][:]
+
+
+def test_files_without_captions_are_reported(
+    folder: Path,
+    load: Callable[..., DatasetDict],
+    bvh_bytes: Callable[[int], bytes],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (folder / "lost.bvh").write_bytes(bvh_bytes(3))
+    with caplog.at_level(logging.WARNING):
+        assert len(load(folder)["train"]) == 2
+    assert "1 files have no captions and are left out, as lost.bvh" in caplog.text
+
+
+def test_unreadable_motions_are_named(
+    folder: Path, load: Callable[..., DatasetDict], caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "wave.bvh").write_text("HIERARCHY\nROOT x\n")
+    with pytest.raises(MotionFormatError, match=r"(?s)1 clips cannot be read.*wave\.bvh line"):
+        load(folder)
+    with caplog.at_level(logging.WARNING):
+        assert load(folder, skip_bad=True)["train"]["id"][:] == ["walk.bvh"]
+    assert "wave.bvh left out" in caplog.text
+    (folder / "walk.bvh").write_text("")
+    with pytest.raises(ValueError, match="none of the 2 motions can be read"):
+        load(folder, skip_bad=True)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"file_name": "walk.bvh"', r"line 2: not valid JSON"),
+        ("[1]", r"line 2: expected an object"),
+        ('{"name": "walk.bvh", "text": "x"}', r"line 2: expected a file_name, found the columns name, text"),
+        (
+            '{"file_name": "walk.bvh"}',
+            r"line 2: expected a text or a list of texts for walk\.bvh, found None",
+        ),
+        ('{"file_name": "walk.bvh", "text": " "}', r"line 2: expected a text"),
+        ('{"file_name": "walk.bvh", "text": []}', r"line 2: expected a text"),
+        ('{"file_name": "gone.bvh", "text": "x"}', r"line 2: gone\.bvh does not exist in"),
+        ('{"file_name": "walk.fbx", "text": "x"}', r"line 2: expected a \.bvh, \.npy, \.npz file"),
+        ('{"file_name": "../walk.bvh", "text": "x"}', r"line 2: expected a file_name inside"),
+        ('{"file_name": "/etc/walk.bvh", "text": "x"}', r"line 2: expected a file_name inside"),
+        ('{"file_name": "walk.bvh", "text": "x", "end": "soon"}', r"line 2: expected end in seconds.*'soon'"),
+        (
+            '{"file_name": "walk.bvh", "text": "x", "start": -1, "end": 2}',
+            r"line 2: expected start in seconds",
+        ),
+        (
+            '{"file_name": "walk.bvh", "text": "x", "start": 3}',
+            r"line 2: expected start before end, found 3 and 0",
+        ),
+        (
+            '{"file_name": "walk.bvh", "text": "x", "end": 9}',
+            r"line 2: .* 0 to 9 s, but walk\.bvh lasts 0\.55 s",
+        ),
+    ],
+)
+def test_mistakes_in_the_table_are_named_by_line(
+    folder: Path, load: Callable[..., DatasetDict], row: str, message: str
+) -> None:
+    (folder / "metadata.jsonl").write_text('{"file_name": "wave.bvh", "text": "x"}\n' + row + "\n")
+    with pytest.raises(ValueError, match=message) as caught:
+        load(folder)
+    assert "metadata.jsonl" in str(caught.value)
+
+
+def test_mistakes_in_a_csv_are_named_by_line(folder: Path, load: Callable[..., DatasetDict]) -> None:
+    (folder / "metadata.jsonl").unlink()
+    (folder / "metadata.csv").write_text("file_name,text\nwalk.bvh,a person walks, then turns\n")
+    with pytest.raises(ValueError, match=r"metadata\.csv line 2: expected 2 values.*needs quotes"):
+        load(folder)
+
+
+def test_tables_are_needed_and_unique(folder: Path, load: Callable[..., DatasetDict]) -> None:
+    (folder / "metadata.csv").write_text("file_name,text\n")
+    with pytest.raises(ValueError, match="found both"):
+        load(folder)
+    (folder / "metadata.jsonl").unlink()
+    with pytest.raises(ValueError, match="the table of captions has no lines"):
+        load(folder)
+    (folder / "metadata.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"expected metadata\.jsonl or metadata\.csv"):
+        load(folder)
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        load(folder / "nowhere")
