@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lamp_hf.hub.original import lamp_state_dict
 from lamp_hf.modeling.configuration_lamp import LampConfig, MotionVQVAEConfig
-from lamp_hf.modeling.modeling_lamp import LampForPreTraining, draw_negatives
+from lamp_hf.modeling.modeling_lamp import LampForPreTraining, draw_negatives, padding_bias
 
 GRADIENTS = {
     "query_tokens": "query_tokens",
@@ -146,6 +146,9 @@ def test_pass_that_matches(case):
     motions = torch.cat([torch.arange(3), io["neg_motion_idx"], torch.arange(3)])
     texts = torch.cat([torch.arange(3), torch.arange(3), io["neg_text_idx"]])
     states, ids, mask = io["motion_embeds"][motions], case.input_ids[texts], case.attention_mask[texts]
+    # All positions; `match` computes only the queries' in the last layer.
+    bias = padding_bias(F.pad(mask, (7, 0), value=1), torch.float32)
+    close(lamp._run(ids, bias, states), io["ptm_last_hidden"])
     close(lamp.match(states, None, ids, mask), io["ptm_logits"])
     scores = lamp.matching_score(io["motion"][motions], ids, attention_mask=mask)
     close(scores, io["ptm_logits"].softmax(-1)[:, 1])
@@ -169,6 +172,7 @@ def test_losses_and_gradients(case):
     close(output.logits_per_motion, io["sim_p2t_max_scaled"])
     close(output.logits_per_text, io["sim_t2p_max_scaled"])
     close(output.matching_logits, io["ptm_logits"])
+    close(output.matching_loss, F.cross_entropy(output.matching_logits, io["ptm_labels"]))
     close(output.motion_token_logits, io["gen_logits"])
     for name, loss in (("p2t", output.logits_per_motion), ("t2p", output.logits_per_text)):
         close(F.cross_entropy(loss, io["itc_targets"], label_smoothing=0.1), io[f"loss_{name}"])
