@@ -388,6 +388,7 @@ def test_bfloat16():
         assert all(torch.isfinite(gradient).all() for gradient in gradients(half).values())
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path):
     model = tiny()
     batch = make_batch((12, 9, 13, 22, 8), ((5, 6), (7,), (5, 9, 8), (11, 12, 13, 14, 15), (5, 6)))
