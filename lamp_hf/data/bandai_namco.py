@@ -219,7 +219,7 @@ def _assign_splits(clips: set[str], side_files: Path) -> dict[str, list[str]]:
             chosen.setdefault(split, set())
         if twice := chosen["train"] & chosen["validation"]:
             raise ValueError(
-                f"{side_files}: {min(twice)} is both in train.txt and in val.txt (as are {len(twice) - 1} more)"
+                f"{side_files}: {min(twice)} is both in train.txt and in val.txt (and {len(twice) - 1} more)"
             )
         if unlisted := clips - set().union(*chosen.values()):
             logger.warning(

@@ -104,9 +104,8 @@ def test_folders_become_splits(
         *({"file_name": f"{split}/a.bvh", "text": split} for split in ("train", "val", "test")),
     )
     shared = load(tmp_path / "own")
-    assert {split: rows[:] for split, rows in shared.items()} == {
-        split: rows[:] for split, rows in own.items()
-    }
+    assert list(shared) == list(own)
+    assert all(shared[split][:] == own[split][:] for split in own)
 
 
 def test_mirror_images_come_on_request(folder: Path, load: Callable[..., DatasetDict]) -> None:
@@ -181,7 +180,7 @@ def test_unreadable_motions_are_named(
         ('{"name": "walk.bvh", "text": "x"}', r"line 2: expected a file_name, found the columns name, text"),
         (
             '{"file_name": "walk.bvh"}',
-            r"line 2: expected a text or a list of texts for walk\.bvh, found None",
+            r"line 2: expected a text or a list .* for walk\.bvh, found None",
         ),
         ('{"file_name": "walk.bvh", "text": " "}', r"line 2: expected a text"),
         ('{"file_name": "walk.bvh", "text": []}', r"line 2: expected a text"),
@@ -192,15 +191,15 @@ def test_unreadable_motions_are_named(
         ('{"file_name": "walk.bvh", "text": "x", "end": "soon"}', r"line 2: expected end in seconds.*'soon'"),
         (
             '{"file_name": "walk.bvh", "text": "x", "start": -1, "end": 2}',
-            r"line 2: expected start in seconds",
+            r"line 2: expected start in sec",
         ),
         (
             '{"file_name": "walk.bvh", "text": "x", "start": 3}',
-            r"line 2: expected start before end, found 3 and 0",
+            r"line 2: .* start before end, found 3 and 0",
         ),
         (
             '{"file_name": "walk.bvh", "text": "x", "end": 9}',
-            r"line 2: .* 0 to 9 s, but walk\.bvh lasts 0\.55 s",
+            r"line 2: .* 0 to 9 s, but .* lasts 0\.55 s",
         ),
     ],
 )
