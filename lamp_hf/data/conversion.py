@@ -175,7 +175,9 @@ def _convert(
         except ValueError as error:  # MotionFormatError and what the feature maths refuses
             return str(error) if source.name in str(error) else f"{source.name}: {error}"
     with atomic_path(target) as unfinished:
-        np.save(unfinished, np.stack(features))
+        # Mirroring a file of features through its joints costs the last frame.
+        num_frames = min(map(len, features))
+        np.save(unfinished, np.stack([array[:num_frames] for array in features]))
     return None
 
 
