@@ -1,4 +1,4 @@
-"""The look of a drawn body, shared by pictures, videos, 3D files and the player: limbs, colours, and the camera."""
+"""The look of a drawn body in pictures, videos, 3D files and the player: limbs, colours, and the camera."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -170,6 +170,7 @@ class Camera:
         points: np.ndarray,
         viewport: Sequence[float],
         *,
+        margin: float,
         azimuth: float,
         elevation: float,
         field_of_view: float = 0.6,
@@ -179,6 +180,7 @@ class Camera:
         Args:
             points: (N, 3), metres, relative to the point looked at.
             viewport: left, top, right and bottom of the part of the picture to use, pixels.
+            margin: metres about every point that must be in the picture too.
             azimuth: radians, see `Camera`.
             elevation: radians.
             field_of_view: vertical angle of the viewport, radians.
@@ -186,13 +188,28 @@ class Camera:
         Returns:
             The camera.
         """
-        left, top, right, bottom = viewport
-        half = np.array([right - left, bottom - top]) / 2.0
-        focal = half[1] / np.tan(field_of_view / 2.0)
+        low, high = np.reshape(np.asarray(viewport, dtype=np.float64), (2, 2))
+        focal = (high[1] - low[1]) / (2.0 * np.tan(field_of_view / 2.0))
         seen = np.asarray(points) @ _view_axes(azimuth, elevation).T
-        needed = focal * np.abs(seen[:, :2]) / half - seen[:, 2:]
-        distance = max(float(needed.max()), 0.5)
-        return cls(azimuth, elevation, distance, ((left + right) / 2.0, (top + bottom) / 2.0), float(focal))
+        # The point looked at need not be in the middle of the picture: what it takes to hold all points is
+        # found for some of its places across (and again up and down), and the place that needs least wins.
+        distance, centre = 0.5, []
+        for axis, direction in ((0, 1.0), (1, -1.0)):
+            after = focal * (direction * seen[:, axis] + margin)
+            before = focal * (margin - direction * seen[:, axis])
+            places = np.linspace(low[axis], high[axis], 65)[1:-1].tolist()
+            needed = [
+                float(
+                    (
+                        np.maximum(after / (high[axis] - place), before / (place - low[axis])) - seen[:, 2]
+                    ).max()
+                )
+                for place in places
+            ]
+            best = int(np.argmin(needed))
+            centre.append(places[best])
+            distance = max(distance, needed[best] + margin)
+        return cls(azimuth, elevation, distance, (centre[0], centre[1]), float(focal))
 
 
 def _view_axes(azimuth: float, elevation: float) -> np.ndarray:
@@ -229,10 +246,10 @@ def camera_track(figure: Figure, *, follow: bool, fps: float) -> np.ndarray:
 
 
 def _smooth(values: np.ndarray, reach: int) -> np.ndarray:
-    """Average values (T, N) over `reach` frames to both sides, twice, with the ends held."""
+    """Average values (T, N) over `reach` frames to both sides, twice; the ends go on as they are."""
     window = 2 * reach + 1
     for _ in range(2):
-        padded = np.concatenate([values[:1].repeat(reach + 1, 0), values, values[-1:].repeat(reach, 0)])
+        padded = np.pad(values, ((reach + 1, reach), (0, 0)), mode="reflect", reflect_type="odd")
         sums = np.cumsum(padded, axis=0)
         values = (sums[window:] - sums[:-window]) / window
     return values
