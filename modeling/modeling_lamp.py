@@ -594,6 +594,7 @@ class LampForPreTraining(LampPreTrainedModel):
         motion_embeds: torch.Tensor | None = None,
         motion_token_mask: torch.Tensor | None = None,
         motion_codes: torch.Tensor | None = None,
+        pair_groups: torch.Tensor | None = None,
         negatives: tuple[torch.Tensor, torch.Tensor] | None = None,
         return_dict: bool | None = None,
     ) -> LampForPreTrainingOutput | tuple:
@@ -603,6 +604,8 @@ class LampForPreTraining(LampPreTrainedModel):
             motion_values, motion_attention_mask, input_ids, attention_mask: As in [`LampModel`].
             motion_embeds, motion_token_mask, motion_codes: In place of `motion_values`, what
                 [`LampModel.encode_motion`] returned for them.
+            pair_groups: `(B,)`, a number for what each pair shows, where the data set has labels. Pairs of one
+                group belong together like pairs of one caption: they are positives of each other, no negatives.
             negatives: For each caption the index of a motion, and for each motion the index of a caption,
                 that do not belong to it; `(B,)` each, -1 for none. Drawn by similarity if not given.
         """
@@ -641,6 +644,8 @@ class LampForPreTraining(LampPreTrainedModel):
         captions, _ = gather_rows(pair_ids, -1)
         clips, _ = gather_rows(motion_codes, IGNORED_CODE)
         positives = same_rows(pair_ids, captions) | same_rows(motion_codes, clips)
+        if pair_groups is not None:
+            positives |= pair_groups[:, None] == gather_rows(pair_groups[:, None])[0][:, 0]
         logits_per_motion = lamp.similarity(motion_features, gather_rows(text_features)[0]) * lamp.scale()
         logits_per_text = lamp.similarity(gather_rows(motion_features)[0], text_features).T * lamp.scale()
         contrastive_loss = self.contrastive_loss(logits_per_motion, logits_per_text, positives)

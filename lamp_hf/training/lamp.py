@@ -1,9 +1,11 @@
 """Stage 2: LaMP's four tasks, judged by retrieval among validation clips."""
 
+import re
 from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
@@ -25,6 +27,24 @@ __all__ = ["LampStage", "pad_codes"]
 def pad_codes(codes: list[np.ndarray]) -> torch.Tensor:
     """Token ids `(B, n)` of clips, -100 on padding."""
     return pad_sequence([torch.from_numpy(c) for c in codes], batch_first=True, padding_value=IGNORED_CODE)
+
+
+def pair_groups(dataset: Dataset) -> list[int] | None:
+    """A number for what each clip shows, by its labels; `None` for a data set without labels.
+
+    A mirror image shows the same, except where its captions name a side that the label does not: a mirrored
+    "bye" is a wave of the other hand.
+    """
+    names = []
+    for content, style, mirrored, captions in zip(
+        dataset["content"], dataset["style"], dataset["mirrored"], dataset["captions"], strict=True
+    ):
+        if not content:
+            return None
+        sided = re.search(r"\b(left|right)", captions[0]["text"], re.IGNORECASE)
+        names.append((content, style, bool(mirrored and sided)))
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return [numbers[name] for name in names]
 
 
 class LampStage(Stage):
@@ -50,6 +70,7 @@ class LampStage(Stage):
         tokenizer, extractor = self.model.lamp.motion_vqvae, self.processor.feature_extractor
         self.encoded = encode_clips(tokenizer, extractor, self.train_clips, all_starts=True)
         self.caption_of = caption_source(self.dataset["train"], recipe.data)
+        self.groups = pair_groups(self.dataset["train"])
         self.max_tokens = int(recipe.sampling.get("max_tokens", 49))
 
     def _start_from_tokenizer(self) -> None:
@@ -76,19 +97,23 @@ class LampStage(Stage):
 
     def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:
         latents, codes = self.encoded[clip].draw(rng, self.max_tokens)
-        return {"latents": latents, "codes": codes, "caption": self.caption_of(clip, rng)}
+        example = {"latents": latents, "codes": codes, "caption": self.caption_of(clip, rng)}
+        return example if self.groups is None else {**example, "group": self.groups[clip]}
 
     def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         codes = pad_codes([example["codes"] for example in examples])
         latents = [torch.from_numpy(example["latents"]).float() for example in examples]
         text = self.processor(text=[example["caption"] for example in examples])
-        return {
+        batch = {
             "motion_embeds": pad_sequence(latents, batch_first=True),
             "motion_token_mask": codes >= 0,
             "motion_codes": codes,
             "input_ids": text["input_ids"],
             "attention_mask": text["attention_mask"],
         }
+        if self.groups is not None:
+            batch["pair_groups"] = torch.tensor([example["group"] for example in examples])
+        return batch
 
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
         assert isinstance(model, LampForPreTraining)

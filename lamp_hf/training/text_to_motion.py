@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from lamp_hf.modeling.configuration_lamp import LampConfig, LampTextToMotionConfig
+from lamp_hf.modeling.configuration_lamp import LampConfig
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.processing_lamp import LampProcessor
@@ -33,9 +33,7 @@ class TextToMotionStage(Stage):
             raise ValueError("the stage text-to-motion needs base: the folder of a trained lamp")
         config = LampConfig.get_config_dict(recipe.base)[0]
         if config["model_type"] == "lamp":
-            lamp = LampModel.from_pretrained(recipe.base)
-            self.model = LampForTextToMotion(LampTextToMotionConfig(lamp_config=lamp.config, **recipe.model))
-            self.model.init_from_lamp(lamp)
+            self.model = LampForTextToMotion.from_lamp(LampModel.from_pretrained(recipe.base), **recipe.model)
         else:
             self.model = LampForTextToMotion.from_pretrained(recipe.base)
         self.processor = LampProcessor.from_pretrained(recipe.base)
@@ -70,6 +68,6 @@ class TextToMotionStage(Stage):
             ]
             batch = {name: tensor.to(model.device) for name, tensor in self.collate(examples).items()}
             output = model(**batch, generator=generator)
-            for name in ("loss", "token_loss", "length_loss", "accuracy"):
+            for name in ("loss", "token_loss", "length_loss", "token_accuracy"):
                 sums[name] = sums.get(name, 0.0) + float(output[name]) * len(examples)
         return {name: value / len(captions) for name, value in sums.items()}

@@ -40,9 +40,14 @@ class LampTrainer(Trainer):
                 "turn mixed precision off. The last checkpoint is intact."
             )
         for name, value in outputs.items():
-            if name.endswith("loss") and name != "loss" or name in ("perplexity", "accuracy"):
+            if name.endswith("loss") and name != "loss" or name in ("perplexity", "token_accuracy"):
                 self._parts.setdefault(name, []).append(value.detach().float())
         return (loss, outputs) if return_outputs else loss
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Only matrices decay: no bias, no norm, no learned temperature (L3)."""
+        matrices = {name for name, parameter in model.named_parameters() if parameter.dim() >= 2}
+        return [name for name in super().get_decay_parameter_names(model) if name in matrices]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:

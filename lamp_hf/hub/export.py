@@ -1,0 +1,53 @@
+"""A finished run as a small checkpoint to publish or to embed: half-precision weights, nothing of the training."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import AutoModel, AutoProcessor
+
+
+__all__ = ["export_checkpoint"]
+
+
+def export_checkpoint(
+    run: str | Path, output: str | Path, *, dtype: torch.dtype = torch.float16
+) -> Path:
+    """Write the model and the processor of a run with weights in half precision.
+
+    The configuration keeps float32, so that `from_pretrained` computes in it: on a CPU half precision is slower.
+
+    Args:
+        run: Folder of a finished training run, or any checkpoint.
+        output: Folder to write; an existing one is replaced only when everything is written.
+        dtype: Of the stored weights.
+
+    Returns:
+        `output`.
+    """
+    output = Path(output)
+    model = AutoModel.from_pretrained(run, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(run)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.to(dtype).save_pretrained(partial)
+    processor.save_pretrained(partial)
+    config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
+    (partial / "config.json").write_text(json.dumps(_as_float32(config), indent=2) + "\n", encoding="utf-8")
+    if output.exists():
+        card = output / "README.md"
+        if card.exists():  # a card may hold what a person wrote
+            shutil.copy2(card, partial / "README.md")
+        shutil.rmtree(output)
+    partial.rename(output)
+    return output
+
+
+def _as_float32(config: dict) -> dict:
+    """The configuration with `dtype` float32 wherever it names one."""
+    return {
+        key: _as_float32(value) if isinstance(value, dict) else ("float32" if key == "dtype" else value)
+        for key, value in config.items()
+    }

@@ -1,0 +1,167 @@
+"""Whole training runs at a tiny size: they learn, resume exactly, and leave checkpoints that load."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import BertConfig, BertForMaskedLM, BertTokenizer
+
+from lamp_hf.modeling.modeling_lamp import LampModel
+from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
+from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+from lamp_hf.training import Recipe, train
+
+pytestmark = pytest.mark.slow
+
+TRAINER = {
+    "max_steps": 6,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 0.001,
+    "eval_steps": 3,
+    "save_steps": 3,
+    "logging_steps": 1,
+    "disable_tqdm": True,
+}
+
+
+def tokenizer_recipe(data: Path, **trainer) -> Recipe:
+    return Recipe(
+        stage="motion-vqvae",
+        data={"name": str(data)},
+        model={"hidden_size": 16, "code_dim": 8, "num_codes": 16, "code_reset_threshold": 0.1},
+        sampling={"window": 32, "balance": 0.5},
+        trainer={**TRAINER, "metric_for_best_model": "mpjpe_mm", "greater_is_better": False, **trainer},
+    )
+
+
+@pytest.fixture(scope="module")
+def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of 32 numbers with a vocabulary of the captions' words."""
+    folder = tmp_path_factory.mktemp("bert")
+    words = "a person walks forward someone is walking waves with one hand waving".split()
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(words)]
+    BertTokenizer(vocab={token: index for index, token in enumerate(tokens)}).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokens),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=32,
+    )
+    BertForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory, tiny_set: Path, text_encoder: Path) -> dict[str, Path]:
+    """The three stages one after the other."""
+    root = tmp_path_factory.mktemp("runs")
+    first = train(tokenizer_recipe(tiny_set, max_steps=30, eval_steps=15, save_steps=15), root / "motion-vqvae")
+    lamp = Recipe(
+        stage="lamp",
+        base=str(first),
+        data={"name": str(tiny_set)},
+        text_encoder=str(text_encoder),
+        model={
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 64,
+            "max_position_embeddings": 32,
+            "max_text_length": 16,
+            "num_query_tokens": 4,
+            "motion_hidden_size": 16,
+            "projection_dim": 16,
+        },
+        trainer={**TRAINER, "metric_for_best_model": "text_to_motion_r1", "greater_is_better": True},
+    )
+    second = train(lamp, root / "lamp")
+    text_to_motion = Recipe(
+        stage="text-to-motion",
+        base=str(second),
+        data={"name": str(tiny_set)},
+        model={
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+            "max_motion_tokens": 16,
+            "length_hidden_sizes": [16],
+        },
+        trainer={**TRAINER, "metric_for_best_model": "token_loss", "greater_is_better": False},
+    )
+    return {
+        "motion-vqvae": first,
+        "lamp": second,
+        "text-to-motion": train(text_to_motion, root / "text-to-motion"),
+    }
+
+
+def test_tokenizer_learns(stages):
+    history = json.loads((stages["motion-vqvae"] / "training.json").read_text())
+    losses = [entry["reconstruction_loss"] for entry in history["log"] if "reconstruction_loss" in entry]
+    assert len(losses) == 30
+    assert losses[-1] < 0.9 * losses[0]
+    assert 0 < history["metrics"]["eval_codebook_use"] <= 1
+    assert history["metrics"]["eval_mpjpe_mm"] > 0
+
+
+def test_each_stage_holds_the_one_before_unchanged(stages):
+    tokenizer = MotionVQVAEModel.from_pretrained(stages["motion-vqvae"])
+    model = LampForTextToMotion.from_pretrained(stages["text-to-motion"])
+    lamp = LampModel.from_pretrained(stages["lamp"])
+    for name, tensor in tokenizer.state_dict().items():
+        assert torch.equal(model.lamp.motion_vqvae.state_dict()[name], tensor), name
+    for name, tensor in lamp.state_dict().items():
+        assert torch.equal(model.lamp.state_dict()[name], tensor), name
+
+
+def test_all_parts_of_the_losses_are_logged(stages):
+    parts = {
+        "motion-vqvae": ["reconstruction_loss", "position_loss", "velocity_loss", "commitment_loss", "perplexity"],
+        "lamp": ["contrastive_loss", "matching_loss", "captioning_loss", "motion_token_loss"],
+        "text-to-motion": ["token_loss", "length_loss"],
+    }
+    for stage, names in parts.items():
+        log = json.loads((stages[stage] / "training.json").read_text())["log"]
+        for name in names:
+            assert any(name in entry for entry in log), (stage, name)
+
+
+@pytest.mark.parametrize("stage", ["motion-vqvae", "lamp", "text-to-motion"])
+def test_a_run_that_stopped_resumes_bit_exactly(stages, tmp_path, stage):
+    import yaml
+
+    recipe = Recipe(**yaml.safe_load((stages[stage] / "recipe.yaml").read_text()))
+    recipe.trainer |= {"max_steps": 6, "eval_steps": 3, "save_steps": 3, "load_best_model_at_end": False}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(recipe, whole)
+    # A run that was killed after step 3 leaves that checkpoint and nothing later.
+    shutil.copytree(whole / "checkpoint-3", stopped / "checkpoint-3")
+    train(recipe, stopped)
+    expected, resumed = load_file(whole / "model.safetensors"), load_file(stopped / "model.safetensors")
+    assert expected.keys() == resumed.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, resumed[name]), name
+
+
+def test_a_stage_without_its_base_says_what_it_needs(tiny_set, tmp_path):
+    recipe = Recipe(stage="lamp", data={"name": str(tiny_set)}, trainer=TRAINER)
+    with pytest.raises(ValueError, match="stage lamp needs base: the folder of a trained motion-vqvae"):
+        train(recipe, tmp_path)
+
+
+def test_unknown_stage_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="unknown stage 'vq'; choose one of motion-vqvae, lamp, text-to-motion"):
+        train(Recipe(stage="vq"), tmp_path)
+
+
+def test_loss_that_is_not_finite_stops_the_run(tiny_set, tmp_path):
+    recipe = tokenizer_recipe(tiny_set, learning_rate=1e30, max_grad_norm=0.0, max_steps=20)
+    with pytest.raises(FloatingPointError, match=r"the loss became (nan|inf) at step \d+"):
+        train(recipe, tmp_path)
