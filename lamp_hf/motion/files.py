@@ -23,6 +23,7 @@ WRITERS: Mapping[str, tuple[str, str]] = {
     ".npz": ("lamp_hf.motion.arrays", "write_npz"),
     ".gif": ("lamp_hf.motion.video", "write_video"),
     ".mp4": ("lamp_hf.motion.video", "write_video"),
+    ".png": ("lamp_hf.motion.video", "write_png"),
     ".html": ("lamp_hf.motion.html", "write_html"),
 }
 

@@ -209,17 +209,18 @@ def _body(
 def _rod(
     start: np.ndarray, end: np.ndarray, start_radius: float, end_radius: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Build a rod with round ends: corners (N, 3), normals (N, 3), triangles (M, 3)."""
+    """Build a rod with round ends, or a ball: corners (N, 3), normals (N, 3), triangles (M, 3)."""
     length = float(np.linalg.norm(end - start))
     turn = rotations.between([0.0, 1.0, 0.0], end - start)
     # The straight part touches both end balls where their common tangent does.
     lean = float(np.clip((start_radius - end_radius) / max(length, 1e-9), -0.99, 0.99)) if length > 0 else 0.0
     tangent = float(np.arcsin(lean))
     heights, widths, slopes = [], [], []
-    for ball, radius, angles in (
-        (0.0, start_radius, np.linspace(-np.pi / 2, tangent, _CAP_RINGS + 2)),
-        (length, end_radius, np.linspace(tangent, np.pi / 2, _CAP_RINGS + 2)),
-    ):
+    caps = [(0.0, start_radius, np.linspace(-np.pi / 2, tangent, _CAP_RINGS + 2))]
+    caps += [(length, end_radius, np.linspace(tangent, np.pi / 2, _CAP_RINGS + 2))]
+    if length == 0:
+        caps = [(0.0, start_radius, np.linspace(-np.pi / 2, np.pi / 2, 2 * _CAP_RINGS + 3))]
+    for ball, radius, angles in caps:
         heights.append(ball + radius * np.sin(angles))
         widths.append(radius * np.cos(angles))
         slopes.append(angles)

@@ -23,6 +23,7 @@ FAINT_INK: Colour = (120, 122, 126)
 
 OVERSAMPLING = 2  # painted larger and averaged: Pillow draws with hard edges
 _GRID_STEP_M = 0.5
+_MAX_PATH_POINTS = 1000  # about: otherwise the time to paint an hour would grow with its square
 _OUTLINE = 0.55  # an outline has the limb's colour times this
 _FONTS = ("DejaVuSans.ttf", "Arial.ttf", "arial.ttf")  # found by name on Linux, macOS and Windows
 
@@ -109,10 +110,14 @@ def paint_path(
     radius: float,
 ) -> None:
     """Paint the way of the root on the floor: behind it dark, ahead of it light."""
-    path = figure.joints[:, 0].copy()
+    num_frames = len(figure.joints)
+    stride = max(1, num_frames // _MAX_PATH_POINTS)
+    frames = np.union1d(np.arange(0, num_frames, stride), [frame, num_frames - 1])
+    path = figure.joints[frames, 0]
     path[:, 1] = figure.floor
     inside = np.hypot(path[:, 0] - focus[0], path[:, 2] - focus[2]) <= radius
-    for start, stop, colour in ((frame, len(path), PATH_AHEAD), (0, frame + 1, PATH_BEHIND)):
+    now = int(np.searchsorted(frames, frame))
+    for start, stop, colour in ((now, len(path), PATH_AHEAD), (0, now + 1, PATH_BEHIND)):
         kept = np.flatnonzero(inside[start:stop]) + start
         for piece in np.split(kept, np.flatnonzero(np.diff(kept) > 1) + 1):
             if len(piece) > 1:

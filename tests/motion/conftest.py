@@ -1,4 +1,4 @@
-"""Fixtures for the motion file formats: BVH texts made to order, and a slow reader that shares no code."""
+"""Fixtures for the motion file formats: a simple body that moves, BVH texts, and a slow reader of them."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,6 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+
+from lamp_hf.motion import rotations
+from lamp_hf.motion.kinematics import forward_kinematics, t_pose_directions
+from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
 
 POSITION = ("Xposition", "Yposition", "Zposition")
 ZXY = ("Zrotation", "Xrotation", "Yrotation")
@@ -193,3 +198,37 @@ def make_rig() -> Callable[..., list[BvhJoint]]:
 def tpose() -> Callable[[int], dict[str, np.ndarray]]:
     """The function `body_positions`."""
     return body_positions
+
+
+def body_motion(
+    *,
+    num_frames: int = 12,
+    fps: float = 20.0,
+    skeleton: Skeleton = HUMANML3D_22,
+    raise_arm: str = "left",
+    **options,
+) -> Motion:
+    """A body of constant bones that walks along +Z, facing +Z, and lifts one straight arm sideways."""
+    limb_lengths = {"knee": 0.42, "ankle": 0.41, "elbow": 0.27, "wrist": 0.26}
+    lengths = [limb_lengths.get(name.rpartition("_")[2], 0.12) for name in skeleton.joint_names]
+    offsets = t_pose_directions(skeleton) * np.array(lengths)[:, None]
+    for left, right in skeleton.mirror_pairs:  # hips hang below the pelvis, collars rise above the chest
+        if skeleton.parents[left] == skeleton.parents[right]:
+            offsets[[left, right], 1] += -0.08 if skeleton.parents[left] == 0 else 0.08
+    time = np.arange(num_frames) / fps
+    local = np.zeros((num_frames, skeleton.num_joints, 4))
+    local[..., 0] = 1.0
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        swing = 0.5 * np.sin(6.0 * time) * sign
+        local[:, skeleton.joint_names.index(f"{side}_hip")] = rotations.about_axis("x", swing)
+        lift = 1.2 * np.minimum(time, 1.0) if side == raise_arm else np.full(num_frames, -1.4)
+        local[:, skeleton.joint_names.index(f"{side}_shoulder")] = rotations.about_axis("z", sign * lift)
+    root = np.stack([0.0 * time, 0.95 + 0.02 * np.sin(12.0 * time), 1.2 * time], axis=-1)
+    joints = forward_kinematics(local, root, offsets, skeleton.parents)
+    return Motion(joints=joints.astype(np.float32), fps=fps, skeleton=skeleton, **options)
+
+
+@pytest.fixture(scope="session")
+def make_motion() -> Callable[..., Motion]:
+    """The function `body_motion`."""
+    return body_motion

@@ -1,0 +1,122 @@
+"""The HTML player: what it holds, that it is alone, and that texts stay texts."""
+
+import base64
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lamp_hf.motion.html import motion_to_html, write_html
+from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21
+
+HOSTILE = [
+    '</script><script>alert("1")</script>',
+    '"><img src=x onerror=alert(1)>',
+    "'--><!-- ]]> &lt;b&gt; &amp;",
+    "@MOTION@ @CAPTION@ @TITLE@",
+    "</div></iframe><b onclick='x'>",
+]
+
+
+class Page(HTMLParser):
+    """Tags of a page with their attributes, and the text within the first element of each id and name."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.texts, self._open = [], {}, None
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags.append((tag, attributes))
+        self._open = attributes.get("id", tag)
+        self.texts.setdefault(self._open, "")
+
+    def handle_endtag(self, tag):
+        self._open = None
+
+    def handle_data(self, data):
+        if self._open is not None:
+            self.texts[self._open] += data
+
+
+def inner_page(fragment):
+    outer = Page(fragment)
+    assert [tag for tag, _ in outer.tags] == ["iframe"]
+    return Page(outer.tags[0][1]["srcdoc"])
+
+
+def unpack(page):
+    """The player's numbers: joints (T, J, 3) in metres, points looked at (T, 3), and all data."""
+    data = json.loads(page.texts["motion"])
+    steps = np.frombuffer(base64.b64decode(data["positions"]), "<i2")
+    points = steps.reshape(data["numFrames"], len(data["radii"]) + 1, 3) * data["unit"] + data["origin"]
+    return points[:, :-1], points[:, -1], data
+
+
+@pytest.mark.parametrize("skeleton", [HUMANML3D_22, KIT_21], ids=lambda skeleton: skeleton.name)
+@pytest.mark.parametrize("num_frames", [1, 30])
+def test_the_player_holds_the_joints_to_half_a_millimetre(make_motion, tmp_path, skeleton, num_frames):
+    motion = make_motion(skeleton=skeleton, num_frames=num_frames, fps=12.5, text="a person walks")
+    write_html(motion, tmp_path / "walk.html")
+    page = Page((tmp_path / "walk.html").read_text(encoding="utf-8"))
+    joints, track, data = unpack(page)
+    np.testing.assert_allclose(joints, motion.joints, atol=0.0005001)
+    np.testing.assert_allclose(track[:, [0, 2]], motion.joints[:, 0, [0, 2]], atol=0.005)
+    assert data["fps"] == 12.5
+    assert page.texts["caption"] == "a person walks"
+    left_elbow = skeleton.joint_names.index("left_elbow")
+    assert [skeleton.parents[left_elbow], left_elbow, "left"] in data["limbs"]
+    assert list(tmp_path.iterdir()) == [tmp_path / "walk.html"]
+
+
+def test_a_long_way_makes_coarser_steps_instead_of_wrapping_around(make_motion):
+    joints = np.asarray(make_motion(num_frames=40).joints) + np.linspace(0, 400, 40)[:, None, None]
+    read, _, data = unpack(inner_page(motion_to_html(Motion(joints=joints, fps=20.0))))
+    assert data["unit"] > 0.001
+    np.testing.assert_allclose(read, joints, atol=0.0041)
+
+
+def test_ten_seconds_are_small(make_motion):
+    motion = make_motion(num_frames=200)
+    assert len(motion_to_html(motion).encode()) < 100_000
+
+
+def test_the_page_reaches_for_nothing_outside(make_motion, tmp_path):
+    write_html(make_motion(), tmp_path / "walk.html")
+    text = (tmp_path / "walk.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert not [1 for _, attributes in page.tags if {"src", "href", "srcset"} & attributes.keys()]
+    for word in ("http:", "https:", "//cdn", "fetch(", "import(", "XMLHttp", "@import", "url("):
+        assert word not in text
+    (policy,) = [a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a]
+    assert policy == "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
+
+
+def test_players_in_a_notebook_are_fenced_off(make_motion):
+    (tag, attributes) = Page(motion_to_html(make_motion(), height=300)).tags[0]
+    assert tag == "iframe"
+    assert attributes["sandbox"] == "allow-scripts"  # with allow-same-origin the fence would be none
+    assert "height:300px" in attributes["style"]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_are_shown_not_run(make_motion, tmp_path, text):
+    plain = inner_page(motion_to_html(make_motion(num_frames=2, text="plain")))
+    hostile = inner_page(motion_to_html(make_motion(num_frames=2, text=text)))
+    assert hostile.tags == plain.tags
+    assert hostile.texts["caption"] == text
+    assert hostile.texts["motion"] == plain.texts["motion"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(text=st.text(alphabet=st.characters(codec="utf-8"), max_size=80))
+def test_any_text_comes_back_as_it_is(make_motion, text):
+    page = inner_page(motion_to_html(make_motion(num_frames=2, text=text)))
+    assert page.texts["caption"] == text
+    assert len(page.tags) == len(inner_page(motion_to_html(make_motion(num_frames=2))).tags)
