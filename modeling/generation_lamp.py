@@ -1,0 +1,718 @@
+"""Decoding of motion tokens by iterated masking (LaMP, section 3.3): from texts, between tokens, over seams.
+
+Everything is one loop over windows: stretches of a token sequence in which some tokens are to be decided and
+    the
+others are seen and kept. A motion from a text is a window with nothing to keep; an edit has kept tokens; a
+storyboard is one sequence whose parts are decided first, each from its own text, and the stretches around
+their seams after that, from both texts and with what lies on both sides in view.
+
+**The same text, seed and length give the same tokens in any batch.** Noise is drawn per window on the CPU.
+The last bits of a matrix product depend on the number of rows, and one of them can turn a token, and with it
+all that follow; so the network only ever runs on passes of one fixed number of windows: one on a CPU, where
+more would save little, `ROWS_PER_PASS` on an accelerator, where fewer would save nothing.
+"""
+
+import copy
+import math
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from transformers import GenerationConfig
+from transformers.utils import logging
+from transformers.utils.generic import ModelOutput
+
+from .modeling_motion_vqvae import IGNORED_CODE
+
+if TYPE_CHECKING:
+    from .modeling_lamp_text_to_motion import LampForTextToMotion
+
+__all__ = [
+    "MaskedMotionGenerationConfig",
+    "MaskedMotionGenerationMixin",
+    "MaskedMotionGenerationOutput",
+    "StepCallback",
+]
+
+logger = logging.get_logger(__name__)
+
+ROWS_PER_PASS = 16
+LENGTH_STEP = 8  # on an accelerator, lengths are padded to multiples of this
+
+# Called after every step with the number of steps done, the number of all, and the token ids of every
+# sequence, in which the mask's id stands where nothing is decided yet.
+StepCallback = Callable[[int, int, list[torch.Tensor]], None]
+
+
+class MaskedMotionGenerationConfig(GenerationConfig):
+    """How motion tokens are decoded; saved as `generation_config.json` (T5).
+
+    Args:
+        num_inference_steps: Passes of the network, in each of which the surest tokens are kept.
+        guidance_scale: Weight of the text: 1 is the plain model, more follows the text more closely.
+        temperature: Of the draw of codes; 0 takes the likeliest.
+        top_k: Only that many of the likeliest codes may be drawn; `None` means a tenth of all, as released.
+        top_p: Only the likeliest codes that together reach this probability may be drawn; `None`: no limit.
+        seed: Seed of calls that give none; `None` draws one for every motion.
+    """
+
+    fields = ("num_inference_steps", "guidance_scale", "temperature", "top_k", "top_p", "seed")
+
+    def __init__(
+        self,
+        *,
+        num_inference_steps: int = 10,
+        guidance_scale: float = 4.0,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        self.num_inference_steps = num_inference_steps
+        self.seed = seed
+        super().__init__(
+            guidance_scale=guidance_scale, temperature=temperature, top_k=top_k, top_p=top_p, **kwargs
+        )
+
+    @classmethod
+    def from_model_config(cls, model_config: Any) -> "MaskedMotionGenerationConfig":
+        """The defaults: a model's configuration says nothing about decoding."""
+        return cls()
+
+    def validate(self, strict: bool = False, user_set_attributes: set[str] | None = None) -> None:
+        """Refuse values that cannot work, by name and value."""
+        rules = (
+            ("num_inference_steps", "a whole number from 1", lambda v: isinstance(v, int) and v >= 1),
+            ("guidance_scale", "a number from 0", lambda v: v >= 0),
+            ("temperature", "a number from 0", lambda v: v >= 0),
+            (
+                "top_k",
+                "None or a whole number from 1",
+                lambda v: v is None or (isinstance(v, int) and v >= 1),
+            ),
+            ("top_p", "None or a number above 0 and up to 1", lambda v: v is None or 0 < v <= 1),
+            ("seed", "None or a whole number from 0", lambda v: v is None or (isinstance(v, int) and v >= 0)),
+        )
+        for name, expected, holds in rules:
+            if not holds(getattr(self, name)):
+                raise ValueError(f"{name}={getattr(self, name)!r} is not {expected}")
+
+
+@dataclass
+class MaskedMotionGenerationOutput(ModelOutput):
+    """Result of `generate` and `generate_storyboard`.
+
+    Args:
+        motion_codes: Token ids `(B, n)`, -100 on padding.
+        motion_values: Normalised features `(B, 4 n, motion_dim)`, zero on padding.
+        motion_attention_mask: `(B, 4 n)`, 1 on real frames.
+        num_tokens: Tokens of each motion.
+        seeds: Seed of each motion: with the same text and length it gives the same motion again.
+        part_tokens: Of a storyboard, the tokens of each part.
+    """
+
+    motion_codes: torch.Tensor | None = None
+    motion_values: torch.Tensor | None = None
+    motion_attention_mask: torch.Tensor | None = None
+    num_tokens: list[int] | None = None
+    seeds: list[int] | None = None
+    part_tokens: list[int] | None = None
+
+
+@dataclass
+class Window:
+    """A stretch of a sequence, and what is to be decided in it.
+
+    Args:
+        sequence: Token ids of the whole sequence, on the CPU; the decided ones are written into it.
+        start: First token of the stretch.
+        editable: Which of its n tokens are to be decided, `(n,)`.
+        generator: Draws the noise.
+        conditions: What the K texts said, `(K, H)`.
+        unconditional: What guidance leads away from, `(H,)`: the empty condition or that of a negative text.
+        weights: Share of each text in each token, `(K, n)`; `None` with one text.
+    """
+
+    sequence: torch.Tensor
+    start: int
+    editable: torch.Tensor
+    generator: torch.Generator
+    conditions: torch.Tensor
+    unconditional: torch.Tensor
+    weights: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.editable)
+
+    @property
+    def tokens(self) -> torch.Tensor:
+        """The stretch itself."""
+        return self.sequence[self.start : self.start + len(self)]
+
+
+Predict = Callable[[list[Window], float], list[torch.Tensor]]
+
+
+def draw_uniform(generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
+    """Numbers in [0, 1), on the CPU."""
+    return torch.rand(shape, generator=generator)
+
+
+def likeliest(logits: torch.Tensor, top_k: int, top_p: float | None) -> torch.Tensor:
+    """Logits `(n, V)`, minus infinity outside the `top_k` likeliest and outside the nucleus of `top_p`."""
+    values, codes = logits.topk(min(top_k, logits.shape[-1]), dim=-1)
+    if top_p is not None:
+        shares = logits.softmax(-1).gather(-1, codes)
+        # A code is in the nucleus if those before it do not fill it; the first always is.
+        values = values.masked_fill(shares.cumsum(-1) - shares >= top_p, -torch.inf)
+    return torch.full_like(logits, -torch.inf).scatter(-1, codes, values)
+
+
+def draw_codes(
+    logits: torch.Tensor, config: MaskedMotionGenerationConfig, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One code for each row of `logits` `(n, V)`, and the probability of that code before any filter (T5)."""
+    top_k = math.ceil(0.1 * logits.shape[-1]) if config.top_k is None else config.top_k
+    allowed = likeliest(logits, top_k, config.top_p)
+    if config.temperature:
+        # Gumbel noise makes the largest logit a draw from the softmax.
+        uniform = draw_uniform(generator, tuple(logits.shape))
+        noise = -(-uniform.clamp(min=1e-20).log()).clamp(min=1e-20).log()
+        allowed = allowed / config.temperature + noise
+    codes = allowed.argmax(-1)
+    return codes, logits.softmax(-1).gather(-1, codes[:, None]).squeeze(-1)
+
+
+def decode_windows(
+    windows: list[Window],
+    predict: Predict,
+    config: MaskedMotionGenerationConfig,
+    mask_id: int,
+    on_step: Callable[[], None] | None = None,
+) -> None:
+    """Decide the editable tokens of windows, in step; they must not share any.
+
+    All start masked. In every step all masked tokens are guessed, and the least sure of them are masked
+    again: fewer each time, by a cosine schedule that leaves one for the last step.
+
+    Args:
+        windows: What to decide.
+        predict: Guided logits `(n, num_codes)` of each window's tokens as they stand, on the CPU.
+        config: How.
+        mask_id: Id of the mask token.
+        on_step: Called after every step.
+    """
+    shares = torch.cos(torch.linspace(0, 1, config.num_inference_steps) * math.pi * 0.5)
+    sureness = [torch.zeros(len(window)).masked_fill(~window.editable, torch.inf) for window in windows]
+    for share in shares:
+        masks = []
+        for window, sure in zip(windows, sureness, strict=True):
+            count = (share * window.editable.sum()).round().clamp(min=1)
+            masked = (sure.argsort(stable=True).argsort() < count) & window.editable
+            window.tokens[masked] = mask_id
+            masks.append(masked)
+        for index, logits in enumerate(predict(windows, config.guidance_scale)):
+            window, masked = windows[index], masks[index]
+            codes, probabilities = draw_codes(logits, config, window.generator)
+            window.tokens[masked] = codes[masked]
+            sureness[index] = probabilities.masked_fill(~masked, torch.inf)
+        if on_step is not None:
+            on_step()
+
+
+def plan_windows(editable: torch.Tensor, max_tokens: int) -> list[tuple[int, int, torch.Tensor]]:
+    """Cover what is to be decided by windows of at most `max_tokens`, to be decoded one after the other.
+
+    A window has what it decides in its middle, as far as the sequence allows. Where that is too long, the
+    next window sees the last third of a window before it goes on.
+
+    Args:
+        editable: `(n,)`.
+        max_tokens: Longest window.
+
+    Returns:
+        For each window its start, its end and what it decides, `(end - start,)`.
+    """
+    length, pending, windows = len(editable), editable.clone(), []
+    while pending.any():
+        positions = pending.nonzero().flatten()
+        first, last = int(positions[0]), int(positions[-1])
+        context = max(max_tokens - (last + 1 - first), 2 * (max_tokens // 3))
+        start = max(0, min(first - context // 2, length - max_tokens))
+        end = min(start + max_tokens, length)
+        windows.append((start, end, pending[start:end].clone()))
+        pending[start:end] = False
+    return windows
+
+
+def plan_seam(lengths: Sequence[int], seam: int, reach: int, max_tokens: int) -> tuple[int, int, int, int]:
+    """Stretch around the seam between parts `seam` and `seam + 1` of a sequence.
+
+    Args:
+        lengths: Tokens of all parts.
+        seam: Which seam.
+        reach: How many tokens are decided anew on each side; half of a part at most, so that stretches never
+            meet.
+        max_tokens: Longest stretch.
+
+    Returns:
+        Its first token, its end, and the first and the end of what is decided anew.
+    """
+    total, at = sum(lengths), sum(lengths[: seam + 1])
+    reach = min(reach, max_tokens // 2)
+    first, end = at - min(reach, lengths[seam] // 2), at + min(reach, lengths[seam + 1] // 2)
+    start = max(0, min(at - max_tokens // 2, total - max_tokens))
+    return start, min(start + max_tokens, total), first, end
+
+
+def equal_passes(sizes: Sequence[Hashable], rows: int) -> Iterator[list[int]]:
+    """Indices of items of one size, `rows` at a time; the last ones of a size are filled up with repeats."""
+    groups: dict[Hashable, list[int]] = {}
+    for index, size in enumerate(sizes):
+        groups.setdefault(size, []).append(index)
+    for group in groups.values():
+        for start in range(0, len(group), rows):
+            indices = group[start : start + rows]
+            yield indices + indices[:1] * (rows - len(indices))
+
+
+def part_generator(seed: int, part: int) -> torch.Generator:
+    """Noise of one part of a motion; the first part's is that of the seed itself."""
+    if part:
+        seed = int(np.random.SeedSequence([seed, part]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return torch.Generator().manual_seed(seed)
+
+
+def draw_seed() -> int:
+    """A seed from torch's own generator, so that `transformers.set_seed` also fixes calls without one."""
+    return int(torch.randint(2**31, ()))
+
+
+def per_item(name: str, value: Any, count: int) -> list[Any]:
+    """One value for each of `count` motions from one for all or a list."""
+    if isinstance(value, torch.Tensor):
+        value = value.tolist()
+    if not isinstance(value, list | tuple):
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(
+            f"{name} has {len(value)} values for {count} motions: give one for each, or one for all"
+        )
+    return list(value)
+
+
+class MotionDecoder:
+    """Runs a model over texts, windows and token sequences, always in passes of the same shape.
+
+    Args:
+        model: In evaluation mode.
+        config: How tokens are decoded.
+    """
+
+    def __init__(self, model: "LampForTextToMotion", config: MaskedMotionGenerationConfig):
+        self.model = model
+        self.config = config
+        self.on_cpu = model.device.type == "cpu"
+        self.rows = 1 if self.on_cpu else ROWS_PER_PASS
+
+    def padded(self, length: int) -> int:
+        """Length to which a sequence is padded: not at all on a CPU."""
+        return length if self.on_cpu else -(-length // LENGTH_STEP) * LENGTH_STEP
+
+    def read(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, list[int]]:
+        """Condition `(B, H)` and estimated number of tokens of each text; equal texts are read once."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        rows = list(zip(input_ids.tolist(), attention_mask.tolist(), strict=True))
+        lamp_config = self.model.config.lamp_config
+        if lamp_config.mask_text_padding:  # else padding is read and belongs to the text (T4)
+            rows = [(ids[: sum(mask)], mask[: sum(mask)]) for ids, mask in rows]
+        texts = list(dict.fromkeys((tuple(ids), tuple(mask)) for ids, mask in rows))
+        sizes = [len(ids) for ids, _ in texts]
+        if lamp_config.mask_text_padding:
+            sizes = [min(self.padded(size), lamp_config.max_position_embeddings) for size in sizes]
+        read: dict[tuple, tuple[torch.Tensor, int]] = {}
+        for indices in equal_passes(sizes, self.rows):
+            size = sizes[indices[0]]
+            ids = torch.full((len(indices), size), lamp_config.pad_token_id or 0)
+            mask = torch.zeros_like(ids)
+            for row, index in enumerate(indices):
+                text, real = texts[index]
+                ids[row, : len(text)] = torch.tensor(text)
+                mask[row, : len(text)] = torch.tensor(real)
+            condition = self.model.get_text_condition(ids.to(self.model.device), mask.to(self.model.device))
+            lengths = self.model.length_estimator.num_tokens(condition).tolist()
+            for row, index in enumerate(indices):
+                read[texts[index]] = condition[row], lengths[row]
+        found = [read[tuple(ids), tuple(mask)] for ids, mask in rows]
+        return torch.stack([condition for condition, _ in found]), [length for _, length in found]
+
+    def predict(self, windows: list[Window], guidance_scale: float) -> list[torch.Tensor]:
+        """Guided logits `(n, num_codes)` of each window's tokens as they stand, on the CPU."""
+        guided = guidance_scale != 1
+        results: list[torch.Tensor | None] = [None] * len(windows)
+        hides_padding = self.model.config.mask_token_padding  # if not, there must be none (T2)
+        sizes = [
+            (len(window.conditions), self.padded(len(window)) if hides_padding else len(window))
+            for window in windows
+        ]
+        device = self.model.device
+        for indices in equal_passes(sizes, self.rows):
+            num_texts, size = sizes[indices[0]]
+            copies = num_texts + guided
+            ids = torch.full((len(indices), copies, size), self.model.config.pad_token_id_motion)
+            conditions = []
+            for row, index in enumerate(indices):
+                window = windows[index]
+                ids[row, :, : len(window)] = window.tokens
+                conditions.append(window.conditions)
+                if guided:
+                    conditions.append(window.unconditional[None])
+            ids = ids.flatten(0, 1).to(device)
+            mask = None if self.on_cpu else ids != self.model.config.pad_token_id_motion
+            logits = self.model.predict_tokens(ids, torch.cat(conditions), mask)
+            logits = logits.float().unflatten(0, (len(indices), copies))
+            for row, index in enumerate(indices):
+                window = windows[index]
+                conditional = logits[row, :num_texts, : len(window)]
+                if window.weights is None:
+                    mixed = conditional[0]
+                else:
+                    mixed = (conditional * window.weights.to(device)[..., None]).sum(0)
+                if guided:
+                    unconditional = logits[row, num_texts, : len(window)]
+                    mixed = unconditional + guidance_scale * (mixed - unconditional)
+                results[index] = mixed.cpu()
+        return cast(list[torch.Tensor], results)
+
+    def run(
+        self, rounds: list[list[Window]], sequences: list[torch.Tensor], callback: StepCallback | None
+    ) -> None:
+        """Decode rounds of windows, one round after the other."""
+        done, total = 0, len(rounds) * self.config.num_inference_steps
+
+        def on_step() -> None:
+            nonlocal done
+            done += 1
+            if callback is not None:
+                callback(done, total, [sequence.clone() for sequence in sequences])
+
+        for windows in rounds:
+            decode_windows(windows, self.predict, self.config, self.model.config.mask_token_id, on_step)
+
+    def motions(self, sequences: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Padded codes `(B, n)`, normalised features `(B, 4 n, motion_dim)` and their mask `(B, 4 n)`."""
+        tokenizer, device = self.model.lamp.motion_vqvae, self.model.device
+        frames = self.model.config.motion_vqvae_config.frames_per_token
+        longest = max(len(sequence) for sequence in sequences)
+        all_codes = torch.full((len(sequences), longest), IGNORED_CODE)
+        values = torch.zeros(
+            len(sequences),
+            frames * longest,
+            tokenizer.config.motion_dim,
+            dtype=tokenizer.dtype,
+            device=device,
+        )
+        mask = torch.zeros(values.shape[:2], dtype=torch.long, device=device)
+        sizes = [self.padded(len(sequence)) for sequence in sequences]
+        for indices in equal_passes(sizes, self.rows):
+            codes = torch.full((len(indices), sizes[indices[0]]), IGNORED_CODE)
+            for row, index in enumerate(indices):
+                codes[row, : len(sequences[index])] = sequences[index]
+            motions = tokenizer.decode(codes.to(device))
+            for row, index in enumerate(indices):
+                length = frames * len(sequences[index])
+                all_codes[index, : len(sequences[index])] = sequences[index]
+                values[index, :length] = motions[row, :length]
+                mask[index, :length] = 1
+        return all_codes.to(device), values, mask
+
+
+class MaskedMotionGenerationMixin:
+    """Gives [`LampForTextToMotion`] its `generate` and `generate_storyboard`."""
+
+    generation_config: MaskedMotionGenerationConfig
+
+    def adjust_generation_fn(
+        self,
+        generation_config: GenerationConfig | None,
+        from_auto_class: bool,
+        from_pipeline: str | None,
+        pretrained_model_name_or_path: str,
+        **kwargs: Any,
+    ) -> None:
+        """Called by `from_pretrained`: reads `generation_config.json` as the class it was written from."""
+        if generation_config is not None:
+            self.generation_config = cast(
+                MaskedMotionGenerationConfig,
+                MaskedMotionGenerationConfig.from_dict(generation_config.to_dict()),
+            )
+            return
+        names = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+        found = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+        try:
+            self.generation_config = cast(
+                MaskedMotionGenerationConfig,
+                MaskedMotionGenerationConfig.from_pretrained(pretrained_model_name_or_path, **found),
+            )
+        except OSError:
+            logger.info("No generation_config.json: the defaults are used.")
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        *,
+        num_tokens: int | Sequence[int] | torch.Tensor | None = None,
+        seed: int | Sequence[int] | None = None,
+        negative_input_ids: torch.Tensor | None = None,
+        negative_attention_mask: torch.Tensor | None = None,
+        num_motions_per_prompt: int = 1,
+        motion_codes: torch.Tensor | None = None,
+        edit_mask: torch.Tensor | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        generation_config: MaskedMotionGenerationConfig | None = None,
+        **kwargs: Any,
+    ) -> MaskedMotionGenerationOutput:
+        """Motions of texts.
+
+        The same text, seed and length give the same motion alone and in any batch, in any order.
+
+        Args:
+            input_ids, attention_mask: Texts, `(B, L)`.
+            num_tokens: Length of the motions in tokens (of 4 frames), one for all or one for each text;
+                estimated from the text if not given. What exceeds `max_motion_tokens` is decoded piece by
+                piece, each with the end of the last one in view.
+            seed: One for all texts or one for each. The j-th motion of a text (from 0) has `seed + j`.
+                Without one, and without one in the generation config, seeds are drawn; the output tells them.
+            negative_input_ids, negative_attention_mask: What the motions shall not show: one text for all, or
+                one for each; in place of the empty text.
+            num_motions_per_prompt: Motions of each text; those of one text follow each other in the output.
+            motion_codes: Motions to be changed, `(B or 1, n)`, -100 on padding; tokens to be decided anew may
+                hold any code.
+            edit_mask: Which of their tokens are decided anew, `(B or 1, n)`. All others are kept.
+            callback_on_step_end: Called after every step with the number of steps done, that of all steps,
+                and the token ids of every motion, `config.mask_token_id` where nothing is decided.
+            generation_config: In place of the model's own.
+            kwargs: Values of [`MaskedMotionGenerationConfig`] for this call.
+
+        Returns:
+            The motions, in the order of the texts.
+
+        Raises:
+            ValueError: Unknown arguments, values that cannot work, or lists of the wrong length.
+        """
+        model = cast("LampForTextToMotion", self)
+        config = self._call_config(generation_config, kwargs)
+        if num_motions_per_prompt < 1:
+            raise ValueError(f"num_motions_per_prompt={num_motions_per_prompt} is not a whole number from 1")
+        texts, copies = len(input_ids), num_motions_per_prompt
+        decoder = MotionDecoder(model, config)
+        conditions, estimated = decoder.read(input_ids, attention_mask)
+        negatives = self._negatives(decoder, conditions, negative_input_ids, negative_attention_mask)
+        sequences = self._sequences(texts, num_tokens, estimated, motion_codes, edit_mask)
+        starts = per_item("seed", config.seed if seed is None else seed, texts)
+        seeds = [
+            draw_seed() if start is None else int(start) + copy for start in starts for copy in range(copies)
+        ]
+        sequences = [(codes.clone(), editable) for codes, editable in sequences for _ in range(copies)]
+
+        rounds: dict[Hashable, list[Window]] = defaultdict(list)
+        for item, (codes, editable) in enumerate(sequences):
+            generator = part_generator(seeds[item], 0)
+            text = item // copies
+            planned = plan_windows(editable, model.config.max_motion_tokens)
+            for turn, (start, _, chosen) in enumerate(planned):
+                rounds[turn].append(
+                    Window(codes, start, chosen, generator, conditions[text : text + 1], negatives[text])
+                )
+        decided = [codes for codes, _ in sequences]
+        decoder.run(list(rounds.values()), decided, callback_on_step_end)
+        codes, values, mask = decoder.motions(decided)
+        return MaskedMotionGenerationOutput(
+            motion_codes=codes,
+            motion_values=values,
+            motion_attention_mask=mask,
+            num_tokens=[len(sequence) for sequence in decided],
+            seeds=seeds,
+        )
+
+    @torch.no_grad()
+    def generate_storyboard(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        *,
+        num_tokens: int | Sequence[int] | torch.Tensor | None = None,
+        seed: int | None = None,
+        negative_input_ids: torch.Tensor | None = None,
+        negative_attention_mask: torch.Tensor | None = None,
+        seam_tokens: int = 3,
+        callback_on_step_end: StepCallback | None = None,
+        generation_config: MaskedMotionGenerationConfig | None = None,
+        **kwargs: Any,
+    ) -> MaskedMotionGenerationOutput:
+        """One motion, of any length, of texts that follow each other.
+
+        Every part is decoded from its own text as `generate` would; then the tokens around each seam are
+        decided anew, with both sides in view, from the two texts, whose shares change from token to token.
+        The tokenizer decodes the whole sequence at once, so that frames cross the seams without a break.
+
+        Args:
+            input_ids, attention_mask: The P texts, `(P, L)`.
+            num_tokens: Length of each part; estimated if not given.
+            seed: Of the whole motion.
+            seam_tokens: How many tokens are decided anew on each side of a seam, at most half of a part.
+            negative_input_ids, negative_attention_mask, callback_on_step_end, generation_config, kwargs: As
+                in [`generate`].
+
+        Returns:
+            A batch of one motion, with `part_tokens`.
+        """
+        model = cast("LampForTextToMotion", self)
+        config = self._call_config(generation_config, kwargs)
+        longest = model.config.max_motion_tokens
+        if seam_tokens < 0:
+            raise ValueError(f"seam_tokens={seam_tokens} is not a whole number from 0")
+        decoder = MotionDecoder(model, config)
+        conditions, estimated = decoder.read(input_ids, attention_mask)
+        negatives = self._negatives(decoder, conditions, negative_input_ids, negative_attention_mask)
+        parts = self._sequences(len(input_ids), num_tokens, estimated, None, None)
+        lengths = [len(codes) for codes, _ in parts]
+        chosen_seed = config.seed if seed is None else seed
+        used_seed = draw_seed() if chosen_seed is None else int(chosen_seed)
+
+        codes = torch.full((sum(lengths),), model.config.mask_token_id)
+        rounds: dict[Hashable, list[Window]] = defaultdict(list)
+        for part, length in enumerate(lengths):
+            generator = part_generator(used_seed, 2 * part)
+            offset = sum(lengths[:part])
+            planned = plan_windows(torch.ones(length, dtype=torch.bool), longest)
+            for turn, (start, _, chosen) in enumerate(planned):
+                rounds[turn].append(
+                    Window(
+                        codes, offset + start, chosen, generator, conditions[part : part + 1], negatives[part]
+                    )
+                )
+        # Neighbouring seams see each other's tokens: every second one waits for the others.
+        for parity in (0, 1):
+            seams = range(parity, len(lengths) - 1, 2)
+            for seam in seams:
+                start, end, first, last = plan_seam(lengths, seam, seam_tokens, longest)
+                positions = torch.arange(start, end)
+                editable = (positions >= first) & (positions < last)
+                if editable.any():
+                    later = ((positions - first + 0.5) / (last - first)).clamp(0, 1)
+                    generator = part_generator(used_seed, 2 * seam + 1)
+                    rounds["seams", parity].append(
+                        Window(
+                            codes,
+                            start,
+                            editable,
+                            generator,
+                            conditions[seam : seam + 2],
+                            negatives[seam],
+                            torch.stack([1 - later, later]),
+                        )
+                    )
+        self._warn_if_blind(len(lengths) > 1)
+        decoder.run(list(rounds.values()), [codes], callback_on_step_end)
+        motion_codes, values, mask = decoder.motions([codes])
+        return MaskedMotionGenerationOutput(
+            motion_codes=motion_codes,
+            motion_values=values,
+            motion_attention_mask=mask,
+            num_tokens=[len(codes)],
+            seeds=[used_seed],
+            part_tokens=lengths,
+        )
+
+    def _call_config(
+        self, generation_config: MaskedMotionGenerationConfig | None, values: dict[str, Any]
+    ) -> MaskedMotionGenerationConfig:
+        known = MaskedMotionGenerationConfig.fields
+        if strangers := sorted(set(values) - set(known)):
+            raise ValueError(
+                f"unknown arguments {', '.join(strangers)}; known are those in the signature of generate and "
+                f"{', '.join(known)}"
+            )
+        config = copy.deepcopy(self.generation_config if generation_config is None else generation_config)
+        config.update(**values)
+        return config
+
+    def _negatives(
+        self,
+        decoder: MotionDecoder,
+        conditions: torch.Tensor,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """What guidance leads away from, `(B, H)`: the empty condition, or that of negative texts."""
+        if input_ids is None:
+            return torch.zeros_like(conditions)
+        if len(input_ids) not in (1, len(conditions)):
+            raise ValueError(
+                f"{len(input_ids)} negative texts for {len(conditions)} texts: give one for each or for all"
+            )
+        return decoder.read(input_ids, attention_mask)[0].expand(len(conditions), -1)
+
+    def _sequences(
+        self,
+        texts: int,
+        num_tokens: Any,
+        estimated: list[int],
+        motion_codes: torch.Tensor | None,
+        edit_mask: torch.Tensor | None,
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Token ids and which of them are to be decided, for each text."""
+        model = cast("LampForTextToMotion", self)
+        if (motion_codes is None) != (edit_mask is None):
+            raise ValueError(
+                "motion_codes and edit_mask go together: a motion, and which of its tokens to change"
+            )
+        if motion_codes is None or edit_mask is None:
+            lengths = estimated if num_tokens is None else per_item("num_tokens", num_tokens, texts)
+            if wrong := [length for length in lengths if int(length) != length or length < 1]:
+                raise ValueError(f"num_tokens={wrong[0]} is not a whole number from 1")
+            return [
+                (torch.full((int(n),), model.config.mask_token_id), torch.ones(int(n), dtype=torch.bool))
+                for n in lengths
+            ]
+        if num_tokens is not None:
+            raise ValueError("num_tokens does not go with motion_codes, which have a length")
+        if motion_codes.shape != edit_mask.shape or len(motion_codes) not in (1, texts):
+            raise ValueError(
+                f"motion_codes {tuple(motion_codes.shape)} and edit_mask {tuple(edit_mask.shape)} must be "
+                f"(1, n) or ({texts}, n)"
+            )
+        if (largest := int(motion_codes.max())) >= model.config.num_codes:
+            raise ValueError(f"motion_codes hold {largest}, the tokenizer has {model.config.num_codes} codes")
+        pairs = []
+        for row, chosen in zip(motion_codes.cpu(), edit_mask.cpu().bool(), strict=True):
+            length = int((row >= 0).sum())
+            if length < 1 or not bool((row[:length] >= 0).all()):
+                raise ValueError(
+                    "every row of motion_codes needs codes first and padding (-100) only after them"
+                )
+            pairs.append((row[:length].clone(), chosen[:length]))
+        # The last token that is kept, if any, comes after one that is decided.
+        self._warn_if_blind(any(bool((~e).any() and e.any()) and bool(e[:-1].any()) for _, e in pairs))
+        return pairs if len(pairs) == texts else pairs * texts
+
+    def _warn_if_blind(self, sees_after: bool) -> None:
+        """Warn where tokens after an edit matter and the model cannot see them."""
+        model = cast("LampForTextToMotion", self)
+        # With causal attention a token is guessed from what comes before it. An edit then leads on from its
+        # beginning but not towards its end. "none", and the released code's "soft_causal", see both sides.
+        if sees_after and model.config.attention_bias == "causal":
+            logger.warning_once(
+                'This checkpoint was trained with attention_bias="causal": what follows an edit or a seam is '
+                "not seen while it is decided. Only a model without causal attention fits both sides."
+            )
