@@ -27,6 +27,8 @@ from typing import Any
 
 import yaml
 
+from lamp_hf.motion.text import SIDE, swap_sides
+
 _PACKAGE_GRAMMAR = "bandai_namco_captions.yaml"
 _NEUTRAL_STYLE = "normal"  # the one style a caption need not name
 _SHARE_OF_SINGLE_GRAMMAR = 0.2  # so that the wording of every grammar is met in its pure form too
@@ -37,7 +39,6 @@ _THEIR = re.compile(r"\btheir\b")
 _HE = re.compile(r"\b(he|man|guy|boy|grandfather|gentleman|bodybuilder)\b")
 _SHE = re.compile(r"\b(she|woman|lady|girl|grandmother)\b")
 _ARTICLE = re.compile(r"\ba (?=[aeiou])(?!uni|use|usu|eu|one\b)", re.IGNORECASE)
-_SIDE = re.compile(r"\b(left|right)(?=\b|ward|wards)", re.IGNORECASE)
 _SUBJECT_SLOTS = ("subj", "who", "character")
 _FILE_KEYS = {
     *(
@@ -72,17 +73,6 @@ _LABEL_SLOTS = {
 
 class CaptionGrammarError(ValueError):
     """A caption grammar that cannot be used, or that lacks a label asked for."""
-
-
-def swap_sides(text: str) -> str:
-    """Swap left and right, in compounds such as "leftward" and "right-handed" too."""
-
-    def other(match: re.Match[str]) -> str:
-        word = match[0]
-        swapped = "right" if word.lower() == "left" else "left"
-        return swapped.upper() if word.isupper() else swapped.capitalize() if word[0].isupper() else swapped
-
-    return _SIDE.sub(other, text)
 
 
 def inflect(clause: str, form: str) -> str:
@@ -338,7 +328,7 @@ class _Part:
         side = self.sides.get(content)
         if side is None:
             return words
-        return {form: [c for c in clauses if side in _SIDE.findall(c)] for form, clauses in words.items()}
+        return {form: [c for c in clauses if side in SIDE.findall(c)] for form, clauses in words.items()}
 
     def _style_words(self, content: str, style: str) -> dict[str, list[str]]:
         shared = [style]

@@ -1,45 +1,292 @@
-"""`Motion`: the one value that flows through everything. (interim)"""
+"""`Motion`: the one value that flows through everything."""
 
+import os
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from .features import features_to_joints, joints_to_features, mirror_joints, resample_joints
-from .skeleton import HUMANML3D_22, Skeleton
+from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.features import features_to_joints, joints_to_features, mirror_joints, resample_joints
+from lamp_hf.motion.files import find_reader, find_writer
+from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
+from lamp_hf.motion.text import swap_sides
+
+__all__ = ["Motion", "MotionReport"]
+
+_CONTACT_HEIGHT = 0.05  # metres above the clip's floor, as in MDM's and GMD's foot-skating measure
+_SLIDE = 0.025  # metres a frame at 20 fps
+
+
+@dataclass(frozen=True)
+class MotionReport:
+    """Figures of a motion that tell whether it is plausible.
+
+    Attributes:
+        num_frames: Number of frames.
+        duration: Seconds.
+        fps: Frames per second.
+        distance_m: Length of the root's path over the floor.
+        speed_m_per_s: Mean horizontal speed of the root.
+        foot_skating: See [`Motion.foot_skating`].
+        foot_slide_m_per_s: Mean horizontal speed of feet on the floor.
+        jitter: See [`Motion.jitter`].
+        lowest_m: Height of the lowest joint of the clip.
+    """
+
+    num_frames: int
+    duration: float
+    fps: float
+    distance_m: float
+    speed_m_per_s: float
+    foot_skating: float
+    foot_slide_m_per_s: float
+    jitter: float
+    lowest_m: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_frames} frames, {self.duration:.2f} s at {self.fps:g} fps; path {self.distance_m:.2f} m, "
+            f"{self.speed_m_per_s:.2f} m/s; feet skate in {self.foot_skating:.1%} of their frames on the floor "
+            f"({self.foot_slide_m_per_s:.3f} m/s); jitter {self.jitter:.0f} m/s³; lowest joint {self.lowest_m:+.3f} m"
+        )
 
 
 class Motion:
-    def __init__(self, joints=None, features=None, *, fps=20.0, skeleton: Skeleton = HUMANML3D_22, text=None, name=None):
-        if features is not None:
-            self.__dict__["features"] = features
+    """A clip of human motion, immutable.
+
+    It is made of joint positions or of features; the other view is computed on first use and kept. Features hold
+    one frame less than the joints that they are computed from, since they contain velocities.
+
+    Args:
+        joints: (T, J, 3), metres, Y up, left at +X where the body faces +Z.
+        features: (T, D), not normalised, D = 263 (HumanML3D) or 251 (KIT-ML). Give joints or features, or both
+            where they describe the same clip.
+        fps: frames per second.
+        skeleton: which joints these are.
+        text: caption.
+        name: such as the file's.
+
+    Attributes:
+        made_of_joints: Whether joints were given; then features are the computed view.
+
+    Raises:
+        MotionFormatError: neither is given, a shape does not fit the skeleton, there are no frames, values are not
+            finite, or the frame rate is not positive.
+    """
+
+    def __init__(
+        self,
+        joints: ArrayLike | None = None,
+        features: ArrayLike | None = None,
+        *,
+        fps: float = 20.0,
+        skeleton: Skeleton = HUMANML3D_22,
+        text: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        if joints is None and features is None:
+            raise MotionFormatError("a Motion needs joints (T, J, 3) or features (T, D); neither was given")
+        if not (np.isfinite(fps) and fps > 0):
+            raise MotionFormatError(f"expected a frame rate above 0, got fps={fps}")
+        self.fps = float(fps)
+        self.skeleton = skeleton
+        self.text = text
+        self.name = name
         if joints is not None:
-            self.__dict__["joints"] = joints
-        self.fps, self.skeleton, self.text, self.name = fps, skeleton, text, name
+            self.__dict__["joints"] = _frozen(joints, (skeleton.num_joints, 3), "joints", skeleton)
+        if features is not None:
+            self.__dict__["features"] = _frozen(features, (skeleton.feature_dim,), "features", skeleton)
+        self.made_of_joints = joints is not None
+        self._ready = True
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if getattr(self, "_ready", False):
+            raise AttributeError(f"Motion is immutable: {name} cannot be set")
+        super().__setattr__(name, value)
 
     @cached_property
-    def joints(self):
-        return features_to_joints(self.features, self.skeleton)
+    def joints(self) -> np.ndarray:
+        """Joint positions (T, J, 3), float32, metres."""
+        return _read_only(features_to_joints(self.features, self.skeleton))
 
     @cached_property
-    def features(self):
-        return joints_to_features(self.joints, self.skeleton)
+    def features(self) -> np.ndarray:
+        """Features (T, D) if the motion is made of them, else (T - 1, D); float32, not normalised.
+
+        They describe a body of the data set's size that starts at the origin, facing +Z.
+        """
+        return _read_only(joints_to_features(self.joints, self.skeleton))
+
+    @cached_property
+    def rotations(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Local rotations of every joint, by inverse kinematics onto a skeleton of constant bones.
+
+        Returns:
+            Quaternions (T, J, 4) w, x, y, z; root positions (T, 3), metres; offsets (J, 3), metres, from the parent
+            at rest.
+        """
+        from lamp_hf.motion.kinematics import inverse_kinematics
+
+        return inverse_kinematics(self.joints, self.skeleton)
 
     @property
-    def num_frames(self):
-        return len(self.joints)
+    def num_frames(self) -> int:
+        """Number of frames T."""
+        return len(self.__dict__["joints"] if "joints" in self.__dict__ else self.features)
 
     @property
-    def duration(self):
+    def duration(self) -> float:
+        """Seconds."""
         return self.num_frames / self.fps
 
-    def resample(self, fps):
-        return Motion(resample_joints(self.joints, self.fps, fps), fps=fps, text=self.text, name=self.name)
+    # ---- new motions --------------------------------------------------------------------------------------
 
-    def mirror(self):
-        return Motion(mirror_joints(self.joints), fps=self.fps, text=self.text, name=self.name)
+    def _with(self, **changes: Any) -> "Motion":
+        values = {"fps": self.fps, "skeleton": self.skeleton, "text": self.text, "name": self.name}
+        return Motion(**{**values, **changes})
+
+    def with_text(self, text: str | None) -> "Motion":
+        """The same motion under another caption."""
+        if self.made_of_joints:
+            return self._with(joints=self.joints, text=text)
+        return self._with(features=self.features, text=text)
+
+    def resample(self, fps: float) -> "Motion":
+        """The motion at another frame rate, joints interpolated linearly; itself if the rate is the same."""
+        if fps == self.fps:
+            return self
+        return self._with(joints=resample_joints(self.joints, self.fps, fps), fps=fps)
+
+    def mirror(self) -> "Motion":
+        """Left and right swapped, in the motion and in the words of its caption."""
+        text = None if self.text is None else swap_sides(self.text)
+        return self._with(joints=mirror_joints(self.joints, self.skeleton), text=text)
+
+    def crop(self, start: float = 0.0, end: float | None = None) -> "Motion":
+        """The part from `start` to `end`, seconds.
+
+        Raises:
+            ValueError: the part is empty or reaches beyond the motion.
+        """
+        stop = self.duration if end is None else end
+        first, last = round(start * self.fps), round(stop * self.fps)
+        if not 0 <= first < last <= self.num_frames:
+            raise ValueError(
+                f"cannot crop {start:g} s to {stop:g} s of a motion of {self.duration:g} s: expected "
+                f"0 ≤ start < end ≤ {self.duration:g}"
+            )
+        if self.made_of_joints:
+            return self._with(joints=self.joints[first:last])
+        return self._with(features=self.features[first:last])
+
+    # ---- figures ------------------------------------------------------------------------------------------
+
+    def _foot_slides(self) -> tuple[np.ndarray, np.ndarray]:
+        """Horizontal speed of ankles and toes, metres a second, and whether they are on the floor; (T - 1, 4)."""
+        feet = self.joints[:, list(self.skeleton.contact_joints)]
+        speed = np.linalg.norm(np.diff(feet[..., ::2], axis=0), axis=-1) * self.fps
+        height = feet[..., 1] - self.joints[..., 1].min()
+        # Ankles stand higher than toes: each joint's own lowest place is its floor.
+        height = height - height.min(axis=0)
+        return speed, np.maximum(height[1:], height[:-1]) < _CONTACT_HEIGHT
+
+    def foot_skating(self) -> float:
+        """Share of the feet's frames on the floor in which they slide.
+
+        A foot joint is on the floor within 5 cm of its own lowest place, and slides above 0.5 m/s (2.5 cm a frame at
+        20 fps), after Karunratanakul et al., GMD, section 5.
+        """
+        speed, down = self._foot_slides()
+        return float((speed[down] > _SLIDE * 20.0).mean()) if down.any() else 0.0
+
+    def jitter(self) -> float:
+        """Mean size of the joints' third derivative, m/s³."""
+        if self.num_frames < 4:
+            return 0.0
+        return float(np.linalg.norm(np.diff(self.joints, 3, axis=0), axis=-1).mean()) * self.fps**3
+
+    def report(self) -> MotionReport:
+        """Figures that tell whether the motion is plausible; prints as one line."""
+        steps = np.linalg.norm(np.diff(self.joints[:, 0, ::2], axis=0), axis=-1)
+        speed, down = self._foot_slides()
+        return MotionReport(
+            num_frames=self.num_frames,
+            duration=self.duration,
+            fps=self.fps,
+            distance_m=float(steps.sum()),
+            speed_m_per_s=float(steps.mean()) * self.fps if len(steps) else 0.0,
+            foot_skating=self.foot_skating(),
+            foot_slide_m_per_s=float(speed[down].mean()) if down.any() else 0.0,
+            jitter=self.jitter(),
+            lowest_m=float(self.joints[..., 1].min()),
+        )
+
+    # ---- files --------------------------------------------------------------------------------------------
 
     @classmethod
-    def load(cls, path, **options):
-        from .files import find_reader
+    def load(cls, path: str | os.PathLike[str], **options: Any) -> "Motion":
+        """Read a motion; the suffix chooses the reader (.bvh, .npy, .npz), which takes `options`.
 
-        return find_reader(path)(path, **options)
+        Raises:
+            FileNotFoundError: there is no such file.
+            MotionFormatError: the file cannot be taken as motion.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such file")
+        motion = find_reader(path)(path, **options)
+        assert isinstance(motion, Motion)
+        return motion
+
+    def save(self, path: str | os.PathLike[str], **options: Any) -> Any:
+        """Write the motion; the suffix chooses the writer (.bvh .glb .npz .npy .gif .mp4 .png .html).
+
+        Returns:
+            The writer's report, if it has one: for BVH the error of its constant bones.
+        """
+        return find_writer(path)(self, path, **options)
+
+    def _repr_html_(self) -> str:
+        from lamp_hf.motion.html import motion_to_html
+
+        return motion_to_html(self)
+
+    def __repr__(self) -> str:
+        text = f", text={self.text!r}" if self.text is not None else ""
+        return f"Motion({self.num_frames} frames, {self.duration:.2f} s, {self.fps:g} fps, {self.skeleton.name}{text})"
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both have the same frames, frame rate, skeleton and caption; names do not matter."""
+        if not isinstance(other, Motion):
+            return NotImplemented
+        same = (self.fps, self.skeleton.name, self.text) == (other.fps, other.skeleton.name, other.text)
+        if not same:
+            return False
+        if not self.made_of_joints and not other.made_of_joints:
+            return np.array_equal(self.features, other.features)
+        return np.array_equal(self.joints, other.joints)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _frozen(values: ArrayLike, frame: tuple[int, ...], what: str, skeleton: Skeleton) -> np.ndarray:
+    array = np.array(values, dtype=np.float32)
+    if array.ndim != 1 + len(frame) or array.shape[1:] != frame:
+        expected = ", ".join(("frames", *map(str, frame)))
+        raise MotionFormatError(
+            f"expected {what} of shape ({expected}) for the skeleton {skeleton.name}, found {array.shape}"
+        )
+    if not len(array):
+        raise MotionFormatError(f"the {what} have no frames")
+    if not np.isfinite(array).all():
+        frame_index = int(np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1)))
+        raise MotionFormatError(f"the {what} hold values that are not finite, first in frame {frame_index}")
+    return _read_only(array)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array

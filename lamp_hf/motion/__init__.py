@@ -1,0 +1,7 @@
+"""What a motion is: its values, its maths and its files. NumPy alone; no neural network."""
+
+from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.motion import Motion, MotionReport
+from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, Skeleton
+
+__all__ = ["HUMANML3D_22", "KIT_21", "Motion", "MotionFormatError", "MotionReport", "Skeleton"]
