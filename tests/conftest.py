@@ -1,9 +1,17 @@
 """Fixtures shared by all tests: procedural motions and the optional shared folder."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+
+from lamp_hf.motion import rotations
+from lamp_hf.motion.kinematics import forward_kinematics
+from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.skeleton import HUMANML3D_22
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,3 +41,77 @@ def bandai_archive(shared_dir: Path) -> Path:
     if not path.is_file():
         pytest.skip(f"needs the Bandai-Namco archive, absent at {path}")
     return path
+
+
+def _pose(num_frames: int, turns: dict[str, tuple[str, np.ndarray]], root: np.ndarray) -> np.ndarray:
+    """Joints (T, 22, 3) of the data set's own body with some joints turned about one axis each."""
+    names = HUMANML3D_22.joint_names
+    local = np.zeros((num_frames, 22, 4))
+    local[..., 0] = 1.0
+    for joint, (axis, angle) in turns.items():
+        local[:, names.index(joint)] = rotations.about_axis(axis, np.broadcast_to(angle, num_frames))
+    offsets = HUMANML3D_22.rest_offsets
+    return forward_kinematics(local, root, offsets, HUMANML3D_22.parents)
+
+
+def make_walker(
+    num_frames: int = 60, *, speed: float = 1.1, turn: float = 0.0, fps: float = 20.0, text: str | None = None
+) -> Motion:
+    """A procedural walk: legs and arms swing in turn, the path may bend.
+
+    Args:
+        num_frames: Frames.
+        speed: Metres per second.
+        turn: Radians per second, to the left if positive.
+        fps: Frames per second.
+        text: Caption.
+    """
+    time = np.arange(num_frames) / fps
+    phase = 2 * np.pi * 0.9 * time
+    heading = turn * time
+    steps = np.stack([np.sin(heading), np.zeros_like(time), np.cos(heading)], axis=-1) * (speed / fps)
+    root = np.cumsum(steps, axis=0) - steps[:1]
+    root[:, 1] = 0.93 + 0.02 * np.cos(2 * phase)
+    turns: dict[str, tuple[str, np.ndarray]] = {"pelvis": ("y", heading)}
+    swing_size = speed / (2 * np.pi * 0.9 * 0.83)  # the standing foot moves back as fast as the body moves on
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        swing = sign * np.sin(phase)
+        turns[f"{side}_hip"] = ("x", -swing_size * swing)
+        turns[f"{side}_knee"] = ("x", 0.9 * np.maximum(0.0, sign * np.cos(phase)))
+        turns[f"{side}_shoulder"] = ("x", 0.4 * swing)
+    return Motion(joints=_pose(num_frames, turns, root), fps=fps, text=text)
+
+
+def make_waver(
+    num_frames: int = 60, *, side: str = "right", fps: float = 20.0, text: str | None = None
+) -> Motion:
+    """A procedural wave: one arm goes up sideways and its forearm swings; arguments as for the walker."""
+    time = np.arange(num_frames) / fps
+    sign = 1.0 if side == "left" else -1.0
+    raised = np.minimum(time / 0.6, 1.0)
+    turns = {
+        f"{side}_shoulder": ("z", sign * 2.2 * raised),
+        f"{side}_elbow": ("z", sign * raised * (0.5 + 0.5 * np.sin(2 * np.pi * 1.5 * time))),
+    }
+    root = np.tile([0.0, 0.93, 0.0], (num_frames, 1))
+    return Motion(joints=_pose(num_frames, turns, root), fps=fps, text=text)
+
+
+@pytest.fixture(scope="session")
+def procedural() -> SimpleNamespace:
+    """The functions that make procedural motions: `procedural.walker(…)`, `procedural.waver(…)`."""
+    return SimpleNamespace(walker=make_walker, waver=make_waver)
+
+
+@pytest.fixture(scope="session")
+def walker(procedural: SimpleNamespace) -> Motion:
+    """Three seconds of walking straight ahead."""
+    make: Callable[..., Motion] = procedural.walker
+    return make(text="a person walks forward")
+
+
+@pytest.fixture(scope="session")
+def waver(procedural: SimpleNamespace) -> Motion:
+    """Three seconds of waving with the right hand."""
+    make: Callable[..., Motion] = procedural.waver
+    return make(text="a person waves with the right hand")

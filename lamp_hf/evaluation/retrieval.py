@@ -91,6 +91,4 @@ def evaluate_lamp(
         )
         text_features.append(model.get_text_features(inputs["input_ids"], inputs["attention_mask"]))
     similarity = model.similarity(torch.cat(motion_features), torch.cat(text_features)).float().cpu().numpy()
-    return pool_recall(
-        similarity, groups, pool_size=min(pool_size, len(clips)), repeats=repeats, seed=seed
-    )
+    return pool_recall(similarity, groups, pool_size=min(pool_size, len(clips)), repeats=repeats, seed=seed)

@@ -11,9 +11,7 @@ from transformers import AutoModel, AutoProcessor
 __all__ = ["export_checkpoint"]
 
 
-def export_checkpoint(
-    run: str | Path, output: str | Path, *, dtype: torch.dtype = torch.float16
-) -> Path:
+def export_checkpoint(run: str | Path, output: str | Path, *, dtype: torch.dtype = torch.float16) -> Path:
     """Write the model and the processor of a run with weights in half precision.
 
     The configuration keeps float32, so that `from_pretrained` computes in it: on a CPU half precision is slower.

@@ -41,11 +41,17 @@ def vqvae_state_dict(original: Tensors, *, num_downsampling_layers: int = 2) -> 
         (r"vqvae\.encoder\.model\.0\.(weight|bias)", r"encoder.conv_in.\1"),
         (rf"vqvae\.encoder\.model\.{last_encoder}\.(weight|bias)", r"encoder.conv_out.\1"),
         (r"vqvae\.encoder\.model\.(\d+)\.0\.(weight|bias)", r"encoder.downsample.\1.\2"),
-        (r"vqvae\.encoder\.model\.(\d+)\.1\.model\.(\d+)\.(conv\d)\.(weight|bias)", r"encoder.blocks.\1.\2.\3.\4"),
+        (
+            r"vqvae\.encoder\.model\.(\d+)\.1\.model\.(\d+)\.(conv\d)\.(weight|bias)",
+            r"encoder.blocks.\1.\2.\3.\4",
+        ),
         (r"vqvae\.decoder\.model\.0\.(weight|bias)", r"decoder.conv_in.\1"),
         (rf"vqvae\.decoder\.model\.{last_block + 1}\.(weight|bias)", r"decoder.conv_hidden.\1"),
         (rf"vqvae\.decoder\.model\.{last_block + 3}\.(weight|bias)", r"decoder.conv_out.\1"),
-        (r"vqvae\.decoder\.model\.(\d+)\.0\.model\.(\d+)\.(conv\d)\.(weight|bias)", r"decoder.blocks.\1.\2.\3.\4"),
+        (
+            r"vqvae\.decoder\.model\.(\d+)\.0\.model\.(\d+)\.(conv\d)\.(weight|bias)",
+            r"decoder.blocks.\1.\2.\3.\4",
+        ),
         (r"vqvae\.decoder\.model\.(\d+)\.2\.(weight|bias)", r"decoder.upsample.\1.\2"),
         (r"vqvae\.quantizer\.codebook", "quantizer.codebook"),
     ]
@@ -115,3 +121,70 @@ def lamp_state_dict(original: Tensors, *, num_downsampling_layers: int = 2) -> T
     converted = vqvae_state_dict(encoder, num_downsampling_layers=num_downsampling_layers)
     tensors |= {f"motion_{name}": tensor for name, tensor in converted.items() if name.startswith("encoder.")}
     return tensors
+
+
+_TEXT_TO_MOTION_RULES = [
+    (r"text2former\.(weight|bias)", r"text_to_condition.\1"),
+    (r"token_emb\.weight", "token_embeddings.weight"),
+    (r"cond_emb\.(weight|bias)", r"masked_transformer.condition_projection.\1"),
+    (r"input_process\.poseEmbedding\.(weight|bias)", r"masked_transformer.token_projection.\1"),
+    (
+        r"seqTransEncoder\.(layers\.\d+)\.self_attn\.in_proj_(weight|bias)",
+        r"masked_transformer.\1.attention.qkv.\2",
+    ),
+    (
+        r"seqTransEncoder\.(layers\.\d+)\.self_attn\.out_proj\.(weight|bias)",
+        r"masked_transformer.\1.attention.out_proj.\2",
+    ),
+    (r"seqTransEncoder\.(layers\.\d+)\.linear(\d)\.(weight|bias)", r"masked_transformer.\1.fc\2.\3"),
+    (r"seqTransEncoder\.(layers\.\d+)\.norm1\.(weight|bias)", r"masked_transformer.\1.attention_norm.\2"),
+    (r"seqTransEncoder\.(layers\.\d+)\.norm2\.(weight|bias)", r"masked_transformer.\1.output_norm.\2"),
+    (r"output_process\.dense\.(weight|bias)", r"masked_transformer.head.\1"),
+    (r"output_process\.LayerNorm\.(weight|bias)", r"masked_transformer.head_norm.\1"),
+    (r"output_process\.poseFinal\.(weight|bias)", r"masked_transformer.classifier.\1"),
+]
+# The fixed positions, and a layer that takes no part (T6).
+_TEXT_TO_MOTION_UNUSED = {"position_enc.pe", "clip2qformer.weight", "clip2qformer.bias"}
+
+
+def text_to_motion_state_dict(
+    original: Tensors, lamp: Tensors, *, num_downsampling_layers: int = 2
+) -> Tensors:
+    """Tensors of an original masked transformer under the names of `LampForTextToMotion`.
+
+    That model has `train_token_embeddings=True`, for the file holds token embeddings of its own (T7). The length
+    estimator is in another file, and reads other features: none of its tensors are here.
+
+    Args:
+        original: Of the masked transformer's file, which repeats the Q-Former but not its heads.
+        lamp: Of the original LaMP that it was trained on.
+        num_downsampling_layers: Of the tokenizer.
+    """
+    prefixes = ("Qformer.", "query_tokens")
+    qformer = {n: t for n, t in original.items() if n.startswith(prefixes) and n not in _LAMP_UNUSED}
+    rest = {
+        name: tensor
+        for name, tensor in original.items()
+        if not name.startswith(prefixes) and name not in _TEXT_TO_MOTION_UNUSED
+    }
+    renamed, strangers = _rename(qformer, _LAMP_RULES)
+    tensors, more = _rename(rest, _TEXT_TO_MOTION_RULES)
+    if strangers or more:
+        raise _unknown(strangers + more, "text-to-motion")
+    converted = lamp_state_dict(lamp, num_downsampling_layers=num_downsampling_layers) | renamed
+    return tensors | {f"lamp.{name}": tensor for name, tensor in converted.items()}
+
+
+def length_estimator_state_dict(original: Tensors) -> Tensors:
+    """Tensors of an original length estimator (`output.…`) under the names of `MotionLengthEstimator`.
+
+    The original's first class, a motion of no tokens, is left out.
+    """
+    rules = [
+        (r"output\.11\.(weight|bias)", r"classifier.\1"),
+        (r"output\.(\d+)\.(weight|bias)", r"layers.\1.\2"),
+    ]
+    tensors, strangers = _rename(original, rules)
+    if strangers:
+        raise _unknown(strangers, "length estimator")
+    return {n: t[1:] if n.startswith("classifier.") else t for n, t in tensors.items()}

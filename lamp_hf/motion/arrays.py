@@ -3,6 +3,7 @@
 import math
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 

@@ -18,7 +18,9 @@ class LampTrainer(Trainer):
             choose the best checkpoint by them.
     """
 
-    def __init__(self, *args: Any, evaluate_model: Callable[[PreTrainedModel], dict[str, float]], **kwargs: Any):
+    def __init__(
+        self, *args: Any, evaluate_model: Callable[[PreTrainedModel], dict[str, float]], **kwargs: Any
+    ):
         super().__init__(*args, **kwargs)
         self.evaluate_model = evaluate_model
         self._parts: dict[str, list[torch.Tensor]] = {}

@@ -18,16 +18,16 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
         walking = index % 2 == 0
         frames = int(rng.integers(30, 60))
         if walking:
-            joints = procedural.walker(num_frames=frames, speed=0.6 + 0.05 * index)
+            motion = procedural.walker(frames, speed=0.6 + 0.05 * index)
             captions = ["a person walks forward", "someone is walking"]
         else:
-            joints = procedural.waver(num_frames=frames, side="left" if index % 4 == 1 else "right")
+            motion = procedural.waver(frames, side="left" if index % 4 == 1 else "right")
             captions = ["a person waves with one hand", "someone is waving"]
-        features = joints.features if hasattr(joints, "features") else joints
+        features = motion.features
         rows.append(
             {
                 "id": f"clip{index:02d}",
-                "motion": np.asarray(features),
+                "motion": features,
                 "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in captions],
                 "source": "procedural",
                 "fps": 20.0,

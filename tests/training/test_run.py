@@ -61,7 +61,9 @@ def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stages(tmp_path_factory: pytest.TempPathFactory, tiny_set: Path, text_encoder: Path) -> dict[str, Path]:
     """The three stages one after the other."""
     root = tmp_path_factory.mktemp("runs")
-    first = train(tokenizer_recipe(tiny_set, max_steps=30, eval_steps=15, save_steps=15), root / "motion-vqvae")
+    first = train(
+        tokenizer_recipe(tiny_set, max_steps=30, eval_steps=15, save_steps=15), root / "motion-vqvae"
+    )
     lamp = Recipe(
         stage="lamp",
         base=str(first),
@@ -123,7 +125,13 @@ def test_each_stage_holds_the_one_before_unchanged(stages):
 
 def test_all_parts_of_the_losses_are_logged(stages):
     parts = {
-        "motion-vqvae": ["reconstruction_loss", "position_loss", "velocity_loss", "commitment_loss", "perplexity"],
+        "motion-vqvae": [
+            "reconstruction_loss",
+            "position_loss",
+            "velocity_loss",
+            "commitment_loss",
+            "perplexity",
+        ],
         "lamp": ["contrastive_loss", "matching_loss", "captioning_loss", "motion_token_loss"],
         "text-to-motion": ["token_loss", "length_loss"],
     }
@@ -157,7 +165,9 @@ def test_a_stage_without_its_base_says_what_it_needs(tiny_set, tmp_path):
 
 
 def test_unknown_stage_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="unknown stage 'vq'; choose one of motion-vqvae, lamp, text-to-motion"):
+    with pytest.raises(
+        ValueError, match="unknown stage 'vq'; choose one of motion-vqvae, lamp, text-to-motion"
+    ):
         train(Recipe(stage="vq"), tmp_path)
 
 
