@@ -147,9 +147,7 @@ _TEXT_TO_MOTION_RULES = [
 _TEXT_TO_MOTION_UNUSED = {"position_enc.pe", "clip2qformer.weight", "clip2qformer.bias"}
 
 
-def text_to_motion_state_dict(
-    original: Tensors, lamp: Tensors, *, num_downsampling_layers: int = 2
-) -> Tensors:
+def text_to_motion_state_dict(original: Tensors, lamp: Tensors, *, num_downsampling_layers: int = 2) -> Tensors:
     """Tensors of an original masked transformer under the names of `LampForTextToMotion`.
 
     That model has `train_token_embeddings=True`, for the file holds token embeddings of its own (T7). The length
