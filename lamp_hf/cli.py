@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from lamp_hf import __version__
+from lamp_hf.motion.files import READERS, WRITERS, find_writer
 
 if TYPE_CHECKING:
     from lamp_hf.motion.motion import Motion
@@ -20,7 +21,7 @@ __all__ = ["app", "main"]
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
-FORMATS = ".bvh .glb .npz .npy .gif .mp4 .html"
+FORMATS = " ".join(WRITERS)
 
 app = typer.Typer(
     name="lamp-hf",
@@ -109,8 +110,6 @@ def generate(
 
     `lamp-hf generate "a person kicks" --motion walk.bvh --edit 1.0:2.5 -o kick.bvh`
     """
-    from lamp_hf.motion.files import find_writer
-
     find_writer(output)  # an unknown format is refused now and not after the work
     if not output.parent.is_dir():
         raise FileNotFoundError(f"the folder {output.parent} does not exist")
@@ -152,12 +151,14 @@ def info(
     ] = None,
 ) -> None:
     """Describe a motion file or a checkpoint; without an argument, the embedded checkpoint."""
-    from lamp_hf.motion.files import READERS
-
     if target is not None and Path(target).suffix.lower() in READERS:
+        from dataclasses import asdict
+
         from lamp_hf.motion.motion import Motion
 
-        _table(Motion.load(target).report())
+        motion = Motion.load(target)
+        facts = {"skeleton": motion.skeleton.name, "text": motion.text} | asdict(motion.report())
+        _table({name.replace("_", " "): value for name, value in facts.items() if value is not None})
     else:
         from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
         from lamp_hf.hub.describe import describe_checkpoint
@@ -195,7 +196,6 @@ def convert_motion(
 
     `lamp-hf convert-motion my_mocap/ players/ --to .html`
     """
-    from lamp_hf.motion.files import READERS, find_writer
     from lamp_hf.motion.motion import Motion
 
     options: dict[str, Any] = {"fps": source_fps, "unit": unit, "up_axis": up_axis}

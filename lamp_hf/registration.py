@@ -22,7 +22,14 @@ __all__ = ["register", "register_when_transformers_is_imported"]
 
 def register() -> None:
     """Register configurations, models, processors and pipelines; a second call changes nothing."""
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor
+    from transformers import (
+        AutoConfig,
+        AutoFeatureExtractor,
+        AutoModel,
+        AutoProcessor,
+        PreTrainedConfig,
+        PreTrainedModel,
+    )
     from transformers.pipelines import PIPELINE_REGISTRY
 
     from lamp_hf.embedded import CHECKPOINTS_FOLDER, DEFAULT_CHECKPOINT
@@ -34,7 +41,7 @@ def register() -> None:
     from lamp_hf.modeling.processing_lamp import LampProcessor
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
-    models = {
+    models: dict[type[PreTrainedConfig], type[PreTrainedModel]] = {
         MotionVQVAEConfig: MotionVQVAEModel,
         LampConfig: LampModel,
         LampTextToMotionConfig: LampForTextToMotion,

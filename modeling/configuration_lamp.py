@@ -4,10 +4,11 @@ Values that exist only to reproduce the authors' released code name the fact the
 their defaults are what lamp_hf does on its own.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
 
 __all__ = ["LampConfig", "LampTextToMotionConfig", "MotionVQVAEConfig"]
 
@@ -95,9 +96,9 @@ class LampConfig(PreTrainedConfig):
 
     model_type = "lamp"
     base_config_key = "lamp_config"
-    sub_configs_defaults = {"motion_vqvae_config": MotionVQVAEConfig}
+    sub_configs_defaults = {"motion_vqvae_config": SubConfigSpec(MotionVQVAEConfig)}
 
-    motion_vqvae_config: dict | PreTrainedConfig | None = None
+    motion_vqvae_config: Any = None  # a MotionVQVAEConfig, or its values
     vocab_size: int = 30523
     pad_token_id: int | None = 0
     bos_token_id: int | None = 30522
@@ -129,13 +130,11 @@ class LampConfig(PreTrainedConfig):
         """Part of strict validation: sizes that cannot work are refused by name and value."""
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads="
-                f"{self.num_attention_heads}"
+                f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads={self.num_attention_heads}"
             )
         if self.max_text_length > self.max_position_embeddings:
             raise ValueError(
-                f"max_text_length={self.max_text_length} exceeds max_position_embeddings="
-                f"{self.max_position_embeddings}"
+                f"max_text_length={self.max_text_length} exceeds max_position_embeddings={self.max_position_embeddings}"
             )
 
 
@@ -152,12 +151,15 @@ class LampTextToMotionConfig(PreTrainedConfig):
         train_token_embeddings: `False` keeps the token embeddings equal to the VQ-VAE's codebook (T7).
         max_motion_tokens: Longest sequence generated in one piece (49 tokens are 196 frames).
         length_hidden_sizes: Hidden layers of the length estimator.
+        num_reference_texts: Text features that the checkpoint keeps to tell how far a text is from its training
+            texts; see [`LampForTextToMotion.text_familiarity`].
+        text_familiarity_threshold: Texts below are called unfamiliar; `None`: none is.
     """
 
     model_type = "lamp_text_to_motion"
-    sub_configs_defaults = {"lamp_config": LampConfig}
+    sub_configs_defaults = {"lamp_config": SubConfigSpec(LampConfig)}
 
-    lamp_config: dict | PreTrainedConfig | None = None
+    lamp_config: Any = None  # a LampConfig, or its values
     hidden_size: int = 512
     num_hidden_layers: int = 8
     num_attention_heads: int = 8
@@ -170,6 +172,8 @@ class LampTextToMotionConfig(PreTrainedConfig):
     train_token_embeddings: bool = False
     max_motion_tokens: int = 49
     length_hidden_sizes: list[int] | tuple[int, ...] = (512, 256, 128)
+    num_reference_texts: int = 0
+    text_familiarity_threshold: float | int | None = None
     initializer_range: float | int = 0.02
 
     @property
@@ -196,6 +200,5 @@ class LampTextToMotionConfig(PreTrainedConfig):
         """Part of strict validation: sizes that cannot work are refused by name and value."""
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads="
-                f"{self.num_attention_heads}"
+                f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads={self.num_attention_heads}"
             )

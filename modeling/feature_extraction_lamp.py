@@ -1,7 +1,7 @@
 """From `Motion` to normalised, padded tensors, and back."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from transformers import BatchFeature, FeatureExtractionMixin
@@ -58,11 +58,11 @@ class LampFeatureExtractor(FeatureExtractionMixin):
 
     def normalize(self, features: np.ndarray) -> np.ndarray:
         """Features `(…, feature_size)` in units of the training set's deviations, float32."""
-        return ((features - np.float32(self.mean)) / np.float32(self.std)).astype(np.float32)
+        return np.asarray((features - np.asarray(self.mean)) / np.asarray(self.std), dtype=np.float32)
 
     def denormalize(self, motion_values: np.ndarray) -> np.ndarray:
         """Inverse of [`normalize`]."""
-        return (motion_values * np.float32(self.std) + np.float32(self.mean)).astype(np.float32)
+        return np.asarray(motion_values * np.asarray(self.std) + np.asarray(self.mean), dtype=np.float32)
 
     def _features(self, motion: Motion | np.ndarray, place: str) -> np.ndarray:
         if isinstance(motion, Motion):
@@ -98,7 +98,8 @@ class LampFeatureExtractor(FeatureExtractionMixin):
         Raises:
             ValueError: Wrong frame rate, skeleton or shape, values that are not finite, or an empty clip.
         """
-        motions = [motion] if isinstance(motion, Motion | np.ndarray) and getattr(motion, "ndim", 2) == 2 else motion
+        single = isinstance(motion, Motion) or (isinstance(motion, np.ndarray) and motion.ndim == 2)
+        motions = cast(list[Motion | np.ndarray], [motion] if single else list(cast(Sequence, motion)))
         if len(motions) == 0:
             raise ValueError("no motion was given")
         clips = []
@@ -115,6 +116,4 @@ class LampFeatureExtractor(FeatureExtractionMixin):
         for row, clip in enumerate(clips):
             values[row, : len(clip)] = clip
             mask[row, : len(clip)] = 1
-        return BatchFeature(
-            {"motion_values": values, "motion_attention_mask": mask}, tensor_type=return_tensors
-        )
+        return BatchFeature({"motion_values": values, "motion_attention_mask": mask}, tensor_type=return_tensors)

@@ -155,12 +155,12 @@ class LampPreTrainedModel(PreTrainedModel):
     config_class = LampConfig
     base_model_prefix = "lamp"
     main_input_name = "motion_values"
-    input_modalities = ["motion", "text"]  # noqa: RUF012
+    input_modalities = ["motion", "text"]
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     _supports_sdpa = True
     _supports_attention_backend = True
-    _no_split_modules = ["InstructBlipQFormerLayer", "MotionVQVAEModel"]  # noqa: RUF012
+    _no_split_modules = ["InstructBlipQFormerLayer", "MotionVQVAEModel"]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -183,7 +183,7 @@ class LampModel(LampPreTrainedModel):
     Below, n is the number of motion tokens, Q of queries, H the hidden size, P the projection size.
     """
 
-    _tied_weights_keys = {"lm_head.decoder.weight": "qformer.embeddings.word_embeddings.weight"}  # noqa: RUF012
+    _tied_weights_keys = {"lm_head.decoder.weight": "qformer.embeddings.word_embeddings.weight"}
 
     def __init__(self, config: LampConfig):
         super().__init__(config)
@@ -273,13 +273,9 @@ class LampModel(LampPreTrainedModel):
             hidden = layer(hidden, bias, states, encoder_attention_mask=states_bias, query_length=num_queries)
         if keep:
             layer = layers[-1]
-            kept = layer.attention(
-                hidden[:, :keep], encoder_hidden_states=hidden, encoder_attention_mask=bias
-            )
+            kept = layer.attention(hidden[:, :keep], encoder_hidden_states=hidden, encoder_attention_mask=bias)
             if num_queries and layer.has_cross_attention:
-                kept = layer.crossattention(
-                    kept, encoder_hidden_states=states, encoder_attention_mask=states_bias
-                )
+                kept = layer.crossattention(kept, encoder_hidden_states=states, encoder_attention_mask=states_bias)
             hidden = layer.feed_forward_chunk_query(kept) if num_queries else layer.feed_forward_chunk(kept)
         return hidden
 
@@ -335,15 +331,11 @@ class LampModel(LampPreTrainedModel):
 
     # ---- text ---------------------------------------------------------------------------------------------
 
-    def encode_text(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Hidden states `(B, L, H)` of captions, read by the text branch alone."""
         return self._run(input_ids, padding_bias(attention_mask, self.dtype))
 
-    def get_text_features(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Features `(B, P)` of captions in the shared space, of unit length."""
         first_word = self._run(input_ids, padding_bias(attention_mask, self.dtype), keep=1)[:, 0]
         return F.normalize(self.text_proj(first_word).float(), dim=-1)
@@ -441,9 +433,7 @@ class LampModel(LampPreTrainedModel):
         )
         return hidden[:, :num_queries], hidden[:, num_queries:]
 
-    def query_words(
-        self, caption_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def query_words(self, caption_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Query outputs `(B, Q, H)` after reading word embeddings: no self-attention among words (L5)."""
         embeddings = self.qformer.embeddings(input_ids=caption_ids)
         return self.query(self.text_projection(embeddings), attention_mask)
@@ -537,9 +527,7 @@ class LampModel(LampPreTrainedModel):
                 raise ValueError(f"{name} is {getattr(bert, name)} in BERT and {getattr(config, name)} here")
         for name in ("num_hidden_layers", "max_position_embeddings"):
             if getattr(bert, name) < getattr(config, name):
-                raise ValueError(
-                    f"{name} is {getattr(bert, name)} in BERT, fewer than {getattr(config, name)} here"
-                )
+                raise ValueError(f"{name} is {getattr(bert, name)} in BERT, fewer than {getattr(config, name)} here")
         if (config.query_intermediate_size or 0) > bert.intermediate_size:
             raise ValueError(
                 f"query_intermediate_size={config.query_intermediate_size} exceeds BERT's "
@@ -553,9 +541,7 @@ def _load_bert(bert: str | PathLike | BertModel | BertForMaskedLM) -> tuple[Bert
         return bert, None
     if isinstance(bert, BertForMaskedLM):
         return bert.bert, bert.cls.predictions
-    loaded, report = cast(
-        tuple[BertForMaskedLM, dict], BertForMaskedLM.from_pretrained(bert, output_loading_info=True)
-    )
+    loaded, report = cast(tuple[BertForMaskedLM, dict], BertForMaskedLM.from_pretrained(bert, output_loading_info=True))
     missing = any(name.startswith("cls.predictions.transform") for name in report["missing_keys"])
     return loaded.bert, None if missing else loaded.cls.predictions
 
@@ -615,9 +601,7 @@ class LampForPreTraining(LampPreTrainedModel):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if motion_values is not None:
-            motion_embeds, motion_token_mask, motion_codes = lamp.encode_motion(
-                motion_values, motion_attention_mask
-            )
+            motion_embeds, motion_token_mask, motion_codes = lamp.encode_motion(motion_values, motion_attention_mask)
         if motion_embeds is None or motion_codes is None:
             raise ValueError(
                 "the motion is missing: give motion_values, or motion_embeds and motion_codes as "
@@ -634,9 +618,7 @@ class LampForPreTraining(LampPreTrainedModel):
         caption_ids = lamp.caption_ids(input_ids)
 
         states = lamp.motion_projection(motion_embeds)
-        query_output, word_output = lamp.query_and_caption(
-            states, motion_token_mask, caption_ids, attention_mask
-        )
+        query_output, word_output = lamp.query_and_caption(states, motion_token_mask, caption_ids, attention_mask)
         motion_features = lamp.project_motion(query_output)
         text_features = lamp.get_text_features(input_ids, attention_mask)
 
@@ -659,9 +641,7 @@ class LampForPreTraining(LampPreTrainedModel):
             motion_embeds, motion_token_mask, input_ids, attention_mask, negatives
         )
         captioning_loss = self.captioning_loss(word_output, caption_ids, attention_mask)
-        motion_token_loss, motion_token_logits = self.motion_token_loss(
-            caption_ids, attention_mask, motion_codes
-        )
+        motion_token_loss, motion_token_logits = self.motion_token_loss(caption_ids, attention_mask, motion_codes)
 
         output = LampForPreTrainingOutput(
             loss=contrastive_loss + matching_loss + captioning_loss + motion_token_loss,
@@ -687,9 +667,7 @@ class LampForPreTraining(LampPreTrainedModel):
         """
         target = positives.float() / positives.sum(-1, keepdim=True)
         losses = [
-            F.cross_entropy(
-                logits.float(), target, reduction="sum", label_smoothing=self.config.label_smoothing
-            )
+            F.cross_entropy(logits.float(), target, reduction="sum", label_smoothing=self.config.label_smoothing)
             for logits in (logits_per_motion, logits_per_text)
         ]
         return global_mean((losses[0] + losses[1]) / 2, len(positives))
@@ -719,9 +697,7 @@ class LampForPreTraining(LampPreTrainedModel):
         chosen = negative_motion[texts]
         others = negative_text[motions]
         logits = self.lamp.match(
-            self.lamp.motion_projection(
-                torch.cat([motion_embeds, all_embeds[chosen], motion_embeds[motions]])
-            ),
+            self.lamp.motion_projection(torch.cat([motion_embeds, all_embeds[chosen], motion_embeds[motions]])),
             torch.cat([motion_token_mask, all_masks[chosen], motion_token_mask[motions]]),
             torch.cat([input_ids, input_ids[texts], all_ids[others]]),
             torch.cat([attention_mask, attention_mask[texts], all_attention[others]]),

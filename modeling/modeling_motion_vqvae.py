@@ -235,7 +235,7 @@ class MotionVQVAEModel(PreTrainedModel):
     config_class = MotionVQVAEConfig
     base_model_prefix = "motion_vqvae"
     main_input_name = "motion_values"
-    input_modalities = ("motion",)
+    input_modalities = "motion"
     _supports_sdpa = True  # it has no attention; a model around it that has may use any
 
     def __init__(self, config: MotionVQVAEConfig):
@@ -296,9 +296,7 @@ class MotionVQVAEModel(PreTrainedModel):
         latents = self.encoder(motion_values, lengths)
         return latents, length_mask(lengths // self.config.frames_per_token, latents.shape[1])
 
-    def get_codes(
-        self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def get_codes(self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Token ids `(B, T // 4)` of motions, -100 on padding; arguments as in [`encode`]."""
         latents, mask = self.encode(motion_values, motion_attention_mask)
         return self.quantizer.nearest(latents).masked_fill(~mask, IGNORED_CODE)

@@ -82,9 +82,7 @@ def make_walker(
     return Motion(joints=_pose(num_frames, turns, root), fps=fps, text=text)
 
 
-def make_waver(
-    num_frames: int = 60, *, side: str = "right", fps: float = 20.0, text: str | None = None
-) -> Motion:
+def make_waver(num_frames: int = 60, *, side: str = "right", fps: float = 20.0, text: str | None = None) -> Motion:
     """A procedural wave: one arm goes up sideways and its forearm swings; arguments as for the walker."""
     time = np.arange(num_frames) / fps
     sign = 1.0 if side == "left" else -1.0

@@ -131,8 +131,7 @@ def load_bandai_namco(
     }
     key = _digest(_LAYOUT_VERSION, CONVERSION_VERSION, grammar.digest, captions_per_clip, rows)
     makers: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
-        split: partial(_make_rows, chosen, cache, grammar, captions_per_clip)
-        for split, chosen in rows.items()
+        split: partial(_make_rows, chosen, cache, grammar, captions_per_clip) for split, chosen in rows.items()
     }
     return cached_dataset(cache.cache_dir, key, motion_features(), makers, progress=progress)
 
@@ -188,9 +187,7 @@ def _make_rows(
         if row.mirrored:
             content = grammar.mirrored_content(content)
         row_id = f"{row.clip}-mirrored" if row.mirrored else row.clip
-        texts = grammar.compose_many(
-            content, style, captions_per_clip, random.Random(row_id), mirrored=row.mirrored
-        )
+        texts = grammar.compose_many(content, style, captions_per_clip, random.Random(row_id), mirrored=row.mirrored)
         motion = cache.read(f"{row.clip}.bvh", row.digest, mirrored=row.mirrored)
         yield {
             "id": row_id,

@@ -246,9 +246,7 @@ class _Part:
         """Check and expand the content of a file."""
         unknown = set(source) - _FILE_KEYS
         if unknown:
-            raise CaptionGrammarError(
-                f"unknown key {min(unknown)!r} (known: {', '.join(sorted(_FILE_KEYS))})"
-            )
+            raise CaptionGrammarError(f"unknown key {min(unknown)!r} (known: {', '.join(sorted(_FILE_KEYS))})")
         part = cls(
             templates=_strings(source, "templates"),
             neutral_templates=_strings(source, "templates_for_normal"),
@@ -316,9 +314,7 @@ class _Part:
         if key not in self._resolved:
             words = {**self.lists, **self._content_words(content), **self._style_words(content, style)}
             pool = self.neutral_templates if style == _NEUTRAL_STYLE else self.templates
-            usable = [
-                template for template in pool if all(words.get(slot) for slot in _SLOT.findall(template))
-            ]
+            usable = [template for template in pool if all(words.get(slot) for slot in _SLOT.findall(template))]
             self._resolved[key] = (usable, words)
         return self._resolved[key]
 

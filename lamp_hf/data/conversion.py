@@ -156,9 +156,7 @@ class _Workers:
             self.pool.shutdown(cancel_futures=True)
 
 
-def _convert(
-    file_name: str, content: bytes, target: Path, mirror: bool, reader_options: dict[str, Any]
-) -> str | None:
+def _convert(file_name: str, content: bytes, target: Path, mirror: bool, reader_options: dict[str, Any]) -> str | None:
     """Convert one file; return why it failed, or None."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="lamp_hf-") as folder:
@@ -193,8 +191,7 @@ def refuse_failures(failures: dict[str, str], source: str | os.PathLike[str], *,
         listed = "\n  ".join(list(failures.values())[:20])
         more = f"\n  and {len(failures) - 20} more, see the log" if len(failures) > 20 else ""
         raise MotionFormatError(
-            f"{source}: {len(failures)} clips cannot be read "
-            f"(skip_bad=True leaves them out):\n  {listed}{more}"
+            f"{source}: {len(failures)} clips cannot be read (skip_bad=True leaves them out):\n  {listed}{more}"
         )
 
 
@@ -234,20 +231,14 @@ def cached_dataset(
             if not hidden:
                 enable_progress_bars()
     saved = load_from_disk(str(target))
-    return DatasetDict(
-        {split: saved[split] if split in saved else _empty(features, split) for split in splits}
-    )
+    return DatasetDict({split: saved[split] if split in saved else _empty(features, split) for split in splits})
 
 
-def _build(
-    splits: dict[str, Callable[[], Iterator[dict[str, Any]]]], features: Features, folder: Path
-) -> DatasetDict:
+def _build(splits: dict[str, Callable[[], Iterator[dict[str, Any]]]], features: Features, folder: Path) -> DatasetDict:
     """Splits that have rows: `datasets` cannot save the others."""
     return DatasetDict(
         {
-            split: Dataset.from_generator(
-                rows, features=features, cache_dir=str(folder), split=NamedSplit(split)
-            )
+            split: Dataset.from_generator(rows, features=features, cache_dir=str(folder), split=NamedSplit(split))
             for split, rows in splits.items()
             if next(rows(), None) is not None
         }

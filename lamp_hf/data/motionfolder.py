@@ -112,9 +112,7 @@ def load_motionfolder(
         raise FileNotFoundError(f"{root}: no such folder")
     clips = _read_tables(root)
     _warn_of_files_without_captions(root, clips)
-    cache = ClipCache(
-        Path(cache_dir) if cache_dir is not None else default_cache_dir(), mirror, reader_options or {}
-    )
+    cache = ClipCache(Path(cache_dir) if cache_dir is not None else default_cache_dir(), mirror, reader_options or {})
     sources = (ClipFile(name, clip.path.name, clip.path.read_bytes()) for name, clip in clips.items())
     digests, failures = cache.convert(sources, num_proc=num_proc, progress=progress, total=len(clips))
     refuse_failures(failures, root, skip_bad=skip_bad)
@@ -151,8 +149,7 @@ def _read_tables(root: Path) -> dict[str, _Clip]:
     tables = find_tables(root)
     if not tables:
         raise FileNotFoundError(
-            f"{root}: expected {' or '.join(METADATA_NAMES)} with the columns file_name and text, "
-            "found neither"
+            f"{root}: expected {' or '.join(METADATA_NAMES)} with the columns file_name and text, found neither"
         )
     clips: dict[str, _Clip] = {}
     for table in tables:
@@ -243,14 +240,10 @@ def _split_of(clip: str) -> str:
 def _warn_of_files_without_captions(root: Path, clips: dict[str, _Clip]) -> None:
     present = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix.lower() in READERS}
     if forgotten := sorted(present - set(clips)):
-        logger.warning(
-            "%s: %d files have no captions and are left out, as %s", root, len(forgotten), forgotten[0]
-        )
+        logger.warning("%s: %d files have no captions and are left out, as %s", root, len(forgotten), forgotten[0])
 
 
-def _common_feature_dim(
-    root: Path, clips: dict[str, _Clip], digests: dict[str, str], cache: ClipCache
-) -> int:
+def _common_feature_dim(root: Path, clips: dict[str, _Clip], digests: dict[str, str], cache: ClipCache) -> int:
     """Number of features, the same in all clips; checks the times of the captions on the way."""
     found: dict[int, str] = {}
     for name, digest in digests.items():

@@ -36,17 +36,12 @@ def evaluate_reconstruction(
     skeleton = SKELETONS[extractor.skeleton]
     frames_per_token = model.config.frames_per_token
     # Clips of like length share a batch: padding costs as much as frames do.
-    order = sorted(
-        (i for i, clip in enumerate(clips) if len(clip) >= frames_per_token), key=lambda i: len(clips[i])
-    )
+    order = sorted((i for i, clip in enumerate(clips) if len(clip) >= frames_per_token), key=lambda i: len(clips[i]))
     aligned: list[np.ndarray] = []
     drifting: list[np.ndarray] = []
     used = torch.zeros(model.config.num_codes, dtype=torch.bool)
     for start in range(0, len(order), batch_size):
-        batch = [
-            clips[i][: len(clips[i]) // frames_per_token * frames_per_token]
-            for i in order[start:][:batch_size]
-        ]
+        batch = [clips[i][: len(clips[i]) // frames_per_token * frames_per_token] for i in order[start:][:batch_size]]
         inputs = extractor(batch).to(model.device)
         output = model(**inputs)
         used[output.codes[output.codes >= 0].cpu()] = True

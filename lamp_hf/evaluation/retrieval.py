@@ -86,9 +86,7 @@ def evaluate_lamp(
     for start in range(0, len(clips), batch_size):
         part = slice(start, start + batch_size)
         inputs = processor(text=list(captions[part]), motion=list(clips[part])).to(model.device)
-        motion_features.append(
-            model.get_motion_features(inputs["motion_values"], inputs["motion_attention_mask"])
-        )
+        motion_features.append(model.get_motion_features(inputs["motion_values"], inputs["motion_attention_mask"]))
         text_features.append(model.get_text_features(inputs["input_ids"], inputs["attention_mask"]))
     similarity = model.similarity(torch.cat(motion_features), torch.cat(text_features)).float().cpu().numpy()
     return pool_recall(similarity, groups, pool_size=min(pool_size, len(clips)), repeats=repeats, seed=seed)

@@ -84,9 +84,7 @@ def read_npz(path: str | os.PathLike[str], *, fps: float | None = None) -> "Moti
             view = next((name for name in ("features", "joints") if name in names), None)
             if view is None:
                 found = ", ".join(sorted(names)[:10]) or "nothing"
-                raise MotionFormatError(
-                    f"{path.name}: expected an array 'joints' or 'features', found {found}"
-                )
+                raise MotionFormatError(f"{path.name}: expected an array 'joints' or 'features', found {found}")
             arrays = {}
             for name in {view, "fps", "skeleton", "text"} & names:
                 with archive.open(f"{name}.npy") as file:
@@ -94,6 +92,7 @@ def read_npz(path: str | os.PathLike[str], *, fps: float | None = None) -> "Moti
     except (
         zipfile.BadZipFile,
         zipfile.LargeZipFile,
+        zlib.error,
         EOFError,
         OSError,
         RuntimeError,
@@ -137,9 +136,7 @@ def _read_array(file: IO[bytes], what: str) -> np.ndarray:
     except (ValueError, EOFError) as error:
         raise MotionFormatError(f"{what}: not a NumPy file ({error})") from error
     if dtype.kind not in "fiuU":
-        raise MotionFormatError(
-            f"{what}: expected numbers, found the type {dtype} (objects are never loaded)"
-        )
+        raise MotionFormatError(f"{what}: expected numbers, found the type {dtype} (objects are never loaded)")
     size = math.prod(shape)
     if size > _MAX_VALUES or dtype.itemsize > 4 * _MAX_TEXT:
         raise MotionFormatError(f"{what}: {size} values of {dtype} are more than any motion has")
@@ -163,9 +160,7 @@ def _motion(
 
     known = SKELETONS.values() if skeleton is None else [skeleton]
     for candidate in known:
-        view = {(candidate.num_joints, 3): "joints", (candidate.feature_dim,): "features"}.get(
-            array.shape[1:]
-        )
+        view = {(candidate.num_joints, 3): "joints", (candidate.feature_dim,): "features"}.get(array.shape[1:])
         if array.ndim >= 2 and view is not None:
             try:
                 return Motion(

@@ -117,16 +117,13 @@ def read_bvh_with_report(
     bad = ~(np.abs(joints) < _LARGEST_M).all(axis=(1, 2))
     if bad.any():
         raise MotionFormatError(
-            f"{name}: frame {int(np.argmax(bad)) + 1} has a joint more than {_LARGEST_M:g} m away "
-            "(damaged values?)"
+            f"{name}: frame {int(np.argmax(bad)) + 1} has a joint more than {_LARGEST_M:g} m away (damaged values?)"
         )
     detected_axis, share = detect_up_axis(joints[:: max(1, len(joints) // 200)])
     if up_axis is None:
         up_axis = detected_axis
         if share < 0.7:
-            logger.warning(
-                "%s: the body does not stand; taking %s as up (pass up_axis= if wrong)", name, up_axis
-            )
+            logger.warning("%s: the body does not stand; taking %s as up (pass up_axis= if wrong)", name, up_axis)
     if up_axis == "z":
         joints = np.stack([joints[..., 0], joints[..., 2], -joints[..., 1]], axis=-1)
     report = BvhReadReport(rig.rig, fps or clip.fps, unit, up_axis, share, clip.num_frames)

@@ -167,8 +167,7 @@ def parse_bvh(path: str | os.PathLike[str]) -> BvhClip:
         raise MotionFormatError(f"{path.name}: expected a BVH file, found a folder or a device")
     if status.st_size > MAX_FILE_BYTES:
         raise MotionFormatError(
-            f"{path.name}: expected at most {MAX_FILE_BYTES} bytes, found {status.st_size} "
-            "(cut the take into parts)"
+            f"{path.name}: expected at most {MAX_FILE_BYTES} bytes, found {status.st_size} (cut the take into parts)"
         )
     with open(path, encoding="utf-8-sig", newline=None) as stream:
         return _Parser(path.name, stream, status.st_size).parse()
@@ -379,9 +378,7 @@ class _Parser:
                 for word in words:  # names the culprit; "nan", "inf" and "1_0" are floats to Python
                     self._number(word)
         if self._next_line() is not None:
-            self._fail(
-                f"the end of the file after {num_frames} frames", "more text", "wrong number in 'Frames:'?"
-            )
+            self._fail(f"the end of the file after {num_frames} frames", "more text", "wrong number in 'Frames:'?")
         return values
 
     def _number(self, word: str) -> float:

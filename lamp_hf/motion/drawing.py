@@ -55,9 +55,7 @@ def limbs(skeleton: Skeleton) -> tuple[Limb, ...]:
     sides = dict.fromkeys(range(skeleton.num_joints), "centre")
     for left, right in skeleton.mirror_pairs:
         sides[left], sides[right] = "left", "right"
-    return tuple(
-        Limb(parent, joint, sides[joint]) for joint, parent in enumerate(skeleton.parents) if parent >= 0
-    )
+    return tuple(Limb(parent, joint, sides[joint]) for joint, parent in enumerate(skeleton.parents) if parent >= 0)
 
 
 def head_joint(skeleton: Skeleton) -> int:
@@ -160,9 +158,7 @@ class Camera:
         seen = (points - focus) @ self.axes.T
         depth = np.maximum(seen[..., 2] + self.distance, 0.05)
         scale = self.focal / depth
-        return np.stack(
-            [self.centre[0] + seen[..., 0] * scale, self.centre[1] - seen[..., 1] * scale, depth], axis=-1
-        )
+        return np.stack([self.centre[0] + seen[..., 0] * scale, self.centre[1] - seen[..., 1] * scale, depth], axis=-1)
 
     @classmethod
     def framing(
@@ -199,11 +195,7 @@ class Camera:
             before = focal * (margin - direction * seen[:, axis])
             places = np.linspace(low[axis], high[axis], 65)[1:-1].tolist()
             needed = [
-                float(
-                    (
-                        np.maximum(after / (high[axis] - place), before / (place - low[axis])) - seen[:, 2]
-                    ).max()
-                )
+                float((np.maximum(after / (high[axis] - place), before / (place - low[axis])) - seen[:, 2]).max())
                 for place in places
             ]
             best = int(np.argmin(needed))

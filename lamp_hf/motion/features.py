@@ -256,9 +256,7 @@ def _turn(vectors: np.ndarray, cosine: np.ndarray, sine: np.ndarray) -> np.ndarr
     return turned
 
 
-def _normalise(
-    joints: np.ndarray, skeleton: Skeleton, retarget: bool, bone_lengths: ArrayLike | None
-) -> np.ndarray:
+def _normalise(joints: np.ndarray, skeleton: Skeleton, retarget: bool, bone_lengths: ArrayLike | None) -> np.ndarray:
     if retarget:
         joints = _retarget(joints, skeleton, bone_lengths)
     elif bone_lengths is not None:

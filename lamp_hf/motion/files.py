@@ -46,9 +46,7 @@ def find_writer(path: str | os.PathLike[str]) -> Callable[..., Any]:
     return _find(path, WRITERS, "write")
 
 
-def _find(
-    path: str | os.PathLike[str], registry: Mapping[str, tuple[str, str]], verb: str
-) -> Callable[..., Any]:
+def _find(path: str | os.PathLike[str], registry: Mapping[str, tuple[str, str]], verb: str) -> Callable[..., Any]:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in registry:

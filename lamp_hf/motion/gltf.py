@@ -52,9 +52,7 @@ def write_glb(motion: Motion, path: str | os.PathLike[str]) -> None:
     for index, name in enumerate(skeleton.joint_names):
         children = [child for child, parent in enumerate(skeleton.parents) if parent == index]
         translation = rest[0] if index == 0 else offsets[index]
-        gltf.nodes.append(
-            pygltflib.Node(name=name, children=children, translation=np.float32(translation).tolist())
-        )
+        gltf.nodes.append(pygltflib.Node(name=name, children=children, translation=np.float32(translation).tolist()))
     mesh_node = len(gltf.nodes)
     gltf.nodes.append(pygltflib.Node(name="body", mesh=0, skin=0))
     gltf.scenes = [pygltflib.Scene(name="motion", nodes=[0, mesh_node])]
@@ -85,9 +83,7 @@ def write_glb(motion: Motion, path: str | os.PathLike[str]) -> None:
             WEIGHTS_0=file.add(weights, "VEC4", target=pygltflib.ARRAY_BUFFER),
         )
         indices = file.add(triangles, "SCALAR", target=pygltflib.ELEMENT_ARRAY_BUFFER)
-        gltf.meshes[0].primitives.append(
-            pygltflib.Primitive(attributes=attributes, indices=indices, material=material)
-        )
+        gltf.meshes[0].primitives.append(pygltflib.Primitive(attributes=attributes, indices=indices, material=material))
 
     animation = pygltflib.Animation(name=text[:_NAME_LENGTH] or "motion")
     times = file.add((np.arange(len(joints)) / motion.fps).astype(np.float32), "SCALAR", bounds=True)

@@ -73,9 +73,7 @@ def inverse_kinematics(
         ways = joints[:, below] - positions[:, joint, None]
         if len(below) > 1:
             fitted = rotations.from_matrix(_fit_rotation(offsets[below], ways))
-            local[:, joint] = (
-                fitted if above is None else rotations.multiply(rotations.conjugate(above), fitted)
-            )
+            local[:, joint] = fitted if above is None else rotations.multiply(rotations.conjugate(above), fitted)
         elif below:
             way = ways[:, 0] if above is None else rotations.rotate(rotations.conjugate(above), ways[:, 0])
             local[:, joint] = rotations.between(offsets[below[0]], way)

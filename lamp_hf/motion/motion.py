@@ -136,7 +136,7 @@ class Motion:
     @property
     def num_frames(self) -> int:
         """Number of frames T."""
-        return len(self.__dict__["joints"] if "joints" in self.__dict__ else self.features)
+        return len(self.joints if self.made_of_joints else self.features)
 
     @property
     def duration(self) -> float:

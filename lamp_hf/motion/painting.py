@@ -81,9 +81,7 @@ def _longest_start(word: str, ruler: "ImageFont.FreeTypeFont | ImageFont.ImageFo
     return kept
 
 
-def paint_floor(
-    draw: "ImageDraw.ImageDraw", camera: Camera, focus: np.ndarray, floor: float, radius: float
-) -> None:
+def paint_floor(draw: "ImageDraw.ImageDraw", camera: Camera, focus: np.ndarray, floor: float, radius: float) -> None:
     """Paint a round piece of floor about the point looked at, with lines every half metre of the world."""
     angles = np.linspace(0.0, 2.0 * np.pi, 73)
     rim = np.stack([np.cos(angles), np.zeros_like(angles), np.sin(angles)], axis=-1) * radius
@@ -125,9 +123,7 @@ def paint_path(
                 draw.line(pixels, fill=colour, width=2 * OVERSAMPLING, joint="curve")
 
 
-def paint_shadow(
-    draw: "ImageDraw.ImageDraw", camera: Camera, focus: np.ndarray, figure: Figure, frame: int
-) -> None:
+def paint_shadow(draw: "ImageDraw.ImageDraw", camera: Camera, focus: np.ndarray, figure: Figure, frame: int) -> None:
     """Paint the shadow of a body under a light straight above: it shows which foot stands on the floor."""
     flat = np.concatenate([figure.joints[frame], figure.head[frame, None]])
     flat[:, 1] = figure.floor

@@ -301,9 +301,7 @@ def _is_own(hierarchy: Hierarchy) -> bool:
     return joints == [LAMP_HF_JOINT_NAMES[index] for index in depth_first(HUMANML3D_22.parents)]
 
 
-def _match(
-    rig: Rig | None, hierarchy: Hierarchy, given: Mapping[str, JointSource]
-) -> tuple[dict[str, int], list[str]]:
+def _match(rig: Rig | None, hierarchy: Hierarchy, given: Mapping[str, JointSource]) -> tuple[dict[str, int], list[str]]:
     found: dict[str, int] = {}
     missing: list[str] = []
     for target in _REQUIRED:
@@ -318,9 +316,7 @@ def _match(
     return found, missing
 
 
-def _best_rig(
-    hierarchy: Hierarchy, given: Mapping[str, JointSource]
-) -> tuple[Rig | None, dict[str, int], list[str]]:
+def _best_rig(hierarchy: Hierarchy, given: Mapping[str, JointSource]) -> tuple[Rig | None, dict[str, int], list[str]]:
     """Return the first rig with the fewest joints missing; no rig where the mapping gives every joint."""
     if all(target in given for target in _REQUIRED):
         return None, {}, []
@@ -415,9 +411,7 @@ class _Resolver:
                 )
             row[found] = row.get(found, 0.0) + float(weight)
         if not abs(sum(row.values()) - 1.0) <= 1e-6:  # so that NaN is refused too
-            raise MotionFormatError(
-                f"{self._file_name}: the weights of {target} in the mapping must add up to 1"
-            )
+            raise MotionFormatError(f"{self._file_name}: the weights of {target} in the mapping must add up to 1")
         return row
 
     def _main_source(self, target: str) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -91,7 +92,7 @@ class Skeleton:
         """(J,) for each joint the one before it on its chain, or 0 where its bone is the chain's first."""
         predecessors = np.zeros(self.num_joints, dtype=np.intp)
         for chain in self.chains:
-            for before, joint in zip(chain[1:], chain[2:], strict=False):
+            for before, joint in pairwise(chain[1:]):
                 predecessors[joint] = before
         predecessors.setflags(write=False)
         return predecessors

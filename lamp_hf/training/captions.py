@@ -22,9 +22,7 @@ def caption_source(dataset: Dataset, data: dict[str, Any]) -> CaptionOf:
         data: The recipe's data section; for `bandai-namco` captions are composed from its grammar.
     """
     if data["name"] == "bandai-namco":
-        grammar = bandai_namco_grammar(
-            data["path"], captions=data.get("captions"), split_dir=data.get("split_dir")
-        )
+        grammar = bandai_namco_grammar(data["path"], captions=data.get("captions"), split_dir=data.get("split_dir"))
         labels = list(zip(dataset["content"], dataset["style"], dataset["mirrored"], strict=True))
 
         def compose(clip: int, rng: np.random.Generator) -> str:

@@ -62,23 +62,23 @@ class LampStage(Stage):
             raise ValueError("the stage lamp needs base: the folder of a trained motion-vqvae (or of a lamp)")
         config = LampConfig.get_config_dict(recipe.base)[0]
         if config["model_type"] == "motion_vqvae":
-            self._start_from_tokenizer()
+            self._start_from_tokenizer(recipe.base)
         else:
             self.model = LampForPreTraining.from_pretrained(recipe.base)
             self.processor = LampProcessor.from_pretrained(recipe.base)
-        self.model.to(self.device)
+        torch.nn.Module.to(self.model, self.device)
         tokenizer, extractor = self.model.lamp.motion_vqvae, self.processor.feature_extractor
         self.encoded = encode_clips(tokenizer, extractor, self.train_clips, all_starts=True)
         self.caption_of = caption_source(self.dataset["train"], recipe.data)
         self.groups = pair_groups(self.dataset["train"])
         self.max_tokens = int(recipe.sampling.get("max_tokens", 49))
 
-    def _start_from_tokenizer(self) -> None:
+    def _start_from_tokenizer(self, base: str) -> None:
         recipe = self.recipe
         if recipe.text_encoder is None:
             raise ValueError("a new lamp needs text_encoder: the pretrained BERT from which it starts")
-        motion_vqvae = MotionVQVAEModel.from_pretrained(recipe.base)
-        extractor = LampFeatureExtractor.from_pretrained(recipe.base)
+        motion_vqvae = MotionVQVAEModel.from_pretrained(base)
+        extractor = LampFeatureExtractor.from_pretrained(base)
         text_encoder = locate_text_encoder(recipe.text_encoder)
         values = {"max_text_length": 32, **recipe.model}
         tokenizer, token_ids = lamp_tokenizer(text_encoder, recipe.text_vocabulary, values["max_text_length"])

@@ -32,9 +32,7 @@ class MotionVQVAEStage(Stage):
             # the heading turns all that follows.
             std[:4] /= _FEATURE_BIAS
             std[-4:] /= _FEATURE_BIAS
-            self.processor = LampFeatureExtractor(
-                feature_size=len(mean), mean=mean.tolist(), std=std.tolist()
-            )
+            self.processor = LampFeatureExtractor(feature_size=len(mean), mean=mean.tolist(), std=std.tolist())
             self.model = MotionVQVAEModel(MotionVQVAEConfig(motion_dim=len(mean), **self.recipe.model))
         self.window = int(self.recipe.sampling.get("window", 64))
 

@@ -109,8 +109,6 @@ def _training_arguments(recipe: Recipe, output_dir: Path) -> TrainingArguments:
 def _write_history(recipe: Recipe, output_dir: Path, trainer: LampTrainer, metrics: dict[str, float]) -> None:
     import yaml
 
-    (output_dir / "recipe.yaml").write_text(
-        yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8"
-    )
+    (output_dir / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
     history = {"metrics": metrics, "log": trainer.state.log_history}
     (output_dir / "training.json").write_text(json.dumps(history, indent=1), encoding="utf-8")

@@ -37,7 +37,7 @@ class TextToMotionStage(Stage):
         else:
             self.model = LampForTextToMotion.from_pretrained(recipe.base)
         self.processor = LampProcessor.from_pretrained(recipe.base)
-        self.model.to(self.device)
+        torch.nn.Module.to(self.model, self.device)
         tokenizer, extractor = self.model.lamp.motion_vqvae, self.processor.feature_extractor
         self.encoded = encode_clips(tokenizer, extractor, self.train_clips, all_starts=True)
         self.eval_encoded = encode_clips(tokenizer, extractor, self.eval_clips, all_starts=False)

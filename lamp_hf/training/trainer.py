@@ -18,9 +18,7 @@ class LampTrainer(Trainer):
             choose the best checkpoint by them.
     """
 
-    def __init__(
-        self, *args: Any, evaluate_model: Callable[[PreTrainedModel], dict[str, float]], **kwargs: Any
-    ):
+    def __init__(self, *args: Any, evaluate_model: Callable[[PreTrainedModel], dict[str, float]], **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.evaluate_model = evaluate_model
         self._parts: dict[str, list[torch.Tensor]] = {}
@@ -42,7 +40,7 @@ class LampTrainer(Trainer):
                 "turn mixed precision off. The last checkpoint is intact."
             )
         for name, value in outputs.items():
-            if name.endswith("loss") and name != "loss" or name in ("perplexity", "token_accuracy"):
+            if name.endswith("_loss") or name in ("perplexity", "token_accuracy"):
                 self._parts.setdefault(name, []).append(value.detach().float())
         return (loss, outputs) if return_outputs else loss
 

@@ -28,9 +28,7 @@ class BvhJoint:
     children: list["BvhJoint"] = field(default_factory=list)
 
 
-def bvh_text(
-    joints: Sequence[BvhJoint], rows: Sequence[Sequence[float]], *, frame_time: str = "0.0333333"
-) -> str:
+def bvh_text(joints: Sequence[BvhJoint], rows: Sequence[Sequence[float]], *, frame_time: str = "0.0333333") -> str:
     """Compose a BVH text; rows hold the channels in the order of the text (depth first)."""
     by_name = {joint.name: joint for joint in joints}
     for joint in joints:
@@ -160,9 +158,7 @@ def body_positions(num_spine: int) -> dict[str, np.ndarray]:
     return positions
 
 
-def rig_joints(
-    names: dict[str, str], spine: Sequence[str], *, toes_are_end_sites: bool = False
-) -> list[BvhJoint]:
+def rig_joints(names: dict[str, str], spine: Sequence[str], *, toes_are_end_sites: bool = False) -> list[BvhJoint]:
     """The body of `BODY` as a hierarchy with a rig's names for the HumanML3D joints and for its spine."""
     positions = body_positions(len(spine))
     top = f"spine {len(spine) - 1}"

@@ -49,9 +49,7 @@ def test_objects_are_never_loaded(tmp_path):
 
 def test_sizes_are_checked_before_memory_is_taken(tmp_path):
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 22, 3)}
-    )
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 22, 3)})
     (tmp_path / "huge.npy").write_bytes(header.getvalue())
     with pytest.raises(MotionFormatError, match="more than any motion has"):
         Motion.load(tmp_path / "huge.npy")
@@ -61,17 +59,13 @@ def test_truncated_and_foreign_files_say_what_is_wrong(tmp_path, walker):
     walker.save(tmp_path / "walk.npy")
     whole = (tmp_path / "walk.npy").read_bytes()
     (tmp_path / "cut.npy").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(
-        MotionFormatError, match=r"cut.npy: expected 15840 bytes of values, found \d+ \(file trunc"
-    ):
+    with pytest.raises(MotionFormatError, match=r"cut.npy: expected 15840 bytes of values, found \d+ \(file trunc"):
         Motion.load(tmp_path / "cut.npy")
     np.save(tmp_path / "image.npy", np.zeros((4, 5)))
     with pytest.raises(MotionFormatError, match=r"image.npy: expected an array of shape .* found \(4, 5\)"):
         Motion.load(tmp_path / "image.npy")
     np.savez(tmp_path / "other.npz", poses=np.zeros((4, 5)))
-    with pytest.raises(
-        MotionFormatError, match=r"other.npz: expected an array 'joints' or 'features', found poses"
-    ):
+    with pytest.raises(MotionFormatError, match=r"other.npz: expected an array 'joints' or 'features', found poses"):
         Motion.load(tmp_path / "other.npz")
     (tmp_path / "no.npz").write_bytes(b"PK not a zip")
     with pytest.raises(MotionFormatError, match=r"no.npz: not a readable .npz archive"):
@@ -100,9 +94,7 @@ def test_damaged_archives_never_crash(tmp_path, walker, cut, place, value):
 
 def test_zip_bombs_are_not_unpacked(tmp_path):
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "<f4", "fortran_order": False, "shape": (2, 22, 3)}
-    )
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2, 22, 3)})
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("joints.npy", header.getvalue() + b"\0" * 50_000_000)
     assert Motion.load(tmp_path / "bomb.npz").num_frames == 2  # what follows the values is not read

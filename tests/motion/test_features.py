@@ -38,9 +38,7 @@ def test_features_equal_the_reference(golden):
         rest = np.delete(np.arange(263), np.arange(263)[ROTATIONS])
         assert largest(features[:, rest], expected[:, rest]) < 1e-4, clip
         assert largest(features_to_joints(expected), numbers[f"{clip}/recovered"]) < 1e-5, clip
-        assert (
-            largest(normalise_joints(numbers[f"{clip}/joints"]), numbers[f"{clip}/global_positions"]) < 1e-4
-        )
+        assert largest(normalise_joints(numbers[f"{clip}/joints"]), numbers[f"{clip}/global_positions"]) < 1e-4
 
 
 def test_heading_wrap_of_the_reference_is_reproduced_on_request_and_mended_by_default(golden):

@@ -125,9 +125,7 @@ def test_skin_binds_the_mesh_to_a_t_pose_on_the_floor(make_motion, tmp_path, ske
 
 
 @SKELETONS
-def test_limbs_are_solid_lie_about_their_bones_and_have_the_colour_of_their_side(
-    make_motion, tmp_path, skeleton
-):
+def test_limbs_are_solid_lie_about_their_bones_and_have_the_colour_of_their_side(make_motion, tmp_path, skeleton):
     write_glb(make_motion(skeleton=skeleton), tmp_path / "walk.glb")
     glb = Glb(tmp_path / "walk.glb")
     rest = glb.world_matrices(animated=False)[0, : skeleton.num_joints, :3, 3]
@@ -149,9 +147,7 @@ def test_limbs_are_solid_lie_about_their_bones_and_have_the_colour_of_their_side
         near = np.linalg.norm(positions - rest[bones[:, 0]], axis=1)
         assert near.max() < 0.6
         if side != "centre":
-            outer = np.isin(
-                bones[:, 0], [skeleton.joint_names.index(f"{side}_{part}") for part in ("hip", "elbow")]
-            )
+            outer = np.isin(bones[:, 0], [skeleton.joint_names.index(f"{side}_{part}") for part in ("hip", "elbow")])
             assert outer.any()
             assert (np.sign(positions[outer, 0]) == (1.0 if side == "left" else -1.0)).all()
 

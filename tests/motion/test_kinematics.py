@@ -52,9 +52,7 @@ def test_rigid_bodies_come_back_exactly(skeleton, seed):
     local, root, found_offsets = inverse_kinematics(joints, skeleton)
     rebuilt = forward_kinematics(local, root, found_offsets, skeleton.parents)
     np.testing.assert_allclose(rebuilt, joints, atol=1e-9)
-    np.testing.assert_allclose(
-        np.linalg.norm(found_offsets, axis=-1), np.linalg.norm(offsets, axis=-1), atol=1e-9
-    )
+    np.testing.assert_allclose(np.linalg.norm(found_offsets, axis=-1), np.linalg.norm(offsets, axis=-1), atol=1e-9)
     np.testing.assert_allclose(np.linalg.norm(local, axis=-1), 1.0, atol=1e-12)
     assert (np.sum(local[1:] * local[:-1], axis=-1) >= 0).all()
 

@@ -102,9 +102,7 @@ def test_smpl_names_map_one_to_one(side_names, read, make_rig, tpose):
     motion, _ = read(make_rig(sided(pattern, *side_names), ("Spine1", "Spine2", "Spine3")))
     positions = tpose(3)
     positions |= {name: positions[f"spine {k}"] for k, name in enumerate(SPINE)}
-    np.testing.assert_allclose(
-        motion.joints[0], np.array([positions[name] for name in JOINTS]) / 100, atol=1e-5
-    )
+    np.testing.assert_allclose(motion.joints[0], np.array([positions[name] for name in JOINTS]) / 100, atol=1e-5)
 
 
 def test_bandai_namco_has_its_own_pelvis_and_spine(read, make_rig, tpose):
@@ -125,9 +123,7 @@ def test_bandai_namco_has_its_own_pelvis_and_spine(read, make_rig, tpose):
         "left_collar": body["left_collar"],
         "right_wrist": body["right_wrist"],
     }.items():
-        np.testing.assert_allclose(
-            motion.joints[0, JOINTS.index(name)], expected / 100, atol=1e-6, err_msg=name
-        )
+        np.testing.assert_allclose(motion.joints[0, JOINTS.index(name)], expected / 100, atol=1e-6, err_msg=name)
     assert report.rig == "Bandai-Namco"
 
 
@@ -165,9 +161,7 @@ def test_mapping_follows_the_body_in_motion(read, make_rig, make_bvh, slow_bvh):
     for target, name in sided(HUMAN_IK, "Left", "Right").items():
         if target != "pelvis":
             found = motion.joints[:, JOINTS.index(target)]
-            np.testing.assert_allclose(
-                found, positions[:, names.index(name)] / 100, atol=1e-5, err_msg=target
-            )
+            np.testing.assert_allclose(found, positions[:, names.index(name)] / 100, atol=1e-5, err_msg=target)
     hips, spine = positions[:, names.index("Hips")], positions[:, names.index("Spine")]
     lifted = motion.joints[:, 0] * 100 - hips
     np.testing.assert_allclose(np.linalg.norm(lifted, axis=-1), 1.266 * 9.0 - 2.0, atol=1e-3)

@@ -52,9 +52,7 @@ def test_balance_outside_its_range_is_refused():
 def test_recipe_with_overrides(tmp_path: Path):
     path = tmp_path / "recipe.yaml"
     path.write_text("stage: lamp\ntrainer:\n  max_steps: 5\n")
-    recipe = load_recipe(
-        path, ["trainer.max_steps=7", "base=runs/x", "model.hidden_size=32", "trainer.bf16=true"]
-    )
+    recipe = load_recipe(path, ["trainer.max_steps=7", "base=runs/x", "model.hidden_size=32", "trainer.bf16=true"])
     assert recipe.trainer == {"max_steps": 7, "bf16": True}
     assert (recipe.base, recipe.model) == ("runs/x", {"hidden_size": 32})
 
@@ -80,6 +78,4 @@ def test_bad_recipes_are_refused(tmp_path: Path):
 def test_recipes_of_the_repository_are_valid(path: Path):
     recipe = load_recipe(path)
     assert recipe.trainer["max_steps"] > 0
-    assert (
-        recipe.trainer["eval_steps"] == recipe.trainer["save_steps"]
-    )  # the best checkpoint must be a saved one
+    assert recipe.trainer["eval_steps"] == recipe.trainer["save_steps"]  # the best checkpoint must be a saved one

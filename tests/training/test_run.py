@@ -41,8 +41,8 @@ def tokenizer_recipe(data: Path, **trainer) -> Recipe:
 def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of 32 numbers with a vocabulary of the captions' words."""
     folder = tmp_path_factory.mktemp("bert")
-    words = "a person walks forward someone is walking waves with one hand waving".split()
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(words)]
+    words = ["a", "person", "walks", "forward", "someone", "is", "walking", "waves", "with", "one", "hand", "waving"]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     BertTokenizer(vocab={token: index for index, token in enumerate(tokens)}).save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(
@@ -61,9 +61,7 @@ def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stages(tmp_path_factory: pytest.TempPathFactory, tiny_set: Path, text_encoder: Path) -> dict[str, Path]:
     """The three stages one after the other."""
     root = tmp_path_factory.mktemp("runs")
-    first = train(
-        tokenizer_recipe(tiny_set, max_steps=30, eval_steps=15, save_steps=15), root / "motion-vqvae"
-    )
+    first = train(tokenizer_recipe(tiny_set, max_steps=30, eval_steps=15, save_steps=15), root / "motion-vqvae")
     lamp = Recipe(
         stage="lamp",
         base=str(first),
@@ -165,9 +163,7 @@ def test_a_stage_without_its_base_says_what_it_needs(tiny_set, tmp_path):
 
 
 def test_unknown_stage_is_refused(tmp_path):
-    with pytest.raises(
-        ValueError, match="unknown stage 'vq'; choose one of motion-vqvae, lamp, text-to-motion"
-    ):
+    with pytest.raises(ValueError, match="unknown stage 'vq'; choose one of motion-vqvae, lamp, text-to-motion"):
         train(Recipe(stage="vq"), tmp_path)
 
 
