@@ -74,16 +74,12 @@ def _common(
 @app.command()
 def generate(
     text: Annotated[list[str], typer.Argument(help="What the person does; several give several motions.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help=f"File to write; its suffix is the format: {FORMATS}")
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help=f"File to write; its suffix is the format: {FORMATS}")],
     duration: Annotated[
         list[float] | None,
         typer.Option("--duration", "-d", help="Seconds, once or per text; by default the model decides."),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option("--seed", "-s", help="Same seed, text and duration: same motion.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", "-s", help="Same seed, text and duration: same motion.")] = None,
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="Motions per text.")] = 1,
     guidance_scale: Annotated[
         float | None, typer.Option("--guidance-scale", help="How closely to follow the text.")
@@ -119,9 +115,7 @@ def generate(
         options["guidance_scale"] = guidance_scale
     if storyboard:
         if len(durations) != len(text) or num > 1 or motion or edit:
-            raise typer.BadParameter(
-                "--storyboard needs one --duration per text, no --num, --motion or --edit"
-            )
+            raise typer.BadParameter("--storyboard needs one --duration per text, no --num, --motion or --edit")
         pipe = _pipeline(model, device)
         results = [pipe.storyboard(list(zip(text, durations, strict=True)), **options)]
     else:
@@ -146,9 +140,7 @@ def generate(
 
 @app.command()
 def info(
-    target: Annotated[
-        str | None, typer.Argument(help="A motion file, or folder or Hub id of a checkpoint.")
-    ] = None,
+    target: Annotated[str | None, typer.Argument(help="A motion file, or folder or Hub id of a checkpoint.")] = None,
 ) -> None:
     """Describe a motion file or a checkpoint; without an argument, the embedded checkpoint."""
     if target is not None and Path(target).suffix.lower() in READERS:
@@ -170,9 +162,7 @@ def info(
 def convert_motion(
     source: Annotated[Path, typer.Argument(help="A motion file (.bvh .npz .npy), or a folder of them.")],
     destination: Annotated[Path, typer.Argument(help=f"A file ({FORMATS}), or a folder with --to.")],
-    to: Annotated[
-        str | None, typer.Option("--to", help=f"Format, when a folder is converted: {FORMATS}")
-    ] = None,
+    to: Annotated[str | None, typer.Option("--to", help=f"Format, when a folder is converted: {FORMATS}")] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="Resample to this frame rate.")] = None,
     source_fps: Annotated[
         float | None, typer.Option("--source-fps", help="Frame rate of the source, if it lacks one or lies.")
@@ -185,9 +175,7 @@ def convert_motion(
     ] = None,
     mapping: Annotated[
         Path | None,
-        typer.Option(
-            "--mapping", help="JSON file for an unknown BVH rig: {joint of lamp_hf: joint of the file}."
-        ),
+        typer.Option("--mapping", help="JSON file for an unknown BVH rig: {joint of lamp_hf: joint of the file}."),
     ] = None,
 ) -> None:
     """Convert motion between formats.
@@ -236,9 +224,7 @@ def convert_motion(
 def train(
     stage: Annotated[str, typer.Argument(help="motion-vqvae, lamp or text-to-motion.")],
     config: Annotated[Path, typer.Option("--config", "-c", help="Recipe (YAML); see examples/recipes.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the run; one that was cut off goes on.")
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; one that was cut off goes on.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value, in place of the recipe's: trainer.max_steps=100")
     ] = None,

@@ -1,1 +1,26 @@
 """Models, configurations and processors of lamp_hf; imported as `lamp_hf.modeling`."""
+
+# First of all: transformers, once imported, has lamp_hf register with it, and that imports the modules of this
+# folder. Started from inside one of them it would find that one half done.
+import transformers  # noqa: F401
+
+from .configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
+from .feature_extraction_lamp import LampFeatureExtractor
+from .generation_lamp import MaskedMotionGenerationConfig
+from .modeling_lamp import LampForPreTraining, LampModel
+from .modeling_lamp_text_to_motion import LampForTextToMotion
+from .modeling_motion_vqvae import MotionVQVAEModel
+from .processing_lamp import LampProcessor
+
+__all__ = [
+    "LampConfig",
+    "LampFeatureExtractor",
+    "LampForPreTraining",
+    "LampForTextToMotion",
+    "LampModel",
+    "LampProcessor",
+    "LampTextToMotionConfig",
+    "MaskedMotionGenerationConfig",
+    "MotionVQVAEConfig",
+    "MotionVQVAEModel",
+]

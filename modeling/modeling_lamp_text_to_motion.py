@@ -300,9 +300,11 @@ class LampForTextToMotion(PreTrainedModel, MaskedMotionGenerationMixin):
 
     config: LampTextToMotionConfig
     config_class = LampTextToMotionConfig
+    reference_text_features: torch.Tensor | None
     base_model_prefix = "lamp"
     main_input_name = "input_ids"
     input_modalities = ("text", "motion")
+    output_modalities = ("motion",)
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     generation_config_class = MaskedMotionGenerationConfig
@@ -327,6 +329,10 @@ class LampForTextToMotion(PreTrainedModel, MaskedMotionGenerationMixin):
             config.length_hidden_sizes,
             config.max_motion_tokens,
             float(config.dropout),
+        )
+        count = config.num_reference_texts
+        self.register_buffer(
+            "reference_text_features", torch.zeros(count, lamp_config.projection_dim) if count else None
         )
         self.post_init()
         self._freeze()
@@ -391,6 +397,32 @@ class LampForTextToMotion(PreTrainedModel, MaskedMotionGenerationMixin):
                 text_hidden_states = self.lamp.encode_text(input_ids, attention_mask)
         states = self.text_to_condition(text_hidden_states.to(self.dtype))
         return self.lamp.query_text(states, attention_mask).mean(1)
+
+    @torch.no_grad()
+    def set_reference_texts(self, text_features: torch.Tensor, threshold: float) -> None:
+        """Keep what the texts of the training set look like, so that others can be told from them.
+
+        Args:
+            text_features: `(K, P)`, as from `LampModel.get_text_features`: of typical texts, or means of many.
+            threshold: Similarity to the closest of them below which a text is called unfamiliar.
+        """
+        features = F.normalize(text_features.float(), dim=-1)
+        self.reference_text_features = features.to(self.lamp.text_proj.weight)
+        self.config.num_reference_texts = len(features)
+        self.config.text_familiarity_threshold = threshold
+
+    def text_familiarity(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
+        """Cosine `(B,)`, from -1 to 1, of each text with the closest reference text.
+
+        Below `config.text_familiarity_threshold` a text is far from what the model was trained on. `None` for
+        checkpoints without reference texts.
+        """
+        if self.reference_text_features is None:
+            return None
+        features = self.lamp.get_text_features(input_ids, attention_mask)
+        return (features @ self.reference_text_features.to(features).T).amax(-1)
 
     def predict_tokens(
         self, token_ids: torch.Tensor, condition: torch.Tensor, token_mask: torch.Tensor | None = None

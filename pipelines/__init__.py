@@ -1,0 +1,8 @@
+"""Pipelines of lamp_hf; imported as `lamp_hf.pipelines`."""
+
+# First of all, for the reason given in lamp_hf/modeling/__init__.py.
+import transformers  # noqa: F401
+
+from .text_to_motion import TextToMotionPipeline
+
+__all__ = ["TextToMotionPipeline"]

@@ -1,0 +1,42 @@
+"""Puts what a model made into a motion, and leaves the rest of it alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["paste"]
+
+FADE_FRAMES = 4  # as long as a token
+
+
+def paste(
+    original: np.ndarray, made: np.ndarray, spans: Sequence[tuple[int, int]], fade: int = FADE_FRAMES
+) -> np.ndarray:
+    """Put made frames into a motion.
+
+    A tokenizer gives back no motion exactly. By what it misses in the frames beside a span, the span's
+    first and last frames are shifted, less with each frame, so that there is no jump. Contact labels are
+    taken as they are.
+
+    Args:
+        original: Features `(T, D)`.
+        made: Features `(T, D)` of the same motion as the model gives it.
+        spans: First frame, and the one after the last, of what is taken from `made`.
+        fade: Over how many frames the shift fades.
+
+    Returns:
+        Features `(T, D)`, outside the spans the very bits of `original`.
+    """
+    result = original.copy()
+    movement = slice(None, -4)
+    for first, last in spans:
+        result[first:last] = made[first:last]
+        reach = min(fade, last - first)
+        weights = np.linspace(1, 0, reach + 2, dtype=np.float32)[1:-1, None]
+        if first > 0:
+            miss = original[first - 1, movement] - made[first - 1, movement]
+            result[first : first + reach, movement] += weights * miss
+        if last < len(original):
+            miss = original[last, movement] - made[last, movement]
+            result[last - reach : last, movement] += weights[::-1] * miss
+    return result
