@@ -74,9 +74,7 @@ class MaskedMotionGenerationConfig(GenerationConfig):
     ):
         self.num_inference_steps = num_inference_steps
         self.seed = seed
-        super().__init__(
-            guidance_scale=guidance_scale, temperature=temperature, top_k=top_k, top_p=top_p, **kwargs
-        )
+        super().__init__(guidance_scale=guidance_scale, temperature=temperature, top_k=top_k, top_p=top_p, **kwargs)
 
     @classmethod
     def from_model_config(cls, model_config: Any) -> "MaskedMotionGenerationConfig":
@@ -299,9 +297,7 @@ def per_item(name: str, value: Any, count: int) -> list[Any]:
     if not isinstance(value, list | tuple):
         return [value] * count
     if len(value) != count:
-        raise ValueError(
-            f"{name} has {len(value)} values for {count} motions: give one for each, or one for all"
-        )
+        raise ValueError(f"{name} has {len(value)} values for {count} motions: give one for each, or one for all")
     return list(value)
 
 
@@ -323,9 +319,7 @@ class MotionDecoder:
         """Length to which a sequence is padded: not at all on a CPU."""
         return length if self.on_cpu else -(-length // LENGTH_STEP) * LENGTH_STEP
 
-    def read(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, list[int]]:
+    def read(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> tuple[torch.Tensor, list[int]]:
         """Condition `(B, H)` and estimated number of tokens of each text; equal texts are read once."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
@@ -359,8 +353,7 @@ class MotionDecoder:
         results: list[torch.Tensor | None] = [None] * len(windows)
         hides_padding = self.model.config.mask_token_padding  # if not, there must be none (T2)
         sizes = [
-            (len(window.conditions), self.padded(len(window)) if hides_padding else len(window))
-            for window in windows
+            (len(window.conditions), self.padded(len(window)) if hides_padding else len(window)) for window in windows
         ]
         device = self.model.device
         for indices in equal_passes(sizes, self.rows):
@@ -391,9 +384,7 @@ class MotionDecoder:
                 results[index] = mixed.cpu()
         return cast(list[torch.Tensor], results)
 
-    def run(
-        self, rounds: list[list[Window]], sequences: list[torch.Tensor], callback: StepCallback | None
-    ) -> None:
+    def run(self, rounds: list[list[Window]], sequences: list[torch.Tensor], callback: StepCallback | None) -> None:
         """Decode rounds of windows, one round after the other."""
         done, total = 0, len(rounds) * self.config.num_inference_steps
 
@@ -406,8 +397,8 @@ class MotionDecoder:
         for windows in rounds:
             decode_windows(windows, self.predict, self.config, self.model.config.mask_token_id, on_step)
 
-    def motions(self, sequences: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Padded codes `(B, n)`, normalised features `(B, 4 n, motion_dim)` and their mask `(B, 4 n)`."""
+    def output(self, sequences: list[torch.Tensor], seeds: list[int]) -> MaskedMotionGenerationOutput:
+        """The motions of decided sequences, padded to the longest."""
         tokenizer, device = self.model.lamp.motion_vqvae, self.model.device
         frames = self.model.config.motion_vqvae_config.frames_per_token
         longest = max(len(sequence) for sequence in sequences)
@@ -431,13 +422,19 @@ class MotionDecoder:
                 all_codes[index, : len(sequences[index])] = sequences[index]
                 values[index, :length] = motions[row, :length]
                 mask[index, :length] = 1
-        return all_codes.to(device), values, mask
+        return MaskedMotionGenerationOutput(
+            motion_codes=all_codes.to(device),
+            motion_values=values,
+            motion_attention_mask=mask,
+            num_tokens=[len(sequence) for sequence in sequences],
+            seeds=seeds,
+        )
 
 
 class MaskedMotionGenerationMixin:
     """Gives [`LampForTextToMotion`] its `generate` and `generate_storyboard`."""
 
-    generation_config: MaskedMotionGenerationConfig
+    generation_config: GenerationConfig  # always a `MaskedMotionGenerationConfig`
 
     def adjust_generation_fn(
         self,
@@ -449,17 +446,14 @@ class MaskedMotionGenerationMixin:
     ) -> None:
         """Called by `from_pretrained`: reads `generation_config.json` as the class it was written from."""
         if generation_config is not None:
-            self.generation_config = cast(
-                MaskedMotionGenerationConfig,
-                MaskedMotionGenerationConfig.from_dict(generation_config.to_dict()),
-            )
+            values = {name: value for name, value in generation_config.to_dict().items() if value is not None}
+            self.generation_config = MaskedMotionGenerationConfig.from_dict(values)
             return
         names = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
         found = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
         try:
-            self.generation_config = cast(
-                MaskedMotionGenerationConfig,
-                MaskedMotionGenerationConfig.from_pretrained(pretrained_model_name_or_path, **found),
+            self.generation_config = MaskedMotionGenerationConfig.from_pretrained(
+                pretrained_model_name_or_path, **found
             )
         except OSError:
             logger.info("No generation_config.json: the defaults are used.")
@@ -493,7 +487,7 @@ class MaskedMotionGenerationMixin:
             seed: One for all texts or one for each. The j-th motion of a text (from 0) has `seed + j`.
                 Without one, and without one in the generation config, seeds are drawn; the output tells them.
             negative_input_ids, negative_attention_mask: What the motions shall not show: one text for all, or
-                one for each; in place of the empty text.
+                one for each; in place of the empty text, which an `attention_mask` of zeros stands for.
             num_motions_per_prompt: Motions of each text; those of one text follow each other in the output.
             motion_codes: Motions to be changed, `(B or 1, n)`, -100 on padding; tokens to be decided anew may
                 hold any code.
@@ -519,9 +513,7 @@ class MaskedMotionGenerationMixin:
         negatives = self._negatives(decoder, conditions, negative_input_ids, negative_attention_mask)
         sequences = self._sequences(texts, num_tokens, estimated, motion_codes, edit_mask)
         starts = per_item("seed", config.seed if seed is None else seed, texts)
-        seeds = [
-            draw_seed() if start is None else int(start) + copy for start in starts for copy in range(copies)
-        ]
+        seeds = [draw_seed() if start is None else int(start) + copy for start in starts for copy in range(copies)]
         sequences = [(codes.clone(), editable) for codes, editable in sequences for _ in range(copies)]
 
         rounds: dict[Hashable, list[Window]] = defaultdict(list)
@@ -533,16 +525,8 @@ class MaskedMotionGenerationMixin:
                 rounds[turn].append(
                     Window(codes, start, chosen, generator, conditions[text : text + 1], negatives[text])
                 )
-        decided = [codes for codes, _ in sequences]
-        decoder.run(list(rounds.values()), decided, callback_on_step_end)
-        codes, values, mask = decoder.motions(decided)
-        return MaskedMotionGenerationOutput(
-            motion_codes=codes,
-            motion_values=values,
-            motion_attention_mask=mask,
-            num_tokens=[len(sequence) for sequence in decided],
-            seeds=seeds,
-        )
+        decoder.run(list(rounds.values()), [codes for codes, _ in sequences], callback_on_step_end)
+        return decoder.output([codes for codes, _ in sequences], seeds)
 
     @torch.no_grad()
     def generate_storyboard(
@@ -597,9 +581,7 @@ class MaskedMotionGenerationMixin:
             planned = plan_windows(torch.ones(length, dtype=torch.bool), longest)
             for turn, (start, _, chosen) in enumerate(planned):
                 rounds[turn].append(
-                    Window(
-                        codes, offset + start, chosen, generator, conditions[part : part + 1], negatives[part]
-                    )
+                    Window(codes, offset + start, chosen, generator, conditions[part : part + 1], negatives[part])
                 )
         # Neighbouring seams see each other's tokens: every second one waits for the others.
         for parity in (0, 1):
@@ -624,15 +606,9 @@ class MaskedMotionGenerationMixin:
                     )
         self._warn_if_blind(len(lengths) > 1)
         decoder.run(list(rounds.values()), [codes], callback_on_step_end)
-        motion_codes, values, mask = decoder.motions([codes])
-        return MaskedMotionGenerationOutput(
-            motion_codes=motion_codes,
-            motion_values=values,
-            motion_attention_mask=mask,
-            num_tokens=[len(codes)],
-            seeds=[used_seed],
-            part_tokens=lengths,
-        )
+        output = decoder.output([codes], [used_seed])
+        output["part_tokens"] = lengths
+        return output
 
     def _call_config(
         self, generation_config: MaskedMotionGenerationConfig | None, values: dict[str, Any]
@@ -645,7 +621,7 @@ class MaskedMotionGenerationMixin:
             )
         config = copy.deepcopy(self.generation_config if generation_config is None else generation_config)
         config.update(**values)
-        return config
+        return cast(MaskedMotionGenerationConfig, config)
 
     def _negatives(
         self,
@@ -661,7 +637,12 @@ class MaskedMotionGenerationMixin:
             raise ValueError(
                 f"{len(input_ids)} negative texts for {len(conditions)} texts: give one for each or for all"
             )
-        return decoder.read(input_ids, attention_mask)[0].expand(len(conditions), -1)
+        negatives = torch.zeros_like(conditions[: len(input_ids)])
+        given = torch.ones(len(input_ids)).bool() if attention_mask is None else attention_mask.bool().any(-1).cpu()
+        if given.any():
+            mask = None if attention_mask is None else attention_mask[given]
+            negatives[given] = decoder.read(input_ids[given], mask)[0]
+        return negatives.expand(len(conditions), -1)
 
     def _sequences(
         self,
@@ -674,9 +655,7 @@ class MaskedMotionGenerationMixin:
         """Token ids and which of them are to be decided, for each text."""
         model = cast("LampForTextToMotion", self)
         if (motion_codes is None) != (edit_mask is None):
-            raise ValueError(
-                "motion_codes and edit_mask go together: a motion, and which of its tokens to change"
-            )
+            raise ValueError("motion_codes and edit_mask go together: a motion, and which of its tokens to change")
         if motion_codes is None or edit_mask is None:
             lengths = estimated if num_tokens is None else per_item("num_tokens", num_tokens, texts)
             if wrong := [length for length in lengths if int(length) != length or length < 1]:
@@ -698,12 +677,10 @@ class MaskedMotionGenerationMixin:
         for row, chosen in zip(motion_codes.cpu(), edit_mask.cpu().bool(), strict=True):
             length = int((row >= 0).sum())
             if length < 1 or not bool((row[:length] >= 0).all()):
-                raise ValueError(
-                    "every row of motion_codes needs codes first and padding (-100) only after them"
-                )
+                raise ValueError("every row of motion_codes needs codes first and padding (-100) only after them")
             pairs.append((row[:length].clone(), chosen[:length]))
-        # The last token that is kept, if any, comes after one that is decided.
-        self._warn_if_blind(any(bool((~e).any() and e.any()) and bool(e[:-1].any()) for _, e in pairs))
+        # Is there a token to keep behind one to decide?
+        self._warn_if_blind(any(bool((e.cumsum(0).bool() & ~e).any()) for _, e in pairs))
         return pairs if len(pairs) == texts else pairs * texts
 
     def _warn_if_blind(self, sees_after: bool) -> None:

@@ -68,9 +68,7 @@ def sinusoidal_positions(length: int, size: int, like: torch.Tensor) -> torch.Te
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :size].to(like.dtype)
 
 
-def attention_bias(
-    kind: str, length: int, token_mask: torch.Tensor | None, like: torch.Tensor
-) -> torch.Tensor | None:
+def attention_bias(kind: str, length: int, token_mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
     """What is added to the attention scores of the condition followed by the tokens.
 
     Args:
@@ -129,9 +127,7 @@ class MaskedMotionAttention(nn.Module):
     def forward(self, hidden: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         batch, size, width = hidden.shape
         qkv = self.qkv(hidden).view(batch, size, 3, -1, self.head_size).permute(2, 0, 3, 1, 4)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         output, _ = attend(
             self,
             qkv[0],
@@ -229,7 +225,7 @@ class MotionLengthEstimator(nn.Module):
 
     def num_tokens(self, condition: torch.Tensor) -> torch.Tensor:
         """Median `(B,)` of the predicted distribution: steadier than its mode."""
-        shares = self(condition).double().softmax(-1).cumsum(-1)
+        shares = self(condition).float().softmax(-1).cumsum(-1)
         return (shares < 0.5).sum(-1).clamp(max=shares.shape[-1] - 1) + 1
 
 
@@ -258,13 +254,12 @@ class MaskingDraws:
         """Numbers for codes `(B, n)`; the generator lives on their device."""
         shape, device = motion_codes.shape, motion_codes.device
         shapes = (shape[:1], shape, shape, shape)
-        uniform = [torch.rand(each, device=device, generator=generator) for each in shapes]
-        return cls(*uniform, codes=torch.randint(num_codes, shape, device=device, generator=generator))
+        time, order, replace, hide = (torch.rand(each, device=device, generator=generator) for each in shapes)
+        codes = torch.randint(num_codes, shape, device=device, generator=generator)
+        return cls(time, order, replace, hide, codes)
 
 
-def mask_codes(
-    motion_codes: torch.Tensor, draws: MaskingDraws, num_codes: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def mask_codes(motion_codes: torch.Tensor, draws: MaskingDraws, num_codes: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Hide tokens by the recipe of BERT and a cosine schedule (T5).
 
     How many tokens of a clip are guessed follows from its own length, not from the batch's as in the released
@@ -303,14 +298,14 @@ class LampForTextToMotion(PreTrainedModel, MaskedMotionGenerationMixin):
     reference_text_features: torch.Tensor | None
     base_model_prefix = "lamp"
     main_input_name = "input_ids"
-    input_modalities = ("text", "motion")
+    input_modalities = ["text", "motion"]
     output_modalities = ("motion",)
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     generation_config_class = MaskedMotionGenerationConfig
     _supports_sdpa = True
     _supports_attention_backend = True
-    _no_split_modules = ("MaskedMotionLayer", "InstructBlipQFormerLayer", "MotionVQVAEModel")
+    _no_split_modules = ["MaskedMotionLayer", "InstructBlipQFormerLayer", "MotionVQVAEModel"]
 
     def __init__(self, config: LampTextToMotionConfig):
         super().__init__(config)
