@@ -134,8 +134,7 @@ def generate(
         results = [result for group in per_text for result in (group if num > 1 else [group])]
     for number, result in enumerate(results, start=1):
         path = output if len(results) == 1 else output.with_stem(f"{output.stem}-{number}")
-        _save(result["motion"], path)
-        _say(f"{path}: {result['motion'].duration:.2f} s, seed {result['seed']}, {result['text']!r}")
+        _say(f"{_save(result['motion'], path)}, seed {result['seed']}, {result['text']!r}")
 
 
 @app.command()
@@ -144,18 +143,15 @@ def info(
 ) -> None:
     """Describe a motion file or a checkpoint; without an argument, the embedded checkpoint."""
     if target is not None and Path(target).suffix.lower() in READERS:
-        from dataclasses import asdict
-
         from lamp_hf.motion.motion import Motion
 
         motion = Motion.load(target)
-        facts = {"skeleton": motion.skeleton.name, "text": motion.text} | asdict(motion.report())
-        _table({name.replace("_", " "): value for name, value in facts.items() if value is not None})
+        _say(f"{target}: {motion.skeleton.name}, {motion.report()}")
     else:
-        from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
+        from lamp_hf.embedded import DEFAULT_CHECKPOINT
         from lamp_hf.hub.describe import describe_checkpoint
 
-        _table(describe_checkpoint(resolve_checkpoint(target or DEFAULT_CHECKPOINT)))
+        _table(describe_checkpoint(target or DEFAULT_CHECKPOINT))
 
 
 @app.command("convert-motion")
@@ -186,27 +182,31 @@ def convert_motion(
     """
     from lamp_hf.motion.motion import Motion
 
-    options: dict[str, Any] = {"fps": source_fps, "unit": unit, "up_axis": up_axis}
+    bvh_options: dict[str, Any] = {"unit": unit, "up_axis": up_axis}
     if mapping is not None:
-        options["mapping"] = _read_json(mapping)
-    options = {name: value for name, value in options.items() if value is not None}
+        bvh_options["mapping"] = _read_json(mapping)
+    bvh_options = {name: value for name, value in bvh_options.items() if value is not None}
+    options = {} if source_fps is None else {"fps": source_fps}
 
-    def convert(file: Path, target: Path) -> None:
-        motion = Motion.load(file, **options)
-        _save(motion if fps is None else motion.resample(fps), target)
+    def convert(file: Path, target: Path) -> str:
+        is_bvh = file.suffix.lower() == ".bvh"
+        motion = Motion.load(file, **options, **(bvh_options if is_bvh else {}))
+        return _save(motion if fps is None else motion.resample(fps), target)
 
     if not source.is_dir():
+        if bvh_options and source.suffix.lower() != ".bvh":
+            raise typer.BadParameter(f"--unit, --up-axis and --mapping are for BVH files; {source} is none")
         find_writer(destination)
-        convert(source, destination)
-        _say(str(destination))
+        _say(convert(source, destination))
         return
     if to is None:
         raise typer.BadParameter(f"{source} is a folder: say the format with --to, one of {FORMATS}")
     suffix = f".{to.lstrip('.')}"
-    find_writer(f"any{suffix}")
+    find_writer(f"{destination}/*{suffix}")
     files = sorted(path for path in source.rglob("*") if path.suffix.lower() in READERS)
     if not files:
         raise FileNotFoundError(f"{source} has no motion files ({' '.join(READERS)})")
+    _log_to_stderr(quiet=True)
     failures = []
     for file in _progress(files):
         target = destination / file.relative_to(source).with_suffix(suffix)
@@ -278,8 +278,12 @@ def _load(path: Path, fps: float) -> "Motion":
     return motion if abs(motion.fps - fps) < 1e-3 else motion.resample(fps)
 
 
-def _save(motion: "Motion", path: Path) -> None:
-    motion.save(path)
+def _save(motion: "Motion", path: Path) -> str:
+    """Write a motion, and say so."""
+    report = motion.save(path)
+    text = f"{path}: {motion.num_frames} frames, {motion.duration:.2f} s"
+    error = getattr(report, "mean_error_m", None)
+    return text if error is None else f"{text}, joints within {error * 1000:.1f} mm on average"
 
 
 def _span(text: str) -> tuple[float, float]:
@@ -338,13 +342,13 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _log_to_stderr() -> None:
-    """Show what the library logs: what it detected in files, and its warnings."""
+def _log_to_stderr(*, quiet: bool = False) -> None:
+    """Show what the library logs: warnings and, unless `quiet`, what it detected in files."""
     import logging
 
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logger = logging.getLogger("lamp_hf")
     if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
         logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)

@@ -16,17 +16,29 @@ def embedded_checkpoint(name: str = DEFAULT_CHECKPOINT) -> Path:
     """
     path = CHECKPOINTS_FOLDER / name
     if not (path / "config.json").is_file():
-        found = sorted(config.parent.name for config in CHECKPOINTS_FOLDER.glob("*/config.json"))
-        raise ValueError(f"no checkpoint {name!r} in this package; found: {', '.join(found) or 'none'}")
+        raise ValueError(f"no checkpoint {name!r} in this package; found: {', '.join(_embedded()) or 'none'}")
     return path
 
 
 def resolve_checkpoint(name_or_path: str) -> str:
-    """What `from_pretrained` takes: the folder of an embedded checkpoint for its name, all else as it is.
+    """What `from_pretrained` takes: the folder of an embedded checkpoint for its name, folders and Hub ids as given.
 
     A folder of that name in the current directory comes first, as with Hub ids.
+
+    Raises:
+        FileNotFoundError: It is none of them.
     """
-    embedded = CHECKPOINTS_FOLDER / name_or_path
-    if "/" in name_or_path or Path(name_or_path).exists() or not (embedded / "config.json").is_file():
+    if Path(name_or_path).is_dir():
         return name_or_path
-    return str(embedded)
+    if (CHECKPOINTS_FOLDER / name_or_path / "config.json").is_file():
+        return str(CHECKPOINTS_FOLDER / name_or_path)
+    if len(Path(name_or_path).parts) == 2 and not name_or_path.startswith((".", "/", "~")):
+        return name_or_path
+    found = ", ".join(_embedded()) or "none"
+    raise FileNotFoundError(
+        f"{name_or_path} is neither a folder nor a checkpoint of this package ({found}) nor a Hub id (owner/name)"
+    )
+
+
+def _embedded() -> list[str]:
+    return sorted(config.parent.name for config in CHECKPOINTS_FOLDER.glob("*/config.json"))

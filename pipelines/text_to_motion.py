@@ -231,24 +231,25 @@ class TextToMotionPipeline(Pipeline):
         if isinstance(scenes, str) or not all(isinstance(scene, list | tuple) and len(scene) == 2 for scene in scenes):
             raise TypeError('a storyboard is a list of (text, seconds), as in [("a person walks", 3.0), …]')
         texts = self._check_texts([text for text, _ in scenes])
-        shortest = self.frames_per_token
-        frames = [num_frames_of("duration", seconds, self.fps, shortest) for _, seconds in scenes]
+        for _, seconds in scenes:
+            num_frames_of("seconds", seconds, self.fps, self.frames_per_token)
         [used_seed] = self._check_seeds(seed, 1, 1)
         settings = self._settings(guidance_scale, num_inference_steps, temperature)
         self._check_familiarity(texts)
 
-        # Scenes begin and end with a token. Rounding the ends, not the lengths, keeps errors from adding up.
-        ends = np.cumsum(frames) / shortest
-        ends = np.append(np.round(ends[:-1]), math.ceil(ends[-1])).astype(int)
+        # Scenes begin and end with a token. To round their ends, not their lengths, keeps errors from adding up.
+        ends_s = np.cumsum([seconds for _, seconds in scenes])
+        num_frames = round(ends_s[-1] * self.fps)
+        ends = [math.floor(end * self.fps / self.frames_per_token + 0.5) for end in ends_s[:-1]]
+        ends.append(math.ceil(num_frames / self.frames_per_token))
         inputs = self._tokenize(texts) | self._tokenize_negative([negative_prompt])
-        inputs |= {"num_tokens": np.diff(ends, prepend=0).clip(min=1).tolist(), "seed": used_seed}
+        inputs |= {"num_tokens": np.diff(ends, prepend=0).tolist(), "seed": used_seed}
         with self._progress_bar(100, "%") as bar:
             on_step = _Progress(bar, 100, callback_on_step_end)
             outputs = self.forward(inputs, callback_on_step_end=on_step, storyboard=True, **settings)
-        [request] = [MotionRequest("; ".join(texts), used_seed, sum(frames))]
+        request = MotionRequest("; ".join(texts), used_seed, num_frames)
         [result] = self.postprocess(outputs, requests=[request])
-        starts = np.cumsum([0.0, *(seconds for _, seconds in scenes)]).tolist()
-        result["scenes"] = list(zip(texts, starts[:-1], starts[1:], strict=True))
+        result["scenes"] = list(zip(texts, [0.0, *ends_s[:-1].tolist()], ends_s.tolist(), strict=True))
         return result
 
     # ---- the steps that transformers names ---------------------------------------------------------------
@@ -347,12 +348,14 @@ class TextToMotionPipeline(Pipeline):
         return motions, spans
 
     def _check_spans(self, motion: Motion, edit: Any) -> tuple[tuple[int, int], ...]:
+        """Frames of the spans."""
         self.processor.feature_extractor(motion)  # refuses a wrong frame rate or skeleton, and says what to do
         total = len(motion.features)
+        several = isinstance(edit, list | tuple) and len(edit) and all(isinstance(span, list | tuple) for span in edit)
         chosen = []
-        for span in [edit] if len(edit) == 2 and not isinstance(edit[0], list | tuple) else edit:
+        for span in edit if several else [edit]:
             if not isinstance(span, list | tuple) or len(span) != 2:
-                raise TypeError(f"edit holds {span!r}; expected (start, end) in seconds, or a list of such")
+                raise TypeError(f"edit={edit!r}; expected (start, end) in seconds, or a list of such spans")
             start, end = (checked_number("edit", value) for value in span)
             if not 0 <= start < end <= motion.duration + 0.5 / self.fps:
                 raise ValueError(

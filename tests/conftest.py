@@ -113,3 +113,56 @@ def waver(procedural: SimpleNamespace) -> Motion:
     """Three seconds of waving with the right hand."""
     make: Callable[..., Motion] = procedural.waver
     return make(text="a person waves with the right hand")
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text-to-motion checkpoint of random weights: 64 codes, ten tokens (40 frames) in one piece, 16 word pieces."""
+    import torch
+    from transformers import BertTokenizer
+
+    import lamp_hf
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    words += ["person", "the", "walks", "waves", "bows", "[DEC]"]
+    tokenizer = BertTokenizer(
+        vocab={word: index for index, word in enumerate(words)},
+        do_lower_case=True,
+        model_max_length=16,
+        additional_special_tokens=["[DEC]"],
+    )
+    config = lamp_hf.LampTextToMotionConfig(
+        lamp_config={
+            "motion_vqvae_config": {"hidden_size": 16, "code_dim": 8, "num_codes": 64, "num_residual_layers": 1},
+            "vocab_size": len(words),
+            "bos_token_id": len(words) - 1,
+            "eos_token_id": 3,
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+            "num_query_tokens": 4,
+            "motion_hidden_size": 12,
+            "projection_dim": 8,
+            "max_text_length": 16,
+            "max_position_embeddings": 32,
+        },
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        attention_bias="none",
+        max_motion_tokens=10,
+        length_hidden_sizes=[8],
+        initializer_range=0.1,
+    )
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    model = lamp_hf.LampForTextToMotion(config)
+    with torch.no_grad():  # random weights hardly hear the text
+        model.text_to_condition.weight.mul_(100)
+        model.masked_transformer.condition_projection.weight.mul_(100)
+    model.save_pretrained(path)
+    lamp_hf.LampProcessor(lamp_hf.LampFeatureExtractor(std=[0.1] * 263), tokenizer).save_pretrained(path)
+    return path

@@ -5,6 +5,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from lamp_hf.embedded import resolve_checkpoint
+
 __all__ = ["describe_checkpoint"]
 
 WEIGHTS = "model.safetensors"
@@ -22,7 +24,7 @@ def describe_checkpoint(name_or_path: str) -> dict[str, Any]:
     """Facts about a checkpoint, in the order in which to show them.
 
     Args:
-        name_or_path: Folder as `save_pretrained` writes it, or Hub id, which is downloaded.
+        name_or_path: Embedded checkpoint, folder as `save_pretrained` writes it, or Hub id, which is downloaded.
 
     Raises:
         FileNotFoundError: There is no such folder, or it holds no checkpoint.
@@ -42,7 +44,7 @@ def describe_checkpoint(name_or_path: str) -> dict[str, Any]:
         if "max_motion_tokens" in config:
             tokenizer = config["lamp_config"]["motion_vqvae_config"]
             frames = config["max_motion_tokens"] * 2 ** tokenizer["num_downsampling_layers"]
-            facts["longest single motion"] = f"{frames} frames, {frames / extractor['fps']:.1f} s"
+            facts["longest in one piece"] = f"{frames} frames, {frames / extractor['fps']:.1f} s"
     generation = _read(folder, "generation_config.json")
     for name in ("num_inference_steps", "guidance_scale", "temperature"):
         if name in generation:
@@ -52,10 +54,8 @@ def describe_checkpoint(name_or_path: str) -> dict[str, Any]:
 
 
 def _local(name_or_path: str) -> Path:
-    folder = Path(name_or_path)
+    folder = Path(resolve_checkpoint(name_or_path))
     if not folder.is_dir():
-        if folder.is_absolute() or len(folder.parts) != 2 or folder.parts[0] in (".", ".."):
-            raise FileNotFoundError(f"{name_or_path} is neither a folder nor a Hub id (owner/name)")
         from huggingface_hub import snapshot_download
 
         folder = Path(snapshot_download(name_or_path, allow_patterns=["*.json", WEIGHTS, "README.md"]))

@@ -1,0 +1,481 @@
+"""The pipeline text-to-motion, on a tiny model of random weights: what is asked for is what comes back."""
+
+import copy
+import io
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor, pipeline
+
+import lamp_hf
+from lamp_hf import LampProcessor, Motion, TextToMotionPipeline
+from lamp_hf.pipelines.editing import paste
+
+TEXTS = ["a person walks", "the person bows", "the person waves"]
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_checkpoint: Path) -> TextToMotionPipeline:
+    return pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu")
+
+
+@pytest.fixture
+def pipe(loaded: TextToMotionPipeline) -> TextToMotionPipeline:
+    """A pipeline whose settings a test may change."""
+    fresh = copy.copy(loaded)
+    fresh.model = copy.deepcopy(loaded.model)
+    return fresh
+
+
+def features(result: dict[str, Any]) -> np.ndarray:
+    return result["motion"].features
+
+
+# ---- what comes back --------------------------------------------------------------------------------------
+
+
+def test_a_text_gives_a_motion(pipe: TextToMotionPipeline) -> None:
+    result = pipe("a person walks", duration=1.55, seed=3)
+    assert set(result) == {"motion", "text", "seed", "num_frames"}
+    assert (result["text"], result["seed"], result["num_frames"]) == ("a person walks", 3, 31)
+    motion = result["motion"]
+    assert isinstance(motion, Motion)
+    assert (motion.num_frames, motion.fps, motion.text) == (31, 20.0, "a person walks")
+    assert motion.skeleton.name == "humanml3d_22"
+    assert np.isfinite(motion.joints).all()
+
+
+def test_features_are_those_the_model_means(pipe: TextToMotionPipeline) -> None:
+    result = pipe("a person walks", num_frames=12, seed=3)
+    inputs = pipe.processor(text=["a person walks"])
+    values = pipe.model.generate(**inputs, num_tokens=3, seed=3).motion_values[0].numpy()
+    np.testing.assert_array_equal(features(result), pipe.processor.feature_extractor.denormalize(values))
+
+
+def test_lists_give_lists(pipe: TextToMotionPipeline) -> None:
+    results = pipe(TEXTS[:2], duration=[1.0, 0.5])
+    assert [(r["text"], r["num_frames"]) for r in results] == [("a person walks", 20), ("the person bows", 10)]
+    assert [r["num_frames"] for r in pipe(TEXTS[:2], num_frames=7)] == [7, 7]
+    assert isinstance(pipe(["a person walks"], num_frames=7), list)
+
+
+def test_several_motions_of_a_text(pipe: TextToMotionPipeline) -> None:
+    first, second = pipe(TEXTS[:2], num_frames=20, num_motions_per_prompt=3, seed=[5, 9])
+    assert [r["seed"] for r in first] == [5, 6, 7]
+    assert [r["seed"] for r in second] == [9, 10, 11]
+    assert {r["text"] for r in second} == {"the person bows"}
+    assert not np.array_equal(features(first[0]), features(first[1]))
+    single = pipe("a person walks", num_frames=20, num_motions_per_prompt=2, seed=5)
+    np.testing.assert_array_equal(features(single[1]), features(first[1]))
+
+
+def test_the_model_chooses_the_length(pipe: TextToMotionPipeline) -> None:
+    inputs = pipe.processor(text=["a person walks"])
+    condition = pipe.model.get_text_condition(**inputs)
+    tokens = int(pipe.model.length_estimator.num_tokens(condition)[0])
+    assert pipe("a person walks", seed=0)["num_frames"] == 4 * tokens
+
+
+def test_longer_than_one_piece(pipe: TextToMotionPipeline) -> None:
+    result = pipe("a person walks", duration=5.0, seed=1)
+    assert result["num_frames"] == 100
+    assert len(np.unique(features(result), axis=0)) > 50
+
+
+# ---- seeds ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 2])
+def test_a_motion_does_not_depend_on_its_batch(pipe: TextToMotionPipeline, batch_size: int | None) -> None:
+    lengths, seeds = [31, 8, 20], [1, 2, 3]
+    alone = [
+        features(pipe(text, num_frames=length, seed=seed))
+        for text, length, seed in zip(TEXTS, lengths, seeds, strict=True)
+    ]
+    together = pipe(TEXTS, num_frames=lengths, seed=seeds, batch_size=batch_size)
+    backwards = pipe(TEXTS[::-1], num_frames=lengths[::-1], seed=seeds[::-1], batch_size=batch_size)[::-1]
+    for expected, first, second in zip(alone, together, backwards, strict=True):
+        np.testing.assert_array_equal(features(first), expected)
+        np.testing.assert_array_equal(features(second), expected)
+
+
+def test_seeds_decide(pipe: TextToMotionPipeline) -> None:
+    drawn = pipe("a person walks", num_frames=20)
+    again = pipe("a person walks", num_frames=20, seed=drawn["seed"])
+    other = pipe("a person walks", num_frames=20, seed=drawn["seed"] + 1)
+    np.testing.assert_array_equal(features(again), features(drawn))
+    assert not np.array_equal(features(other), features(drawn))
+    assert pipe("a person walks", num_frames=20)["seed"] != drawn["seed"]
+    assert pipe("a person walks", num_frames=20, seed=np.int64(4))["seed"] == 4
+
+
+def test_one_seed_for_each_motion(pipe: TextToMotionPipeline) -> None:
+    results = pipe(TEXTS[:2], num_frames=8, num_motions_per_prompt=2, seed=[4, 1, 7, 3])
+    assert [[r["seed"] for r in group] for group in results] == [[4, 1], [7, 3]]
+
+
+def test_the_seed_of_the_generation_config(pipe: TextToMotionPipeline) -> None:
+    pipe.model.generation_config.seed = 11
+    assert [r["seed"] for r in pipe("a person walks", num_frames=8, num_motions_per_prompt=2)] == [11, 12]
+    assert pipe("a person walks", num_frames=8, seed=2)["seed"] == 2
+
+
+# ---- settings ---------------------------------------------------------------------------------------------
+
+
+def test_temperature_zero_leaves_nothing_to_chance(pipe: TextToMotionPipeline) -> None:
+    first, second = pipe("a person walks", num_frames=20, temperature=0, num_motions_per_prompt=2, seed=1)
+    np.testing.assert_array_equal(features(first), features(second))
+
+
+@pytest.mark.parametrize("change", [{"guidance_scale": 1.0}, {"negative_prompt": "the person bows"}])
+def test_guidance_and_negative_prompts_matter(pipe: TextToMotionPipeline, change: dict[str, Any]) -> None:
+    common = {"num_frames": 40, "seed": 1, "temperature": 0}
+    plain, changed = pipe("a person walks", **common), pipe("a person walks", **common, **change)
+    assert not np.array_equal(features(plain), features(changed))
+
+
+def test_a_negative_prompt_for_each_text(pipe: TextToMotionPipeline) -> None:
+    common = {"num_frames": 40, "temperature": 0, "seed": 1}
+    both = pipe(TEXTS[:2], negative_prompt=["the person waves", "x"], **common)
+    for text, negative, result in zip(TEXTS[:2], ["the person waves", "x"], both, strict=True):
+        np.testing.assert_array_equal(features(pipe(text, negative_prompt=negative, **common)), features(result))
+
+
+def test_settings_of_the_pipeline_hold_until_a_call_gives_its_own(tiny_checkpoint: Path) -> None:
+    pipe = pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu", num_inference_steps=3)
+    calls: list[tuple[int, int]] = []
+    pipe("a person walks", num_frames=8, callback_on_step_end=lambda done, total, tokens: calls.append((done, total)))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+    calls.clear()
+    pipe(
+        "a person walks",
+        num_frames=8,
+        num_inference_steps=1,
+        callback_on_step_end=lambda done, total, tokens: calls.append((done, total)),
+    )
+    assert calls == [(1, 1)]
+    with pytest.raises(TypeError, match="unknown arguments speed; known: num_inference_steps"):
+        pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu", speed=2)
+
+
+def test_callbacks_see_the_tokens(pipe: TextToMotionPipeline) -> None:
+    mask = pipe.model.config.mask_token_id
+    masked: list[list[int]] = []
+
+    def count(done: int, total: int, tokens: list[Any]) -> None:
+        masked.append([int((sequence == mask).sum()) for sequence in tokens])
+
+    pipe(TEXTS[:2], num_frames=[40, 20], callback_on_step_end=count)
+    assert len(masked) == pipe.model.generation_config.num_inference_steps
+    assert masked[-1] == [0, 0]
+
+
+def test_the_progress_bar(pipe: TextToMotionPipeline) -> None:
+    shown, hidden = io.StringIO(), io.StringIO()
+    pipe.set_progress_bar_config(delay=0, file=shown)
+    pipe(TEXTS, num_frames=8, batch_size=2)
+    assert "3/3" in shown.getvalue()
+    pipe.set_progress_bar_config(delay=0, file=hidden, disable=True)
+    pipe(TEXTS, num_frames=8, batch_size=2)
+    assert hidden.getvalue() == ""
+
+
+# ---- editing ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spans", "changed"),
+    [
+        ((1.0, 2.0), range(20, 40)),
+        ((0.0, 0.55), range(11)),
+        ((2.6, 3.0), range(52, 59)),  # features of 60 joint frames are 59: the last token is not full
+        ([(0.3, 0.5), (2.0, 2.05)], [6, 7, 8, 9, 40]),
+        ((0.0, 3.0), range(59)),
+    ],
+)
+def test_an_edit_changes_its_frames_and_no_others(
+    pipe: TextToMotionPipeline, walker: Motion, spans: Any, changed: Any
+) -> None:
+    result = pipe("the person bows", motion=walker, edit=spans, seed=2)
+    same = (features(result) == walker.features).all(axis=1)
+    assert np.flatnonzero(~same).tolist() == list(changed)
+    assert (result["text"], result["motion"].text, result["num_frames"]) == ("the person bows", "the person bows", 59)
+
+
+def test_edits_in_batches(pipe: TextToMotionPipeline, walker: Motion, waver: Motion) -> None:
+    short = waver.crop(0.0, 1.7)
+    together = pipe(TEXTS[:2], motion=[walker, short], edit=(0.5, 1.0), seed=4)
+    for text, motion, result in zip(TEXTS[:2], [walker, short], together, strict=True):
+        alone = pipe(text, motion=motion, edit=(0.5, 1.0), seed=4)
+        np.testing.assert_array_equal(features(result), features(alone))
+
+
+def test_an_edit_depends_on_text_and_seed(pipe: TextToMotionPipeline, walker: Motion) -> None:
+    first = pipe("the person bows", motion=walker, edit=(1.0, 2.0), seed=1)
+    assert not np.array_equal(
+        features(pipe("the person bows", motion=walker, edit=(1.0, 2.0), seed=2)), features(first)
+    )
+    edited = pipe("the person waves", motion=first["motion"], edit=(0.5, 2.5), seed=1, num_motions_per_prompt=2)
+    assert [r["seed"] for r in edited] == [1, 2]
+
+
+@given(data=st.data())
+@settings(max_examples=50, deadline=None)
+def test_pasting(data: st.DataObject) -> None:
+    length = data.draw(st.integers(2, 30))
+    first = data.draw(st.integers(0, length - 1))
+    last = data.draw(st.integers(first + 1, length))
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    original = rng.normal(size=(length, 8)).astype(np.float32)
+    made = original + np.float32(2.0)  # a tokenizer that is off by two everywhere
+    result = paste(original, made, [(first, last)])
+    outside = np.r_[0:first, last:length]
+    np.testing.assert_array_equal(result[outside], original[outside])
+    inside = slice(first, last)
+    np.testing.assert_array_equal(result[inside, -4:], made[inside, -4:])
+    off = (result - original)[inside, :4]
+    assert (off > -2).all()
+    assert (off < 2 + 1e-5).all()
+    if first > 0 and last - first >= 10:
+        np.testing.assert_allclose(off[:5, 0], [0.4, 0.8, 1.2, 1.6, 2.0], atol=1e-5)
+    if last < length and last - first >= 10:
+        np.testing.assert_allclose(off[-5:, 0], [2.0, 1.6, 1.2, 0.8, 0.4], atol=1e-5)
+
+
+# ---- storyboards ------------------------------------------------------------------------------------------
+
+
+def test_a_storyboard(pipe: TextToMotionPipeline) -> None:
+    scenes = [("a person walks", 1.5), ("the person bows", 3.33), ("the person waves", 0.7)]
+    result = pipe.storyboard(scenes, seed=4)
+    assert set(result) == {"motion", "text", "seed", "num_frames", "scenes"}
+    assert result["num_frames"] == result["motion"].num_frames == round(5.53 * 20)
+    assert result["text"] == "a person walks; the person bows; the person waves"
+    starts = [start for _, start, _ in result["scenes"]]
+    assert starts == pytest.approx([0.0, 1.5, 4.83])
+    assert result["scenes"][-1][2] == pytest.approx(5.53)
+    again = pipe.storyboard(scenes, seed=4)
+    np.testing.assert_array_equal(features(again), features(result))
+    assert not np.array_equal(features(pipe.storyboard(scenes, seed=5)), features(result))
+
+
+def test_a_storyboard_of_one_scene_is_a_motion(pipe: TextToMotionPipeline) -> None:
+    np.testing.assert_array_equal(
+        features(pipe.storyboard([("a person walks", 1.3)], seed=6)),
+        features(pipe("a person walks", duration=1.3, seed=6)),
+    )
+
+
+@given(seconds=st.lists(st.floats(0.2, 3.0), min_size=1, max_size=12))
+@settings(max_examples=10, deadline=None)
+def test_scenes_keep_their_time(loaded: TextToMotionPipeline, seconds: list[float]) -> None:
+    given_tokens: list[int] = []
+
+    class Stop(Exception):
+        pass
+
+    def remember(inputs: dict[str, Any], **kwargs: Any) -> None:
+        given_tokens.extend(inputs["num_tokens"])
+        raise Stop
+
+    spy = copy.copy(loaded)
+    spy.forward = remember
+    with pytest.raises(Stop):
+        spy.storyboard([("a person walks", value) for value in seconds])
+    assert min(given_tokens) >= 1
+    ends = np.cumsum(given_tokens) * 4 / 20
+    assert np.abs(ends - np.cumsum(seconds)).max() <= 0.2 + 1e-6
+    assert ends[-1] >= np.sum(seconds) - 0.025 - 1e-6
+
+
+# ---- warnings ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("end", "cut"), [("  and bows", "bows"), ("walking", "walking"), ("and waves too", "waves too")]
+)
+def test_a_text_that_is_too_long_is_named(
+    pipe: TextToMotionPipeline, caplog: pytest.LogCaptureFixture, end: str, cut: str
+) -> None:
+    start = "a person walks and waves and waves"  # 11 of 14 word pieces: strange words are spelled
+    with caplog.at_level(logging.WARNING, logger="lamp_hf"):
+        pipe(f"{start} and", num_frames=8)
+        assert not caplog.records
+        pipe([f"{start} {end}", "a person walks"], num_frames=8)
+    [record] = caplog.records
+    assert record.getMessage() == f"A text is longer than the 16 word pieces that the model reads; left out: {cut!r}"
+
+
+def test_an_unfamiliar_text_is_named(
+    pipe: TextToMotionPipeline, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    assert pipe.model.text_familiarity(**pipe.processor(text=["a person walks"])) is None
+    known = pipe.model.lamp.get_text_features(**pipe.processor(text=["a person walks", "the person bows"]))
+    pipe.model.set_reference_texts(3 * known, threshold=0.99)
+    similarity = pipe.model.text_familiarity(**pipe.processor(text=["the person bows", "quixotic"]))
+    assert similarity[0] == pytest.approx(1.0, abs=1e-5)
+    pipe.model.config.text_familiarity_threshold = (1 + float(similarity[1])) / 2
+    pipe.save_pretrained(tmp_path)
+    pipe = pipeline("text-to-motion", model=str(tmp_path), device="cpu")
+    with caplog.at_level(logging.WARNING, logger="lamp_hf"):
+        pipe(["a person walks", "the person bows"], num_frames=8)
+        assert not caplog.records
+        pipe(["quixotic", "quixotic", "a person walks"], num_frames=8)
+    [record] = caplog.records
+    assert record.getMessage().startswith("'quixotic' is far from all that this checkpoint was trained on")
+
+
+# ---- errors -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"text": 3}, TypeError, "text is a int; expected a string or a list of strings"),
+        ({"text": ["a", None]}, TypeError, "text holds None, a NoneType; expected strings"),
+        ({"text": []}, ValueError, "no text was given"),
+        ({"text": "  "}, ValueError, "text is empty; say what the person does"),
+        ({"duration": 1.0, "num_frames": 20}, ValueError, "give duration (seconds) or num_frames, not both"),
+        ({"duration": -1.0}, ValueError, "duration=-1.0 is not a number from 0"),
+        ({"duration": float("nan")}, ValueError, "duration=nan is not a number from 0"),
+        ({"duration": float("inf")}, ValueError, "duration=inf is not a number from 0"),
+        ({"duration": "4"}, TypeError, "duration='4' is a str; expected a number"),
+        ({"duration": True}, TypeError, "duration=True is a bool; expected a number"),
+        ({"duration": 0.1}, ValueError, "duration=0.1 is 2 frames; the shortest motion has 4"),
+        ({"duration": [1.0, 2.0]}, ValueError, "duration has 2 values for 1 texts; give one for each, or one for all"),
+        ({"num_frames": 20.5}, TypeError, "num_frames=20.5 is a float; expected a whole number"),
+        ({"num_frames": 3}, ValueError, "num_frames=3 is 3 frames; the shortest motion has 4"),
+        ({"num_motions_per_prompt": 0}, ValueError, "num_motions_per_prompt=0 is not a whole number from 1"),
+        ({"seed": 1.5}, TypeError, "seed=1.5 is a float; expected a whole number"),
+        ({"seed": -1}, ValueError, "seed=-1 is not a whole number from 0"),
+        ({"seed": [1, 2, 3]}, ValueError, "seed has 3 values for 1 texts"),
+        ({"negative_prompt": 5}, TypeError, "negative_prompt holds a int; expected str"),
+        ({"guidance_scale": -1}, ValueError, "guidance_scale=-1 is not a number from 0"),
+        ({"num_inference_steps": 0}, ValueError, "num_inference_steps=0 is not a whole number from 1"),
+        ({"edit": (0, 1)}, ValueError, "motion= and edit= go together"),
+        ({"motion": "walk.bvh", "edit": (0, 1)}, TypeError, "motion holds a str; expected Motion"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    pipe: TextToMotionPipeline, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        pipe(**{"text": "a person walks", **arguments})
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({}, ValueError, "motion= and edit= go together"),
+        ({"edit": (1.0, 9.0)}, ValueError, "edit=(1, 9) is not within the motion, which lasts 3 s"),
+        ({"edit": (2.0, 1.0)}, ValueError, "edit=(2, 1) is not within the motion"),
+        ({"edit": (1.0, 1.01)}, ValueError, "edit=(1, 1.01) holds no frame at 20 fps; widen it"),
+        ({"edit": (1.0, 1.5, 2.0)}, TypeError, "edit=(1.0, 1.5, 2.0); expected (start, end) in seconds"),
+        ({"edit": []}, TypeError, "edit=[]; expected (start, end) in seconds"),
+        ({"edit": 1.0}, TypeError, "edit=1.0; expected (start, end) in seconds, or a list of such spans"),
+        ({"edit": ("0", "1")}, TypeError, "edit='0' is a str; expected a number"),
+        ({"edit": (0, 1), "duration": 2.0}, ValueError, "an edited motion keeps its length"),
+    ],
+)
+def test_edits_that_cannot_work_are_refused(
+    pipe: TextToMotionPipeline, walker: Motion, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        pipe("a person walks", motion=walker, **arguments)
+    assert message in str(caught.value)
+
+
+def test_a_motion_of_another_frame_rate_is_refused(pipe: TextToMotionPipeline, walker: Motion) -> None:
+    with pytest.raises(ValueError, match=r"30 fps, this model was trained on 20 fps; call motion.resample\(20\) first"):
+        pipe("a person walks", motion=walker.resample(30), edit=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("scenes", "error", "message"),
+    [
+        ("a person walks", TypeError, "a storyboard is a list of (text, seconds)"),
+        (["a person walks"], TypeError, "a storyboard is a list of (text, seconds)"),
+        ([], ValueError, "no text was given"),
+        ([("a person walks", 0.1)], ValueError, "seconds=0.1 is 2 frames; the shortest motion has 4"),
+        ([("a person walks", None)], TypeError, "seconds=None is a NoneType; expected a number"),
+        ([("", 1.0)], ValueError, "text is empty"),
+    ],
+)
+def test_storyboards_that_cannot_work_are_refused(
+    pipe: TextToMotionPipeline, scenes: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        pipe.storyboard(scenes)
+    assert message in str(caught.value)
+
+
+# ---- saving and loading -----------------------------------------------------------------------------------
+
+
+def test_saving_and_loading(pipe: TextToMotionPipeline, tmp_path: Path) -> None:
+    pipe.model.generation_config.guidance_scale = 2.5
+    pipe.save_pretrained(tmp_path)
+    assert "custom_pipelines" not in json.loads((tmp_path / "config.json").read_text())
+    again = pipeline("text-to-motion", model=str(tmp_path), device="cpu")
+    assert again.model.generation_config.guidance_scale == 2.5
+    assert again.processor.feature_extractor.std == pipe.processor.feature_extractor.std
+    first, second = (each("a person walks", seed=1, duration=1.0) for each in (pipe, again))
+    np.testing.assert_array_equal(features(first), features(second))
+
+
+def test_auto_classes(tiny_checkpoint: Path) -> None:
+    assert type(AutoModel.from_pretrained(tiny_checkpoint)) is lamp_hf.LampForTextToMotion
+    assert type(AutoProcessor.from_pretrained(tiny_checkpoint)) is lamp_hf.LampProcessor
+    assert type(AutoFeatureExtractor.from_pretrained(tiny_checkpoint)) is lamp_hf.LampFeatureExtractor
+
+
+def test_a_pipeline_of_parts(loaded: TextToMotionPipeline, tiny_checkpoint: Path) -> None:
+    model = lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint).train()
+    processor = LampProcessor.from_pretrained(tiny_checkpoint)
+    pipe = pipeline("text-to-motion", model=model, processor=processor, device="cpu")
+    expected = loaded("a person walks", seed=1, num_frames=20)
+    np.testing.assert_array_equal(features(pipe("a person walks", seed=1, num_frames=20)), features(expected))
+    with pytest.raises(ValueError, match="needs a processor"):
+        TextToMotionPipeline(model=model)
+    with pytest.raises(TypeError, match="needs a LampForTextToMotion, not a LampModel"):
+        TextToMotionPipeline(model=model.lamp, processor=processor)
+
+
+HUB = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from fakehub import FakeHub
+os.environ["HF_ENDPOINT"] = FakeHub().url
+import lamp_hf
+from transformers import pipeline
+here = pipeline("text-to-motion", model=sys.argv[2], device="cpu")
+here.push_to_hub("me/dance")
+there = pipeline("text-to-motion", model="me/dance", device="cpu")
+first, second = (pipe("a person walks", seed=1, duration=1.0)["motion"] for pipe in (here, there))
+assert first == second
+print("equal")
+"""
+
+
+@pytest.mark.slow
+def test_through_a_hub(shared_dir: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    import os
+
+    if not (shared_dir / "tools" / "fakehub.py").is_file():
+        pytest.skip("needs the stand-in for the Hub, tools/fakehub.py of the shared folder")
+    env = {**os.environ, "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_fake", "HF_HUB_DISABLE_XET": "1"}
+    env.pop("HF_HUB_OFFLINE", None)
+    arguments = [sys.executable, "-c", HUB, str(shared_dir / "tools"), str(tiny_checkpoint)]
+    root = Path(lamp_hf.__file__).resolve().parent.parent
+    done = subprocess.run(arguments, env=env, cwd=root, capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip().endswith("equal"), done.stderr
