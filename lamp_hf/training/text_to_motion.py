@@ -18,6 +18,9 @@ from .stage import Stage
 
 __all__ = ["TextToMotionStage"]
 
+_MAX_REFERENCES = 512
+_TEXTS_PER_REFERENCE = 32
+
 
 class TextToMotionStage(Stage):
     """Trains [`LampForTextToMotion`]; `base` is the LaMP of stage 2, or a text-to-motion model to go on from.
@@ -42,6 +45,32 @@ class TextToMotionStage(Stage):
         self.encoded = encode_clips(tokenizer, extractor, self.train_clips, all_starts=True)
         self.eval_encoded = encode_clips(tokenizer, extractor, self.eval_clips, all_starts=False)
         self.caption_of = caption_source(self.dataset["train"], recipe.data)
+        self._keep_reference_texts()
+
+    @torch.no_grad()
+    def _keep_reference_texts(self) -> None:
+        """Let the model know its training texts: their mean features by what they show.
+
+        A text is far from them if 99 of 100 training texts are nearer to the references.
+        """
+        train = self.dataset["train"]
+        names = [
+            f"{c}/{s}" if c else text[0]["text"]
+            for c, s, text in zip(train["content"], train["style"], train["captions"], strict=True)
+        ]
+        groups: dict[str, list[str]] = {}
+        for name, captions in zip(names, train["captions"], strict=True):
+            groups.setdefault(name, []).extend(caption["text"] for caption in captions[:2])
+        rng = np.random.default_rng(self.recipe.seed)
+        chosen = [groups[name] for name in rng.permutation(sorted(groups))[:_MAX_REFERENCES]]
+        features = [self._text_features(texts[:_TEXTS_PER_REFERENCE]) for texts in chosen]
+        references = torch.nn.functional.normalize(torch.stack([part.mean(0) for part in features]), dim=-1)
+        nearest = (torch.cat(features) @ references.T).amax(-1)
+        self.model.set_reference_texts(references, threshold=float(nearest.quantile(0.01)))
+
+    def _text_features(self, texts: list[str]) -> torch.Tensor:
+        inputs = self.processor(text=texts).to(self.device)
+        return self.model.lamp.get_text_features(inputs["input_ids"], inputs["attention_mask"])
 
     def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:
         _, codes = self.encoded[clip].draw(rng, self.model.config.max_motion_tokens)
