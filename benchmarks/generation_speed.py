@@ -1,0 +1,77 @@
+"""Seconds per motion at batch 1 and 32, and where they go.
+
+    python benchmarks/generation_speed.py [--model CHECKPOINT] [--paper-size] [--tokens 49] [--repeats 3]
+
+`--paper-size` runs a model of the paper's sizes with random weights.
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import lamp_hf  # noqa: F401  (makes the models known)
+from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
+from lamp_hf.modeling.configuration_lamp import LampTextToMotionConfig
+from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
+from lamp_hf.motion.motion import Motion
+
+
+def best(function: Callable[[], object], repeats: int) -> float:
+    """The best of several runs, seconds; one run before them warms up."""
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def main() -> None:
+    """Parse, time, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=DEFAULT_CHECKPOINT)
+    parser.add_argument("--paper-size", action="store_true")
+    parser.add_argument("--tokens", type=int, default=49)
+    parser.add_argument("--text-length", type=int, default=16, help="word pieces of the captions")
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    if arguments.paper_size:
+        model = LampForTextToMotion(LampTextToMotionConfig()).eval()
+    else:
+        model = LampForTextToMotion.from_pretrained(resolve_checkpoint(arguments.model)).eval()
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {torch.get_num_threads()} threads")
+    print(
+        f"{'batch':>5} {'all':>8} {'text':>8} {'decode':>8} {'VQ':>8} {'BVH':>8}   seconds, {arguments.tokens} tokens"
+    )
+    for batch in (1, 32):
+        input_ids = torch.randint(5, model.config.lamp_config.vocab_size - 1, (batch, arguments.text_length))
+        input_ids[:, 0] = torch.arange(batch) + 5  # no two captions are alike
+        mask = torch.ones_like(input_ids)
+        seeds = list(range(batch))
+        with torch.no_grad():
+            output = model.generate(input_ids, mask, num_tokens=arguments.tokens, seed=seeds)
+            whole = best(
+                lambda i=input_ids, m=mask, s=seeds: model.generate(i, m, num_tokens=arguments.tokens, seed=s),
+                arguments.repeats,
+            )
+            text = best(lambda i=input_ids, m=mask: model.get_text_condition(i, m), arguments.repeats)
+            decoder = best(lambda c=output.codes: model.lamp.motion_vqvae.decode(c), arguments.repeats)
+        motion = Motion(features=output.motion_values[0].numpy())
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "motion.bvh"
+            write = best(lambda m=motion, p=path: m.with_text("").save(p), arguments.repeats) * batch
+        print(f"{batch:5} {whole:8.3f} {text:8.3f} {whole - text - decoder:8.3f} {decoder:8.3f} {write:8.3f}")
+        print(f"{'':5} {whole / batch:8.3f} per motion")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak memory {peak:,.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()
