@@ -346,9 +346,8 @@ def _log_to_stderr(*, quiet: bool = False) -> None:
     """Show what the library logs: warnings and, unless `quiet`, what it detected in files."""
     import logging
 
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logger = logging.getLogger("lamp_hf")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-        logger.addHandler(handler)
+    logger.handlers = [handler]
     logger.setLevel(logging.WARNING if quiet else logging.INFO)

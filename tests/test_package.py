@@ -110,6 +110,8 @@ def test_embedded_checkpoints_by_name(tmp_path: Path, monkeypatch: pytest.Monkey
     folder = embedded_checkpoint("lamp-bandai-small")
     assert resolve_checkpoint("lamp-bandai-small") == str(folder)
     assert resolve_checkpoint("owner/lamp-bandai-small") == "owner/lamp-bandai-small"
+    with pytest.raises(FileNotFoundError, match="lamp-huge is neither a folder nor a checkpoint of this package"):
+        resolve_checkpoint("lamp-huge")
     (tmp_path / "lamp-bandai-small").mkdir()
     assert resolve_checkpoint("lamp-bandai-small") == "lamp-bandai-small"
     with pytest.raises(ValueError, match="no checkpoint 'lamp-huge' in this package"):

@@ -1,0 +1,91 @@
+"""What a user meets first: the checkpoint of the package, the README's examples and those of the docstrings."""
+
+import doctest
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from transformers import pipeline
+
+import lamp_hf
+from lamp_hf.cli import main
+from lamp_hf.motion.motion import Motion
+
+ROOT = Path(lamp_hf.__file__).resolve().parent.parent
+MEGABYTES = 60
+
+
+@pytest.fixture(scope="module")
+def pipe() -> lamp_hf.TextToMotionPipeline:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        return pipeline("text-to-motion", device="cpu")
+
+
+def test_it_is_the_default_and_whole(pipe: lamp_hf.TextToMotionPipeline) -> None:
+    folder = lamp_hf.embedded_checkpoint()
+    assert Path(pipe.model.name_or_path) == folder
+    assert pipe.model.dtype == torch.float32
+    assert pipe.fps == 20.0
+    assert pipe.model.config.attention_bias == "none"  # edits and seams see what follows
+    assert sum(path.stat().st_size for path in folder.parent.rglob("*")) < MEGABYTES * 1e6
+    header = yaml.safe_load((folder / "README.md").read_text(encoding="utf-8").split("---")[1])
+    assert header["license"] == "cc-by-nc-4.0"
+    assert header["library_name"] == "lamp_hf"
+
+
+def test_its_motions_are_those_of_a_person(pipe: lamp_hf.TextToMotionPipeline) -> None:
+    texts = ["a person walks forward", "a person waves with the right hand"]
+    walk, wave = (result["motion"].joints for result in pipe(texts, duration=3.0, seed=1))
+    names = lamp_hf.HUMANML3D_22.joint_names
+    for joints in (walk, wave):
+        assert 1.2 < np.median(joints[:, names.index("head"), 1]) < 1.8
+        assert np.abs(np.median(joints[:, names.index("left_foot"), 1])) < 0.25
+    travelled = [np.linalg.norm((joints[-1, 0] - joints[0, 0])[[0, 2]]) for joints in (walk, wave)]
+    assert travelled[0] > 1.0
+    assert travelled[1] < 0.5
+
+
+def test_it_tells_familiar_texts_from_others(
+    pipe: lamp_hf.TextToMotionPipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="lamp_hf"):
+        pipe(["a person walks forward", "a tired person walks and turns left"], num_frames=8)
+        assert not caplog.records
+        pipe("quarterly earnings beat the forecast of the analysts", num_frames=8)
+    assert "is far from all that this checkpoint was trained on" in caplog.text
+
+
+def test_examples_of_the_docstrings(pipe: lamp_hf.TextToMotionPipeline) -> None:
+    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner()
+    for documented in (lamp_hf.TextToMotionPipeline, lamp_hf.TextToMotionPipeline.storyboard):
+        name = documented.__qualname__
+        examples = parser.get_doctest(documented.__doc__ or "", {"pipe": pipe}, name, None, 0)
+        assert examples.examples
+        assert runner.run(examples).failed == 0
+
+
+def test_examples_of_the_readme(walker: Motion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    walker.save("take_012.bvh")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 3
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert Motion.load("walk.bvh").duration == pytest.approx(4.0)
+    assert Path("clip.glb").is_file()
+
+
+def test_the_command_line_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["generate", "a person waves with both hands", "-o", str(tmp_path / "wave.bvh")])
+    assert ended.value.code == 0
+    assert Motion.load(tmp_path / "wave.bvh").num_frames > 10
+    with pytest.raises(SystemExit):
+        main(["info"])
+    assert "cc-by-nc-4.0" in capsys.readouterr().out
