@@ -18,7 +18,7 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
         walking = index % 2 == 0
         frames = int(rng.integers(30, 60))
         if walking:
-            motion = procedural.walker(frames, speed=0.6 + 0.05 * index)
+            motion = procedural.walker(frames, speed=0.6 + 0.05 * index, turn=0.1 * (index - 6))
             captions = ["a person walks forward", "someone is walking"]
         else:
             motion = procedural.waver(frames, side="left" if index % 4 == 1 else "right")
