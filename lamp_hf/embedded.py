@@ -5,7 +5,7 @@ from pathlib import Path
 __all__ = ["DEFAULT_CHECKPOINT", "embedded_checkpoint", "resolve_checkpoint"]
 
 CHECKPOINTS_FOLDER = Path(__file__).resolve().parent / "checkpoints"
-DEFAULT_CHECKPOINT = "lamp-bandai-small"
+DEFAULT_CHECKPOINT = "lamp-small"
 
 
 def embedded_checkpoint(name: str = DEFAULT_CHECKPOINT) -> Path:

@@ -107,12 +107,12 @@ def test_embedded_checkpoints_by_name(tmp_path: Path, monkeypatch: pytest.Monkey
     from lamp_hf.embedded import embedded_checkpoint, resolve_checkpoint
 
     monkeypatch.chdir(tmp_path)
-    folder = embedded_checkpoint("lamp-bandai-small")
-    assert resolve_checkpoint("lamp-bandai-small") == str(folder)
-    assert resolve_checkpoint("owner/lamp-bandai-small") == "owner/lamp-bandai-small"
+    folder = embedded_checkpoint("lamp-small")
+    assert resolve_checkpoint("lamp-small") == str(folder)
+    assert resolve_checkpoint("owner/lamp-small") == "owner/lamp-small"
     with pytest.raises(FileNotFoundError, match="lamp-huge is neither a folder nor a checkpoint of this package"):
         resolve_checkpoint("lamp-huge")
-    (tmp_path / "lamp-bandai-small").mkdir()
-    assert resolve_checkpoint("lamp-bandai-small") == "lamp-bandai-small"
+    (tmp_path / "lamp-small").mkdir()
+    assert resolve_checkpoint("lamp-small") == "lamp-small"
     with pytest.raises(ValueError, match="no checkpoint 'lamp-huge' in this package"):
         embedded_checkpoint("lamp-huge")
