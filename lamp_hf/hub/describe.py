@@ -16,6 +16,8 @@ PARTS = {
     "motion_vqvae.": "motion tokenizer",
     "lamp.": "LaMP",
     "masked_transformer.": "masked transformer",
+    "text_to_condition.": "masked transformer",
+    "token_embeddings.": "masked transformer",
     "length_estimator.": "length estimator",
 }
 

@@ -237,7 +237,7 @@ def test_pasting(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
     original = rng.normal(size=(length, 8)).astype(np.float32)
     made = original + np.float32(2.0)  # a tokenizer that is off by two everywhere
-    result = paste(original, made, [(first, last)])
+    result = paste(original, made, [(first, last)], fade=4)
     outside = np.r_[0:first, last:length]
     np.testing.assert_array_equal(result[outside], original[outside])
     inside = slice(first, last)
