@@ -6,7 +6,7 @@ import numpy as np
 
 __all__ = ["paste"]
 
-FADE_FRAMES = 8  # two tokens: with one, joints still jump by a quarter more than inside clips
+FADE_FRAMES = 8  # two tokens; over one alone joints still jump a little
 
 
 def paste(
@@ -21,7 +21,7 @@ def paste(
     Args:
         original: Features `(T, D)`.
         made: Features `(T, D)` of the same motion as the model gives it.
-        spans: First frame, and the one after the last, of what is taken from `made`.
+        spans: First frame, and the one after the last, of what is taken from `made`; they do not touch.
         fade: Over how many frames the shift fades.
 
     Returns:

@@ -348,11 +348,11 @@ class TextToMotionPipeline(Pipeline):
         return motions, spans
 
     def _check_spans(self, motion: Motion, edit: Any) -> tuple[tuple[int, int], ...]:
-        """Frames of the spans."""
+        """Frames of the spans; those that touch become one."""
         self.processor.feature_extractor(motion)  # refuses a wrong frame rate or skeleton, and says what to do
         total = len(motion.features)
         several = isinstance(edit, list | tuple) and len(edit) and all(isinstance(span, list | tuple) for span in edit)
-        chosen = []
+        chosen: list[tuple[int, int]] = []
         for span in edit if several else [edit]:
             if not isinstance(span, list | tuple) or len(span) != 2:
                 raise TypeError(f"edit={edit!r}; expected (start, end) in seconds, or a list of such spans")
@@ -365,7 +365,12 @@ class TextToMotionPipeline(Pipeline):
             if first >= last:
                 raise ValueError(f"edit=({start:g}, {end:g}) holds no frame at {self.fps:g} fps; widen it")
             chosen.append((first, last))
-        return tuple(sorted(chosen))
+        merged: list[tuple[int, int]] = []
+        for first, last in sorted(chosen):
+            if merged and first <= merged[-1][1]:
+                first, last = merged[-1][0], max(last, merged.pop()[1])
+            merged.append((first, last))
+        return tuple(merged)
 
     def _check_seeds(self, seed: Any, texts: int, copies: int) -> list[int]:
         """One seed for each motion."""

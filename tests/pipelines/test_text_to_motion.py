@@ -211,6 +211,14 @@ def test_an_edit_changes_its_frames_and_no_others(
     assert (result["text"], result["motion"].text, result["num_frames"]) == ("the person bows", "the person bows", 59)
 
 
+def test_spans_that_touch_are_one(pipe: TextToMotionPipeline, walker: Motion) -> None:
+    one = pipe("the person bows", motion=walker, edit=(0.5, 2.0), seed=2)
+    for spans in ([(0.5, 1.0), (1.0, 2.0)], [(1.5, 2.0), (0.5, 1.0), (0.8, 1.7)]):
+        np.testing.assert_array_equal(
+            features(pipe("the person bows", motion=walker, edit=spans, seed=2)), features(one)
+        )
+
+
 def test_edits_in_batches(pipe: TextToMotionPipeline, walker: Motion, waver: Motion) -> None:
     short = waver.crop(0.0, 1.7)
     together = pipe(TEXTS[:2], motion=[walker, short], edit=(0.5, 1.0), seed=4)
