@@ -22,9 +22,7 @@ def _make_motion(seed: int = 0, *, num_frames: int = 16, fps: float = 30.0) -> M
     joints = np.repeat(pose[None], num_frames, axis=0)
     time_s = np.arange(num_frames) / fps
     joints[:, :, 2] += (rng.uniform(0.5, 1.5) * time_s)[:, None]
-    joints[:, 19] += 0.1 * np.stack(
-        [np.sin(6 * time_s + rng.uniform(0, 3)), np.cos(6 * time_s), 0 * time_s], axis=-1
-    )
+    joints[:, 19] += 0.1 * np.stack([np.sin(6 * time_s + rng.uniform(0, 3)), np.cos(6 * time_s), 0 * time_s], axis=-1)
     joints[:, 21] += 0.2 * np.stack([np.sin(6 * time_s), 2 + np.cos(6 * time_s), 0 * time_s], axis=-1)
     return Motion(joints=joints.astype(np.float32), fps=fps)
 

@@ -115,9 +115,7 @@ def test_mirror_images_swap_motion_text_and_label(clone: Path, load: Callable[..
         np.testing.assert_allclose(features_to_joints(mirror["motion"]), swapped, atol=0.03)
 
 
-def test_validation_and_unmirrored_training_are_as_recorded(
-    clone: Path, load: Callable[..., DatasetDict]
-) -> None:
+def test_validation_and_unmirrored_training_are_as_recorded(clone: Path, load: Callable[..., DatasetDict]) -> None:
     both, plain = load(clone), load(clone, mirror=False)
     assert set(plain["train"]["id"]) == set(CLIPS[:3])
     assert not any(both["validation"]["mirrored"])
@@ -126,9 +124,7 @@ def test_validation_and_unmirrored_training_are_as_recorded(
     assert first == second
 
 
-def test_archive_and_clone_give_the_same(
-    tmp_path: Path, clone: Path, load: Callable[..., DatasetDict]
-) -> None:
+def test_archive_and_clone_give_the_same(tmp_path: Path, clone: Path, load: Callable[..., DatasetDict]) -> None:
     archive = pack(clone, tmp_path / "set.tar.xz")
     from_archive = load(archive, split_dir=clone, cache_dir=tmp_path / "second", num_proc=2)
     from_clone = load(clone)
@@ -144,9 +140,7 @@ def test_suspect_and_unlisted_clips_are_left_out(
     clone: Path, load: Callable[..., DatasetDict], caplog: pytest.LogCaptureFixture
 ) -> None:
     write_lists(clone, train=CLIPS[:2], val=CLIPS[3:], test=[BOW])
-    (clone / "suspect_labels.txt").write_text(
-        f"# comment\n{BYE}\tturns the wrong way\n{WAVE}\tin validation\n"
-    )
+    (clone / "suspect_labels.txt").write_text(f"# comment\n{BYE}\tturns the wrong way\n{WAVE}\tin validation\n")
     splits = load(clone, mirror=False)
     assert splits["train"]["id"][:] == [WALK_LEFT]
     assert set(splits["validation"]["id"]) == {WAVE, RUN}
@@ -290,9 +284,7 @@ def test_truncated_and_foreign_archives_are_refused(
         load(tmp_path / "nowhere")
 
 
-def test_captions_beside_the_set_or_given(
-    tmp_path: Path, clone: Path, load: Callable[..., DatasetDict]
-) -> None:
+def test_captions_beside_the_set_or_given(tmp_path: Path, clone: Path, load: Callable[..., DatasetDict]) -> None:
     more = {"templates": ["{adv}!"], "styles": {"sad": {"adverbs": ["tearfully"]}}}
     (clone / "captions.json").write_text(json.dumps(more))
     assert "tearfully!" in bandai_namco_grammar(clone).all("bow", "sad")

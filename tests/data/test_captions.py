@@ -119,9 +119,7 @@ def test_clauses_name_their_side_and_no_other(own: CaptionGrammar) -> None:
 def test_styles_name_no_side(own: CaptionGrammar) -> None:
     for style in own.styles:
         for slot in STYLE_SLOTS:
-            assert not any(
-                re.search(r"\b(left|right)", word) for word in own.words("walk", style).get(slot, [])
-            )
+            assert not any(re.search(r"\b(left|right)", word) for word in own.words("walk", style).get(slot, []))
 
 
 def test_every_caption_names_its_style_unless_neutral(own: CaptionGrammar) -> None:

@@ -40,9 +40,7 @@ def folder(tmp_path: Path, bvh_bytes: Callable[[int], bytes]) -> Path:
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., DatasetDict]:
     def call(path: Path, **options: Any) -> DatasetDict:
-        return load_motionfolder(
-            path, **{"cache_dir": tmp_path / "cache", "progress": False, "num_proc": 1, **options}
-        )
+        return load_motionfolder(path, **{"cache_dir": tmp_path / "cache", "progress": False, "num_proc": 1, **options})
 
     return call
 
@@ -57,9 +55,7 @@ def test_files_become_rows(folder: Path, load: Callable[..., DatasetDict]) -> No
     expected = read_bvh(folder / "walk.bvh").resample(20.0).features
     np.testing.assert_array_equal(walk["motion"], expected)
     assert wave["style"] == "happy"
-    assert wave["captions"] == [
-        {"text": "a person waves", "start": pytest.approx(0.1), "end": pytest.approx(0.4)}
-    ]
+    assert wave["captions"] == [{"text": "a person waves", "start": pytest.approx(0.1), "end": pytest.approx(0.4)}]
 
 
 def test_several_lines_describe_one_file(folder: Path, load: Callable[..., DatasetDict]) -> None:
@@ -115,9 +111,7 @@ def test_mirror_images_come_on_request(folder: Path, load: Callable[..., Dataset
     assert [caption["text"] for caption in mirrored["captions"]] == ["a person walks", "someone turns right"]
     expected = read_bvh(folder / "walk.bvh").resample(20.0).mirror().features
     np.testing.assert_array_equal(mirrored["motion"], expected)
-    np.testing.assert_array_equal(
-        rows["walk.bvh"]["motion"], with_numpy_motion(load(folder)["train"])[0]["motion"]
-    )
+    np.testing.assert_array_equal(rows["walk.bvh"]["motion"], with_numpy_motion(load(folder)["train"])[0]["motion"])
 
 
 def test_a_new_file_alone_is_converted(

@@ -38,9 +38,7 @@ def assert_same(dataset: Dataset, expected: list[dict[str, Any]]) -> None:
     for row, wanted in zip(dataset, expected, strict=True):
         assert row["motion"].dtype == np.float32
         np.testing.assert_array_equal(row["motion"], wanted["motion"])
-        assert {k: v for k, v in row.items() if k != "motion"} == {
-            k: v for k, v in wanted.items() if k != "motion"
-        }
+        assert {k: v for k, v in row.items() if k != "motion"} == {k: v for k, v in wanted.items() if k != "motion"}
 
 
 def test_arrow_keeps_every_value_and_maps_the_file(tmp_path: Path) -> None:

@@ -54,9 +54,7 @@ def tiny(seed: int = 0, **changes) -> LampForPreTraining:
     return model
 
 
-def make_batch(
-    lengths=(22, 12, 9), words=((5, 6, 7), (8, 9, 10, 11, 12), (13,)), seed=0
-) -> dict[str, torch.Tensor]:
+def make_batch(lengths=(22, 12, 9), words=((5, 6, 7), (8, 9, 10, 11, 12), (13,)), seed=0) -> dict[str, torch.Tensor]:
     """Clips of these numbers of frames, padded with 7 (anything will do), and captions of these words."""
     generator = torch.Generator().manual_seed(seed)
     motion_values = torch.full((len(lengths), max(lengths), 263), 7.0)
@@ -256,9 +254,7 @@ def test_equal_captions_and_equal_clips_are_positives(monkeypatch):
     batch = make_batch((12, 12, 12, 12), ((5, 6), (7, 8), (5, 6), (9,)))
     batch["motion_values"][3] = batch["motion_values"][1]
     seen = []
-    monkeypatch.setattr(
-        model, "contrastive_loss", lambda a, b, positives: seen.append(positives) or a.sum() * 0
-    )
+    monkeypatch.setattr(model, "contrastive_loss", lambda a, b, positives: seen.append(positives) or a.sum() * 0)
     model(**batch)
     expected = torch.eye(4, dtype=torch.bool)
     for a, b in ((0, 2), (1, 3)):
@@ -339,9 +335,7 @@ def test_the_motion_encoder_stays_frozen(tmp_path):
         for name, parameter in one.named_parameters():
             assert parameter.requires_grad != name.startswith(frozen), name
         assert one.lamp.qformer.training
-        assert not any(
-            m.training for m in (*one.lamp.motion_vqvae.modules(), *one.lamp.motion_encoder.modules())
-        )
+        assert not any(m.training for m in (*one.lamp.motion_vqvae.modules(), *one.lamp.motion_encoder.modules()))
         codebook = one.lamp.motion_vqvae.quantizer.codebook.clone()
         one(**make_batch()).loss.backward()
         assert torch.equal(codebook, one.lamp.motion_vqvae.quantizer.codebook)
@@ -400,9 +394,7 @@ def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path):
     )
     script = Path(__file__).with_name("lamp_process.py")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen([sys.executable, script, str(rank), tmp_path], env=environment) for rank in range(2)
-    ]
+    processes = [subprocess.Popen([sys.executable, script, str(rank), tmp_path], env=environment) for rank in range(2)]
     output = model(**batch, negatives=negatives)
     output.loss.backward()
     assert [process.wait(timeout=100) for process in processes] == [0, 0]

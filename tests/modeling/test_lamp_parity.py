@@ -198,9 +198,7 @@ def test_matching_loss_of_negatives_the_released_code_drew(case):
     assert (drawn[0] == torch.arange(3)).any()
     for seed in range(20):
         torch.manual_seed(seed)
-        assert (
-            draw_negatives(io["sim_t2p_max_scaled"], torch.eye(3, dtype=torch.bool)) != torch.arange(3)
-        ).all()
+        assert (draw_negatives(io["sim_t2p_max_scaled"], torch.eye(3, dtype=torch.bool)) != torch.arange(3)).all()
 
 
 @torch.no_grad()
