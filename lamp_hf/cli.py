@@ -313,15 +313,9 @@ def _progress(files: Sequence[Path]) -> Any:
 
 
 def _table(rows: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    width = max(map(len, rows))
     for name, value in rows.items():
-        table.add_row(name, str(value))
-    Console(highlight=False).print(table)
+        _say(f"{name:<{width}}  {value}")
 
 
 def _say(text: str) -> None:

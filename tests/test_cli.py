@@ -133,8 +133,9 @@ def test_info_of_a_motion(run, walker: Motion, tmp_path: Path) -> None:
 
 
 def test_info_of_a_checkpoint(run, tiny_checkpoint: Path) -> None:
-    rows = dict(line.strip().split("  ", 1) for line in run("info", tiny_checkpoint).out.splitlines() if "  " in line)
-    facts = {name.strip(): value.strip() for name, value in rows.items()}
+    lines = run("info", tiny_checkpoint).out.splitlines()
+    facts = {line[:22].strip(): line[22:].strip() for line in lines}
+    assert facts["checkpoint"] == str(tiny_checkpoint)
     assert facts["model"] == "LampForTextToMotion"
     assert facts["longest in one piece"] == "40 frames, 2.0 s"
     assert facts["frames per second"] == "20.0"
