@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     python = sys.executable
-    command = [python, "-m", "lamp_hf.cli"]
+    command = [python, "-m", "lamp_hf"]
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "a.npy", Path(folder) / "a.bvh"
         np.save(source, np.random.default_rng(0).normal(size=(40, 22, 3)).cumsum(0) * 0.01)

@@ -151,8 +151,8 @@ class LampTextToMotionConfig(PreTrainedConfig):
         train_token_embeddings: `False` keeps the token embeddings equal to the VQ-VAE's codebook (T7).
         max_motion_tokens: Longest sequence generated in one piece (49 tokens are 196 frames).
         length_hidden_sizes: Hidden layers of the length estimator.
-        num_reference_texts: Text features that the checkpoint keeps to tell how far a text is from its training
-            texts; see [`LampForTextToMotion.text_familiarity`].
+        num_reference_tokens: Word pieces of the training texts that the checkpoint keeps to tell how far another text
+            is from them; see [`LampForTextToMotion.text_familiarity`].
         text_familiarity_threshold: Texts below are called unfamiliar; `None`: none is.
     """
 
@@ -172,7 +172,7 @@ class LampTextToMotionConfig(PreTrainedConfig):
     train_token_embeddings: bool = False
     max_motion_tokens: int = 49
     length_hidden_sizes: list[int] | tuple[int, ...] = (512, 256, 128)
-    num_reference_texts: int = 0
+    num_reference_tokens: int = 0
     text_familiarity_threshold: float | int | None = None
     initializer_range: float | int = 0.02
 

@@ -295,7 +295,7 @@ class LampForTextToMotion(PreTrainedModel, MaskedMotionGenerationMixin):
 
     config: LampTextToMotionConfig
     config_class = LampTextToMotionConfig
-    reference_text_features: torch.Tensor | None
+    reference_token_ids: torch.Tensor | None
     base_model_prefix = "lamp"
     main_input_name = "input_ids"
     input_modalities = ["text", "motion"]
@@ -325,10 +325,8 @@ class LampForTextToMotion(PreTrainedModel, MaskedMotionGenerationMixin):
             config.max_motion_tokens,
             float(config.dropout),
         )
-        count = config.num_reference_texts
-        self.register_buffer(
-            "reference_text_features", torch.zeros(count, lamp_config.projection_dim) if count else None
-        )
+        count = config.num_reference_tokens
+        self.register_buffer("reference_token_ids", torch.zeros(count, dtype=torch.long) if count else None)
         self.post_init()
         self._freeze()
 
@@ -393,31 +391,39 @@ class LampForTextToMotion(PreTrainedModel, MaskedMotionGenerationMixin):
         states = self.text_to_condition(text_hidden_states.to(self.dtype))
         return self.lamp.query_text(states, attention_mask).mean(1)
 
-    @torch.no_grad()
-    def set_reference_texts(self, text_features: torch.Tensor, threshold: float) -> None:
-        """Keep what the texts of the training set look like, so that others can be told from them.
+    def set_reference_tokens(self, token_ids: torch.Tensor, threshold: float) -> None:
+        """Keep which word pieces the training texts are made of, so that other texts can be told from them.
 
         Args:
-            text_features: `(K, P)`, as from `LampModel.get_text_features`: of typical texts, or means of many.
-            threshold: Similarity to the closest of them below which a text is called unfamiliar.
+            token_ids: `(K,)`, without special tokens.
+            threshold: Familiarity below which a text is called unfamiliar.
         """
-        features = F.normalize(text_features.float(), dim=-1)
-        self.reference_text_features = features.to(self.lamp.text_proj.weight)
-        self.config.num_reference_texts = len(features)
+        self.reference_token_ids = token_ids.to(self.device)
+        self.config.num_reference_tokens = len(token_ids)
         self.config.text_familiarity_threshold = threshold
 
+    @torch.no_grad()
     def text_familiarity(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> torch.Tensor | None:
-        """Cosine `(B,)`, from -1 to 1, of each text with the closest reference text.
+        """How near a text's words are to those of the training texts, `(B,)`, 1 where all are among them.
 
-        Below `config.text_familiarity_threshold` a text is far from what the model was trained on. `None` for
-        checkpoints without reference texts.
+        It is the mean over the word pieces of the cosine between each one's embedding and the closest of a training
+        text. Word embeddings tell what LaMP's own features cannot: those are trained to see nothing but the actions
+        they know. `None` for checkpoints without reference tokens.
         """
-        if self.reference_text_features is None:
+        if self.reference_token_ids is None:
             return None
-        features = self.lamp.get_text_features(input_ids, attention_mask)
-        return (features @ self.reference_text_features.to(features).T).amax(-1)
+        embeddings = F.normalize(self.lamp.get_input_embeddings().weight.float(), dim=-1)
+        nearest = (embeddings[input_ids] @ embeddings[self.reference_token_ids].T).amax(-1)
+        special = torch.tensor(
+            [self.lamp.config.pad_token_id or 0, self.lamp.config.eos_token_id, self.lamp.config.bos_token_id]
+        )
+        words = ~torch.isin(input_ids, special.to(input_ids))
+        words[:, 0] = False  # [CLS]
+        if attention_mask is not None:
+            words &= attention_mask.bool()
+        return (nearest * words).sum(-1) / words.sum(-1).clamp(min=1)
 
     def predict_tokens(
         self, token_ids: torch.Tensor, condition: torch.Tensor, token_mask: torch.Tensor | None = None

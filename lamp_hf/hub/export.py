@@ -32,7 +32,7 @@ def export_checkpoint(run: str | Path, output: str | Path, *, dtype: torch.dtype
     model.to(dtype).save_pretrained(partial)
     processor.save_pretrained(partial)
     config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
-    (partial / "config.json").write_text(json.dumps(_as_float32(config), indent=2) + "\n", encoding="utf-8")
+    (partial / "config.json").write_text(json.dumps(_published(config), indent=2) + "\n", encoding="utf-8")
     if output.exists():
         card = output / "README.md"
         if card.exists():  # a card may hold what a person wrote
@@ -42,9 +42,10 @@ def export_checkpoint(run: str | Path, output: str | Path, *, dtype: torch.dtype
     return output
 
 
-def _as_float32(config: dict) -> dict:
-    """The configuration with `dtype` float32 wherever it names one."""
+def _published(config: dict) -> dict:
+    """The configuration with `dtype` float32 wherever it names one, and without folders of this machine."""
     return {
-        key: _as_float32(value) if isinstance(value, dict) else ("float32" if key == "dtype" else value)
+        key: _published(value) if isinstance(value, dict) else ("float32" if key == "dtype" else value)
         for key, value in config.items()
+        if key != "_name_or_path"
     }

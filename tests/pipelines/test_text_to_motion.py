@@ -327,8 +327,8 @@ def test_an_unfamiliar_text_is_named(
     pipe: TextToMotionPipeline, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     assert pipe.model.text_familiarity(**pipe.processor(text=["a person walks"])) is None
-    known = pipe.model.lamp.get_text_features(**pipe.processor(text=["a person walks", "the person bows"]))
-    pipe.model.set_reference_texts(3 * known, threshold=0.99)
+    known = pipe.processor(text=["a person walks", "the person bows"])["input_ids"].unique()
+    pipe.model.set_reference_tokens(known, threshold=0.99)
     similarity = pipe.model.text_familiarity(**pipe.processor(text=["the person bows", "quixotic"]))
     assert similarity[0] == pytest.approx(1.0, abs=1e-5)
     pipe.model.config.text_familiarity_threshold = (1 + float(similarity[1])) / 2
