@@ -15,6 +15,9 @@ from lamp_hf.motion.skeleton import HUMANML3D_22
 __all__ = ["MotionProbe", "flipped", "probe_features"]
 
 _BINS = 16
+# Features that hardly vary in the real clips, such as where the hips sit under the pelvis, are not blown up: a
+# centimetre means no more there than elsewhere. Metres, radians, metres per second.
+_SMALLEST_SCALE = 0.1
 _MAX_FRAMES = 196  # the longest clip that models generate in one piece
 
 
@@ -71,23 +74,22 @@ class MotionProbe:
     def __init__(self, regularisation: float = 0.01):
         try:
             from sklearn.linear_model import LogisticRegression
-            from sklearn.pipeline import make_pipeline
-            from sklearn.preprocessing import StandardScaler
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError("probes need scikit-learn: pip install 'lamp_hf[evaluate]'") from error
-        self._classifier: Any = make_pipeline(
-            StandardScaler(),
-            LogisticRegression(C=regularisation, class_weight="balanced", max_iter=300),
-        )
+        self._classifier: Any = LogisticRegression(C=regularisation, class_weight="balanced", max_iter=500)
 
     def fit(self, clips: Sequence[np.ndarray], labels: Sequence[str]) -> "MotionProbe":
         """Train on joints of clips and their labels."""
-        self._classifier.fit(np.stack([probe_features(clip) for clip in clips]), list(labels))
+        features = np.stack([probe_features(clip) for clip in clips])
+        self._mean = features.mean(0)
+        self._scale = np.maximum(features.std(0), _SMALLEST_SCALE)
+        self._classifier.fit((features - self._mean) / self._scale, list(labels))
         return self
 
     def predict(self, clips: Sequence[np.ndarray]) -> list[str]:
         """Labels of clips."""
-        return [str(label) for label in self._classifier.predict(np.stack([probe_features(clip) for clip in clips]))]
+        features = np.stack([probe_features(clip) for clip in clips])
+        return [str(label) for label in self._classifier.predict((features - self._mean) / self._scale)]
 
     def accuracy(self, clips: Sequence[np.ndarray], labels: Sequence[str]) -> float:
         """Share of clips whose label is recognised."""

@@ -67,8 +67,8 @@ class TextToMotionJudge:
     def __init__(self, dataset: DatasetDict):
         train = LabelledClips.from_dataset(dataset["train"])
         self.validation = LabelledClips.from_dataset(dataset["validation"])
-        self._content = MotionProbe(regularisation=0.03).fit(train.joints, train.contents)
-        self._style = MotionProbe(regularisation=0.03).fit(train.joints, train.styles)
+        self._content = MotionProbe(regularisation=0.1).fit(train.joints, train.contents)
+        self._style = MotionProbe(regularisation=0.1).fit(train.joints, train.styles)
 
     def judge(self, joints: Sequence[np.ndarray], contents: Sequence[str], styles: Sequence[str]) -> dict[str, float]:
         """Score motions against the labels that they were meant for.
