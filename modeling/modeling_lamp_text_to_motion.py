@@ -414,7 +414,7 @@ class LampForTextToMotion(PreTrainedModel, MaskedMotionGenerationMixin):
         """
         if self.reference_token_ids is None:
             return None
-        embeddings = F.normalize(self.lamp.get_input_embeddings().weight.float(), dim=-1)
+        embeddings = F.normalize(cast(nn.Embedding, self.lamp.get_input_embeddings()).weight.float(), dim=-1)
         nearest = (embeddings[input_ids] @ embeddings[self.reference_token_ids].T).amax(-1)
         special = torch.tensor(
             [self.lamp.config.pad_token_id or 0, self.lamp.config.eos_token_id, self.lamp.config.bos_token_id]
