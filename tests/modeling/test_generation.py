@@ -476,6 +476,11 @@ def test_a_storyboard_of_one_part_is_a_motion(model):
     assert torch.equal(board.motion_codes, single.motion_codes)
 
 
+def test_parts_of_one_text_differ(model):
+    board = model.generate_storyboard(**texts(WORDS[0], WORDS[0]), num_tokens=10, seed=3, seam_tokens=0)
+    assert not torch.equal(board.motion_codes[0, :10], board.motion_codes[0, 10:])
+
+
 def test_parts_have_noise_of_their_own():
     draws = [torch.rand(4, generator=part_generator(7, part)).tolist() for part in range(5)]
     assert len({tuple(draw) for draw in draws}) == 5
