@@ -62,7 +62,7 @@ def main() -> None:
                 arguments.repeats,
             )
             text = best(lambda i=input_ids, m=mask: model.get_text_condition(i, m), arguments.repeats)
-            decoder = best(lambda c=output.codes: model.lamp.motion_vqvae.decode(c), arguments.repeats)
+            decoder = best(lambda c=output.motion_codes: model.lamp.motion_vqvae.decode(c), arguments.repeats)
         motion = Motion(features=output.motion_values[0].numpy())
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "motion.bvh"
