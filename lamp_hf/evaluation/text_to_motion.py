@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -21,6 +22,7 @@ _MAX_FRAMES = 196
 _SIDED_WITHOUT_PARTNER = ("bye", "guide", "respond")  # mirrored, they are an action that no label names
 
 
+@cache
 def paraphrases() -> dict[str, Any]:
     """Sentences that no training caption is made of: `subjects`, `clauses` by content, `styles` by style."""
     text = (files("lamp_hf.evaluation") / "bandai_namco_paraphrases.yaml").read_text(encoding="utf-8")
@@ -88,6 +90,13 @@ class TextToMotionJudge:
             "foot_skating": float(np.mean([motion.foot_skating() for motion in motions])),
             "jitter": float(np.mean([motion.jitter() for motion in motions])),
         }
+
+    def content_accuracies(self, joints: Sequence[np.ndarray], contents: Sequence[str]) -> dict[str, float]:
+        """Share of motions recognised, by the content that they were meant for."""
+        hits: dict[str, list[bool]] = {}
+        for found, content in zip(self._content.predict(joints), contents, strict=True):
+            hits.setdefault(content, []).append(found == content)
+        return {content: float(np.mean(hits[content])) for content in sorted(hits)}
 
     def judge_validation(self) -> dict[str, float]:
         """Score the real validation clips."""
