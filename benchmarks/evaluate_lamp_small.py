@@ -21,25 +21,34 @@ from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
 from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
 from lamp_hf.evaluation.retrieval import evaluate_lamp
 from lamp_hf.evaluation.text_to_motion import TextToMotionJudge, paraphrase
+from lamp_hf.motion.motion import Motion
 
 
-def storyboard_seams(pipe: Any, texts: list[str], seconds: float, seed: int) -> dict[str, float]:
-    """Speed of the joints and skating around the seams of a storyboard, beside the rest of it."""
-    scenes = [(text, seconds) for text in texts]
-    motion = pipe.storyboard(scenes, seed=seed)["motion"]
-    joints = motion.joints
-    speed = np.linalg.norm(np.diff(joints, axis=0), axis=-1).max(-1) * motion.fps
-    per_scene = len(joints) / len(scenes)
-    distance = np.abs(np.arange(len(speed))[:, None] - per_scene * np.arange(1, len(scenes))[None]).min(-1)
-    at_seam = distance <= 10
-    return {
-        "frames": len(joints),
-        "fastest_joint_at_seams_m_per_s": float(speed[at_seam].mean()),
-        "fastest_joint_inside_m_per_s": float(speed[~at_seam].mean()),
-        "peak_at_seams_m_per_s": float(speed[at_seam].max()),
-        "peak_inside_m_per_s": float(speed[~at_seam].max()),
-        "foot_skating": motion.foot_skating(),
-    }
+def storyboard_seams(pipe: Any, texts: list[str], seconds: float, seed: int, count: int = 8) -> dict[str, float]:
+    """Speed of the fastest joint, jitter and skating in the second around each seam, beside the middles of scenes.
+
+    Every storyboard has the texts in another order: the seams join what the middles show.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    scene, half = round(seconds * pipe.fps), round(0.5 * pipe.fps)
+    for board in range(count):
+        order = np.random.default_rng(seed + board).permutation(len(texts))
+        motion: Motion = pipe.storyboard([(texts[i], seconds) for i in order], seed=seed + board)["motion"]
+        fastest = np.linalg.norm(np.diff(motion.joints, axis=0), axis=-1).max(-1) * motion.fps
+        jerk = np.linalg.norm(np.diff(motion.joints, 3, axis=0), axis=-1).mean(-1) * motion.fps**3
+        foot_speed, down = motion._foot_slides()  # the floor is that of the whole motion
+        places = {
+            "at_seams": [scene * i for i in range(1, len(texts))],
+            "inside": [scene * i + scene // 2 for i in range(len(texts))],
+        }
+        for place, centres in places.items():
+            for centre in centres:
+                part = slice(centre - half, centre + half)
+                found.setdefault(f"fastest_joint_{place}_m_per_s", []).append(fastest[part])
+                found.setdefault(f"jitter_{place}_m_per_s3", []).append(jerk[part])
+                found.setdefault(f"foot_slide_{place}_m_per_s", []).append(foot_speed[part][down[part]])
+                found.setdefault(f"foot_skating_{place}", []).append(foot_speed[part][down[part]] > 0.5)
+    return {"storyboards": count, **{name: float(np.concatenate(parts).mean()) for name, parts in found.items()}}
 
 
 def evaluate(model: str, data: str, cache_dir: str | None, seed: int) -> dict[str, Any]:
@@ -60,13 +69,20 @@ def evaluate(model: str, data: str, cache_dir: str | None, seed: int) -> dict[st
     rng = random.Random(seed)
     rewordings = [paraphrase(content, style, rng) for content, style in labels]
     results["real"] = real = judge.judge_validation()
+    by_content = {"real": judge.content_accuracies(judge.validation.joints, judge.validation.contents)}
     for name, texts in (("training_wording", captions), ("paraphrases", rewordings)):
-        scores, _ = judge.generate_and_judge(pipe, texts, seed=seed)
-        for part in ("content", "style"):
-            scores[f"{part}_to_real"] = scores[f"{part}_accuracy"] / real[f"{part}_accuracy"]
-        results[name] = scores
+        for suffix, real_lengths in (("", True), ("_estimated_lengths", False)):
+            scores, motions = judge.generate_and_judge(pipe, texts, seed=seed, real_lengths=real_lengths)
+            for part in ("content", "style"):
+                scores[f"{part}_to_real"] = scores[f"{part}_accuracy"] / real[f"{part}_accuracy"]
+            results[name + suffix] = scores
+            if real_lengths:
+                joints = [motion.joints for motion in motions]
+                by_content[name] = judge.content_accuracies(joints, judge.validation.contents)
     scenes = ["a person walks forward", "a person runs forward", "a person bows", "a person waves with both hands"]
     results["storyboard"] = storyboard_seams(pipe, scenes, 4.0, seed)
+    for name, shares in by_content.items():
+        results[f"content_accuracy_{name}"] = shares
     results["parameters"] = {
         "lamp": sum(p.numel() for n, p in lamp.named_parameters() if not n.startswith("motion_vqvae.")),
         "motion_vqvae": sum(p.numel() for p in lamp.motion_vqvae.parameters()),
