@@ -148,6 +148,8 @@ class LampTextToMotionConfig(PreTrainedConfig):
             and present as the released code does (T1).
         mask_token_padding: `False` lets padded tokens be seen, as the released code does (T2).
         condition_dropout: Share of training captions replaced by the empty condition, for guidance.
+        condition_on_words: Adds a learned projection of the mean word state to the condition. The paper has the
+            queries alone; a small LaMP's forget what matters less to its own tasks, such as the style.
         train_token_embeddings: `False` keeps the token embeddings equal to the VQ-VAE's codebook (T7).
         max_motion_tokens: Longest sequence generated in one piece (49 tokens are 196 frames).
         length_hidden_sizes: Hidden layers of the length estimator.
@@ -169,6 +171,7 @@ class LampTextToMotionConfig(PreTrainedConfig):
     attention_bias: Literal["causal", "soft_causal", "none"] = "causal"
     mask_token_padding: bool = True
     condition_dropout: float | int = 0.1
+    condition_on_words: bool = False
     train_token_embeddings: bool = False
     max_motion_tokens: int = 49
     length_hidden_sizes: list[int] | tuple[int, ...] = (512, 256, 128)

@@ -520,6 +520,13 @@ class LampModel(LampPreTrainedModel):
             self.lm_head.layer_norm.load_state_dict(head.transform.LayerNorm.state_dict())
             take(self.lm_head.decoder.bias, head.bias)
 
+    def text_encoder_parameters(self) -> list[nn.Parameter]:
+        """What [`init_from_bert`] fills, but for the copies that are the queries' own and the word-prediction head."""
+        modules: list[nn.Module] = [self.qformer.embeddings]
+        for layer in self.qformer.encoder.layer:
+            modules += [layer.attention, layer.intermediate, layer.output]
+        return [parameter for module in modules for parameter in module.parameters()]
+
     def _check_bert(self, bert: BertConfig) -> None:
         config = self.config
         for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
@@ -546,18 +553,10 @@ def _load_bert(bert: str | PathLike | BertModel | BertForMaskedLM) -> tuple[Bert
     return loaded.bert, None if missing else loaded.cls.predictions
 
 
-class LampForPreTraining(LampPreTrainedModel):
-    """[`LampModel`] with its four losses, each of weight 1 (L7).
+class LampEmbeddingsMixin:
+    """Word embeddings of a model are those of the [`LampModel`] that it holds as `lamp`."""
 
-    With `torch.distributed` running, similarities and hard negatives are those of the joint batch, and the
-    losses of the processes average to the loss that one process would have had (L4).
-    """
-
-    def __init__(self, config: LampConfig):
-        super().__init__(config)
-        self.lamp = LampModel(config)
-        self.post_init()
-        self.lamp._freeze()
+    lamp: LampModel
 
     def get_input_embeddings(self) -> nn.Module:
         return self.lamp.get_input_embeddings()
@@ -570,6 +569,20 @@ class LampForPreTraining(LampPreTrainedModel):
 
     def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
         self.lamp.set_output_embeddings(new_embeddings)
+
+
+class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
+    """[`LampModel`] with its four losses, each of weight 1 (L7).
+
+    With `torch.distributed` running, similarities and hard negatives are those of the joint batch, and the
+    losses of the processes average to the loss that one process would have had (L4).
+    """
+
+    def __init__(self, config: LampConfig):
+        super().__init__(config)
+        self.lamp = LampModel(config)
+        self.post_init()
+        self.lamp._freeze()
 
     def forward(
         self,

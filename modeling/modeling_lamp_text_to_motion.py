@@ -16,7 +16,7 @@ from transformers.utils.generic import ModelOutput
 from .configuration_lamp import LampTextToMotionConfig
 from .distributed import global_mean
 from .generation_lamp import MaskedMotionGenerationConfig, MaskedMotionGenerationMixin
-from .modeling_lamp import HIDDEN, LampModel
+from .modeling_lamp import HIDDEN, LampEmbeddingsMixin, LampModel
 from .modeling_motion_vqvae import IGNORED_CODE
 
 __all__ = [
@@ -259,6 +259,14 @@ class MaskingDraws:
         return cls(time, order, replace, hide, codes)
 
 
+def masked_mean(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Mean `(B, H)` of states `(B, L, H)` where `mask` `(B, L)` is 1; `None`: of all."""
+    if mask is None:
+        return states.mean(1)
+    weights = mask.to(states.dtype)[..., None]
+    return (states * weights).sum(1) / weights.sum(1)
+
+
 def mask_codes(motion_codes: torch.Tensor, draws: MaskingDraws, num_codes: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Hide tokens by the recipe of BERT and a cosine schedule (T5).
 
@@ -285,7 +293,7 @@ def mask_codes(motion_codes: torch.Tensor, draws: MaskingDraws, num_codes: int) 
     return ids, motion_codes.masked_fill(~guessed, IGNORED_CODE)
 
 
-class LampForTextToMotion(PreTrainedModel, MaskedMotionGenerationMixin):
+class LampForTextToMotion(LampEmbeddingsMixin, PreTrainedModel, MaskedMotionGenerationMixin):
     """Makes motions from texts: a frozen [`LampModel`], and on it what turns a text into motion tokens.
 
     Texts come as `input_ids` and `attention_mask` `(B, L)`; motions as token ids `motion_codes` `(B, n)`,
@@ -312,6 +320,9 @@ class LampForTextToMotion(PreTrainedModel, MaskedMotionGenerationMixin):
         lamp_config = config.lamp_config
         self.lamp = cast(LampModel, LampModel._from_config(lamp_config))
         self.text_to_condition = nn.Linear(lamp_config.hidden_size, lamp_config.motion_hidden_size)
+        self.words_to_condition = (
+            nn.Linear(lamp_config.hidden_size, lamp_config.hidden_size) if config.condition_on_words else None
+        )
         # Frozen embeddings are the tokenizer's codebook and are not stored a second time (T7).
         self.token_embeddings = (
             nn.Embedding(config.num_codes + 2, config.motion_vqvae_config.code_dim)
@@ -348,18 +359,6 @@ class LampForTextToMotion(PreTrainedModel, MaskedMotionGenerationMixin):
                 model.token_embeddings.weight[: model.config.num_codes] = lamp.motion_vqvae.quantizer.codebook
         return model
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.lamp.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.lamp.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lamp.get_output_embeddings()
-
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        self.lamp.set_output_embeddings(new_embeddings)
-
     def _freeze(self) -> None:
         self.lamp.requires_grad_(False)
         self.lamp.eval()  # the released code trains with LaMP's dropout on (T6)
@@ -378,6 +377,8 @@ class LampForTextToMotion(PreTrainedModel, MaskedMotionGenerationMixin):
     ) -> torch.Tensor:
         """Condition `(B, H)`: the mean of LaMP's queries after they have read the text (T4).
 
+        With `config.condition_on_words`, a projection of the words' mean is added.
+
         Args:
             input_ids, attention_mask: Texts, `(B, L)`.
             text_hidden_states: `(B, L, H)`, what `LampModel.encode_text` gave for them, in place of
@@ -388,8 +389,11 @@ class LampForTextToMotion(PreTrainedModel, MaskedMotionGenerationMixin):
                 raise ValueError("a text is missing: give input_ids, text_hidden_states or condition")
             with torch.no_grad():
                 text_hidden_states = self.lamp.encode_text(input_ids, attention_mask)
-        states = self.text_to_condition(text_hidden_states.to(self.dtype))
-        return self.lamp.query_text(states, attention_mask).mean(1)
+        text_hidden_states = text_hidden_states.to(self.dtype)
+        condition = self.lamp.query_text(self.text_to_condition(text_hidden_states), attention_mask).mean(1)
+        if self.words_to_condition is not None:
+            condition = condition + self.words_to_condition(masked_mean(text_hidden_states, attention_mask))
+        return condition
 
     def set_reference_tokens(self, token_ids: torch.Tensor, threshold: float) -> None:
         """Keep which word pieces the training texts are made of, so that other texts can be told from them.

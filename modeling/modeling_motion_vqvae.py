@@ -12,6 +12,7 @@ from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
 from .configuration_lamp import MotionVQVAEConfig
+from .distributed import num_processes
 
 __all__ = ["MotionVQVAEModel", "MotionVQVAEOutput", "length_mask"]
 
@@ -135,18 +136,17 @@ class MotionVQVAEDecoder(nn.Module):
 class MotionVQVAEQuantizer(nn.Module):
     """Codebook learned by exponential moving averages, with dead codes replaced (V1, V4).
 
-    All of its state is in persistent buffers, so that a run resumes, and a checkpoint trains on, exactly.
+    All of its state is in persistent buffers, so that a run resumes, and a checkpoint trains on, exactly. The sum of
+    the rows that a code was given, which the released code keeps too, is its vector times its count.
     """
 
     def __init__(self, config: MotionVQVAEConfig):
         super().__init__()
         self.config = config
         self.register_buffer("codebook", torch.zeros(config.num_codes, config.code_dim))
-        self.register_buffer("code_sum", torch.zeros(config.num_codes, config.code_dim))
         self.register_buffer("code_count", torch.ones(config.num_codes))
         self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
         self.codebook: torch.Tensor
-        self.code_sum: torch.Tensor
         self.code_count: torch.Tensor
         self.initialized: torch.Tensor
 
@@ -173,24 +173,27 @@ class MotionVQVAEQuantizer(nn.Module):
         one_hot = F.one_hot(codes, self.config.num_codes).to(rows.dtype)
         batch_sum, batch_count = one_hot.T @ rows, one_hot.sum(0)
         candidates = self.candidate_rows(rows)
-        if _distributed():
+        if num_processes() > 1:
             # The statistics are those of the joint batch; replacements come from the first process.
             dist.all_reduce(batch_sum)
             dist.all_reduce(batch_count)
             dist.broadcast(candidates, 0)
-        self.code_sum.mul_(mu).add_(batch_sum, alpha=1 - mu)
+        code_sum = mu * self.code_count[:, None] * self.codebook + (1 - mu) * batch_sum
         self.code_count.mul_(mu).add_(batch_count, alpha=1 - mu)
-        used = (self.code_count >= self.config.code_reset_threshold)[:, None]
-        self.codebook.copy_(torch.where(used, self.code_sum / self.code_count[:, None], candidates))
+        self.codebook.copy_(code_sum / self.code_count[:, None])
+        dead = self.code_count < self.config.code_reset_threshold
+        self.codebook[dead] = candidates[dead]
+        # A count of one gives a replaced code time to find rows of its own. Were the old statistics kept, as in the
+        # released code, it would be drawn anew at every step, and what it gathers would be a mean of everything.
+        self.code_count[dead] = 1
 
     @torch.no_grad()
     def initialize(self, rows: torch.Tensor) -> None:
         """Fill the codebook from the first training batch."""
         candidates = self.candidate_rows(rows)
-        if _distributed():
+        if num_processes() > 1:
             dist.broadcast(candidates, 0)
         self.codebook.copy_(candidates)
-        self.code_sum.copy_(candidates)
         self.code_count.fill_(1)
         self.initialized.fill_(True)
 
@@ -218,10 +221,6 @@ class MotionVQVAEQuantizer(nn.Module):
         all_codes = torch.full(mask.shape, IGNORED_CODE, dtype=torch.long, device=latents.device)
         all_codes[mask] = codes
         return quantized, all_codes, commitment_loss, perplexity
-
-
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 class MotionVQVAEModel(PreTrainedModel):
@@ -255,7 +254,6 @@ class MotionVQVAEModel(PreTrainedModel):
                 init.uniform_(module.bias, -bound, bound)
         elif isinstance(module, MotionVQVAEQuantizer):
             init.normal_(module.codebook, std=module.config.code_dim**-0.5)
-            init.copy_(module.code_sum, module.codebook)
             init.ones_(module.code_count)
             init.zeros_(module.initialized)
 

@@ -38,8 +38,10 @@ def load_motion_dataset(name_or_path: str | os.PathLike[str], **options: Any) ->
         ValueError: the name is none of the above, or the dataset found has other columns.
     """
     if name_or_path == "bandai-namco":
-        if "path" not in options:
-            raise ValueError('"bandai-namco" needs path=, the archive or a clone of the repository')
+        if options.get("path") is None:
+            raise ValueError(
+                '"bandai-namco" needs path= (--data in `lamp-hf train`), the archive or a clone of the repository'
+            )
         return load_bandai_namco(**options)
     folder = Path(name_or_path)
     if folder.is_dir():

@@ -64,9 +64,7 @@ def vqvae_state_dict(original: Tensors, *, num_downsampling_layers: int = 2) -> 
         (f"{m[1]}{int(m[2]) - 2}{m[3]}" if (m := counted.fullmatch(name)) else name): tensor
         for name, tensor in renamed.items()
     }
-    codebook = tensors["quantizer.codebook"]
-    tensors["quantizer.code_sum"] = codebook.clone()
-    tensors["quantizer.code_count"] = torch.ones(len(codebook))
+    tensors["quantizer.code_count"] = torch.ones(len(tensors["quantizer.codebook"]))
     tensors["quantizer.initialized"] = torch.ones((), dtype=torch.bool)
     return tensors
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
-from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+from lamp_hf.modeling.modeling_motion_vqvae import IGNORED_CODE, MotionVQVAEModel
 
-__all__ = ["EncodedClip", "encode_clips"]
+__all__ = ["EncodedClip", "encode_clips", "pad_codes"]
 
 
 @dataclass(frozen=True)
@@ -82,3 +83,8 @@ def encode_clips(
         )
         for index, clip_starts in enumerate(starts)
     ]
+
+
+def pad_codes(codes: Sequence[np.ndarray]) -> torch.Tensor:
+    """Token ids `(B, n)` of clips, -100 on padding."""
+    return pad_sequence([torch.from_numpy(row) for row in codes], batch_first=True, padding_value=IGNORED_CODE)

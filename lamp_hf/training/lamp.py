@@ -1,6 +1,5 @@
 """Stage 2: LaMP's four tasks, judged by retrieval among validation clips."""
 
-import re
 from typing import Any
 
 import numpy as np
@@ -13,20 +12,16 @@ from lamp_hf.evaluation.retrieval import evaluate_lamp
 from lamp_hf.modeling.configuration_lamp import LampConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.modeling_lamp import LampForPreTraining
-from lamp_hf.modeling.modeling_motion_vqvae import IGNORED_CODE, MotionVQVAEModel
+from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
+from lamp_hf.motion.text import SIDE
 
 from .captions import caption_source, first_captions
-from .encoded import encode_clips
-from .stage import Stage
+from .encoded import encode_clips, pad_codes
+from .stage import Stage, shown_labels
 from .text_encoder import lamp_tokenizer, locate_text_encoder
 
-__all__ = ["LampStage", "pad_codes"]
-
-
-def pad_codes(codes: list[np.ndarray]) -> torch.Tensor:
-    """Token ids `(B, n)` of clips, -100 on padding."""
-    return pad_sequence([torch.from_numpy(c) for c in codes], batch_first=True, padding_value=IGNORED_CODE)
+__all__ = ["LampStage", "pair_groups"]
 
 
 def pair_groups(dataset: Dataset) -> list[int] | None:
@@ -41,8 +36,8 @@ def pair_groups(dataset: Dataset) -> list[int] | None:
     ):
         if not content:
             return None
-        sided = re.search(r"\b(left|right)", captions[0]["text"], re.IGNORECASE)
-        names.append((content, style, bool(mirrored and sided)))
+        other_side = mirrored and SIDE.search(captions[0]["text"]) and not SIDE.search(content)
+        names.append((content, style, bool(other_side)))
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return [numbers[name] for name in names]
 
@@ -67,6 +62,9 @@ class LampStage(Stage):
             self.model = LampForPreTraining.from_pretrained(recipe.base)
             self.processor = LampProcessor.from_pretrained(recipe.base)
         torch.nn.Module.to(self.model, self.device)
+        if recipe.text_learning_rate is not None:
+            slow = self.model.lamp.text_encoder_parameters()
+            self.learning_rates = dict.fromkeys(slow, recipe.text_learning_rate)
         tokenizer, extractor = self.model.lamp.motion_vqvae, self.processor.feature_extractor
         self.encoded = encode_clips(tokenizer, extractor, self.train_clips, all_starts=True)
         self.caption_of = caption_source(self.dataset["train"], recipe.data)
@@ -118,6 +116,5 @@ class LampStage(Stage):
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
         assert isinstance(model, LampForPreTraining)
         validation = self.dataset["validation"]
-        captions = first_captions(validation)
-        labels = [f"{c}/{s}" for c, s in zip(validation["content"], validation["style"], strict=True)]
+        captions, labels = first_captions(validation), shown_labels(validation)
         return evaluate_lamp(model.lamp, self.processor, self.eval_clips, captions, labels)

@@ -20,6 +20,8 @@ class Recipe:
         base: Checkpoint of the stage before (or of the same stage, to go on from).
         text_encoder: BERT-like encoder from which a new LaMP starts: a folder, a Hub id, or `package:NAME` for
             one that an installed Python package carries.
+        text_learning_rate: Learning rate of what starts from `text_encoder`, lest it forget its language; `None`: that
+            of the trainer.
         text_vocabulary: `"ascii"` keeps only the word pieces of plain ASCII text, `"full"` all.
         model: Values of the model's configuration that differ from the paper's.
         sampling: How training clips are drawn; see [`ClipDraws`].
@@ -31,6 +33,7 @@ class Recipe:
     data: dict[str, Any] = field(default_factory=dict)
     base: str | None = None
     text_encoder: str | None = None
+    text_learning_rate: float | None = None
     text_vocabulary: str = "full"
     model: dict[str, Any] = field(default_factory=dict)
     sampling: dict[str, Any] = field(default_factory=dict)

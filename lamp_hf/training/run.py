@@ -65,10 +65,11 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
         model=stage.model,
         args=arguments,
         train_dataset=stage.train_dataset,
-        eval_dataset=stage.eval_clips,
+        eval_dataset=stage.eval_clips,  # Trainer wants one; the stage itself evaluates on it
         data_collator=stage.collate,
         processing_class=stage.processor,
         evaluate_model=stage.evaluate,
+        learning_rates=stage.learning_rates,
     )
     last = get_last_checkpoint(str(output_dir)) if resume and output_dir.is_dir() else None
     if last:

@@ -1,7 +1,6 @@
 """What the stages have in common: the data set, its statistics, and the clips in memory."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,15 @@ from lamp_hf.data.schema import with_numpy_motion
 from .draws import ClipDraws, balanced_weights
 from .recipe import Recipe
 
-__all__ = ["Stage"]
+__all__ = ["Stage", "shown_labels"]
 
-CaptionOf = Callable[[int, np.random.Generator], str]
+
+def shown_labels(dataset: Dataset) -> list[str]:
+    """What each clip shows: content and style where the set has labels, else its first caption."""
+    return [
+        f"{content}/{style}" if content else captions[0]["text"]
+        for content, style, captions in zip(dataset["content"], dataset["style"], dataset["captions"], strict=True)
+    ]
 
 
 class Stage(ABC):
@@ -27,11 +32,13 @@ class Stage(ABC):
         model: The model to train.
         processor: Saved beside the model: a feature extractor, or a processor with the tokenizer.
         train_dataset: The run's draws.
+        learning_rates: Learning rates of parameters that do not learn at the trainer's.
     """
 
     model: PreTrainedModel
     processor: Any
     train_dataset: ClipDraws
+    learning_rates: dict[torch.nn.Parameter, float]
 
     def __init__(self, recipe: Recipe, arguments: TrainingArguments):
         self.recipe = recipe
@@ -40,10 +47,11 @@ class Stage(ABC):
         self.dataset: DatasetDict = load_motion_dataset(data.pop("name"), **data)
         self.train_clips = self._clips("train")
         self.eval_clips = self._clips("validation")
+        self.learning_rates = {}
         self.build()
         self.train_dataset = ClipDraws(
             self.example,
-            balanced_weights(self._labels(), float(recipe.sampling.get("balance", 0.0))),
+            balanced_weights(shown_labels(self.dataset["train"]), float(recipe.sampling.get("balance", 0.0))),
             num_draws=arguments.max_steps
             * arguments.per_device_train_batch_size
             * arguments.gradient_accumulation_steps
@@ -56,11 +64,6 @@ class Stage(ABC):
         if split not in self.dataset:
             raise ValueError(f"the data set has no split {split!r}; found: {', '.join(self.dataset)}")
         return [np.asarray(row["motion"], dtype=np.float32) for row in with_numpy_motion(self.dataset[split])]
-
-    def _labels(self) -> list[str]:
-        """What `sampling.balance` balances: content and style where the set has them."""
-        train: Dataset = self.dataset["train"]
-        return [f"{content}/{style}" for content, style in zip(train["content"], train["style"], strict=True)]
 
     @property
     def device(self) -> torch.device:

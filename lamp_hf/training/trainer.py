@@ -16,11 +16,19 @@ class LampTrainer(Trainer):
     Args:
         evaluate_model: Gives the metrics of a model, by plain names; the trainer logs them as `eval_…` and can
             choose the best checkpoint by them.
+        learning_rates: Learning rates of parameters that do not learn at `args.learning_rate`.
     """
 
-    def __init__(self, *args: Any, evaluate_model: Callable[[PreTrainedModel], dict[str, float]], **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        evaluate_model: Callable[[PreTrainedModel], dict[str, float]],
+        learning_rates: dict[nn.Parameter, float],
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         self.evaluate_model = evaluate_model
+        self.learning_rates = learning_rates
         self._parts: dict[str, list[torch.Tensor]] = {}
         # Every loss of lamp_hf is a mean over its batch.
         self.model_accepts_loss_kwargs = False
@@ -43,6 +51,19 @@ class LampTrainer(Trainer):
             if name.endswith("_loss") or name in ("perplexity", "token_accuracy"):
                 self._parts.setdefault(name, []).append(value.detach().float())
         return (loss, outputs) if return_outputs else loss
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimizer, with a group of its own for every learning rate; the schedule scales them all."""
+        if self.optimizer is not None:
+            return self.optimizer
+        optimizer = super().create_optimizer(model)
+        for group in list(optimizer.param_groups):
+            for rate in sorted(set(self.learning_rates.values())):
+                apart = [p for p in group["params"] if self.learning_rates.get(p) == rate]
+                group["params"] = [p for p in group["params"] if self.learning_rates.get(p) != rate]
+                if apart:
+                    optimizer.add_param_group({**group, "params": apart, "lr": rate})
+        return optimizer
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Only matrices decay: no bias, no norm, no learned temperature (L3)."""

@@ -139,6 +139,19 @@ def test_what_a_text_is_padded_to_does_not_change_its_condition(tiny_text_to_mot
     assert (released.get_text_condition(**texts(length=14)) - together).abs().max() > 1e-3
 
 
+@torch.no_grad()
+def test_the_condition_can_hold_the_mean_word_state(tiny_text_to_motion):
+    model = tiny_text_to_motion(condition_on_words=True)
+    together = model.get_text_condition(**texts(length=14))
+    for row, words in enumerate(((5, 6, 7), (8, 9, 10, 11, 12), (13,))):
+        close(together[row : row + 1], model.get_text_condition(**texts((words,))))
+    words = torch.randn(1, 4, 32)
+    condition = model.get_text_condition(text_hidden_states=words)
+    model.words_to_condition.weight.zero_()
+    without = model.get_text_condition(text_hidden_states=words)
+    assert (condition - without).abs().max() > 1e-3
+
+
 # ---- masking --------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import doctest
 import logging
+import random
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from transformers import pipeline
 
 import lamp_hf
 from lamp_hf.cli import main
+from lamp_hf.evaluation.text_to_motion import paraphrase, paraphrases
 from lamp_hf.motion.motion import Motion
 
 ROOT = Path(lamp_hf.__file__).resolve().parent.parent
@@ -58,6 +60,24 @@ def test_it_tells_familiar_texts_from_others(
         assert not caplog.records
         pipe("quarterly earnings beat the forecast of the analysts", num_frames=8)
     assert "is far from all that this checkpoint was trained on" in caplog.text
+
+
+def test_its_threshold_lies_between_rewordings_and_strange_sentences(pipe: lamp_hf.TextToMotionPipeline) -> None:
+    parts = paraphrases()
+    rng = random.Random(0)
+    reworded = [
+        paraphrase(content, style, rng) for content in parts["clauses"] for style in ["normal", *parts["styles"]]
+    ]
+    strange = [
+        "the stock market crashed yesterday",
+        "cooking pasta with tomato sauce",
+        "climbing a ladder",
+        "quarterly earnings beat the forecast",
+    ]
+    threshold = pipe.model.config.text_familiarity_threshold
+    familiar = pipe.model.text_familiarity(**pipe.processor(text=reworded))
+    assert (familiar < threshold).float().mean() < 0.02
+    assert (pipe.model.text_familiarity(**pipe.processor(text=strange)) < threshold).all()
 
 
 def test_examples_of_the_docstrings(pipe: lamp_hf.TextToMotionPipeline) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
@@ -141,8 +142,6 @@ def test_all_parts_of_the_losses_are_logged(stages):
 
 @pytest.mark.parametrize("stage", ["motion-vqvae", "lamp", "text-to-motion"])
 def test_a_run_that_stopped_resumes_bit_exactly(stages, tmp_path, stage):
-    import yaml
-
     recipe = Recipe(**yaml.safe_load((stages[stage] / "recipe.yaml").read_text()))
     recipe.trainer |= {"max_steps": 6, "eval_steps": 3, "save_steps": 3, "load_best_model_at_end": False}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -154,6 +153,18 @@ def test_a_run_that_stopped_resumes_bit_exactly(stages, tmp_path, stage):
     assert expected.keys() == resumed.keys()
     for name, tensor in expected.items():
         assert torch.equal(tensor, resumed[name]), name
+
+
+def test_what_starts_from_the_text_encoder_has_a_learning_rate_of_its_own(stages, tmp_path):
+    recipe = Recipe(**yaml.safe_load((stages["lamp"] / "recipe.yaml").read_text()))
+    recipe.base, recipe.text_learning_rate = str(stages["lamp"]), 0.0
+    recipe.trainer |= {"max_steps": 2, "eval_steps": 2, "save_steps": 2, "load_best_model_at_end": False}
+    before = LampModel.from_pretrained(stages["lamp"])
+    after = LampModel.from_pretrained(train(recipe, tmp_path))
+    for old, new in zip(before.text_encoder_parameters(), after.text_encoder_parameters(), strict=True):
+        assert torch.equal(old, new)
+    for name in ("query_tokens", "motion_projection.weight", "text_proj.bias"):
+        assert not torch.equal(before.state_dict()[name], after.state_dict()[name]), name
 
 
 def test_a_stage_without_its_base_says_what_it_needs(tiny_set, tmp_path):

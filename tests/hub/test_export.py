@@ -1,0 +1,51 @@
+"""A run as a small checkpoint: half the size on disk, single precision in use, nothing of this machine."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoProcessor
+
+import lamp_hf
+from lamp_hf.hub.export import export_checkpoint
+
+
+def run_of(tiny_checkpoint: Path, folder: Path) -> Path:
+    """The checkpoint as a training run leaves it: its LaMP came from a folder of this machine."""
+    model = AutoModel.from_pretrained(tiny_checkpoint)
+    model.config.lamp_config._name_or_path = "/home/somebody/runs/lamp"
+    model.save_pretrained(folder)
+    AutoProcessor.from_pretrained(tiny_checkpoint).save_pretrained(folder)
+    return folder
+
+
+def test_weights_are_stored_in_half_and_used_in_single_precision(tiny_checkpoint, tmp_path):
+    run = run_of(tiny_checkpoint, tmp_path / "run")
+    output = export_checkpoint(run, tmp_path / "published" / "small")
+    stored = load_file(output / "model.safetensors")
+    assert {t.dtype for t in stored.values() if t.is_floating_point()} == {torch.float16}
+    loaded, original = AutoModel.from_pretrained(output), AutoModel.from_pretrained(run)
+    assert loaded.dtype == torch.float32
+    for name, tensor in original.state_dict().items():
+        expected = tensor.half().float() if tensor.is_floating_point() else tensor
+        assert torch.equal(loaded.state_dict()[name], expected), name
+    assert isinstance(AutoProcessor.from_pretrained(output), lamp_hf.LampProcessor)
+
+
+def test_no_folder_of_this_machine_is_published(tiny_checkpoint, tmp_path):
+    run = run_of(tiny_checkpoint, tmp_path / "run")
+    assert "/home/somebody" in (run / "config.json").read_text()  # what there is to leave out
+    output = export_checkpoint(run, tmp_path / "small")
+    assert "_name_or_path" not in json.dumps(json.loads((output / "config.json").read_text()))
+
+
+def test_a_card_that_a_person_wrote_stays_and_old_weights_go(tiny_checkpoint, tmp_path):
+    run, output = run_of(tiny_checkpoint, tmp_path / "run"), tmp_path / "small"
+    output.mkdir()
+    (output / "README.md").write_text("my card")
+    (output / "pytorch_model.bin").write_text("old")
+    export_checkpoint(run, output)
+    assert (output / "README.md").read_text() == "my card"
+    assert not (output / "pytorch_model.bin").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "small"]  # nothing half-written is left

@@ -1,0 +1,45 @@
+"""What training takes clips to show: by labels where there are any, mirror images included."""
+
+from datasets import Dataset
+
+from lamp_hf.training.lamp import pair_groups
+from lamp_hf.training.stage import shown_labels
+
+
+def rows(*clips: tuple[str, str, bool, str]) -> Dataset:
+    return Dataset.from_list(
+        [
+            {"content": content, "style": style, "mirrored": mirrored, "captions": [{"text": text}]}
+            for content, style, mirrored, text in clips
+        ]
+    )
+
+
+def test_a_mirror_image_shows_what_its_swapped_label_says():
+    groups = pair_groups(
+        rows(
+            ("wave-left-hand", "sad", False, "a sad person waves the left hand"),
+            ("wave-left-hand", "sad", True, "a gloomy figure waves with the left arm"),
+            ("walk", "sad", False, "a sad person walks"),
+            ("walk", "sad", True, "somebody walks sadly"),
+            ("walk", "happy", True, "somebody walks happily"),
+        )
+    )
+    assert groups == [0, 0, 1, 1, 2]
+
+
+def test_a_mirror_image_whose_label_names_no_side_is_another_action():
+    groups = pair_groups(
+        rows(
+            ("bye", "sad", False, "a sad person waves goodbye with the right hand"),
+            ("bye", "sad", True, "a sad person waves goodbye with the left hand"),
+        )
+    )
+    assert groups == [0, 1]
+
+
+def test_clips_without_labels_show_what_their_caption_says():
+    unlabelled = rows(("", "", False, "a person climbs"), ("", "", False, "a person swims"))
+    assert pair_groups(unlabelled) is None
+    assert shown_labels(unlabelled) == ["a person climbs", "a person swims"]
+    assert shown_labels(rows(("walk", "sad", False, "x"))) == ["walk/sad"]
