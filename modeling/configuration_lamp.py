@@ -30,6 +30,8 @@ class MotionVQVAEConfig(PreTrainedConfig):
         code_reset_threshold: A code whose averaged count falls below this is replaced by a row of the batch.
         reconstruction_loss_weight, position_loss_weight, velocity_loss_weight: Weights of the smooth-L1 terms
             over all features, over the joint positions alone (V5), and over frame-to-frame differences.
+        trajectory_loss_weight: Weight of the smooth-L1 term over the running sums of the root's turn and of its steps:
+            an error in them, small in each frame, adds up to a wrong heading.
         commitment_loss_weight: Weight of the commitment loss.
     """
 
@@ -49,6 +51,7 @@ class MotionVQVAEConfig(PreTrainedConfig):
     reconstruction_loss_weight: float | int = 1.0
     position_loss_weight: float | int = 0.5
     velocity_loss_weight: float | int = 0.5
+    trajectory_loss_weight: float | int = 0.0
     commitment_loss_weight: float | int = 0.02
     initializer_range: float | int = 0.02
 

@@ -33,6 +33,7 @@ class MotionVQVAEOutput(ModelOutput):
         reconstruction_loss: Smooth-L1 over all features of real frames, `()`.
         position_loss: Smooth-L1 over the joint-position features, `()`.
         velocity_loss: Smooth-L1 over frame-to-frame differences, `()`.
+        trajectory_loss: Smooth-L1 over running sums of the root's turn and steps, `()`.
         commitment_loss: Mean squared distance of latents to their codes, `()`.
         perplexity: Exponential of the entropy of code use in this batch, `()`.
         reconstruction: Normalised features `(B, 4 n, motion_dim)`, zero on padding.
@@ -43,6 +44,7 @@ class MotionVQVAEOutput(ModelOutput):
     reconstruction_loss: torch.Tensor | None = None
     position_loss: torch.Tensor | None = None
     velocity_loss: torch.Tensor | None = None
+    trajectory_loss: torch.Tensor | None = None
     commitment_loss: torch.Tensor | None = None
     perplexity: torch.Tensor | None = None
     reconstruction: torch.Tensor | None = None
@@ -331,11 +333,18 @@ class MotionVQVAEModel(PreTrainedModel):
         position_loss = F.smooth_l1_loss(reconstruction[..., positions][frames], target[..., positions][frames])
         steps = frames[:, 1:]
         velocity_loss = F.smooth_l1_loss(reconstruction.diff(dim=1)[steps], target.diff(dim=1)[steps])
+        turn_and_steps = slice(0, 3)
+        real = frames[..., None]
+        trajectory_loss = F.smooth_l1_loss(
+            (reconstruction[..., turn_and_steps].float() * real).cumsum(1)[frames],
+            (target[..., turn_and_steps].float() * real).cumsum(1)[frames],
+        )
         config = self.config
         loss = (
             config.reconstruction_loss_weight * reconstruction_loss
             + config.position_loss_weight * position_loss
             + config.velocity_loss_weight * velocity_loss
+            + config.trajectory_loss_weight * trajectory_loss
             + config.commitment_loss_weight * commitment_loss
         )
         output = MotionVQVAEOutput(
@@ -343,6 +352,7 @@ class MotionVQVAEModel(PreTrainedModel):
             reconstruction_loss=reconstruction_loss.detach(),
             position_loss=position_loss.detach(),
             velocity_loss=velocity_loss.detach(),
+            trajectory_loss=trajectory_loss.detach(),
             commitment_loss=commitment_loss.detach(),
             perplexity=perplexity,
             reconstruction=reconstruction,

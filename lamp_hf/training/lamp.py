@@ -59,7 +59,7 @@ class LampStage(Stage):
         if config["model_type"] == "motion_vqvae":
             self._start_from_tokenizer(recipe.base)
         else:
-            self.model = LampForPreTraining.from_pretrained(recipe.base)
+            self.model = LampForPreTraining.from_pretrained(recipe.base, **recipe.model)
             self.processor = LampProcessor.from_pretrained(recipe.base)
         torch.nn.Module.to(self.model, self.device)
         if recipe.text_learning_rate is not None:

@@ -24,7 +24,7 @@ class MotionVQVAEStage(Stage):
 
     def build(self) -> None:
         if self.recipe.base:
-            self.model = MotionVQVAEModel.from_pretrained(self.recipe.base)
+            self.model = MotionVQVAEModel.from_pretrained(self.recipe.base, **self.recipe.model)
             self.processor = LampFeatureExtractor.from_pretrained(self.recipe.base)
         else:
             mean, std = training_statistics(self.dataset["train"])

@@ -37,7 +37,7 @@ class TextToMotionStage(Stage):
         if config["model_type"] == "lamp":
             self.model = LampForTextToMotion.from_lamp(LampModel.from_pretrained(recipe.base), **recipe.model)
         else:
-            self.model = LampForTextToMotion.from_pretrained(recipe.base)
+            self.model = LampForTextToMotion.from_pretrained(recipe.base, **recipe.model)
         self.processor = LampProcessor.from_pretrained(recipe.base)
         torch.nn.Module.to(self.model, self.device)
         tokenizer, extractor = self.model.lamp.motion_vqvae, self.processor.feature_extractor

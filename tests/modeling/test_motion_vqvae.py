@@ -123,8 +123,31 @@ def test_padding_changes_nothing():
             assert (together.reconstruction[row, 4 * tokens :] == 0).all()
 
 
+def test_trajectory_loss_counts_what_adds_up(monkeypatch):
+    model = tiny(trajectory_loss_weight=0.5).eval()
+    motion = torch.zeros(1, 32, 263)
+    off = torch.zeros(1, 32, 263)
+    off[..., 0] = 0.1  # turns a little too far in every frame: after t frames the heading is off by 0.1 t
+    monkeypatch.setattr(model.decoder, "forward", lambda latents, lengths: off)
+    with torch.no_grad():
+        biased = model(motion)
+        off[..., 0] = 0.1 * (-1.0) ** torch.arange(32)  # to and fro: nothing adds up
+        wavering = model(motion)
+    expected = torch.arange(1, 33) * 0.1
+    expected = torch.where(expected < 1, expected**2 / 2, expected - 0.5).mean() / 3  # one of three channels
+    close(biased.trajectory_loss, expected)
+    close(biased.reconstruction_loss, wavering.reconstruction_loss)
+    assert wavering.trajectory_loss < biased.trajectory_loss / 100
+    weighted = (
+        biased.loss
+        - wavering.loss
+        - model.config.velocity_loss_weight * (biased.velocity_loss - wavering.velocity_loss)
+    )
+    close(weighted, 0.5 * (biased.trajectory_loss - wavering.trajectory_loss))
+
+
 def test_loss_ignores_padding():
-    model = tiny().eval()
+    model = tiny(trajectory_loss_weight=1.0).eval()
     clip = torch.randn(1, 32, 263)
     padded = torch.cat([clip, torch.full((1, 32, 263), 5.0)], dim=1)
     mask = torch.cat([torch.ones(1, 32), torch.zeros(1, 32)], dim=1).long()
