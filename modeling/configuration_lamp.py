@@ -33,6 +33,8 @@ class MotionVQVAEConfig(PreTrainedConfig):
         trajectory_loss_weight: Weight of the smooth-L1 term over the running sums of the root's turn and of its steps:
             an error in them, small in each frame, adds up to a wrong heading.
         commitment_loss_weight: Weight of the commitment loss.
+        freeze_tokens: Encoder and codebook stay as they are, so that whatever knows the tokens remains valid, and only
+            the decoder learns.
     """
 
     model_type = "motion_vqvae"
@@ -53,6 +55,7 @@ class MotionVQVAEConfig(PreTrainedConfig):
     velocity_loss_weight: float | int = 0.5
     trajectory_loss_weight: float | int = 0.0
     commitment_loss_weight: float | int = 0.02
+    freeze_tokens: bool = False
     initializer_range: float | int = 0.02
 
     @property

@@ -1,7 +1,7 @@
 """The motion tokenizer: a 1-D convolutional VQ-VAE with one token for four frames (after T2M-GPT, section 3.1)."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Self, cast
 
 import torch
 import torch.distributed as dist
@@ -258,6 +258,15 @@ class MotionVQVAEModel(PreTrainedModel):
             init.normal_(module.codebook, std=module.config.code_dim**-0.5)
             init.ones_(module.code_count)
             init.zeros_(module.initialized)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; with `config.freeze_tokens`, encoder and codebook stay as they are."""
+        super().train(mode)
+        if self.config.freeze_tokens:
+            for module in (self.encoder, self.quantizer):
+                module.requires_grad_(False)
+                module.eval()
+        return self
 
     def _lengths(self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None) -> torch.Tensor:
         batch, frames, dim = motion_values.shape
