@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,35 @@ def golden(shared_dir: Path) -> Path:
     if not path.is_dir():
         pytest.skip(f"needs the reference numbers, absent at {path}")
     return path
+
+
+@pytest.fixture
+def parity(record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """Compares with a reference file and notes the error: the largest of each file ends pytest's output."""
+
+    def compare(file: str, actual: Any, expected: Any, tolerance: float = 1e-4) -> None:
+        actual, expected = (x if isinstance(x, np.ndarray) else x.detach().numpy() for x in (actual, expected))
+        assert actual.shape == expected.shape
+        error, size = np.abs(actual - expected).max(), np.abs(expected).max()
+        record_property("parity", (file, float(error), float(error / max(size, 1.0))))
+        # Beyond a size of 100, float32 itself is no finer than 1e-6 of it.
+        assert error <= max(tolerance, 1e-6 * size), f"{file}: off by {error:.2e}"
+
+    return compare
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Largest error for each reference file."""
+    errors: dict[str, list[tuple[float, float]]] = {}
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "parity":
+                errors.setdefault(value[0], []).append((value[1], value[2]))
+    if errors:
+        terminalreporter.section("largest error against the released code")
+    for file, values in sorted(errors.items()):
+        absolute, relative = (max(column) for column in zip(*values, strict=True))
+        terminalreporter.write_line(f"{file:20} {absolute:.1e}, relative to size {relative:.1e}, {len(values)} tensors")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """Text to motion against numbers printed by the authors' released code, with the values that reproduce it."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,12 +64,13 @@ def case(request: pytest.FixtureRequest, golden: Path) -> SimpleNamespace:
     return SimpleNamespace(model=model, io=io, text=(io["input_ids"], io["attention_mask"]))
 
 
-def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+@pytest.fixture
+def close(parity: Callable[..., None]) -> Callable[..., None]:
+    return partial(parity, "t2m")
 
 
 @torch.no_grad()
-def test_condition_equals_released_code(case):
+def test_condition_equals_released_code(case, close):
     states = case.model.lamp.encode_text(*case.text)
     close(states, case.io["text_last_hidden"])
     close(case.model.text_to_condition(states), case.io["text2former_out"])
@@ -79,7 +82,7 @@ def test_condition_equals_released_code(case):
 
 
 @torch.no_grad()
-def test_logits_equal_released_code(case):
+def test_logits_equal_released_code(case, close):
     condition, ids = case.io["cond_vector"], case.io["motion_ids"]
     conditional = case.model.predict_tokens(ids, condition).transpose(1, 2)
     unconditional = case.model.predict_tokens(ids, torch.zeros_like(condition)).transpose(1, 2)
@@ -90,7 +93,7 @@ def test_logits_equal_released_code(case):
 
 
 @torch.no_grad()
-def test_training_loss_equals_released_code(case):
+def test_training_loss_equals_released_code(case, close):
     io = case.io
     codes = io["train_ids"].masked_fill(io["padding_mask"], -100)
     guessed = io["train_labels"] != MASK
@@ -163,7 +166,7 @@ def decode_as_released(case, config: MaskedMotionGenerationConfig, seen: list[to
 
 
 @torch.no_grad()
-def test_greedy_decoding_equals_released_code_step_by_step(case):
+def test_greedy_decoding_equals_released_code_step_by_step(case, close):
     seen: list[torch.Tensor] = []
     ids = decode_as_released(case, MaskedMotionGenerationConfig(temperature=0), seen)
     assert torch.equal(torch.stack(seen), case.io["gen_argmax_step_input_ids"])
@@ -196,13 +199,13 @@ def test_generate_equals_released_code_where_nothing_is_padded(case):
 
 
 @torch.no_grad()
-def test_length_estimator_equals_released_code(golden):
+def test_length_estimator_equals_released_code(golden, parity):
     estimator = MotionLengthEstimator(32, (512, 256, 128), 49, 0.2).eval()
     original = load_file(golden / "length_estimator.state_dict.safetensors")
     estimator.load_state_dict(length_estimator_state_dict(original))
     io = load_file(golden / "length_estimator.io.safetensors")
     logits = estimator(io["text_emb"])
-    close(logits, io["logits"][:, 1:])  # the original's class 0 is a motion of no tokens
+    parity("length_estimator", logits, io["logits"][:, 1:])  # the original's class 0 is a motion of no tokens
     assert torch.equal(logits.argmax(-1), io["logits"][:, 1:].argmax(-1))
     assert not torch.equal(io["argmax"], torch.zeros_like(io["argmax"]))
 
