@@ -18,7 +18,7 @@ from .stage import Stage
 __all__ = ["TextToMotionStage"]
 
 # tests/pipelines/test_embedded_checkpoint.py holds on which side of it rewordings and strange sentences lie.
-_FAMILIARITY_THRESHOLD = 0.7
+_FAMILIARITY_THRESHOLD = 0.8
 
 
 class TextToMotionStage(Stage):
