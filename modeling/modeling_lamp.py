@@ -523,7 +523,8 @@ class LampModel(LampPreTrainedModel):
     def text_encoder_parameters(self) -> list[nn.Parameter]:
         """What [`init_from_bert`] fills, but for the copies that are the queries' own and the word-prediction head."""
         modules: list[nn.Module] = [self.qformer.embeddings]
-        for layer in self.qformer.encoder.layer:
+        for each in self.qformer.encoder.layer:
+            layer = cast(InstructBlipQFormerLayer, each)
             modules += [layer.attention, layer.intermediate, layer.output]
         return [parameter for module in modules for parameter in module.parameters()]
 
