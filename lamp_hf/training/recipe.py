@@ -24,6 +24,8 @@ class Recipe:
             of the trainer.
         text_vocabulary: `"ascii"` keeps only the word pieces of plain ASCII text, `"full"` all.
         model: Values of the model's configuration that differ from the paper's.
+        generation: How the finished text-to-motion model decodes unless told otherwise; see
+            [`MaskedMotionGenerationConfig`].
         sampling: How training clips are drawn; see [`ClipDraws`].
         trainer: Arguments of `transformers.TrainingArguments`.
         seed: Seeds weights, clip draws and dropout.
@@ -36,6 +38,7 @@ class Recipe:
     text_learning_rate: float | None = None
     text_vocabulary: str = "full"
     model: dict[str, Any] = field(default_factory=dict)
+    generation: dict[str, Any] = field(default_factory=dict)
     sampling: dict[str, Any] = field(default_factory=dict)
     trainer: dict[str, Any] = field(default_factory=dict)
     seed: int = 0

@@ -38,6 +38,8 @@ class TextToMotionStage(Stage):
             self.model = LampForTextToMotion.from_lamp(LampModel.from_pretrained(recipe.base), **recipe.model)
         else:
             self.model = LampForTextToMotion.from_pretrained(recipe.base, **recipe.model)
+        if strangers := self.model.generation_config.update(**recipe.generation):
+            raise ValueError(f"the recipe's generation section has unknown keys {', '.join(strangers)}")
         self.processor = LampProcessor.from_pretrained(recipe.base)
         torch.nn.Module.to(self.model, self.device)
         tokenizer, extractor = self.model.lamp.motion_vqvae, self.processor.feature_extractor
