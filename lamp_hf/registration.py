@@ -55,14 +55,14 @@ def register() -> None:
         AutoFeatureExtractor.register(config_class, LampFeatureExtractor, exist_ok=True)
     for config_class in (LampConfig, LampTextToMotionConfig):
         AutoProcessor.register(config_class, LampProcessor, exist_ok=True)
-    pipelines: dict[type[Pipeline], type[PreTrainedModel]] = {
-        TextToMotionPipeline: LampForTextToMotion,
-        MotionRetrievalPipeline: LampForMotionTextRetrieval,
+    pipelines: dict[str, tuple[type[Pipeline], type[PreTrainedModel]]] = {
+        TextToMotionPipeline.task: (TextToMotionPipeline, LampForTextToMotion),
+        MotionRetrievalPipeline.task: (MotionRetrievalPipeline, LampForMotionTextRetrieval),
     }
-    for pipeline_class, model_class in pipelines.items():
-        if pipeline_class.task not in PIPELINE_REGISTRY.get_supported_tasks():
+    for task, (pipeline_class, model_class) in pipelines.items():
+        if task not in PIPELINE_REGISTRY.get_supported_tasks():
             PIPELINE_REGISTRY.register_pipeline(
-                pipeline_class.task,
+                task,
                 pipeline_class=pipeline_class,
                 pt_model=model_class,
                 default={"model": (str(CHECKPOINTS_FOLDER / DEFAULT_CHECKPOINT), "main")},

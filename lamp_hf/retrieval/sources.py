@@ -97,7 +97,9 @@ class FolderSource:
         self.name = str(self._root)
         self.skip_bad = skip_bad
         self.num_proc = num_proc
-        self.cache = ClipCache(Path(cache_dir or default_cache_dir()), mirror=False, reader_options=reader_options or {})
+        self.cache = ClipCache(
+            Path(cache_dir or default_cache_dir()), mirror=False, reader_options=reader_options or {}
+        )
         self.files = sorted(
             path.relative_to(self._root).as_posix()
             for path in self._root.rglob("*")

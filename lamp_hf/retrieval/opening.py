@@ -1,0 +1,105 @@
+"""Whatever names an index or motions to be indexed, as an index that is up to date."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from datasets import Dataset, DatasetDict
+
+from lamp_hf.data.conversion import default_cache_dir
+
+from .encoder import MotionTextEncoder
+from .index import MotionIndex, is_index
+from .sources import Source, find_source
+
+__all__ = ["IndexInput", "build_index", "cached_index_path", "open_index"]
+
+IndexInput: TypeAlias = MotionIndex | Dataset | DatasetDict | str | os.PathLike[str]
+
+
+def open_index(
+    index: IndexInput,
+    encoder: MotionTextEncoder,
+    *,
+    skip_bad: bool = True,
+    num_proc: int | None = None,
+    progress: bool = True,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> MotionIndex:
+    """The index that something names.
+
+    Args:
+        index: An index or its folder; a folder of motion files, a folder that `save_to_disk` wrote, or a dataset,
+            which are indexed in the cache and kept up to date there; or the id of an index or of a motion dataset
+            on the Hub.
+        encoder: Makes the vectors of queries, and those of motions that are not indexed yet.
+        skip_bad, num_proc, cache_dir: As in [`FolderSource`].
+        progress: Show progress bars.
+
+    Raises:
+        FileNotFoundError: There is nothing of that name.
+        IndexMismatchError: The index was made with another checkpoint.
+    """
+    if isinstance(index, str | os.PathLike):
+        if is_index(index):
+            index = MotionIndex.open(index)
+        elif not Path(index).exists() and _is_index_on_hub(str(index)):
+            index = MotionIndex.from_hub(str(index))
+    if isinstance(index, MotionIndex):
+        index.check(encoder)
+        return index
+    source = find_source(index, skip_bad=skip_bad, num_proc=num_proc, cache_dir=cache_dir)
+    key = index if isinstance(index, str | os.PathLike) else _fingerprint(index)
+    path = cached_index_path(source, encoder, key, cache_dir)
+    return build_index(path, source, encoder, progress=progress)
+
+
+def build_index(
+    path: str | os.PathLike[str],
+    source: Source,
+    encoder: MotionTextEncoder,
+    *,
+    candidates: str = "pooled",
+    progress: bool = True,
+) -> MotionIndex:
+    """An index in a folder, made or brought up to date.
+
+    Args:
+        path: Folder of the index.
+        source: Its motions, or more of them.
+        encoder: The checkpoint.
+        candidates: Of a new index, see [`MotionIndex.create`].
+        progress: Show progress bars.
+    """
+    index = MotionIndex.open(path) if is_index(path) else MotionIndex.create(path, encoder, candidates=candidates)
+    index.add(source, encoder, progress=progress)
+    return index
+
+
+def cached_index_path(
+    source: Source, encoder: MotionTextEncoder, key: Any, cache_dir: str | os.PathLike[str] | None = None
+) -> Path:
+    """Where the cache has the index of a source; another checkpoint has its own."""
+    parts = (str(key) if source.root is None else str(source.root), encoder.fingerprint)
+    name = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+    return Path(cache_dir or default_cache_dir()) / "indexes" / name
+
+
+def _fingerprint(dataset: Dataset | DatasetDict) -> str:
+    parts = dataset.values() if isinstance(dataset, DatasetDict) else [dataset]
+    return " ".join(part._fingerprint for part in parts)
+
+
+def _is_index_on_hub(name: str) -> bool:
+    """Whether a dataset repository, online or in the cache of the Hub, holds an index."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    if len(Path(name).parts) != 2 or name.startswith((".", "/", "~")):
+        return False
+    try:
+        hf_hub_download(name, "index.json", repo_type="dataset")
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError):
+        return False
+    return True
