@@ -61,13 +61,15 @@ class CandidateFinder:
     def load(self) -> None:
         """Read the file, from disk as needed; rows that it does not know yet are added in memory."""
         self._index = self._read(self.faiss.IO_FLAG_MMAP)
-        if self._index is None or self._index.ntotal < len(self.vectors) * self.per_row:
+        if not self._is_complete():
             self._index = self._read(0)
             self._add_missing(progress=False)
 
     def update(self, *, progress: bool) -> None:
         """Add the rows that the file does not know yet, and write it."""
         self._index = self._read(0)
+        if self._is_complete():
+            return
         self._add_missing(progress=progress)
         with atomic_path(self.path) as unfinished:
             self.faiss.write_index(self._index, str(unfinished))
@@ -91,6 +93,9 @@ class CandidateFinder:
             for _, block in self.vectors.blocks(BLOCK_ROWS, start=known):
                 self._index.add(self._prepare(block).reshape(-1, self.vectors.shape[1]))
                 bar.update(len(block))
+
+    def _is_complete(self) -> bool:
+        return self._index is not None and self._index.ntotal == len(self.vectors) * self.per_row
 
     def _outgrown(self) -> bool:
         if self._index is None:

@@ -17,7 +17,7 @@ MAX_SHIFT_TOKENS = 2
 MIN_OVERLAP = 0.8  # of the longer clip
 
 
-def near_duplicates(index: MotionIndex, threshold: float = 0.75) -> list[list[Found]]:
+def near_duplicates(index: MotionIndex, threshold: float = 0.8) -> list[list[Found]]:
     """Groups of motions that seem to be copies of one recording.
 
     Copies that were saved in another format, resampled, cut by whole tokens (4 frames) or disturbed by

@@ -498,7 +498,7 @@ class MotionIndex:
             {
                 "id": row["id"],
                 "file": self._file(row["file"], row["source"]),
-                "score": score,
+                "score": min(score, 1.0),  # half precision may round a cosine up
                 "captions": list(row["captions"]),
             }
             for row, (_, score) in zip(rows, found, strict=True)
@@ -572,6 +572,6 @@ def _order(found: Found) -> tuple[float, int]:
 
 def _best(rows: np.ndarray, scores: torch.Tensor, top_k: int) -> list[Found]:
     """The `top_k` best, best first; among equals the earlier row."""
-    values = scores.clamp(max=1.0).numpy()  # rounding to half precision may exceed it
+    values = scores.numpy()
     order = np.lexsort((rows, -values))[:top_k]
     return [Found(int(rows[k]), float(values[k])) for k in order]

@@ -227,6 +227,11 @@ def find_source(
     saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
     if folder.is_dir() and not saved:
         return FolderSource(folder, skip_bad=skip_bad, num_proc=num_proc, cache_dir=cache_dir)
+    if not folder.exists() and str(source) != "bandai-namco" and len(folder.parts) != 2:
+        raise FileNotFoundError(
+            f"{source}: no such folder; expected a folder of motion files, the folder of an index, a folder written by "
+            "save_to_disk, or a Hub id (owner/name)"
+        )
     if str(source) == "bandai-namco":
         # A mirror image is another clip to train on, but none that anyone could open.
         options = {"mirror": False, "skip_bad": skip_bad, "num_proc": num_proc, "cache_dir": cache_dir, **options}
