@@ -31,8 +31,9 @@ def index(
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Where a data set that is known by name lies.")] = None,
     candidates: Annotated[
-        str, typer.Option("--candidates", help="What FAISS holds: pooled, or queries (larger, misses less).")
-    ] = "pooled",
+        str | None,
+        typer.Option("--candidates", help="What FAISS holds: pooled (by default), or queries (larger, misses less)."),
+    ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
     num_proc: ProcessesOption = None,
     duplicates: Annotated[bool, typer.Option("--duplicates", help="List clips that are copies of each other.")] = False,

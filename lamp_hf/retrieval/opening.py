@@ -9,8 +9,9 @@ from datasets import Dataset, DatasetDict
 
 from lamp_hf.data.conversion import default_cache_dir
 
+from .candidates import CANDIDATES
 from .encoder import MotionTextEncoder
-from .index import MotionIndex, is_index
+from .index import MotionIndex, MotionIndexError, is_index
 from .sources import Source, find_source
 
 __all__ = ["IndexInput", "build_index", "cached_index_path", "open_index"]
@@ -60,7 +61,7 @@ def build_index(
     source: Source,
     encoder: MotionTextEncoder,
     *,
-    candidates: str = "pooled",
+    candidates: str | None = None,
     progress: bool = True,
 ) -> MotionIndex:
     """An index in a folder, made or brought up to date.
@@ -69,10 +70,20 @@ def build_index(
         path: Folder of the index.
         source: Its motions, or more of them.
         encoder: The checkpoint.
-        candidates: Of a new index, see [`MotionIndex.create`].
+        candidates: Of a new index, see [`MotionIndex.create`]; one that is there must have been made so.
         progress: Show progress bars.
+
+    Raises:
+        MotionIndexError: The index that is there was made with other candidates.
     """
-    index = MotionIndex.open(path) if is_index(path) else MotionIndex.create(path, encoder, candidates=candidates)
+    if not is_index(path):
+        index = MotionIndex.create(path, encoder, candidates=candidates or CANDIDATES[0])
+    else:
+        index = MotionIndex.open(path)
+        if candidates not in (None, index.candidates):
+            raise MotionIndexError(
+                f"the index {path} was made with candidates={index.candidates!r}, not {candidates!r}; make another one"
+            )
     index.add(source, encoder, progress=progress)
     return index
 
