@@ -30,9 +30,9 @@ def index(
         typer.Option("--output", "-o", help="Folder of the index, new or to be extended; by default in the cache."),
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Where a data set that is known by name lies.")] = None,
-    candidates: Annotated[
-        str | None,
-        typer.Option("--candidates", help="What FAISS holds: pooled (by default), or queries (larger, misses less)."),
+    vectors: Annotated[
+        int | None,
+        typer.Option("--vectors", min=1, help="Vectors of a motion in FAISS, 4 if not said; more miss less."),
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
     num_proc: ProcessesOption = None,
@@ -59,7 +59,7 @@ def index(
     motions = find_source(source, skip_bad=skip_bad, num_proc=num_proc, **options)
     encoder = _encoder(model, device)
     path = output if output is not None else cached_index_path(motions, encoder, source)
-    made = build_index(path, motions, encoder, candidates=candidates)
+    made = build_index(path, motions, encoder, vectors_per_motion=vectors)
     print(f"{path}: {len(made)} motions, {made.num_captions} captions, {encoder.name}")
     if duplicates:
         groups = near_duplicates(made, threshold)

@@ -88,8 +88,8 @@ def test_errors(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
         (("search", "none.bvh", "mocap", *model), 1, "none.bvh: no such file"),
         (("search", "walks", "mocap", "--captions", *model), 2, "--captions needs a motion file as query"),
         (("search", "mocap/wave.bvh", "mocap", "--rerank", 3, *model), 2, "cannot compare two motions"),
-        (("index", "mocap", "--candidates", "queries", *model), 1, "made with candidates='pooled', not 'queries'"),
-        (("index", "mocap", "--candidates", "mean", "-o", "new", *model), 1, "candidates='mean' is unknown"),
+        (("index", "mocap", "--vectors", 2, *model), 1, "was made with vectors_per_motion=4, not 2"),
+        (("index", "mocap", "--vectors", 5, "-o", "new", *model), 1, "vectors_per_motion=5 is not from 1 to 4"),
         (("index", "cache/indexes", *model), 1, "no motion files (.bvh .npy .npz) in this folder"),
     ]:
         code, _, err = run(*arguments)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from .candidates import pooled
+from .candidates import group_means
 from .index import Found, MotionIndex
 
 __all__ = ["near_duplicates", "same_recording"]
@@ -34,7 +34,9 @@ def near_duplicates(index: MotionIndex, threshold: float = 0.8) -> list[list[Fou
     rows = np.flatnonzero(index.alive)
     if not len(rows):
         return []
-    means = np.concatenate([pooled(block)[:, 0] for _, block in index.features.blocks(BLOCK_ROWS)])[rows]
+    one_group = [0] * index.features.shape[0]
+    blocks = index.features.blocks(BLOCK_ROWS)
+    means = np.concatenate([group_means(block, one_group)[:, 0] for _, block in blocks])[rows]
     leader = np.arange(len(rows))
     scores = np.ones(len(rows))
     vectors = torch.from_numpy(means)

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from lamp_hf.motion.files import atomic_path
 
-from .candidates import CANDIDATES, CandidateFinder
+from .candidates import CandidateFinder, group_means
 from .encoder import MotionTextEncoder
 from .sources import Clip, Source
 from .storage import MappedSequences, MappedVectors, PartedDataset, ragged
@@ -41,9 +41,9 @@ FORMAT = 1
 FILE_NAME = "index.json"
 ROWS_PER_FILE = 2048
 EXACT_BLOCK_ROWS = 512
-# Of the rows that FAISS finds, this many get exact scores.
-ORDERED_MOTIONS = 1000
-ORDERED_CAPTIONS = 200
+# So many of the rows that FAISS finds get exact scores: enough to lose few, and done in 20 ms.
+ORDERED_ROWS = 1000
+VECTORS_PER_MOTION = 4
 Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -70,7 +70,8 @@ class _State:
         checkpoint: Name of what made the vectors.
         fingerprint: Its hash, see [`MotionTextEncoder.fingerprint`].
         num_queries, projection_dim, code_dim: Sizes Q, P and C.
-        candidates: Which vectors FAISS holds, see [`MotionIndex.create`].
+        vectors_per_motion: How many vectors FAISS holds of each motion, see [`MotionIndex.create`].
+        groups: Which queries they stand for, see [`group_queries`]; `None` before there are any.
         complete: Whether the last source was read to its end.
         sources: Name and folder (or `None`) of each.
         motion_files, caption_files: Rows of each file.
@@ -82,7 +83,8 @@ class _State:
     num_queries: int
     projection_dim: int
     code_dim: int
-    candidates: str
+    vectors_per_motion: int
+    groups: list[int] | None = None
     complete: bool = True
     sources: list[dict[str, str | None]] = field(default_factory=list)
     motion_files: list[int] = field(default_factory=list)
@@ -126,9 +128,10 @@ class MotionIndex:
         self.features = MappedVectors(self.dataset, "features", (state.num_queries, state.projection_dim))
         self._latents = MappedSequences(self.dataset, "latents", state.code_dim)
         caption_features = MappedVectors(self.caption_dataset, "features", (1, state.projection_dim))
-        pool = state.candidates == "pooled"
-        self._motion_finder = CandidateFinder(self.path / "motions.faiss", self.features, pool=pool)
-        self._caption_finder = CandidateFinder(self.path / "captions.faiss", caption_features, pool=False)
+        self._motion_finder = CandidateFinder(
+            self.path / "motions.faiss", self.features, state.vectors_per_motion, state.groups
+        )
+        self._caption_finder = CandidateFinder(self.path / "captions.faiss", caption_features, 1, [0])
         self.alive = np.ones(len(self.dataset), bool)
         self.alive[state.removed] = False
         self._caption_owner = np.array(self.caption_dataset["row"][:], np.int64)
@@ -148,28 +151,30 @@ class MotionIndex:
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str], encoder: MotionTextEncoder, *, candidates: str = "pooled"
+        cls, path: str | os.PathLike[str], encoder: MotionTextEncoder, *, vectors_per_motion: int | None = None
     ) -> "MotionIndex":
         """An empty index in a new folder.
 
         Args:
             path: The folder; it must not exist, or be empty.
             encoder: What will make its vectors.
-            candidates: Which vectors FAISS holds to find candidates: `"pooled"`, the mean over the queries of a
-                motion, or `"queries"`, each of them, which takes Q times the space and misses less.
+            vectors_per_motion: How many vectors of a motion FAISS holds to find candidates, from 1, the mean over
+                its queries, to Q, each of them; 4 if not said. More take more space and miss less.
 
         Raises:
             FileExistsError: The folder holds something.
             ImportError: FAISS is not installed.
         """
         path = Path(path)
-        if candidates not in CANDIDATES:
-            raise ValueError(f"candidates={candidates!r} is unknown; choose one of {', '.join(CANDIDATES)}")
+        if vectors_per_motion is None:
+            vectors_per_motion = min(VECTORS_PER_MOTION, encoder.num_queries)
+        if not 1 <= vectors_per_motion <= encoder.num_queries:
+            raise ValueError(f"vectors_per_motion={vectors_per_motion} is not from 1 to {encoder.num_queries}")
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise FileExistsError(f"{path} exists and is not an empty folder")
         path.mkdir(parents=True, exist_ok=True)
         sizes = (encoder.num_queries, encoder.projection_dim, encoder.code_dim)
-        index = cls(path, _State(encoder.name, encoder.fingerprint, *sizes, candidates))
+        index = cls(path, _State(encoder.name, encoder.fingerprint, *sizes, vectors_per_motion))
         index._save()
         return index
 
@@ -271,9 +276,9 @@ class MotionIndex:
         return self._state.fingerprint
 
     @property
-    def candidates(self) -> str:
-        """Which vectors FAISS holds."""
-        return self._state.candidates
+    def vectors_per_motion(self) -> int:
+        """How many vectors FAISS holds of each motion."""
+        return self._state.vectors_per_motion
 
     def check(self, encoder: MotionTextEncoder) -> None:
         """Refuse an encoder whose vectors are not those of the index.
@@ -335,7 +340,12 @@ class MotionIndex:
                 gone = set(row_of_id) - set(ids)
                 self._state.removed = sorted({*self._state.removed, *(row_of_id[name] for name in gone)})
             self._refresh()
-            for finder in (self._motion_finder, self._caption_finder):
+            finders = (self._motion_finder, self._caption_finder)
+            for finder in finders:
+                finder.prepare()
+            self._state.groups = self._motion_finder.groups
+            self._save()
+            for finder in finders:
                 finder.update(progress=progress)
             self._state.complete = True
             self._save()
@@ -466,10 +476,14 @@ class MotionIndex:
         wanted = torch.as_tensor(queries, dtype=torch.float32)
         if exact:
             return self._search_all(vectors, wanted, alive, score, top_k)
-        to_captions = score is _caption_score
-        # Like queries are compared with like ones: their mean finds such motions, whatever FAISS holds.
-        asked = queries if to_captions or score is _text_score else queries.mean(1, keepdims=True)
-        count = max(ORDERED_CAPTIONS if to_captions else ORDERED_MOTIONS, 4 * top_k)
+        # Of a motion's vectors, the mean tells where motions are that resemble it in all of them, and the means
+        # of its groups where captions are that resemble one.
+        asked = queries
+        if score is _motion_score:
+            asked = group_means(queries, [0] * queries.shape[1])
+        elif score is _caption_score and self._motion_finder.groups is not None:
+            asked = group_means(queries, self._motion_finder.groups)
+        count = max(ORDERED_ROWS, 4 * top_k)
         results = []
         for query, rows in zip(wanted, finder.find(asked, count), strict=True):
             rows = rows[alive[rows]]

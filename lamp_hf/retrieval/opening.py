@@ -9,7 +9,6 @@ from datasets import Dataset, DatasetDict
 
 from lamp_hf.data.conversion import default_cache_dir
 
-from .candidates import CANDIDATES
 from .encoder import MotionTextEncoder
 from .index import MotionIndex, MotionIndexError, is_index
 from .sources import Source, find_source
@@ -61,7 +60,7 @@ def build_index(
     source: Source,
     encoder: MotionTextEncoder,
     *,
-    candidates: str | None = None,
+    vectors_per_motion: int | None = None,
     progress: bool = True,
 ) -> MotionIndex:
     """An index in a folder, made or brought up to date.
@@ -70,19 +69,20 @@ def build_index(
         path: Folder of the index.
         source: Its motions, or more of them.
         encoder: The checkpoint.
-        candidates: Of a new index, see [`MotionIndex.create`]; one that is there must have been made so.
+        vectors_per_motion: Of a new index, see [`MotionIndex.create`]; one that is there must have been made so.
         progress: Show progress bars.
 
     Raises:
-        MotionIndexError: The index that is there was made with other candidates.
+        MotionIndexError: The index that is there was made with other vectors.
     """
     if not is_index(path):
-        index = MotionIndex.create(path, encoder, candidates=candidates or CANDIDATES[0])
+        index = MotionIndex.create(path, encoder, vectors_per_motion=vectors_per_motion)
     else:
         index = MotionIndex.open(path)
-        if candidates not in (None, index.candidates):
+        if vectors_per_motion not in (None, index.vectors_per_motion):
             raise MotionIndexError(
-                f"the index {path} was made with candidates={index.candidates!r}, not {candidates!r}; make another one"
+                f"the index {path} was made with vectors_per_motion={index.vectors_per_motion}, not "
+                f"{vectors_per_motion}; make another one"
             )
     index.add(source, encoder, progress=progress)
     return index

@@ -275,22 +275,25 @@ def test_motions_find_their_like(many: MotionIndex, exact: bool) -> None:
             assert score == pytest.approx(scores[number, row], abs=1e-5)
 
 
-def test_both_kinds_of_candidates_find_the_same(many: MotionIndex, encoder, tmp_path: Path) -> None:
-    by_query = MotionIndex.create(tmp_path / "queries", encoder, candidates="queries")
-    rows = [dict(row) for row in many.dataset]
-    assert len(by_query) == 0
-    assert by_query.find_motions(encoder.encode_texts(TEXTS)) == [[], [], []]
-    assert by_query.candidates == "queries"
-    assert len(rows) == 40
+@pytest.mark.parametrize("vectors", [1, 2, 4])
+def test_however_many_vectors_faiss_holds(many: MotionIndex, encoder, tmp_path: Path, vectors: int) -> None:
     shutil.copytree(many.path, tmp_path / "copy")
     state = json.loads((tmp_path / "copy" / "index.json").read_text())
-    (tmp_path / "copy" / "index.json").write_text(json.dumps(state | {"candidates": "queries"}))
+    changed = state | {"vectors_per_motion": vectors, "groups": None}
+    (tmp_path / "copy" / "index.json").write_text(json.dumps(changed))
     (tmp_path / "copy" / "motions.faiss").unlink()
-    copy = MotionIndex.open(tmp_path / "copy")
     text = encoder.encode_texts(TEXTS)
-    assert copy.find_motions(text) == many.find_motions(text)
-    with pytest.raises(ValueError, match="candidates='mean' is unknown; choose one of pooled, queries"):
-        MotionIndex.create(tmp_path / "new", encoder, candidates="mean")
+    assert MotionIndex.open(tmp_path / "copy").find_motions(text) == many.find_motions(text)
+
+
+def test_an_empty_index(encoder, tmp_path: Path) -> None:
+    empty = MotionIndex.create(tmp_path / "empty", encoder, vectors_per_motion=2)
+    assert (len(empty), empty.num_captions, empty.vectors_per_motion) == (0, 0, 2)
+    assert empty.find_motions(encoder.encode_texts(TEXTS)) == [[], [], []]
+    assert empty.find_motions(encoder.encode_texts(TEXTS), exact=True) == [[], [], []]
+    for wrong in (0, 5):
+        with pytest.raises(ValueError, match=f"vectors_per_motion={wrong} is not from 1 to 4"):
+            MotionIndex.create(tmp_path / "new", encoder, vectors_per_motion=wrong)
 
 
 # ---- whose vectors they are -------------------------------------------------------------------------------
