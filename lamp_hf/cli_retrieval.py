@@ -39,7 +39,7 @@ def index(
     duplicates: Annotated[bool, typer.Option("--duplicates", help="List clips that are copies of each other.")] = False,
     threshold: Annotated[
         float, typer.Option("--threshold", min=0.0, max=1.0, help="With --duplicates: how like copies must be.")
-    ] = 0.8,
+    ] = 0.85,
     push_to: Annotated[str | None, typer.Option("--push-to", help="Hub id to upload the index to.")] = None,
     model: ModelOption = None,
     device: DeviceOption = "cpu",

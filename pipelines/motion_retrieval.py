@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from transformers import Pipeline
@@ -13,9 +13,10 @@ from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.files import READERS
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
-from lamp_hf.retrieval.encoder import MotionTextEncoder
-from lamp_hf.retrieval.index import Found, MotionIndex
-from lamp_hf.retrieval.opening import IndexInput, open_index
+
+if TYPE_CHECKING:
+    from lamp_hf.retrieval.index import Found, MotionIndex
+    from lamp_hf.retrieval.opening import IndexInput
 
 __all__ = ["MotionRetrievalPipeline"]
 
@@ -59,7 +60,11 @@ class MotionRetrievalPipeline(Pipeline):
     _load_image_processor = False  # type: ignore[assignment]
     _load_video_processor = False  # type: ignore[assignment]
 
-    def __init__(self, *args: Any, index: IndexInput | None = None, num_proc: int | None = None, **kwargs: Any):
+    def __init__(self, *args: Any, index: "IndexInput | None" = None, num_proc: int | None = None, **kwargs: Any):
+        # Registration imports this module, and `datasets` takes a second: whoever makes motions does not need it.
+        from lamp_hf.retrieval.encoder import MotionTextEncoder
+        from lamp_hf.retrieval.opening import open_index
+
         super().__init__(*args, **kwargs)
         if not isinstance(self.model, LampForMotionTextRetrieval):
             raise TypeError(f"motion-retrieval needs a LampForMotionTextRetrieval, not a {type(self.model).__name__}")
@@ -192,7 +197,7 @@ class MotionRetrievalPipeline(Pipeline):
             ]
         return {"found": [rows[:top_k] for rows in found], "target": target}
 
-    def _rerank(self, found: list[Found], query: str | Motion, latents: np.ndarray | None) -> list[Found]:
+    def _rerank(self, found: "list[Found]", query: str | Motion, latents: np.ndarray | None) -> "list[Found]":
         """The same rows by the matching head: motions for a text, or captions for a motion's latents."""
         if not found:
             return []
@@ -203,7 +208,7 @@ class MotionRetrievalPipeline(Pipeline):
             texts = self.index.caption_dataset.select(rows)["text"]
             scores = self.encoder.match([latents] * len(rows), list(texts))
         order = np.argsort(-scores, kind="stable")  # among equals, the more similar one stays first
-        return [Found(rows[k], float(scores[k])) for k in order]
+        return [found[k]._replace(score=float(scores[k])) for k in order]
 
     def postprocess(self, model_outputs: dict[str, Any], **kwargs: Any) -> list[list[dict[str, Any]]]:  # type: ignore[override]
         """Hits of each query."""

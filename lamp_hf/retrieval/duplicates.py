@@ -17,11 +17,13 @@ MAX_SHIFT_TOKENS = 2
 MIN_OVERLAP = 0.8  # of the longer clip
 
 
-def near_duplicates(index: MotionIndex, threshold: float = 0.8) -> list[list[Found]]:
+def near_duplicates(index: MotionIndex, threshold: float = 0.85) -> list[list[Found]]:
     """Groups of motions that seem to be copies of one recording.
 
-    Copies that were saved in another format, resampled, cut by whole tokens (4 frames) or disturbed by
-    millimetres are found; of those cut by a part of a token, some are not. Mirror images are no copies.
+    Copies that were saved in another format, resampled or disturbed by a millimetre are found, and most that were
+    cut by whole tokens (4 frames). Copies cut by a part of a token may be missed, for the latents of a token are
+    those of its frames together; and clips that merely overlap are. Mirror images are no copies. Takes in which
+    the body hardly moves may be taken for copies: lower thresholds find more of both.
 
     Args:
         index: The index.

@@ -99,9 +99,11 @@ class MotionIndex:
     ```python
     >>> from lamp_hf.retrieval import MotionIndex, MotionTextEncoder, find_source
     >>> index = MotionIndex.create("my_index", encoder)
-    >>> index.add(find_source("my_mocap"), encoder)
+    >>> index.add(find_source("my_mocap"), encoder, progress=False)
+    1
     >>> [found] = index.find_motions(encoder.encode_texts(["a person waves"]), top_k=5)
-    >>> index.motion_hits(found)[0]["file"]
+    >>> index.motion_hits(found)[0]["id"]
+    'walk.bvh'
 
     ```
 

@@ -1,5 +1,6 @@
 """The pipeline motion-retrieval, on a tiny model of random weights: hits are those of the index, in order."""
 
+import doctest
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +161,23 @@ def test_something_to_search_is_needed(tiny_checkpoint: Path, search: MotionRetr
     whole = lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint)
     with pytest.raises(TypeError, match="needs a LampForMotionTextRetrieval, not a LampForTextToMotion"):
         MotionRetrievalPipeline(model=whole, processor=search.processor, index=search.index)
+
+
+# ---- what the docstrings say ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("documented", [MotionRetrievalPipeline, MotionIndex])
+def test_examples(documented: type, tiny_checkpoint: Path, walker: Motion, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "my_mocap").mkdir()
+    walker.save("my_mocap/walk.bvh")
+    names = {
+        "encoder": lamp_hf.retrieval.MotionTextEncoder(
+            lamp_hf.LampForMotionTextRetrieval.from_pretrained(tiny_checkpoint),
+            lamp_hf.LampProcessor.from_pretrained(tiny_checkpoint),
+        )
+    }
+    examples = doctest.DocTestParser().get_doctest(documented.__doc__ or "", names, documented.__name__, None, 0)
+    assert examples.examples
+    assert doctest.DocTestRunner().run(examples).failed == 0
