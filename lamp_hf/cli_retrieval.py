@@ -80,7 +80,9 @@ def search(
     captions: Annotated[
         bool, typer.Option("--captions", help="For a motion file: find captions in place of motions.")
     ] = False,
-    rerank: Annotated[int, typer.Option("--rerank", min=0, help="Order so many hits by the matching head.")] = 0,
+    rerank: Annotated[
+        int, typer.Option("--rerank", min=0, help="Order so many hits anew, with the matching head.")
+    ] = 0,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with all motions; slower in large sets.")] = False,
     num_proc: ProcessesOption = None,
     model: ModelOption = None,

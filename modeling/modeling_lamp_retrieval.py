@@ -60,17 +60,17 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
         """Cosine `(M, T)` of texts `(T, P)` with the best-fitting query of motions `(M, Q, P)`."""
         return self.lamp.similarity(motion_features, text_features)
 
-    def matching_scores(
+    def matching_logits(
         self,
         latents: torch.Tensor,
         token_mask: torch.Tensor | None,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Probability `(B,)` that the b-th text describes the b-th motion, whose latents [`encode_motion`] gave.
+        """Log-odds `(B,)` that the b-th text describes the b-th motion, whose latents [`encode_motion`] gave.
 
-        Motion and text are read together, which is slower than [`similarity`] and sees more: it is meant for the
-        candidates that similarity has found.
+        Motion and text are read together, which is slower than [`similarity`]: it is meant for the candidates that
+        similarity has found. The sigmoid is [`LampModel.matching_score`].
 
         Args:
             latents, token_mask: Of motions, `(B, n, code_dim)` and `(B, n)`.
@@ -79,8 +79,19 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         states = self.lamp.motion_projection(latents.to(self.dtype))
-        logits = self.lamp.match(states, token_mask, input_ids, attention_mask)
-        return logits.float().softmax(-1)[:, 1]
+        logits = self.lamp.match(states, token_mask, input_ids, attention_mask).float()
+        return logits[:, 1] - logits[:, 0]
+
+    def rerank_scores(self, similarities: torch.Tensor, matching_logits: torch.Tensor) -> torch.Tensor:
+        """Scores that order candidates anew: scaled similarity and log-odds of a match, added up.
+
+        Both are logits of the same question. A head that learned little from hard negatives then changes little,
+        where alone it would undo what similarity found; BLIP-2, after which LaMP is made, adds the two likewise.
+
+        Args:
+            similarities, matching_logits: Of the same pairs, `(B,)`.
+        """
+        return similarities * self.lamp.scale().to(similarities.device) + matching_logits
 
     def forward(
         self,

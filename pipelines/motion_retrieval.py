@@ -105,15 +105,15 @@ class MotionRetrievalPipeline(Pipeline):
             top_k: Number of hits, 10 if not said otherwise; fewer where there are fewer.
             target: What to find, `"motion"` (if not said otherwise) or, for motions, `"caption"`: texts of the
                 index.
-            rerank: Let the matching head, which reads motion and text together, order the best so many hits anew
-                (`True`: 32, `top_k` at least). Their scores are then probabilities of a match. Not for finding
-                motions by a motion.
+            rerank: Let the matching head, which reads motion and text together, have a say on the best so many
+                hits (`True`: 32, `top_k` at least), and order them anew. Not for finding motions by a motion.
             exact: Compare the query with all that the index holds, not only with the candidates of FAISS.
 
         Returns:
             For one query a list of hits, best first: dictionaries of `id`, `file` (`None` where there is none),
             `score` and `captions`. The score is a cosine: that of the best query for text and motion, the mean
-            of like queries for two motions. A hit of target `"caption"` has one caption, and names a motion that
+            of like queries for two motions; with `rerank` it is the scaled cosine plus the log-odds of a match. A
+            hit of target `"caption"` has one caption, and names a motion that
             has it. For a list, a list of such lists.
 
         Raises:
@@ -198,16 +198,17 @@ class MotionRetrievalPipeline(Pipeline):
         return {"found": [rows[:top_k] for rows in found], "target": target}
 
     def _rerank(self, found: "list[Found]", query: str | Motion, latents: np.ndarray | None) -> "list[Found]":
-        """The same rows by the matching head: motions for a text, or captions for a motion's latents."""
+        """The same rows, ordered anew: motions for a text, or captions for a motion's latents."""
         if not found:
             return []
         rows = [row for row, _ in found]
+        similarities = [score for _, score in found]
         if latents is None:
-            scores = self.encoder.match(self.index.latents(rows), [str(query)] * len(rows))
+            scores = self.encoder.rerank_scores(similarities, self.index.latents(rows), [str(query)] * len(rows))
         else:
-            texts = self.index.caption_dataset.select(rows)["text"]
-            scores = self.encoder.match([latents] * len(rows), list(texts))
-        order = np.argsort(-scores, kind="stable")  # among equals, the more similar one stays first
+            texts = list(self.index.caption_dataset.select(rows)["text"])
+            scores = self.encoder.rerank_scores(similarities, [latents] * len(rows), texts)
+        order = np.argsort(-scores, kind="stable")
         return [found[k]._replace(score=float(scores[k])) for k in order]
 
     def postprocess(self, model_outputs: dict[str, Any], **kwargs: Any) -> list[list[dict[str, Any]]]:  # type: ignore[override]

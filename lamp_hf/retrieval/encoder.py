@@ -111,9 +111,21 @@ class MotionTextEncoder:
         return result
 
     @torch.no_grad()
-    def match(self, latents: Sequence[np.ndarray], texts: Sequence[str]) -> np.ndarray:
-        """Probability `(N,)` that each text describes the motion whose latents `(n, code_dim)` stand beside it."""
+    def rerank_scores(
+        self, similarities: Sequence[float], latents: Sequence[np.ndarray], texts: Sequence[str]
+    ) -> np.ndarray:
+        """Scores `(N,)` of pairs that have been found by similarity, with the matching head's word on each.
+
+        Args:
+            similarities: Cosines of the pairs.
+            latents: Of each pair's motion, `(n, code_dim)`.
+            texts: Of each pair.
+
+        Returns:
+            See [`LampForMotionTextRetrieval.rerank_scores`].
+        """
         scores = np.empty(len(texts), np.float32)
+        device = self.model.device
         for batch in _batches(sorted(range(len(texts)), key=lambda row: len(latents[row])), MATCH_BATCH_SIZE):
             longest = max(len(latents[row]) for row in batch)
             states = torch.zeros(len(batch), longest, self.code_dim)
@@ -122,10 +134,10 @@ class MotionTextEncoder:
                 length = len(latents[row])
                 states[k, :length] = torch.as_tensor(latents[row], dtype=torch.float32)
                 mask[k, :length] = 1
-            inputs = self.processor(text=[texts[row] for row in batch]).to(self.model.device)
-            device = self.model.device
-            found = self.model.matching_scores(states.to(device), mask.to(device), **inputs)
-            scores[batch] = found.cpu().numpy()
+            inputs = self.processor(text=[texts[row] for row in batch]).to(device)
+            logits = self.model.matching_logits(states.to(device), mask.to(device), **inputs)
+            found = torch.tensor([similarities[row] for row in batch], device=device)
+            scores[batch] = self.model.rerank_scores(found, logits).cpu().numpy()
         return scores
 
 

@@ -514,7 +514,7 @@ class MotionIndex:
             {
                 "id": row["id"],
                 "file": self._file(row["file"], row["source"]),
-                "score": min(score, 1.0),  # half precision may round a cosine up
+                "score": score,
                 "captions": list(row["captions"]),
             }
             for row, (_, score) in zip(rows, found, strict=True)
@@ -590,4 +590,5 @@ def _best(rows: np.ndarray, scores: torch.Tensor, top_k: int) -> list[Found]:
     """The `top_k` best, best first; among equals the earlier row."""
     values = scores.numpy()
     order = np.lexsort((rows, -values))[:top_k]
-    return [Found(int(rows[k]), float(values[k])) for k in order]
+    # Half precision may round a cosine up.
+    return [Found(int(rows[k]), min(float(values[k]), 1.0)) for k in order]

@@ -60,11 +60,14 @@ def test_matching_from_latents_is_matching_from_motions(tiny_checkpoint: Path, m
     torch.testing.assert_close(features.norm(dim=-1), torch.ones(2, 4))
     assert mask.sum(-1).tolist() == [14, 7]
     text = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
-    scores = model.matching_scores(latents, mask, **text)
-    torch.testing.assert_close(scores, model.lamp.matching_score(**inputs))
+    logits = model.matching_logits(latents, mask, **text)
+    torch.testing.assert_close(logits.sigmoid(), model.lamp.matching_score(**inputs))
     # What is padded does not matter.
     latents[1, 7:] = 9.0
-    torch.testing.assert_close(model.matching_scores(latents, mask, **text), scores)
+    torch.testing.assert_close(model.matching_logits(latents, mask, **text), logits)
+    similarities = torch.tensor([0.5, -0.25])
+    expected = logits + similarities * model.lamp.logit_scale.exp()
+    torch.testing.assert_close(model.rerank_scores(similarities, logits), expected)
 
     output = model(**inputs)
     torch.testing.assert_close(
@@ -100,12 +103,12 @@ def test_the_released_code(golden: Path) -> None:
     similarity = model.similarity(features, text)
     motions = torch.cat([torch.arange(3), io["neg_motion_idx"], torch.arange(3)])
     texts = torch.cat([torch.arange(3), torch.arange(3), io["neg_text_idx"]])
-    scores = model.matching_scores(latents[motions], mask[motions], io["input_ids"][texts], io["attention_mask"][texts])
+    logits = model.matching_logits(latents[motions], mask[motions], io["input_ids"][texts], io["attention_mask"][texts])
     for actual, expected in (
         (features, io["motion_feats"]),
         (text, io["text_feat"]),
         (similarity, io["sim_q2t"].amax(-1)),
         (similarity * model.lamp.scale(), io["sim_p2t_max_scaled"]),
-        (scores, io["ptm_logits"].softmax(-1)[:, 1]),
+        (logits, io["ptm_logits"][:, 1] - io["ptm_logits"][:, 0]),
     ):
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)

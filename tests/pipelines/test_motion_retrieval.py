@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from transformers import pipeline
 
 import lamp_hf
@@ -84,23 +85,38 @@ def test_lists_give_lists_whatever_they_mix(search: MotionRetrievalPipeline, fol
     assert search([]) == []
 
 
-def test_reranking_orders_by_the_matching_head(search: MotionRetrievalPipeline, folder: Path) -> None:
+def rerank_scores(search: MotionRetrievalPipeline, texts: list[str], motions: list[np.ndarray]) -> list[float]:
+    """Of pairs, by LaMP itself: log-odds of a match and scaled similarity."""
+    inputs = search.processor(text=texts, motion=motions)
+    lamp = search.model.lamp
+    similarity = lamp(**inputs).logits_per_motion.diagonal()
+    return (lamp.matching_score(**inputs).logit() + similarity).tolist()
+
+
+@torch.no_grad()
+def test_reranking_adds_what_the_matching_head_says(search: MotionRetrievalPipeline, folder: Path) -> None:
     text = "the person bows"
     hits = search(text, rerank=True)
-    motions = [Motion.load(hit["file"]).features for hit in hits]
-    inputs = search.processor(text=[text] * 4, motion=motions)
-    expected = search.model.lamp.matching_score(**inputs).tolist()
-    assert [hit["score"] for hit in hits] == pytest.approx(expected, abs=1e-3)
-    assert expected == sorted(expected, reverse=True)
+    expected = rerank_scores(search, [text] * 4, [Motion.load(hit["file"]).features for hit in hits])
+    assert [hit["score"] for hit in hits] == pytest.approx(expected, abs=0.02)  # latents and features in half precision
+    scores = [hit["score"] for hit in hits]
+    assert scores == sorted(scores, reverse=True)
     # Only the best by similarity are looked at again; the others do not come back.
     plain = search(text, top_k=2)
     assert {hit["id"] for hit in search(text, top_k=1, rerank=2)} <= {hit["id"] for hit in plain}
     assert {hit["id"] for hit in search(text, top_k=2, rerank=1)} == {hit["id"] for hit in plain}
     motion = Motion.load(folder / "bow.npz")
     captions = search(motion, target="caption", rerank=True)
-    inputs = search.processor(text=[hit["captions"][0] for hit in captions], motion=[motion.features] * 2)
-    expected = search.model.lamp.matching_score(**inputs).tolist()
-    assert [hit["score"] for hit in captions] == pytest.approx(expected, abs=1e-3)
+    expected = rerank_scores(search, [hit["captions"][0] for hit in captions], [motion.features] * 2)
+    assert [hit["score"] for hit in captions] == pytest.approx(expected, abs=0.02)
+
+
+def test_the_matching_head_may_change_the_order(search: MotionRetrievalPipeline, monkeypatch) -> None:
+    before = search("waves")
+    monkeypatch.setattr(search.encoder, "rerank_scores", lambda similarities, latents, texts: np.arange(len(texts)))
+    after = search("waves", rerank=3, top_k=3)
+    assert [hit["id"] for hit in after] == [hit["id"] for hit in before[2::-1]]
+    assert [hit["score"] for hit in after] == [2, 1, 0]
 
 
 # ---- what may be searched ---------------------------------------------------------------------------------
