@@ -42,7 +42,7 @@ class Repeated:
         noise: Length of what is added to each vector of unit length.
     """
 
-    name = "repeated"
+    name = identity = "repeated"
     root = None
 
     def __init__(self, encoder: MotionTextEncoder, clips: Sequence[Clip], count: int, noise: float):

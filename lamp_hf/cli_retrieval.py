@@ -58,7 +58,7 @@ def index(
     options: dict[str, Any] = {} if data is None else {"path": str(data)}
     motions = find_source(source, skip_bad=skip_bad, num_proc=num_proc, **options)
     encoder = _encoder(model, device)
-    path = output if output is not None else cached_index_path(motions, encoder, source)
+    path = output if output is not None else cached_index_path(motions, encoder)
     made = build_index(path, motions, encoder, vectors_per_motion=vectors)
     print(f"{path}: {len(made)} motions, {made.num_captions} captions, {encoder.name}")
     if duplicates:

@@ -201,7 +201,7 @@ class MotionIndex:
             index = cls(path, _State(**values))
         except (json.JSONDecodeError, KeyError, TypeError, OSError) as error:
             raise MotionIndexError(f"{path} is damaged ({error}); delete it and make it anew") from error
-        if not index._state.complete:
+        if not index.complete:
             logger.warning("%s is unfinished (%d motions); index its source again to go on", path, len(index))
         return index
 
@@ -266,6 +266,11 @@ class MotionIndex:
     def num_captions(self) -> int:
         """Different captions of the motions."""
         return int((self._caption_owner >= 0).sum())
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last source was read to its end."""
+        return self._state.complete
 
     @property
     def checkpoint(self) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from datasets import Dataset, DatasetDict
 
@@ -11,7 +11,7 @@ from lamp_hf.data.conversion import default_cache_dir
 
 from .encoder import MotionTextEncoder
 from .index import MotionIndex, MotionIndexError, is_index
-from .sources import Source, find_source
+from .sources import FolderSource, Source, find_source
 
 __all__ = ["IndexInput", "build_index", "cached_index_path", "open_index"]
 
@@ -50,8 +50,11 @@ def open_index(
         index.check(encoder)
         return index
     source = find_source(index, skip_bad=skip_bad, num_proc=num_proc, cache_dir=cache_dir)
-    key = index if isinstance(index, str | os.PathLike) else _fingerprint(index)
-    path = cached_index_path(source, encoder, key, cache_dir)
+    path = cached_index_path(source, encoder, cache_dir)
+    if not isinstance(source, FolderSource) and is_index(path):
+        made = MotionIndex.open(path)
+        if made.complete:  # of these very rows: the path tells
+            return made
     return build_index(path, source, encoder, progress=progress)
 
 
@@ -89,17 +92,14 @@ def build_index(
 
 
 def cached_index_path(
-    source: Source, encoder: MotionTextEncoder, key: Any, cache_dir: str | os.PathLike[str] | None = None
+    source: Source, encoder: MotionTextEncoder, cache_dir: str | os.PathLike[str] | None = None
 ) -> Path:
-    """Where the cache has the index of a source; another checkpoint has its own."""
-    parts = (str(key) if source.root is None else str(source.root), encoder.fingerprint)
-    name = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+    """Where the cache has the index of a folder, whatever it holds by now, or of a dataset's rows as they are.
+
+    Another checkpoint has its own.
+    """
+    name = hashlib.sha256(f"{source.identity} {encoder.fingerprint}".encode()).hexdigest()[:32]
     return Path(cache_dir or default_cache_dir()) / "indexes" / name
-
-
-def _fingerprint(dataset: Dataset | DatasetDict) -> str:
-    parts = dataset.values() if isinstance(dataset, DatasetDict) else [dataset]
-    return " ".join(part._fingerprint for part in parts)
 
 
 def _is_index_on_hub(name: str) -> bool:

@@ -48,10 +48,12 @@ class Source(Protocol):
     Attributes:
         name: What the index knows it by.
         root: Folder of the files; `None` where there are none.
+        identity: What tells it from other sources: a folder's path, a dataset's fingerprint.
     """
 
     name: str
     root: Path | None
+    identity: str
 
     def __len__(self) -> int:
         """Number of motions, whether new to the index or not."""
@@ -94,7 +96,7 @@ class FolderSource:
         if not self.root.is_dir():
             raise FileNotFoundError(f"{root}: no such folder")
         self._root = self.root
-        self.name = str(self._root)
+        self.name = self.identity = str(self._root)
         self.skip_bad = skip_bad
         self.num_proc = num_proc
         self.cache = ClipCache(
@@ -176,6 +178,7 @@ class DatasetSource:
         self.dataset = with_numpy_motion(concatenate_datasets(filled).select_columns(["id", "motion", "captions"]))
         self.name = name
         self.root: Path | None = None
+        self.identity = self.dataset._fingerprint
 
     def __len__(self) -> int:
         return len(self.dataset)

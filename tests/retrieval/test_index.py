@@ -363,7 +363,14 @@ def test_folders_are_indexed_in_the_cache_and_kept_up_to_date(mocap, cache, enco
     assert open_index(again, encoder) is again
     assert open_index(first.path, encoder).path == first.path
     data = table([row("a", procedural.walker(30).features, [])])
-    assert open_index(data, encoder, progress=False).path == open_index(data, encoder, progress=False).path
+    made = open_index(data, encoder, progress=False)
+    number = len(calls)
+    assert open_index(data, encoder, progress=False).path == made.path
+    assert len(calls) == number
+    (made.path / "index.json").write_text(
+        json.dumps(json.loads((made.path / "index.json").read_text()) | {"complete": False})
+    )
+    assert open_index(data, encoder, progress=False).complete
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder; expected a folder of motion files"):
         open_index("nowhere", encoder)
     (mocap / "empty").mkdir()
