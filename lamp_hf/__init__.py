@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lamp_hf.modeling import (
         LampConfig,
         LampFeatureExtractor,
+        LampForMotionTextRetrieval,
         LampForPreTraining,
         LampForTextToMotion,
         LampModel,
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from lamp_hf.motion.errors import MotionFormatError
     from lamp_hf.motion.motion import Motion
     from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, Skeleton
-    from lamp_hf.pipelines import TextToMotionPipeline
+    from lamp_hf.pipelines import MotionRetrievalPipeline, TextToMotionPipeline
+    from lamp_hf.retrieval import MotionIndex
 
 __version__ = "0.1.0"
 
@@ -41,6 +43,7 @@ _HOMES = {
     "KIT_21": "lamp_hf.motion.skeleton",
     "LampConfig": "lamp_hf.modeling",
     "LampFeatureExtractor": "lamp_hf.modeling",
+    "LampForMotionTextRetrieval": "lamp_hf.modeling",
     "LampForPreTraining": "lamp_hf.modeling",
     "LampForTextToMotion": "lamp_hf.modeling",
     "LampModel": "lamp_hf.modeling",
@@ -49,6 +52,8 @@ _HOMES = {
     "MaskedMotionGenerationConfig": "lamp_hf.modeling",
     "Motion": "lamp_hf.motion.motion",
     "MotionFormatError": "lamp_hf.motion.errors",
+    "MotionIndex": "lamp_hf.retrieval",
+    "MotionRetrievalPipeline": "lamp_hf.pipelines",
     "MotionVQVAEConfig": "lamp_hf.modeling",
     "MotionVQVAEModel": "lamp_hf.modeling",
     "Skeleton": "lamp_hf.motion.skeleton",
@@ -62,6 +67,7 @@ __all__ = [
     "KIT_21",
     "LampConfig",
     "LampFeatureExtractor",
+    "LampForMotionTextRetrieval",
     "LampForPreTraining",
     "LampForTextToMotion",
     "LampModel",
@@ -70,6 +76,8 @@ __all__ = [
     "MaskedMotionGenerationConfig",
     "Motion",
     "MotionFormatError",
+    "MotionIndex",
+    "MotionRetrievalPipeline",
     "MotionVQVAEConfig",
     "MotionVQVAEModel",
     "Skeleton",

@@ -27,6 +27,7 @@ def register() -> None:
         AutoFeatureExtractor,
         AutoModel,
         AutoProcessor,
+        Pipeline,
         PreTrainedConfig,
         PreTrainedModel,
     )
@@ -36,9 +37,11 @@ def register() -> None:
     from lamp_hf.modeling.configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
     from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
     from lamp_hf.modeling.modeling_lamp import LampModel
+    from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
     from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
     from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
     from lamp_hf.modeling.processing_lamp import LampProcessor
+    from lamp_hf.pipelines.motion_retrieval import MotionRetrievalPipeline
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
     models: dict[type[PreTrainedConfig], type[PreTrainedModel]] = {
@@ -52,14 +55,19 @@ def register() -> None:
         AutoFeatureExtractor.register(config_class, LampFeatureExtractor, exist_ok=True)
     for config_class in (LampConfig, LampTextToMotionConfig):
         AutoProcessor.register(config_class, LampProcessor, exist_ok=True)
-    if TextToMotionPipeline.task not in PIPELINE_REGISTRY.get_supported_tasks():
-        PIPELINE_REGISTRY.register_pipeline(
-            TextToMotionPipeline.task,
-            pipeline_class=TextToMotionPipeline,
-            pt_model=LampForTextToMotion,
-            default={"model": (str(CHECKPOINTS_FOLDER / DEFAULT_CHECKPOINT), "main")},
-            type="multimodal",
-        )
+    pipelines: dict[str, tuple[type[Pipeline], type[PreTrainedModel]]] = {
+        TextToMotionPipeline.task: (TextToMotionPipeline, LampForTextToMotion),
+        MotionRetrievalPipeline.task: (MotionRetrievalPipeline, LampForMotionTextRetrieval),
+    }
+    for task, (pipeline_class, model_class) in pipelines.items():
+        if task not in PIPELINE_REGISTRY.get_supported_tasks():
+            PIPELINE_REGISTRY.register_pipeline(
+                task,
+                pipeline_class=pipeline_class,
+                pt_model=model_class,
+                default={"model": (str(CHECKPOINTS_FOLDER / DEFAULT_CHECKPOINT), "main")},
+                type="multimodal",
+            )
 
 
 def register_when_transformers_is_imported() -> None:

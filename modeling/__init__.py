@@ -8,6 +8,7 @@ from .configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEC
 from .feature_extraction_lamp import LampFeatureExtractor
 from .generation_lamp import MaskedMotionGenerationConfig
 from .modeling_lamp import LampForPreTraining, LampModel
+from .modeling_lamp_retrieval import LampForMotionTextRetrieval
 from .modeling_lamp_text_to_motion import LampForTextToMotion
 from .modeling_motion_vqvae import MotionVQVAEModel
 from .processing_lamp import LampProcessor
@@ -15,6 +16,7 @@ from .processing_lamp import LampProcessor
 __all__ = [
     "LampConfig",
     "LampFeatureExtractor",
+    "LampForMotionTextRetrieval",
     "LampForPreTraining",
     "LampForTextToMotion",
     "LampModel",

@@ -45,8 +45,8 @@ def test_help_and_version(run) -> None:
     assert run("--version").out == f"lamp-hf {lamp_hf.__version__}\n"
     shown = run("--help")
     assert shown.code == 0
-    assert all(name in shown.out for name in ("generate", "info", "convert-motion", "train"))
-    for name in ("generate", "info", "convert-motion", "train"):
+    assert all(name in shown.out for name in ("generate", "index", "search", "info", "convert-motion", "train"))
+    for name in ("generate", "index", "search", "info", "convert-motion", "train"):
         assert run(name, "--help").code == 0
 
 

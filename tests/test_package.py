@@ -31,6 +31,7 @@ REGISTERED = """
 from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 assert "text-to-motion" in PIPELINE_REGISTRY.get_supported_tasks()
+assert lamp_hf.MotionRetrievalPipeline is PIPELINE_REGISTRY.check_task("motion-retrieval")[1]["impl"]
 assert lamp_hf.TextToMotionPipeline is PIPELINE_REGISTRY.check_task("text-to-motion")[1]["impl"]
 assert isinstance(AutoConfig.for_model("lamp"), lamp_hf.LampConfig)
 for config, model in (

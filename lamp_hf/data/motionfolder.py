@@ -56,7 +56,9 @@ class _Caption:
 
 
 @dataclass
-class _Clip:
+class FolderClip:
+    """What the tables of a folder say about one of its files."""
+
     path: Path
     captions: list[_Caption] = field(default_factory=list)
     content: str = ""
@@ -110,7 +112,7 @@ def load_motionfolder(
     root = Path(path)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
-    clips = _read_tables(root)
+    clips = read_tables(root)
     _warn_of_files_without_captions(root, clips)
     cache = ClipCache(Path(cache_dir) if cache_dir is not None else default_cache_dir(), mirror, reader_options or {})
     sources = (ClipFile(name, clip.path.name, clip.path.read_bytes()) for name, clip in clips.items())
@@ -144,14 +146,14 @@ def find_tables(root: Path) -> list[Path]:
     return tables
 
 
-def _read_tables(root: Path) -> dict[str, _Clip]:
-    """Clips by their path in the folder, in the order of the tables."""
+def read_tables(root: Path) -> dict[str, FolderClip]:
+    """Clips by their path in the folder, in the order of the tables; errors as for `load_motionfolder`."""
     tables = find_tables(root)
     if not tables:
         raise FileNotFoundError(
             f"{root}: expected {' or '.join(METADATA_NAMES)} with the columns file_name and text, found neither"
         )
-    clips: dict[str, _Clip] = {}
+    clips: dict[str, FolderClip] = {}
     for table in tables:
         rows = _jsonl_rows(table) if table.suffix == ".jsonl" else _csv_rows(table)
         ignored: set[str] = set()
@@ -194,7 +196,7 @@ def _csv_rows(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield where, {column: value for column, value in row.items() if value != ""}
 
 
-def _add_row(clips: dict[str, _Clip], root: Path, folder: Path, where: str, row: dict[str, Any]) -> None:
+def _add_row(clips: dict[str, FolderClip], root: Path, folder: Path, where: str, row: dict[str, Any]) -> None:
     file_name = row.get("file_name")
     if not isinstance(file_name, str) or not file_name:
         raise ValueError(f"{where}: expected a file_name, found the columns {', '.join(row) or 'none'}")
@@ -213,7 +215,7 @@ def _add_row(clips: dict[str, _Clip], root: Path, folder: Path, where: str, row:
     start, end = _seconds(row, "start", where), _seconds(row, "end", where)
     if (start, end) != (0.0, 0.0) and not start < end:
         raise ValueError(f"{where}: expected start before end, found {start:g} and {end:g} seconds")
-    clip = clips.setdefault(path.relative_to(root).as_posix(), _Clip(path))
+    clip = clips.setdefault(path.relative_to(root).as_posix(), FolderClip(path))
     clip.captions += [_Caption(t.strip(), start, end, where) for t in texts]
     clip.content = str(row.get("content", clip.content))
     clip.style = str(row.get("style", clip.style))
@@ -237,13 +239,13 @@ def _split_of(clip: str) -> str:
     return _SPLIT_FOLDERS.get(clip.split("/")[0], "train")
 
 
-def _warn_of_files_without_captions(root: Path, clips: dict[str, _Clip]) -> None:
+def _warn_of_files_without_captions(root: Path, clips: dict[str, FolderClip]) -> None:
     present = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix.lower() in READERS}
     if forgotten := sorted(present - set(clips)):
         logger.warning("%s: %d files have no captions and are left out, as %s", root, len(forgotten), forgotten[0])
 
 
-def _common_feature_dim(root: Path, clips: dict[str, _Clip], digests: dict[str, str], cache: ClipCache) -> int:
+def _common_feature_dim(root: Path, clips: dict[str, FolderClip], digests: dict[str, str], cache: ClipCache) -> int:
     """Number of features, the same in all clips; checks the times of the captions on the way."""
     found: dict[int, str] = {}
     for name, digest in digests.items():
@@ -264,7 +266,7 @@ def _common_feature_dim(root: Path, clips: dict[str, _Clip], digests: dict[str, 
     return next(iter(found))
 
 
-def _rows_of(name: str, clip: _Clip, digest: str, with_mirrored: bool) -> Iterator[_Row]:
+def _rows_of(name: str, clip: FolderClip, digest: str, with_mirrored: bool) -> Iterator[_Row]:
     captions = tuple((c.text, c.start, c.end) for c in clip.captions)
     yield _Row(name, digest, captions, clip.content, clip.style, mirrored=False)
     if with_mirrored:

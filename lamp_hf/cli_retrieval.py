@@ -1,0 +1,154 @@
+"""`lamp-hf index` and `lamp-hf search`; they import what they need when they run."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from lamp_hf.retrieval.encoder import MotionTextEncoder
+
+__all__ = ["index", "search"]
+
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Folder or Hub id of a checkpoint; by default the embedded one."),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, mps …")]
+ProcessesOption = Annotated[
+    int | None, typer.Option("--num-proc", min=1, help="Processes that read motion files; all cores by default.")
+]
+
+
+def index(
+    source: Annotated[
+        str, typer.Argument(help="Folder of motion files, saved data set, Hub id of one, or bandai-namco with --data.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the index, new or to be extended; by default in the cache."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Where a data set that is known by name lies.")] = None,
+    vectors: Annotated[
+        int | None,
+        typer.Option("--vectors", min=1, help="Vectors of a motion in FAISS, 4 if not said; more miss less."),
+    ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
+    num_proc: ProcessesOption = None,
+    duplicates: Annotated[bool, typer.Option("--duplicates", help="List clips that are copies of each other.")] = False,
+    threshold: Annotated[
+        float, typer.Option("--threshold", min=0.0, max=1.0, help="With --duplicates: how like copies must be.")
+    ] = 0.85,
+    push_to: Annotated[str | None, typer.Option("--push-to", help="Hub id to upload the index to.")] = None,
+    model: ModelOption = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Index motions, to search among them; again to add what is new.
+
+    `lamp-hf index my_mocap/`
+
+    `lamp-hf index my_mocap/ -o mocap_index --push-to me/mocap-index`
+
+    `lamp-hf index my_mocap/ --duplicates`
+    """
+    from lamp_hf.retrieval import build_index, find_source, near_duplicates
+    from lamp_hf.retrieval.opening import cached_index_path
+
+    options: dict[str, Any] = {} if data is None else {"path": str(data)}
+    motions = find_source(source, skip_bad=skip_bad, num_proc=num_proc, **options)
+    encoder = _encoder(model, device)
+    path = output if output is not None else cached_index_path(motions, encoder)
+    made = build_index(path, motions, encoder, vectors_per_motion=vectors)
+    print(f"{path}: {len(made)} motions, {made.num_captions} captions, {encoder.name}")
+    if duplicates:
+        groups = near_duplicates(made, threshold)
+        rows = [
+            (str(number), f"{hit['score']:.3f}", hit["file"] or hit["id"], _captions(hit["captions"]))
+            for number, group in enumerate(groups, start=1)
+            for hit in made.motion_hits(group)
+        ]
+        _show(["group", "score", "file", "captions"], rows, empty="no near-duplicates")
+    if push_to is not None:
+        print(made.push_to_hub(push_to))
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="What the person does, or a motion file (.bvh .npz .npy).")],
+    where: Annotated[str, typer.Argument(help="Folder of motion files or of an index, or Hub id.", metavar="INDEX")],
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many hits.")] = 5,
+    captions: Annotated[
+        bool, typer.Option("--captions", help="For a motion file: find captions in place of motions.")
+    ] = False,
+    rerank: Annotated[
+        int, typer.Option("--rerank", min=0, help="Order so many hits anew, with the matching head.")
+    ] = 0,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with all motions; slower in large sets.")] = False,
+    num_proc: ProcessesOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = "cpu",
+) -> None:
+    """Find motions by text or by example.
+
+    `lamp-hf search "a kick" my_mocap/`
+
+    `lamp-hf search walk.bvh mocap_index --captions`
+    """
+    from lamp_hf.motion.files import READERS
+    from lamp_hf.pipelines.motion_retrieval import MotionRetrievalPipeline
+
+    by_motion = Path(query).suffix.lower() in READERS
+    if captions and not by_motion:
+        raise typer.BadParameter("--captions needs a motion file as query")
+    if rerank and by_motion and not captions:
+        raise typer.BadParameter("--rerank orders texts and motions; it cannot compare two motions")
+    encoder = _encoder(model, device)
+    pipe = MotionRetrievalPipeline(
+        model=encoder.model, processor=encoder.processor, index=where, num_proc=num_proc, device=device
+    )
+    hits = pipe(query, top_k=top_k, target="caption" if captions else "motion", rerank=rerank, exact=exact)
+    rows = [
+        (str(place), f"{hit['score']:.3f}", hit["file"] or hit["id"], _captions(hit["captions"]))
+        for place, hit in enumerate(hits, start=1)
+    ]
+    _show(["", "score", "file", "captions"], rows, empty="the index has no captions" if captions else "no motions")
+
+
+def _encoder(model: str | None, device: str) -> "MotionTextEncoder":
+    import transformers
+
+    from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
+    from lamp_hf.modeling import LampForMotionTextRetrieval, LampProcessor
+    from lamp_hf.retrieval.encoder import MotionTextEncoder
+
+    transformers.logging.disable_progress_bar()
+    checkpoint = resolve_checkpoint(model or DEFAULT_CHECKPOINT)
+    loaded: Any = LampForMotionTextRetrieval.from_pretrained(checkpoint)
+    processor: Any = LampProcessor.from_pretrained(checkpoint)
+    return MotionTextEncoder(loaded.to(device), processor)
+
+
+def _captions(captions: list[str]) -> str:
+    more = f" (+{len(captions) - 1})" if len(captions) > 1 else ""
+    return f"{captions[0]}{more}" if captions else ""
+
+
+def _show(header: list[str], rows: Iterable[tuple[str, ...]], *, empty: str) -> None:
+    """Print a table; a file's name is never cut, so that it can be copied."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = list(rows)
+    if not rows:
+        print(empty)
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in header:
+        table.add_column(name, overflow="fold", justify="right" if name in ("", "group", "score") else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=10_000)
+    console.print(table)

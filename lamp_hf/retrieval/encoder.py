@@ -1,0 +1,146 @@
+"""Motions and texts as vectors of one space, made by a LaMP and comparable only with those of the same LaMP."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lamp_hf.embedded import CHECKPOINTS_FOLDER
+from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
+from lamp_hf.modeling.processing_lamp import LampProcessor
+
+__all__ = ["EncodedMotion", "MotionTextEncoder"]
+
+BATCH_SIZE = 32
+MATCH_BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class EncodedMotion:
+    """What an index keeps of a motion.
+
+    Attributes:
+        features: `(Q, P)` float32, of unit length, one for each query.
+        latents: `(n, code_dim)` float32, one for each motion token; the matching head reads them.
+    """
+
+    features: np.ndarray
+    latents: np.ndarray
+
+
+class MotionTextEncoder:
+    """A [`LampForMotionTextRetrieval`] with its processor, from arrays to arrays.
+
+    Args:
+        model: The model; it is set to evaluation mode.
+        processor: Its processor.
+    """
+
+    def __init__(self, model: LampForMotionTextRetrieval, processor: LampProcessor):
+        self.model = model.eval()
+        self.processor = processor
+        config = model.config
+        self.num_queries: int = config.num_query_tokens
+        self.projection_dim: int = config.projection_dim
+        self.code_dim: int = config.motion_vqvae_config.code_dim  # type: ignore[union-attr]
+        self.frames_per_token: int = config.motion_vqvae_config.frames_per_token  # type: ignore[union-attr]
+
+    @property
+    def name(self) -> str:
+        """Name of the checkpoint: an embedded one's, a Hub id, or the last part of a folder's path."""
+        source = Path(str(self.model.name_or_path))
+        if not source.is_dir():
+            return str(self.model.name_or_path)
+        return source.name if source.parent == CHECKPOINTS_FOLDER else source.resolve().name
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of what decides on the vectors: LaMP's weights, its tokenizer and the statistics of features.
+
+        It is the same for a LaMP and for the text-to-motion checkpoint that holds it.
+        """
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.lamp.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().data)
+        extractor = self.processor.feature_extractor
+        facts = [extractor.fps, extractor.skeleton, extractor.mean, extractor.std, self.processor.tokenizer.get_vocab()]
+        digest.update(json.dumps(facts, sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def refusal(self, features: np.ndarray) -> str | None:
+        """Why a motion's features `(T, D)` cannot be encoded, or `None`."""
+        extractor = self.processor.feature_extractor
+        if features.ndim != 2 or features.shape[1] != extractor.feature_size:
+            return (
+                f"its frames hold {features.shape[-1]} features, this model was trained on {extractor.feature_size} "
+                f"({extractor.skeleton})"
+            )
+        if len(features) < self.frames_per_token:
+            return f"it has {len(features)} frames; the shortest motion has {self.frames_per_token}"
+        return None if np.isfinite(features).all() else "it holds values that are not finite (NaN or infinity)"
+
+    @torch.no_grad()
+    def encode_motions(self, motions: Sequence[np.ndarray]) -> list[EncodedMotion]:
+        """Encode motions; those of like length go together, and none depends on its company.
+
+        Args:
+            motions: Unnormalised features `(T, D)`, at the model's frame rate.
+        """
+        encoded: dict[int, EncodedMotion] = {}
+        for batch in _batches(sorted(range(len(motions)), key=lambda row: len(motions[row])), BATCH_SIZE):
+            inputs = self.processor(motion=[motions[row] for row in batch]).to(self.model.device)
+            outputs = self.model.encode_motion(inputs["motion_values"], inputs["motion_attention_mask"])
+            features, latents, mask = (output.float().cpu().numpy() for output in outputs)
+            for k, row in enumerate(batch):
+                encoded[row] = EncodedMotion(features[k], latents[k][mask[k] > 0])
+        return [encoded[row] for row in range(len(motions))]
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Features `(N, P)` of texts, float32, of unit length."""
+        result = np.empty((len(texts), self.projection_dim), np.float32)
+        for batch in _batches(sorted(range(len(texts)), key=lambda row: len(texts[row])), BATCH_SIZE):
+            inputs = self.processor(text=[texts[row] for row in batch]).to(self.model.device)
+            result[batch] = self.model.get_text_features(**inputs).float().cpu().numpy()
+        return result
+
+    @torch.no_grad()
+    def rerank_scores(
+        self, similarities: Sequence[float], latents: Sequence[np.ndarray], texts: Sequence[str]
+    ) -> np.ndarray:
+        """Scores `(N,)` of pairs that have been found by similarity, with the matching head's word on each.
+
+        Args:
+            similarities: Cosines of the pairs.
+            latents: Of each pair's motion, `(n, code_dim)`.
+            texts: Of each pair.
+
+        Returns:
+            See [`LampForMotionTextRetrieval.rerank_scores`].
+        """
+        scores = np.empty(len(texts), np.float32)
+        device = self.model.device
+        for batch in _batches(sorted(range(len(texts)), key=lambda row: len(latents[row])), MATCH_BATCH_SIZE):
+            longest = max(len(latents[row]) for row in batch)
+            states = torch.zeros(len(batch), longest, self.code_dim)
+            mask = torch.zeros(len(batch), longest, dtype=torch.long)
+            for k, row in enumerate(batch):
+                length = len(latents[row])
+                states[k, :length] = torch.as_tensor(latents[row], dtype=torch.float32)
+                mask[k, :length] = 1
+            inputs = self.processor(text=[texts[row] for row in batch]).to(device)
+            logits = self.model.matching_logits(states.to(device), mask.to(device), **inputs)
+            found = torch.tensor([similarities[row] for row in batch], device=device)
+            scores[batch] = self.model.rerank_scores(found, logits).cpu().numpy()
+        return scores
+
+
+def _batches(order: Sequence[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(order), size):
+        yield list(order[start : start + size])

@@ -1,0 +1,599 @@
+"""The motion index: vectors of many motions on disk, and the search among them.
+
+    my_index/
+      index.json               which checkpoint made the vectors, where the motions come from, sizes
+      motions/00000.arrow …    id, file, captions, features, latents: a `datasets.Dataset`
+      motions.faiss            finds candidates among the motions
+      captions/00000.arrow …   every caption once, with its features
+      captions.faiss           finds candidates among the captions
+
+`index.json` is replaced after every file of rows, so that whatever interrupts the work, an index holds what it
+says, and the next call goes on from there.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from datasets import Dataset, Features, List, Value
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from lamp_hf.motion.files import atomic_path
+
+from .candidates import CandidateFinder, group_means
+from .encoder import MotionTextEncoder
+from .sources import Clip, Source
+from .storage import MappedSequences, MappedVectors, PartedDataset, ragged
+
+__all__ = ["Found", "IndexMismatchError", "MotionIndex", "MotionIndexError"]
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+FILE_NAME = "index.json"
+ROWS_PER_FILE = 2048
+EXACT_BLOCK_ROWS = 512
+# So many of the rows that FAISS finds get exact scores: enough to lose few, and done in 20 ms.
+ORDERED_ROWS = 1000
+VECTORS_PER_MOTION = 4
+Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class MotionIndexError(ValueError):
+    """A motion index that is damaged, unfinished or in use."""
+
+
+class IndexMismatchError(MotionIndexError):
+    """Vectors of different checkpoints, which cannot be compared."""
+
+
+class Found(NamedTuple):
+    """A row of an index with its score."""
+
+    row: int
+    score: float
+
+
+@dataclass
+class _State:
+    """What `index.json` holds.
+
+    Attributes:
+        checkpoint: Name of what made the vectors.
+        fingerprint: Its hash, see [`MotionTextEncoder.fingerprint`].
+        num_queries, projection_dim, code_dim: Sizes Q, P and C.
+        vectors_per_motion: How many vectors FAISS holds of each motion, see [`MotionIndex.create`].
+        groups: Which queries they stand for, see [`group_queries`]; `None` before there are any.
+        complete: Whether the last source was read to its end.
+        sources: Name and folder (or `None`) of each.
+        motion_files, caption_files: Rows of each file.
+        removed: Rows whose motion is gone or was replaced.
+    """
+
+    checkpoint: str
+    fingerprint: str
+    num_queries: int
+    projection_dim: int
+    code_dim: int
+    vectors_per_motion: int
+    groups: list[int] | None = None
+    complete: bool = True
+    sources: list[dict[str, str | None]] = field(default_factory=list)
+    motion_files: list[int] = field(default_factory=list)
+    caption_files: list[int] = field(default_factory=list)
+    removed: list[int] = field(default_factory=list)
+    format: int = FORMAT
+
+
+class MotionIndex:
+    """Motions on disk that are found by text, by motion, and by what is said about them.
+
+    ```python
+    >>> from lamp_hf.retrieval import MotionIndex, MotionTextEncoder, find_source
+    >>> index = MotionIndex.create("my_index", encoder)
+    >>> index.add(find_source("my_mocap"), encoder, progress=False)
+    1
+    >>> [found] = index.find_motions(encoder.encode_texts(["a person waves"]), top_k=5)
+    >>> index.motion_hits(found)[0]["id"]
+    'walk.bvh'
+
+    ```
+
+    `create` and `open` make one; the constructor is theirs.
+    """
+
+    def __init__(self, path: Path, state: _State):
+        self.path = path
+        self._load(state)
+
+    def _load(self, state: _State) -> None:
+        self._state = state
+        shape = (state.num_queries, state.projection_dim)
+        self._motions = PartedDataset(self.path / "motions", _motion_columns(*shape), state.motion_files)
+        columns = _caption_columns(state.projection_dim)
+        self._captions = PartedDataset(self.path / "captions", columns, state.caption_files)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """What is derived from the rows, anew after they have changed."""
+        state = self._state
+        self.dataset: Dataset = self._motions.dataset
+        self.caption_dataset: Dataset = self._captions.dataset
+        self.features = MappedVectors(self.dataset, "features", (state.num_queries, state.projection_dim))
+        self._latents = MappedSequences(self.dataset, "latents", state.code_dim)
+        caption_features = MappedVectors(self.caption_dataset, "features", (1, state.projection_dim))
+        self._motion_finder = CandidateFinder(
+            self.path / "motions.faiss", self.features, state.vectors_per_motion, state.groups
+        )
+        self._caption_finder = CandidateFinder(self.path / "captions.faiss", caption_features, 1, [0])
+        self.alive = np.ones(len(self.dataset), bool)
+        self.alive[state.removed] = False
+        self._caption_owner = np.array(self.caption_dataset["row"][:], np.int64)
+        if state.removed:
+            self._caption_owner = self._owners_alive()
+
+    def _owners_alive(self) -> np.ndarray:
+        """For each caption the first motion that still has it, or -1."""
+        owners: dict[str, int] = {}
+        rows = np.flatnonzero(self.alive)
+        for row, captions in zip(rows, self.dataset.select(rows)["captions"], strict=True):
+            for caption in captions:
+                owners.setdefault(caption, int(row))
+        return np.array([owners.get(text, -1) for text in self.caption_dataset["text"]], np.int64)
+
+    # ---- files --------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls, path: str | os.PathLike[str], encoder: MotionTextEncoder, *, vectors_per_motion: int | None = None
+    ) -> "MotionIndex":
+        """An empty index in a new folder.
+
+        Args:
+            path: The folder; it must not exist, or be empty.
+            encoder: What will make its vectors.
+            vectors_per_motion: How many vectors of a motion FAISS holds to find candidates, from 1, the mean over
+                its queries, to Q, each of them; 4 if not said. More take more space and miss less.
+
+        Raises:
+            FileExistsError: The folder holds something.
+            ImportError: FAISS is not installed.
+        """
+        path = Path(path)
+        if vectors_per_motion is None:
+            vectors_per_motion = min(VECTORS_PER_MOTION, encoder.num_queries)
+        if not 1 <= vectors_per_motion <= encoder.num_queries:
+            raise ValueError(f"vectors_per_motion={vectors_per_motion} is not from 1 to {encoder.num_queries}")
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise FileExistsError(f"{path} exists and is not an empty folder")
+        path.mkdir(parents=True, exist_ok=True)
+        sizes = (encoder.num_queries, encoder.projection_dim, encoder.code_dim)
+        index = cls(path, _State(encoder.name, encoder.fingerprint, *sizes, vectors_per_motion))
+        index._save()
+        return index
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "MotionIndex":
+        """The index in a folder.
+
+        Raises:
+            FileNotFoundError: The folder holds none.
+            MotionIndexError: It is damaged, or of another version of the package.
+        """
+        path = Path(path)
+        if not is_index(path):
+            raise FileNotFoundError(f"{path} holds no motion index: {FILE_NAME} is missing")
+        try:
+            values = json.loads((path / FILE_NAME).read_text(encoding="utf-8"))
+            if values["format"] != FORMAT:
+                raise MotionIndexError(
+                    f"{path} is a motion index of format {values['format']}; this version reads format {FORMAT}: "
+                    "make it anew with `lamp-hf index`"
+                )
+            index = cls(path, _State(**values))
+        except (json.JSONDecodeError, KeyError, TypeError, OSError) as error:
+            raise MotionIndexError(f"{path} is damaged ({error}); delete it and make it anew") from error
+        if not index.complete:
+            logger.warning("%s is unfinished (%d motions); index its source again to go on", path, len(index))
+        return index
+
+    @classmethod
+    def from_hub(cls, repo_id: str, *, revision: str | None = None, local_dir: str | None = None) -> "MotionIndex":
+        """An index from the Hub, downloaded to its cache, or to a folder of its own, where motions can be added.
+
+        Raises:
+            FileNotFoundError: The repository holds no index.
+        """
+        from huggingface_hub import snapshot_download
+
+        path = snapshot_download(repo_id, repo_type="dataset", revision=revision, local_dir=local_dir)
+        if not is_index(path):
+            raise FileNotFoundError(f"{repo_id} holds no motion index: {FILE_NAME} is missing")
+        return cls.open(path)
+
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
+        """Upload the index as a dataset repository, `index.json` last, and without folders of this machine.
+
+        Motions themselves stay where they are: a hit names the file by its path in the folder.
+
+        Returns:
+            URL of the repository.
+        """
+        from huggingface_hub import HfApi
+
+        from .card import index_card
+
+        api = HfApi(token=token)
+        url = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+        api.upload_folder(
+            folder_path=self.path,
+            repo_id=repo_id,
+            repo_type="dataset",
+            allow_patterns=["motions/*.arrow", "captions/*.arrow", "*.faiss"],
+            delete_patterns=["motions/*.arrow", "captions/*.arrow"],
+            commit_message="Upload motion index",
+        )
+        sources = [{"name": Path(str(source["name"])).name, "root": None} for source in self._state.sources]
+        state = asdict(self._state) | {"sources": sources}
+        texts = {"README.md": index_card(self, repo_id), FILE_NAME: json.dumps(state, indent=2) + "\n"}
+        for name, text in texts.items():
+            api.upload_file(path_or_fileobj=text.encode(), path_in_repo=name, repo_id=repo_id, repo_type="dataset")
+        return str(url)
+
+    def _read(self) -> _State:
+        return _State(**json.loads((self.path / FILE_NAME).read_text(encoding="utf-8")))
+
+    def _save(self) -> None:
+        self._state.motion_files = list(self._motions.counts)
+        self._state.caption_files = list(self._captions.counts)
+        with atomic_path(self.path / FILE_NAME) as unfinished:
+            unfinished.write_text(json.dumps(asdict(self._state), indent=2) + "\n", encoding="utf-8")
+
+    # ---- facts --------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return int(self.alive.sum())
+
+    @property
+    def num_captions(self) -> int:
+        """Different captions of the motions."""
+        return int((self._caption_owner >= 0).sum())
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last source was read to its end."""
+        return self._state.complete
+
+    @property
+    def checkpoint(self) -> str:
+        """Name of the checkpoint that made the vectors."""
+        return self._state.checkpoint
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of that checkpoint."""
+        return self._state.fingerprint
+
+    @property
+    def vectors_per_motion(self) -> int:
+        """How many vectors FAISS holds of each motion."""
+        return self._state.vectors_per_motion
+
+    def check(self, encoder: MotionTextEncoder) -> None:
+        """Refuse an encoder whose vectors are not those of the index.
+
+        Raises:
+            IndexMismatchError: It is another checkpoint, or the same one trained further.
+        """
+        state = self._state
+        if encoder.fingerprint != state.fingerprint:
+            raise IndexMismatchError(
+                f"the index {self.path} was made with {state.checkpoint} (hash {state.fingerprint[:12]}), this model "
+                f"is {encoder.name} (hash {encoder.fingerprint[:12]}): their vectors cannot be compared. Load "
+                f"{state.checkpoint}, or make the index anew with `lamp-hf index`"
+            )
+
+    # ---- growth -------------------------------------------------------------------------------------------
+
+    def add(self, source: Source, encoder: MotionTextEncoder, *, progress: bool = True) -> int:
+        """Bring the index up to date with a source; only what is new is encoded.
+
+        Motions that are there already are passed over, changed ones replaced. Those whose file has left the
+        source's folder leave the index. A call that was interrupted goes on where it stopped.
+
+        Args:
+            source: Where the motions are, see [`find_source`].
+            encoder: The checkpoint that the index was made with.
+            progress: Show progress bars.
+
+        Returns:
+            Number of motions that were encoded.
+
+        Raises:
+            IndexMismatchError: The encoder is another one.
+            MotionFormatError: Motions cannot be read, and the source does not leave bad ones out.
+            MotionIndexError: Another process is adding to the index.
+        """
+        self.check(encoder)
+        with self._locked():
+            number = self._number_of(source)
+            rows = {
+                (name, digest): row
+                for row, (home, name, digest) in enumerate(self._columns("source", "id", "digest"))
+                if home == number and self.alive[row]
+            }
+            row_of_id = {name: row for (name, _), row in rows.items()}
+            captions = {text: row for row, text in enumerate(self.caption_dataset["text"])}
+            self._state.complete = False
+            self._save()
+            added = 0
+            with tqdm(total=len(source), desc="Indexing motions", unit="motion", disable=not progress) as bar:
+                for chunk in source.clips(rows.keys(), ROWS_PER_FILE):
+                    new = self._encodable(chunk, encoder)
+                    if new:
+                        self._append(new, number, encoder, captions, row_of_id)
+                        self._save()
+                    added += len(new)
+                    bar.update(len(chunk))
+            if (ids := source.ids()) is not None:
+                gone = set(row_of_id) - set(ids)
+                self._state.removed = sorted({*self._state.removed, *(row_of_id[name] for name in gone)})
+            self._refresh()
+            finders = (self._motion_finder, self._caption_finder)
+            for finder in finders:
+                finder.prepare()
+            self._state.groups = self._motion_finder.groups
+            self._save()
+            for finder in finders:
+                finder.update(progress=progress)
+            self._state.complete = True
+            self._save()
+        return added
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                if self._read() != self._state:
+                    raise MotionIndexError(f"{self.path} has changed since it was opened; open it again to add to it")
+                try:
+                    yield
+                except BaseException:
+                    self._load(self._read())  # what is written is what counts
+                    raise
+        except Timeout as error:
+            raise MotionIndexError(f"{self.path} is in use: another process is adding to it") from error
+
+    def _number_of(self, source: Source) -> int:
+        entry = {"name": source.name, "root": None if source.root is None else str(source.root)}
+        if entry not in self._state.sources:
+            self._state.sources.append(entry)
+        return self._state.sources.index(entry)
+
+    def _columns(self, *names: str) -> Iterator[tuple]:
+        return zip(*(self.dataset[name][:] for name in names), strict=True)
+
+    def _encodable(self, chunk: Sequence[Clip | None], encoder: MotionTextEncoder) -> list[Clip]:
+        """New motions that the model takes, with a warning for the others."""
+        clips = []
+        for clip in chunk:
+            reason = None if clip is None else encoder.refusal(clip.motion)
+            if reason is not None:
+                logger.warning("%s is left out: %s", clip.id if clip else "", reason)
+            elif clip is not None:
+                clips.append(clip)
+        return clips
+
+    def _append(
+        self,
+        clips: list[Clip],
+        source: int,
+        encoder: MotionTextEncoder,
+        caption_rows: dict[str, int],
+        row_of_id: dict[str, int],
+    ) -> None:
+        """Encode motions and the captions that are new, and write both."""
+        first = len(self._motions)
+        encoded = encoder.encode_motions([clip.motion for clip in clips])
+        texts: dict[str, int] = {}
+        for row, clip in enumerate(clips, start=first):
+            for text in clip.captions:
+                if text not in caption_rows:
+                    texts.setdefault(text, row)
+        if texts:
+            features = encoder.encode_texts(list(texts))
+            self._captions.append({"text": list(texts), "row": list(texts.values()), "features": features})
+            caption_rows.update(texts)
+        self._motions.append(
+            {
+                "id": [clip.id for clip in clips],
+                "file": [clip.file for clip in clips],
+                "source": [source] * len(clips),
+                "digest": [clip.digest for clip in clips],
+                "num_frames": [len(clip.motion) for clip in clips],
+                "captions": [list(clip.captions) for clip in clips],
+                "features": np.stack([motion.features for motion in encoded]),
+                "latents": ragged([motion.latents for motion in encoded]),
+            }
+        )
+        for row, clip in enumerate(clips, start=first):
+            if clip.id in row_of_id:
+                self._state.removed.append(row_of_id[clip.id])
+            row_of_id[clip.id] = row
+
+    # ---- search -------------------------------------------------------------------------------------------
+
+    def find_motions(self, text_features: np.ndarray, top_k: int = 10, *, exact: bool = False) -> list[list[Found]]:
+        """Motions for texts, scored by their best query.
+
+        Args:
+            text_features: `(N, P)`.
+            top_k: How many for each text.
+            exact: Score all motions, not only the candidates that FAISS finds.
+
+        Returns:
+            For each text the best motions, best first.
+        """
+        queries = np.asarray(text_features, np.float32)[:, None]
+        return self._search(self.features, self._motion_finder, queries, self.alive, _text_score, top_k, exact)
+
+    def find_similar(self, motion_features: np.ndarray, top_k: int = 10, *, exact: bool = False) -> list[list[Found]]:
+        """Motions like others, scored by the mean cosine of like queries: 1 for the same motion.
+
+        Args:
+            motion_features: `(N, Q, P)`.
+            top_k, exact: As in [`find_motions`].
+        """
+        queries = np.asarray(motion_features, np.float32)
+        return self._search(self.features, self._motion_finder, queries, self.alive, _motion_score, top_k, exact)
+
+    def find_captions(self, motion_features: np.ndarray, top_k: int = 10, *, exact: bool = False) -> list[list[Found]]:
+        """Captions for motions, scored by the motion's best query; the rows are those of `caption_dataset`.
+
+        Args:
+            motion_features: `(N, Q, P)`.
+            top_k, exact: As in [`find_motions`].
+        """
+        finder = self._caption_finder
+        alive = self._caption_owner >= 0
+        queries = np.asarray(motion_features, np.float32)
+        return self._search(finder.vectors, finder, queries, alive, _caption_score, top_k, exact)
+
+    def _search(
+        self,
+        vectors: MappedVectors,
+        finder: CandidateFinder,
+        queries: np.ndarray,
+        alive: np.ndarray,
+        score: Score,
+        top_k: int,
+        exact: bool,
+    ) -> list[list[Found]]:
+        """The best rows for queries `(N, m, P)`: candidates by FAISS, or all, ordered by `score`."""
+        if not len(vectors):
+            return [[] for _ in queries]
+        wanted = torch.as_tensor(queries, dtype=torch.float32)
+        if exact:
+            return self._search_all(vectors, wanted, alive, score, top_k)
+        # Of a motion's vectors, the mean tells where motions are that resemble it in all of them, and the means
+        # of its groups where captions are that resemble one.
+        asked = queries
+        if score is _motion_score:
+            asked = group_means(queries, [0] * queries.shape[1])
+        elif score is _caption_score and self._motion_finder.groups is not None:
+            asked = group_means(queries, self._motion_finder.groups)
+        count = max(ORDERED_ROWS, 4 * top_k)
+        results = []
+        for query, rows in zip(wanted, finder.find(asked, count), strict=True):
+            rows = rows[alive[rows]]
+            scores = score(torch.from_numpy(vectors.take(rows)).float(), query)
+            results.append(_best(rows, scores, top_k))
+        return results
+
+    def _search_all(
+        self, vectors: MappedVectors, queries: torch.Tensor, alive: np.ndarray, score: Score, top_k: int
+    ) -> list[list[Found]]:
+        best: list[list[Found]] = [[] for _ in queries]
+        for first, block in vectors.blocks(EXACT_BLOCK_ROWS):
+            kept = np.flatnonzero(alive[first : first + len(block)])
+            values = torch.from_numpy(block[kept]).float()
+            for number, query in enumerate(queries):
+                candidates = best[number] + _best(kept + first, score(values, query), top_k)
+                best[number] = sorted(candidates, key=_order)[:top_k]
+        return best
+
+    # ---- hits ---------------------------------------------------------------------------------------------
+
+    def motion_hits(self, found: Sequence[Found]) -> list[dict[str, Any]]:
+        """`{"id", "file", "score", "captions"}` of motions."""
+        rows = self.dataset.select([row for row, _ in found]).select_columns(["id", "file", "source", "captions"])
+        return [
+            {
+                "id": row["id"],
+                "file": self._file(row["file"], row["source"]),
+                "score": score,
+                "captions": list(row["captions"]),
+            }
+            for row, (_, score) in zip(rows, found, strict=True)
+        ]
+
+    def caption_hits(self, found: Sequence[Found]) -> list[dict[str, Any]]:
+        """The same of captions, each with the id and the file of a motion that has it."""
+        owners = [Found(int(self._caption_owner[row]), score) for row, score in found]
+        texts = self.caption_dataset.select([row for row, _ in found])["text"]
+        return [hit | {"captions": [text]} for hit, text in zip(self.motion_hits(owners), texts, strict=True)]
+
+    def latents(self, rows: Collection[int]) -> list[np.ndarray]:
+        """Latents `(n, code_dim)` of motions, float32, for the matching head."""
+        return [self._latents.row(row) for row in rows]
+
+    def _file(self, file: str, source: int) -> str | None:
+        root = self._state.sources[source]["root"]
+        if not file:
+            return None
+        return file if root is None else str(Path(root, file))
+
+
+def is_index(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a motion index."""
+    return (Path(path) / FILE_NAME).is_file()
+
+
+def _motion_columns(num_queries: int, projection_dim: int) -> Features:
+    return Features(
+        {
+            "id": Value("string"),
+            "file": Value("string"),
+            "source": Value("int32"),
+            "digest": Value("string"),
+            "num_frames": Value("int32"),
+            "captions": List(Value("string")),
+            "features": List(Value("float16"), length=num_queries * projection_dim),
+            "latents": List(Value("float16")),
+        }
+    )
+
+
+def _caption_columns(projection_dim: int) -> Features:
+    return Features(
+        {
+            "text": Value("string"),
+            "row": Value("int64"),
+            "features": List(Value("float16"), length=projection_dim),
+        }
+    )
+
+
+def _text_score(motions: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+    """Scores `(C,)` of motions `(C, Q, P)` for a text `(1, P)`."""
+    return (motions @ text[0]).amax(-1)
+
+
+def _motion_score(motions: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
+    """Scores `(C,)` of motions `(C, Q, P)` for a motion `(Q, P)`."""
+    return motions.flatten(1) @ motion.flatten() / len(motion)
+
+
+def _caption_score(captions: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
+    """Scores `(C,)` of captions `(C, 1, P)` for a motion `(Q, P)`."""
+    return (captions[:, 0] @ motion.T).amax(-1)
+
+
+def _order(found: Found) -> tuple[float, int]:
+    return -found.score, found.row
+
+
+def _best(rows: np.ndarray, scores: torch.Tensor, top_k: int) -> list[Found]:
+    """The `top_k` best, best first; among equals the earlier row."""
+    values = scores.numpy()
+    order = np.lexsort((rows, -values))[:top_k]
+    # Half precision may round a cosine up.
+    return [Found(int(rows[k]), min(float(values[k]), 1.0)) for k in order]

@@ -1,0 +1,147 @@
+"""Rows of vectors on disk: a `datasets.Dataset` of several Arrow files, one written whole after the other."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, Features, concatenate_datasets
+
+from lamp_hf.motion.files import atomic_path
+
+__all__ = ["MappedSequences", "MappedVectors", "PartedDataset", "ragged"]
+
+
+def ragged(arrays: Sequence[np.ndarray]) -> pa.Array:
+    """Arrow array of arrays `(n, …)` of different lengths, each flattened, in half precision."""
+    flat = [np.asarray(array, np.float16).reshape(-1) for array in arrays]
+    offsets = np.cumsum([0, *map(len, flat)])
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.concatenate(flat)))
+
+
+def _fixed(array: np.ndarray) -> pa.Array:
+    flat = np.ascontiguousarray(array, np.float16).reshape(len(array), -1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1])
+
+
+class PartedDataset:
+    """A dataset that grows by whole files, `00000.arrow`, `00001.arrow`, …
+
+    The files are those that `Dataset.from_file` reads, without copying them into memory.
+
+    Args:
+        folder: Where the files lie.
+        features: Columns.
+        counts: Rows of each file. A file beyond them was being written when something went wrong, and is
+            written anew.
+    """
+
+    def __init__(self, folder: Path, features: Features, counts: Sequence[int]):
+        self.folder = folder
+        self.features = features
+        self.counts = list(counts)
+        parts = [Dataset.from_file(str(self._path(number))) for number in range(len(self.counts))]
+        for number, part in enumerate(parts):
+            if len(part) != self.counts[number]:
+                raise ValueError(
+                    f"{self._path(number)} holds {len(part)} rows where {self.counts[number]} are expected: "
+                    "the index is damaged; delete it and make it anew"
+                )
+        self._parts = parts
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:05d}.arrow"
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def dataset(self) -> Dataset:
+        """All rows."""
+        if not self._parts:
+            return Dataset.from_dict({name: [] for name in self.features}, features=self.features)
+        return concatenate_datasets(self._parts)
+
+    def append(self, columns: dict[str, Any]) -> None:
+        """Write rows as one more file; vectors of one size are NumPy arrays, everything else as Arrow takes it."""
+        schema = self.features.arrow_schema
+        arrays = [
+            _fixed(values) if isinstance(values, np.ndarray) and values.ndim > 1 else _plain(values, field.type)
+            for field, values in ((field, columns[field.name]) for field in schema)
+        ]
+        table = pa.Table.from_arrays(arrays, schema=schema)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(len(self.counts))
+        with atomic_path(path) as unfinished:
+            with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+                writer.write_table(table)
+            with unfinished.open("rb") as written:
+                os.fsync(written.fileno())
+        self.counts.append(len(table))
+        self._parts.append(Dataset.from_file(str(path)))
+
+
+def _plain(values: Any, kind: pa.DataType) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+
+
+class MappedVectors:
+    """A column of vectors `(k, P)` a row, half precision, read from disk where needed.
+
+    Args:
+        dataset: Has the column.
+        column: Its name.
+        shape: `(k, P)`.
+    """
+
+    def __init__(self, dataset: Dataset, column: str, shape: tuple[int, int]):
+        self.shape = shape
+        # Without an indices mapping, a column's chunks are the files themselves.
+        self._chunks = [
+            chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, *shape)
+            for chunk in (dataset.data.column(column).chunks if len(dataset) else [])
+        ]
+        self._starts = np.cumsum([0, *map(len, self._chunks)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Vectors `(len(rows), k, P)`, float16, of rows in any order."""
+        result = np.empty((len(rows), *self.shape), np.float16)
+        homes = np.searchsorted(self._starts, rows, side="right") - 1
+        for chunk in np.unique(homes):
+            inside = homes == chunk
+            result[inside] = self._chunks[chunk][rows[inside] - self._starts[chunk]]
+        return result
+
+    def blocks(self, size: int, start: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """First row and vectors `(≤ size, k, P)`, float16, of one block after the other."""
+        for chunk, first in zip(self._chunks, self._starts, strict=False):
+            for low in range(max(0, start - int(first)), len(chunk), size):
+                yield int(first) + low, np.array(chunk[low : low + size])
+
+
+class MappedSequences:
+    """A column of sequences `(n, size)` of different lengths, half precision, read from disk where needed.
+
+    Args:
+        dataset: Has the column.
+        column: Its name.
+        size: Numbers of one element.
+    """
+
+    def __init__(self, dataset: Dataset, column: str, size: int):
+        self.size = size
+        chunks = dataset.data.column(column).chunks if len(dataset) else []
+        self._offsets = [chunk.offsets.to_numpy() for chunk in chunks]
+        self._values = [chunk.values.to_numpy(zero_copy_only=True) for chunk in chunks]
+        self._starts = np.cumsum([0, *map(len, chunks)])
+
+    def row(self, row: int) -> np.ndarray:
+        """The sequence of a row, float32."""
+        chunk = int(np.searchsorted(self._starts, row, side="right")) - 1
+        first, last = self._offsets[chunk][row - self._starts[chunk] :][:2]
+        return self._values[chunk][first:last].astype(np.float32).reshape(-1, self.size)
