@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from lamp_hf.data import load_motion_dataset
     from lamp_hf.embedded import embedded_checkpoint
     from lamp_hf.modeling import (
+        LampCaptioningConfig,
         LampConfig,
         LampFeatureExtractor,
+        LampForMotionCaptioning,
+        LampForMotionToText,
         LampForPreTraining,
         LampForTextToMotion,
         LampModel,
@@ -32,15 +35,18 @@ if TYPE_CHECKING:
     from lamp_hf.motion.errors import MotionFormatError
     from lamp_hf.motion.motion import Motion
     from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, Skeleton
-    from lamp_hf.pipelines import TextToMotionPipeline
+    from lamp_hf.pipelines import MotionCaptioningPipeline, TextToMotionPipeline
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "HUMANML3D_22": "lamp_hf.motion.skeleton",
     "KIT_21": "lamp_hf.motion.skeleton",
+    "LampCaptioningConfig": "lamp_hf.modeling",
     "LampConfig": "lamp_hf.modeling",
     "LampFeatureExtractor": "lamp_hf.modeling",
+    "LampForMotionCaptioning": "lamp_hf.modeling",
+    "LampForMotionToText": "lamp_hf.modeling",
     "LampForPreTraining": "lamp_hf.modeling",
     "LampForTextToMotion": "lamp_hf.modeling",
     "LampModel": "lamp_hf.modeling",
@@ -48,6 +54,7 @@ _HOMES = {
     "LampTextToMotionConfig": "lamp_hf.modeling",
     "MaskedMotionGenerationConfig": "lamp_hf.modeling",
     "Motion": "lamp_hf.motion.motion",
+    "MotionCaptioningPipeline": "lamp_hf.pipelines",
     "MotionFormatError": "lamp_hf.motion.errors",
     "MotionVQVAEConfig": "lamp_hf.modeling",
     "MotionVQVAEModel": "lamp_hf.modeling",
@@ -60,8 +67,11 @@ _HOMES = {
 __all__ = [
     "HUMANML3D_22",
     "KIT_21",
+    "LampCaptioningConfig",
     "LampConfig",
     "LampFeatureExtractor",
+    "LampForMotionCaptioning",
+    "LampForMotionToText",
     "LampForPreTraining",
     "LampForTextToMotion",
     "LampModel",
@@ -69,6 +79,7 @@ __all__ = [
     "LampTextToMotionConfig",
     "MaskedMotionGenerationConfig",
     "Motion",
+    "MotionCaptioningPipeline",
     "MotionFormatError",
     "MotionVQVAEConfig",
     "MotionVQVAEModel",

@@ -27,39 +27,55 @@ def register() -> None:
         AutoFeatureExtractor,
         AutoModel,
         AutoProcessor,
+        Pipeline,
         PreTrainedConfig,
         PreTrainedModel,
     )
     from transformers.pipelines import PIPELINE_REGISTRY
 
     from lamp_hf.embedded import CHECKPOINTS_FOLDER, DEFAULT_CHECKPOINT
-    from lamp_hf.modeling.configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
+    from lamp_hf.modeling.configuration_lamp import (
+        LampCaptioningConfig,
+        LampConfig,
+        LampTextToMotionConfig,
+        MotionVQVAEConfig,
+    )
     from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
     from lamp_hf.modeling.modeling_lamp import LampModel
+    from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
+    from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
     from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
     from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
     from lamp_hf.modeling.processing_lamp import LampProcessor
+    from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
     models: dict[type[PreTrainedConfig], type[PreTrainedModel]] = {
         MotionVQVAEConfig: MotionVQVAEModel,
         LampConfig: LampModel,
         LampTextToMotionConfig: LampForTextToMotion,
+        LampCaptioningConfig: LampForMotionCaptioning,
     }
     for config_class, model_class in models.items():
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         AutoModel.register(config_class, model_class, exist_ok=True)
         AutoFeatureExtractor.register(config_class, LampFeatureExtractor, exist_ok=True)
-    for config_class in (LampConfig, LampTextToMotionConfig):
+    for config_class in (LampConfig, LampTextToMotionConfig, LampCaptioningConfig):
         AutoProcessor.register(config_class, LampProcessor, exist_ok=True)
-    if TextToMotionPipeline.task not in PIPELINE_REGISTRY.get_supported_tasks():
-        PIPELINE_REGISTRY.register_pipeline(
-            TextToMotionPipeline.task,
-            pipeline_class=TextToMotionPipeline,
-            pt_model=LampForTextToMotion,
-            default={"model": (str(CHECKPOINTS_FOLDER / DEFAULT_CHECKPOINT), "main")},
-            type="multimodal",
-        )
+    # Of several models, the first whose class takes the checkpoint's configuration is loaded.
+    pipelines: dict[str, tuple[type[Pipeline], tuple[type[PreTrainedModel], ...]]] = {
+        TextToMotionPipeline.task: (TextToMotionPipeline, (LampForTextToMotion,)),
+        MotionCaptioningPipeline.task: (MotionCaptioningPipeline, (LampForMotionToText, LampForMotionCaptioning)),
+    }
+    for task, (pipeline_class, model_classes) in pipelines.items():
+        if task not in PIPELINE_REGISTRY.get_supported_tasks():
+            PIPELINE_REGISTRY.register_pipeline(
+                task,
+                pipeline_class=pipeline_class,
+                pt_model=model_classes,
+                default={"model": (str(CHECKPOINTS_FOLDER / DEFAULT_CHECKPOINT), "main")},
+                type="multimodal",
+            )
 
 
 def register_when_transformers_is_imported() -> None:

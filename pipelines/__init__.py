@@ -3,6 +3,7 @@
 # First of all, for the reason given in lamp_hf/modeling/__init__.py.
 import transformers  # noqa: F401
 
+from .motion_captioning import MotionCaptioningPipeline
 from .text_to_motion import TextToMotionPipeline
 
-__all__ = ["TextToMotionPipeline"]
+__all__ = ["MotionCaptioningPipeline", "TextToMotionPipeline"]
