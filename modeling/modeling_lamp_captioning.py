@@ -8,7 +8,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import SAFE_WEIGHTS_NAME
@@ -20,7 +21,7 @@ from .configuration_lamp import LampCaptioningConfig
 from .modeling_lamp import LampModel
 from .modeling_lamp_motion_to_text import LampForMotionToText, MotionCaptions, mean_log_probs, through_end
 
-__all__ = ["LampForMotionCaptioning"]
+__all__ = ["LampForMotionCaptioning", "encode_captions", "load_lamp"]
 
 IGNORED_LABEL = -100
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
@@ -342,24 +343,21 @@ def load_lamp(name: str) -> LampModel:
 
 
 def encode_captions(
-    tokenizer: Any, texts: Sequence[str], config: LampCaptioningConfig
+    tokenizer: Any, texts: Sequence[str], config: PreTrainedConfig, max_length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Captions as [`LampForMotionCaptioning`] learns to write them.
+    """Captions as language models learn to write them.
 
     Args:
         tokenizer: Of the language model.
         texts: Captions.
-        config: Says what begins and ends them, and how long they may be.
+        config: Its `bos_token_id` and `eos_token_id`, where it has them, begin and end every caption.
+        max_length: Tokens of a caption, those two included; one that is cut has no end.
 
     Returns:
-        `input_ids` and `attention_mask` `(B, L)`, padded on the right. One that is cut has no end.
+        `input_ids` and `attention_mask` `(B, L)`, padded on the right.
     """
-    start = [] if config.bos_token_id is None else [config.bos_token_id]
-    end = [] if config.eos_token_id is None else [config.eos_token_id]
+    start, end = ([] if token is None else [token] for token in (config.bos_token_id, config.eos_token_id))
     encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    rows = [(start + ids + end)[: config.max_text_length] for ids in encoded]
-    longest = max(map(len, rows))
-    padding = config.pad_token_id or 0
-    input_ids = torch.tensor([row + [padding] * (longest - len(row)) for row in rows])
-    attention_mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-    return input_ids, attention_mask
+    rows = [torch.tensor((start + ids + end)[:max_length]) for ids in encoded]
+    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    return pad_sequence(rows, batch_first=True, padding_value=config.pad_token_id or 0), mask
