@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from lamp_hf import __version__
+from lamp_hf import __version__, cli_captioning
 from lamp_hf.motion.files import READERS, WRITERS, find_writer
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ FORMATS = " ".join(WRITERS)
 
 app = typer.Typer(
     name="lamp-hf",
-    help="Human motion from text: generate, inspect, convert, train.",
+    help="Human motion from text: generate, caption, inspect, convert, train.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -251,6 +251,9 @@ def train(
     from lamp_hf.training.run import train as run
 
     _say(f"finished: {run(recipe, output)}")
+
+
+app.command()(cli_captioning.caption)
 
 
 # ---- helpers ----------------------------------------------------------------------------------------------

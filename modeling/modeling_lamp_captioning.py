@@ -43,22 +43,38 @@ class LampForMotionCaptioning(PreTrainedModel):
     main_input_name = "motion_values"
     input_modalities = ["motion", "text"]
     accepts_loss_kwargs = False
+    _supports_sdpa = True
+    _supports_attention_backend = True
     # from_pretrained reads the adapter of a language model that lies elsewhere by itself.
     _keys_to_ignore_on_load_unexpected = [r"^language_model\."]
     lamp: LampModel | None
     language_model: Any
 
-    def __init__(self, config: LampCaptioningConfig):
+    def __init__(
+        self,
+        config: LampCaptioningConfig,
+        lamp: LampModel | None = None,
+        language_model: PreTrainedModel | None = None,
+    ):
+        """Build a captioner.
+
+        Args:
+            config: What it is made of.
+            lamp, language_model: Parts that are there already. Those that are not are built with random weights,
+                or, where the configuration has a name for them, wait for [`attach`].
+        """
         super().__init__(config)
         self.projection = nn.Linear(config.lamp_config.hidden_size, config.embedding_size)
-        # What is found by its name is put in place by `attach`.
-        self.lamp = cast(LampModel, LampModel._from_config(config.lamp_config)) if config.lamp_name is None else None
+        self.lamp = None
         self.language_model = None
-        if config.language_model_name is None:
+        if lamp is None and config.lamp_name is None:
+            self.lamp = cast(LampModel, LampModel._from_config(config.lamp_config))
+        if language_model is None and config.language_model_name is None:
             self.language_model = AutoModelForCausalLM.from_config(config.language_model_config)
-        self.post_init()
+        self.post_init()  # knows nothing of parts that are there already, and so leaves their weights alone
         if self.language_model is not None:
             self._adapt()
+        self.attach(lamp, language_model)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -91,7 +107,8 @@ class LampForMotionCaptioning(PreTrainedModel):
         Args:
             lamp: LaMP as a model, which becomes part of this one; or as its name, then it stays frozen and is
                 not stored again.
-            language_model: A causal language model, or its name, in the same sense.
+            language_model: A causal language model, which the adapter changes in place; or its name, in the same
+                sense.
             values: Of [`LampCaptioningConfig`]. Without `bos_token_id`, `eos_token_id` and `pad_token_id` those of
                 the language model.
         """
@@ -110,9 +127,7 @@ class LampForMotionCaptioning(PreTrainedModel):
             language_model_name=language_model_name,
             **values,
         )
-        model = cls(config)
-        model.attach(lamp, language_model)
-        return model
+        return cls(config, lamp, language_model)
 
     def attach(self, lamp: LampModel | None = None, language_model: PreTrainedModel | None = None) -> None:
         """Put LaMP, or a language model without an adapter, in place."""
@@ -133,6 +148,8 @@ class LampForMotionCaptioning(PreTrainedModel):
             names = self.language_model.state_dict()
             elsewhere |= {f"language_model.{name}" for name in names if ".lora_" not in name}
         self._keys_to_ignore_on_save = elsewhere
+        # peft has given the language model's tensors other names.
+        self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
@@ -214,12 +231,12 @@ class LampForMotionCaptioning(PreTrainedModel):
             )
         return self.language_model
 
-    def query(
-        self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def query(self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """LaMP's query outputs `(B, Q, H)` for motions given as in [`LampModel`]."""
         if self.lamp is None:
-            raise ValueError(f"the LaMP {self.config.lamp_name} is not in place: load with from_pretrained, or attach()")
+            raise ValueError(
+                f"the LaMP {self.config.lamp_name} is not in place: load with from_pretrained, or attach()"
+            )
         latents, token_mask, _ = self.lamp.encode_motion(motion_values, motion_attention_mask)
         return self.lamp.query(self.lamp.motion_projection(latents), token_mask)
 
@@ -316,7 +333,8 @@ class LampForMotionCaptioning(PreTrainedModel):
         if "generation_config" not in kwargs:
             defaults |= {"eos_token_id": config.eos_token_id, "pad_token_id": config.pad_token_id}
             if not kwargs.keys() & {"max_new_tokens", "max_length"}:
-                defaults["max_new_tokens"] = config.max_text_length
+                begun = 0 if input_ids is None else input_ids.shape[1]
+                defaults["max_new_tokens"] = max(config.max_text_length - begun, 1)
         return self._language_model().generate(inputs_embeds=embeds, attention_mask=mask, **{**defaults, **kwargs})
 
     @torch.no_grad()
@@ -328,8 +346,10 @@ class LampForMotionCaptioning(PreTrainedModel):
         query_output = self.query(motion_values, motion_attention_mask)
         sequences = self.generate(query_output=query_output, **{**kwargs, "return_dict_in_generate": False})
         query_output = query_output.repeat_interleave(len(sequences) // len(query_output), 0)
-        shown = sequences if config.bos_token_id is None else F.pad(sequences, (1, 0), value=config.bos_token_id)
-        logits = self(query_output=query_output, input_ids=shown).logits[:, -sequences.shape[1] - 1 : -1]
+        shown = sequences[:, :-1]  # the last query, or the beginning, foretells the first token
+        if config.bos_token_id is not None:
+            shown = F.pad(shown, (1, 0), value=config.bos_token_id)
+        logits = self(query_output=query_output, input_ids=shown).logits[:, -sequences.shape[1] :]
         mask = through_end(sequences, cast(int, config.eos_token_id))
         return MotionCaptions(sequences=sequences, scores=mean_log_probs(logits, sequences, mask).exp())
 

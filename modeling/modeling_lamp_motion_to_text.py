@@ -103,9 +103,7 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
         hidden = lamp.qformer.embeddings(query_embeds=lamp.query_tokens.expand(len(states), -1, -1))
         found = [hidden]
         for layer in list(lamp.qformer.encoder.layer)[:-1]:  # nobody sees what the last one makes of the queries
-            hidden = layer(
-                hidden, None, states, encoder_attention_mask=bias, query_length=self.config.num_query_tokens
-            )
+            hidden = layer(hidden, None, states, encoder_attention_mask=bias, query_length=self.config.num_query_tokens)
             found.append(hidden)
         return BaseModelOutput(last_hidden_state=torch.stack(found, 1))
 

@@ -1,5 +1,6 @@
 """`pipeline("motion-captioning")`: motions in, sentences out."""
 
+import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
 
-from .requests import checked_number, num_frames_of
+from .requests import num_frames_of
 
 __all__ = ["MotionCaptioningPipeline"]
 
@@ -148,7 +149,7 @@ class MotionCaptioningPipeline(Pipeline):
             raise TypeError(f"cannot caption a {type(motion).__name__}; give a Motion, a path, an array, or a list")
         if not items:
             raise ValueError("no motion was given")
-        motions = [self._read(item, number) for number, item in enumerate(items)]
+        motions = [self.read_motion(item) for item in items]
         window_s = self._preprocess_params.get("window_s") if window_s is None else window_s
         windows = [window for number, item in enumerate(motions) for window in self._windows(item, number, window_s)]
         settings = {**self._forward_params, **generate_kwargs}
@@ -175,35 +176,42 @@ class MotionCaptioningPipeline(Pipeline):
 
     # ---- inputs -------------------------------------------------------------------------------------------
 
-    def _read(self, item: Any, number: int) -> Motion:
-        """A motion at the model's frame rate, long enough to be read."""
+    def read_motion(self, item: MotionInput) -> Motion:
+        """A motion, in any form that a call takes, at the model's frame rate and long enough to be read.
+
+        Raises:
+            FileNotFoundError, MotionFormatError, TypeError, ValueError: As a call.
+        """
         extractor = self.processor.feature_extractor
+        motion: Any = item
         if isinstance(item, str | os.PathLike):
-            item = Motion.load(item)
+            motion = Motion.load(item)
         elif isinstance(item, np.ndarray | torch.Tensor):
             array = np.asarray(item)
             view = "joints" if array.ndim == 3 else "features"
-            item = Motion(**{view: array}, fps=extractor.fps, skeleton=SKELETONS[extractor.skeleton])
-        if not isinstance(item, Motion):
-            raise TypeError(f"cannot caption a {type(item).__name__}; give a Motion, a path or an array")
-        if abs(item.fps - extractor.fps) > 1e-3:
-            item = item.resample(extractor.fps)
-        if (frames := len(item.features)) < self.frames_per_token:
-            name = item.name or f"motion {number}"
-            raise ValueError(f"{name} has {frames} frames; the shortest that the model reads has {self.frames_per_token}")
-        return item
+            motion = Motion(**{view: array}, fps=extractor.fps, skeleton=SKELETONS[extractor.skeleton])
+        if not isinstance(motion, Motion):
+            raise TypeError(f"cannot caption a {type(motion).__name__}; give a Motion, a path or an array")
+        if abs(motion.fps - extractor.fps) > 1e-3:
+            motion = motion.resample(extractor.fps)
+        if (frames := len(motion.features)) < self.frames_per_token:
+            raise ValueError(
+                f"{motion.name or 'a motion'} has {frames} frames at {extractor.fps:g} fps; the shortest that the "
+                f"model reads has {self.frames_per_token}"
+            )
+        return motion
 
     def _windows(self, motion: Motion, number: int, window_s: float | None) -> list[Window]:
         longest = LONGEST_FRAMES
         if window_s is not None:
-            longest = num_frames_of("window_s", checked_number("window_s", window_s), self.fps, 2 * self.frames_per_token)
+            longest = num_frames_of("window_s", window_s, self.fps, 2 * self.frames_per_token)
         total = len(motion.features)
         count = math.ceil(total / longest)
         bounds = [round(total * place / count) for place in range(count + 1)]
         timed = count > 1 or window_s is not None
         return [
             Window(number, first, last, motion.features[first:last], timed)
-            for first, last in zip(bounds[:-1], bounds[1:], strict=True)
+            for first, last in itertools.pairwise(bounds)
         ]
 
     # ---- the steps that transformers names ----------------------------------------------------------------

@@ -196,3 +196,56 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(path)
     lamp_hf.LampProcessor(lamp_hf.LampFeatureExtractor(std=[0.1] * 263), tokenizer).save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_language_model(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A causal language model of random weights, with the tokenizer of the tiny checkpoint."""
+    import torch
+    from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
+    config = OPTConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        word_embed_proj_dim=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        ffn_dim=32,
+        max_position_embeddings=20,
+        dropout=0.0,
+        bos_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        init_std=0.2,
+    )
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("checkpoints") / "language-model"
+    OPTForCausalLM(config).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_captioner(tiny_checkpoint: Path, tiny_language_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A captioner of random weights that names the tiny checkpoint as its LaMP and the tiny language model."""
+    import torch
+    from transformers import AutoTokenizer
+
+    import lamp_hf
+
+    torch.manual_seed(1)
+    model = lamp_hf.LampForMotionCaptioning.from_parts(
+        str(tiny_checkpoint), str(tiny_language_model), lora_rank=2, max_text_length=16
+    )
+    with torch.no_grad():  # a new adapter changes nothing
+        for name, tensor in model.named_parameters():
+            if ".lora_B." in name:
+                tensor.normal_(std=0.5)
+        model.projection.weight.mul_(3)
+    path = tmp_path_factory.mktemp("checkpoints") / "captioner"
+    model.save_pretrained(path)
+    processor = lamp_hf.LampProcessor.from_pretrained(tiny_checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_language_model)
+    lamp_hf.LampProcessor(processor.feature_extractor, tokenizer).save_pretrained(path)
+    return path
