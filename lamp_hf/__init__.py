@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from lamp_hf.data import load_motion_dataset
     from lamp_hf.embedded import embedded_checkpoint
     from lamp_hf.modeling import (
+        AutoModelForMotionCaptioning,
+        LampCaptioningConfig,
         LampConfig,
         LampFeatureExtractor,
+        LampForMotionCaptioning,
         LampForMotionTextRetrieval,
+        LampForMotionToText,
         LampForPreTraining,
         LampForTextToMotion,
         LampModel,
@@ -33,17 +37,21 @@ if TYPE_CHECKING:
     from lamp_hf.motion.errors import MotionFormatError
     from lamp_hf.motion.motion import Motion
     from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, Skeleton
-    from lamp_hf.pipelines import MotionRetrievalPipeline, TextToMotionPipeline
+    from lamp_hf.pipelines import MotionCaptioningPipeline, MotionRetrievalPipeline, TextToMotionPipeline
     from lamp_hf.retrieval import MotionIndex
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AutoModelForMotionCaptioning": "lamp_hf.modeling",
     "HUMANML3D_22": "lamp_hf.motion.skeleton",
     "KIT_21": "lamp_hf.motion.skeleton",
+    "LampCaptioningConfig": "lamp_hf.modeling",
     "LampConfig": "lamp_hf.modeling",
     "LampFeatureExtractor": "lamp_hf.modeling",
+    "LampForMotionCaptioning": "lamp_hf.modeling",
     "LampForMotionTextRetrieval": "lamp_hf.modeling",
+    "LampForMotionToText": "lamp_hf.modeling",
     "LampForPreTraining": "lamp_hf.modeling",
     "LampForTextToMotion": "lamp_hf.modeling",
     "LampModel": "lamp_hf.modeling",
@@ -51,6 +59,7 @@ _HOMES = {
     "LampTextToMotionConfig": "lamp_hf.modeling",
     "MaskedMotionGenerationConfig": "lamp_hf.modeling",
     "Motion": "lamp_hf.motion.motion",
+    "MotionCaptioningPipeline": "lamp_hf.pipelines",
     "MotionFormatError": "lamp_hf.motion.errors",
     "MotionIndex": "lamp_hf.retrieval",
     "MotionRetrievalPipeline": "lamp_hf.pipelines",
@@ -65,9 +74,13 @@ _HOMES = {
 __all__ = [
     "HUMANML3D_22",
     "KIT_21",
+    "AutoModelForMotionCaptioning",
+    "LampCaptioningConfig",
     "LampConfig",
     "LampFeatureExtractor",
+    "LampForMotionCaptioning",
     "LampForMotionTextRetrieval",
+    "LampForMotionToText",
     "LampForPreTraining",
     "LampForTextToMotion",
     "LampModel",
@@ -75,6 +88,7 @@ __all__ = [
     "LampTextToMotionConfig",
     "MaskedMotionGenerationConfig",
     "Motion",
+    "MotionCaptioningPipeline",
     "MotionFormatError",
     "MotionIndex",
     "MotionRetrievalPipeline",

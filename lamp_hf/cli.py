@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from lamp_hf import __version__, cli_retrieval
+from lamp_hf import __version__, cli_captioning, cli_retrieval
 from lamp_hf.motion.files import READERS, WRITERS, find_writer
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ FORMATS = " ".join(WRITERS)
 
 app = typer.Typer(
     name="lamp-hf",
-    help="Human motion from text: generate, search, inspect, convert, train.",
+    help="Human motion from text: generate, caption, search, inspect, convert, train.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -222,7 +222,7 @@ def convert_motion(
 
 @app.command()
 def train(
-    stage: Annotated[str, typer.Argument(help="motion-vqvae, lamp or text-to-motion.")],
+    stage: Annotated[str, typer.Argument(help="motion-vqvae, lamp, text-to-motion, language-model or captioning.")],
     config: Annotated[Path, typer.Option("--config", "-c", help="Recipe (YAML); see examples/recipes.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; one that was cut off goes on.")],
     overrides: Annotated[
@@ -253,6 +253,7 @@ def train(
     _say(f"finished: {run(recipe, output)}")
 
 
+app.command()(cli_captioning.caption)
 app.command()(cli_retrieval.index)
 app.command()(cli_retrieval.search)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__all__ = ["DEFAULT_CHECKPOINT", "embedded_checkpoint", "resolve_checkpoint"]
+__all__ = ["DEFAULT_CHECKPOINT", "embedded_checkpoint", "portable_name", "resolve_checkpoint"]
 
 CHECKPOINTS_FOLDER = Path(__file__).resolve().parent / "checkpoints"
 DEFAULT_CHECKPOINT = "lamp-small"
@@ -38,6 +38,12 @@ def resolve_checkpoint(name_or_path: str) -> str:
     raise FileNotFoundError(
         f"{name_or_path} is neither a folder nor a checkpoint of this package ({found}) nor a Hub id (owner/name)"
     )
+
+
+def portable_name(name_or_path: str) -> str:
+    """A name by which [`resolve_checkpoint`] finds it on other machines: embedded checkpoints lose their folder."""
+    path = Path(name_or_path)
+    return path.name if path.is_dir() and path.resolve().parent == CHECKPOINTS_FOLDER else name_or_path
 
 
 def _embedded() -> list[str]:

@@ -34,13 +34,21 @@ def register() -> None:
     from transformers.pipelines import PIPELINE_REGISTRY
 
     from lamp_hf.embedded import CHECKPOINTS_FOLDER, DEFAULT_CHECKPOINT
-    from lamp_hf.modeling.configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
+    from lamp_hf.modeling.configuration_lamp import (
+        LampCaptioningConfig,
+        LampConfig,
+        LampTextToMotionConfig,
+        MotionVQVAEConfig,
+    )
     from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
+    from lamp_hf.modeling.modeling_auto import AutoModelForMotionCaptioning
     from lamp_hf.modeling.modeling_lamp import LampModel
+    from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
     from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
     from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
     from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
     from lamp_hf.modeling.processing_lamp import LampProcessor
+    from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
     from lamp_hf.pipelines.motion_retrieval import MotionRetrievalPipeline
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
@@ -48,15 +56,17 @@ def register() -> None:
         MotionVQVAEConfig: MotionVQVAEModel,
         LampConfig: LampModel,
         LampTextToMotionConfig: LampForTextToMotion,
+        LampCaptioningConfig: LampForMotionCaptioning,
     }
     for config_class, model_class in models.items():
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         AutoModel.register(config_class, model_class, exist_ok=True)
         AutoFeatureExtractor.register(config_class, LampFeatureExtractor, exist_ok=True)
-    for config_class in (LampConfig, LampTextToMotionConfig):
+    for config_class in (LampConfig, LampTextToMotionConfig, LampCaptioningConfig):
         AutoProcessor.register(config_class, LampProcessor, exist_ok=True)
-    pipelines: dict[str, tuple[type[Pipeline], type[PreTrainedModel]]] = {
+    pipelines: dict[str, tuple[type[Pipeline], type]] = {
         TextToMotionPipeline.task: (TextToMotionPipeline, LampForTextToMotion),
+        MotionCaptioningPipeline.task: (MotionCaptioningPipeline, AutoModelForMotionCaptioning),
         MotionRetrievalPipeline.task: (MotionRetrievalPipeline, LampForMotionTextRetrieval),
     }
     for task, (pipeline_class, model_class) in pipelines.items():

@@ -7,10 +7,10 @@ their defaults are what lamp_hf does on its own.
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-__all__ = ["LampConfig", "LampTextToMotionConfig", "MotionVQVAEConfig"]
+__all__ = ["LampCaptioningConfig", "LampConfig", "LampTextToMotionConfig", "MotionVQVAEConfig"]
 
 
 @strict
@@ -211,3 +211,48 @@ class LampTextToMotionConfig(PreTrainedConfig):
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads={self.num_attention_heads}"
             )
+
+
+@strict
+class LampCaptioningConfig(PreTrainedConfig):
+    """Configuration of [`LampForMotionCaptioning`]: a language model that LaMP tells of motions (LaMP, section 3.4).
+
+    Args:
+        lamp_config: Of the LaMP that reads the motions.
+        lamp_name: Folder, Hub id or embedded name of that LaMP, which stays frozen and is not stored again.
+            `None`: LaMP is part of this model, learns along as in the paper, and is saved with it.
+        language_model_config: Of the language model that writes the captions.
+        language_model_name: Folder or Hub id of its pretrained weights, which are not stored again. `None`: they
+            are saved with this model.
+        lora_rank, lora_alpha, lora_dropout: Of the adapter in the language model; rank 0 means no adapter.
+        lora_target_modules: Layers that the adapter changes; `None` lets peft choose by the model's type.
+        bos_token_id: Begins every caption; `None`: nothing does.
+        eos_token_id: Ends it: a line break in the released code.
+        max_text_length: Tokens of a caption, its beginning and end included.
+    """
+
+    model_type = "lamp_captioning"
+    sub_configs_defaults = {
+        "lamp_config": SubConfigSpec(LampConfig),
+        "language_model_config": SubConfigSpec(AutoConfig, model_type="opt"),
+    }
+
+    lamp_config: Any = None  # a LampConfig, or its values
+    lamp_name: str | None = None
+    language_model_config: Any = None  # a configuration that AutoConfig knows, or its values
+    language_model_name: str | None = None
+    lora_rank: int = 16
+    lora_alpha: float | int = 32
+    lora_dropout: float | int = 0.05
+    lora_target_modules: list[str] | tuple[str, ...] | None = ("q_proj", "v_proj")
+    bos_token_id: int | None = 2
+    eos_token_id: int | None = 50118
+    pad_token_id: int | None = 1
+    max_text_length: int = 32
+    initializer_range: float | int = 0.02
+
+    @property
+    def embedding_size(self) -> int:
+        """Size of the language model's word embeddings, and so of its soft prompt."""
+        text_config = self.language_model_config.get_text_config(decoder=True)
+        return getattr(text_config, "word_embed_proj_dim", None) or text_config.hidden_size

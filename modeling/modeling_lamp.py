@@ -42,6 +42,12 @@ __all__ = [
 # unlike the smallest float32, it does not become infinite when autocast turns it into a shorter type.
 HIDDEN = -3e4
 MAX_LOGIT_SCALE = 100.0
+# What a checkpoint with LaMP in it may hold besides: text to motion, and the state of the tokenizer's training.
+BESIDES_LAMP = [
+    r"^(text_to_condition|words_to_condition|token_embeddings|masked_transformer|length_estimator)\.",
+    r"^reference_token_ids$",
+    r"\.quantizer\.code_count$",
+]
 
 
 @dataclass

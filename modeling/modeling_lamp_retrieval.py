@@ -3,7 +3,7 @@
 import torch
 
 from .configuration_lamp import LampConfig, LampTextToMotionConfig
-from .modeling_lamp import LampEmbeddingsMixin, LampModel, LampOutput, LampPreTrainedModel
+from .modeling_lamp import BESIDES_LAMP, LampEmbeddingsMixin, LampModel, LampOutput, LampPreTrainedModel
 
 __all__ = ["LampForMotionTextRetrieval"]
 
@@ -19,12 +19,7 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
     motion tokens.
     """
 
-    # What a text-to-motion checkpoint holds besides, and the state of the tokenizer's training.
-    _keys_to_ignore_on_load_unexpected = [
-        r"^(text_to_condition|words_to_condition|token_embeddings|masked_transformer|length_estimator)\.",
-        r"^reference_token_ids$",
-        r"\.quantizer\.code_(sum|count)$",
-    ]
+    _keys_to_ignore_on_load_unexpected = BESIDES_LAMP
 
     def __init__(self, config: LampConfig | LampTextToMotionConfig):
         # A pipeline hands over the configuration of the whole checkpoint.

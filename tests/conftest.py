@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: procedural motions and the optional shared folder."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +13,35 @@ import pytest
 from lamp_hf.motion import rotations
 from lamp_hf.motion.kinematics import forward_kinematics
 from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 _ROOT = Path(__file__).resolve().parent.parent
+_TRUNK = ("pelvis", "spine1", "spine2", "spine3", "neck", "head")
+_LIMBS = ("hip", "knee", "ankle", "foot", "collar", "shoulder", "elbow", "wrist")
+# How other software names these, and its word for the left and the right side.
+_RIGS = {
+    "lafan1": (
+        "Hips Spine Spine1 Spine2 Neck Head {}UpLeg {}Leg {}Foot {}Toe {}Shoulder {}Arm {}ForeArm {}Hand",
+        ("Left", "Right"),
+    ),
+    "3ds max": (
+        "Hips Chest Chest2 Chest3 Neck Head {}Hip {}Knee {}Ankle {}Toe {}Collar {}Shoulder {}Elbow {}Wrist",
+        ("Left", "Right"),
+    ),
+    "xsens": (
+        "Pelvis L5 L3 T12 Neck Head {}UpperLeg {}LowerLeg {}Foot {}Toe {}Shoulder {}UpperArm {}Forearm {}Hand",
+        ("Left", "Right"),
+    ),
+    "rokoko": (
+        "Hips Spine1 Spine2 Spine3 Neck Head {}Thigh {}Shin {}Foot {}Toe {}Shoulder {}Arm {}ForeArm {}Hand",
+        ("Left", "Right"),
+    ),
+    "daz": (
+        "hip abdomen abdomen2 chest neck head {}Thigh {}Shin {}Foot {}Toe {}Collar {}Shldr {}ForeArm {}Hand",
+        ("l", "r"),
+    ),
+}
 
 
 @pytest.fixture(scope="session")
@@ -146,6 +173,24 @@ def waver(procedural: SimpleNamespace) -> Motion:
 
 
 @pytest.fixture(scope="session")
+def save_as_rig() -> Callable[[Motion, Path, str], None]:
+    """Writes a motion as a BVH file with the joint names of another rig: lafan1, 3ds max, xsens, rokoko or daz."""
+
+    def save(motion: Motion, path: Path, rig: str) -> None:
+        pattern, (left, right) = _RIGS[rig]
+        of_part = dict(zip(_TRUNK + _LIMBS, pattern.split(), strict=True))
+        names = {}
+        for ours, joint in zip(LAMP_HF_JOINT_NAMES, HUMANML3D_22.joint_names, strict=True):
+            side, _, part = joint.rpartition("_")
+            names[ours] = of_part[part].format(left if side == "left" else right)
+        motion.save(path)
+        text = re.sub(r"(?m)^(\s*(?:ROOT|JOINT) )(\w+)", lambda found: found[1] + names[found[2]], path.read_text())
+        path.write_text(text)
+
+    return save
+
+
+@pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text-to-motion checkpoint of random weights: 64 codes, ten tokens (40 frames) in one piece, 16 word pieces."""
     import torch
@@ -195,4 +240,57 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.masked_transformer.condition_projection.weight.mul_(100)
     model.save_pretrained(path)
     lamp_hf.LampProcessor(lamp_hf.LampFeatureExtractor(std=[0.1] * 263), tokenizer).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_language_model(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A causal language model of random weights, with the tokenizer of the tiny checkpoint."""
+    import torch
+    from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
+    config = OPTConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        word_embed_proj_dim=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        ffn_dim=32,
+        max_position_embeddings=20,
+        dropout=0.0,
+        bos_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        init_std=0.2,
+    )
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("checkpoints") / "language-model"
+    OPTForCausalLM(config).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_captioner(tiny_checkpoint: Path, tiny_language_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A captioner of random weights that names the tiny checkpoint as its LaMP and the tiny language model."""
+    import torch
+    from transformers import AutoTokenizer
+
+    import lamp_hf
+
+    torch.manual_seed(1)
+    model = lamp_hf.LampForMotionCaptioning.from_parts(
+        str(tiny_checkpoint), str(tiny_language_model), lora_rank=2, max_text_length=16
+    )
+    with torch.no_grad():  # a new adapter changes nothing
+        for name, tensor in model.named_parameters():
+            if ".lora_B." in name:
+                tensor.normal_(std=0.5)
+        model.projection.weight.mul_(3)
+    path = tmp_path_factory.mktemp("checkpoints") / "captioner"
+    model.save_pretrained(path)
+    processor = lamp_hf.LampProcessor.from_pretrained(tiny_checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_language_model)
+    lamp_hf.LampProcessor(processor.feature_extractor, tokenizer).save_pretrained(path)
     return path

@@ -19,6 +19,8 @@ PARTS = {
     "text_to_condition.": "masked transformer",
     "token_embeddings.": "masked transformer",
     "length_estimator.": "length estimator",
+    "projection.": "projection to the language model",
+    "language_model.": "language model",
 }
 
 
@@ -51,6 +53,9 @@ def describe_checkpoint(name_or_path: str) -> dict[str, Any]:
     for name in ("num_inference_steps", "guidance_scale", "temperature"):
         if name in generation:
             facts[name.replace("_", " ")] = generation[name]
+    for part in ("lamp", "language_model"):
+        if config.get(f"{part}_name") is not None:
+            facts[f"{part.replace('_', ' ')} from"] = config[f"{part}_name"]
     facts |= _card(folder / "README.md")
     return {name: value for name, value in facts.items() if value is not None}
 

@@ -184,3 +184,38 @@ def length_estimator_state_dict(original: Tensors) -> Tensors:
     if strangers:
         raise _unknown(strangers, "length estimator")
     return {n: t[1:] if n.startswith("classifier.") else t for n, t in tensors.items()}
+
+
+# Of the language model only the copy without adapter names is needed; the others take no part (a T2M-GPT, the VQ-VAE).
+_CAPTIONING_UNUSED = ("trans_base.", "trans_head.", "vq_model.")
+
+
+def captioning_state_dict(original: Tensors, lamp: Tensors, *, num_downsampling_layers: int = 2) -> Tensors:
+    """Tensors of an original captioner under the names of `LampForMotionCaptioning` with all parts of its own.
+
+    The file holds the language model twice under two names, each with the adapter in it; one suffices.
+
+    Args:
+        original: Of the captioner's file, which repeats the Q-Former but not LaMP's heads.
+        lamp: Of the original LaMP that it was trained on.
+        num_downsampling_layers: Of the tokenizer.
+    """
+    lamp = dict(lamp)
+    language_model: Tensors = {}
+    strangers = []
+    for name, tensor in original.items():
+        if match := re.fullmatch(r"(?:opt_model|llm\.base_model\.model)\.(.+)", name):
+            # An old peft calls the layer under an adapter by the layer's own name.
+            adapted = f"{name.rpartition('.')[0]}.lora_A.default.weight" in original
+            inner = re.sub(r"\.(weight|bias)$", r".base_layer.\1", match[1]) if adapted else match[1]
+            language_model[f"language_model.base_model.model.{inner}"] = tensor
+        elif match := re.fullmatch(r"opt_proj\.(weight|bias)", name):
+            language_model[f"projection.{match[1]}"] = tensor
+        elif name.startswith(("Qformer.", "motion_encoder.")) or name in ("query_tokens", "motion_projection"):
+            lamp[name] = tensor
+        elif not name.startswith(_CAPTIONING_UNUSED):
+            strangers.append(name)
+    if strangers:
+        raise _unknown(strangers, "captioning")
+    converted = lamp_state_dict(lamp, num_downsampling_layers=num_downsampling_layers)
+    return language_model | {f"lamp.{name}": tensor for name, tensor in converted.items()}

@@ -36,7 +36,25 @@ def _text_to_motion() -> type[Stage]:
     return TextToMotionStage
 
 
-STAGES = {"motion-vqvae": _motion_vqvae, "lamp": _lamp, "text-to-motion": _text_to_motion}
+def _language_model() -> type[Stage]:
+    from .language_model import LanguageModelStage
+
+    return LanguageModelStage
+
+
+def _captioning() -> type[Stage]:
+    from .captioning import CaptioningStage
+
+    return CaptioningStage
+
+
+STAGES = {
+    "motion-vqvae": _motion_vqvae,
+    "lamp": _lamp,
+    "text-to-motion": _text_to_motion,
+    "language-model": _language_model,
+    "captioning": _captioning,
+}
 
 
 def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Path:

@@ -1,0 +1,385 @@
+"""Motion captioning: LaMP's queries, projected, are the soft prompt of a causal language model (section 3.4)."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Self, cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils.hub import cached_file
+
+from lamp_hf.embedded import resolve_checkpoint
+
+from .configuration_lamp import LampCaptioningConfig
+from .modeling_lamp import LampModel
+from .modeling_lamp_motion_to_text import LampForMotionToText, MotionCaptions, mean_log_probs, through_end
+
+__all__ = ["LampForMotionCaptioning", "encode_captions", "load_lamp"]
+
+IGNORED_LABEL = -100
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
+class LampForMotionCaptioning(PreTrainedModel):
+    """Lets any causal language model caption motions that a [`LampModel`] reads.
+
+    Trained are the projection, a LoRA adapter of peft in the language model and, where `config.lamp_name` is `None`,
+    LaMP without its motion tokenizer. `save_pretrained` stores what is trained; `from_pretrained` finds LaMP and the
+    language model by the names in the configuration. [`merge_adapter`] makes one model of language model and adapter.
+    `model.language_model.save_pretrained(…)` writes the adapter alone in peft's own format.
+
+    Below, Q is LaMP's number of queries, H its hidden size.
+    """
+
+    config: LampCaptioningConfig
+    config_class = LampCaptioningConfig
+    main_input_name = "motion_values"
+    input_modalities = ["motion", "text"]
+    accepts_loss_kwargs = False
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    # from_pretrained reads the adapter of a language model that lies elsewhere by itself.
+    _keys_to_ignore_on_load_unexpected = [r"^language_model\."]
+    lamp: LampModel | None
+    language_model: Any
+
+    def __init__(
+        self,
+        config: LampCaptioningConfig,
+        lamp: LampModel | None = None,
+        language_model: PreTrainedModel | None = None,
+    ):
+        """Build a captioner.
+
+        Args:
+            config: What it is made of.
+            lamp, language_model: Parts that are there already. Those that are not are built with random weights,
+                or, where the configuration has a name for them, wait for [`attach`].
+        """
+        super().__init__(config)
+        self.projection = nn.Linear(config.lamp_config.hidden_size, config.embedding_size)
+        self.lamp = None
+        self.language_model = None
+        if lamp is None and config.lamp_name is None:
+            self.lamp = cast(LampModel, LampModel._from_config(config.lamp_config))
+        if language_model is None and config.language_model_name is None:
+            self.language_model = AutoModelForCausalLM.from_config(config.language_model_config)
+        self.post_init()  # knows nothing of parts that are there already, and so leaves their weights alone
+        if self.language_model is not None:
+            self._adapt()
+        self.attach(lamp, language_model)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self.projection:
+            init.normal_(module.weight, std=module.in_features**-0.5)
+
+    def _adapt(self) -> None:
+        """Put the adapter into the language model, whose own weights it freezes."""
+        config = self.config
+        if config.lora_rank:
+            from peft import LoraConfig, get_peft_model  # whoever only makes motions does not wait for it
+
+            targets = config.lora_target_modules
+            adapter = LoraConfig(
+                task_type="CAUSAL_LM",
+                r=config.lora_rank,
+                lora_alpha=cast(int, config.lora_alpha),
+                lora_dropout=float(config.lora_dropout),
+                target_modules=None if targets is None else list(targets),
+            )
+            self.language_model = get_peft_model(self.language_model, adapter)
+        else:
+            self.language_model.requires_grad_(False)
+
+    # ---- parts --------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_parts(cls, lamp: str | LampModel, language_model: str | PreTrainedModel, **values: Any) -> Self:
+        """A new captioner.
+
+        Args:
+            lamp: LaMP as a model, which becomes part of this one; or as its name, then it stays frozen and is
+                not stored again.
+            language_model: A causal language model, which the adapter changes in place; or its name, in the same
+                sense.
+            values: Of [`LampCaptioningConfig`]. Without `bos_token_id`, `eos_token_id` and `pad_token_id` those of
+                the language model.
+        """
+        lamp_name = lamp if isinstance(lamp, str) else None
+        language_model_name = language_model if isinstance(language_model, str) else None
+        lamp = load_lamp(lamp) if isinstance(lamp, str) else lamp
+        if isinstance(language_model, str):
+            language_model = cast(PreTrainedModel, AutoModelForCausalLM.from_pretrained(language_model))
+        tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
+        text_config = language_model.config.get_text_config(decoder=True)
+        values = {**{name: getattr(text_config, name, None) for name in tokens}, **values}
+        config = cls.config_class(
+            lamp_config=lamp.config.to_dict(),
+            lamp_name=lamp_name,
+            language_model_config=language_model.config.to_dict(),
+            language_model_name=language_model_name,
+            **values,
+        )
+        return cls(config, lamp, language_model)
+
+    def attach(self, lamp: LampModel | None = None, language_model: PreTrainedModel | None = None) -> None:
+        """Put LaMP, or a language model without an adapter, in place."""
+        if lamp is not None:
+            self.lamp = lamp
+        if language_model is not None:
+            self.language_model = language_model
+            self._adapt()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Freeze what does not learn, and leave out of checkpoints what lies elsewhere."""
+        elsewhere = set()
+        if self.lamp is not None and self.config.lamp_name is not None:
+            self.lamp.requires_grad_(False)
+            elsewhere |= {f"lamp.{name}" for name in self.lamp.state_dict()}
+        if self.language_model is not None and self.config.language_model_name is not None:
+            names = self.language_model.state_dict()
+            elsewhere |= {f"language_model.{name}" for name in names if ".lora_" not in name}
+        self._keys_to_ignore_on_save = elsewhere
+        # peft has given the language model's tensors other names.
+        self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; a LaMP that is found by its name stays in evaluation mode."""
+        super().train(mode)
+        if self.lamp is not None and self.config.lamp_name is not None:
+            self.lamp.eval()
+        return self
+
+    def merge_adapter(self) -> None:
+        """Add the adapter to the language model's weights, which from now on are saved with this model."""
+        if self.config.lora_rank:
+            self.language_model = self._language_model().merge_and_unload()
+        self.config.lora_rank = 0
+        self.config.language_model_name = None
+        self._settle()
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *model_args: Any,
+        language_model_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a captioner, and the parts that it names.
+
+        Args:
+            pretrained_model_name_or_path, model_args, kwargs: As for any model of transformers.
+            language_model_kwargs: Arguments of `AutoModelForCausalLM.from_pretrained` for a language model that is
+                found by its name: quantisation, attention, another dtype.
+        """
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        lamp, language_model = None, None
+        if model.config.lamp_name is not None:
+            lamp = load_lamp(model.config.lamp_name)
+            nn.Module.to(lamp, model.device, model.dtype)
+        if model.config.language_model_name is not None:
+            options = {"dtype": model.dtype, **(language_model_kwargs or {})}
+            language_model = AutoModelForCausalLM.from_pretrained(model.config.language_model_name, **options)
+            if "device_map" not in options:
+                nn.Module.to(language_model, model.device)
+        model.attach(lamp, language_model)
+        if language_model is not None and model.config.lora_rank:
+            found = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
+            file = cached_file(pretrained_model_name_or_path, SAFE_WEIGHTS_NAME, **found)
+            model._load_adapter(cast(str, file))
+        model.eval()
+        return loaded
+
+    def _load_adapter(self, file: str) -> None:
+        from safetensors import safe_open
+
+        prefix = "language_model."
+        with safe_open(file, framework="pt") as stored:
+            names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118 (no mapping)
+            adapter = {name.removeprefix(prefix): stored.get_tensor(name) for name in names}
+        result = self.language_model.load_state_dict(adapter, strict=False)
+        missing = [name for name in result.missing_keys if ".lora_" in name]
+        if missing or result.unexpected_keys:
+            raise ValueError(
+                f"the adapter in {file} does not fit {self.config.language_model_name}: {len(missing)} tensors are "
+                f"missing, {len(result.unexpected_keys)} are not known to it"
+            )
+
+    # ---- inputs -------------------------------------------------------------------------------------------
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self._language_model().get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self._language_model().set_input_embeddings(value)
+
+    def _language_model(self) -> Any:
+        if self.language_model is None:
+            raise ValueError(
+                f"the language model {self.config.language_model_name} is not in place: load this captioner with "
+                "from_pretrained, or give the language model to attach()"
+            )
+        return self.language_model
+
+    def query(self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """LaMP's query outputs `(B, Q, H)` for motions given as in [`LampModel`]."""
+        if self.lamp is None:
+            raise ValueError(
+                f"the LaMP {self.config.lamp_name} is not in place: load with from_pretrained, or attach()"
+            )
+        latents, token_mask, _ = self.lamp.encode_motion(motion_values, motion_attention_mask)
+        return self.lamp.query(self.lamp.motion_projection(latents), token_mask)
+
+    def _queries(
+        self,
+        motion_values: torch.Tensor | None,
+        motion_attention_mask: torch.Tensor | None,
+        query_output: torch.Tensor | None,
+    ) -> torch.Tensor:
+        if query_output is not None:
+            return query_output
+        if motion_values is None:
+            raise ValueError("the motion is missing: give motion_values, or query_output as query() returns it")
+        return self.query(motion_values, motion_attention_mask)
+
+    def _prompted(
+        self, query_output: torch.Tensor, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Soft prompt and words `(B, Q + L, E)`, and their mask `(B, Q + L)`."""
+        embeds = self.projection(query_output.to(self.projection.weight.dtype))
+        mask = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
+        if input_ids is not None:
+            words = self.get_input_embeddings()(input_ids)
+            embeds = torch.cat([embeds.to(words.dtype), words], 1)
+            mask = torch.cat([mask, torch.ones_like(input_ids) if attention_mask is None else attention_mask], 1)
+        return embeds, mask
+
+    # ---- use ----------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        motion_values: torch.Tensor | None = None,
+        motion_attention_mask: torch.Tensor | None = None,
+        query_output: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """The language model's output for soft prompts and the captions that follow them.
+
+        Args:
+            motion_values, motion_attention_mask: Motions, as in [`LampModel`].
+            query_output: `(B, Q, H)`, in place of `motion_values`, what [`query`] returned for them; where LaMP is
+                frozen it never changes.
+            input_ids, attention_mask: Captions `(B, L)`, padded on the right; see [`encode_captions`].
+            labels: `(B, L)`, the captions with -100 where no loss is wanted.
+            kwargs: Passed on to the language model.
+
+        Returns:
+            `logits` `(B, Q + L, vocab_size)` and, with `labels`, `loss`, the mean cross-entropy of the captions'
+            tokens.
+        """
+        query_output = self._queries(motion_values, motion_attention_mask, query_output)
+        embeds, mask = self._prompted(query_output, input_ids, attention_mask)
+        if labels is not None:
+            labels = F.pad(labels, (embeds.shape[1] - labels.shape[1], 0), value=IGNORED_LABEL)
+        output: CausalLMOutputWithPast = self._language_model()(
+            inputs_embeds=embeds, attention_mask=mask, labels=labels, **kwargs
+        )
+        return output
+
+    @torch.no_grad()
+    def generate(
+        self,
+        motion_values: torch.Tensor | None = None,
+        motion_attention_mask: torch.Tensor | None = None,
+        query_output: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Write captions.
+
+        Args:
+            motion_values, motion_attention_mask, query_output: The motions, as in [`forward`].
+            input_ids, attention_mask: What the captions begin with, `(B, L)` or `(1, L)` for all, padded on the
+                left if at all; by default `config.bos_token_id`. The released code begins with "a man is".
+            kwargs: Of transformers' `generate`: `num_beams`, `do_sample`, `max_new_tokens`,
+                `num_return_sequences`, `output_scores`, … A `max_length` counts the soft prompt too.
+
+        Returns:
+            As transformers' `generate`: the new token ids `(B * num_return_sequences, L)`.
+        """
+        config = self.config
+        query_output = self._queries(motion_values, motion_attention_mask, query_output)
+        if input_ids is None and config.bos_token_id is not None:
+            input_ids = torch.full((1, 1), config.bos_token_id, device=query_output.device)
+        if input_ids is not None and len(input_ids) == 1:
+            input_ids = input_ids.expand(len(query_output), -1)
+            attention_mask = None if attention_mask is None else attention_mask.expand(len(query_output), -1)
+        embeds, mask = self._prompted(query_output, input_ids, attention_mask)
+        defaults: dict[str, Any] = {}
+        if "generation_config" not in kwargs:
+            defaults |= {"eos_token_id": config.eos_token_id, "pad_token_id": config.pad_token_id}
+            if not kwargs.keys() & {"max_new_tokens", "max_length"}:
+                begun = 0 if input_ids is None else input_ids.shape[1]
+                defaults["max_new_tokens"] = max(config.max_text_length - begun, 1)
+        return self._language_model().generate(inputs_embeds=embeds, attention_mask=mask, **{**defaults, **kwargs})
+
+    @torch.no_grad()
+    def caption(
+        self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> MotionCaptions:
+        """Captions with scores; arguments as for [`generate`], but for the captions' beginning."""
+        config = self.config
+        query_output = self.query(motion_values, motion_attention_mask)
+        sequences = self.generate(query_output=query_output, **{**kwargs, "return_dict_in_generate": False})
+        query_output = query_output.repeat_interleave(len(sequences) // len(query_output), 0)
+        shown = sequences[:, :-1]  # the last query, or the beginning, foretells the first token
+        if config.bos_token_id is not None:
+            shown = F.pad(shown, (1, 0), value=config.bos_token_id)
+        logits = self(query_output=query_output, input_ids=shown).logits[:, -sequences.shape[1] :]
+        mask = through_end(sequences, cast(int, config.eos_token_id))
+        return MotionCaptions(sequences=sequences, scores=mean_log_probs(logits, sequences, mask).exp())
+
+
+def load_lamp(name: str) -> LampModel:
+    """The LaMP in a checkpoint: an embedded one by its name, a folder, or a Hub id."""
+    loaded = cast(LampForMotionToText, LampForMotionToText.from_pretrained(resolve_checkpoint(name)))
+    lamp = loaded.lamp
+    lamp.config.is_encoder_decoder = False
+    return lamp
+
+
+def encode_captions(
+    tokenizer: Any, texts: Sequence[str], config: PreTrainedConfig, max_length: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Captions as language models learn to write them.
+
+    Args:
+        tokenizer: Of the language model.
+        texts: Captions.
+        config: Its `bos_token_id` and `eos_token_id`, where it has them, begin and end every caption.
+        max_length: Tokens of a caption, those two included; one that is cut has no end.
+
+    Returns:
+        `input_ids` and `attention_mask` `(B, L)`, padded on the right.
+    """
+    start, end = ([] if token is None else [token] for token in (config.bos_token_id, config.eos_token_id))
+    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    rows = [torch.tensor((start + ids + end)[:max_length]) for ids in encoded]
+    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    return pad_sequence(rows, batch_first=True, padding_value=config.pad_token_id or 0), mask

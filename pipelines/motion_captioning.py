@@ -1,0 +1,239 @@
+"""`pipeline("motion-captioning")`: motions in, sentences out."""
+
+import itertools
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+from transformers import Pipeline
+
+from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
+from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
+from lamp_hf.modeling.processing_lamp import LampProcessor
+from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.skeleton import SKELETONS
+
+from .requests import num_frames_of
+
+__all__ = ["MotionCaptioningPipeline"]
+
+BATCH_SIZE = 32
+LONGEST_FRAMES = 196  # of the field's training clips; LaMP has seen none that is longer
+PROGRESS_DELAY_S = 2.0  # work that is done sooner shows no progress bar
+MotionInput = Motion | str | os.PathLike[str] | np.ndarray | torch.Tensor
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a motion that is captioned by itself.
+
+    Args:
+        motion: Number of the motion.
+        first, last: Its frames, from `first` up to, and without, `last`.
+        features: Of these frames, `(last - first, D)`.
+        timed: Whether the answer says which part this is.
+    """
+
+    motion: int
+    first: int
+    last: int
+    features: np.ndarray
+    timed: bool
+
+
+class MotionCaptioningPipeline(Pipeline):
+    """Says what happens in a motion.
+
+    Checkpoints of LaMP and of text-to-motion caption with LaMP's own [`LampForMotionToText`], those of a
+    [`LampForMotionCaptioning`] with their language model.
+
+    ```python
+    >>> import lamp_hf
+    >>> from transformers import pipeline
+
+    >>> pipe = pipeline("motion-captioning")
+    >>> [answer] = pipe(motion)
+    >>> sorted(answer)
+    ['caption', 'score']
+    >>> len(pipe([motion, "walk.bvh"], num_beams=4, num_return_sequences=3)[1])
+    3
+
+    ```
+
+    Settings given to `pipeline(…)`, such as `num_beams=4`, hold for every call that does not give its own.
+    """
+
+    task = "motion-captioning"
+    model: LampForMotionToText | LampForMotionCaptioning
+    processor: LampProcessor
+
+    _load_processor = True  # type: ignore[assignment]
+    _load_tokenizer = False  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_image_processor = False  # type: ignore[assignment]
+    _load_video_processor = False  # type: ignore[assignment]
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.model, LampForMotionToText | LampForMotionCaptioning):
+            raise TypeError(
+                "motion-captioning needs a LampForMotionToText or a LampForMotionCaptioning, not a "
+                f"{type(self.model).__name__}"
+            )
+        if self.processor is None:
+            raise ValueError("motion-captioning needs a processor: give processor=LampProcessor.from_pretrained(…)")
+        self.model.eval()
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the motions that the model reads; others are resampled."""
+        return self.processor.feature_extractor.fps
+
+    @property
+    def frames_per_token(self) -> int:
+        """Frames of the shortest motion that the model reads."""
+        lamp = cast(Any, self.model.lamp)
+        return lamp.config.motion_vqvae_config.frames_per_token
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Save model and processor, from which `pipeline("motion-captioning", model=save_directory)` loads.
+
+        What transformers does here would mark the checkpoint as one that brings its own code.
+        """
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory, **kwargs)
+
+    def __call__(  # type: ignore[override]
+        self,
+        motion: MotionInput | Sequence[MotionInput],
+        *,
+        window_s: float | None = None,
+        batch_size: int | None = None,
+        **generate_kwargs: Any,
+    ) -> Any:
+        """Caption motions.
+
+        Motions of more than 196 frames, longer than any that LaMP was trained on, are captioned window by window.
+
+        Args:
+            motion: A [`Motion`]; the path of a file (`.bvh`, `.npy`, `.npz`); an array, features `(T, D)` or joints
+                `(T, J, 3)` in metres at the model's frame rate; or a list of these.
+            window_s: Seconds of a window, 196 frames if not said otherwise. A longer motion is cut into the fewest
+                equal windows that are no longer.
+            batch_size: Windows captioned together.
+            generate_kwargs: Of transformers' `generate`: `num_beams`, `num_return_sequences`, `do_sample`,
+                `temperature`, `top_p`, `max_new_tokens`, …
+
+        Returns:
+            For one motion a list of dictionaries of `caption` and `score`, one, or with `num_return_sequences` as
+            many, best first. The score is the geometric mean of the probabilities that the model gives the caption's
+            words, 1 at most. Of motions in windows, and of all if `window_s` is given, each answer also has `start`
+            and `end` in seconds, and those of a window follow those of the one before. For a list of motions a list
+            of such lists.
+
+        Raises:
+            FileNotFoundError: There is no file of this path.
+            MotionFormatError: It cannot be read.
+            TypeError: A value of the wrong kind.
+            ValueError: A value that cannot work, or a motion that does not fit the model.
+        """
+        # 1. Check the inputs: motions at the model's frame rate, in windows.
+        single = isinstance(motion, str | os.PathLike | Motion | np.ndarray | torch.Tensor)
+        items: Any = [motion] if single else motion
+        if not isinstance(items, list | tuple):
+            raise TypeError(f"cannot caption a {type(motion).__name__}; give a Motion, a path, an array, or a list")
+        if not items:
+            raise ValueError("no motion was given")
+        motions = [self.read_motion(item) for item in items]
+        window_s = self._preprocess_params.get("window_s") if window_s is None else window_s
+        windows = [window for number, item in enumerate(motions) for window in self._windows(item, number, window_s)]
+        settings = {**self._forward_params, **generate_kwargs}
+
+        # 2. For each batch of windows of like lengths: tensors, token ids and scores, captions.
+        answers: list[list[dict[str, Any]]] = [[] for _ in windows]
+        order = sorted(range(len(windows)), key=lambda place: len(windows[place].features))
+        size = batch_size or self._batch_size or BATCH_SIZE
+        with tqdm(total=len(windows), unit="window", delay=PROGRESS_DELAY_S) as bar:
+            for start in range(0, len(order), size):
+                places = order[start : start + size]
+                inputs = self.preprocess([windows[place] for place in places])
+                captions = self.postprocess(self.forward(inputs, **settings), count=len(places))
+                for place, captions_of_window in zip(places, captions, strict=True):
+                    answers[place] = captions_of_window
+                bar.update(len(places))
+
+        # 3. One list of answers for each motion.
+        results: list[list[dict[str, Any]]] = [[] for _ in motions]
+        for window, captions_of_window in zip(windows, answers, strict=True):
+            times = {"start": window.first / self.fps, "end": window.last / self.fps} if window.timed else {}
+            results[window.motion] += [{**answer, **times} for answer in captions_of_window]
+        return results[0] if single else results
+
+    # ---- inputs -------------------------------------------------------------------------------------------
+
+    def read_motion(self, item: MotionInput) -> Motion:
+        """A motion, in any form that a call takes, at the model's frame rate and long enough to be read.
+
+        Raises:
+            FileNotFoundError, MotionFormatError, TypeError, ValueError: As a call.
+        """
+        extractor = self.processor.feature_extractor
+        motion: Any = item
+        if isinstance(item, str | os.PathLike):
+            motion = Motion.load(item)
+        elif isinstance(item, np.ndarray | torch.Tensor):
+            array = np.asarray(item)
+            view: dict[str, Any] = {"joints" if array.ndim == 3 else "features": array}
+            motion = Motion(**view, fps=extractor.fps, skeleton=SKELETONS[extractor.skeleton])
+        if not isinstance(motion, Motion):
+            raise TypeError(f"cannot caption a {type(motion).__name__}; give a Motion, a path or an array")
+        if abs(motion.fps - extractor.fps) > 1e-3:
+            motion = motion.resample(extractor.fps)
+        if (frames := len(motion.features)) < self.frames_per_token:
+            raise ValueError(
+                f"{motion.name or 'a motion'} has {frames} frames at {extractor.fps:g} fps; the shortest that the "
+                f"model reads has {self.frames_per_token}"
+            )
+        return motion
+
+    def _windows(self, motion: Motion, number: int, window_s: float | None) -> list[Window]:
+        longest = LONGEST_FRAMES
+        if window_s is not None:
+            longest = num_frames_of("window_s", window_s, self.fps, 2 * self.frames_per_token)
+        total = len(motion.features)
+        count = math.ceil(total / longest)
+        bounds = [round(total * place / count) for place in range(count + 1)]
+        timed = count > 1 or window_s is not None
+        return [
+            Window(number, first, last, motion.features[first:last], timed)
+            for first, last in itertools.pairwise(bounds)
+        ]
+
+    # ---- the steps that transformers names ----------------------------------------------------------------
+
+    def _sanitize_parameters(
+        self, window_s: float | None = None, **generate_kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        return {} if window_s is None else {"window_s": window_s}, generate_kwargs, {}
+
+    def preprocess(self, input_: Sequence[Window], **kwargs: Any) -> dict[str, Any]:
+        """Normalised features of windows."""
+        return dict(self.processor(motion=[window.features for window in input_]))
+
+    def _forward(self, input_tensors: dict[str, Any], **generate_kwargs: Any) -> Any:  # type: ignore[override]
+        """Token ids and scores."""
+        return self.model.caption(**input_tensors, **generate_kwargs)
+
+    def postprocess(self, model_outputs: Any, count: int = 1, **kwargs: Any) -> list[list[dict[str, Any]]]:  # type: ignore[override]
+        """Captions of each of `count` windows, best first."""
+        texts = self.processor.tokenizer.batch_decode(model_outputs["sequences"], skip_special_tokens=True)
+        scores = model_outputs["scores"].tolist()
+        answers = [{"caption": text.strip(), "score": score} for text, score in zip(texts, scores, strict=True)]
+        each = len(answers) // count
+        groups = [answers[start : start + each] for start in range(0, len(answers), each)]
+        return [sorted(group, key=lambda answer: -answer["score"]) for group in groups]

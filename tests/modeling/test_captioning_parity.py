@@ -1,0 +1,115 @@
+"""Motion captioning against numbers printed by the authors' released code, with the values that reproduce it."""
+
+import copy
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lamp_hf.hub.original import captioning_state_dict
+from lamp_hf.modeling.configuration_lamp import LampCaptioningConfig, LampConfig, MotionVQVAEConfig
+from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
+
+QUERIES = 7
+
+
+@pytest.fixture(scope="module", params=["sdpa", "eager"])
+def case(request: pytest.FixtureRequest, golden: Path) -> SimpleNamespace:
+    about = json.loads((golden / "m2t.json").read_text())
+    config = LampCaptioningConfig(
+        lamp_config=LampConfig(
+            motion_vqvae_config=MotionVQVAEConfig(hidden_size=32, code_dim=16, num_codes=32),
+            vocab_size=155,
+            bos_token_id=154,
+            eos_token_id=3,
+            hidden_size=48,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            intermediate_size=96,
+            max_position_embeddings=64,
+            num_query_tokens=QUERIES,
+            motion_hidden_size=64,
+            projection_dim=24,
+            max_text_length=12,
+            mask_motion_padding=False,
+            mask_text_padding=False,
+            separate_motion_encoder=True,
+        ),
+        language_model_config=about["opt_config"],
+        bos_token_id=2,
+        eos_token_id=about["facts"]["eos_token_id"],
+        pad_token_id=1,
+    )
+    config._attn_implementation = request.param
+    model = LampForMotionCaptioning(config).eval()
+    assert model.lamp.config._attn_implementation == request.param
+    assert model.language_model.config._attn_implementation == request.param
+    original = load_file(golden / "m2t.state_dict.safetensors")
+    lamp = load_file(golden / "lamp.state_dict.safetensors")
+    loaded = model.load_state_dict(captioning_state_dict(original, lamp), strict=False)
+    assert not loaded.unexpected_keys
+    assert [name for name in loaded.missing_keys if "lm_head" not in name] == []  # tied
+    io = load_file(golden / "m2t.io.safetensors")
+    return SimpleNamespace(model=model, io=io, original=original, lamp=lamp)
+
+
+@pytest.fixture
+def close(parity: Callable[..., None]) -> Callable[..., None]:
+    return partial(parity, "m2t")
+
+
+@torch.no_grad()
+def test_loss_and_logits_equal_released_code(case, close):
+    model, io = case.model, case.io
+    mask = io["attention_mask"][:, QUERIES:]
+    embeds, whole_mask = model._prompted(model.query(io["motion"]), io["opt_input_ids_with_newline"], mask)
+    close(embeds, io["inputs_embeds"])
+    assert torch.equal(whole_mask, io["attention_mask"])
+    output = model(
+        motion_values=io["motion"],
+        input_ids=io["opt_input_ids_with_newline"],
+        attention_mask=mask,
+        labels=io["labels"][:, QUERIES:],
+    )
+    real = io["attention_mask"].bool()  # what stands on padding means nothing, and depends on the attention's kernel
+    close(output.logits[real], io["logits"][real])
+    close(output.loss, io["loss"])
+
+
+@pytest.mark.parametrize(("name", "options"), [("greedy_ids", {}), ("beam5_ids", {"num_beams": 5})])
+def test_captions_equal_released_code(case, close, name, options):
+    model, io = case.model, case.io
+    embeds, mask = model._prompted(model.query(io["motion"]), io["prompt_ids"].expand(2, -1), None)
+    close(embeds, io["gen_inputs_embeds"])
+    assert torch.equal(mask, io["gen_attention_mask"])
+    ids = model.generate(io["motion"], input_ids=io["prompt_ids"], max_new_tokens=31, do_sample=False, **options)
+    assert torch.equal(ids, io[name])
+
+
+@torch.no_grad()
+def test_merging_the_adapter_changes_no_logits(case, close):
+    io = case.io
+    model = LampForMotionCaptioning(copy.deepcopy(case.model.config)).eval()
+    model.load_state_dict(case.model.state_dict())
+    model.merge_adapter()
+    assert not any("lora" in name for name in model.state_dict())
+    output = model(io["motion"][1:], input_ids=io["opt_input_ids_with_newline"][1:])  # the row without padding
+    close(output.logits, io["logits"][1:])
+
+
+def test_names_of_both_versions_of_peft_are_accepted(case):
+    tensors = captioning_state_dict(case.original, case.lamp)
+    old = {
+        name.replace("opt_model.", "llm.base_model.model.").replace(".base_layer", ""): tensor
+        for name, tensor in case.original.items()
+    }
+    found = captioning_state_dict(old, case.lamp)
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+    with pytest.raises(ValueError, match="1 tensors do not belong to an original captioning checkpoint: gpt"):
+        captioning_state_dict(case.original | {"gpt": torch.zeros(1)}, case.lamp)

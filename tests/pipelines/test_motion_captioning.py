@@ -1,0 +1,188 @@
+"""The captioning pipeline: what it takes, how it cuts and batches, what it answers, how it fails."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, pipeline
+
+import lamp_hf
+from lamp_hf.motion.bvh import read_bvh_with_report
+from lamp_hf.motion.motion import Motion
+from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
+
+
+@pytest.fixture(scope="module")
+def pipe(tiny_checkpoint: Path) -> MotionCaptioningPipeline:
+    return pipeline("motion-captioning", model=str(tiny_checkpoint), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def own_pipe(tiny_captioner: Path) -> MotionCaptioningPipeline:
+    return pipeline("motion-captioning", model=str(tiny_captioner), device="cpu")
+
+
+@pytest.fixture(scope="module", params=["built-in", "language model"])
+def any_pipe(request: pytest.FixtureRequest, pipe, own_pipe) -> MotionCaptioningPipeline:
+    return pipe if request.param == "built-in" else own_pipe
+
+
+@pytest.fixture(scope="module")
+def embedded() -> MotionCaptioningPipeline:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        return pipeline("motion-captioning", device="cpu")
+
+
+# ---- which model ------------------------------------------------------------------------------------------
+
+
+def test_the_checkpoint_decides_who_captions(pipe, own_pipe, embedded, tiny_checkpoint: Path, tmp_path: Path):
+    assert type(pipe.model) is type(embedded.model) is lamp_hf.LampForMotionToText
+    assert Path(embedded.model.name_or_path) == lamp_hf.embedded_checkpoint()
+    assert type(own_pipe.model) is lamp_hf.LampForMotionCaptioning
+    lamp_hf.LampModel.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path)
+    pipe.processor.save_pretrained(tmp_path)
+    assert type(pipeline("motion-captioning", model=str(tmp_path)).model) is lamp_hf.LampForMotionToText
+    with pytest.raises(TypeError, match="needs a LampForMotionToText or a LampForMotionCaptioning, not a LampModel"):
+        MotionCaptioningPipeline(model=lamp_hf.LampModel.from_pretrained(tiny_checkpoint), processor=pipe.processor)
+    with pytest.raises(ValueError, match=r"needs a processor: give processor=LampProcessor.from_pretrained"):
+        MotionCaptioningPipeline(model=pipe.model, tokenizer=AutoTokenizer.from_pretrained(tiny_checkpoint))
+
+
+def test_saved_and_loaded_it_answers_the_same(any_pipe, walker: Motion, tmp_path: Path):
+    any_pipe.save_pretrained(tmp_path)
+    assert "custom_pipelines" not in (tmp_path / "config.json").read_text()
+    assert pipeline("motion-captioning", model=str(tmp_path), device="cpu")(walker) == any_pipe(walker)
+
+
+# ---- what it takes and answers ----------------------------------------------------------------------------
+
+
+def test_one_motion_in_every_form(any_pipe, walker: Motion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    [expected] = any_pipe(walker)
+    assert isinstance(expected["caption"], str)
+    assert expected["caption"] == expected["caption"].strip()
+    assert 0 < expected["score"] <= 1
+    assert expected.keys() == {"caption", "score"}
+    for suffix in (".bvh", ".npy", ".npz"):
+        walker.save(f"walk{suffix}")
+    forms = ["walk.npy", Path("walk.npz"), walker.joints, walker.features, torch.from_numpy(walker.features.copy())]
+    for form in forms:
+        [answer] = any_pipe(form)
+        assert answer["caption"] == expected["caption"]
+        assert answer["score"] == pytest.approx(expected["score"], rel=1e-3)
+    assert any_pipe("walk.bvh")[0]["score"] == pytest.approx(expected["score"], rel=0.1)
+    assert any_pipe([walker]) == [[expected]]
+    assert any_pipe((walker,)) == [[expected]]
+
+
+def test_a_list_is_answered_in_its_order_in_any_batches(any_pipe, procedural):
+    motions = [procedural.walker(frames, turn=0.1 * frames) for frames in (60, 24, 90, 33, 12)]
+    alone = [any_pipe(motion) for motion in motions]
+    for batch_size in (1, 2, None):
+        together = any_pipe(motions, batch_size=batch_size)
+        for [expected], [answer] in zip(alone, together, strict=True):
+            assert answer["caption"] == expected["caption"]
+            assert answer["score"] == pytest.approx(expected["score"], rel=1e-4)
+
+
+def test_other_frame_rates_are_resampled(any_pipe, procedural):
+    [slow], [fast] = any_pipe([procedural.walker(61), procedural.walker(181, fps=60.0)])
+    assert fast["score"] == pytest.approx(slow["score"], rel=0.05)
+
+
+def test_several_captions_come_best_first(any_pipe, walker: Motion, waver: Motion):
+    answers = any_pipe([walker, waver], num_beams=4, num_return_sequences=3)
+    for captions in answers:
+        scores = [answer["score"] for answer in captions]
+        assert len(scores) == 3
+        assert scores == sorted(scores, reverse=True)
+        assert len({answer["caption"] for answer in captions}) > 1
+
+
+def test_settings_of_the_pipeline_hold_for_every_call(tiny_checkpoint: Path, walker: Motion):
+    pipe = pipeline("motion-captioning", model=str(tiny_checkpoint), num_beams=2, num_return_sequences=2, window_s=1.5)
+    assert [(a["start"], a["end"]) for a in pipe(walker)] == [(0.0, 1.5)] * 2 + [(1.5, 2.95)] * 2
+    assert len(pipe(walker, num_return_sequences=1, window_s=10.0)) == 1
+
+
+# ---- windows ----------------------------------------------------------------------------------------------
+
+
+def test_long_motions_are_captioned_in_windows_with_times(any_pipe, procedural):
+    long = procedural.walker(451, turn=0.3)  # 450 frames of features
+    answers = any_pipe(long)
+    assert [(a["start"], a["end"]) for a in answers] == [(0.0, 7.5), (7.5, 15.0), (15.0, 22.5)]
+    for answer in answers:
+        first, last = round(answer["start"] * 20), round(answer["end"] * 20)
+        [expected] = any_pipe(long.features[first:last])
+        assert answer["caption"] == expected["caption"]
+        assert answer["score"] == pytest.approx(expected["score"], rel=1e-4)
+    assert any_pipe(long.features[:196])[0].keys() == {"caption", "score"}
+    assert len(any_pipe(long.features[:197])) == 2
+
+
+def test_windows_may_be_asked_for(any_pipe, walker: Motion):
+    answers = any_pipe([walker, walker.features[:20]], window_s=1.0, num_beams=2, num_return_sequences=2)
+    spans = [[(a["start"], a["end"]) for a in captions] for captions in answers]
+    assert spans[0] == [(0.0, 1.0)] * 2 + [(1.0, 1.95)] * 2 + [(1.95, 2.95)] * 2
+    assert spans[1] == [(0.0, 1.0)] * 2
+
+
+# ---- errors -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "error", "message"),
+    [
+        ([], {}, ValueError, "no motion was given"),
+        (3.0, {}, TypeError, "cannot caption a float; give a Motion, a path, an array, or a list"),
+        ([None], {}, TypeError, "cannot caption a NoneType; give a Motion, a path or an array"),
+        ("nowhere.bvh", {}, FileNotFoundError, "nowhere.bvh"),
+        ("walk.fbx", {}, lamp_hf.MotionFormatError, r"walk.fbx: cannot read this; expected one of .bvh"),
+        (np.zeros((9, 7)), {}, lamp_hf.MotionFormatError, r"\(9, 7\)"),
+        (
+            np.zeros((3, 263)),
+            {},
+            ValueError,
+            "a motion has 3 frames at 20 fps; the shortest that the model reads has 4",
+        ),
+        (np.zeros((40, 263)), {"window_s": 0.2}, ValueError, "window_s=0.2 is 4 frames; the shortest motion has 8"),
+        (np.zeros((40, 263)), {"window_s": "long"}, TypeError, "window_s='long' is a str"),
+        (np.zeros((40, 263)), {"num_baems": 3}, ValueError, "num_baems"),
+    ],
+)
+def test_errors_say_what_was_given_and_expected(pipe, given, options, error, message):
+    with pytest.raises(error, match=message):
+        pipe(given, **options)
+
+
+def test_another_skeleton_is_refused(pipe):
+    motion = Motion(features=np.zeros((12, 251)), fps=20.0, skeleton=lamp_hf.KIT_21)
+    with pytest.raises(ValueError, match=r"has the skeleton 'kit_21' .*this model was trained on 'humanml3d_22'"):
+        pipe(motion)
+
+
+# ---- the embedded checkpoint ------------------------------------------------------------------------------
+
+
+def test_it_says_what_happens(embedded, procedural):
+    [walk], [wave] = embedded([procedural.walker(80), procedural.waver(80, side="left")])
+    assert re.search(r"walk|step|stride|head", walk["caption"])
+    assert re.search(r"left (hand|arm)", wave["caption"])
+
+
+@pytest.mark.parametrize("rig", ["lafan1", "3ds max", "xsens", "rokoko", "daz"])
+def test_clips_of_foreign_rigs(embedded, procedural, save_as_rig, tmp_path: Path, rig: str):
+    motions = {"walk": procedural.walker(80), "wave": procedural.waver(80, side="left")}
+    for name, motion in motions.items():
+        save_as_rig(motion, tmp_path / f"{name}.bvh", rig)
+        _, report = read_bvh_with_report(tmp_path / f"{name}.bvh")
+        assert report.rig != "lamp_hf"
+    [walk], [wave] = embedded([tmp_path / f"{name}.bvh" for name in motions])
+    assert re.search(r"walk|step|stride|head", walk["caption"])
+    assert re.search(r"left (hand|arm)", wave["caption"])
