@@ -105,7 +105,7 @@ class EmbeddingMetric(StreamingMetric):
         motions, texts = self.motion_embeddings(predictions), self.text_embeddings(references)
         if motions.shape[-1] != texts.shape[-1]:
             raise ValueError(
-                f"motions have {motions.shape[-1]} numbers, texts have {texts.shape[-1]}: not of one model"
+                f"motions have {motions.shape[-1]} numbers and texts {texts.shape[-1]}: not of one model"
             )
         return motions, texts
 
