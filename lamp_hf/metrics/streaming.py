@@ -104,9 +104,7 @@ class EmbeddingMetric(StreamingMetric):
         paired(predictions, references)
         motions, texts = self.motion_embeddings(predictions), self.text_embeddings(references)
         if motions.shape[-1] != texts.shape[-1]:
-            raise ValueError(
-                f"motions have {motions.shape[-1]} numbers and texts {texts.shape[-1]}: not of one model"
-            )
+            raise ValueError(f"motions have {motions.shape[-1]} numbers and texts {texts.shape[-1]}: not of one model")
         return motions, texts
 
     def _checked(self, embeddings: Any, what: str) -> np.ndarray:
