@@ -24,6 +24,7 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
     def __init__(self, config: LampConfig | LampTextToMotionConfig):
         # A pipeline hands over the configuration of the whole checkpoint.
         super().__init__(config.lamp_config if isinstance(config, LampTextToMotionConfig) else config)
+        self.name_or_path = config.name_or_path
         self.lamp = LampModel(self.config)
         self.post_init()
         self.lamp._freeze()

@@ -128,7 +128,7 @@ def _cut(order: np.ndarray, size: int) -> list[np.ndarray]:
 def dissimilar_subset(similarity: np.ndarray, size: int) -> np.ndarray:
     """Rows that are as unlike each other as can be found fast.
 
-    Whatever is most like the rest is left out, one after the other. (TMR approximates the quadratic knapsack problem
+    Of the two rows that are most alike the one that is more like all the rest is left out, again and again. (TMR approximates the quadratic knapsack problem
     with an algorithm that it does not publish, and publishes the subset of HumanML3D that came out.)
 
     Args:
@@ -145,11 +145,19 @@ def dissimilar_subset(similarity: np.ndarray, size: int) -> np.ndarray:
     if count < size:
         raise ValueError(f"{count} pairs hold no dissimilar subset of {size}; choose a smaller dissimilar_size")
     kept = np.ones(count, bool)
-    total = similarity.sum(axis=1, dtype=np.float64) - similarity.diagonal()
+    table = similarity.astype(np.float64)
+    np.fill_diagonal(table, -np.inf)
+    total = np.where(np.isfinite(table), table, 0.0).sum(axis=1)
+    nearest = table.argmax(axis=1)
     for _ in range(count - size):
-        dropped = int(np.argmax(np.where(kept, total, -np.inf)))
+        first = int(np.argmax(np.where(kept, table[np.arange(count), nearest], -np.inf)))
+        second = int(nearest[first])
+        dropped = first if total[first] > total[second] else second
         kept[dropped] = False
-        total -= similarity[:, dropped]
+        total -= np.where(kept, similarity[:, dropped], 0.0)
+        table[:, dropped] = -np.inf
+        orphans = np.flatnonzero(kept & (nearest == dropped))
+        nearest[orphans] = table[orphans].argmax(axis=1)
     return np.flatnonzero(kept)
 
 

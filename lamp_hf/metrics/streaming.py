@@ -113,9 +113,7 @@ class EmbeddingMetric(StreamingMetric):
         except ValueError as error:
             raise ValueError(f"{what} are no embeddings of one size ({error})") from error
         if array.ndim != 2:
-            remedy = (
-                "" if self.embedder else "; for motions and sentences load the metric with evaluator=…, processor=…"
-            )
+            remedy = "" if self.embedder else "; motions and sentences need load(…, evaluator=…, processor=…)"
             raise ValueError(f"{what} have the shape {array.shape}, expected embeddings (N, D){remedy}")
         if not np.isfinite(array).all():
             raise ValueError(f"{what} hold values that are not finite (NaN or infinity)")

@@ -1,4 +1,4 @@
-"""What every metric must do: load by name and by path, stream, repeat under a seed, and have a card whose example runs."""
+"""What every metric must do: load by name and by path, stream, repeat under a seed, have a card whose example runs."""
 
 import doctest
 import os

@@ -57,7 +57,7 @@ Examples:
     >>> metric.add_batch(predictions=["a man jumps up"], references=["a man jumps"])
     >>> scores = metric.compute(bertscore=False)
     >>> round(scores["bleu_1"], 4), round(scores["rouge_l"], 4), round(scores["cider"], 4)
-    (0.8571, 0.9286, 3.6519)
+    (0.8571, 0.9286, 5.0149)
 """
 
 
