@@ -128,8 +128,9 @@ def _cut(order: np.ndarray, size: int) -> list[np.ndarray]:
 def dissimilar_subset(similarity: np.ndarray, size: int) -> np.ndarray:
     """Rows that are as unlike each other as can be found fast.
 
-    Of the two rows that are most alike the one that is more like all the rest is left out, again and again. (TMR approximates the quadratic knapsack problem
-    with an algorithm that it does not publish, and publishes the subset of HumanML3D that came out.)
+    Of the two rows that are most alike the one that is more like all the rest is left out, again and again. (TMR
+    approximates the quadratic knapsack problem with an algorithm that it does not publish, and publishes the subset of
+    HumanML3D that came out.)
 
     Args:
         similarity: `(N, N)`, symmetric.

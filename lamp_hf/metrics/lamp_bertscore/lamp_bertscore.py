@@ -1,8 +1,10 @@
 """LaMP-BertScore of motions made for texts, as a module of `evaluate`."""
 
+from typing import Any
+
 import evaluate
 
-from lamp_hf.embedded import portable_name
+from lamp_hf.embedded import DEFAULT_CHECKPOINT, portable_name, resolve_checkpoint
 from lamp_hf.metrics import captions as shared
 from lamp_hf.metrics import inputs
 
@@ -70,7 +72,8 @@ class LampBertscore(shared.CaptionMetric):
         if captioner is None or isinstance(captioner, str):
             from transformers import pipeline
 
-            captioner = pipeline("motion-captioning", model=captioner)
+            make: Any = pipeline  # its overloads know transformers' own tasks alone
+            captioner = make("motion-captioning", model=resolve_checkpoint(captioner or DEFAULT_CHECKPOINT))
         self.captioner = captioner
 
     def reduce(self, predictions, references):
@@ -84,7 +87,7 @@ class LampBertscore(shared.CaptionMetric):
     @staticmethod
     def _caption(answers):
         """The best caption of a motion; of a long one, those of its windows in turn."""
-        best = {}
+        best: dict[float | None, str] = {}
         for answer in answers:  # best first
             best.setdefault(answer.get("start"), answer["caption"])
         return ", then ".join(best.values())

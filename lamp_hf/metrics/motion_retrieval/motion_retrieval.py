@@ -1,5 +1,7 @@
 """Retrieval between motions and texts under TMR's protocols, as a module of `evaluate`."""
 
+from typing import Any
+
 import evaluate
 import numpy as np
 from datasets import Value
@@ -119,7 +121,8 @@ class MotionRetrieval(streaming.EmbeddingMetric):
         protocols = [protocols] if isinstance(protocols, str) else list(protocols)
         motions = embedding.reshape(len(text), vectors[0], -1)
         table = measures.embedding_similarity(motions, text, similarity)
-        result, likeness = self.provenance(), None
+        result: dict[str, Any] = dict(self.provenance())
+        likeness = None
         if {"threshold", "dissimilar"} & set(protocols):
             if sentence.shape[1] == 0 and all(caption):
                 # Here, because embeddings alone shall not wait for torch.
