@@ -43,7 +43,7 @@ def bleu(captions: Sequence[str], references: Sequence[Sequence[str]], order: in
         raise ModuleNotFoundError("BLEU needs sacrebleu: pip install 'lamp_hf[evaluate]'") from error
     # sacrebleu wants the first reference of every caption, then the second ones …, None where there is none.
     most = max(map(len, references))
-    columns = [[plain(texts[k]) if k < len(texts) else None for texts in references] for k in range(most)]
+    columns: Any = [[plain(texts[k]) if k < len(texts) else None for texts in references] for k in range(most)]
     # Words are split already; "force" only keeps sacrebleu from warning of that.
     measure = BLEU(max_ngram_order=order, smooth_method="none", tokenize="none", force=True)
     return float(measure.corpus_score([plain(text) for text in captions], columns).score) / 100
