@@ -97,7 +97,7 @@ def test_examples_of_the_readme(walker: Motion, waver: Motion, tmp_path: Path, m
     waver.save("my_mocap/wave.bvh")
     walker.save("my_mocap/walk.npz")
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
