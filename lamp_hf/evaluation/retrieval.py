@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from lamp_hf.modeling.modeling_lamp import LampModel
+from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 
 __all__ = ["evaluate_lamp", "pool_recall"]
@@ -57,7 +58,7 @@ def pool_recall(
 
 @torch.no_grad()
 def evaluate_lamp(
-    model: LampModel,
+    model: LampModel | MotionTextEvaluatorModel,
     processor: LampProcessor,
     clips: Sequence[np.ndarray],
     captions: Sequence[str],
@@ -68,10 +69,10 @@ def evaluate_lamp(
     seed: int = 0,
     batch_size: int = 32,
 ) -> dict[str, float]:
-    """Recall of a LaMP among pairs of motion and caption.
+    """Recall of a LaMP, or of an evaluator, among pairs of motion and caption.
 
     Args:
-        model: In eval mode.
+        model: In eval mode; an evaluator reads word pieces.
         processor: Its processor.
         clips: Unnormalised features `(T, D)`.
         captions: One a clip.
