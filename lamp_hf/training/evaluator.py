@@ -1,6 +1,6 @@
 """The evaluator learns which caption belongs to which motion, judged by R-Precision among validation clips."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class EvaluatorStage(Stage):
                 **recipe.model,
             )
             self.model = MotionTextEvaluatorModel(config)
-            self.model.init_word_embeddings(load_lamp(base).get_input_embeddings().weight)
+            self.model.init_word_embeddings(cast(torch.nn.Embedding, load_lamp(base).get_input_embeddings()).weight)
         torch.nn.Module.to(self.model, self.device)
         self.max_frames = int(recipe.sampling.get("max_frames", 196))
         self.caption_of = caption_source(self.dataset["train"], recipe.data)

@@ -1,4 +1,4 @@
-"""The stage evaluator at a tiny size: it learns, resumes exactly, goes on from itself, and leaves what it started from."""
+"""The stage evaluator at a tiny size: it learns, resumes exactly, goes on from itself, and says what it needs."""
 
 import json
 import shutil
@@ -46,15 +46,25 @@ def recipe(data: Path, base: Path | str | None, **trainer) -> Recipe:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_set: Path, tiny_checkpoint: Path) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "evaluator"
-    return train(recipe(tiny_set, tiny_checkpoint, max_steps=40, eval_steps=20, save_steps=20), folder)
+    steps = {"max_steps": 80, "eval_steps": 40, "save_steps": 40}
+    # At a rate three times as high it stays where it tells nothing apart, at half the squared margin.
+    settings = recipe(
+        tiny_set,
+        tiny_checkpoint,
+        **steps,
+        per_device_train_batch_size=16,
+        learning_rate=0.001,
+        lr_scheduler_type="constant",
+    )
+    settings.model |= {"mismatches": "all", "dropout": 0.0}
+    return train(settings, tmp_path_factory.mktemp("runs") / "evaluator")
 
 
 def test_it_learns_and_logs_both_parts_of_its_loss(run: Path) -> None:
     history = json.loads((run / "training.json").read_text())
     losses = [entry["positive_loss"] + entry["negative_loss"] for entry in history["log"] if "positive_loss" in entry]
-    assert len(losses) == 40
-    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+    assert len(losses) == 80
+    assert sum(losses[-5:]) < 0.3 * sum(losses[:5])
     # Two walks and two waves: a caption fits two of the four clips.
     assert history["metrics"]["eval_chance_r1"] == pytest.approx(0.5)
     assert history["metrics"]["eval_text_to_motion_r1"] == history["metrics"]["eval_motion_to_text_r1"] == 1.0
