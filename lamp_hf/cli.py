@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from lamp_hf import __version__, cli_captioning, cli_retrieval
+from lamp_hf.cli_checkpoints import find_checkpoint
 from lamp_hf.motion.files import READERS, WRITERS, find_writer
 
 if TYPE_CHECKING:
@@ -266,13 +267,7 @@ app.command()(cli_retrieval.search)
 def _pipeline(model: str | None, device: str | None) -> "TextToMotionPipeline":
     import transformers
 
-    from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
-
-    transformers.logging.disable_progress_bar()
-    checkpoint = resolve_checkpoint(model or DEFAULT_CHECKPOINT)
-    config = transformers.AutoConfig.from_pretrained(checkpoint)
-    if config.model_type != "lamp_text_to_motion":
-        raise ValueError(f"{checkpoint} holds a {config.model_type!r} model; text-to-motion is needed")
+    checkpoint = find_checkpoint(model, "text-to-motion")
     create: Any = transformers.pipeline  # its type hints know the tasks of transformers alone
     pipe: TextToMotionPipeline = create("text-to-motion", model=checkpoint, device=device)
     return pipe

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lamp_hf.cli_checkpoints import find_checkpoint
+
 if TYPE_CHECKING:
     from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
 
@@ -83,13 +85,7 @@ def motion_files(paths: Sequence[Path]) -> list[Path]:
 def _pipeline(model: str | None, device: str | None) -> "MotionCaptioningPipeline":
     import transformers
 
-    from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
-
-    transformers.logging.disable_progress_bar()
-    checkpoint = resolve_checkpoint(model or DEFAULT_CHECKPOINT)
-    config = transformers.AutoConfig.from_pretrained(checkpoint)
-    if not config.model_type.startswith("lamp"):
-        raise ValueError(f"{checkpoint} holds a {config.model_type!r} model; one with LaMP is needed")
+    checkpoint = find_checkpoint(model, "motion-captioning")
     create: Any = transformers.pipeline  # its type hints know the tasks of transformers alone
     pipe: MotionCaptioningPipeline = create("motion-captioning", model=checkpoint, device=device)
     return pipe

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lamp_hf.cli_checkpoints import find_checkpoint
+
 if TYPE_CHECKING:
     from lamp_hf.retrieval.encoder import MotionTextEncoder
 
@@ -115,14 +117,10 @@ def search(
 
 
 def _encoder(model: str | None, device: str) -> "MotionTextEncoder":
-    import transformers
-
-    from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
     from lamp_hf.modeling import LampForMotionTextRetrieval, LampProcessor
     from lamp_hf.retrieval.encoder import MotionTextEncoder
 
-    transformers.logging.disable_progress_bar()
-    checkpoint = resolve_checkpoint(model or DEFAULT_CHECKPOINT)
+    checkpoint = find_checkpoint(model, "motion-retrieval")
     loaded: Any = LampForMotionTextRetrieval.from_pretrained(checkpoint)
     processor: Any = LampProcessor.from_pretrained(checkpoint)
     return MotionTextEncoder(loaded.to(device), processor)

@@ -56,10 +56,13 @@ class MaskedMotionGenerationConfig(GenerationConfig):
         temperature: Of the draw of codes; 0 takes the likeliest.
         top_k: Only that many of the likeliest codes may be drawn; `None` means a tenth of all, as released.
         top_p: Only the likeliest codes that together reach this probability may be drawn; `None`: no limit.
+        remasking_noise: Gumbel noise on the log probabilities by which the least sure tokens are masked again, fading
+            with the share of masked tokens (MaskGIT, Chang et al., 2022, appendix). Without it, as released, tokens
+            of poses that all motions have in common, such as standing, are sure first, and the others follow them.
         seed: Seed of calls that give none; `None` draws one for every motion.
     """
 
-    fields = ("num_inference_steps", "guidance_scale", "temperature", "top_k", "top_p", "seed")
+    fields = ("num_inference_steps", "guidance_scale", "temperature", "top_k", "top_p", "remasking_noise", "seed")
 
     def __init__(
         self,
@@ -69,10 +72,12 @@ class MaskedMotionGenerationConfig(GenerationConfig):
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
+        remasking_noise: float = 0.0,
         seed: int | None = None,
         **kwargs: Any,
     ):
         self.num_inference_steps = num_inference_steps
+        self.remasking_noise = remasking_noise
         self.seed = seed
         super().__init__(guidance_scale=guidance_scale, temperature=temperature, top_k=top_k, top_p=top_p, **kwargs)
 
@@ -92,6 +97,7 @@ class MaskedMotionGenerationConfig(GenerationConfig):
                 "None or a whole number from 1",
                 lambda v: v is None or (isinstance(v, int) and v >= 1),
             ),
+            ("remasking_noise", "a number from 0", lambda v: v >= 0),
             ("top_p", "None or a number above 0 and up to 1", lambda v: v is None or 0 < v <= 1),
             ("seed", "None or a whole number from 0", lambda v: v is None or (isinstance(v, int) and v >= 0)),
         )
@@ -160,6 +166,12 @@ def draw_uniform(generator: torch.Generator, shape: tuple[int, ...]) -> torch.Te
     return torch.rand(shape, generator=generator)
 
 
+def draw_gumbel(generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
+    """Gumbel noise: added to log probabilities, it makes the largest a draw from them."""
+    uniform = draw_uniform(generator, shape)
+    return -(-uniform.clamp(min=1e-20).log()).clamp(min=1e-20).log()
+
+
 def likeliest(logits: torch.Tensor, top_k: int, top_p: float | None) -> torch.Tensor:
     """Logits `(n, V)`, minus infinity outside the `top_k` likeliest and outside the nucleus of `top_p`."""
     values, codes = logits.topk(min(top_k, logits.shape[-1]), dim=-1)
@@ -177,10 +189,7 @@ def draw_codes(
     top_k = math.ceil(0.1 * logits.shape[-1]) if config.top_k is None else config.top_k
     allowed = likeliest(logits, top_k, config.top_p)
     if config.temperature:
-        # Gumbel noise makes the largest logit a draw from the softmax.
-        uniform = draw_uniform(generator, tuple(logits.shape))
-        noise = -(-uniform.clamp(min=1e-20).log()).clamp(min=1e-20).log()
-        allowed = allowed / config.temperature + noise
+        allowed = allowed / config.temperature + draw_gumbel(generator, tuple(logits.shape))
     codes = allowed.argmax(-1)
     return codes, logits.softmax(-1).gather(-1, codes[:, None]).squeeze(-1)
 
@@ -217,7 +226,11 @@ def decode_windows(
             window, masked = windows[index], masks[index]
             codes, probabilities = draw_codes(logits, config, window.generator)
             window.tokens[masked] = codes[masked]
-            sureness[index] = probabilities.masked_fill(~masked, torch.inf)
+            sure = probabilities
+            if config.remasking_noise:
+                noise = draw_gumbel(window.generator, tuple(sure.shape))
+                sure = sure.clamp(min=1e-20).log() + config.remasking_noise * share * noise
+            sureness[index] = sure.masked_fill(~masked, torch.inf)
         if on_step is not None:
             on_step()
 

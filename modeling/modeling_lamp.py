@@ -1,5 +1,6 @@
 """LaMP: one Q-Former that reads motion and text, with the losses that teach it (LaMP, section 3.2)."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -26,7 +27,7 @@ from transformers.models.instructblip.modeling_instructblip import (
 )
 from transformers.utils.generic import ModelOutput
 
-from .configuration_lamp import LampConfig, MotionVQVAEConfig
+from .configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
 from .distributed import gather_rows, global_mean
 from .modeling_motion_vqvae import IGNORED_CODE, MotionVQVAEEncoder, MotionVQVAEModel
 
@@ -152,6 +153,16 @@ def captioning_bias(attention_mask: torch.Tensor, num_queries: int, dtype: torch
 def used_length(mask: torch.Tensor) -> int:
     """Columns up to the last one that any row of `mask` `(B, L)` uses."""
     return int(mask.bool().any(0).nonzero()[-1]) + 1
+
+
+def own_lamp_config(config: LampConfig | LampTextToMotionConfig) -> LampConfig:
+    """A LaMP's own configuration from that of the checkpoint that holds it, whose name it keeps."""
+    if isinstance(config, LampTextToMotionConfig):
+        name, config = config._name_or_path, copy.deepcopy(config.lamp_config)
+        config._name_or_path = name
+    if not isinstance(config, LampConfig):
+        raise TypeError(f"expected the configuration of a LaMP, got a {type(config).__name__}")
+    return config
 
 
 class LampPreTrainedModel(PreTrainedModel):

@@ -17,7 +17,15 @@ from transformers.models.instructblip.modeling_instructblip import (
 from transformers.utils.generic import ModelOutput
 
 from .configuration_lamp import LampConfig, LampTextToMotionConfig
-from .modeling_lamp import BESIDES_LAMP, HIDDEN, LampEmbeddingsMixin, LampModel, LampPreTrainedModel, padding_bias
+from .modeling_lamp import (
+    BESIDES_LAMP,
+    HIDDEN,
+    LampEmbeddingsMixin,
+    LampModel,
+    LampPreTrainedModel,
+    own_lamp_config,
+    padding_bias,
+)
 
 __all__ = ["LampForMotionToText", "MotionCaptions", "mean_log_probs"]
 
@@ -62,11 +70,7 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
     _keys_to_ignore_on_load_unexpected = BESIDES_LAMP
 
     def __init__(self, config: LampConfig | LampTextToMotionConfig):
-        if isinstance(config, LampTextToMotionConfig):  # Auto classes hand over that of the whole checkpoint
-            config = config.lamp_config
-        if not isinstance(config, LampConfig):
-            raise TypeError(f"expected the configuration of a LaMP, got a {type(config).__name__}")
-        config = copy.deepcopy(config)
+        config = copy.deepcopy(own_lamp_config(config))
         config.is_encoder_decoder = True  # for `generate`: LaMP that reads a motion, and its branch that writes
         super().__init__(config)
         self.lamp = LampModel(config)

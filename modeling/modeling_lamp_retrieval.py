@@ -3,7 +3,14 @@
 import torch
 
 from .configuration_lamp import LampConfig, LampTextToMotionConfig
-from .modeling_lamp import BESIDES_LAMP, LampEmbeddingsMixin, LampModel, LampOutput, LampPreTrainedModel
+from .modeling_lamp import (
+    BESIDES_LAMP,
+    LampEmbeddingsMixin,
+    LampModel,
+    LampOutput,
+    LampPreTrainedModel,
+    own_lamp_config,
+)
 
 __all__ = ["LampForMotionTextRetrieval"]
 
@@ -22,8 +29,7 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
     _keys_to_ignore_on_load_unexpected = BESIDES_LAMP
 
     def __init__(self, config: LampConfig | LampTextToMotionConfig):
-        # A pipeline hands over the configuration of the whole checkpoint.
-        super().__init__(config.lamp_config if isinstance(config, LampTextToMotionConfig) else config)
+        super().__init__(own_lamp_config(config))
         self.lamp = LampModel(self.config)
         self.post_init()
         self.lamp._freeze()

@@ -194,6 +194,7 @@ class MotionCaptioningPipeline(Pipeline):
             raise TypeError(f"cannot caption a {type(motion).__name__}; give a Motion, a path or an array")
         if abs(motion.fps - extractor.fps) > 1e-3:
             motion = motion.resample(extractor.fps)
+        extractor(motion)  # refuses another skeleton and values that are not finite, and says what to do
         if (frames := len(motion.features)) < self.frames_per_token:
             raise ValueError(
                 f"{motion.name or 'a motion'} has {frames} frames at {extractor.fps:g} fps; the shortest that the "

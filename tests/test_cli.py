@@ -255,7 +255,7 @@ def test_a_model_of_another_kind_is_refused(run, tiny_checkpoint: Path, tmp_path
     lamp_hf.LampModel.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path / "lamp")
     result = run("generate", "a person walks", "-o", "x.bvh", "-m", tmp_path / "lamp")
     assert result.code == 1
-    assert "holds a 'lamp' model; text-to-motion is needed" in result.err
+    assert "holds a 'lamp' model; text-to-motion needs one of lamp_text_to_motion" in result.err
 
 
 # ---- train ------------------------------------------------------------------------------------------------

@@ -21,7 +21,9 @@ def python(code: str, cwd: Path = ROOT) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("imports", ["lamp_hf", "lamp_hf.cli", "lamp_hf.motion.motion", "lamp_hf.motion.bvh"])
+@pytest.mark.parametrize(
+    "imports", ["lamp_hf", "lamp_hf.cli", "lamp_hf.metrics", "lamp_hf.motion.motion", "lamp_hf.motion.bvh"]
+)
 def test_an_import_loads_nothing_heavy(imports: str) -> None:
     loaded = python(f"import sys, {imports}; print(*(name for name in {HEAVY} if name in sys.modules))")
     assert loaded == ""

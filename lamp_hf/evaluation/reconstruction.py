@@ -1,22 +1,45 @@
 """How well the motion tokenizer keeps a motion: MPJPE and use of the codebook."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
-from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.motion.features import features_to_joints
 from lamp_hf.motion.skeleton import SKELETONS
 
-__all__ = ["evaluate_reconstruction"]
+if TYPE_CHECKING:
+    from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
+    from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+
+__all__ = ["evaluate_reconstruction", "joint_errors"]
+
+
+def joint_errors(real: np.ndarray, made: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean distance of joints in each frame.
+
+    Args:
+        real: (T, J, 3), metres.
+        made: The same frames of another motion.
+
+    Returns:
+        (T,) and (T,), metres: after putting both pelvises at one place, as MoMask and MotionGPT measure it, and with
+        the root's drift left in.
+
+    Raises:
+        ValueError: The motions differ in frames or joints.
+    """
+    if real.shape != made.shape:
+        raise ValueError(f"joints {made.shape} cannot be compared with joints {real.shape}: frames or skeletons differ")
+    aligned = np.linalg.norm((real - real[:, :1]) - (made - made[:, :1]), axis=-1).mean(-1)
+    return aligned, np.linalg.norm(real - made, axis=-1).mean(-1)
 
 
 @torch.no_grad()
 def evaluate_reconstruction(
-    model: MotionVQVAEModel,
-    extractor: LampFeatureExtractor,
+    model: "MotionVQVAEModel",
+    extractor: "LampFeatureExtractor",
     clips: Sequence[np.ndarray],
     batch_size: int = 32,
 ) -> dict[str, float]:
@@ -29,9 +52,8 @@ def evaluate_reconstruction(
         batch_size: Clips at a time.
 
     Returns:
-        `mpjpe_mm`: mean distance of joints after putting both pelvises at one place, as MoMask and MotionGPT
-        measure it, averaged over frames of all clips; `global_mpjpe_mm`: the same with the root's drift left in;
-        `codebook_use`: share of codes used at least once.
+        `mpjpe_mm` and `global_mpjpe_mm`: [`joint_errors`] with the pelvises at one place and with the root's drift
+        left in, averaged over frames of all clips; `codebook_use`: share of codes used at least once.
     """
     skeleton = SKELETONS[extractor.skeleton]
     frames_per_token = model.config.frames_per_token
@@ -49,8 +71,9 @@ def evaluate_reconstruction(
         for features, rebuilt in zip(batch, reconstruction, strict=True):
             real = features_to_joints(features, skeleton)
             made = features_to_joints(rebuilt[: len(features)], skeleton)
-            drifting.append(np.linalg.norm(real - made, axis=-1).mean(-1))
-            aligned.append(np.linalg.norm((real - real[:, :1]) - (made - made[:, :1]), axis=-1).mean(-1))
+            errors = joint_errors(real, made)
+            aligned.append(errors[0])
+            drifting.append(errors[1])
     return {
         "mpjpe_mm": 1000 * float(np.concatenate(aligned).mean()),
         "global_mpjpe_mm": 1000 * float(np.concatenate(drifting).mean()),

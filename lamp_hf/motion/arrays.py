@@ -17,7 +17,7 @@ from lamp_hf.motion.skeleton import SKELETONS, Skeleton
 if TYPE_CHECKING:
     from lamp_hf.motion.motion import Motion
 
-__all__ = ["read_npy", "read_npz", "write_npy", "write_npz"]
+__all__ = ["motion_of_array", "read_npy", "read_npz", "write_npy", "write_npz"]
 
 _MAX_VALUES = 40_000_000  # as for BVH: hours of motion
 _MAX_TEXT = 10_000
@@ -64,7 +64,7 @@ def read_npy(path: str | os.PathLike[str], *, fps: float | None = None) -> "Moti
     path = Path(path)
     with path.open("rb") as file:
         array = _read_array(file, path.name)
-    return _motion(array, path, fps=fps)
+    return motion_of_array(array, path, fps=fps)
 
 
 def read_npz(path: str | os.PathLike[str], *, fps: float | None = None) -> "Motion":
@@ -102,7 +102,7 @@ def read_npz(path: str | os.PathLike[str], *, fps: float | None = None) -> "Moti
     skeleton = _scalar(arrays, "skeleton", str, path)
     if skeleton is not None and skeleton not in SKELETONS:
         raise MotionFormatError(f"{path.name}: unknown skeleton {skeleton!r}; known: {', '.join(SKELETONS)}")
-    return _motion(
+    return motion_of_array(
         arrays[view],
         path,
         fps=fps if fps is not None else _scalar(arrays, "fps", float, path),
@@ -148,7 +148,7 @@ def _read_array(file: IO[bytes], what: str) -> np.ndarray:
     return np.frombuffer(data, dtype=dtype, count=size).reshape(shape, order="F" if fortran else "C")
 
 
-def _motion(
+def motion_of_array(
     array: np.ndarray,
     path: Path,
     *,
@@ -156,6 +156,18 @@ def _motion(
     skeleton: Skeleton | None = None,
     text: str | None = None,
 ) -> "Motion":
+    """A motion of joints (T, J, 3), metres, or features (T, D); the shape tells which, and of which skeleton.
+
+    Args:
+        array: the values.
+        path: where they come from, for the motion's name and for errors.
+        fps: frames per second; by default that of the skeleton's data set.
+        skeleton: the only one to be considered.
+        text: caption.
+
+    Raises:
+        MotionFormatError: another shape, or values that make no motion.
+    """
     from lamp_hf.motion.motion import Motion
 
     known = SKELETONS.values() if skeleton is None else [skeleton]

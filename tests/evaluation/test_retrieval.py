@@ -8,7 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamp_hf.evaluation.retrieval import evaluate_lamp, pool_recall
+from lamp_hf.evaluation.retrieval import (
+    PROTOCOLS,
+    dissimilar_subset,
+    evaluate_lamp,
+    pool_recall,
+    retrieval_scores,
+    wrong_before_right,
+)
 
 
 def test_perfect_and_worst_similarity():
@@ -77,3 +84,50 @@ def test_lamp_is_asked_for_motions_in_rows(tiny_checkpoint, procedural):
     best = similarity.argmax(0)  # for each caption the best motion
     assert whole["text_to_motion_r1"] == pytest.approx(np.mean(best == np.arange(6)))
     assert whole["chance_r1"] == pytest.approx(1 / 6)
+
+
+def test_ties_count_as_their_mean_rank():
+    right = np.eye(5, dtype=bool)
+    assert wrong_before_right(np.zeros((5, 5)), right).tolist() == [2.0] * 5
+    right[:, :2] = True  # two or three of five are right: the first of them comes after 3 / 3 or 2 / 4 wrong ones
+    assert wrong_before_right(np.zeros((5, 5)), right).tolist() == [1.0, 1.0, 0.5, 0.5, 0.5]
+    with pytest.raises(ValueError, match="not finite"):
+        wrong_before_right(np.full((5, 5), np.nan), right)
+
+
+def test_pools_in_the_order_given():
+    similarity = np.eye(8)
+    similarity[:4, :4] = np.eye(4)[[1, 0, 3, 2]]  # in the first pool each pair finds its neighbour
+    recall = pool_recall(similarity, range(8), pool_size=4, repeats=None, ranks=(1, 10))
+    assert recall["text_to_motion_r1"] == 0.5
+    assert recall["text_to_motion_r10"] == recall["chance_r10"] == 1.0
+
+
+def test_protocols_of_tmr():
+    rng = np.random.default_rng(0)
+    sentences = rng.normal(size=(40, 16))
+    sentences[1::2] = sentences[::2] + 0.01 * rng.normal(size=(20, 16))  # every caption has a twin
+    sentences /= np.linalg.norm(sentences, axis=1, keepdims=True)
+    likeness = sentences @ sentences.T
+    swapped = np.eye(40)[np.arange(40) ^ 1]  # each motion finds its twin's caption
+    whole = retrieval_scores("all", swapped)
+    assert (whole["text_to_motion_r1"], whole["n"]) == (0.0, 40)
+    assert retrieval_scores("threshold", swapped, likeness)["motion_to_text_r1"] == 1.0
+    assert retrieval_scores("threshold", swapped, likeness, threshold=1.0)["motion_to_text_r1"] == 0.0
+    few = retrieval_scores("dissimilar", swapped + 0.5 * np.eye(40), likeness, dissimilar_size=20)
+    assert (few["text_to_motion_r1"], few["n"]) == (1.0, 20)  # no twins among the chosen
+    assert sorted(dissimilar_subset(likeness, 20) // 2) == list(range(20))
+    small = retrieval_scores("small_batches", np.eye(40), pool_size=32)
+    assert (small["text_to_motion_medr"], small["n"]) == (1.0, 32)
+    assert set(PROTOCOLS) == {"all", "threshold", "dissimilar", "small_batches"}
+
+
+def test_protocols_name_what_they_lack():
+    with pytest.raises(ValueError, match="'threshold' compares captions"):
+        retrieval_scores("threshold", np.eye(4))
+    with pytest.raises(ValueError, match="4 pairs hold no dissimilar subset of 100"):
+        retrieval_scores("dissimilar", np.eye(4), np.eye(4))
+    with pytest.raises(ValueError, match="4 pairs do not fill a pool of 32"):
+        retrieval_scores("small_batches", np.eye(4))
+    with pytest.raises(ValueError, match="protocol='guo' is unknown"):
+        retrieval_scores("guo", np.eye(4))

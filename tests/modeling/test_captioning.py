@@ -207,7 +207,7 @@ def test_it_learns_to_tell_motions_apart(tiny_text_to_motion, tiny_language_mode
     learns = {name for name, tensor in model.named_parameters() if tensor.requires_grad}
     assert learns == {name for name in model.state_dict() if "lora" in name or name.startswith("projection")}
     frozen = {name: tensor.clone() for name, tensor in model.state_dict().items() if name not in learns}
-    train(model, 250, 0.005, **words, query_output=model.query(**motion))
+    train(model, 400, 0.01, **words, query_output=model.query(**motion))
     written = model.caption(**motion)
     assert tokenizer.batch_decode(written.sequences, skip_special_tokens=True) == texts
     assert (written.scores > 0.5).all()

@@ -5,6 +5,7 @@ import logging
 from itertools import pairwise
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -190,6 +191,26 @@ def test_fewer_tokens_are_masked_in_every_step_the_surest_first():
     sureness = logits.softmax(-1).amax(-1)
     assert sureness[masked[-1]].item() == sureness.min()
     assert torch.equal(window.sequence, logits.argmax(-1))
+
+
+def test_remasking_noise_changes_which_tokens_are_decided_first():
+    logits = torch.randn(16, 8, generator=torch.Generator().manual_seed(0)) * 3
+    surest_kept = []
+    for noise in (0.0, 3.0):
+        kept = []
+
+        def predict(windows, scale, kept=kept):
+            kept.append((windows[0].tokens != 8).tolist())
+            return [logits]
+
+        config = MaskedMotionGenerationConfig(temperature=0, remasking_noise=noise)
+        decode_windows([window := fixed_windows(logits)], predict, config, 8)
+        assert [16 - sum(row) for row in kept] == [16, 16, 15, 14, 12, 10, 8, 5, 3, 1]
+        for before, after in pairwise(np.array(kept)):
+            assert not (before & ~after).any()  # what is kept stays
+        assert torch.equal(window.sequence, logits.argmax(-1))
+        surest_kept.append(kept[6])
+    assert surest_kept[0] != surest_kept[1]
 
 
 @settings(max_examples=25, deadline=None)
@@ -508,6 +529,7 @@ def test_generation_config_is_saved_and_read_as_its_class(model, tmp_path):
         "temperature": 1.0,
         "top_k": None,
         "top_p": None,
+        "remasking_noise": 0.0,
         "seed": 5,
     }
     assert loaded.generate(**texts(WORDS[0]), num_tokens=3).seeds == [5]
@@ -541,6 +563,7 @@ def test_values_of_a_call_hold_for_that_call(model):
         ({"temperature": -1}, "temperature=-1 is not a number from 0"),
         ({"top_k": 0}, "top_k=0 is not None or a whole number from 1"),
         ({"top_p": 1.5}, r"top_p=1.5 is not None or a number above 0 and up to 1"),
+        ({"remasking_noise": -1}, "remasking_noise=-1 is not a number from 0"),
         ({"guidance_scale": -2}, "guidance_scale=-2 is not a number from 0"),
     ],
 )

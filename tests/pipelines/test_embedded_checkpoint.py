@@ -89,11 +89,15 @@ def test_examples_of_the_docstrings(pipe: lamp_hf.TextToMotionPipeline) -> None:
         assert runner.run(examples).failed == 0
 
 
-def test_examples_of_the_readme(walker: Motion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_of_the_readme(walker: Motion, waver: Motion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     walker.save("take_012.bvh")
+    Path("my_mocap").mkdir()
+    waver.save("my_mocap/wave.bvh")
+    walker.save("my_mocap/walk.npz")
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 5
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)

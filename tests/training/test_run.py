@@ -8,9 +8,11 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import BertConfig, BertForMaskedLM, BertTokenizer
+from transformers import BertConfig, BertForMaskedLM, BertTokenizer, pipeline
 
+from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.modeling_lamp import LampModel
+from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.training import Recipe, train
@@ -60,7 +62,7 @@ def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory: pytest.TempPathFactory, tiny_set: Path, text_encoder: Path) -> dict[str, Path]:
-    """The three stages one after the other."""
+    """All stages one after the other."""
     root = tmp_path_factory.mktemp("runs")
     first = train(tokenizer_recipe(tiny_set, max_steps=30, eval_steps=15, save_steps=15), root / "motion-vqvae")
     lamp = Recipe(
@@ -94,12 +96,46 @@ def stages(tmp_path_factory: pytest.TempPathFactory, tiny_set: Path, text_encode
             "max_motion_tokens": 16,
             "length_hidden_sizes": [16],
         },
+        generation={"guidance_scale": 2.5},
         trainer={**TRAINER, "metric_for_best_model": "token_loss", "greater_is_better": False},
+    )
+    language_model = Recipe(
+        stage="language-model",
+        base=str(second),
+        data={"name": str(tiny_set)},
+        model={
+            "hidden_size": 32,
+            "word_embed_proj_dim": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "ffn_dim": 64,
+            "max_position_embeddings": 20,
+            "dropout": 0.0,
+        },
+        trainer={
+            **TRAINER,
+            "max_steps": 60,
+            "eval_steps": 30,
+            "save_steps": 30,
+            "learning_rate": 0.01,
+            "metric_for_best_model": "loss",
+            "greater_is_better": False,
+        },
+    )
+    writer = train(language_model, root / "language-model")
+    captioning = Recipe(
+        stage="captioning",
+        base=str(second),
+        data={"name": str(tiny_set)},
+        model={"language_model_name": str(writer), "max_text_length": 16, "lora_rank": 2},
+        trainer={**TRAINER, "metric_for_best_model": "loss", "greater_is_better": False},
     )
     return {
         "motion-vqvae": first,
         "lamp": second,
         "text-to-motion": train(text_to_motion, root / "text-to-motion"),
+        "language-model": writer,
+        "captioning": train(captioning, root / "captioning"),
     }
 
 
@@ -140,7 +176,36 @@ def test_all_parts_of_the_losses_are_logged(stages):
             assert any(name in entry for entry in log), (stage, name)
 
 
-@pytest.mark.parametrize("stage", ["motion-vqvae", "lamp", "text-to-motion"])
+def test_the_recipe_says_how_the_model_decodes(stages, tmp_path):
+    saved = MaskedMotionGenerationConfig.from_pretrained(stages["text-to-motion"])
+    assert (saved.guidance_scale, saved.num_inference_steps) == (2.5, 10)
+    recipe = Recipe(**yaml.safe_load((stages["text-to-motion"] / "recipe.yaml").read_text()))
+    recipe.generation = {"guidance": 2.5}
+    with pytest.raises(ValueError, match="generation section has unknown keys guidance"):
+        train(recipe, tmp_path)
+
+
+def test_the_language_model_learns_the_captions(stages):
+    log = json.loads((stages["language-model"] / "training.json").read_text())["log"]
+    losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
+    assert losses[-1] < 0.7 * log[0]["loss"]
+
+
+def test_the_captioner_stores_what_it_learned_and_names_the_rest(stages, walker):
+    model = LampForMotionCaptioning.from_pretrained(stages["captioning"])
+    assert model.config.lamp_name == str(stages["lamp"])
+    assert model.config.language_model_name == str(stages["language-model"])
+    stored = load_file(stages["captioning"] / "model.safetensors")
+    assert all(name.startswith("projection.") or ".lora_" in name for name in stored)
+    lamp = LampModel.from_pretrained(stages["lamp"])
+    for name, tensor in lamp.state_dict().items():
+        assert torch.equal(model.lamp.state_dict()[name], tensor), name
+    [answer] = pipeline("motion-captioning", model=str(stages["captioning"]), device="cpu")(walker)
+    assert answer["caption"]
+    assert "[" not in answer["caption"]
+
+
+@pytest.mark.parametrize("stage", ["motion-vqvae", "lamp", "text-to-motion", "language-model", "captioning"])
 def test_a_run_that_stopped_resumes_bit_exactly(stages, tmp_path, stage):
     recipe = Recipe(**yaml.safe_load((stages[stage] / "recipe.yaml").read_text()))
     recipe.trainer |= {"max_steps": 6, "eval_steps": 3, "save_steps": 3, "load_best_model_at_end": False}

@@ -1,0 +1,34 @@
+"""Which checkpoint a command of `lamp-hf` uses, and whether it can do what the command asks."""
+
+__all__ = ["find_checkpoint"]
+
+# Model types that each task can load.
+MODEL_TYPES = {
+    "text-to-motion": ("lamp_text_to_motion",),
+    "motion-captioning": ("lamp", "lamp_text_to_motion", "lamp_captioning"),
+    "motion-retrieval": ("lamp", "lamp_text_to_motion"),
+}
+
+
+def find_checkpoint(model: str | None, task: str) -> str:
+    """What `from_pretrained` takes for a command's `--model`, the embedded checkpoint if there is none.
+
+    Raises:
+        OSError: There is no such checkpoint.
+        ValueError: It holds a model for something else.
+    """
+    import transformers
+
+    from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
+
+    transformers.logging.disable_progress_bar()
+    checkpoint = resolve_checkpoint(model or DEFAULT_CHECKPOINT)
+    try:
+        model_type = transformers.AutoConfig.from_pretrained(checkpoint).model_type
+    except OSError as error:
+        raise OSError(f"{checkpoint} cannot be loaded: {error}") from error
+    if model_type not in MODEL_TYPES[task]:
+        raise ValueError(
+            f"{checkpoint} holds a {model_type!r} model; {task} needs one of {', '.join(MODEL_TYPES[task])}"
+        )
+    return checkpoint

@@ -1,0 +1,66 @@
+"""Metrics of language and motion as modules of `evaluate`: `lamp_hf.metrics.load("motion_fid")`.
+
+Each folder holds one, with a card; `evaluate.load(path_of_the_folder)` gives the same. The maths lies in
+`lamp_hf.evaluation`.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lamp_hf.metrics.streaming import StreamingMetric
+
+__all__ = ["NAMES", "folder", "load"]
+
+_HERE = Path(__file__).resolve().parent
+NAMES = (
+    "caption_scores",
+    "diversity",
+    "foot_skating",
+    "lamp_bertscore",
+    "mm_dist",
+    "motion_fid",
+    "motion_retrieval",
+    "mpjpe",
+    "multimodality",
+    "r_precision",
+)
+
+
+def folder(name: str) -> Path:
+    """Folder of a metric, for `evaluate.load`.
+
+    Raises:
+        ValueError: There is no metric of this name.
+    """
+    if name not in NAMES:
+        raise ValueError(f"there is no metric {name!r}; choose from {', '.join(NAMES)}")
+    return _HERE / name
+
+
+def load(name: str, **options: Any) -> "StreamingMetric":
+    """Load a metric, offline.
+
+    ```python
+    >>> import numpy as np
+    >>> fid = load("motion_fid")
+    >>> rng = np.random.default_rng(0)
+    >>> fid.add_batch(predictions=rng.normal(size=(64, 8)), references=rng.normal(size=(64, 8)))
+    >>> fid.add_batch(references=rng.normal(size=(64, 8)))
+    >>> sorted(fid.compute())
+    ['fid', 'num_predictions', 'num_references']
+
+    ```
+
+    Args:
+        name: One of `NAMES`.
+        options: `seed`; what the metric's card names, such as `captioner`; and those of `evaluate.load`.
+
+    Raises:
+        ValueError: There is no metric of this name.
+        TypeError: An option that the metric does not have.
+    """
+    path = folder(name)
+    import evaluate
+
+    return evaluate.load(str(path), module_type="metric", **options)

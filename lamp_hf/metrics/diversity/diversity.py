@@ -1,0 +1,58 @@
+"""Diversity of motions, as a module of `evaluate`."""
+
+import evaluate
+
+from lamp_hf.evaluation import embeddings as measures
+from lamp_hf.metrics import streaming
+
+_DESCRIPTION = """
+Diversity: mean Euclidean distance between the embeddings of random pairs of motions. It should be near that of real
+motions, neither less nor more.
+"""
+
+_CITATION = """
+@inproceedings{guo2022generating,
+  title = {Generating Diverse and Natural 3D Human Motions from Text},
+  author = {Guo, Chuan and Zou, Shihao and Zuo, Xinxin and Wang, Sen and Ji, Wei and Li, Xingyu and Cheng, Li},
+  booktitle = {CVPR},
+  year = {2022}
+}
+"""
+
+_KWARGS_DESCRIPTION = """
+
+Args:
+    predictions: Embeddings (N, D) of motions.
+    num_pairs: Pairs, 300 as in the tables of the field; as many motions are needed.
+    seed: Given to `load`, of the pairs.
+    evaluator, processor: Given to `load`: a model that embeds, and its processor. Then predictions are motions (a
+        `Motion`, a file's path, or an array) instead of embeddings.
+
+Returns:
+    `diversity`, and with an evaluator its name as `evaluator`.
+
+Raises:
+    ValueError: Fewer motions than pairs.
+
+Examples:
+
+    >>> metric = lamp_hf.metrics.load("diversity", seed=5)
+    >>> metric.compute(predictions=[[0.0, 1.0]] * 10, num_pairs=10)
+    {'diversity': 0.0}
+"""
+
+
+class Diversity(streaming.EmbeddingMetric):
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_KWARGS_DESCRIPTION,
+            features=self.columns(),
+        )
+
+    def reduce(self, predictions, references):
+        return {"embedding": self.motion_embeddings(predictions)}
+
+    def _compute(self, embedding, num_pairs=300):
+        return {"diversity": measures.diversity(embedding, num_pairs, self.seed), **self.provenance()}

@@ -1,0 +1,130 @@
+"""What metrics take: motions in any form, embeddings in any array, captions; and the models that embed."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lamp_hf.embedded import portable_name
+from lamp_hf.motion.arrays import motion_of_array
+from lamp_hf.motion.motion import Motion
+
+__all__ = ["Embedder", "as_array", "as_captions", "as_motion", "as_references", "paired"]
+
+BATCH_SIZE = 32
+
+
+def paired(predictions: Any, references: Any, what: str = "references") -> None:
+    """Check that there are as many of one as of the other.
+
+    Raises:
+        ValueError: One is missing or longer.
+    """
+    if predictions is None or references is None:
+        raise ValueError(f"{'predictions' if predictions is None else what} are missing; this metric compares pairs")
+    if len(predictions) != len(references):
+        raise ValueError(f"{len(predictions)} predictions for {len(references)} {what}; give one for each")
+
+
+def as_array(values: Any) -> np.ndarray:
+    """float32 array of an array, a tensor on any device, or a list of either."""
+    if hasattr(values, "detach"):
+        return values.detach().float().cpu().numpy()
+    if isinstance(values, list | tuple) and values and hasattr(values[0], "detach"):
+        values = [value.detach().float().cpu().numpy() for value in values]
+    return np.asarray(values, dtype=np.float32)
+
+
+def as_motion(item: Any) -> Motion:
+    """A motion of a [`Motion`], a file's path, or an array: joints `(T, J, 3)` in metres, or features `(T, D)`.
+
+    Arrays have the frame rate of the data set that their skeleton belongs to.
+
+    Raises:
+        FileNotFoundError: There is no file of this path.
+        MotionFormatError: A file or an array that makes no motion.
+    """
+    if isinstance(item, Motion):
+        return item
+    if isinstance(item, str | os.PathLike):
+        return Motion.load(item)
+    return motion_of_array(as_array(item), Path("a motion"))
+
+
+def as_captions(texts: Any) -> list[str]:
+    """Sentences, checked to be some.
+
+    Raises:
+        TypeError: Something is no sentence.
+    """
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"expected a sentence, got a {type(text).__name__}")
+    return list(texts)
+
+
+def as_references(references: Any) -> list[list[str]]:
+    """References of each caption, of which single ones need no list.
+
+    Raises:
+        TypeError: Something is no sentence.
+        ValueError: A caption has no reference with words in it.
+    """
+    groups = [as_captions([texts] if isinstance(texts, str) else texts) for texts in references]
+    for number, texts in enumerate(groups):
+        if not texts or not all(text.strip() for text in texts):
+            raise ValueError(f"reference {number} is {texts}: expected one sentence or more, none of them empty")
+    return groups
+
+
+class Embedder:
+    """A model that puts motions and texts into one space.
+
+    Args:
+        model: Has `get_motion_features(motion_values, motion_attention_mask)` and `get_text_features(…)`, which take
+            what the processor makes of texts.
+        processor: Called as `processor(motion=[…])` and `processor(text=[…])`, with a `feature_extractor` that knows
+            the frame rate.
+
+    Raises:
+        TypeError: The processor is missing.
+    """
+
+    def __init__(self, model: Any, processor: Any):
+        if processor is None:
+            raise TypeError("an evaluator comes with its processor: give processor=… too")
+        self.model = model.eval()
+        self.processor = processor
+        self.name = portable_name(str(model.name_or_path)) or type(model).__name__
+
+    def motions(self, items: Sequence[Any], *, every_vector: bool = False) -> np.ndarray:
+        """Embeddings of motions in any form; motions of like length go together.
+
+        Returns:
+            `(N, D)`. Of a model that makes several vectors of a motion, as LaMP, their mean, or with `every_vector`
+            all, `(N, Q, D)`.
+        """
+        fps = self.processor.feature_extractor.fps
+        motions = [as_motion(item).resample(fps) for item in items]
+        vectors = self._embed(motions, [len(motion.features) for motion in motions], "motion")
+        return vectors.mean(axis=1) if vectors.ndim == 3 and not every_vector else vectors
+
+    def texts(self, items: Sequence[str]) -> np.ndarray:
+        """Embeddings `(N, D)` of sentences."""
+        texts = as_captions(items)
+        return self._embed(texts, [len(text) for text in texts], "text")
+
+    def _embed(self, items: Sequence[Any], lengths: Sequence[int], kind: str) -> np.ndarray:
+        import torch
+
+        encode = getattr(self.model, f"get_{kind}_features")
+        rows: dict[int, np.ndarray] = {}
+        order = sorted(range(len(items)), key=lengths.__getitem__)
+        for start in range(0, len(order), BATCH_SIZE):
+            batch = order[start : start + BATCH_SIZE]
+            inputs = self.processor(**{kind: [items[row] for row in batch]}).to(self.model.device)
+            with torch.no_grad():
+                rows.update(zip(batch, as_array(encode(**inputs)), strict=True))
+        return np.stack([rows[row] for row in range(len(items))])

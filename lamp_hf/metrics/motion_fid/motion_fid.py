@@ -1,0 +1,74 @@
+"""FID of generated motions, as a module of `evaluate`."""
+
+import evaluate
+import numpy as np
+from datasets import Value
+
+from lamp_hf.evaluation import embeddings as measures
+from lamp_hf.metrics import streaming
+
+_DESCRIPTION = """
+FID: how far the embeddings of generated motions lie from those of real ones, as the squared Fréchet distance of the
+normal distributions fitted to them. 0 is best. It means nothing without the model that embedded.
+"""
+
+_CITATION = """
+@inproceedings{guo2022generating,
+  title = {Generating Diverse and Natural 3D Human Motions from Text},
+  author = {Guo, Chuan and Zou, Shihao and Zuo, Xinxin and Wang, Sen and Ji, Wei and Li, Xingyu and Cheng, Li},
+  booktitle = {CVPR},
+  year = {2022}
+}
+"""
+
+_KWARGS_DESCRIPTION = """
+
+Args:
+    predictions: Embeddings (N, D) of generated motions.
+    references: Embeddings (M, D) of real motions. The two need not be of one number, nor come together.
+    evaluator, processor: Given to `load`: a model that embeds, and its processor. Then predictions are motions (a
+        `Motion`, a file's path, or an array) instead of embeddings; references too.
+
+Returns:
+    `fid`, `num_predictions`, `num_references`, and with an evaluator its name as `evaluator`.
+
+Examples:
+
+    >>> import numpy as np
+    >>> fid = lamp_hf.metrics.load("motion_fid")
+    >>> real = np.random.default_rng(0).normal(size=(64, 4))
+    >>> fid.add_batch(references=real)
+    >>> fid.add_batch(predictions=real + 1)
+    >>> round(fid.compute()["fid"], 4)
+    4.0
+"""
+
+
+class MotionFid(streaming.EmbeddingMetric):
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_KWARGS_DESCRIPTION,
+            features=self.columns(generated=Value("bool")),
+        )
+
+    def reduce(self, predictions, references):
+        sides = [(predictions, True), (references, False)]
+        given = [(self.motion_embeddings(motions), side) for motions, side in sides if motions is not None]
+        if not given:
+            raise ValueError("neither predictions nor references were given")
+        return {
+            "embedding": np.concatenate([rows for rows, _ in given]),
+            "generated": [side for rows, side in given for _ in rows],
+        }
+
+    def _compute(self, embedding, generated):
+        generated = np.asarray(generated, bool)
+        made, real = embedding[generated], embedding[~generated]
+        return {
+            "fid": measures.frechet_distance(made, real),
+            "num_predictions": len(made),
+            "num_references": len(real),
+            **self.provenance(),
+        }

@@ -1,0 +1,72 @@
+"""R-Precision of motions and their texts, as a module of `evaluate`."""
+
+import evaluate
+from datasets import Value
+
+from lamp_hf.evaluation import embeddings as measures
+from lamp_hf.evaluation import retrieval
+from lamp_hf.metrics import streaming
+
+_DESCRIPTION = """
+R-Precision: how often, among 32 motions, the one that belongs to a text is among the 1, 2, 3 whose embeddings lie
+nearest to the text's.
+"""
+
+_CITATION = """
+@inproceedings{guo2022generating,
+  title = {Generating Diverse and Natural 3D Human Motions from Text},
+  author = {Guo, Chuan and Zou, Shihao and Zuo, Xinxin and Wang, Sen and Ji, Wei and Li, Xingyu and Cheng, Li},
+  booktitle = {CVPR},
+  year = {2022}
+}
+"""
+
+_KWARGS_DESCRIPTION = """
+
+Args:
+    predictions: Embeddings (N, D) of motions.
+    references: Embeddings (N, D) of their texts.
+    pool_size: Pairs that are compared with each other; pairs that fill no whole pool sit out.
+    repeats: Random partitions into pools over which the mean is taken; `None` takes the pools in the order given.
+    seed: Given to `load`, of the partitions.
+    evaluator, processor: Given to `load`: a model that embeds, and its processor. Then predictions are motions (a
+        `Motion`, a file's path, or an array) instead of embeddings; references are sentences.
+
+Returns:
+    `r_precision_1`, `r_precision_2`, `r_precision_3`; `motion_to_text_1` … for the other way round; `chance_1` …, what
+    random ranks would have; and with an evaluator its name as `evaluator`.
+
+Raises:
+    ValueError: Fewer pairs than a pool holds.
+
+Examples:
+
+    >>> import numpy as np
+    >>> metric = lamp_hf.metrics.load("r_precision")
+    >>> scores = metric.compute(predictions=np.eye(32), references=np.eye(32) + 0.1)
+    >>> scores["r_precision_1"], scores["chance_1"]
+    (1.0, 0.03125)
+"""
+
+
+class RPrecision(streaming.EmbeddingMetric):
+    def _info(self):
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_KWARGS_DESCRIPTION,
+            features=self.columns(text=streaming.ListOf(Value("float32"))),
+        )
+
+    def reduce(self, predictions, references):
+        motions, texts = self.pair_embeddings(predictions, references)
+        return {"embedding": motions, "text": texts}
+
+    def _compute(self, embedding, text, pool_size=32, repeats=1):
+        similarity = measures.embedding_similarity(embedding, text, "euclidean")
+        recall = retrieval.pool_recall(
+            similarity, range(len(text)), pool_size=pool_size, repeats=repeats, seed=self.seed
+        )
+        ways = (("r_precision", "text_to_motion"), ("motion_to_text", "motion_to_text"), ("chance", "chance"))
+        scores = {f"{ours}_{k}": recall[f"{way}_r{k}"] for ours, way in ways for k in retrieval.RANKS}
+        return {**scores, **self.provenance()}

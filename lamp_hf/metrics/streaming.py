@@ -1,0 +1,124 @@
+"""What all metrics share: motions and texts are reduced to a few numbers as they come, and only these are kept."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import evaluate
+import numpy as np
+from datasets import Features, Value
+from datasets import Sequence as ListOf
+
+from lamp_hf.metrics.inputs import Embedder, as_array, paired
+
+__all__ = ["EmbeddingMetric", "StreamingMetric"]
+
+
+class StreamingMetric(evaluate.Metric):  # type: ignore[misc]
+    """A metric whose `add_batch` reduces a batch to rows, which `compute` reads.
+
+    `evaluate` keeps the rows in a file and gathers those of several processes (`num_process`, `process_id`,
+    `experiment_id`).
+
+    Args:
+        seed: Of everything that is drawn. `evaluate` alone would leave it to chance.
+
+    Raises:
+        TypeError: Unknown options, which `evaluate` would swallow.
+    """
+
+    def __init__(self, *args: Any, seed: int = 0, **options: Any):
+        known = inspect.signature(evaluate.EvaluationModule.__init__).parameters
+        if unknown := sorted(set(options) - set(known)):
+            raise TypeError(f"the metric has no option {', '.join(unknown)}")
+        super().__init__(*args, seed=seed, **options)
+        # Rows come back as arrays instead of lists of Python numbers. MetricInfo refuses to be made so for columns
+        # that are no single values, of which ours are all of one size.
+        self._module_info.format = "numpy"
+
+    def reduce(self, predictions: Any, references: Any) -> dict[str, Sequence[Any]]:
+        """Columns of rows for a batch."""
+        raise NotImplementedError
+
+    def add_batch(self, *, predictions: Any = None, references: Any = None, **inputs: Any) -> None:
+        """Add a batch of predictions and references."""
+        rows = self.reduce(predictions, references, **inputs)
+        if len(next(iter(rows.values()))):
+            super().add_batch(**rows)
+
+    def add(self, *, prediction: Any = None, reference: Any = None, **inputs: Any) -> None:
+        """Add one prediction and its reference."""
+        self.add_batch(
+            predictions=None if prediction is None else [prediction],
+            references=None if reference is None else [reference],
+            **{f"{name}s": [value] for name, value in inputs.items()},
+        )
+
+    def compute(self, *, predictions: Any = None, references: Any = None, **options: Any) -> dict[str, Any] | None:
+        """Score what was added, and what is given here; then forget it."""
+        inputs = {name: options.pop(name) for name in self.input_names if name in options}
+        if predictions is not None or references is not None:
+            self.add_batch(predictions=predictions, references=references, **inputs)
+        elif self.writer is None:
+            raise ValueError("nothing to score: give predictions to add_batch or to compute")
+        return super().compute(**options)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Inputs beside predictions and references."""
+        return tuple(inspect.signature(self.reduce).parameters)[2:]
+
+
+class EmbeddingMetric(StreamingMetric):
+    """A metric over embeddings, or over motions and texts with a model that embeds them.
+
+    Args:
+        evaluator: A model with `get_motion_features` and `get_text_features`. If it is given, predictions and
+            references are motions and sentences, else embeddings.
+        processor: The model's processor.
+    """
+
+    def __init__(self, *args: Any, evaluator: Any = None, processor: Any = None, **options: Any):
+        super().__init__(*args, **options)
+        self.embedder = None if evaluator is None else Embedder(evaluator, processor)
+
+    @staticmethod
+    def columns(**more: Any) -> Features:
+        """Columns for one embedding in each row."""
+        return Features({"embedding": ListOf(Value("float32")), **more})
+
+    def motion_embeddings(self, motions: Any, what: str = "predictions") -> np.ndarray:
+        """`(N, D)`, of motions or given as such.
+
+        Raises:
+            ValueError: No embeddings of one size, or values that are not finite.
+        """
+        return self._checked(motions if self.embedder is None else self.embedder.motions(motions), what)
+
+    def text_embeddings(self, texts: Any, what: str = "references") -> np.ndarray:
+        """`(N, D)`, of sentences or given as such."""
+        return self._checked(texts if self.embedder is None else self.embedder.texts(texts), what)
+
+    def pair_embeddings(self, predictions: Any, references: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Embeddings `(N, D)` of motions and of their texts."""
+        paired(predictions, references)
+        motions, texts = self.motion_embeddings(predictions), self.text_embeddings(references)
+        if motions.shape[-1] != texts.shape[-1]:
+            raise ValueError(f"motions have {motions.shape[-1]} numbers and texts {texts.shape[-1]}: not of one model")
+        return motions, texts
+
+    def _checked(self, embeddings: Any, what: str) -> np.ndarray:
+        try:
+            array = as_array(embeddings)
+        except ValueError as error:
+            raise ValueError(f"{what} are no embeddings of one size ({error})") from error
+        if array.ndim != 2:
+            remedy = "" if self.embedder else "; motions and sentences need load(…, evaluator=…, processor=…)"
+            raise ValueError(f"{what} have the shape {array.shape}, expected embeddings (N, D){remedy}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{what} hold values that are not finite (NaN or infinity)")
+        return array
+
+    def provenance(self) -> dict[str, str]:
+        """The model that embedded, if it did so here."""
+        return {} if self.embedder is None else {"evaluator": self.embedder.name}
