@@ -223,7 +223,9 @@ def convert_motion(
 
 @app.command()
 def train(
-    stage: Annotated[str, typer.Argument(help="motion-vqvae, lamp, text-to-motion, language-model or captioning.")],
+    stage: Annotated[
+        str, typer.Argument(help="motion-vqvae, lamp, text-to-motion, language-model, captioning or evaluator.")
+    ],
     config: Annotated[Path, typer.Option("--config", "-c", help="Recipe (YAML); see examples/recipes.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; one that was cut off goes on.")],
     overrides: Annotated[

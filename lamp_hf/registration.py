@@ -38,6 +38,7 @@ def register() -> None:
         LampCaptioningConfig,
         LampConfig,
         LampTextToMotionConfig,
+        MotionTextEvaluatorConfig,
         MotionVQVAEConfig,
     )
     from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
@@ -46,6 +47,7 @@ def register() -> None:
     from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
     from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
     from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
+    from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
     from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
     from lamp_hf.modeling.processing_lamp import LampProcessor
     from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
@@ -57,12 +59,13 @@ def register() -> None:
         LampConfig: LampModel,
         LampTextToMotionConfig: LampForTextToMotion,
         LampCaptioningConfig: LampForMotionCaptioning,
+        MotionTextEvaluatorConfig: MotionTextEvaluatorModel,
     }
     for config_class, model_class in models.items():
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         AutoModel.register(config_class, model_class, exist_ok=True)
         AutoFeatureExtractor.register(config_class, LampFeatureExtractor, exist_ok=True)
-    for config_class in (LampConfig, LampTextToMotionConfig, LampCaptioningConfig):
+    for config_class in (LampConfig, LampTextToMotionConfig, LampCaptioningConfig, MotionTextEvaluatorConfig):
         AutoProcessor.register(config_class, LampProcessor, exist_ok=True)
     pipelines: dict[str, tuple[type[Pipeline], type]] = {
         TextToMotionPipeline.task: (TextToMotionPipeline, LampForTextToMotion),

@@ -4,7 +4,13 @@
 # folder. Started from inside one of them it would find that one half done.
 import transformers  # noqa: F401
 
-from .configuration_lamp import LampCaptioningConfig, LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
+from .configuration_lamp import (
+    LampCaptioningConfig,
+    LampConfig,
+    LampTextToMotionConfig,
+    MotionTextEvaluatorConfig,
+    MotionVQVAEConfig,
+)
 from .feature_extraction_lamp import LampFeatureExtractor
 from .generation_lamp import MaskedMotionGenerationConfig
 from .modeling_auto import AutoModelForMotionCaptioning
@@ -13,6 +19,7 @@ from .modeling_lamp_captioning import LampForMotionCaptioning
 from .modeling_lamp_motion_to_text import LampForMotionToText
 from .modeling_lamp_retrieval import LampForMotionTextRetrieval
 from .modeling_lamp_text_to_motion import LampForTextToMotion
+from .modeling_motion_evaluator import MotionTextEvaluatorModel
 from .modeling_motion_vqvae import MotionVQVAEModel
 from .processing_lamp import LampProcessor
 
@@ -30,6 +37,8 @@ __all__ = [
     "LampProcessor",
     "LampTextToMotionConfig",
     "MaskedMotionGenerationConfig",
+    "MotionTextEvaluatorConfig",
+    "MotionTextEvaluatorModel",
     "MotionVQVAEConfig",
     "MotionVQVAEModel",
 ]

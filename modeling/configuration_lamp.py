@@ -10,7 +10,13 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-__all__ = ["LampCaptioningConfig", "LampConfig", "LampTextToMotionConfig", "MotionVQVAEConfig"]
+__all__ = [
+    "LampCaptioningConfig",
+    "LampConfig",
+    "LampTextToMotionConfig",
+    "MotionTextEvaluatorConfig",
+    "MotionVQVAEConfig",
+]
 
 
 @strict
@@ -256,3 +262,61 @@ class LampCaptioningConfig(PreTrainedConfig):
         """Size of the language model's word embeddings, and so of its soft prompt."""
         text_config = self.language_model_config.get_text_config(decoder=True)
         return getattr(text_config, "word_embed_proj_dim", None) or text_config.hidden_size
+
+
+@strict
+class MotionTextEvaluatorConfig(PreTrainedConfig):
+    """Configuration of [`MotionTextEvaluatorModel`], the networks that judge generated motions (T2M, section 5.1).
+
+    Args:
+        motion_dim: Numbers per frame: 263 (HumanML3D) or 251 (KIT-ML); the last four, foot contacts, are not read.
+        movement_hidden_size, movement_size: Widths of the first and the second convolution.
+        motion_hidden_size, text_hidden_size: Widths of the recurrent networks, each way.
+        projection_dim: Size of the shared space.
+        text_input: `"glove"`: texts come as word vectors and one-hot part-of-speech tags, as in the released
+            checkpoints. `"embeddings"`: they come as word pieces, whose embeddings belong to the model.
+        word_embedding_size: Size of a word vector, or of a word piece's embedding.
+        num_pos_tags: Part-of-speech tags; of no use to `"embeddings"`.
+        vocab_size, pad_token_id: Of the word pieces; of no use to `"glove"`.
+        freeze_word_embeddings: Word pieces keep the embeddings they started from.
+        dropout: After each convolution, while training.
+        mask_motion_padding: `False` lets the convolutions see padded frames, as the released code does: the last
+            tokens of a clip then depend on whether frames were padded.
+        loss_margin: Distance beyond which motion and text that do not belong together cost nothing.
+        mismatches: What these are: `"shifted"` sets each text against one motion, its batch shifted by a random
+            number of rows as in the original training; `"all"` against all, which is the mean over all shifts.
+    """
+
+    model_type = "motion_text_evaluator"
+
+    motion_dim: int = 263
+    movement_hidden_size: int = 512
+    movement_size: int = 512
+    motion_hidden_size: int = 1024
+    text_hidden_size: int = 512
+    projection_dim: int = 512
+    text_input: Literal["glove", "embeddings"] = "glove"
+    word_embedding_size: int = 300
+    num_pos_tags: int = 15
+    vocab_size: int = 30523
+    pad_token_id: int | None = 0
+    freeze_word_embeddings: bool = False
+    dropout: float | int = 0.2
+    layer_norm_eps: float = 1e-5
+    mask_motion_padding: bool = True
+    loss_margin: float | int = 10.0
+    mismatches: Literal["shifted", "all"] = "shifted"
+
+    @property
+    def frames_per_token(self) -> int:
+        """Frames that one token of the movement encoder stands for: two convolutions of stride 2."""
+        return 4
+
+    def validate_architecture(self) -> None:
+        """Part of strict validation: sizes that cannot work are refused by name and value."""
+        if (self.motion_dim + 1) % 12:
+            raise ValueError(
+                f"motion_dim={self.motion_dim} is not 12 * joints - 1; use 263 (HumanML3D) or 251 (KIT-ML)"
+            )
+        if self.loss_margin <= 0:
+            raise ValueError(f"loss_margin={self.loss_margin} is no distance: it must be positive")

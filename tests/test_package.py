@@ -40,6 +40,7 @@ for config, model in (
     (lamp_hf.MotionVQVAEConfig, lamp_hf.MotionVQVAEModel),
     (lamp_hf.LampConfig, lamp_hf.LampModel),
     (lamp_hf.LampTextToMotionConfig, lamp_hf.LampForTextToMotion),
+    (lamp_hf.MotionTextEvaluatorConfig, lamp_hf.MotionTextEvaluatorModel),
 ):
     assert AutoModel._model_mapping[config] is model
 print("registered")

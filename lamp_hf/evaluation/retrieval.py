@@ -8,6 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from lamp_hf.modeling.modeling_lamp import LampModel
+    from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
     from lamp_hf.modeling.processing_lamp import LampProcessor
 
 __all__ = [
@@ -214,7 +215,7 @@ def retrieval_scores(
 
 
 def evaluate_lamp(
-    model: "LampModel",
+    model: "LampModel | MotionTextEvaluatorModel",
     processor: "LampProcessor",
     clips: Sequence[np.ndarray],
     captions: Sequence[str],
@@ -225,10 +226,10 @@ def evaluate_lamp(
     seed: int = 0,
     batch_size: int = 32,
 ) -> dict[str, float]:
-    """Recall of a LaMP among pairs of motion and caption.
+    """Recall of a LaMP, or of an evaluator, among pairs of motion and caption.
 
     Args:
-        model: In eval mode.
+        model: In eval mode; an evaluator reads word pieces.
         processor: Its processor.
         clips: Unnormalised features `(T, D)`.
         captions: One a clip.

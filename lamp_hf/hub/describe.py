@@ -21,6 +21,11 @@ PARTS = {
     "length_estimator.": "length estimator",
     "projection.": "projection to the language model",
     "language_model.": "language model",
+    "movement_encoder.": "motion side",
+    "motion_encoder.": "motion side",
+    "text_encoder.": "text side",
+    "pos_projection.": "text side",
+    "word_embeddings.": "word embeddings",
 }
 
 

@@ -219,3 +219,34 @@ def captioning_state_dict(original: Tensors, lamp: Tensors, *, num_downsampling_
         raise _unknown(strangers, "captioning")
     converted = lamp_state_dict(lamp, num_downsampling_layers=num_downsampling_layers)
     return language_model | {f"lamp.{name}": tensor for name, tensor in converted.items()}
+
+
+_EVALUATOR_RULES = [
+    (r"movement_encoder\.main\.0\.(weight|bias)", r"movement_encoder.conv1.\1"),
+    (r"movement_encoder\.main\.3\.(weight|bias)", r"movement_encoder.conv2.\1"),
+    (r"movement_encoder\.out_net\.(weight|bias)", r"movement_encoder.projection.\1"),
+    (r"text_encoder\.pos_emb\.(weight|bias)", r"pos_projection.\1"),
+    (r"(text|motion)_encoder\.hidden", r"\1_encoder.initial_state"),
+    (r"(text|motion)_encoder\.input_emb\.(weight|bias)", r"\1_encoder.input_projection.\2"),
+    (r"((?:text|motion)_encoder\.gru\.(?:weight|bias)_(?:ih|hh)_l0(?:_reverse)?)", r"\1"),
+    (r"(text|motion)_encoder\.output_net\.0\.(weight|bias)", r"\1_encoder.fc1.\2"),
+    (r"(text|motion)_encoder\.output_net\.1\.(weight|bias)", r"\1_encoder.layer_norm.\2"),
+    (r"(text|motion)_encoder\.output_net\.3\.(weight|bias)", r"\1_encoder.fc2.\2"),
+]
+
+
+def evaluator_state_dict(original: dict[str, Tensors]) -> Tensors:
+    """Tensors of an original T2M evaluator under the names of `MotionTextEvaluatorModel`.
+
+    That model has `text_input="glove"`, and `mask_motion_padding=False` to give the original's features.
+
+    Args:
+        original: What the file holds: tensors of `movement_encoder`, `text_encoder` and `motion_encoder`; the state
+            of the training beside them is not looked at.
+    """
+    parts = ("movement_encoder", "text_encoder", "motion_encoder")
+    flat = {f"{part}.{name}": tensor for part in parts for name, tensor in original[part].items()}
+    tensors, strangers = _rename(flat, _EVALUATOR_RULES)
+    if strangers:
+        raise _unknown(strangers, "evaluator")
+    return tensors

@@ -15,7 +15,8 @@ class Recipe:
     """Settings of one training stage.
 
     Args:
-        stage: `"motion-vqvae"`, `"lamp"`, `"text-to-motion"`, `"language-model"` or `"captioning"`.
+        stage: `"motion-vqvae"`, `"lamp"`, `"text-to-motion"`, `"language-model"`, `"captioning"` or
+            `"evaluator"`.
         data: Arguments of [`lamp_hf.data.load_motion_dataset`]; `name` is the set or a folder.
         base: Checkpoint of the stage before (or of the same stage, to go on from).
         text_encoder: BERT-like encoder from which a new LaMP starts: a folder, a Hub id, or `package:NAME` for

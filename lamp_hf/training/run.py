@@ -48,12 +48,19 @@ def _captioning() -> type[Stage]:
     return CaptioningStage
 
 
+def _evaluator() -> type[Stage]:
+    from .evaluator import EvaluatorStage
+
+    return EvaluatorStage
+
+
 STAGES = {
     "motion-vqvae": _motion_vqvae,
     "lamp": _lamp,
     "text-to-motion": _text_to_motion,
     "language-model": _language_model,
     "captioning": _captioning,
+    "evaluator": _evaluator,
 }
 
 
