@@ -47,7 +47,7 @@ def test_copies_are_listed(small, procedural, cache, tmp_path: Path) -> None:
     procedural.walker(80, speed=0.4).save(folder / "other_walk.npz")
     procedural.walker(80, turn=0.6).save(folder / "turn.npz")
     wave.save(folder / "wave.bvh")
-    wave.crop(0.4).save(folder / "wave_cut.bvh")
+    wave.crop(0.2).save(folder / "wave_cut.bvh")
     wave.mirror().save(folder / "wave_left.bvh")
     index = build_index(tmp_path / "index", FolderSource(folder, num_proc=1), small, progress=False)
     groups = near_duplicates(index)

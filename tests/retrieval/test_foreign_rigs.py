@@ -32,9 +32,13 @@ def test_search_in_a_folder_of_foreign_rigs(save_as_rig, procedural, cache: Path
     search = pipeline("motion-retrieval", index=folder, num_proc=1, device="cpu")
     assert len(search.index) == 15
     for name, motion in motions.items():
-        hits = search(motion, top_k=len(RIGS))
-        assert {Path(hit["file"]).stem for hit in hits} == {f"{name} {rig}" for rig in RIGS}
-        assert min(hit["score"] for hit in hits) > 0.9
+        hits = search(motion, top_k=15)
+        own = [hit["score"] for hit in hits if Path(hit["file"]).stem in {f"{name} {rig}" for rig in RIGS}]
+        assert min(own) > 0.95
+        assert max(own) - min(own) < 0.01  # the rig changes nothing
+        # Walks and waves are apart; left and right of waves as stiff as these, unlike any recording, need not be.
+        like = hits[: len(RIGS) if name == "walk" else 2 * len(RIGS)]
+        assert all(hit["id"].startswith(name.split()[0]) for hit in like)
     texts = ["a person walks forward", "a person waves with the right hand"]
     for hits in search(texts, top_k=15):  # what a text thinks of a motion depends little on the rig
         for name in motions:
