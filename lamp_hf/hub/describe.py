@@ -55,7 +55,7 @@ def describe_checkpoint(name_or_path: str) -> dict[str, Any]:
             frames = config["max_motion_tokens"] * 2 ** tokenizer["num_downsampling_layers"]
             facts["longest in one piece"] = f"{frames} frames, {frames / extractor['fps']:.1f} s"
     generation = _read(folder, "generation_config.json")
-    for name in ("num_inference_steps", "guidance_scale", "temperature"):
+    for name in ("num_inference_steps", "guidance_scale", "temperature", "remasking_noise"):
         if name in generation:
             facts[name.replace("_", " ")] = generation[name]
     for part in ("lamp", "language_model"):
