@@ -7,9 +7,9 @@ anything is trained on it.
 """
 
 import json
-import sys
 from pathlib import Path
 
+import typer
 from transformers import pipeline
 
 import lamp_hf  # noqa: F401  (makes the pipeline known)
@@ -33,4 +33,4 @@ def main(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    typer.run(main)

@@ -6,8 +6,7 @@ The folder may hold BVH, NPY and NPZ files, of many rigs, with or without captio
 on the first run; later runs read only what is new.
 """
 
-import sys
-
+import typer
 from transformers import pipeline
 
 import lamp_hf  # noqa: F401  (makes the pipeline known)
@@ -36,4 +35,4 @@ def main(folder: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    typer.run(main)

@@ -5,9 +5,9 @@
 Each is written as BVH, for animation software, and as a page that plays it in the browser.
 """
 
-import sys
 from pathlib import Path
 
+import typer
 from transformers import pipeline
 
 import lamp_hf  # noqa: F401  (makes the pipeline known)
@@ -30,4 +30,4 @@ def main(text: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    typer.run(main)

@@ -1,7 +1,6 @@
 """What all metrics share: motions and texts are reduced to a few numbers as they come, and only these are kept."""
 
 import inspect
-from collections.abc import Sequence
 from typing import Any
 
 import evaluate
@@ -11,7 +10,16 @@ from datasets import Sequence as ListOf
 
 from lamp_hf.metrics.inputs import Embedder, as_array, paired
 
-__all__ = ["EmbeddingMetric", "StreamingMetric"]
+__all__ = ["GUO_2022", "EmbeddingMetric", "PairMetric", "StreamingMetric"]
+
+GUO_2022 = """
+@inproceedings{guo2022generating,
+  title = {Generating Diverse and Natural 3D Human Motions from Text},
+  author = {Guo, Chuan and Zou, Shihao and Zuo, Xinxin and Wang, Sen and Ji, Wei and Li, Xingyu and Cheng, Li},
+  booktitle = {CVPR},
+  year = {2022}
+}
+"""
 
 
 class StreamingMetric(evaluate.Metric):  # type: ignore[misc]
@@ -36,7 +44,7 @@ class StreamingMetric(evaluate.Metric):  # type: ignore[misc]
         # that are no single values, of which ours are all of one size.
         self._module_info.format = "numpy"
 
-    def reduce(self, predictions: Any, references: Any) -> dict[str, Sequence[Any]]:
+    def reduce(self, predictions: Any, references: Any) -> dict[str, Any]:
         """Columns of rows for a batch."""
         raise NotImplementedError
 
@@ -122,3 +130,17 @@ class EmbeddingMetric(StreamingMetric):
     def provenance(self) -> dict[str, str]:
         """The model that embedded, if it did so here."""
         return {} if self.embedder is None else {"evaluator": self.embedder.name}
+
+
+class PairMetric(EmbeddingMetric):
+    """A metric over the embeddings of motions and of their texts."""
+
+    @staticmethod
+    def columns(**more: Any) -> Features:
+        """Columns for the embeddings of a pair in each row."""
+        return EmbeddingMetric.columns(text=ListOf(Value("float32")), **more)
+
+    def reduce(self, predictions: Any, references: Any) -> dict[str, Any]:
+        """Embeddings of motions and of their texts."""
+        motions, texts = self.pair_embeddings(predictions, references)
+        return {"embedding": motions, "text": texts}

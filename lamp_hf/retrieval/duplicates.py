@@ -8,8 +8,8 @@ from .index import Found, MotionIndex
 
 __all__ = ["near_duplicates", "same_recording"]
 
-# Takes of one action are as like as copies to a model that learned what actions are called: among 774 clips of the
-# Bandai-Namco set, half have another take above 0.997. So likeness only finds whom to compare frame by frame.
+# Takes of one action are as like as copies to a model that learned what actions are called. So likeness only finds
+# whom to compare frame by frame.
 LIKE = 0.9
 NEIGHBOURS = 32
 BLOCK_ROWS = 1024

@@ -41,7 +41,7 @@ FORMAT = 1
 FILE_NAME = "index.json"
 ROWS_PER_FILE = 2048
 EXACT_BLOCK_ROWS = 512
-# So many of the rows that FAISS finds get exact scores: enough to lose few, and done in 20 ms.
+# So many of the rows that FAISS finds get exact scores: enough to lose few (benchmarks/motion_index.py).
 ORDERED_ROWS = 1000
 VECTORS_PER_MOTION = 4
 Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]

@@ -1,11 +1,10 @@
 """A language model learns what LaMP's queries say: LoRA and projection, over a frozen LaMP."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
@@ -15,7 +14,7 @@ from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL, LampForMotionCaptioning, encode_captions
 from lamp_hf.modeling.processing_lamp import LampProcessor
 
-from .captions import caption_source, first_captions
+from .captions import caption_source, first_captions, next_token_scores
 from .encoded import encode_clips
 from .stage import Stage
 
@@ -76,19 +75,17 @@ class CaptioningStage(Stage):
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
         """Cross-entropy of a token of the validation clips' caption 0, and how many times it was guessed right."""
         captions = first_captions(self.dataset["validation"])
-        total = hits = count = 0.0
-        for start in range(0, len(captions), 64):
-            rows = range(start, min(start + 64, len(captions)))
-            examples = [{"query_output": self.eval_queries[row][0], "caption": captions[row]} for row in rows]
-            batch = {name: tensor.to(model.device) for name, tensor in self.collate(examples).items()}
-            labels = batch.pop("labels")
-            # The last query foretells the first token.
-            logits = model(**batch).logits[:, -labels.shape[1] - 1 : -1].float()
-            real = labels != IGNORED_LABEL
-            total += float(F.cross_entropy(logits[real], labels[real], reduction="sum"))
-            hits += float((logits.argmax(-1)[real] == labels[real]).sum())
-            count += float(real.sum())
-        return {"loss": total / count, "token_accuracy": hits / count}
+
+        def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            for start in range(0, len(captions), 64):
+                rows = range(start, min(start + 64, len(captions)))
+                examples = [{"query_output": self.eval_queries[row][0], "caption": captions[row]} for row in rows]
+                batch = {name: tensor.to(model.device) for name, tensor in self.collate(examples).items()}
+                labels = batch.pop("labels")
+                # The last query foretells the first token.
+                yield model(**batch).logits[:, -labels.shape[1] - 1 : -1], labels
+
+        return next_token_scores(batches())
 
 
 @torch.no_grad()

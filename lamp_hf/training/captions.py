@@ -1,15 +1,18 @@
 """Captions for training examples: composed anew at every draw where a grammar is known, else drawn from the set."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
+from torch.nn import functional as F
 
 from lamp_hf.data.bandai_namco import bandai_namco_grammar
+from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL
 
-__all__ = ["CaptionOf", "caption_source", "first_captions"]
+__all__ = ["CaptionOf", "caption_source", "first_captions", "next_token_scores"]
 
 CaptionOf = Callable[[int, np.random.Generator], str]
 
@@ -42,3 +45,21 @@ def caption_source(dataset: Dataset, data: dict[str, Any]) -> CaptionOf:
 def first_captions(dataset: Dataset) -> list[str]:
     """Caption 0 of every clip, which the field evaluates on."""
     return [row[0]["text"] for row in dataset["captions"]]
+
+
+def next_token_scores(batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, float]:
+    """How well language models foretell captions.
+
+    Args:
+        batches: Logits `(B, L, V)` and the tokens that they should foretell, `(B, L)`, -100 where none is.
+
+    Returns:
+        `loss`, the cross-entropy of a token, and `token_accuracy`, how many times it was guessed right.
+    """
+    total = hits = count = 0.0
+    for logits, labels in batches:
+        real = labels != IGNORED_LABEL
+        total += float(F.cross_entropy(logits[real].float(), labels[real], reduction="sum"))
+        hits += float((logits.argmax(-1)[real] == labels[real]).sum())
+        count += float(real.sum())
+    return {"loss": total / count, "token_accuracy": hits / count}

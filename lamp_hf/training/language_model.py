@@ -1,16 +1,16 @@
 """A small causal language model of captions, for the captioning stage where no pretrained one can be had."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 from transformers import AutoConfig, AutoTokenizer, OPTConfig, OPTForCausalLM, PreTrainedModel
 
 from lamp_hf.embedded import resolve_checkpoint
 from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL, encode_captions
 
-from .captions import caption_source, first_captions
+from .captions import caption_source, first_captions, next_token_scores
 from .stage import Stage
 
 __all__ = ["LanguageModelStage"]
@@ -69,15 +69,13 @@ class LanguageModelStage(Stage):
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
         """Cross-entropy of a token of the validation clips' caption 0, and how many times it was guessed right."""
         captions = first_captions(self.dataset["validation"])
-        total = hits = count = 0.0
-        for start in range(0, len(captions), 64):
-            part = captions[start : start + 64]
-            examples = [{"caption": text, "place": (start + row) % self.places} for row, text in enumerate(part)]
-            batch = {name: tensor.to(model.device) for name, tensor in self.collate(examples).items()}
-            labels = batch.pop("labels")[:, 1:]
-            logits = model(**batch).logits[:, :-1].float()
-            real = labels != IGNORED_LABEL
-            total += float(F.cross_entropy(logits[real], labels[real], reduction="sum"))
-            hits += float((logits.argmax(-1)[real] == labels[real]).sum())
-            count += float(real.sum())
-        return {"loss": total / count, "token_accuracy": hits / count}
+
+        def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            for start in range(0, len(captions), 64):
+                part = captions[start : start + 64]
+                examples = [{"caption": text, "place": (start + row) % self.places} for row, text in enumerate(part)]
+                batch = {name: tensor.to(model.device) for name, tensor in self.collate(examples).items()}
+                labels = batch.pop("labels")
+                yield model(**batch).logits[:, :-1], labels[:, 1:]
+
+        return next_token_scores(batches())

@@ -10,6 +10,34 @@ from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 
 
 @pytest.fixture(scope="session")
+def released_lamp_config() -> Callable[..., LampConfig]:
+    """Builds the configuration of the LaMP in the reference files, with the released code's values."""
+
+    def build(max_text_length: int = 12, **changes) -> LampConfig:
+        return LampConfig(
+            motion_vqvae_config=MotionVQVAEConfig(hidden_size=32, code_dim=16, num_codes=32),
+            vocab_size=155,
+            bos_token_id=154,
+            eos_token_id=3,
+            hidden_size=48,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            intermediate_size=96,
+            max_position_embeddings=64,
+            num_query_tokens=7,
+            motion_hidden_size=64,
+            projection_dim=24,
+            mask_motion_padding=False,
+            mask_text_padding=False,
+            separate_motion_encoder=True,
+            max_text_length=max_text_length,
+            **changes,
+        )
+
+    return build
+
+
+@pytest.fixture(scope="session")
 def tiny_text_to_motion() -> Callable[..., LampForTextToMotion]:
     """Builds a small text-to-motion model whose weights are large enough for its inputs to matter."""
 

@@ -12,34 +12,19 @@ import torch
 from safetensors.torch import load_file
 
 from lamp_hf.hub.original import captioning_state_dict
-from lamp_hf.modeling.configuration_lamp import LampCaptioningConfig, LampConfig, MotionVQVAEConfig
+from lamp_hf.modeling.configuration_lamp import LampCaptioningConfig, LampConfig
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
 
 QUERIES = 7
 
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
-def case(request: pytest.FixtureRequest, golden: Path) -> SimpleNamespace:
+def case(
+    request: pytest.FixtureRequest, golden: Path, released_lamp_config: Callable[..., LampConfig]
+) -> SimpleNamespace:
     about = json.loads((golden / "m2t.json").read_text())
     config = LampCaptioningConfig(
-        lamp_config=LampConfig(
-            motion_vqvae_config=MotionVQVAEConfig(hidden_size=32, code_dim=16, num_codes=32),
-            vocab_size=155,
-            bos_token_id=154,
-            eos_token_id=3,
-            hidden_size=48,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            intermediate_size=96,
-            max_position_embeddings=64,
-            num_query_tokens=QUERIES,
-            motion_hidden_size=64,
-            projection_dim=24,
-            max_text_length=12,
-            mask_motion_padding=False,
-            mask_text_padding=False,
-            separate_motion_encoder=True,
-        ),
+        lamp_config=released_lamp_config(),
         language_model_config=about["opt_config"],
         bos_token_id=2,
         eos_token_id=about["facts"]["eos_token_id"],

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from lamp_hf.hub.original import lamp_state_dict
-from lamp_hf.modeling.configuration_lamp import LampConfig, MotionVQVAEConfig
+from lamp_hf.modeling.configuration_lamp import LampConfig
 from lamp_hf.modeling.modeling_lamp import LampForPreTraining, draw_negatives, padding_bias
 
 GRADIENTS = {
@@ -26,34 +26,17 @@ GRADIENTS = {
 }
 
 
-def load(golden: Path, **changes) -> LampForPreTraining:
-    config = LampConfig(
-        motion_vqvae_config=MotionVQVAEConfig(hidden_size=32, code_dim=16, num_codes=32),
-        vocab_size=155,
-        bos_token_id=154,
-        eos_token_id=3,
-        hidden_size=48,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        intermediate_size=96,
-        max_position_embeddings=64,
-        num_query_tokens=7,
-        motion_hidden_size=64,
-        projection_dim=24,
-        max_text_length=12,
-        mask_motion_padding=False,
-        mask_text_padding=False,
-        separate_motion_encoder=True,
-        **changes,
-    )
+def load(golden: Path, config: LampConfig) -> LampForPreTraining:
     model = LampForPreTraining(config).eval()
     model.lamp.load_state_dict(lamp_state_dict(load_file(golden / "lamp.state_dict.safetensors")))
     return model
 
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
-def case(request: pytest.FixtureRequest, golden: Path) -> SimpleNamespace:
-    model = load(golden)
+def case(
+    request: pytest.FixtureRequest, golden: Path, released_lamp_config: Callable[..., LampConfig]
+) -> SimpleNamespace:
+    model = load(golden, released_lamp_config())
     model.set_attn_implementation(request.param)
     io = load_file(golden / "lamp.io.safetensors")
     batch = {"input_ids": io["input_ids"], "attention_mask": io["attention_mask"]}
@@ -205,10 +188,10 @@ def test_matching_loss_of_negatives_the_released_code_drew(case, close):
 
 
 @torch.no_grad()
-def test_a_text_condition_sees_padded_words_only_where_asked(golden, close):
+def test_a_text_condition_sees_padded_words_only_where_asked(golden, close, released_lamp_config):
     io = load_file(golden / "lamp.io.safetensors")
-    released = load(golden).lamp
-    masked = load(golden).lamp
+    released = load(golden, released_lamp_config()).lamp
+    masked = load(golden, released_lamp_config()).lamp
     masked.config.mask_text_padding = True
     ids, mask = io["input_ids"], io["attention_mask"]
     layer = released.text_projection

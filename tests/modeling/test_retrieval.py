@@ -1,5 +1,6 @@
 """LampForMotionTextRetrieval: loads from any checkpoint that holds a LaMP, and says what the LaMP says."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from safetensors.torch import load_file
 
 import lamp_hf
 from lamp_hf.hub.original import lamp_state_dict
-from lamp_hf.modeling.configuration_lamp import LampConfig, MotionVQVAEConfig
+from lamp_hf.modeling.configuration_lamp import LampConfig
 from lamp_hf.modeling.modeling_lamp import LampForPreTraining, LampModel
 from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
 
@@ -76,26 +77,8 @@ def test_matching_from_latents_is_matching_from_motions(tiny_checkpoint: Path, m
 
 
 @torch.no_grad()
-def test_the_released_code(golden: Path) -> None:
-    config = LampConfig(
-        motion_vqvae_config=MotionVQVAEConfig(hidden_size=32, code_dim=16, num_codes=32),
-        vocab_size=155,
-        bos_token_id=154,
-        eos_token_id=3,
-        hidden_size=48,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        intermediate_size=96,
-        max_position_embeddings=64,
-        num_query_tokens=7,
-        motion_hidden_size=64,
-        projection_dim=24,
-        max_text_length=12,
-        mask_motion_padding=False,
-        mask_text_padding=False,
-        separate_motion_encoder=True,
-    )
-    model = LampForMotionTextRetrieval(config).eval()
+def test_the_released_code(golden: Path, released_lamp_config: Callable[..., LampConfig]) -> None:
+    model = LampForMotionTextRetrieval(released_lamp_config()).eval()
     model.lamp.load_state_dict(lamp_state_dict(load_file(golden / "lamp.state_dict.safetensors")))
     io = load_file(golden / "lamp.io.safetensors")
     features, latents, mask = model.encode_motion(io["motion"])

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from lamp_hf.hub.original import length_estimator_state_dict, text_to_motion_state_dict
 from lamp_hf.modeling import generation_lamp
-from lamp_hf.modeling.configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
+from lamp_hf.modeling.configuration_lamp import LampConfig, LampTextToMotionConfig
 from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig, Window, decode_windows
 from lamp_hf.modeling.modeling_lamp_text_to_motion import (
     LampForTextToMotion,
@@ -25,26 +25,11 @@ MASK, PAD = 32, 33
 
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
-def case(request: pytest.FixtureRequest, golden: Path) -> SimpleNamespace:
+def case(
+    request: pytest.FixtureRequest, golden: Path, released_lamp_config: Callable[..., LampConfig]
+) -> SimpleNamespace:
     config = LampTextToMotionConfig(
-        lamp_config=LampConfig(
-            motion_vqvae_config=MotionVQVAEConfig(hidden_size=32, code_dim=16, num_codes=32),
-            vocab_size=155,
-            bos_token_id=154,
-            eos_token_id=3,
-            hidden_size=48,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            intermediate_size=96,
-            max_position_embeddings=64,
-            num_query_tokens=7,
-            motion_hidden_size=64,
-            projection_dim=24,
-            max_text_length=14,
-            mask_motion_padding=False,
-            mask_text_padding=False,
-            separate_motion_encoder=True,
-        ),
+        lamp_config=released_lamp_config(max_text_length=14),
         hidden_size=32,
         num_hidden_layers=3,
         num_attention_heads=4,

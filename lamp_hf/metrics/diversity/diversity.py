@@ -10,15 +10,6 @@ Diversity: mean Euclidean distance between the embeddings of random pairs of mot
 motions, neither less nor more.
 """
 
-_CITATION = """
-@inproceedings{guo2022generating,
-  title = {Generating Diverse and Natural 3D Human Motions from Text},
-  author = {Guo, Chuan and Zou, Shihao and Zuo, Xinxin and Wang, Sen and Ji, Wei and Li, Xingyu and Cheng, Li},
-  booktitle = {CVPR},
-  year = {2022}
-}
-"""
-
 _KWARGS_DESCRIPTION = """
 
 Args:
@@ -46,7 +37,7 @@ class Diversity(streaming.EmbeddingMetric):
     def _info(self):
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
-            citation=_CITATION,
+            citation=streaming.GUO_2022,
             inputs_description=_KWARGS_DESCRIPTION,
             features=self.columns(),
         )

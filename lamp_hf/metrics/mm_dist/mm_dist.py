@@ -1,22 +1,12 @@
 """MM-Dist between motions and their texts, as a module of `evaluate`."""
 
 import evaluate
-from datasets import Value
 
 from lamp_hf.evaluation import embeddings as measures
 from lamp_hf.metrics import streaming
 
 _DESCRIPTION = """
 MM-Dist: mean Euclidean distance of the embedding of a motion from that of its text. Less is better.
-"""
-
-_CITATION = """
-@inproceedings{guo2022generating,
-  title = {Generating Diverse and Natural 3D Human Motions from Text},
-  author = {Guo, Chuan and Zou, Shihao and Zuo, Xinxin and Wang, Sen and Ji, Wei and Li, Xingyu and Cheng, Li},
-  booktitle = {CVPR},
-  year = {2022}
-}
 """
 
 _KWARGS_DESCRIPTION = """
@@ -38,18 +28,14 @@ Examples:
 """
 
 
-class MMDist(streaming.EmbeddingMetric):
+class MMDist(streaming.PairMetric):
     def _info(self):
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
-            citation=_CITATION,
+            citation=streaming.GUO_2022,
             inputs_description=_KWARGS_DESCRIPTION,
-            features=self.columns(text=streaming.ListOf(Value("float32"))),
+            features=self.columns(),
         )
-
-    def reduce(self, predictions, references):
-        motions, texts = self.pair_embeddings(predictions, references)
-        return {"embedding": motions, "text": texts}
 
     def _compute(self, embedding, text):
         return {"mm_dist": measures.matching_distance(embedding, text), **self.provenance()}

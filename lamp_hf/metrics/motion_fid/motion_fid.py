@@ -12,15 +12,6 @@ FID: how far the embeddings of generated motions lie from those of real ones, as
 normal distributions fitted to them. 0 is best. It means nothing without the model that embedded.
 """
 
-_CITATION = """
-@inproceedings{guo2022generating,
-  title = {Generating Diverse and Natural 3D Human Motions from Text},
-  author = {Guo, Chuan and Zou, Shihao and Zuo, Xinxin and Wang, Sen and Ji, Wei and Li, Xingyu and Cheng, Li},
-  booktitle = {CVPR},
-  year = {2022}
-}
-"""
-
 _KWARGS_DESCRIPTION = """
 
 Args:
@@ -48,7 +39,7 @@ class MotionFid(streaming.EmbeddingMetric):
     def _info(self):
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
-            citation=_CITATION,
+            citation=streaming.GUO_2022,
             inputs_description=_KWARGS_DESCRIPTION,
             features=self.columns(generated=Value("bool")),
         )

@@ -1,7 +1,6 @@
 """R-Precision of motions and their texts, as a module of `evaluate`."""
 
 import evaluate
-from datasets import Value
 
 from lamp_hf.evaluation import embeddings as measures
 from lamp_hf.evaluation import retrieval
@@ -10,15 +9,6 @@ from lamp_hf.metrics import streaming
 _DESCRIPTION = """
 R-Precision: how often, among 32 motions, the one that belongs to a text is among the 1, 2, 3 whose embeddings lie
 nearest to the text's.
-"""
-
-_CITATION = """
-@inproceedings{guo2022generating,
-  title = {Generating Diverse and Natural 3D Human Motions from Text},
-  author = {Guo, Chuan and Zou, Shihao and Zuo, Xinxin and Wang, Sen and Ji, Wei and Li, Xingyu and Cheng, Li},
-  booktitle = {CVPR},
-  year = {2022}
-}
 """
 
 _KWARGS_DESCRIPTION = """
@@ -49,18 +39,14 @@ Examples:
 """
 
 
-class RPrecision(streaming.EmbeddingMetric):
+class RPrecision(streaming.PairMetric):
     def _info(self):
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
-            citation=_CITATION,
+            citation=streaming.GUO_2022,
             inputs_description=_KWARGS_DESCRIPTION,
-            features=self.columns(text=streaming.ListOf(Value("float32"))),
+            features=self.columns(),
         )
-
-    def reduce(self, predictions, references):
-        motions, texts = self.pair_embeddings(predictions, references)
-        return {"embedding": motions, "text": texts}
 
     def _compute(self, embedding, text, pool_size=32, repeats=1):
         similarity = measures.embedding_similarity(embedding, text, "euclidean")
