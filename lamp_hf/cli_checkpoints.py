@@ -7,6 +7,8 @@ MODEL_TYPES = {
     "text-to-motion": ("lamp_text_to_motion",),
     "motion-captioning": ("lamp", "lamp_text_to_motion", "lamp_captioning"),
     "motion-retrieval": ("lamp", "lamp_text_to_motion"),
+    "reconstruction": ("motion_vqvae", "lamp", "lamp_text_to_motion"),
+    "evaluation": ("motion_text_evaluator",),
 }
 
 

@@ -55,6 +55,16 @@ def load_motion_dataset(name_or_path: str | os.PathLike[str], **options: Any) ->
     return _checked(datasets.load_dataset(str(name_or_path), **options), str(name_or_path))
 
 
+def dataset_name(path: str | os.PathLike[str]) -> str | None:
+    """Name by which [`load_motion_dataset`] knows what lies at a path, or `None`: then the path is its name."""
+    path = Path(path)
+    if path.is_file() and ".tar" in path.suffixes:
+        return "bandai-namco"
+    if any(path.glob("dataset/Bandai-Namco-Research-Motiondataset-*")):
+        return "bandai-namco"
+    return None
+
+
 def _checked(loaded: Any, name: str) -> DatasetDict:
     """Refuse datasets of another schema, by the names of the columns."""
     if isinstance(loaded, Dataset):

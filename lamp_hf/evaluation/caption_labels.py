@@ -74,7 +74,8 @@ class _Wordings:
     def longest(self, text: str) -> tuple[set[str], str]:
         """Labels of the longest phrases in a text, and the text without the first of them."""
         words = text.split()
-        best, found, place = 0, set(), 0
+        best, place = 0, 0
+        found: set[str] = set()
         for start, word in enumerate(words):
             for phrase in self.by_first.get(word, ()):
                 size = len(phrase)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
     from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 
-__all__ = ["evaluate_reconstruction", "joint_errors"]
+__all__ = ["evaluate_reconstruction", "joint_errors", "reconstruction_errors"]
 
 
 def joint_errors(real: np.ndarray, made: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -37,12 +37,12 @@ def joint_errors(real: np.ndarray, made: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 @torch.no_grad()
-def evaluate_reconstruction(
+def reconstruction_errors(
     model: "MotionVQVAEModel",
     extractor: "LampFeatureExtractor",
     clips: Sequence[np.ndarray],
     batch_size: int = 32,
-) -> dict[str, float]:
+) -> tuple[np.ndarray, np.ndarray, set[int]]:
     """Reconstruct whole clips.
 
     Args:
@@ -52,30 +52,46 @@ def evaluate_reconstruction(
         batch_size: Clips at a time.
 
     Returns:
-        `mpjpe_mm` and `global_mpjpe_mm`: [`joint_errors`] with the pelvises at one place and with the root's drift
-        left in, averaged over frames of all clips; `codebook_use`: share of codes used at least once.
+        [`joint_errors`] of all frames of all clips, metres, with the pelvises at one place and with the root's drift
+        left in; and the codes that were used.
     """
     skeleton = SKELETONS[extractor.skeleton]
     frames_per_token = model.config.frames_per_token
     # Clips of like length share a batch: padding costs as much as frames do.
     order = sorted((i for i, clip in enumerate(clips) if len(clip) >= frames_per_token), key=lambda i: len(clips[i]))
-    aligned: list[np.ndarray] = []
-    drifting: list[np.ndarray] = []
-    used = torch.zeros(model.config.num_codes, dtype=torch.bool)
+    errors: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    used: set[int] = set()
     for start in range(0, len(order), batch_size):
-        batch = [clips[i][: len(clips[i]) // frames_per_token * frames_per_token] for i in order[start:][:batch_size]]
-        inputs = extractor(batch).to(model.device)
-        output = model(**inputs)
-        used[output.codes[output.codes >= 0].cpu()] = True
+        places = order[start : start + batch_size]
+        batch = [clips[i][: len(clips[i]) // frames_per_token * frames_per_token] for i in places]
+        output = model(**extractor(batch).to(model.device))
+        used.update(output.codes[output.codes >= 0].unique().tolist())
         reconstruction = extractor.denormalize(output.reconstruction.float().cpu().numpy())
-        for features, rebuilt in zip(batch, reconstruction, strict=True):
-            real = features_to_joints(features, skeleton)
-            made = features_to_joints(rebuilt[: len(features)], skeleton)
-            errors = joint_errors(real, made)
-            aligned.append(errors[0])
-            drifting.append(errors[1])
+        for place, features, rebuilt in zip(places, batch, reconstruction, strict=True):
+            errors[place] = joint_errors(
+                features_to_joints(features, skeleton), features_to_joints(rebuilt[: len(features)], skeleton)
+            )
+    if not errors:
+        return np.empty(0), np.empty(0), used
+    aligned, drifting = zip(*(errors[place] for place in sorted(errors)), strict=True)
+    return np.concatenate(aligned), np.concatenate(drifting), used
+
+
+def evaluate_reconstruction(
+    model: "MotionVQVAEModel",
+    extractor: "LampFeatureExtractor",
+    clips: Sequence[np.ndarray],
+    batch_size: int = 32,
+) -> dict[str, float]:
+    """How well the tokenizer keeps clips; arguments as in [`reconstruction_errors`].
+
+    Returns:
+        `mpjpe_mm` and `global_mpjpe_mm`: [`joint_errors`] with the pelvises at one place and with the root's drift
+        left in, averaged over frames of all clips; `codebook_use`: share of codes used at least once.
+    """
+    aligned, drifting, used = reconstruction_errors(model, extractor, clips, batch_size)
     return {
-        "mpjpe_mm": 1000 * float(np.concatenate(aligned).mean()),
-        "global_mpjpe_mm": 1000 * float(np.concatenate(drifting).mean()),
-        "codebook_use": float(used.float().mean()),
+        "mpjpe_mm": 1000 * float(aligned.mean()),
+        "global_mpjpe_mm": 1000 * float(drifting.mean()),
+        "codebook_use": len(used) / model.config.num_codes,
     }

@@ -3,19 +3,32 @@
 A record is one run of a protocol on one model. Records that differ in anything but the model never share a table.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lamp_hf.motion.files import atomic_path
 
-__all__ = ["Estimate", "EvaluationRecord", "Protocol", "UnlikeRecordsError", "comparison", "write_to_card"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = [
+    "Estimate",
+    "EvaluationRecord",
+    "Protocol",
+    "UnlikeRecordsError",
+    "comparison",
+    "weights_digest",
+    "write_to_card",
+]
 
 _FORMAT = 1
+Row = Mapping[str, "Estimate"]
 
 
 class UnlikeRecordsError(ValueError):
@@ -28,7 +41,7 @@ class Estimate:
 
     Args:
         value: Mean of the repeats.
-        interval: Half the width of its 95 % confidence interval; `None` after a single repeat.
+        interval: Half the width of its 95 % confidence interval; `None` where nothing was repeated.
     """
 
     value: float
@@ -41,6 +54,11 @@ class Estimate:
         if len(values) < 2:
             return cls(mean)
         return cls(mean, float(1.96 * np.std(values) / len(values) ** 0.5))
+
+    @classmethod
+    def of_rows(cls, repeats: Sequence[Mapping[str, float]]) -> dict[str, "Estimate"]:
+        """Mean and interval of every metric over repeats that name the same ones."""
+        return {name: cls.of([scores[name] for scores in repeats]) for name in repeats[0]}
 
     def __format__(self, spec: str) -> str:
         spec = spec or ".3f"
@@ -59,10 +77,12 @@ class Protocol:
         evaluator: Checkpoint of the model that judges; `None` where none does.
         evaluator_hash: Of its weights.
         dataset: Name of the data set.
+        dataset_hash: Of the ids and captions that took part.
         split: Of it.
         n: Clips.
         repeats: How many times everything that is random was drawn anew.
         seed: Of the first repeat.
+        settings: What else decides on the numbers, such as the size of pools.
     """
 
     task: str
@@ -71,10 +91,12 @@ class Protocol:
     evaluator: str | None
     evaluator_hash: str | None
     dataset: str
+    dataset_hash: str
     split: str
     n: int
     repeats: int
     seed: int
+    settings: Mapping[str, str | int | float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,14 +108,16 @@ class EvaluationRecord:
         model_hash: Of its weights.
         lamp_hf: Version of the package.
         protocol: How.
-        rows: For `model` and for what it is seen beside (ground truth, chance), the metrics by name.
+        rows: Metrics by name, of the model, and of its variants if it was tried in several ways.
+        references: The same of what the model is seen beside: ground truth and chance.
     """
 
     model: str
     model_hash: str
     lamp_hf: str
     protocol: Protocol
-    rows: Mapping[str, Mapping[str, Estimate]]
+    rows: Mapping[str, Row]
+    references: Mapping[str, Row]
 
     def save(self, path: str | Path) -> None:
         """Write as JSON."""
@@ -114,16 +138,17 @@ class EvaluationRecord:
             if (found := values.pop("format")) != _FORMAT:
                 raise ValueError(f"its format is {found}, this version reads {_FORMAT}")
             values["protocol"] = Protocol(**values["protocol"])
-            values["rows"] = {
-                row: {metric: Estimate(**estimate) for metric, estimate in metrics.items()}
-                for row, metrics in values["rows"].items()
-            }
+            for part in ("rows", "references"):
+                values[part] = {
+                    row: {metric: Estimate(**estimate) for metric, estimate in metrics.items()}
+                    for row, metrics in values[part].items()
+                }
             return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path} is no evaluation record: {error}") from error
 
 
-def comparison(records: Sequence[EvaluationRecord]) -> dict[str, dict[str, Estimate]]:
+def comparison(records: Sequence[EvaluationRecord]) -> dict[str, Row]:
     """Rows of one table: what the records' models are seen beside, then each model.
 
     Raises:
@@ -133,19 +158,19 @@ def comparison(records: Sequence[EvaluationRecord]) -> dict[str, dict[str, Estim
     if not records:
         raise ValueError("no records to compare")
     first = records[0]
-    for other in records[1:]:
+    rows: dict[str, Row] = dict(first.references)
+    for record in records:
         for item in fields(Protocol):
-            ours, theirs = getattr(first.protocol, item.name), getattr(other.protocol, item.name)
+            ours, theirs = getattr(first.protocol, item.name), getattr(record.protocol, item.name)
             if ours != theirs:
                 raise UnlikeRecordsError(
-                    f"{first.model} and {other.model} cannot share a table: their records differ in {item.name}, "
+                    f"{first.model} and {record.model} cannot share a table: their records differ in {item.name}, "
                     f"{ours!r} and {theirs!r}"
                 )
-    names = [record.model for record in records]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two records are of one model: {', '.join(names)}")
-    rows = {row: dict(metrics) for row, metrics in first.rows.items() if row not in names}
-    return rows | {record.model: dict(record.rows[record.model]) for record in records}
+        if twice := rows.keys() & record.rows.keys():
+            raise ValueError(f"two records have a row {twice.pop()!r}; give one record of each model")
+        rows |= record.rows
+    return rows
 
 
 def write_to_card(card: str | Path, record: EvaluationRecord) -> None:
@@ -158,27 +183,46 @@ def write_to_card(card: str | Path, record: EvaluationRecord) -> None:
     from huggingface_hub import EvalResult, ModelCard
 
     protocol = record.protocol
-    name = f"{protocol.task}/{protocol.name} (version {protocol.version})"
-    arguments: dict[str, Any] = {
-        key: value for key, value in asdict(protocol).items() if value is not None and key in ("n", "repeats", "seed")
-    }
-    arguments |= {"evaluator": protocol.evaluator} if protocol.evaluator else {}
+    name = f"{protocol.task}, {protocol.name} (version {protocol.version})"
+    arguments: dict[str, Any] = {"n": protocol.n, "repeats": protocol.repeats, "seed": protocol.seed}
+    arguments |= protocol.settings
+    if protocol.evaluator:
+        arguments |= {"evaluator": protocol.evaluator, "evaluator_hash": protocol.evaluator_hash}
     loaded = ModelCard.load(card)
-    kept = [result for result in loaded.data.eval_results or [] if result.metric_config != name]
-    loaded.data.eval_results = kept + [
-        EvalResult(
-            task_type=protocol.task,
-            dataset_type=protocol.dataset,
-            dataset_name=protocol.dataset,
-            dataset_split=protocol.split,
-            metric_type=metric,
-            metric_name=metric,
-            metric_value=round(estimate.value, 6),
-            metric_config=name,
-            metric_args=arguments if estimate.interval is None else {**arguments, "interval_95": estimate.interval},
-        )
-        for metric, estimate in record.rows[record.model].items()
+    results = [
+        result
+        for result in loaded.data.eval_results or []
+        if result.dataset_config != name or result.dataset_split != protocol.split
     ]
+    for row, metrics in record.rows.items():
+        variant = "" if row == record.model else f", {row.removeprefix(record.model).strip()}"
+        results += [
+            EvalResult(
+                task_type=protocol.task,
+                dataset_type=protocol.dataset,
+                dataset_name=protocol.dataset,
+                dataset_config=name,
+                dataset_split=protocol.split,
+                dataset_args=arguments,
+                metric_type=metric,
+                metric_name=metric + variant,
+                metric_value=round(estimate.value, 6),
+                metric_args=None if estimate.interval is None else {"interval_95": round(estimate.interval, 6)},
+            )
+            for metric, estimate in metrics.items()
+        ]
+    loaded.data.eval_results = results
     loaded.data.model_name = loaded.data.model_name or record.model
     with atomic_path(Path(card)) as unfinished:
         unfinished.write_text(str(loaded), encoding="utf-8")
+
+
+def weights_digest(model: "PreTrainedModel") -> str:
+    """SHA-256 of a model's weights as float32, whatever files they come from."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().data)
+    return digest.hexdigest()

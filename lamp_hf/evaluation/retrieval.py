@@ -1,8 +1,8 @@
 """Retrieval between captions and motions: ranks, recall in pools beside that of chance, and TMR's four protocols."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import comb
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ __all__ = [
     "evaluate_lamp",
     "pool_recall",
     "recall_in_pools",
+    "retrieval_pools",
     "retrieval_scores",
     "wrong_before_right",
 ]
@@ -24,6 +25,10 @@ __all__ = [
 RANKS = (1, 2, 3)
 RETRIEVAL_RANKS = (1, 2, 3, 5, 10)
 PROTOCOLS = ("all", "threshold", "dissimilar", "small_batches")
+
+# Given "text_to_motion" or "motion_to_text", the pairs of a pool and their similarity, queries in rows: that similarity
+# after a second look at the best candidates.
+SecondLook = Callable[[str, np.ndarray, np.ndarray], np.ndarray]
 
 
 def wrong_before_right(similarity: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -49,7 +54,12 @@ def wrong_before_right(similarity: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def recall_in_pools(
-    similarity: np.ndarray, right: np.ndarray, pools: Iterable[np.ndarray], *, ranks: Sequence[int] = RANKS
+    similarity: np.ndarray,
+    right: np.ndarray,
+    pools: Iterable[np.ndarray],
+    *,
+    ranks: Sequence[int] = RANKS,
+    second_look: SecondLook | None = None,
 ) -> dict[str, float]:
     """Recall within pools of pairs, both ways, averaged over the pools.
 
@@ -58,6 +68,7 @@ def recall_in_pools(
         right: `(N, N)`, which captions fit which motions.
         pools: The pairs of each pool, as indices.
         ranks: The k of each recall at k.
+        second_look: Orders the candidates of a pool anew.
 
     Returns:
         `text_to_motion_r1` … for each k, `text_to_motion_medr`, and the same as `motion_to_text_…`: the share of
@@ -70,7 +81,7 @@ def recall_in_pools(
             ("text_to_motion", similarity[here].T, right[here].T),
             ("motion_to_text", similarity[here], right[here]),
         ):
-            wrong = wrong_before_right(table, fits)
+            wrong = wrong_before_right(second_look(way, pool, table) if second_look else table, fits)
             for k in ranks:
                 sums.setdefault(f"{way}_r{k}", []).append(float((wrong < k).mean()))
             sums.setdefault(f"{way}_medr", []).append(float(np.median(wrong)) + 1)
@@ -163,55 +174,78 @@ def dissimilar_subset(similarity: np.ndarray, size: int) -> np.ndarray:
     return np.flatnonzero(kept)
 
 
-def retrieval_scores(
+def retrieval_pools(
     protocol: str,
-    similarity: np.ndarray,
+    count: int,
     text_similarity: np.ndarray | None = None,
     *,
     threshold: float = 0.95,
     dissimilar_size: int = 100,
     pool_size: int = 32,
     seed: int = 0,
-    ranks: Sequence[int] = RETRIEVAL_RANKS,
-) -> dict[str, float]:
-    """Recall under one of the protocols of Petrovich et al., TMR (2023), section 4.1.
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """What is right, and what is compared with each other, under one of the protocols of Petrovich et al., TMR (2023).
 
     Args:
         protocol: `"all"`: all pairs at once, a query's own partner alone is right. `"threshold"`: the partner of any
             caption that says nearly the same is right too. `"dissimilar"`: a subset whose captions are most unlike.
-            `"small_batches"`: the mean over random pools, as for R-Precision.
-        similarity: `(N, N)`, motions in rows, their captions in columns.
+            `"small_batches"`: the mean over random pools, as for R-Precision. All are of section 4.1.
+        count: Pairs, N.
         text_similarity: `(N, N)`, cosines of sentence embeddings of the captions; of no use to `"all"` and
             `"small_batches"`.
         threshold: Captions say nearly the same if (1 + cosine) / 2 is above: TMR's 0.95 is a cosine of 0.9.
         dissimilar_size: Pairs in the subset.
         pool_size: Pairs in a pool.
         seed: Of the pools. 0 draws TMR's, if the pairs come in its order.
-        ranks: The k of each recall at k.
 
     Returns:
-        As [`recall_in_pools`], and `n`, the number of pairs that took part.
+        Which captions fit which motions, boolean `(N, N)`, and the pairs of each pool.
 
     Raises:
         ValueError: Unknown protocol, too few pairs, or no `text_similarity` where one is needed.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol={protocol!r} is unknown; choose from {', '.join(PROTOCOLS)}")
-    count = len(similarity)
     right = np.eye(count, dtype=bool)
-    pools = [np.arange(count)]
-    if protocol in ("threshold", "dissimilar"):
-        if text_similarity is None:
-            raise ValueError(f"the protocol {protocol!r} compares captions; give captions or their sentence embeddings")
-        if protocol == "threshold":
-            right |= text_similarity > 2 * threshold - 1
-        else:
-            pools = [dissimilar_subset(text_similarity, dissimilar_size)]
-    elif protocol == "small_batches":
+    if protocol == "small_batches":
         if count < pool_size:
             raise ValueError(f"{count} pairs do not fill a pool of {pool_size}")
-        pools = _cut(np.random.RandomState(seed).permutation(count), pool_size)
-    return {**recall_in_pools(similarity, right, pools, ranks=ranks), "n": sum(map(len, pools))}
+        return right, _cut(np.random.RandomState(seed).permutation(count), pool_size)
+    if protocol == "all":
+        return right, [np.arange(count)]
+    if text_similarity is None:
+        raise ValueError(f"the protocol {protocol!r} compares captions; give captions or their sentence embeddings")
+    if protocol == "threshold":
+        return right | (text_similarity > 2 * threshold - 1), [np.arange(count)]
+    return right, [dissimilar_subset(text_similarity, dissimilar_size)]
+
+
+def retrieval_scores(
+    protocol: str,
+    similarity: np.ndarray,
+    text_similarity: np.ndarray | None = None,
+    *,
+    ranks: Sequence[int] = RETRIEVAL_RANKS,
+    second_look: SecondLook | None = None,
+    **settings: Any,
+) -> dict[str, float]:
+    """Recall under one of TMR's protocols.
+
+    Args:
+        protocol, text_similarity, settings: As [`retrieval_pools`] takes them.
+        similarity: `(N, N)`, motions in rows, their captions in columns.
+        ranks: The k of each recall at k.
+        second_look: Orders the candidates of a pool anew.
+
+    Returns:
+        As [`recall_in_pools`], and `n`, the number of pairs that took part.
+
+    Raises:
+        ValueError: As [`retrieval_pools`].
+    """
+    right, pools = retrieval_pools(protocol, len(similarity), text_similarity, **settings)
+    recall = recall_in_pools(similarity, right, pools, ranks=ranks, second_look=second_look)
+    return {**recall, "n": sum(map(len, pools))}
 
 
 def evaluate_lamp(

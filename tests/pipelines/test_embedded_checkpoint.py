@@ -18,7 +18,7 @@ from lamp_hf.evaluation.text_to_motion import paraphrase, paraphrases
 from lamp_hf.motion.motion import Motion
 
 ROOT = Path(lamp_hf.__file__).resolve().parent.parent
-MEGABYTES = 60
+MEGABYTES = {"lamp-small": 60, "lamp-small-evaluator": 8}
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,16 @@ def test_it_is_the_default_and_whole(pipe: lamp_hf.TextToMotionPipeline) -> None
     assert pipe.model.dtype == torch.float32
     assert pipe.fps == 20.0
     assert pipe.model.config.attention_bias == "none"  # edits and seams see what follows
-    assert sum(path.stat().st_size for path in folder.parent.rglob("*")) < MEGABYTES * 1e6
-    header = yaml.safe_load((folder / "README.md").read_text(encoding="utf-8").split("---")[1])
-    assert header["license"] == "cc-by-nc-4.0"
-    assert header["library_name"] == "lamp_hf"
+
+
+def test_what_travels_with_the_package_is_small_and_says_its_licence() -> None:
+    folders = sorted(lamp_hf.embedded_checkpoint().parent.iterdir())
+    assert [folder.name for folder in folders] == sorted(MEGABYTES)
+    for folder in folders:
+        assert sum(path.stat().st_size for path in folder.iterdir()) < MEGABYTES[folder.name] * 1e6
+        header = yaml.safe_load((folder / "README.md").read_text(encoding="utf-8").split("---")[1])
+        assert header["license"] == "cc-by-nc-4.0"
+        assert header["library_name"] == "lamp_hf"
 
 
 def test_its_motions_are_those_of_a_person(pipe: lamp_hf.TextToMotionPipeline) -> None:

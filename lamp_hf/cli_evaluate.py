@@ -1,0 +1,365 @@
+"""`lamp-hf evaluate`: runs a protocol, prints its table, writes its record; it imports what it needs when it runs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lamp_hf.cli_checkpoints import find_checkpoint
+
+if TYPE_CHECKING:
+    from lamp_hf.evaluation.protocols.common import EvaluationSet
+    from lamp_hf.evaluation.records import EvaluationRecord, Row
+    from lamp_hf.metrics.inputs import Embedder
+
+__all__ = ["app"]
+
+EMBEDDED_EVALUATOR = "lamp-small-evaluator"
+
+app = typer.Typer(
+    help="Measure a checkpoint by the field's protocols; `accelerate launch -m lamp_hf.evaluation` spreads the work.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+Model = Annotated[str, typer.Argument(help="Checkpoint: an embedded one's name, a folder or a Hub id.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data", help="A motion data set: the Bandai-Namco archive or clone, a folder with metadata, or a Hub id."
+    ),
+]
+Split = Annotated[str | None, typer.Option("--split", help="By default test where there is one, else validation.")]
+Protocols = Annotated[list[str] | None, typer.Option("--protocol", "-p", help="Several may be named; by default all.")]
+Repeats = Annotated[int, typer.Option("--repeats", min=1, help="How often what is random is drawn anew.")]
+Seed = Annotated[int, typer.Option("--seed", "-s", help="Of the first repeat.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=2, help="Only so many clips, to try things out.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the records, one JSON file a protocol.")]
+Card = Annotated[bool, typer.Option("--write-card", help="Write the numbers into the model-index of MODEL/README.md.")]
+Cache = Annotated[Path | None, typer.Option("--cache-dir", help="Of converted clips; by default ~/.cache/lamp_hf.")]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps …; by default what accelerate finds.")]
+Name = Annotated[str | None, typer.Option("--name", help="Of the model in tables; by default its own.")]
+Evaluator = Annotated[
+    str, typer.Option("--evaluator", help="Checkpoint whose features judge; tables of one evaluator alone compare.")
+]
+
+RECORDS = Path("evaluations")
+
+
+@app.command()
+def reconstruction(
+    model: Model,
+    data: Data,
+    protocol: Protocols = None,
+    split: Split = None,
+    repeats: Repeats = 20,
+    seed: Seed = 0,
+    limit: Limit = None,
+    output: Output = RECORDS,
+    write_card: Card = False,
+    name: Name = None,
+    cache_dir: Cache = None,
+    device: Device = None,
+) -> None:
+    """How well the motion tokenizer keeps motions: MPJPE, beside that of another clip.
+
+    `lamp-hf evaluate reconstruction lamp-small --data DATA`
+    """
+    from lamp_hf.evaluation.protocols import reconstruction as task
+
+    _chosen(protocol, task.PROTOCOLS)
+    checkpoint = find_checkpoint(model, "reconstruction")
+    card = _card(checkpoint, write_card)
+    clips = _data(data, split, limit, cache_dir)
+    tokenizer, extractor = _tokenizer(checkpoint, device)
+    record = task.evaluate_reconstruction_protocol(
+        _name(name, checkpoint), tokenizer, extractor, clips, repeats=repeats, seed=seed
+    )
+    _finish([record], output, card)
+
+
+@app.command("text-to-motion")
+def text_to_motion(
+    model: Model,
+    data: Data,
+    protocol: Protocols = None,
+    evaluator: Evaluator = EMBEDDED_EVALUATOR,
+    captioner: Annotated[
+        str, typer.Option("--captioner", help="Checkpoint that captions motions for LaMP-BertScore.")
+    ] = "lamp-small",
+    split: Split = None,
+    repeats: Repeats = 20,
+    multimodality_texts: Annotated[
+        int, typer.Option("--multimodality-texts", min=0, help="Texts of which MultiModality takes many motions.")
+    ] = 100,
+    multimodality_motions: Annotated[
+        int, typer.Option("--multimodality-motions", min=10, help="Motions of each of them.")
+    ] = 30,
+    seed: Seed = 0,
+    limit: Limit = None,
+    output: Output = RECORDS,
+    write_card: Card = False,
+    name: Name = None,
+    cache_dir: Cache = None,
+    device: Device = None,
+) -> None:
+    """Motions generated for captions: R-Precision, FID, MM-Dist, Diversity, MultiModality; LaMP-BertScore; skating.
+
+    The protocols are humanml3d, lamp-bertscore and physics. Twenty repeats with a full MultiModality generate tens of
+    thousands of motions: on a CPU ask for fewer.
+
+    `lamp-hf evaluate text-to-motion lamp-small --data DATA --repeats 5 --multimodality-texts 10`
+    """
+    from lamp_hf.evaluation.protocols import text_to_motion as task
+
+    protocols = _chosen(protocol, task.PROTOCOLS)
+    checkpoint = find_checkpoint(model, "text-to-motion")
+    judges = {
+        "humanml3d": lambda: {"evaluator": _embedder(evaluator, device)},
+        "lamp-bertscore": lambda: {
+            "captioner": _pipeline("motion-captioning", find_checkpoint(captioner, "motion-captioning"), device)
+        },
+    }
+    card = _card(checkpoint, write_card)
+    clips = _data(data, split, limit, cache_dir)
+    options: dict[str, Any] = {}
+    for judged in protocols:
+        options |= judges.get(judged, dict)()
+    records = task.evaluate_text_to_motion_protocols(
+        _name(name, checkpoint),
+        _pipeline("text-to-motion", checkpoint, device),
+        clips,
+        protocols=protocols,
+        repeats=repeats,
+        seed=seed,
+        multimodality_texts=multimodality_texts,
+        multimodality_motions=multimodality_motions,
+        **options,
+    )
+    _finish(records, output, card)
+
+
+@app.command()
+def retrieval(
+    model: Model,
+    data: Data,
+    protocol: Protocols = None,
+    rerank: Annotated[
+        int | None, typer.Option("--rerank", min=1, help="In a further row, re-rank so many candidates of each query.")
+    ] = None,
+    pool_size: Annotated[int, typer.Option("--pool-size", min=2, help="Pairs in a pool of small_batches.")] = 32,
+    dissimilar_size: Annotated[
+        int, typer.Option("--dissimilar-size", min=2, help="Pairs in the subset of dissimilar.")
+    ] = 100,
+    split: Split = None,
+    repeats: Repeats = 20,
+    seed: Seed = 0,
+    limit: Limit = None,
+    output: Output = RECORDS,
+    write_card: Card = False,
+    name: Name = None,
+    cache_dir: Cache = None,
+    device: Device = None,
+) -> None:
+    """Motions found for captions and captions for motions: recall and median rank, both ways.
+
+    The protocols are those of TMR: all, threshold, dissimilar and small_batches.
+
+    `lamp-hf evaluate retrieval lamp-small --data DATA --rerank 10`
+    """
+    from lamp_hf.evaluation.protocols import retrieval as task
+
+    protocols = _chosen(protocol, task.PROTOCOLS)
+    checkpoint = find_checkpoint(model, "motion-retrieval")
+    card = _card(checkpoint, write_card)
+    clips = _data(data, split, limit, cache_dir)
+    records = task.evaluate_retrieval_protocols(
+        _name(name, checkpoint),
+        _encoder(checkpoint, device),
+        clips,
+        protocols=protocols,
+        rerank=rerank,
+        pool_size=pool_size,
+        dissimilar_size=dissimilar_size,
+        repeats=repeats,
+        seed=seed,
+    )
+    _finish(records, output, card)
+
+
+@app.command()
+def captioning(
+    model: Model,
+    data: Data,
+    protocol: Protocols = None,
+    evaluator: Evaluator = EMBEDDED_EVALUATOR,
+    no_evaluator: Annotated[bool, typer.Option("--no-evaluator", help="Compare with captions alone.")] = False,
+    beams: Annotated[int, typer.Option("--beams", min=1, help="Beams of the search.")] = 1,
+    split: Split = None,
+    repeats: Repeats = 20,
+    seed: Seed = 0,
+    limit: Limit = None,
+    output: Output = RECORDS,
+    write_card: Card = False,
+    name: Name = None,
+    cache_dir: Cache = None,
+    device: Device = None,
+) -> None:
+    """Captions of motions: BLEU, ROUGE-L, CIDEr, BERTScore, R-Precision, and whether they name the right label.
+
+    `lamp-hf evaluate captioning lamp-small --data DATA`
+    """
+    from lamp_hf.evaluation.protocols import captioning as task
+
+    _chosen(protocol, task.PROTOCOLS)
+    checkpoint = find_checkpoint(model, "motion-captioning")
+    card = _card(checkpoint, write_card)
+    clips = _data(data, split, limit, cache_dir)
+    record = task.evaluate_captioning_protocol(
+        _name(name, checkpoint),
+        _pipeline("motion-captioning", checkpoint, device),
+        clips,
+        evaluator=None if no_evaluator else _embedder(evaluator, device),
+        num_beams=beams,
+        repeats=repeats,
+        seed=seed,
+    )
+    _finish([record], output, card)
+
+
+@app.command()
+def compare(records: Annotated[list[Path], typer.Argument(help="Records of one protocol on one split.")]) -> None:
+    """Put records of several models into one table; records that were measured differently are refused.
+
+    `lamp-hf evaluate compare evaluations/text-to-motion-humanml3d-*.json`
+    """
+    from lamp_hf.evaluation.records import EvaluationRecord, comparison
+
+    loaded = [EvaluationRecord.load(path) for path in records]
+    _print_table(loaded[0], comparison(loaded))
+
+
+# ---- what the commands need -------------------------------------------------------------------------------
+
+
+def _chosen(asked: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
+    """Protocols asked for, all by default."""
+    for protocol in asked or ():
+        if protocol not in known:
+            raise typer.BadParameter(f"{protocol!r} is none of the protocols {', '.join(known)}")
+    return tuple(dict.fromkeys(asked or known))
+
+
+def _card(checkpoint: str, wanted: bool) -> Path | None:
+    """The model card to write into."""
+    if not wanted:
+        return None
+    card = Path(checkpoint) / "README.md"
+    if not card.is_file():
+        raise FileNotFoundError(f"--write-card needs a model card to write into; there is no {card}")
+    return card
+
+
+def _name(asked: str | None, checkpoint: str) -> str:
+    folder = Path(checkpoint)
+    return asked or (folder.resolve().name if folder.is_dir() else checkpoint)
+
+
+def _data(data: str, split: str | None, limit: int | None, cache_dir: Path | None) -> "EvaluationSet":
+    from lamp_hf.data import bandai_namco_grammar, dataset_name, load_motion_dataset
+    from lamp_hf.evaluation.protocols.common import EvaluationSet
+
+    known = dataset_name(data)
+    cache = {} if cache_dir is None else {"cache_dir": str(cache_dir)}
+    loaded = load_motion_dataset(known, path=data, **cache) if known else load_motion_dataset(data)
+    split = split or next((name for name in ("test", "validation") if name in loaded), None)
+    if split not in loaded:
+        raise ValueError(f"{data} has the splits {', '.join(loaded)}; name the one to evaluate on by --split")
+    grammar = bandai_namco_grammar(data) if known == "bandai-namco" else None
+    return EvaluationSet.from_dataset(loaded[split], known or _name(None, data), split, limit=limit, grammar=grammar)
+
+
+def _device(asked: str | None) -> Any:
+    from accelerate import PartialState
+
+    return asked or PartialState().device
+
+
+def _pipeline(task: str, checkpoint: str, device: str | None) -> Any:
+    import transformers
+
+    create: Any = transformers.pipeline  # its type hints know the tasks of transformers alone
+    return create(task, model=checkpoint, device=_device(device))
+
+
+def _embedder(evaluator: str, device: str | None) -> "Embedder":
+    import transformers
+
+    from lamp_hf.metrics.inputs import Embedder
+
+    checkpoint = find_checkpoint(evaluator, "evaluation")
+    model: Any = transformers.AutoModel.from_pretrained(checkpoint)
+    return Embedder(model.to(_device(device)), transformers.AutoProcessor.from_pretrained(checkpoint))
+
+
+def _encoder(checkpoint: str, device: str | None) -> Any:
+    from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
+    from lamp_hf.modeling.processing_lamp import LampProcessor
+    from lamp_hf.retrieval.encoder import MotionTextEncoder
+
+    model: Any = LampForMotionTextRetrieval.from_pretrained(checkpoint)
+    return MotionTextEncoder(model.to(_device(device)), LampProcessor.from_pretrained(checkpoint))
+
+
+def _tokenizer(checkpoint: str, device: str | None) -> tuple[Any, Any]:
+    """The motion tokenizer of a checkpoint of its own or of a model around it, and its feature extractor."""
+    from transformers import AutoConfig, AutoModel
+
+    from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
+    from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
+
+    if AutoConfig.from_pretrained(checkpoint).model_type == "motion_vqvae":
+        tokenizer: Any = AutoModel.from_pretrained(checkpoint)
+    else:
+        tokenizer = LampForMotionTextRetrieval.from_pretrained(checkpoint).lamp.motion_vqvae
+    return tokenizer.to(_device(device)).eval(), LampFeatureExtractor.from_pretrained(checkpoint)
+
+
+def _finish(records: "Iterable[EvaluationRecord]", output: Path, card: Path | None) -> None:
+    """Print the tables and write the records, once, however many processes there are."""
+    from accelerate import PartialState
+
+    from lamp_hf.evaluation.records import comparison, write_to_card
+
+    if not PartialState().is_main_process:
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    for record in records:
+        _print_table(record, comparison([record]))
+        path = output / f"{record.protocol.task}-{record.protocol.name}-{record.model.replace('/', '--')}.json"
+        record.save(path)
+        typer.echo(f"written: {path}\n")
+        if card is not None:
+            write_to_card(card, record)
+            typer.echo(f"written into the model-index of {card}\n")
+
+
+def _print_table(record: "EvaluationRecord", rows: "Mapping[str, Row]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    protocol = record.protocol
+    judged = f", judged by {protocol.evaluator}" if protocol.evaluator else ""
+    title = (
+        f"{protocol.task}, protocol {protocol.name}: {protocol.n} clips of {protocol.dataset} ({protocol.split}), "
+        f"{protocol.repeats} repeats{judged}"
+    )
+    # One line a metric: there are more metrics than models, and terminals are narrow.
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True, min_width=max(len(metric) for row in rows.values() for metric in row))
+    for row in rows:
+        table.add_column(row)
+    for metric in dict.fromkeys(metric for row in rows.values() for metric in row):
+        table.add_row(metric, *(f"{row[metric]:.3f}" if metric in row else "" for row in rows.values()))
+    Console().print(table)

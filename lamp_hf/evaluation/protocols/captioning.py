@@ -1,0 +1,150 @@
+"""Captions of a split's motions, compared with those that people, or a grammar, gave them."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import lamp_hf
+from lamp_hf.evaluation import captions as measures
+from lamp_hf.evaluation.caption_labels import CaptionReader, naming_accuracy
+from lamp_hf.evaluation.embeddings import embedding_similarity, matching_distance
+from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, weights_digest
+from lamp_hf.evaluation.retrieval import RANKS, pool_recall
+from lamp_hf.evaluation.sentences import DEFAULT_ENCODER, BertScorer
+
+from .common import EvaluationSet, derangement, spread
+
+if TYPE_CHECKING:
+    from lamp_hf.metrics.inputs import Embedder
+    from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
+
+__all__ = ["PROTOCOLS", "evaluate_captioning_protocol"]
+
+VERSION = 1
+PROTOCOLS = ("humanml3d",)
+POOL_SIZE = 32
+NEUTRAL_STYLE = "normal"
+
+
+def evaluate_captioning_protocol(
+    name: str,
+    pipe: "MotionCaptioningPipeline",
+    data: EvaluationSet,
+    *,
+    evaluator: "Embedder | None" = None,
+    bertscore_model: str = DEFAULT_ENCODER,
+    repeats: int = 20,
+    seed: int = 0,
+    **generate_kwargs: Any,
+) -> EvaluationRecord:
+    """Caption the first 196 frames of every clip.
+
+    BLEU@1 and @4, ROUGE-L, CIDEr-D and BERTScore compare with all captions of the clip; R-Precision and MM-Dist, with
+    an evaluator, with the motion (Guo et al., TM2T, 2022). Where the set words its labels by a grammar,
+    `content_named` and `style_named` say how often a caption has the words of the right label, and `side_wrong` how
+    often, of an action with a side, it names the other one alone.
+
+    The reference "ground truth" takes caption 0 of each clip for the answer and the others for its references;
+    "another clip" takes caption 0 of a random other clip.
+
+    Args:
+        name: Of the checkpoint.
+        pipe: The checkpoint.
+        data: Clips with two captions or more each.
+        evaluator: Of R-Precision and MM-Dist, which are left out without one.
+        bertscore_model: See [`BertScorer`].
+        repeats: How often pools and other clips are drawn.
+        seed: Of the first draw.
+        generate_kwargs: Of the pipeline, such as `num_beams`.
+
+    Raises:
+        ValueError: A clip has a single caption, or there are too few clips.
+    """
+    if alone := [clip for clip, texts in zip(data.ids, data.captions, strict=True) if len(texts) < 2]:
+        raise ValueError(f"{len(alone)} clips have no second caption to compare the first with, among them {alone[0]}")
+    if evaluator is not None and len(data) < POOL_SIZE:
+        raise ValueError(f"{len(data)} clips do not fill a pool of {POOL_SIZE}")
+    said = spread(
+        data.motions, lambda some: [answers[0]["caption"] for answers in pipe(some, batch_size=32, **generate_kwargs)]
+    )
+    judge = CaptionScorer(data, evaluator, BertScorer(bertscore_model))
+    first, rest = data.first_captions, [texts[1:] for texts in data.captions]
+    chance = []
+    for repeat in range(repeats):
+        order = derangement(len(data), np.random.default_rng(seed + repeat))
+        chance.append(judge([first[place] for place in order], data.captions, [seed + repeat])[0])
+    draws = [seed + repeat for repeat in range(repeats)]
+    beams = {key: value for key, value in generate_kwargs.items() if isinstance(value, str | int | float)}
+    return EvaluationRecord(
+        model=name,
+        model_hash=weights_digest(pipe.model),
+        lamp_hf=lamp_hf.__version__,
+        protocol=Protocol(
+            "captioning",
+            "humanml3d",
+            VERSION,
+            evaluator.name if evaluator else None,
+            weights_digest(evaluator.model) if evaluator else None,
+            data.name,
+            data.digest,
+            data.split,
+            len(data),
+            repeats,
+            seed,
+            {"bertscore_model": judge.bertscore.name, "cider": measures.CIDER_VARIANT},
+        ),
+        rows={_variant(name, beams): _estimates(judge(said, data.captions, draws))},
+        references={
+            "ground truth": _estimates(judge(first, rest, draws)),
+            "another clip": Estimate.of_rows(chance),
+        },
+    )
+
+
+def _variant(name: str, settings: dict[str, Any]) -> str:
+    return " ".join([name, *(f"{key}={value}" for key, value in settings.items())])
+
+
+def _estimates(repeats: list[dict[str, float]]) -> dict[str, Estimate]:
+    """Means; of what no repeat drew anew, the number alone."""
+    estimates = Estimate.of_rows(repeats)
+    return {
+        metric: estimate if metric.startswith("r_precision") else Estimate(estimate.value)
+        for metric, estimate in estimates.items()
+    }
+
+
+class CaptionScorer:
+    """All scores of captions, one a motion."""
+
+    def __init__(self, data: EvaluationSet, evaluator: "Embedder | None", bertscore: BertScorer):
+        self.bertscore = bertscore
+        self._data = data
+        self._evaluator = evaluator
+        self._reader = None if data.grammar is None else CaptionReader(data.grammar)
+        self._motions = None
+        if evaluator is not None:
+            self._motions = np.stack(spread(data.motions, lambda some: list(evaluator.motions(some))))
+
+    def __call__(self, said: list[str], references: list[list[str]], seeds: list[int]) -> list[dict[str, float]]:
+        """Scores for each seed, which draws the pools."""
+        data = self._data
+        scores = {
+            "bleu_1": measures.bleu(said, references, 1),
+            "bleu_4": measures.bleu(said, references, 4),
+            "rouge_l": float(measures.rouge_l(said, references).mean()),
+            "cider": float(measures.cider_d(said, references).mean()),
+            "bertscore_f1": float(self.bertscore(said, references).f1.mean()),
+        }
+        if self._reader is not None:
+            scores |= naming_accuracy(self._reader, said, data.contents, data.styles, neutral=NEUTRAL_STYLE)
+        if self._evaluator is None:
+            return [scores] * len(seeds)
+        texts = self._evaluator.texts(said)
+        scores["mm_dist"] = matching_distance(self._motions, texts)
+        similarity = embedding_similarity(self._motions, texts, "euclidean")
+        found = []
+        for seed in seeds:
+            recall = pool_recall(similarity, data.groups, pool_size=POOL_SIZE, repeats=1, seed=seed)
+            found.append(scores | {f"r_precision_{k}": recall[f"motion_to_text_r{k}"] for k in RANKS})
+        return found

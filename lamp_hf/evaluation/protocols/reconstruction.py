@@ -1,0 +1,101 @@
+"""How well the motion tokenizer keeps whole clips."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import lamp_hf
+from lamp_hf.evaluation.reconstruction import joint_errors, reconstruction_errors
+from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, weights_digest
+from lamp_hf.motion.features import features_to_joints
+from lamp_hf.motion.skeleton import SKELETONS
+
+from .common import EvaluationSet, derangement, spread
+
+if TYPE_CHECKING:
+    from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
+    from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+
+__all__ = ["PROTOCOLS", "evaluate_reconstruction_protocol"]
+
+VERSION = 1
+PROTOCOLS = ("whole-clips",)
+
+
+def evaluate_reconstruction_protocol(
+    name: str,
+    model: "MotionVQVAEModel",
+    extractor: "LampFeatureExtractor",
+    data: EvaluationSet,
+    *,
+    repeats: int = 20,
+    seed: int = 0,
+) -> EvaluationRecord:
+    """Encode and decode whole clips.
+
+    The reference "real motions" compares the clips with themselves, "another clip" with a random other one at its
+    beginning, as long as both go on: what a tokenizer that knew nothing of a motion but that it is one would reach.
+
+    Args:
+        name: Of the checkpoint.
+        model: The tokenizer, in eval mode.
+        extractor: Its feature extractor.
+        data: Clips.
+        repeats: How often other clips are drawn.
+        seed: Of the first draw.
+
+    Returns:
+        Of all rows `mpjpe_mm` and `global_mpjpe_mm`, with the pelvises at one place and with the root's drift left
+        in; of the model `codebook_use`, the share of codes used at least once.
+
+    Raises:
+        ValueError: There are fewer than two clips, or all are shorter than a token.
+    """
+    if len(data) < 2:
+        raise ValueError(f"reconstruction is compared with that of another clip; got {len(data)} clips")
+    done = spread(data.clips, lambda clips: [reconstruction_errors(model, extractor, clips)])
+    aligned, drifting = (np.concatenate([part[k] for part in done]) for k in (0, 1))
+    if not len(aligned):
+        raise ValueError(f"no clip has the {model.config.frames_per_token} frames of a token")
+    used = set().union(*(part[2] for part in done))
+    skeleton = SKELETONS[extractor.skeleton]
+    joints = [features_to_joints(clip, skeleton) for clip in data.clips]
+    chance = []
+    for repeat in range(repeats):
+        others = derangement(len(joints), np.random.default_rng(seed + repeat))
+        errors = [_common_errors(clip, joints[other]) for clip, other in zip(joints, others, strict=True)]
+        chance.append(_scores(*(np.concatenate([pair[k] for pair in errors]) for k in (0, 1))))
+    real = [joint_errors(clip, clip) for clip in joints]
+    scores = {**_scores(aligned, drifting), "codebook_use": len(used) / model.config.num_codes}
+    return EvaluationRecord(
+        model=name,
+        model_hash=weights_digest(model),
+        lamp_hf=lamp_hf.__version__,
+        protocol=Protocol(
+            "reconstruction",
+            "whole-clips",
+            VERSION,
+            None,
+            None,
+            data.name,
+            data.digest,
+            data.split,
+            len(data),
+            repeats,
+            seed,
+        ),
+        rows={name: {metric: Estimate(value) for metric, value in scores.items()}},
+        references={
+            "real motions": Estimate.of_rows([_scores(*(np.concatenate([pair[k] for pair in real]) for k in (0, 1)))]),
+            "another clip": Estimate.of_rows(chance),
+        },
+    )
+
+
+def _common_errors(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    frames = min(len(first), len(second))
+    return joint_errors(first[:frames], second[:frames])
+
+
+def _scores(aligned: np.ndarray, drifting: np.ndarray) -> dict[str, float]:
+    return {"mpjpe_mm": 1000 * float(aligned.mean()), "global_mpjpe_mm": 1000 * float(drifting.mean())}

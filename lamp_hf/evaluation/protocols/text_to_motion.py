@@ -1,0 +1,279 @@
+"""Motions generated for the captions of a split, beside its real motions and beside shuffled captions."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import lamp_hf
+from lamp_hf.embedded import portable_name
+from lamp_hf.evaluation import embeddings as measures
+from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, weights_digest
+from lamp_hf.evaluation.retrieval import RANKS, pool_recall
+from lamp_hf.evaluation.sentences import DEFAULT_ENCODER, BertScorer
+from lamp_hf.motion.motion import Motion
+
+from .common import EvaluationSet, derangement, spread
+
+if TYPE_CHECKING:
+    from lamp_hf.metrics.inputs import Embedder
+    from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
+    from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
+
+__all__ = ["PROTOCOLS", "evaluate_text_to_motion_protocols"]
+
+VERSION = 1
+PROTOCOLS = ("humanml3d", "lamp-bertscore", "physics")
+POOL_SIZE = 32
+DIVERSITY_PAIRS = 300
+MULTIMODALITY_PAIRS = 10
+REAL, SHUFFLED = "real motions", "shuffled captions"
+
+Rows = dict[str, dict[str, float]]
+
+
+def evaluate_text_to_motion_protocols(
+    name: str,
+    pipe: "TextToMotionPipeline",
+    data: EvaluationSet,
+    *,
+    protocols: Sequence[str] = PROTOCOLS,
+    evaluator: "Embedder | None" = None,
+    captioner: "MotionCaptioningPipeline | None" = None,
+    repeats: int = 20,
+    seed: int = 0,
+    multimodality_texts: int = 100,
+    multimodality_motions: int = 30,
+) -> list[EvaluationRecord]:
+    """Generate a motion for caption 0 of every clip, as long as the clip, and judge them all, again and again.
+
+    "humanml3d" is the protocol of Guo et al. (2022): R-Precision in pools of 32, FID, MM-Dist, Diversity of 300 pairs
+    (of as many as there are clips, if fewer) and MultiModality, on the features of `evaluator`. Among clips of equal
+    labels, or of equal captions where there are none, no answer of R-Precision is wrong. "lamp-bertscore" captions
+    what was generated and compares with what was asked for. "physics" tells foot skating and jitter.
+
+    The reference "real motions" are the clips; "shuffled captions" judges the generated motions by captions of other
+    clips, where captions matter.
+
+    Args:
+        name: Of the checkpoint.
+        pipe: The checkpoint.
+        data: Clips.
+        protocols: Those to run, on the same motions.
+        evaluator: Needed by "humanml3d".
+        captioner: Needed by "lamp-bertscore".
+        repeats: How often motions are generated and pools and pairs drawn.
+        seed: Repeat r generates clip i from the seed `seed + r · N + i`.
+        multimodality_texts: Texts of which MultiModality takes many motions, drawn in every repeat; all of a smaller
+            set, none at 0.
+        multimodality_motions: Motions of each.
+
+    Returns:
+        A record for each protocol.
+
+    Raises:
+        ValueError: Unknown protocol, no judge for one, or too few clips.
+    """
+    _check(protocols, data, evaluator, captioner, multimodality_texts, multimodality_motions)
+    judges: dict[str, Callable[[list[Motion], int], Rows]] = {}
+    if "humanml3d" in protocols:
+        assert evaluator is not None
+        texts = min(multimodality_texts, len(data))
+        judges["humanml3d"] = FeatureJudge(pipe, data, evaluator, texts, multimodality_motions, seed)
+    if "lamp-bertscore" in protocols:
+        assert captioner is not None
+        judges["lamp-bertscore"] = CaptionJudge(data, captioner, seed)
+    if "physics" in protocols:
+        judges["physics"] = _physics(data)
+
+    found: dict[str, list[Rows]] = {protocol: [] for protocol in protocols}
+    for repeat in range(repeats):
+        jobs = [(clip, seed + repeat * len(data) + clip) for clip in range(len(data))]
+        motions = _generate(pipe, data, jobs)
+        for protocol in protocols:
+            found[protocol].append(judges[protocol](motions, repeat))
+
+    model_hash = weights_digest(pipe.model)
+    records = []
+    for protocol in protocols:
+        rows = {
+            name if row == "" else row: Estimate.of_rows([scores[row] for scores in found[protocol]])
+            for row in found[protocol][0]
+        }
+        judge = judges[protocol]
+        judged_by = judge if isinstance(judge, FeatureJudge | CaptionJudge) else None
+        records.append(
+            EvaluationRecord(
+                model=name,
+                model_hash=model_hash,
+                lamp_hf=lamp_hf.__version__,
+                protocol=Protocol(
+                    "text-to-motion",
+                    protocol,
+                    VERSION,
+                    judged_by.name if judged_by else None,
+                    judged_by.digest if judged_by else None,
+                    data.name,
+                    data.digest,
+                    data.split,
+                    len(data),
+                    repeats,
+                    seed,
+                    judged_by.settings if judged_by else {},
+                ),
+                rows={name: rows.pop(name)},
+                references=rows,
+            )
+        )
+    return records
+
+
+def _check(
+    protocols: Sequence[str],
+    data: EvaluationSet,
+    evaluator: "Embedder | None",
+    captioner: "MotionCaptioningPipeline | None",
+    texts: int,
+    motions: int,
+) -> None:
+    for protocol in protocols:
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"protocol={protocol!r} is unknown; choose from {', '.join(PROTOCOLS)}")
+    if "humanml3d" in protocols:
+        if evaluator is None:
+            raise ValueError("the protocol humanml3d needs an evaluator, on whose features it is computed")
+        if len(data) < POOL_SIZE:
+            raise ValueError(f"{len(data)} clips do not fill a pool of {POOL_SIZE}")
+        if texts and motions < MULTIMODALITY_PAIRS:
+            raise ValueError(
+                f"MultiModality of {MULTIMODALITY_PAIRS} pairs needs as many motions a text, got {motions}"
+            )
+    if "lamp-bertscore" in protocols:
+        if captioner is None:
+            raise ValueError("the protocol lamp-bertscore needs a captioner")
+        if len(data) < 2:
+            raise ValueError("captions cannot be shuffled among fewer than two clips")
+
+
+def _generate(pipe: "TextToMotionPipeline", data: EvaluationSet, jobs: list[tuple[int, int]]) -> list[Motion]:
+    """A motion for each pair of clip and seed, of the clip's caption and length."""
+    captions, size = data.first_captions, pipe.frames_per_token
+
+    def work(some: list[tuple[int, int]]) -> list[Motion]:
+        # Motions of like length are decoded together; what comes out of a seed does not depend on its company.
+        order = sorted(range(len(some)), key=lambda place: len(data.motions[some[place][0]].features))
+        results: Any = pipe(
+            [captions[some[place][0]] for place in order],
+            num_frames=[max(size, len(data.motions[some[place][0]].features) // size * size) for place in order],
+            seed=[some[place][1] for place in order],
+            batch_size=32,
+        )
+        made = dict(zip(order, (result["motion"] for result in results), strict=True))
+        return [made[place] for place in range(len(some))]
+
+    return spread(jobs, work)
+
+
+class FeatureJudge:
+    """R-Precision, MM-Dist, FID, Diversity and MultiModality on an evaluator's features."""
+
+    def __init__(
+        self,
+        pipe: "TextToMotionPipeline",
+        data: EvaluationSet,
+        evaluator: "Embedder",
+        num_texts: int,
+        num_motions: int,
+        seed: int,
+    ):
+        self.name = evaluator.name
+        self.digest = weights_digest(evaluator.model)
+        self.settings = {
+            "pool_size": POOL_SIZE,
+            "diversity_pairs": min(DIVERSITY_PAIRS, len(data)),
+            "multimodality_texts": num_texts,
+            "multimodality_motions": num_motions if num_texts else 0,
+            "multimodality_pairs": MULTIMODALITY_PAIRS if num_texts else 0,
+        }
+        self._pipe, self._data, self._evaluator, self._seed = pipe, data, evaluator, seed
+        self._texts = np.stack(spread(data.first_captions, lambda some: list(evaluator.texts(some))))
+        self._real = self._embed(data.motions)
+
+    def __call__(self, motions: list[Motion], repeat: int) -> Rows:
+        made, seed = self._embed(motions), self._seed + repeat
+        shuffled = self._texts[derangement(len(motions), np.random.default_rng(seed))]
+        return {
+            REAL: self._pairs(self._real, self._texts, seed) | self._motions(self._real, seed),
+            SHUFFLED: self._pairs(made, shuffled, seed),
+            "": self._pairs(made, self._texts, seed) | self._motions(made, seed) | self._multimodality(repeat),
+        }
+
+    def _embed(self, motions: list[Motion]) -> np.ndarray:
+        return np.stack(spread(motions, lambda some: list(self._evaluator.motions(some))))
+
+    def _pairs(self, motions: np.ndarray, texts: np.ndarray, seed: int) -> dict[str, float]:
+        similarity = measures.embedding_similarity(motions, texts, "euclidean")
+        recall = pool_recall(similarity, self._data.groups, pool_size=POOL_SIZE, repeats=1, seed=seed)
+        return {
+            **{f"r_precision_{k}": recall[f"text_to_motion_r{k}"] for k in RANKS},
+            "mm_dist": measures.matching_distance(motions, texts),
+        }
+
+    def _motions(self, motions: np.ndarray, seed: int) -> dict[str, float]:
+        pairs = min(DIVERSITY_PAIRS, len(motions))
+        return {
+            "fid": measures.frechet_distance(motions, self._real),
+            "diversity": measures.diversity(motions, pairs, seed),
+        }
+
+    def _multimodality(self, repeat: int) -> dict[str, float]:
+        texts, each = self.settings["multimodality_texts"], self.settings["multimodality_motions"]
+        if not texts:
+            return {}
+        seed, count = self._seed + repeat, len(self._data)
+        clips = np.random.default_rng(seed).choice(count, texts, replace=False)
+        # Seeds beyond those of the repeats' own motions.
+        jobs = [
+            (int(clip), self._seed + (repeat + 1) * 2**32 + place) for place, clip in enumerate(np.repeat(clips, each))
+        ]
+        vectors = self._embed(_generate(self._pipe, self._data, jobs)).reshape(texts, each, -1)
+        return {"multimodality": measures.multimodality(vectors, MULTIMODALITY_PAIRS, seed)}
+
+
+class CaptionJudge:
+    """LaMP-BertScore: what a captioner says of motions, compared with the text that was asked for."""
+
+    def __init__(self, data: EvaluationSet, captioner: "MotionCaptioningPipeline", seed: int):
+        self._scorer = BertScorer(DEFAULT_ENCODER)
+        self.name = portable_name(str(captioner.model.name_or_path))
+        self.digest = weights_digest(captioner.model)
+        self.settings = {"bertscore_model": self._scorer.name}
+        self._texts, self._captioner, self._seed = data.first_captions, captioner, seed
+        self._real = self._score(self._caption(data.motions), self._texts)
+
+    def __call__(self, motions: list[Motion], repeat: int) -> Rows:
+        order = derangement(len(motions), np.random.default_rng(self._seed + repeat))
+        captions = self._caption(motions)
+        return {
+            REAL: self._real,
+            SHUFFLED: self._score(captions, [self._texts[place] for place in order]),
+            "": self._score(captions, self._texts),
+        }
+
+    def _caption(self, motions: list[Motion]) -> list[str]:
+        return spread(motions, lambda some: [answers[0]["caption"] for answers in self._captioner(some)])
+
+    def _score(self, captions: list[str], texts: list[str]) -> dict[str, float]:
+        scores = self._scorer(captions, [[text] for text in texts])
+        return {"lamp_bertscore": float(scores.f1.mean())}
+
+
+def _physics(data: EvaluationSet) -> Callable[[list[Motion], int], Rows]:
+    def scores(motions: list[Motion]) -> dict[str, float]:
+        return {
+            "foot_skating": float(np.mean([motion.foot_skating() for motion in motions])),
+            "jitter_m_per_s3": float(np.mean([motion.jitter() for motion in motions])),
+        }
+
+    real = scores(data.motions)
+    return lambda motions, _: {REAL: real, "": scores(motions)}

@@ -1,0 +1,97 @@
+"""Records of evaluations: what they keep, what may share a table, and what goes into a card."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+
+from lamp_hf.evaluation.records import (
+    Estimate,
+    EvaluationRecord,
+    Protocol,
+    UnlikeRecordsError,
+    comparison,
+    write_to_card,
+)
+
+PROTOCOL = Protocol("retrieval", "all", 1, "judge", "abc", "clips", "0f", "validation", 40, 20, 0, {"pool_size": 32})
+
+
+def record(model: str, value: float = 0.5, **changes: object) -> EvaluationRecord:
+    return EvaluationRecord(
+        model=model,
+        model_hash=f"hash of {model}",
+        lamp_hf="0.1.0",
+        protocol=dataclasses.replace(PROTOCOL, **changes),
+        rows={model: {"r1": Estimate(value, 0.01), "medr": Estimate(3.0)}},
+        references={"chance": {"r1": Estimate(0.03, 0.002)}},
+    )
+
+
+def test_an_interval_is_196_standard_errors() -> None:
+    values = [1.0, 2.0, 3.0, 6.0]
+    estimate = Estimate.of(values)
+    assert estimate.value == 3.0
+    assert estimate.interval == pytest.approx(1.96 * math.sqrt(np.var(values) / 4))
+    assert f"{estimate:.2f}" == "3.00 ± 1.83"
+    assert f"{Estimate.of([2.0])}" == "2.000"
+
+
+def test_a_record_survives_its_file(tmp_path) -> None:
+    record("ours").save(tmp_path / "ours.json")
+    assert EvaluationRecord.load(tmp_path / "ours.json") == record("ours")
+    (tmp_path / "other.json").write_text('{"format": 1, "model": "x"}')
+    with pytest.raises(ValueError, match=r"other\.json is no evaluation record"):
+        EvaluationRecord.load(tmp_path / "other.json")
+    (tmp_path / "newer.json").write_text('{"format": 2}')
+    with pytest.raises(ValueError, match="its format is 2, this version reads 1"):
+        EvaluationRecord.load(tmp_path / "newer.json")
+
+
+def test_like_records_share_a_table() -> None:
+    table = comparison([record("ours", 0.5), record("theirs", 0.4)])
+    assert list(table) == ["chance", "ours", "theirs"]
+    assert table["theirs"]["r1"].value == 0.4
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": "threshold"}, "differ in name, 'all' and 'threshold'"),
+        ({"evaluator_hash": "xyz"}, "differ in evaluator_hash, 'abc' and 'xyz'"),
+        ({"split": "test"}, "differ in split, 'validation' and 'test'"),
+        ({"dataset_hash": "1e"}, "differ in dataset_hash"),
+        ({"settings": {"pool_size": 16}}, "differ in settings"),
+    ],
+)
+def test_unlike_records_do_not(changes: dict, said: str) -> None:
+    with pytest.raises(UnlikeRecordsError, match=f"ours and theirs cannot share a table: their records {said}"):
+        comparison([record("ours"), record("theirs", **changes)])
+
+
+def test_two_records_of_one_model_are_refused() -> None:
+    with pytest.raises(ValueError, match="two records have a row 'ours'"):
+        comparison([record("ours"), record("ours")])
+    with pytest.raises(ValueError, match="no records"):
+        comparison([])
+
+
+def test_a_card_keeps_its_text_and_takes_the_newest_numbers(tmp_path) -> None:
+    card = tmp_path / "README.md"
+    card.write_text("---\nlicense: other\n---\n\n# Ours\n\nWritten by hand.\n")
+    write_to_card(card, record("ours", 0.1))
+    write_to_card(card, record("ours", 0.2))
+    write_to_card(card, record("ours", 0.3, name="threshold"))
+    loaded = ModelCard.load(card)
+    assert loaded.data.license == "other"
+    assert loaded.text.strip() == "# Ours\n\nWritten by hand."
+    found = {(result.dataset_config, result.metric_type): result for result in loaded.data.eval_results}
+    assert len(found) == len(loaded.data.eval_results) == 4
+    first = found["retrieval, all (version 1)", "r1"]
+    assert first.metric_value == 0.2
+    assert first.metric_args == {"interval_95": 0.01}
+    assert first.dataset_args["pool_size"] == 32
+    assert first.dataset_args["evaluator_hash"] == "abc"
+    assert found["retrieval, threshold (version 1)", "r1"].metric_value == 0.3

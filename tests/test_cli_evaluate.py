@@ -1,0 +1,121 @@
+"""`lamp-hf evaluate`: tables, records on disk, model cards, and errors before any work."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset, DatasetDict
+from huggingface_hub import ModelCard
+
+import lamp_hf
+from lamp_hf.cli import main
+from lamp_hf.data.schema import motion_features
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
+    """A data set of six clips, as `save_to_disk` writes it."""
+    rows = []
+    for number in range(6):
+        motion = procedural.walker(20 + 3 * number, speed=0.3 + 0.2 * number)
+        texts = [f"person walks {chr(97 + number)}", "the person walks"]
+        rows.append(
+            {
+                "id": f"clip_{number}",
+                "motion": motion.features,
+                "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in texts],
+                "source": "procedural",
+                "fps": 20.0,
+                "num_frames": len(motion.features),
+                "content": "",
+                "style": "",
+                "mirrored": False,
+            }
+        )
+    path = tmp_path_factory.mktemp("data") / "walks"
+    split = Dataset.from_list(rows, features=motion_features())
+    DatasetDict({"train": split, "validation": split}).save_to_disk(path)
+    return path
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs a command in an empty folder, and gives exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, " ".join(captured.err.replace("│", " ").split())
+
+    return command
+
+
+def test_a_table_a_record_and_a_card(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    model = tmp_path / "mine"
+    lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint).save_pretrained(model)
+    lamp_hf.LampProcessor.from_pretrained(tiny_checkpoint).save_pretrained(model)
+    (model / "README.md").write_text("---\nlicense: other\n---\n# Mine\n")
+    common = ("--data", saved, "--repeats", 2)
+    code, out, err = run("evaluate", "reconstruction", model, *common, "--write-card")
+    assert code == 0, err
+    assert "another clip" in out
+    assert "codebook_use" in out
+    record = json.loads(Path("evaluations/reconstruction-whole-clips-mine.json").read_text())
+    assert record["protocol"]["split"] == "validation"
+    assert record["protocol"]["n"] == 6
+    card = ModelCard.load(model / "README.md")
+    shown = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert shown["mpjpe_mm"] == pytest.approx(record["rows"]["mine"]["mpjpe_mm"]["value"], abs=1e-6)
+    assert card.text.strip() == "# Mine"
+
+    for name, limit in (("one", 6), ("two", 6), ("three", 5)):
+        code, _, err = run(
+            *("evaluate", "retrieval", model, *common, "-p", "all", "--name", name, "--limit", limit, "-o", "r")
+        )
+        assert code == 0, err
+    code, out, _ = run("evaluate", "compare", "r/retrieval-all-one.json", "r/retrieval-all-two.json")
+    assert code == 0
+    assert "one" in out
+    assert "two" in out
+    assert "text_to_motion_medr" in out  # names of metrics are not cut off
+    code, _, err = run("evaluate", "compare", "r/retrieval-all-one.json", "r/retrieval-all-three.json")
+    assert code == 1
+    assert "one and three cannot share a table: their records differ in dataset_hash" in err
+
+
+def test_every_task_runs(run, saved: Path, tiny_checkpoint: Path) -> None:
+    judged = ("--data", saved, "--repeats", 1)
+    command = ("evaluate", "text-to-motion", tiny_checkpoint, *judged, "-p", "physics", "-p", "lamp-bertscore")
+    code, out, err = run(*command, "--captioner", tiny_checkpoint)
+    assert code == 0, err
+    assert "foot_skating" in out
+    assert "lamp_bertscore" in out
+    code, _, err = run("evaluate", "captioning", tiny_checkpoint, *judged, "--no-evaluator")
+    assert code == 0, err
+    record = json.loads(Path(f"evaluations/captioning-humanml3d-{tiny_checkpoint.name}.json").read_text())
+    assert record["protocol"]["evaluator"] is None
+    assert np.isfinite(record["references"]["another clip"]["cider"]["value"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("retrieval", "lamp-small", "-p", "guo"), "'guo' is none of the protocols all, threshold, dissimilar"),
+        (("retrieval", "nothing-here"), "neither a folder nor a checkpoint of this package"),
+        (("text-to-motion", "lamp-small-evaluator"), "holds a 'motion_text_evaluator' model; text-to-motion needs"),
+        (("reconstruction", "{tiny}", "--split", "test"), "has the splits train, validation; name the one"),
+        (("reconstruction", "{tiny}", "--write-card"), "--write-card needs a model card to write into"),
+        (("text-to-motion", "{tiny}"), "6 clips do not fill a pool of 32"),
+    ],
+)
+def test_errors_come_before_the_work(run, saved: Path, tiny_checkpoint: Path, arguments: tuple, said: str) -> None:
+    given = [argument.format(tiny=tiny_checkpoint) for argument in arguments]
+    code, _, err = run("evaluate", *given, "--data", saved)
+    assert code in (1, 2)
+    assert said in err
+    assert not Path("evaluations").exists()
