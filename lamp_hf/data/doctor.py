@@ -16,6 +16,7 @@ from lamp_hf.data.field_layout import (
     MEAN,
     MOTIONS,
     SPLIT_FILES,
+    STD,
     TEXTS,
     UNION_FILES,
     FieldSet,
@@ -24,7 +25,7 @@ from lamp_hf.data.field_layout import (
     is_mirrored,
     read_captions,
     read_names,
-    read_statistics,
+    read_statistic,
     statistics_drift,
 )
 from lamp_hf.data.motionfolder import METADATA_NAMES, TIME_TOLERANCE_S, find_tables, read_tables, split_of
@@ -321,16 +322,18 @@ def _check_mirrors(report: DataReport, splits: dict[str, list[str]]) -> None:
 
 
 def _check_statistics(report: DataReport, field_set: FieldSet, statistics: FeatureStatistics) -> None:
-    try:
-        stored = read_statistics(report.path, field_set.skeleton)
-    except FileNotFoundError as error:
-        report.add("warning", "missing statistics", MEAN, f"{error} (training computes its own)")
-    except ValueError as error:
-        report.add("error", "bad statistics", MEAN, str(error))
-    else:
-        if statistics.count:
-            for file, problem in statistics_drift(stored, statistics.mean_and_std()):
-                report.add("warning", "statistics drift", file, problem)
+    stored = []
+    for name in (MEAN, STD):
+        path = report.path / name
+        try:
+            stored.append(read_statistic(path, field_set.skeleton))
+        except FileNotFoundError:
+            report.add("warning", "missing statistics", path, "no such file (training computes its own)")
+        except ValueError as error:
+            report.add("error", "bad statistics", path, str(error).removeprefix(f"{path}: "))
+    if len(stored) == 2 and statistics.count:
+        for file, problem in statistics_drift((stored[0], stored[1]), statistics.mean_and_std()):
+            report.add("warning", "statistics drift", file, problem)
 
 
 def _count_field_set(

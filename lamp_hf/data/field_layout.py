@@ -155,27 +155,28 @@ def read_splits(folder: Path) -> dict[str, list[str]]:
 
 
 def read_statistics(folder: Path, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
-    """What `Mean.npy` and `Std.npy` hold, (D,) each.
+    """What `Mean.npy` and `Std.npy` hold, (D,) each; errors as for `read_statistic`."""
+    return read_statistic(folder / MEAN, skeleton), read_statistic(folder / STD, skeleton)
+
+
+def read_statistic(path: Path, skeleton: Skeleton) -> np.ndarray:
+    """What one of `Mean.npy` and `Std.npy` holds, (D,).
 
     Raises:
-        FileNotFoundError: one of them is missing.
-        ValueError: one holds no D finite numbers, or a deviation that is not positive.
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no D finite numbers, or a deviation that is not positive.
     """
-    arrays = []
-    for name in (MEAN, STD):
-        path = folder / name
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file")
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"{path}: not a NumPy file ({error})") from error
-        if array.shape != (skeleton.feature_dim,) or array.dtype.kind not in "fiu":
-            raise ValueError(f"{path}: expected {skeleton.feature_dim} numbers, found {array.dtype} {array.shape}")
-        if not np.isfinite(array).all() or (name == STD and array.min() <= 0):
-            raise ValueError(f"{path}: holds values that are not finite{' or not positive' if name == STD else ''}")
-        arrays.append(array)
-    return arrays[0], arrays[1]
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        array: np.ndarray = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path}: not a NumPy file ({error})") from error
+    if array.shape != (skeleton.feature_dim,) or array.dtype.kind not in "fiu":
+        raise ValueError(f"{path}: expected {skeleton.feature_dim} numbers, found {array.dtype} {array.shape}")
+    if not np.isfinite(array).all() or (path.name == STD and array.min() <= 0):
+        raise ValueError(f"{path}: holds values that are not finite{' or not positive' * (path.name == STD)}")
+    return array
 
 
 def statistics_drift(
