@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel, SchedulerType, Trainer
 
 __all__ = ["LampTrainer"]
 
@@ -79,7 +79,8 @@ class LampTrainer(Trainer):
             return super().create_scheduler(num_training_steps, optimizer)
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         if not isinstance(scheduler, LambdaLR):
-            raise ValueError(f"learning_rate_drops cannot go with lr_scheduler_type={self.args.lr_scheduler_type.value}")
+            kind = SchedulerType(self.args.lr_scheduler_type).value
+            raise ValueError(f"learning_rate_drops cannot go with lr_scheduler_type={kind}")
         scheduler.lr_lambdas = [self._dropping(rate_of) for rate_of in scheduler.lr_lambdas]
         return scheduler
 
