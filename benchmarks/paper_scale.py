@@ -100,7 +100,7 @@ def run_stage(name: str, stage_name: str, work: Path) -> dict[str, float]:
 
     set_seed(0)
     recipe = load_recipe(RECIPES / name / f"{stage_name}.yaml")
-    recipe.data |= {"path": str(work / "data"), "cache_dir": str(work / "cache"), "num_proc": 1}
+    recipe.data |= {"path": str(work / name), "cache_dir": str(work / "cache"), "num_proc": 1}
     if recipe.base is not None:
         recipe.base = str(work / recipe.base)
     if stage_name == "lamp":
@@ -108,7 +108,11 @@ def run_stage(name: str, stage_name: str, work: Path) -> dict[str, float]:
     if stage_name == "captioning":
         recipe.model["language_model_name"] = str(work / "opt")
     arguments = TrainingArguments(
-        output_dir=str(work), max_steps=10, per_device_train_batch_size=max(BATCHES), use_cpu=True, report_to="none"
+        output_dir=str(work / "runs"),
+        max_steps=10,
+        per_device_train_batch_size=max(BATCHES),
+        use_cpu=True,
+        report_to="none",
     )
     stage = KNOWN[stage_name]()(recipe, arguments)
     model = stage.model.train()
@@ -175,7 +179,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = arguments.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        makers = {"data": lambda path: write_data(path, arguments.name), "bert": write_text_encoder}
+        makers = {arguments.name: lambda path: write_data(path, arguments.name), "bert": write_text_encoder}
         if "captioning" in arguments.stages:
             makers["opt"] = write_language_model
         for part, make in makers.items():

@@ -137,7 +137,7 @@ def _read_all(
 ) -> dict[str, _Read]:
     """Read motions by name; `look` sees each and may raise ValueError."""
     found: dict[str, _Read] = {}
-    for name, path in tqdm(paths.items(), desc="Reading motions", unit="file", disable=not progress):
+    for name, path in tqdm(paths.items(), desc="Reading motions", unit="file", leave=False, disable=not progress):
         try:
             motion = Motion.load(path)
             look(name, motion)

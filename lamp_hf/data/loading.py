@@ -14,7 +14,7 @@ from lamp_hf.data.motionfolder import METADATA_NAMES, find_tables, load_motionfo
 from lamp_hf.data.schema import motion_features
 
 _NEEDED_COLUMNS = ("id", "motion", "captions", "fps", "num_frames")
-_NAMED = {
+NAMED_SETS = {
     "bandai-namco": (load_bandai_namco, "the archive or a clone of the repository"),
     "humanml3d": (load_humanml3d, "the folder with new_joint_vecs and texts"),
     "kit-ml": (load_kit_ml, "the folder with new_joint_vecs and texts"),
@@ -48,8 +48,8 @@ def load_motion_dataset(name_or_path: str | os.PathLike[str], **options: Any) ->
         FileNotFoundError: there is no such folder.
         ValueError: the name is none of the above, or the dataset found has other columns.
     """
-    if isinstance(name_or_path, str) and name_or_path in _NAMED:
-        loader, what = _NAMED[name_or_path]
+    if isinstance(name_or_path, str) and name_or_path in NAMED_SETS:
+        loader, what = NAMED_SETS[name_or_path]
         if options.get("path") is None:
             raise ValueError(f'"{name_or_path}" needs path= (--data in `lamp-hf train`), {what}')
         return loader(**options)
