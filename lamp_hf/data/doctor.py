@@ -217,15 +217,12 @@ def _check_splits(report: DataReport, paths: dict[str, Path]) -> dict[str, list[
     """Names per split; what is wrong with the lists is reported."""
     splits: dict[str, list[str]] = {}
     for split, file in SPLIT_FILES.items():
-        path = report.path / file
-        if not path.is_file():
-            # KIT-ML and own sets may do without a test split; nothing can do without the others.
-            report.add("warning" if split == "test" else "error", "missing split file", path, "no such file")
-            continue
-        try:
-            splits[split] = read_names(path)
-        except ValueError as error:
-            report.add("error", "bad split file", path, str(error))
+        if (report.path / file).is_file():
+            splits[split] = _names_of(report, file)
+        else:
+            # Training needs the first two, evaluation the last.
+            severity: Severity = "warning" if split == "test" else "error"
+            report.add(severity, "missing split file", file, "no such file")
     seen: dict[str, str] = {}
     for split, names in splits.items():
         for name, times in Counter(names).items():
@@ -243,11 +240,19 @@ def _check_splits(report: DataReport, paths: dict[str, Path]) -> dict[str, list[
     for file, parts in UNION_FILES.items():
         if (report.path / file).is_file() and all(part in splits for part in parts):
             union = {name for part in parts for name in splits[part]}
-            if differing := union ^ set(read_names(report.path / file)):
+            if differing := union ^ set(_names_of(report, file)):
                 listed = " and ".join(SPLIT_FILES[part] for part in parts)
                 message = f"{len(differing)} names differ from {listed} together, such as {min(differing)}"
                 report.add("warning", "bad split file", file, message)
     return splits
+
+
+def _names_of(report: DataReport, file: str) -> list[str]:
+    try:
+        return read_names(report.path / file)
+    except ValueError as error:
+        report.add("error", "bad split file", file, str(error).removeprefix(f"{report.path / file}: "))
+        return []
 
 
 def _check_joints(report: DataReport, path: Path, motion: Motion) -> None:
