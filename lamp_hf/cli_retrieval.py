@@ -25,7 +25,10 @@ ProcessesOption = Annotated[
 
 def index(
     source: Annotated[
-        str, typer.Argument(help="Folder of motion files, saved data set, Hub id of one, or bandai-namco with --data.")
+        str,
+        typer.Argument(
+            help="Folder of motion files, saved data set, Hub id of one; bandai-namco, humanml3d or kit-ml with --data."
+        ),
     ],
     output: Annotated[
         Path | None,

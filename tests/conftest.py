@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lamp_hf.data.schema import FeatureStatistics
 from lamp_hf.motion import rotations
+from lamp_hf.motion.features import features_to_joints, joints_to_features
 from lamp_hf.motion.kinematics import forward_kinematics
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.rigs import LAMP_HF_JOINT_NAMES
-from lamp_hf.motion.skeleton import HUMANML3D_22
+from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, skeleton_for_feature_dim
 
 _ROOT = Path(__file__).resolve().parent.parent
 _TRUNK = ("pelvis", "spine1", "spine2", "spine3", "neck", "head")
@@ -170,6 +172,77 @@ def waver(procedural: SimpleNamespace) -> Motion:
     """Three seconds of waving with the right hand."""
     make: Callable[..., Motion] = procedural.waver
     return make(text="a person waves with the right hand")
+
+
+# Joints of a 22-joint body that stand for KIT-ML's; its foot lies between ankle and toe.
+_KIT_JOINTS = (0, 3, 6, 9, 15, 17, 19, 21, 16, 18, 20, 2, 5, 8, 11, 11, 1, 4, 7, 10, 10)
+
+
+def kit_features(joints: np.ndarray) -> np.ndarray:
+    """KIT-ML's 251 features of joints (T, 22, 3) of another body, in millimetres."""
+    picked = joints[:, _KIT_JOINTS]
+    for foot, ankle in ((14, 13), (19, 18)):
+        picked[:, foot] = (picked[:, foot] + picked[:, ankle]) / 2
+    return joints_to_features(picked, KIT_21, retarget=False)
+
+
+def write_field_folder(
+    root: Path, clips: dict[str, np.ndarray], texts: dict[str, str], splits: dict[str, list[str]]
+) -> Path:
+    """A folder as the authors of HumanML3D and KIT-ML lay it out.
+
+    Args:
+        root: The folder to make.
+        clips: Features (T, 263 or 251) by name.
+        texts: The lines of `texts/<name>.txt`.
+        splits: Names by split file, such as `train`.
+    """
+    for folder in ("new_joint_vecs", "new_joints", "texts"):
+        (root / folder).mkdir(parents=True)
+    for name, features in clips.items():
+        np.save(root / "new_joint_vecs" / f"{name}.npy", features)
+        skeleton = skeleton_for_feature_dim(features.shape[1])
+        np.save(root / "new_joints" / f"{name}.npy", features_to_joints(features, skeleton) / skeleton.unit)
+    for name, lines in texts.items():
+        (root / "texts" / f"{name}.txt").write_text(lines, encoding="utf-8")
+    listed = {**splits, "all": [name for names in splits.values() for name in names]}
+    for split, names in listed.items():
+        (root / f"{split}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    frames = FeatureStatistics()
+    for name in splits["train"]:
+        frames.add(clips[name])
+    for file, values in zip(("Mean.npy", "Std.npy"), frames.mean_and_std(), strict=True):
+        np.save(root / file, np.where(values == 0.0, 1.0, values) if file == "Std.npy" else values)
+    return root
+
+
+def _make_field_set(root: Path, name: str, num_train: int = 6) -> Path:
+    clips, texts = {}, {}
+    splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for number in range(num_train + 4):
+        split = "train" if number < num_train else "val" if number < num_train + 2 else "test"
+        turn = 0.2 * (number - 2)
+        motion = make_walker(70 + number, speed=0.8 + 0.05 * number, turn=turn)
+        if number % 2:
+            motion = make_waver(70 + number, side="left")
+        says = ("walks", "VERB") if number % 2 == 0 else ("waves the left hand", "VERB")
+        for prefix, made in (("", motion), ("M", motion.mirror())):
+            clip = f"{prefix}{number:06d}"
+            clips[clip] = made.features if name == "humanml3d" else kit_features(np.array(made.joints))
+            words = says[0] if not prefix else says[0].replace("left", "right")
+            texts[clip] = f"a person {words}#a/DET person/NOUN {words}/{says[1]}#0.0#0.0\nsomeone {words}#x#nan#nan\n"
+            splits[split].append(clip)
+    return write_field_folder(root, clips, texts, splits)
+
+
+@pytest.fixture(scope="session")
+def field_sets() -> SimpleNamespace:
+    """Writes folders in the layout of HumanML3D and KIT-ML.
+
+    `make(root, name)` writes ten procedural clips of 70 to 80 frames and their mirror images, six pairs of them for
+    training; `write(root, clips, texts, splits)` writes what it is given, with the statistics of the training split.
+    """
+    return SimpleNamespace(make=_make_field_set, write=write_field_folder, kit_features=kit_features)
 
 
 @pytest.fixture(scope="session")

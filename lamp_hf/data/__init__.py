@@ -2,6 +2,7 @@
 
 from lamp_hf.data.bandai_namco import bandai_namco_grammar, load_bandai_namco
 from lamp_hf.data.captions import CaptionGrammar, CaptionGrammarError
+from lamp_hf.data.humanml3d import load_humanml3d, load_kit_ml
 from lamp_hf.data.loading import dataset_name, load_motion_dataset
 from lamp_hf.data.motionfolder import load_motionfolder
 from lamp_hf.data.schema import motion_features, training_statistics, with_numpy_motion
@@ -12,6 +13,8 @@ __all__ = [
     "bandai_namco_grammar",
     "dataset_name",
     "load_bandai_namco",
+    "load_humanml3d",
+    "load_kit_ml",
     "load_motion_dataset",
     "load_motionfolder",
     "motion_features",

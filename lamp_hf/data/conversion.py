@@ -77,6 +77,11 @@ class ClipCache:
         both: np.ndarray = np.load(self.path(file_name, digest), mmap_mode="r", allow_pickle=False)
         return np.array(both[int(mirrored)])
 
+    def shape(self, file_name: str, digest: str) -> tuple[int, int]:
+        """Frames and features (T, D) of a converted file, without reading it whole."""
+        both = np.load(self.path(file_name, digest), mmap_mode="r", allow_pickle=False)
+        return both.shape[1], both.shape[2]
+
     def convert(
         self,
         files: Iterable[ClipFile],

@@ -5,15 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import Dataset, DatasetDict
+import numpy as np
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from lamp_hf.data.bandai_namco import load_bandai_namco
+from lamp_hf.data.field_layout import FIELD_SETS, MEAN, is_field_layout
+from lamp_hf.data.humanml3d import load_humanml3d, load_kit_ml
 from lamp_hf.data.motionfolder import METADATA_NAMES, find_tables, load_motionfolder
 from lamp_hf.data.schema import motion_features
 
 _NEEDED_COLUMNS = ("id", "motion", "captions", "fps", "num_frames")
+NAMED_SETS = {
+    "bandai-namco": (load_bandai_namco, "the archive or a clone of the repository"),
+    "humanml3d": (load_humanml3d, "the folder with new_joint_vecs and texts"),
+    "kit-ml": (load_kit_ml, "the folder with new_joint_vecs and texts"),
+}
 _CHOICES = (
-    '"bandai-namco" with path=<archive or clone>, a folder with ' + " or ".join(METADATA_NAMES) + ", "
+    '"bandai-namco" with path=<archive or clone>, "humanml3d" or "kit-ml" with path=<folder>, '
+    f"a folder with {' or '.join(METADATA_NAMES)}, "
     "a folder written by save_to_disk, or the id of a dataset on the Hub (owner/name)"
 )
 
@@ -25,30 +34,34 @@ def load_motion_dataset(name_or_path: str | os.PathLike[str], **options: Any) ->
         name_or_path: one of
 
             * `"bandai-namco"`, with `path=`: see `load_bandai_namco`;
+            * `"humanml3d"` or `"kit-ml"`, with `path=`: see `load_humanml3d` and `load_kit_ml`;
             * a folder with `metadata.jsonl` or `metadata.csv`: see `load_motionfolder`;
             * a folder written by `DatasetDict.save_to_disk` (or `Dataset.save_to_disk`, which gives `train`);
             * the id of a dataset on the Hub.
-        options: keyword arguments of that loader; for the Hub, those of `datasets.load_dataset`.
+        options: keyword arguments of that loader; for the Hub, those of `datasets.load_dataset`, such as
+            `streaming=True`: then the splits are read row by row as they are iterated over, and nothing is kept.
+            Training needs a dataset that is not streamed, for it draws clips in any order.
 
     Returns:
-        Splits with the columns of `motion_features`.
+        Splits with the columns of `motion_features`. A single split, if `split=` asks for one, is `train`.
 
     Raises:
         FileNotFoundError: there is no such folder.
         ValueError: the name is none of the above, or the dataset found has other columns.
     """
-    if name_or_path == "bandai-namco":
+    if isinstance(name_or_path, str) and name_or_path in NAMED_SETS:
+        loader, what = NAMED_SETS[name_or_path]
         if options.get("path") is None:
-            raise ValueError(
-                '"bandai-namco" needs path= (--data in `lamp-hf train`), the archive or a clone of the repository'
-            )
-        return load_bandai_namco(**options)
+            raise ValueError(f'"{name_or_path}" needs path= (--data in `lamp-hf train`), {what}')
+        return loader(**options)
     folder = Path(name_or_path)
     if folder.is_dir():
         if find_tables(folder):
             return load_motionfolder(folder, **options)
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
             return _checked(datasets.load_from_disk(str(folder), **options), str(folder))
+        if is_field_layout(folder):
+            raise ValueError(f'{folder}: give the name of this set, "humanml3d" or "kit-ml", and path={folder}')
         raise ValueError(f"{folder}: no motion dataset; expected {_CHOICES}")
     if folder.is_absolute() or len(folder.parts) != 2 or folder.parts[0] in (".", ".."):
         raise FileNotFoundError(f"{name_or_path}: no such dataset; expected {_CHOICES}")
@@ -62,18 +75,24 @@ def dataset_name(path: str | os.PathLike[str]) -> str | None:
         return "bandai-namco"
     if any(path.glob("dataset/Bandai-Namco-Research-Motiondataset-*")):
         return "bandai-namco"
+    if is_field_layout(path):
+        mean = np.load(path / MEAN, allow_pickle=False) if (path / MEAN).is_file() else np.empty(0)
+        return next((name for name, each in FIELD_SETS.items() if each.skeleton.feature_dim == len(mean)), None)
     return None
 
 
-def _checked(loaded: Any, name: str) -> DatasetDict:
+def _checked(loaded: Any, name: str) -> Any:
     """Refuse datasets of another schema, by the names of the columns."""
     if isinstance(loaded, Dataset):
         loaded = DatasetDict(train=loaded)
+    elif isinstance(loaded, IterableDataset):
+        loaded = IterableDatasetDict(train=loaded)
     for split, dataset in loaded.items():
-        missing = [column for column in _NEEDED_COLUMNS if column not in dataset.column_names]
+        columns = dataset.column_names or []  # streamed files that do not say their columns
+        missing = [column for column in _NEEDED_COLUMNS if column not in columns]
         if missing:
             raise ValueError(
                 f"{name}, split {split}: column {missing[0]} is missing; "
-                f"found {', '.join(dataset.column_names)}, expected {', '.join(motion_features())}"
+                f"found {', '.join(columns) or 'none'}, expected {', '.join(motion_features())}"
             )
     return loaded

@@ -44,7 +44,7 @@ METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
 _LAYOUT_VERSION = 1  # raise it whenever rows are put together differently
 _SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 _COLUMNS = {"file_name", "text", "start", "end", "content", "style"}
-_TIME_TOLERANCE_S = 0.1  # a caption may end a little after the last frame
+TIME_TOLERANCE_S = 0.1  # a caption may end a little after the last frame
 
 
 @dataclass
@@ -122,7 +122,7 @@ def load_motionfolder(
     splits: dict[str, list[_Row]] = {}
     for name in clips:
         if name in digests:
-            split = _split_of(name)
+            split = split_of(name)
             rows = _rows_of(name, clips[name], digests[name], mirror and split == "train")
             splits.setdefault(split, []).extend(rows)
     key = hashlib.sha256(
@@ -146,8 +146,13 @@ def find_tables(root: Path) -> list[Path]:
     return tables
 
 
-def read_tables(root: Path) -> dict[str, FolderClip]:
-    """Clips by their path in the folder, in the order of the tables; errors as for `load_motionfolder`."""
+def read_tables(root: Path, on_error: Callable[[ValueError], None] | None = None) -> dict[str, FolderClip]:
+    """Clips by their path in the folder, in the order of the tables; errors as for `load_motionfolder`.
+
+    Args:
+        root: the folder.
+        on_error: takes the error of each wrong line, which is then passed over; without it the first is raised.
+    """
     tables = find_tables(root)
     if not tables:
         raise FileNotFoundError(
@@ -157,43 +162,56 @@ def read_tables(root: Path) -> dict[str, FolderClip]:
     for table in tables:
         rows = _jsonl_rows(table) if table.suffix == ".jsonl" else _csv_rows(table)
         ignored: set[str] = set()
-        for where, row in rows:
-            ignored |= set(row) - _COLUMNS
-            _add_row(clips, root, table.parent, where, row)
+        for where, read in rows:
+            try:
+                row = read()
+                ignored |= set(row) - _COLUMNS
+                _add_row(clips, root, table.parent, where, row)
+            except ValueError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
         if ignored:
             logger.info("%s: columns %s are not used", table, ", ".join(sorted(ignored)))
-    if not clips:
+    if not clips and on_error is None:
         raise ValueError(f"{root}: the table of captions has no lines")
     return clips
 
 
-def _jsonl_rows(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Where each row stands, and the row."""
+_ReadRow = Callable[[], dict[str, Any]]
+
+
+def _jsonl_rows(table: Path) -> Iterator[tuple[str, _ReadRow]]:
+    """Where each row stands, and what reads it or raises ValueError."""
     with table.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
-            where = f"{table} line {number}"
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{where}: not valid JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise ValueError(f'{where}: expected an object like {{"file_name": ..., "text": ...}}')
-            yield where, row
+            if line.strip():
+                where = f"{table} line {number}"
+                yield where, partial(_jsonl_row, where, line)
 
 
-def _csv_rows(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _jsonl_row(where: str, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not valid JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f'{where}: expected an object like {{"file_name": ..., "text": ...}}')
+    return row
+
+
+def _csv_rows(table: Path) -> Iterator[tuple[str, _ReadRow]]:
     with table.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines)
         for row in reader:
             where = f"{table} line {reader.line_num}"
-            if None in row or None in row.values():
-                raise ValueError(
-                    f"{where}: expected {len(reader.fieldnames or [])} values, as in the header "
-                    "(a text with a comma needs quotes)"
-                )
-            yield where, {column: value for column, value in row.items() if value != ""}
+            yield where, partial(_csv_row, where, row, len(reader.fieldnames or []))
+
+
+def _csv_row(where: str, row: dict[str, Any], num_columns: int) -> dict[str, Any]:
+    if None in row or None in row.values():
+        raise ValueError(f"{where}: expected {num_columns} values, as in the header (a text with a comma needs quotes)")
+    return {column: value for column, value in row.items() if value != ""}
 
 
 def _add_row(clips: dict[str, FolderClip], root: Path, folder: Path, where: str, row: dict[str, Any]) -> None:
@@ -234,7 +252,7 @@ def _seconds(row: dict[str, Any], column: str, where: str) -> float:
     return seconds
 
 
-def _split_of(clip: str) -> str:
+def split_of(clip: str) -> str:
     """The split of a clip by the folder its path begins with."""
     return _SPLIT_FOLDERS.get(clip.split("/")[0], "train")
 
@@ -253,7 +271,7 @@ def _common_feature_dim(root: Path, clips: dict[str, FolderClip], digests: dict[
         found.setdefault(feature_dim, name)
         duration = (num_frames + 1) / skeleton_for_feature_dim(feature_dim).default_fps
         for caption in clips[name].captions:
-            if max(caption.start, caption.end) > duration + _TIME_TOLERANCE_S:
+            if max(caption.start, caption.end) > duration + TIME_TOLERANCE_S:
                 raise ValueError(
                     f"{caption.where}: the caption lies from {caption.start:g} to {caption.end:g} s, "
                     f"but {name} lasts {duration:.2f} s"

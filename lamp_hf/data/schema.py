@@ -60,6 +60,36 @@ def feature_groups(feature_dim: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
+class FeatureStatistics:
+    """Mean and standard deviation of features that come piece by piece."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._total: Any = 0.0
+        self._squares: Any = 0.0
+
+    def add(self, frames: np.ndarray) -> None:
+        """Take in frames (T, D)."""
+        frames = frames.astype(np.float64)
+        self.count += len(frames)
+        self._total = self._total + frames.sum(axis=0)
+        self._squares = self._squares + np.square(frames).sum(axis=0)
+
+    def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation, (D,) float32 each, the deviation averaged inside each group of `feature_groups`.
+
+        Raises:
+            ValueError: there were no frames.
+        """
+        if self.count == 0:
+            raise ValueError("cannot compute statistics of a dataset without motions")
+        mean = self._total / self.count
+        std = np.sqrt(np.maximum(self._squares / self.count - np.square(mean), 0.0))
+        for group in feature_groups(len(mean)):
+            std[group] = std[group].mean()
+        return mean.astype(np.float32), std.astype(np.float32)
+
+
 def training_statistics(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of the features over all frames, for the feature extractor.
 
@@ -75,24 +105,19 @@ def training_statistics(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: the dataset is empty, or a feature group never changes.
     """
-    rows = dataset.with_format("numpy", columns=["motion"])
-    count = 0
-    total: Any = 0.0
-    squares: Any = 0.0
-    for batch in rows.iter(batch_size=64):
-        frames = np.concatenate(list(batch["motion"])).astype(np.float64)
-        count += len(frames)
-        total = total + frames.sum(axis=0)
-        squares = squares + np.square(frames).sum(axis=0)
-    if count == 0:
-        raise ValueError("cannot compute statistics of a dataset without motions")
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - np.square(mean), 0.0))
+    mean, std = dataset_statistics(dataset).mean_and_std()
     for group in feature_groups(len(mean)):
-        std[group] = std[group].mean()
-        if std[group][0] == 0.0:
+        if std[group.start] == 0.0:
             raise ValueError(
                 f"features {group.start} to {group.stop - 1} have the same value in every frame; "
                 "normalising needs more varied motions"
             )
-    return mean.astype(np.float32), std.astype(np.float32)
+    return mean, std
+
+
+def dataset_statistics(dataset: Dataset) -> FeatureStatistics:
+    """Statistics of the features over all frames of a dataset."""
+    statistics = FeatureStatistics()
+    for batch in dataset.with_format("numpy", columns=["motion"]).iter(batch_size=64):
+        statistics.add(np.concatenate(list(batch["motion"])))
+    return statistics

@@ -12,7 +12,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from lamp_hf.data.conversion import ClipCache, ClipFile, default_cache_dir, refuse_failures
-from lamp_hf.data.loading import load_motion_dataset
+from lamp_hf.data.loading import NAMED_SETS, load_motion_dataset
 from lamp_hf.data.motionfolder import find_tables, read_tables
 from lamp_hf.data.schema import with_numpy_motion
 from lamp_hf.motion.files import READERS
@@ -218,7 +218,7 @@ def find_source(
     Args:
         source: A folder, a dataset, or what [`load_motion_dataset`] takes.
         skip_bad, num_proc, cache_dir: As in [`FolderSource`].
-        options: Of [`load_motion_dataset`], such as `path` for `"bandai-namco"`.
+        options: Of [`load_motion_dataset`], such as `path` for `"bandai-namco"` and the other known names.
 
     Raises:
         FileNotFoundError: It is none of them.
@@ -230,12 +230,14 @@ def find_source(
     saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
     if folder.is_dir() and not saved:
         return FolderSource(folder, skip_bad=skip_bad, num_proc=num_proc, cache_dir=cache_dir)
-    if not folder.exists() and str(source) != "bandai-namco" and len(folder.parts) != 2:
+    if not folder.exists() and str(source) not in NAMED_SETS and len(folder.parts) != 2:
         raise FileNotFoundError(
             f"{source}: no such folder; expected a folder of motion files, the folder of an index, a folder written by "
             "save_to_disk, or a Hub id (owner/name)"
         )
+    if str(source) in NAMED_SETS:
+        options = {"skip_bad": skip_bad, "num_proc": num_proc, "cache_dir": cache_dir, **options}
     if str(source) == "bandai-namco":
         # A mirror image is another clip to train on, but none that anyone could open.
-        options = {"mirror": False, "skip_bad": skip_bad, "num_proc": num_proc, "cache_dir": cache_dir, **options}
+        options = {"mirror": False, **options}
     return DatasetSource(load_motion_dataset(source, **options), str(folder.resolve() if saved else source))

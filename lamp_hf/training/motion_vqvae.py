@@ -11,6 +11,7 @@ from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
 from lamp_hf.modeling.configuration_lamp import MotionVQVAEConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+from lamp_hf.motion.skeleton import skeleton_for_feature_dim
 
 from .stage import Stage
 
@@ -32,7 +33,14 @@ class MotionVQVAEStage(Stage):
             # the heading turns all that follows.
             std[:4] /= _FEATURE_BIAS
             std[-4:] /= _FEATURE_BIAS
-            self.processor = LampFeatureExtractor(feature_size=len(mean), mean=mean.tolist(), std=std.tolist())
+            skeleton = skeleton_for_feature_dim(len(mean))
+            self.processor = LampFeatureExtractor(
+                feature_size=skeleton.feature_dim,
+                fps=skeleton.default_fps,
+                skeleton=skeleton.name,
+                mean=mean.tolist(),
+                std=std.tolist(),
+            )
             self.model = MotionVQVAEModel(MotionVQVAEConfig(motion_dim=len(mean), **self.recipe.model))
         self.window = int(self.recipe.sampling.get("window", 64))
 

@@ -23,6 +23,8 @@ class Recipe:
             one that an installed Python package carries.
         text_learning_rate: Learning rate of what starts from `text_encoder`, lest it forget its language; `None`: that
             of the trainer.
+        learning_rate_drops: `{step: factor}`: from each of these steps on, every learning rate is so many times what
+            the trainer's schedule says.
         text_vocabulary: `"ascii"` keeps only the word pieces of plain ASCII text, `"full"` all.
         model: Values of the model's configuration that differ from the paper's.
         generation: How the finished text-to-motion model decodes unless told otherwise; see
@@ -37,6 +39,7 @@ class Recipe:
     base: str | None = None
     text_encoder: str | None = None
     text_learning_rate: float | None = None
+    learning_rate_drops: dict[int, float] = field(default_factory=dict)
     text_vocabulary: str = "full"
     model: dict[str, Any] = field(default_factory=dict)
     generation: dict[str, Any] = field(default_factory=dict)

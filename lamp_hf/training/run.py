@@ -95,6 +95,7 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
         processing_class=stage.processor,
         evaluate_model=stage.evaluate,
         learning_rates=stage.learning_rates,
+        learning_rate_drops=recipe.learning_rate_drops,
     )
     last = get_last_checkpoint(str(output_dir)) if resume and output_dir.is_dir() else None
     if last:

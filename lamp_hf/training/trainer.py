@@ -1,11 +1,13 @@
 """The one Trainer of all stages: logs every part of the loss, evaluates by the stage's own measure."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, Trainer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel, SchedulerType, Trainer
 
 __all__ = ["LampTrainer"]
 
@@ -17,6 +19,8 @@ class LampTrainer(Trainer):
         evaluate_model: Gives the metrics of a model, by plain names; the trainer logs them as `eval_…` and can
             choose the best checkpoint by them.
         learning_rates: Learning rates of parameters that do not learn at `args.learning_rate`.
+        learning_rate_drops: `{step: factor}`: from each of these steps on, every learning rate is so many times what
+            the schedule says.
     """
 
     def __init__(
@@ -24,11 +28,13 @@ class LampTrainer(Trainer):
         *args: Any,
         evaluate_model: Callable[[PreTrainedModel], dict[str, float]],
         learning_rates: dict[nn.Parameter, float],
+        learning_rate_drops: dict[int, float] | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.evaluate_model = evaluate_model
         self.learning_rates = learning_rates
+        self.learning_rate_drops = learning_rate_drops or {}
         self._parts: dict[str, list[torch.Tensor]] = {}
         # Every loss of lamp_hf is a mean over its batch.
         self.model_accepts_loss_kwargs = False
@@ -64,6 +70,28 @@ class LampTrainer(Trainer):
                 if apart:
                     optimizer.add_param_group({**group, "params": apart, "lr": rate})
         return optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The schedule of the arguments, times the drops; transformers has no schedule with steps."""
+        if self.lr_scheduler is not None or not self.learning_rate_drops:
+            return super().create_scheduler(num_training_steps, optimizer)
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        if not isinstance(scheduler, LambdaLR):
+            kind = SchedulerType(self.args.lr_scheduler_type).value
+            raise ValueError(f"learning_rate_drops cannot go with lr_scheduler_type={kind}")
+        scheduler.lr_lambdas = [self._dropping(rate_of) for rate_of in scheduler.lr_lambdas]
+        return scheduler
+
+    def _dropping(self, rate_of: Callable[[int], float]) -> Callable[[int], float]:
+        """A schedule's rate for a step, times the drops up to it."""
+
+        def rate(step: int) -> float:
+            factors = (factor for start, factor in self.learning_rate_drops.items() if step >= start)
+            return math.prod(factors, start=rate_of(step))
+
+        return rate
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Only matrices decay: no bias, no norm, no learned temperature (L3)."""

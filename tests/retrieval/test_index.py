@@ -125,6 +125,15 @@ def test_a_dataset_of_several_splits(encoder, procedural, tmp_path: Path) -> Non
         find_source(table([row("a", walk, [])]).select_columns(["id", "captions"]))
 
 
+def test_data_sets_go_by_their_names(tmp_path: Path, field_sets) -> None:
+    root = field_sets.make(tmp_path / "set", "kit-ml")
+    source = find_source("kit-ml", path=root, num_proc=1, cache_dir=tmp_path / "cache", progress=False)
+    assert (source.name, len(source)) == ("kit-ml", 20)
+    [clips] = source.clips((), 100)
+    assert {clip.motion.shape[1] for clip in clips} == {251}
+    assert clips[0].captions == ("a person walks", "someone walks")
+
+
 # ---- growth -----------------------------------------------------------------------------------------------
 
 

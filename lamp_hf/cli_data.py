@@ -1,0 +1,68 @@
+"""`lamp-hf data`: look after data sets; the commands import what they need when they run."""
+
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lamp_hf.data.doctor import DataReport
+
+__all__ = ["app"]
+
+SHOWN = 5
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+
+
+@app.callback()
+def _data() -> None:
+    """Look after data sets."""
+
+
+@app.command()
+def check(
+    path: Annotated[
+        Path, typer.Argument(help="Folder of HumanML3D or KIT-ML, or of motions with metadata.jsonl or .csv.")
+    ],
+    show_all: Annotated[
+        bool, typer.Option("--all", help=f"List every finding, not only the first {SHOWN} of a kind.")
+    ] = False,
+) -> None:
+    """Read every file of a data set and say what is wrong with which; ends with 1 if there are errors.
+
+    `lamp-hf data check HumanML3D/`
+
+    `lamp-hf data check my_mocap/ --all`
+    """
+    from rich.console import Console
+
+    from lamp_hf.data.doctor import check_data
+
+    report = check_data(path)
+    console = Console(highlight=False, soft_wrap=True)
+    _print_report(console, report, None if show_all else SHOWN)
+    if report.errors:
+        raise typer.Exit(1)
+
+
+def _print_report(console: "Console", report: "DataReport", limit: int | None) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"{report.path}: {report.layout}", title_justify="left", show_header=False)
+    for name, value in report.counts.items():
+        table.add_row(name, value)
+    console.print(table)
+    for (severity, kind), group in groupby(report.findings, key=lambda finding: (finding.severity, finding.kind)):
+        findings = list(group)
+        console.print(Text(f"{severity}: {kind} ({len(findings)})", style="red" if severity == "error" else "yellow"))
+        for finding in findings[:limit]:
+            console.print(Text(f"  {finding}"))
+        if limit is not None and len(findings) > limit:
+            console.print(f"  and {len(findings) - limit} more (--all lists them)")
+    warnings = len(report.findings) - len(report.errors)
+    console.print(f"{len(report.errors)} errors, {warnings} warnings")

@@ -1,0 +1,406 @@
+"""Look through a folder of motions before training does: what is in it, and what is wrong with which file."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from lamp_hf.data.field_layout import (
+    FIELD_SETS,
+    JOINTS,
+    MEAN,
+    MOTIONS,
+    SPLIT_FILES,
+    STD,
+    TEXTS,
+    UNION_FILES,
+    FieldSet,
+    TimedCaption,
+    is_field_layout,
+    is_mirrored,
+    read_captions,
+    read_names,
+    read_statistic,
+    statistics_drift,
+)
+from lamp_hf.data.motionfolder import METADATA_NAMES, TIME_TOLERANCE_S, find_tables, read_tables, split_of
+from lamp_hf.data.schema import FeatureStatistics
+from lamp_hf.motion.features import features_to_joints
+from lamp_hf.motion.files import READERS
+from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.skeleton import Skeleton
+
+__all__ = ["DataReport", "Finding", "check_data"]
+
+_JOINT_TOLERANCE_M = 0.05
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with one file.
+
+    Attributes:
+        severity: "error": the loader refuses the folder for it, or a result would be wrong. "warning": worth a look.
+        kind: what sort of thing it is, the same words for all of a sort.
+        file: path in the folder, with a line where that helps.
+        message: what was expected and what was found.
+    """
+
+    severity: Severity
+    kind: str
+    file: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.message}"
+
+
+@dataclass
+class DataReport:
+    """What `check_data` found.
+
+    Attributes:
+        path: the folder.
+        layout: "humanml3d", "kit-ml" or "motionfolder".
+        counts: what is in it, by name, as text to show.
+        findings: what is wrong with it, errors first.
+    """
+
+    path: Path
+    layout: str
+    counts: dict[str, str] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings for which the folder cannot be used as it is."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+    def add(self, severity: Severity, kind: str, file: str | Path, message: str) -> None:
+        """Note a finding; a path is shown relative to the folder."""
+        shown = file.relative_to(self.path).as_posix() if isinstance(file, Path) else file
+        self.findings.append(Finding(severity, kind, shown, message))
+
+
+def check_data(path: str | os.PathLike[str], *, progress: bool = True) -> DataReport:
+    """Read every file of a HumanML3D or KIT-ML folder, or of a motionfolder, and report instead of stopping.
+
+    Args:
+        path: the folder. Which data set it holds is told by the features.
+        progress: show a bar.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it is neither.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: no such folder")
+    if is_field_layout(root):
+        report = _check_field_layout(root, progress)
+    elif find_tables(root):
+        report = _check_motionfolder(root, progress)
+    else:
+        raise ValueError(
+            f"{root}: expected the folders {MOTIONS} and {TEXTS} (HumanML3D, KIT-ML), or a "
+            f"{' or '.join(METADATA_NAMES)} (a folder of motions with captions); found neither"
+        )
+    report.findings.sort(key=lambda finding: (finding.severity != "error", finding.kind, finding.file))
+    return report
+
+
+# ---- what both layouts have in common ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What is kept of a motion that was read."""
+
+    skeleton: Skeleton
+    fps: float
+    num_frames: int
+
+    @property
+    def duration(self) -> float:
+        return self.num_frames / self.fps
+
+
+def _read_all(
+    report: DataReport, paths: dict[str, Path], look: Callable[[str, Motion], None], progress: bool
+) -> dict[str, _Read]:
+    """Read motions by name; `look` sees each and may raise ValueError."""
+    found: dict[str, _Read] = {}
+    for name, path in tqdm(paths.items(), desc="Reading motions", unit="file", leave=False, disable=not progress):
+        try:
+            motion = Motion.load(path)
+            look(name, motion)
+        except (ValueError, OSError) as error:
+            report.add("error", "unreadable motion", path, str(error).removeprefix(f"{path.name}: "))
+        else:
+            found[name] = _Read(motion.skeleton, motion.fps, motion.num_frames)
+    return found
+
+
+def _report_skeletons(report: DataReport, motions: dict[str, _Read], paths: dict[str, Path], wanted: Skeleton) -> None:
+    for name, motion in motions.items():
+        if motion.skeleton.name != wanted.name:
+            report.add(
+                "error",
+                "other skeleton",
+                paths[name],
+                f"{motion.skeleton.num_joints} joints ({motion.skeleton.feature_dim} features), expected "
+                f"{wanted.num_joints} ({wanted.feature_dim}) as in the other files",
+            )
+
+
+def _most_frequent(values: Iterable[str]) -> str | None:
+    ranked = Counter(values).most_common(1)
+    return ranked[0][0] if ranked else None
+
+
+def _count_lengths(report: DataReport, motions: Collection[_Read]) -> None:
+    if not motions:
+        return
+    seconds = np.array([motion.duration for motion in motions])
+    frames = np.array([motion.num_frames for motion in motions])
+    rates = Counter(f"{motion.fps:g}" for motion in motions)
+    report.counts["joints"] = ", ".join(sorted({str(motion.skeleton.num_joints) for motion in motions}))
+    report.counts["frames per second"] = ", ".join(rate for rate, _ in rates.most_common())
+    report.counts["frames"] = f"{frames.min()} to {frames.max()}, median {np.median(frames):.0f}"
+    report.counts["seconds"] = f"{seconds.min():.1f} to {seconds.max():.1f}, median {np.median(seconds):.1f}"
+    report.counts["hours in all"] = f"{seconds.sum() / 3600:.2f}"
+
+
+# ---- HumanML3D and KIT-ML ---------------------------------------------------------------------------------
+
+
+def _check_field_layout(root: Path, progress: bool) -> DataReport:
+    report = DataReport(root, layout="")
+    paths = {path.stem: path for path in sorted((root / MOTIONS).glob("*.npy"))}
+    splits = _check_splits(report, paths)
+    train = set(splits.get("train", ()))
+    statistics: dict[str, FeatureStatistics] = {name: FeatureStatistics() for name in FIELD_SETS}
+    by_skeleton = {field_set.skeleton.name: field_set for field_set in FIELD_SETS.values()}
+
+    def look(name: str, motion: Motion) -> None:
+        if motion.made_of_joints:
+            raise ValueError("expected features (T, D), found joints")
+        field_set = by_skeleton[motion.skeleton.name]
+        if name in train and field_set.keeps(motion.num_frames):
+            statistics[field_set.name].add(motion.features)
+        _check_joints(report, root / JOINTS / f"{name}.npy", motion)
+
+    motions = _read_all(report, paths, look, progress)
+    skeleton = _most_frequent(motion.skeleton.name for motion in motions.values())
+    if skeleton is None:
+        report.layout = "unknown"
+        report.add("error", "no motions", MOTIONS, "expected .npy files that can be read, found none")
+        return report
+    field_set = by_skeleton[skeleton]
+    report.layout = field_set.name
+    _report_skeletons(report, motions, paths, field_set.skeleton)
+    captions = _check_texts(report, set(paths), {name for listed in splits.values() for name in listed}, motions)
+    _check_mirrors(report, splits)
+    _check_statistics(report, field_set, statistics[field_set.name])
+    _count_field_set(report, field_set, motions, captions, splits)
+    return report
+
+
+def _check_splits(report: DataReport, paths: dict[str, Path]) -> dict[str, list[str]]:
+    """Names per split; what is wrong with the lists is reported."""
+    splits: dict[str, list[str]] = {}
+    for split, file in SPLIT_FILES.items():
+        if (report.path / file).is_file():
+            splits[split] = _names_of(report, file)
+        else:
+            # Training needs the first two, evaluation the last.
+            severity: Severity = "warning" if split == "test" else "error"
+            report.add(severity, "missing split file", file, "no such file")
+    seen: dict[str, str] = {}
+    for split, names in splits.items():
+        for name, times in Counter(names).items():
+            if times > 1:
+                report.add("warning", "listed twice", SPLIT_FILES[split], f"{name} is listed {times} times")
+            if seen.setdefault(name, split) != split:
+                message = f"{name} is in {SPLIT_FILES[seen[name]]} too"
+                report.add("error", "in two splits", SPLIT_FILES[split], message)
+            if name not in paths:
+                message = f"no such file, though {SPLIT_FILES[split]} lists it"
+                report.add("error", "missing motion", f"{MOTIONS}/{name}.npy", message)
+    if splits:
+        for name in sorted(set(paths) - set(seen)):
+            report.add("warning", "in no split", paths[name], "in none of the split files; not used")
+    for file, parts in UNION_FILES.items():
+        if (report.path / file).is_file() and all(part in splits for part in parts):
+            union = {name for part in parts for name in splits[part]}
+            if differing := union ^ set(_names_of(report, file)):
+                listed = " and ".join(SPLIT_FILES[part] for part in parts)
+                message = f"{len(differing)} names differ from {listed} together, such as {min(differing)}"
+                report.add("warning", "bad split file", file, message)
+    return splits
+
+
+def _names_of(report: DataReport, file: str) -> list[str]:
+    try:
+        return read_names(report.path / file)
+    except ValueError as error:
+        report.add("error", "bad split file", file, str(error).removeprefix(f"{report.path / file}: "))
+        return []
+
+
+def _check_joints(report: DataReport, path: Path, motion: Motion) -> None:
+    """Compare a file of `new_joints` with the joints that the features hold."""
+    if not path.parent.is_dir():
+        return
+    if not path.is_file():
+        report.add("warning", "missing joints", path, "no such file (training does not need it)")
+        return
+    try:
+        joints = Motion.load(path)
+    except (ValueError, OSError) as error:
+        report.add("error", "unreadable joints", path, str(error).removeprefix(f"{path.name}: "))
+        return
+    if not joints.made_of_joints or joints.skeleton.name != motion.skeleton.name:
+        found = f"{joints.skeleton.num_joints} joints" if joints.made_of_joints else "features"
+        message = f"expected {motion.skeleton.num_joints} joints as in the features, found {found}"
+        report.add("error", "other skeleton", path, message)
+    elif not 0 <= joints.num_frames - motion.num_frames <= 1:
+        message = f"{joints.num_frames} frames, the features have {motion.num_frames}"
+        report.add("warning", "joints differ", path, message)
+    else:
+        real = features_to_joints(motion.features, motion.skeleton)
+        error_m = np.linalg.norm(joints.joints[: len(real)] * motion.skeleton.unit - real, axis=-1).max()
+        if error_m > _JOINT_TOLERANCE_M:
+            message = f"up to {error_m:.2f} m from the joints that the features hold"
+            report.add("warning", "joints differ", path, message)
+
+
+def _check_texts(
+    report: DataReport, stored: set[str], listed: set[str], motions: dict[str, _Read]
+) -> dict[str, list[TimedCaption]]:
+    captions: dict[str, list[TimedCaption]] = {}
+    texts = {path.stem: path for path in sorted((report.path / TEXTS).glob("*.txt"))}
+    for name in sorted(stored - set(texts)):
+        severity: Severity = "error" if name in listed else "warning"
+        report.add(severity, "motion without captions", f"{MOTIONS}/{name}.npy", f"{TEXTS}/{name}.txt does not exist")
+    for name, path in texts.items():
+        if name not in stored:
+            # A listed one is reported as a missing motion already.
+            if name not in listed:
+                report.add("warning", "captions without motion", path, f"{MOTIONS}/{name}.npy does not exist")
+            continue
+        try:
+            found, problems = read_captions(path)
+        except ValueError as error:
+            report.add("error", "bad captions", path, str(error).removeprefix(f"{path}: "))
+            continue
+        for problem in problems:
+            report.add("error", "bad captions", path, problem)
+        if not found and not problems:
+            report.add("error", "motion without captions", path, "holds no captions")
+        captions[name] = found
+        for caption in found if name in motions else ():
+            if caption.end > motions[name].duration + TIME_TOLERANCE_S:
+                message = (
+                    f"line {caption.line}: the caption ends at {caption.end:g} s, the motion after "
+                    f"{motions[name].duration:.2f} s at {motions[name].fps:g} fps (another frame rate?)"
+                )
+                report.add("warning", "times beyond the motion", path, message)
+    return captions
+
+
+def _check_mirrors(report: DataReport, splits: dict[str, list[str]]) -> None:
+    """Report mirror images that lie in another split than their originals."""
+    split_of_name = {name: split for split, names in splits.items() for name in names}
+    for name, split in split_of_name.items():
+        original = split_of_name.get(name[1:]) if is_mirrored(name) else None
+        if original is not None and original != split:
+            message = f"{name} mirrors {name[1:]}, which is in {SPLIT_FILES[original]}"
+            report.add("warning", "mirror in another split", SPLIT_FILES[split], message)
+
+
+def _check_statistics(report: DataReport, field_set: FieldSet, statistics: FeatureStatistics) -> None:
+    stored = []
+    for name in (MEAN, STD):
+        path = report.path / name
+        try:
+            stored.append(read_statistic(path, field_set.skeleton))
+        except FileNotFoundError:
+            report.add("warning", "missing statistics", path, "no such file (training computes its own)")
+        except ValueError as error:
+            report.add("error", "bad statistics", path, str(error).removeprefix(f"{path}: "))
+    if len(stored) == 2 and statistics.count:
+        for file, problem in statistics_drift((stored[0], stored[1]), statistics.mean_and_std()):
+            report.add("warning", "statistics drift", file, problem)
+
+
+def _count_field_set(
+    report: DataReport,
+    field_set: FieldSet,
+    motions: dict[str, _Read],
+    captions: dict[str, list[TimedCaption]],
+    splits: dict[str, list[str]],
+) -> None:
+    lines = [caption for found in captions.values() for caption in found]
+    short = sum(motion.num_frames < field_set.min_frames for motion in motions.values())
+    long = sum(motion.num_frames >= field_set.max_frames for motion in motions.values())
+    report.counts["motions"] = f"{len(motions)}, {sum(map(is_mirrored, motions))} of them mirrored"
+    report.counts["captions"] = f"{len(lines)}, {sum(not line.whole for line in lines)} of them of a part"
+    for split, names in splits.items():
+        usable = sum(n in motions and n in captions and field_set.keeps(motions[n].num_frames) for n in set(names))
+        report.counts[split] = f"{len(set(names))} listed, {usable} used"
+    report.counts["left out for their length"] = (
+        f"{short} of fewer than {field_set.min_frames} frames, {long} of {field_set.max_frames} and more"
+    )
+    _count_lengths(report, motions.values())
+
+
+# ---- motionfolder -----------------------------------------------------------------------------------------
+
+
+def _check_motionfolder(root: Path, progress: bool) -> DataReport:
+    report = DataReport(root, layout="motionfolder")
+
+    def note(error: ValueError) -> None:
+        where, _, message = str(error).removeprefix(f"{root}/").partition(": ")
+        report.add("error", "bad line", where, message)
+
+    clips = read_tables(root, on_error=note)
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() in READERS and path.relative_to(root).as_posix() not in clips:
+            report.add("warning", "motion without captions", path, "no line of a table names it; not used")
+    paths = {name: clip.path for name, clip in clips.items()}
+
+    def look(name: str, motion: Motion) -> None:
+        # As the loader does it: not every motion that can be read has features.
+        assert len(motion.resample(motion.skeleton.default_fps).features)
+
+    motions = _read_all(report, paths, look, progress)
+    skeleton = _most_frequent(motion.skeleton.name for motion in motions.values())
+    rate = _most_frequent(f"{motion.fps:g}" for motion in motions.values())
+    if skeleton is None:
+        report.add("error", "no motions", root, "none of the motions that the tables name can be read")
+        return report
+    wanted = next(motion.skeleton for motion in motions.values() if motion.skeleton.name == skeleton)
+    _report_skeletons(report, motions, paths, wanted)
+    for name, motion in motions.items():
+        if f"{motion.fps:g}" != rate:
+            message = f"{motion.fps:g} fps, most files have {rate} (resampled to {wanted.default_fps:g})"
+            report.add("warning", "other frame rate", paths[name], message)
+        for caption in clips[name].captions:
+            if max(caption.start, caption.end) > motion.duration + TIME_TOLERANCE_S:
+                where = caption.where.removeprefix(f"{root}/")
+                message = f"the caption ends at {caption.end:g} s, {name} lasts {motion.duration:.2f} s"
+                report.add("error", "times beyond the motion", where, message)
+    report.counts["motions"] = str(len(motions))
+    report.counts["captions"] = str(sum(len(clips[name].captions) for name in motions))
+    report.counts |= {split: str(count) for split, count in Counter(map(split_of, motions)).items()}
+    _count_lengths(report, motions.values())
+    return report

@@ -1,0 +1,260 @@
+"""Load HumanML3D and KIT-ML from folders as their authors' scripts write them; see `lamp_hf.data.field_layout`."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+
+from lamp_hf.data.conversion import (
+    CONVERSION_VERSION,
+    ClipCache,
+    ClipFile,
+    cached_dataset,
+    default_cache_dir,
+    refuse_failures,
+)
+from lamp_hf.data.field_layout import (
+    FIELD_SETS,
+    HUMANML3D,
+    KIT_ML,
+    MOTIONS,
+    SPLIT_FILES,
+    TEXTS,
+    FieldSet,
+    TimedCaption,
+    is_field_layout,
+    is_mirrored,
+    read_captions,
+    read_splits,
+    read_statistics,
+    statistics_drift,
+)
+from lamp_hf.data.schema import dataset_statistics, motion_features
+from lamp_hf.motion.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+_LAYOUT_VERSION = 1  # raise it whenever rows are put together differently
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row to be: a motion, or the part of one that a caption with times describes."""
+
+    id: str
+    clip: str
+    digest: str
+    first: int
+    last: int
+    captions: tuple[str, ...]
+
+
+def load_humanml3d(
+    path: str | os.PathLike[str],
+    *,
+    skip_bad: bool = False,
+    num_proc: int | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> DatasetDict:
+    """Load HumanML3D: 263 features, 22 joints, 20 frames per second.
+
+    The rows are those that the authors' loader trains and evaluates on: motions of 40 to 199 frames, each with the
+    captions that describe all of it; and for each caption with times the part it describes, if that is of 40 to 199
+    frames too, as a row of its own with the id `<name>-line<n>`, after the caption's place in its file. Which mirror
+    images (`M000000`) take part is said by the split files. `Mean.npy` and `Std.npy` are not used: training takes the
+    statistics of its own split. Where they differ from these, a warning says so.
+
+    Every file is checked and kept in the cache by its content, so that an interrupted call goes on where it stopped
+    and later ones are fast.
+
+    Args:
+        path: the folder, with `new_joint_vecs`, `texts` and the split files.
+        skip_bad: leave out motions and captions that are missing or cannot be read, with a warning, as the authors'
+            loader does silently, instead of refusing the folder.
+        num_proc: number of processes that read motions, all cores by default.
+        cache_dir: folder of the cache, by default $LAMP_HF_CACHE or ~/.cache/lamp_hf.
+        progress: show progress bars.
+
+    Returns:
+        Splits `train`, `validation` and `test`, those whose file (`train.txt`, `val.txt`, `test.txt`) is there, with
+        the columns of `motion_features`.
+
+    Raises:
+        FileNotFoundError: the folder, its motions or its split files are missing.
+        MotionFormatError: a motion or a text is missing or cannot be read (see `lamp-hf data check`).
+        ValueError: the folder holds another data set, a motion is in two splits, or nothing is left.
+    """
+    return _load(HUMANML3D, Path(path), skip_bad, num_proc, cache_dir, progress)
+
+
+def load_kit_ml(
+    path: str | os.PathLike[str],
+    *,
+    skip_bad: bool = False,
+    num_proc: int | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> DatasetDict:
+    """Load KIT-ML: 251 features, 21 joints, 12.5 frames per second, motions of 24 to 199 frames.
+
+    Everything else is as for `load_humanml3d`. Times of captions are taken at the set's own frame rate.
+    """
+    return _load(KIT_ML, Path(path), skip_bad, num_proc, cache_dir, progress)
+
+
+def _load(
+    field_set: FieldSet,
+    root: Path,
+    skip_bad: bool,
+    num_proc: int | None,
+    cache_dir: str | os.PathLike[str] | None,
+    progress: bool,
+) -> DatasetDict:
+    if not is_field_layout(root):
+        missing = f"the folder {MOTIONS} in it" if root.is_dir() else "a folder"
+        raise FileNotFoundError(f"{root}: expected {missing}, as the authors of {field_set.name} lay it out; not found")
+    splits = read_splits(root)
+    _refuse_overlap(root, splits)
+    names = list(dict.fromkeys(name for listed in splits.values() for name in listed))
+    _refuse_other_set(root, names, field_set)
+    captions, failures = _read_texts(root, names)
+    cache = ClipCache(Path(cache_dir) if cache_dir is not None else default_cache_dir(), mirror=False)
+    files = (ClipFile(n, f"{n}.npy", _motion_path(root, n).read_bytes()) for n in captions)
+    digests, unreadable = cache.convert(files, num_proc=num_proc, progress=progress, total=len(captions))
+    failures |= unreadable
+    shapes = {name: cache.shape(f"{name}.npy", digest) for name, digest in digests.items()}
+    wanted = field_set.skeleton.feature_dim
+    failures |= {
+        n: f"{n}.npy: expected {wanted} features, found {dim}" for n, (_, dim) in shapes.items() if dim != wanted
+    }
+    refuse_failures(failures, root, skip_bad=skip_bad)
+    rows: dict[str, list[_Row]] = {split: [] for split in splits}
+    for split, listed in splits.items():
+        for name in dict.fromkeys(listed):
+            if name in shapes and name not in failures:
+                rows[split] += _rows_of(name, digests[name], shapes[name][0], captions[name], field_set)
+    if not any(rows.values()):
+        raise ValueError(
+            f"{root}: none of the {len(names)} motions of the split files can be used; expected "
+            f"{field_set.min_frames} to {field_set.max_frames - 1} frames (lamp-hf data check {root} says more)"
+        )
+    logger.info("%s: %s", root, ", ".join(f"{len(chosen)} rows in {split}" for split, chosen in rows.items()))
+    key = hashlib.sha256(repr((_LAYOUT_VERSION, CONVERSION_VERSION, field_set.name, rows)).encode()).hexdigest()
+    makers: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
+        split: partial(_make_rows, chosen, cache, field_set) for split, chosen in rows.items()
+    }
+    loaded = cached_dataset(cache.cache_dir, key, motion_features(wanted), makers, progress=progress)
+    if rows.get("train"):
+        _warn_of_drift(root, field_set, loaded["train"], cache.cache_dir / "statistics" / f"{key}.npy")
+    return loaded
+
+
+def _motion_path(root: Path, name: str) -> Path:
+    return root / MOTIONS / f"{name}.npy"
+
+
+def _refuse_overlap(root: Path, splits: dict[str, list[str]]) -> None:
+    seen: dict[str, str] = {}
+    for split, names in splits.items():
+        for name in names:
+            if seen.setdefault(name, split) != split:
+                raise ValueError(f"{root}: {name} is both in {SPLIT_FILES[seen[name]]} and in {SPLIT_FILES[split]}")
+
+
+def _refuse_other_set(root: Path, names: list[str], field_set: FieldSet) -> None:
+    """See by one file whether the folder holds another data set, before all of them are read."""
+    for name in names:
+        path = _motion_path(root, name)
+        try:
+            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        except (OSError, ValueError, EOFError):
+            continue  # reported with its name later
+        for other in FIELD_SETS.values():
+            if other is not field_set and shape[1:] == (other.skeleton.feature_dim,):
+                raise ValueError(
+                    f"{path}: {shape[1]} features a frame are those of {other.name}, not of {field_set.name}; "
+                    f'load it as "{other.name}"'
+                )
+        return
+
+
+def _read_texts(root: Path, names: list[str]) -> tuple[dict[str, list[TimedCaption]], dict[str, str]]:
+    """Captions of the motions that have both, and what is wrong with the others or with single lines."""
+    captions: dict[str, list[TimedCaption]] = {}
+    failures: dict[str, str] = {}
+    for name in names:
+        path = root / TEXTS / f"{name}.txt"
+        if not _motion_path(root, name).is_file():
+            failures[name] = f"{_motion_path(root, name)}: no such file, though a split file lists {name}"
+        elif not path.is_file():
+            failures[name] = f"{path}: no such file, though a split file lists {name}"
+        else:
+            try:
+                found, problems = read_captions(path)
+            except ValueError as error:
+                failures[name] = str(error)
+                continue
+            failures |= {f"{path.name} {problem.partition(':')[0]}": f"{path} {problem}" for problem in problems}
+            if found:
+                captions[name] = found
+            elif not problems:
+                failures[name] = f"{path}: holds no captions"
+    return captions, failures
+
+
+def _rows_of(
+    name: str, digest: str, num_frames: int, captions: list[TimedCaption], field_set: FieldSet
+) -> Iterator[_Row]:
+    if not field_set.keeps(num_frames):
+        return
+    if whole := tuple(caption.text for caption in captions if caption.whole):
+        yield _Row(name, name, digest, 0, num_frames, whole)
+    for caption in captions:
+        # As in the authors' loader: each line is a clip of its own, also where two have the same times.
+        first, last = (int(seconds * field_set.skeleton.default_fps) for seconds in (caption.start, caption.end))
+        last = min(last, num_frames)
+        if not caption.whole and field_set.keeps(last - first):
+            yield _Row(f"{name}-line{caption.line}", name, digest, first, last, (caption.text,))
+
+
+def _make_rows(rows: list[_Row], cache: ClipCache, field_set: FieldSet) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        motion = cache.read(f"{row.clip}.npy", row.digest)[row.first : row.last]
+        yield {
+            "id": row.id,
+            "motion": motion,
+            "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in row.captions],
+            "source": field_set.name,
+            "fps": field_set.skeleton.default_fps,
+            "num_frames": len(motion),
+            "content": "",
+            "style": "",
+            "mirrored": is_mirrored(row.clip),
+        }
+
+
+def _warn_of_drift(root: Path, field_set: FieldSet, train: Dataset, kept: Path) -> None:
+    """Compare `Mean.npy` and `Std.npy` with the training split, whose statistics are computed once."""
+    try:
+        stored = read_statistics(root, field_set.skeleton)
+    except FileNotFoundError:
+        logger.info("%s: no Mean.npy and Std.npy to compare with; training computes its own", root)
+        return
+    except ValueError as error:
+        logger.warning("%s (training does not use it)", error)
+        return
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(kept) as unfinished:
+            np.save(unfinished, np.stack(dataset_statistics(train).mean_and_std()))
+    mean, std = np.load(kept, allow_pickle=False)
+    for name, problem in statistics_drift(stored, (mean, std)):
+        logger.warning("%s: %s (training does not use it)", root / name, problem)

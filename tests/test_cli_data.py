@@ -1,0 +1,53 @@
+"""`lamp-hf data check`: a summary and findings that name files, and an exit status to build on."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from lamp_hf.cli import main
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]):
+    """Runs the check, and gives exit code, output and errors."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["data", "check", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return command
+
+
+def test_a_sound_set(run, tmp_path: Path, field_sets: SimpleNamespace) -> None:
+    code, out, _ = run(field_sets.make(tmp_path / "set", "humanml3d"))
+    assert code == 0
+    assert f"{tmp_path / 'set'}: humanml3d" in out
+    assert "12 listed, 12 used" in out
+    assert out.endswith("0 errors, 0 warnings\n")
+
+
+def test_findings_are_listed_by_kind(run, tmp_path: Path, field_sets: SimpleNamespace) -> None:
+    root = field_sets.make(tmp_path / "set", "kit-ml")
+    for number in range(7):
+        (root / "texts" / f"{number:06d}.txt").write_text("no times\n")
+    (root / "Mean.npy").unlink()
+    code, out, _ = run(root)
+    assert code == 1
+    lines = out.splitlines()
+    start = lines.index("error: bad captions (7)")
+    assert lines[start + 1].startswith("  texts/000000.txt: line 1: expected caption#tokens#start#end, found 1 parts")
+    assert lines[start + 6] == "  and 2 more (--all lists them)"
+    assert lines[start + 7] == "warning: missing statistics (1)"
+    assert lines[-1] == "7 errors, 1 warnings"
+    code, out, _ = run(root, "--all")
+    assert code == 1
+    assert sum(line.startswith("  texts/") for line in out.splitlines()) == 7
+
+
+def test_a_folder_that_is_no_data_set(run, tmp_path: Path) -> None:
+    code, out, err = run(tmp_path)
+    assert (code, out) == (1, "")
+    assert "expected the folders new_joint_vecs and texts" in err
