@@ -274,7 +274,7 @@ def _data(data: str, split: str | None, limit: int | None, cache_dir: Path | Non
     cache = {} if cache_dir is None else {"cache_dir": str(cache_dir)}
     loaded = load_motion_dataset(known, path=data, **cache) if known else load_motion_dataset(data)
     split = split or next((name for name in ("test", "validation") if name in loaded), None)
-    if split not in loaded:
+    if split is None or split not in loaded:
         raise ValueError(f"{data} has the splits {', '.join(loaded)}; name the one to evaluate on by --split")
     grammar = bandai_namco_grammar(data) if known == "bandai-namco" else None
     return EvaluationSet.from_dataset(loaded[split], known or _name(None, data), split, limit=limit, grammar=grammar)

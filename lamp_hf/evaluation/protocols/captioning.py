@@ -122,7 +122,7 @@ class CaptionScorer:
         self._data = data
         self._evaluator = evaluator
         self._reader = None if data.grammar is None else CaptionReader(data.grammar)
-        self._motions = None
+        self._motions = np.empty(0)
         if evaluator is not None:
             self._motions = np.stack(spread(data.motions, lambda some: list(evaluator.motions(some))))
 

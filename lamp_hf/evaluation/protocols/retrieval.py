@@ -1,6 +1,6 @@
 """Retrieval between motions and captions under TMR's four protocols, with and without re-ranking."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def evaluate_retrieval_protocols(
     captions = data.first_captions
     sentences = sentence_embeddings(captions, sentence_encoder)
     alike = embedding_similarity(sentences, sentences)
-    settings = {"pool_size": pool_size, "dissimilar_size": dissimilar_size}
+    settings: dict[str, Any] = {"pool_size": pool_size, "dissimilar_size": dissimilar_size}
     for protocol in protocols:  # what cannot be done is refused before the work
         retrieval_pools(protocol, len(data), alike, **settings)
 
