@@ -46,7 +46,8 @@ def caption(
         try:
             motions[path] = pipe.read_motion(path)
         except (ValueError, OSError) as error:
-            failures.append(" ".join(str(error).split()))
+            # Files are named without their folders there, of which there may be several here.
+            failures.append(" ".join(str(error).split()).replace(path.name, str(path), 1))
     options: dict[str, Any] = {"num_beams": beams or num, "num_return_sequences": num}
     answers = pipe(list(motions.values()), window_s=window, **options) if motions else []
     for path, captions in zip(motions, answers, strict=True):

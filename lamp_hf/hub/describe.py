@@ -17,6 +17,7 @@ PARTS = {
     "lamp.": "LaMP",
     "masked_transformer.": "masked transformer",
     "text_to_condition.": "masked transformer",
+    "words_to_condition.": "masked transformer",
     "token_embeddings.": "masked transformer",
     "length_estimator.": "length estimator",
     "projection.": "projection to the language model",
