@@ -27,7 +27,8 @@ Model = Annotated[str, typer.Argument(help="Checkpoint: an embedded one's name, 
 Data = Annotated[
     str,
     typer.Option(
-        "--data", help="A motion data set: the Bandai-Namco archive or clone, a folder with metadata, or a Hub id."
+        "--data",
+        help="A data set: Bandai-Namco (archive or clone), HumanML3D, KIT-ML, a folder with metadata, or a Hub id.",
     ),
 ]
 Split = Annotated[str | None, typer.Option("--split", help="By default test where there is one, else validation.")]

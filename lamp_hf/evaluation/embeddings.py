@@ -90,7 +90,8 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     root = (axes * np.sqrt(np.maximum(values, 0.0))) @ axes.T
     shared = np.linalg.eigvalsh(root @ cov2 @ root)
     apart = float(((first.mean(0) - second.mean(0)) ** 2).sum())
-    return apart + float(np.trace(cov1) + np.trace(cov2) - 2 * np.sqrt(np.maximum(shared, 0.0)).sum())
+    spread = float(np.trace(cov1) + np.trace(cov2) - 2 * np.sqrt(np.maximum(shared, 0.0)).sum())
+    return max(apart + spread, 0.0)  # rounding may leave a little less than nothing between equal sets
 
 
 def diversity(embeddings: np.ndarray, num_pairs: int = 300, seed: int = 0) -> float:
