@@ -69,10 +69,17 @@ def evaluate_captioning_protocol(
     )
     judge = CaptionScorer(data, evaluator, BertScorer(bertscore_model))
     first, rest = data.first_captions, [texts[1:] for texts in data.captions]
-    chance = []
-    for repeat in range(repeats):
-        order = derangement(len(data), np.random.default_rng(seed + repeat))
-        chance.append(judge([first[place] for place in order], data.captions, [seed + repeat])[0])
+    orders = [derangement(len(data), np.random.default_rng(seed + repeat)) for repeat in range(repeats)]
+    others = [[first[place] for place in order] for order in orders]
+    # Of all draws at once, so that the language model reads every caption once.
+    alike = (
+        judge.bertscore([text for texts in others for text in texts], data.captions * repeats)
+        .f1.reshape(repeats, -1)
+        .mean(1)
+    )
+    chance = [
+        judge(texts, data.captions, [seed + repeat], float(alike[repeat]))[0] for repeat, texts in enumerate(others)
+    ]
     draws = [seed + repeat for repeat in range(repeats)]
     beams = {key: value for key, value in generate_kwargs.items() if isinstance(value, str | int | float)}
     return EvaluationRecord(
@@ -126,15 +133,19 @@ class CaptionScorer:
         if evaluator is not None:
             self._motions = np.stack(spread(data.motions, lambda some: list(evaluator.motions(some))))
 
-    def __call__(self, said: list[str], references: list[list[str]], seeds: list[int]) -> list[dict[str, float]]:
-        """Scores for each seed, which draws the pools."""
+    def __call__(
+        self, said: list[str], references: list[list[str]], seeds: list[int], bertscore_f1: float | None = None
+    ) -> list[dict[str, float]]:
+        """Scores for each seed, which draws the pools; BERTScore if it is not known already."""
         data = self._data
         scores = {
             "bleu_1": measures.bleu(said, references, 1),
             "bleu_4": measures.bleu(said, references, 4),
             "rouge_l": float(measures.rouge_l(said, references).mean()),
             "cider": float(measures.cider_d(said, references).mean()),
-            "bertscore_f1": float(self.bertscore(said, references).f1.mean()),
+            "bertscore_f1": (
+                float(self.bertscore(said, references).f1.mean()) if bertscore_f1 is None else bertscore_f1
+            ),
         }
         if self._reader is not None:
             scores |= naming_accuracy(self._reader, said, data.contents, data.styles, neutral=NEUTRAL_STYLE)
