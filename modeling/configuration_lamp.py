@@ -7,8 +7,10 @@ their defaults are what lamp_hf does on its own.
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig
 from transformers.configuration_utils import SubConfigSpec
+
+from .checkpoints import LampBaseConfig
 
 __all__ = [
     "LampCaptioningConfig",
@@ -20,7 +22,7 @@ __all__ = [
 
 
 @strict
-class MotionVQVAEConfig(PreTrainedConfig):
+class MotionVQVAEConfig(LampBaseConfig):
     """Configuration of [`MotionVQVAEModel`], the motion tokenizer (after T2M-GPT, section 3.1).
 
     Args:
@@ -83,7 +85,7 @@ class MotionVQVAEConfig(PreTrainedConfig):
 
 
 @strict
-class LampConfig(PreTrainedConfig):
+class LampConfig(LampBaseConfig):
     """Configuration of [`LampModel`]: a Q-Former that reads motion and text (LaMP, section 3.2).
 
     Args:
@@ -108,6 +110,7 @@ class LampConfig(PreTrainedConfig):
 
     model_type = "lamp"
     base_config_key = "lamp_config"
+    checkpoint_types = ("lamp", "lamp_text_to_motion")
     sub_configs_defaults = {"motion_vqvae_config": SubConfigSpec(MotionVQVAEConfig)}
 
     motion_vqvae_config: Any = None  # a MotionVQVAEConfig, or its values
@@ -151,7 +154,7 @@ class LampConfig(PreTrainedConfig):
 
 
 @strict
-class LampTextToMotionConfig(PreTrainedConfig):
+class LampTextToMotionConfig(LampBaseConfig):
     """Configuration of [`LampForTextToMotion`]: a masked transformer over motion tokens (LaMP, section 3.3).
 
     Args:
@@ -220,7 +223,7 @@ class LampTextToMotionConfig(PreTrainedConfig):
 
 
 @strict
-class LampCaptioningConfig(PreTrainedConfig):
+class LampCaptioningConfig(LampBaseConfig):
     """Configuration of [`LampForMotionCaptioning`]: a language model that LaMP tells of motions (LaMP, section 3.4).
 
     Args:
@@ -265,7 +268,7 @@ class LampCaptioningConfig(PreTrainedConfig):
 
 
 @strict
-class MotionTextEvaluatorConfig(PreTrainedConfig):
+class MotionTextEvaluatorConfig(LampBaseConfig):
     """Configuration of [`MotionTextEvaluatorModel`], the networks that judge generated motions (T2M, section 5.1).
 
     Args:

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from transformers import AutoConfig
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
+from .checkpoints import CheckpointError
 from .configuration_lamp import LampCaptioningConfig, LampConfig, LampTextToMotionConfig
-from .modeling_lamp_captioning import LampForMotionCaptioning
+from .modeling_lamp_captioning import HUB_ARGUMENTS, LampForMotionCaptioning
 from .modeling_lamp_motion_to_text import LampForMotionToText
 
 __all__ = ["AutoModelForMotionCaptioning"]
@@ -23,3 +25,20 @@ class AutoModelForMotionCaptioning(_BaseAutoModelClass):
         LampTextToMotionConfig: LampForMotionToText,
         LampCaptioningConfig: LampForMotionCaptioning,
     }
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """As for any auto class of transformers.
+
+        Raises:
+            CheckpointError: The checkpoint holds no captioner.
+        """
+        found = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
+        config = kwargs.get("config") or AutoConfig.from_pretrained(pretrained_model_name_or_path, **found)
+        if type(config) not in cls._model_mapping:
+            wanted = " or ".join(repr(known.model_type) for known in cls._model_mapping)
+            raise CheckpointError(
+                f"{pretrained_model_name_or_path} holds a {config.model_type!r} model where {wanted} is needed; name "
+                "another checkpoint"
+            )
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)

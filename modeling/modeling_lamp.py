@@ -27,6 +27,7 @@ from transformers.models.instructblip.modeling_instructblip import (
 )
 from transformers.utils.generic import ModelOutput
 
+from .checkpoints import CheckpointMixin
 from .configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
 from .distributed import gather_rows, global_mean
 from .modeling_motion_vqvae import IGNORED_CODE, MotionVQVAEEncoder, MotionVQVAEModel
@@ -165,7 +166,7 @@ def own_lamp_config(config: LampConfig | LampTextToMotionConfig) -> LampConfig:
     return config
 
 
-class LampPreTrainedModel(PreTrainedModel):
+class LampPreTrainedModel(CheckpointMixin, PreTrainedModel):
     """What all LaMP models share: configuration, initialisation, capabilities."""
 
     config: LampConfig

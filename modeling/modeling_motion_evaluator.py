@@ -15,6 +15,7 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
 
+from .checkpoints import CheckpointMixin
 from .configuration_lamp import MotionTextEvaluatorConfig
 from .distributed import gather_rows, global_mean
 from .modeling_motion_vqvae import length_mask, masked
@@ -90,7 +91,7 @@ class MotionTextEvaluatorBiGRU(GradientCheckpointingLayer):
         return self.fc2(F.leaky_relu(self.layer_norm(self.fc1(torch.cat([last[0], last[1]], -1))), NEGATIVE_SLOPE))
 
 
-class MotionTextEvaluatorModel(PreTrainedModel):
+class MotionTextEvaluatorModel(CheckpointMixin, PreTrainedModel):
     """Motion and text as points of one space, near where they belong together.
 
     Padding is masked: a feature does not depend on what was in the same batch. Everywhere below `motion_values`

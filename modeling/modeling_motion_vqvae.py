@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
+from .checkpoints import CheckpointMixin
 from .configuration_lamp import MotionVQVAEConfig
 from .distributed import num_processes
 
@@ -225,7 +226,7 @@ class MotionVQVAEQuantizer(nn.Module):
         return quantized, all_codes, commitment_loss, perplexity
 
 
-class MotionVQVAEModel(PreTrainedModel):
+class MotionVQVAEModel(CheckpointMixin, PreTrainedModel):
     """Turns motion into tokens and back.
 
     Padding is masked in every convolution: a clip gives the same tokens and the same reconstruction alone and in

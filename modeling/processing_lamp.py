@@ -9,6 +9,7 @@ from transformers import BatchFeature, ProcessorMixin
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
 
+from .checkpoints import PROCESSOR_FILES, explained
 from .feature_extraction_lamp import LampFeatureExtractor, MotionInput
 
 __all__ = ["LampProcessor"]
@@ -26,6 +27,16 @@ class LampProcessor(ProcessorMixin):
         super().__init__(feature_extractor, tokenizer, **kwargs)
         self.feature_extractor: LampFeatureExtractor
         self.tokenizer: Any
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """As for any processor of transformers.
+
+        Raises:
+            CheckpointError: The checkpoint lacks the feature extractor's file or the tokenizer's.
+        """
+        with explained(pretrained_model_name_or_path, PROCESSOR_FILES, kwargs):
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def __call__(
         self,

@@ -1,0 +1,148 @@
+"""What checkpoints of all models have in common: the version that wrote them, checks on loading, and publishing."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from transformers import PreTrainedConfig
+
+from lamp_hf import __version__
+
+__all__ = ["PROCESSOR_FILES", "WEIGHT_FILES", "CheckpointError", "CheckpointMixin", "LampBaseConfig", "explained"]
+
+# Of each part of a checkpoint one of these is needed.
+CONFIG_FILES = ("config.json",)
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+EXTRACTOR_FILES = ("processor_config.json", "preprocessor_config.json")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+PROCESSOR_FILES = (EXTRACTOR_FILES, TOKENIZER_FILES)
+
+
+class CheckpointError(Exception):
+    """A checkpoint that is incomplete, holds another kind of model, or comes from a newer version of lamp_hf.
+
+    No ValueError and no OSError: those are what `pipeline()` of transformers expects of one of several possible
+    classes, and answers with the tracebacks of all of them.
+    """
+
+
+class LampBaseConfig(PreTrainedConfig):
+    """A configuration that is saved with the version of lamp_hf, and read if that is no newer than this one.
+
+    Newer is a higher major or minor version. It may have settings that this version does not know; configurations
+    keep unknown settings and nobody reads them, so that the model would run and give something else.
+    """
+
+    # Model types whose checkpoints hold a model of this configuration.
+    checkpoint_types: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What `config.json` holds.
+
+        Raises:
+            CheckpointError: There is none, it is that of another kind of model, or of a newer version.
+        """
+        values, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        name = str(pretrained_model_name_or_path)
+        found, wanted = values.get("model_type"), cls.checkpoint_types or (cls.model_type,)
+        if found is None:
+            raise CheckpointError(f"{name} has no config.json that names its model type: it holds no checkpoint")
+        if found not in wanted:
+            made_for = (values.get("architectures") or ["transformers.AutoModel"])[0]
+            raise CheckpointError(
+                f"{name} holds a {found!r} model where {' or '.join(map(repr, wanted))} is needed; name another "
+                f"checkpoint, or load this one as {made_for}"
+            )
+        _refuse_newer(values, name)
+        return values, rest
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """A configuration of its values.
+
+        Raises:
+            CheckpointError: A newer version of lamp_hf wrote them.
+        """
+        _refuse_newer(config_dict, kwargs.get("name_or_path") or config_dict.get("_name_or_path") or "this checkpoint")
+        return super().from_dict({key: x for key, x in config_dict.items() if key != "lamp_hf_version"}, **kwargs)
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What `config.json` will hold."""
+        return super().to_diff_dict() | {"lamp_hf_version": __version__}
+
+
+class CheckpointMixin:
+    """For models: says clearly why a checkpoint does not load, and publishes one with its card."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """As for any model of transformers.
+
+        Raises:
+            CheckpointError: The checkpoint has no weights, holds another kind of model, or is too new.
+        """
+        with explained(pretrained_model_name_or_path, (WEIGHT_FILES,), kwargs):
+            return cast(Any, super()).from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Publish the model with a card; see [`lamp_hf.hub.publish.push_model`]."""
+        from lamp_hf.hub.publish import push_model
+
+        return push_model(cast(Any, self), repo_id, **options)
+
+
+@contextmanager
+def explained(name: Any, needed: tuple[tuple[str, ...], ...], options: dict[str, Any]) -> Iterator[None]:
+    """Where loading fails because files are missing, say which.
+
+    Args:
+        name: Folder or Hub id of the checkpoint.
+        needed: For each part, files of which one must be there.
+        options: Keyword arguments of `from_pretrained`.
+    """
+    try:
+        yield
+    except (OSError, ValueError, TypeError) as error:
+        if (files := _files(name, options)) is None:
+            raise
+        missing = [" or ".join(part) for part in needed if not files.intersection(part)]
+        if not missing:
+            raise
+        raise CheckpointError(
+            f"{name} is incomplete: it has no {', and no '.join(missing)}. Found: "
+            f"{', '.join(sorted(files)) or 'nothing'}. Save or push the whole checkpoint again"
+        ) from error
+
+
+def _files(name: Any, options: dict[str, Any]) -> set[str] | None:
+    """Files of a checkpoint, or `None` where the Hub does not tell."""
+    folder = options.get("subfolder") or ""
+    if Path(name).is_dir():
+        return {path.name for path in Path(name, folder).glob("*") if path.is_file()}
+    from huggingface_hub import HfApi
+
+    try:
+        names = HfApi(token=options.get("token")).list_repo_files(str(name), revision=options.get("revision"))
+    except Exception:  # no connection, no such repository: the first error says it
+        return None
+    prefix = f"{folder}/" if folder else ""
+    return {file.removeprefix(prefix) for file in names if file.startswith(prefix)}
+
+
+def _refuse_newer(values: dict[str, Any], name: object) -> None:
+    wrote = values.get("lamp_hf_version")
+    if wrote is not None and _minor(wrote) > _minor(__version__):
+        raise CheckpointError(
+            f"{name} was written by lamp_hf {wrote}; this is lamp_hf {__version__}, which may not know all of its "
+            "settings: pip install --upgrade lamp_hf"
+        )
+
+
+def _minor(version: str) -> tuple[int, ...]:
+    """Major and minor version."""
+    return tuple(int("".join(filter(str.isdigit, part)) or 0) for part in version.split(".")[:2])

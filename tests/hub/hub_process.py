@@ -1,0 +1,32 @@
+"""A Python process that runs pieces of code sent to it, one JSON line each, and answers with what they leave.
+
+It stands for somebody's machine: its own environment, cache and imports. A piece sets `result` (as JSON) or raises.
+"""
+
+import contextlib
+import io
+import json
+import os
+import sys
+from typing import Any
+
+
+def serve() -> None:
+    """Answer until the input ends: `{"result", "error", "printed"}` for each piece."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever prints must not disturb the answers
+    names: dict[str, Any] = {}
+    for line in sys.stdin:
+        printed = io.StringIO()
+        names["result"] = error = None
+        try:
+            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+                exec(json.loads(line), names)
+        except (Exception, SystemExit) as raised:
+            error = f"{type(raised).__name__}: {raised}"
+        print(json.dumps({"result": names["result"], "error": error, "printed": printed.getvalue()}), file=answers)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    serve()
