@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from lamp_hf import __version__, cli_captioning, cli_data, cli_evaluate, cli_retrieval
+from lamp_hf import __version__, cli_captioning, cli_data, cli_evaluate, cli_publish, cli_retrieval
 from lamp_hf.cli_checkpoints import find_checkpoint
 from lamp_hf.motion.files import READERS, WRITERS, find_writer
 
@@ -26,7 +26,7 @@ FORMATS = " ".join(WRITERS)
 
 app = typer.Typer(
     name="lamp-hf",
-    help="Human motion from text: generate, caption, search, inspect, convert, train, evaluate.",
+    help="Human motion from text: generate, caption, search, inspect, convert, train, evaluate, publish.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -259,6 +259,7 @@ def train(
 app.command()(cli_captioning.caption)
 app.command()(cli_retrieval.index)
 app.command()(cli_retrieval.search)
+app.command()(cli_publish.push)
 app.add_typer(cli_data.app, name="data")
 app.add_typer(cli_evaluate.app, name="evaluate")
 

@@ -16,18 +16,26 @@ def find_checkpoint(model: str | None, task: str) -> str:
     """What `from_pretrained` takes for a command's `--model`, the embedded checkpoint if there is none.
 
     Raises:
+        CheckpointError: It is incomplete, or of a newer version.
         OSError: There is no such checkpoint.
         ValueError: It holds a model for something else.
     """
     import transformers
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    from lamp_hf.checkpoint_files import CONFIG_FILES, explained
     from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
+    from lamp_hf.hub_errors import clear_hub_errors
 
     transformers.logging.disable_progress_bar()
     checkpoint = resolve_checkpoint(model or DEFAULT_CHECKPOINT)
     try:
-        model_type = transformers.AutoConfig.from_pretrained(checkpoint).model_type
+        with explained(checkpoint, (CONFIG_FILES,), {}):
+            model_type = transformers.AutoConfig.from_pretrained(checkpoint).model_type
     except OSError as error:
+        with clear_hub_errors(checkpoint):
+            if isinstance(error.__cause__, HfHubHTTPError | LocalEntryNotFoundError):
+                raise error.__cause__ from None
         raise OSError(f"{checkpoint} cannot be loaded: {error}") from error
     if model_type not in MODEL_TYPES[task]:
         raise ValueError(

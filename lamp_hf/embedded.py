@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__all__ = ["DEFAULT_CHECKPOINT", "embedded_checkpoint", "portable_name", "resolve_checkpoint"]
+__all__ = ["DEFAULT_CHECKPOINT", "embedded_checkpoint", "is_embedded", "portable_name", "resolve_checkpoint"]
 
 CHECKPOINTS_FOLDER = Path(__file__).resolve().parent / "checkpoints"
 DEFAULT_CHECKPOINT = "lamp-small"
@@ -30,7 +30,7 @@ def resolve_checkpoint(name_or_path: str) -> str:
     """
     if Path(name_or_path).is_dir():
         return name_or_path
-    if (CHECKPOINTS_FOLDER / name_or_path / "config.json").is_file():
+    if is_embedded(name_or_path):
         return str(CHECKPOINTS_FOLDER / name_or_path)
     if len(Path(name_or_path).parts) == 2 and not name_or_path.startswith((".", "/", "~")):
         return name_or_path
@@ -38,6 +38,11 @@ def resolve_checkpoint(name_or_path: str) -> str:
     raise FileNotFoundError(
         f"{name_or_path} is neither a folder nor a checkpoint of this package ({found}) nor a Hub id (owner/name)"
     )
+
+
+def is_embedded(name: str) -> bool:
+    """Whether a checkpoint of this name travels with the package."""
+    return Path(name).name == name and (CHECKPOINTS_FOLDER / name / "config.json").is_file()
 
 
 def portable_name(name_or_path: str) -> str:

@@ -5,7 +5,8 @@ from typing import Any
 from transformers import AutoConfig
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
-from .checkpoints import CheckpointError
+from lamp_hf.checkpoint_files import CheckpointError
+
 from .configuration_lamp import LampCaptioningConfig, LampConfig, LampTextToMotionConfig
 from .modeling_lamp_captioning import HUB_ARGUMENTS, LampForMotionCaptioning
 from .modeling_lamp_motion_to_text import LampForMotionToText

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from transformers import BatchFeature, ProcessorMixin
 
+from lamp_hf.checkpoint_files import PROCESSOR_FILES, explained
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
 
-from .checkpoints import PROCESSOR_FILES, explained
 from .feature_extraction_lamp import LampFeatureExtractor, MotionInput
 
 __all__ = ["LampProcessor"]

@@ -19,6 +19,7 @@ from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
 
 from .requests import num_frames_of
+from .saving import SavedPipeline
 
 __all__ = ["MotionCaptioningPipeline"]
 
@@ -46,7 +47,7 @@ class Window:
     timed: bool
 
 
-class MotionCaptioningPipeline(Pipeline):
+class MotionCaptioningPipeline(SavedPipeline, Pipeline):
     """Says what happens in a motion.
 
     Checkpoints of LaMP and of text-to-motion caption with LaMP's own [`LampForMotionToText`], those of a
@@ -99,14 +100,6 @@ class MotionCaptioningPipeline(Pipeline):
         """Frames of the shortest motion that the model reads."""
         lamp = cast(Any, self.model.lamp)
         return lamp.config.motion_vqvae_config.frames_per_token
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Save model and processor, from which `pipeline("motion-captioning", model=save_directory)` loads.
-
-        What transformers does here would mark the checkpoint as one that brings its own code.
-        """
-        self.model.save_pretrained(save_directory, **kwargs)
-        self.processor.save_pretrained(save_directory, **kwargs)
 
     def __call__(  # type: ignore[override]
         self,

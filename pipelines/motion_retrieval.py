@@ -14,6 +14,8 @@ from lamp_hf.motion.files import READERS
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
 
+from .saving import SavedPipeline
+
 if TYPE_CHECKING:
     from lamp_hf.retrieval.index import Found, MotionIndex
     from lamp_hf.retrieval.opening import IndexInput
@@ -26,8 +28,10 @@ MotionQuery = Motion | np.ndarray | os.PathLike[str]
 Query = str | MotionQuery
 
 
-class MotionRetrievalPipeline(Pipeline):
+class MotionRetrievalPipeline(SavedPipeline, Pipeline):
     """Searches a motion index with a [`LampForMotionTextRetrieval`].
+
+    What is saved and published is the model with its processor, not the index, which has a `push_to_hub` of its own.
 
     ```python
     >>> import lamp_hf
@@ -82,11 +86,6 @@ class MotionRetrievalPipeline(Pipeline):
     def fps(self) -> float:
         """Frames per second of the motions that the model reads; others are resampled."""
         return self.processor.feature_extractor.fps
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Save model and processor, not the index, which lies on disk already."""
-        self.model.save_pretrained(save_directory, **kwargs)
-        self.processor.save_pretrained(save_directory, **kwargs)
 
     def __call__(  # type: ignore[override]
         self,

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -23,6 +22,7 @@ from lamp_hf.motion.motion import Motion
 
 from .editing import paste
 from .requests import MotionRequest, checked_number, num_frames_of, per_text
+from .saving import SavedPipeline
 
 __all__ = ["TextToMotionPipeline"]
 
@@ -33,7 +33,7 @@ BATCH_SIZE = 64
 PROGRESS_DELAY_S = 2.0  # work that is done sooner shows no progress bar
 
 
-class TextToMotionPipeline(Pipeline):
+class TextToMotionPipeline(SavedPipeline, Pipeline):
     """Makes motions from text with a [`LampForTextToMotion`].
 
     ```python
@@ -83,14 +83,6 @@ class TextToMotionPipeline(Pipeline):
     def set_progress_bar_config(self, **config: Any) -> None:
         """Arguments of tqdm for the progress bar of long calls; `disable=True` hides it."""
         self._progress_bar_config = config
-
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Save model and processor, from which `pipeline("text-to-motion", model=save_directory)` loads.
-
-        What transformers does here would mark the checkpoint as one that brings its own code.
-        """
-        self.model.save_pretrained(save_directory, **kwargs)
-        self.processor.save_pretrained(save_directory, **kwargs)
 
     # ---- calls --------------------------------------------------------------------------------------------
 

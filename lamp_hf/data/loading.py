@@ -7,12 +7,14 @@ from typing import Any
 import datasets
 import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from datasets.exceptions import DatasetNotFoundError
 
 from lamp_hf.data.bandai_namco import load_bandai_namco
 from lamp_hf.data.field_layout import FIELD_SETS, MEAN, is_field_layout
 from lamp_hf.data.humanml3d import load_humanml3d, load_kit_ml
 from lamp_hf.data.motionfolder import METADATA_NAMES, find_tables, load_motionfolder
 from lamp_hf.data.schema import motion_features
+from lamp_hf.hub_errors import missing_on_hub
 
 _NEEDED_COLUMNS = ("id", "motion", "captions", "fps", "num_frames")
 NAMED_SETS = {
@@ -47,6 +49,7 @@ def load_motion_dataset(name_or_path: str | os.PathLike[str], **options: Any) ->
 
     Raises:
         FileNotFoundError: there is no such folder.
+        HubError: there is no such dataset on the Hub, or it is private.
         ValueError: the name is none of the above, or the dataset found has other columns.
     """
     if isinstance(name_or_path, str) and name_or_path in NAMED_SETS:
@@ -59,13 +62,17 @@ def load_motion_dataset(name_or_path: str | os.PathLike[str], **options: Any) ->
         if find_tables(folder):
             return load_motionfolder(folder, **options)
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-            return _checked(datasets.load_from_disk(str(folder), **options), str(folder))
+            return checked_dataset(datasets.load_from_disk(str(folder), **options), str(folder))
         if is_field_layout(folder):
             raise ValueError(f'{folder}: give the name of this set, "humanml3d" or "kit-ml", and path={folder}')
         raise ValueError(f"{folder}: no motion dataset; expected {_CHOICES}")
     if folder.is_absolute() or len(folder.parts) != 2 or folder.parts[0] in (".", ".."):
         raise FileNotFoundError(f"{name_or_path}: no such dataset; expected {_CHOICES}")
-    return _checked(datasets.load_dataset(str(name_or_path), **options), str(name_or_path))
+    try:
+        loaded = datasets.load_dataset(str(name_or_path), **options)
+    except DatasetNotFoundError as error:
+        raise missing_on_hub(str(name_or_path)) from error
+    return checked_dataset(loaded, str(name_or_path))
 
 
 def dataset_name(path: str | os.PathLike[str]) -> str | None:
@@ -81,8 +88,8 @@ def dataset_name(path: str | os.PathLike[str]) -> str | None:
     return None
 
 
-def _checked(loaded: Any, name: str) -> Any:
-    """Refuse datasets of another schema, by the names of the columns."""
+def checked_dataset(loaded: Any, name: str) -> Any:
+    """The splits of a dataset of motions; one of another schema is refused by the names of the columns."""
     if isinstance(loaded, Dataset):
         loaded = DatasetDict(train=loaded)
     elif isinstance(loaded, IterableDataset):

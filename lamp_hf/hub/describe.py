@@ -1,15 +1,16 @@
 """Says what a checkpoint is, from its files alone: neither torch nor a model is loaded."""
 
 import json
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from lamp_hf.embedded import resolve_checkpoint
 
-__all__ = ["describe_checkpoint"]
+__all__ = ["describe_checkpoint", "named_parts"]
 
-WEIGHTS = "model.safetensors"
+WEIGHTS = "*.safetensors"
 # What a prefix of the weights' names stands for, the longest first.
 PARTS = {
     "lamp.motion_vqvae.": "motion tokenizer",
@@ -44,8 +45,9 @@ def describe_checkpoint(name_or_path: str) -> dict[str, Any]:
     extractor = _read(folder, "preprocessor_config.json") or _read(folder, "processor_config.json")
     extractor = extractor.get("feature_extractor", extractor)
     facts: dict[str, Any] = {"checkpoint": str(folder), "model": _first(config.get("architectures"))}
-    sizes = _sizes(folder / WEIGHTS)
-    facts["parameters"] = f"{sum(sizes.values()) / 1e6:.1f} M in {_megabytes(folder / WEIGHTS):.1f} MB"
+    weights = sorted(folder.glob(WEIGHTS))
+    sizes = _sizes(weights)
+    facts["parameters"] = f"{sum(sizes.values()) / 1e6:.1f} M in {sum(map(_megabytes, weights)):.1f} MB"
     for part, size in sizes.items():
         facts[f"  {part}"] = f"{size / 1e6:.2f} M"
     if "fps" in extractor:
@@ -59,11 +61,15 @@ def describe_checkpoint(name_or_path: str) -> dict[str, Any]:
     for name in ("num_inference_steps", "guidance_scale", "temperature", "remasking_noise"):
         if name in generation:
             facts[name.replace("_", " ")] = generation[name]
-    for part in ("lamp", "language_model"):
-        if config.get(f"{part}_name") is not None:
-            facts[f"{part.replace('_', ' ')} from"] = config[f"{part}_name"]
+    facts |= named_parts(config)
     facts |= _card(folder / "README.md")
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def named_parts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Models that a captioner needs and does not hold."""
+    parts = ("lamp", "language_model")
+    return {f"{part.replace('_', ' ')} from": config[f"{part}_name"] for part in parts if config.get(f"{part}_name")}
 
 
 def _local(name_or_path: str) -> Path:
@@ -71,10 +77,13 @@ def _local(name_or_path: str) -> Path:
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
-        folder = Path(snapshot_download(name_or_path, allow_patterns=["*.json", WEIGHTS, "README.md"]))
+        from lamp_hf.hub_errors import clear_hub_errors
+
+        with clear_hub_errors(name_or_path):
+            folder = Path(snapshot_download(name_or_path, allow_patterns=["*.json", WEIGHTS, "README.md"]))
     for name in ("config.json", WEIGHTS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} holds no checkpoint: {name} is missing")
+        if not any(folder.glob(name)):
+            raise FileNotFoundError(f"{name_or_path} holds no checkpoint: {name} is missing")
     return folder
 
 
@@ -86,15 +95,16 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     return values
 
 
-def _sizes(weights: Path) -> dict[str, int]:
-    """Numbers per part, from the header of the weights file."""
+def _sizes(weights: Sequence[Path]) -> dict[str, int]:
+    """Numbers per part, from the headers of the weights' files."""
     from safetensors import safe_open
 
     sizes: dict[str, int] = {}
-    with safe_open(weights, framework="numpy") as tensors:
-        for name in tensors.keys():  # noqa: SIM118 (no mapping)
-            part = next((part for prefix, part in PARTS.items() if name.startswith(prefix)), "other")
-            sizes[part] = sizes.get(part, 0) + prod(tensors.get_slice(name).get_shape())
+    for file in weights:
+        with safe_open(file, framework="numpy") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 (no mapping)
+                part = next((part for prefix, part in PARTS.items() if name.startswith(prefix)), "other")
+                sizes[part] = sizes.get(part, 0) + prod(tensors.get_slice(name).get_shape())
     return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 

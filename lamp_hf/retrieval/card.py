@@ -1,25 +1,17 @@
 """The card of a motion index on the Hub."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from lamp_hf.hub.card import CARD_ITSELF, find_licence, header_of, merged_card
 
 if TYPE_CHECKING:
     from .index import MotionIndex
 
 __all__ = ["index_card"]
 
-CARD = """---
-library_name: lamp_hf
-tags:
-- human-motion
-- motion-retrieval
-configs:
-- config_name: motions
-  data_files: motions/*.arrow
-- config_name: captions
-  data_files: captions/*.arrow
----
-
-# Motion index
+CONFIGS = [{"config_name": part, "data_files": f"{part}/*.arrow"} for part in ("motions", "captions")]
+TEXT = """
+# {title}
 
 {num_motions:,} motions and {num_captions:,} captions as vectors of the checkpoint `{checkpoint}`
 (hash `{fingerprint}`), for search by text and by motion. The motions themselves are not here; a hit names the file
@@ -35,12 +27,26 @@ search("a person waves with both hands", top_k=5)
 """
 
 
-def index_card(index: "MotionIndex", repo_id: str) -> str:
-    """Markdown with the header that the Hub reads."""
-    return CARD.format(
+def index_card(index: "MotionIndex", repo_id: str, existing: str | None, license: str | None) -> str | None:
+    """The card of an index, or `None` if a person has written the existing one.
+
+    Args:
+        index: The index.
+        repo_id: Its name on the Hub.
+        existing: The card that is there.
+        license: As the Hub spells it, if one is asked for.
+    """
+    header: dict[str, Any] = {"library_name": "lamp_hf", "tags": ["lamp_hf", "human-motion", "motion-retrieval"]}
+    licence = find_licence(license, [(CARD_ITSELF, header_of(existing))])
+    if licence.source is not None:
+        header |= licence.entries
+    header["configs"] = CONFIGS
+    text = TEXT.format(
+        title=repo_id.rpartition("/")[2],
         num_motions=len(index),
         num_captions=index.num_captions,
         checkpoint=index.checkpoint,
         fingerprint=index.fingerprint,
         repo_id=repo_id,
     )
+    return merged_card(existing, header, text)

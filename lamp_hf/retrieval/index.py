@@ -26,6 +26,7 @@ from datasets import Dataset, Features, List, Value
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
+from lamp_hf.hub_errors import clear_hub_errors
 from lamp_hf.motion.files import atomic_path
 
 from .candidates import CandidateFinder, group_means
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 FILE_NAME = "index.json"
+UPLOADED = ("motions/*.arrow", "captions/*.arrow", "*.faiss")
 ROWS_PER_FILE = 2048
 EXACT_BLOCK_ROWS = 512
 # So many of the rows that FAISS finds get exact scores: enough to lose few (benchmarks/motion_index.py).
@@ -211,42 +213,52 @@ class MotionIndex:
 
         Raises:
             FileNotFoundError: The repository holds no index.
+            HubError: There is no such repository, or it is private.
         """
         from huggingface_hub import snapshot_download
 
-        path = snapshot_download(repo_id, repo_type="dataset", revision=revision, local_dir=local_dir)
+        with clear_hub_errors(repo_id):
+            path = snapshot_download(repo_id, repo_type="dataset", revision=revision, local_dir=local_dir)
         if not is_index(path):
             raise FileNotFoundError(f"{repo_id} holds no motion index: {FILE_NAME} is missing")
         return cls.open(path)
 
-    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
-        """Upload the index as a dataset repository, `index.json` last, and without folders of this machine.
+    def push_to_hub(
+        self, repo_id: str, *, private: bool | None = None, license: str | None = None, token: str | None = None
+    ) -> str:
+        """Upload the index as a dataset repository, in one commit, and without folders of this machine.
 
         Motions themselves stay where they are: a hit names the file by its path in the folder.
 
+        Args:
+            repo_id: `owner/name`, or a name of your own.
+            private: Make a new repository private.
+            license: As the Hub spells it; by default that of the card that is there, else none is stated.
+            token: In place of the one that you are logged in with.
+
         Returns:
             URL of the repository.
+
+        Raises:
+            HubError: The Hub refuses, or the upload did not finish. The repository is as it was then.
         """
-        from huggingface_hub import HfApi
+        from lamp_hf.hub.upload import CARD, Target
 
         from .card import index_card
 
-        api = HfApi(token=token)
-        url = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-        api.upload_folder(
-            folder_path=self.path,
-            repo_id=repo_id,
-            repo_type="dataset",
-            allow_patterns=["motions/*.arrow", "captions/*.arrow", "*.faiss"],
-            delete_patterns=["motions/*.arrow", "captions/*.arrow"],
-            commit_message="Upload motion index",
-        )
+        target = Target(repo_id, repo_type="dataset", private=private, token=token)
         sources = [{"name": Path(str(source["name"])).name, "root": None} for source in self._state.sources]
         state = asdict(self._state) | {"sources": sources}
-        texts = {"README.md": index_card(self, repo_id), FILE_NAME: json.dumps(state, indent=2) + "\n"}
-        for name, text in texts.items():
-            api.upload_file(path_or_fileobj=text.encode(), path_in_repo=name, repo_id=repo_id, repo_type="dataset")
-        return str(url)
+        files: dict[str, Path | bytes] = {
+            path.relative_to(self.path).as_posix(): path
+            for pattern in UPLOADED
+            for path in sorted(self.path.glob(pattern))
+        }
+        files[FILE_NAME] = (json.dumps(state, indent=2) + "\n").encode()
+        card = index_card(self, target.repo_id, target.read(CARD), license)
+        if card is not None:
+            files[CARD] = card.encode()
+        return target.commit(files, "Upload motion index", replaces=UPLOADED)
 
     def _read(self) -> _State:
         return _State(**json.loads((self.path / FILE_NAME).read_text(encoding="utf-8")))

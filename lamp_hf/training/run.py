@@ -9,6 +9,8 @@ import torch
 from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
+from lamp_hf.hub.card import write_run_card
+
 from .recipe import Recipe
 from .stage import Stage
 from .trainer import LampTrainer
@@ -70,7 +72,7 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
     Args:
         recipe: What to do.
         output_dir: Folder of the run. Checkpoints go to `checkpoint-N` inside; the finished model, its processor,
-            `recipe.yaml` and `training.json` (loss and evaluation history) into the folder itself.
+            `recipe.yaml`, `training.json` (loss and evaluation history) and a card into the folder itself.
         resume: Go on from the newest checkpoint of the folder if there is one.
 
     Returns:
@@ -106,6 +108,7 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
     if trainer.is_world_process_zero():
         trainer.save_model(str(output_dir))
         _write_history(recipe, output_dir, trainer, {**result.metrics, **metrics})
+        write_run_card(output_dir)
     return output_dir
 
 

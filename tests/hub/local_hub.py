@@ -61,10 +61,10 @@ class Request:
 
 
 class Refusal(Exception):
-    """An answer that is an error: status, the code that huggingface_hub goes by, and words."""
+    """An answer that is an error: status, the code that huggingface_hub goes by, words, and more values."""
 
-    def __init__(self, status: int, code: str | None, words: str):
-        self.status, self.code, self.words = status, code, words
+    def __init__(self, status: int, code: str | None, words: str, **values: str):
+        self.status, self.code, self.words, self.values = status, code, words, values
 
 
 Answer = tuple[bytes, dict[str, str]]
@@ -150,13 +150,13 @@ class LocalHub:
         kind = values.get("type", "model") + "s"
         name = f"{values.get('organization') or request.user}/{values['name']}"
         self._check_owner(request, name)
-        prefix = "" if kind == "models" else f"{kind}/"
+        url = f"{self.url}/{name}" if kind == "models" else f"{self.url}/{kind}/{name}"
         if (kind, name) in self.repositories:
-            raise Refusal(409, None, "You already created this repo")
+            raise Refusal(409, None, "You already created this repo", url=url)
         private = bool(values.get("private")) or values.get("visibility") == "private"
         self.repositories[kind, name] = Repository(private)
         self.repositories[kind, name].commit({})
-        return _json({"url": f"{self.url}/{prefix}{name}", "name": name, "id": name})
+        return _json({"url": url, "name": name, "id": name})
 
     def announce(self, request: Request, kind: str, name: str, revision: str) -> Answer:
         self._writable(request, kind, name)
@@ -285,7 +285,7 @@ class LocalHub:
                     content, headers = hub.answer(request)
                     status = 206 if "Content-Range" in headers else 200
                 except Refusal as refusal:
-                    content, headers = _json({"error": refusal.words})
+                    content, headers = _json({"error": refusal.words, **refusal.values})
                     headers["X-Error-Message"] = refusal.words
                     headers |= {"X-Error-Code": refusal.code} if refusal.code else {}
                     status = refusal.status

@@ -1,0 +1,417 @@
+"""Cards: the README of a checkpoint, of which lamp_hf writes one marked part and leaves a person's text alone."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lamp_hf.embedded import portable_name, resolve_checkpoint
+from lamp_hf.motion.files import atomic_path
+
+__all__ = [
+    "CARD_ITSELF",
+    "Licence",
+    "bases_of",
+    "checkpoint_card",
+    "find_licence",
+    "header_of",
+    "local_card",
+    "looks_like_hub_id",
+    "merged_card",
+    "records_of",
+    "touched",
+    "write_run_card",
+]
+
+BEGIN = (
+    "<!-- Written by lamp_hf from here to the mark at the end, and anew at every push. Your text stands outside. -->"
+)
+END = "<!-- End of what lamp_hf writes. -->"
+MODEL_INDEX = "model-index"
+LICENCE_ENTRIES = ("license", "license_name", "license_link")
+CARD_ITSELF = "this card"
+
+TO_MOTION = """
+import lamp_hf  # makes the task known to transformers
+from transformers import pipeline
+
+pipe = pipeline("text-to-motion", model="{name}")
+motion = pipe("a person waves", seed=1)["motion"]
+motion.save("wave.bvh")  # or .glb .gif .mp4 .html .npz .npy
+"""
+CAPTIONS = """
+import lamp_hf  # makes the task known to transformers
+from transformers import pipeline
+
+describe = pipeline("motion-captioning", model="{name}")
+describe("walk.bvh")  # [{{"caption": …, "score": …}}]
+"""
+RETRIEVAL = """
+import lamp_hf  # makes the task known to transformers
+from transformers import pipeline
+
+search = pipeline("motion-retrieval", model="{name}", index="my_mocap")  # a folder of BVH, NPY and NPZ files
+search("someone waves", top_k=5)  # [{{"id", "file", "score", "captions"}}, …]
+"""
+TOKENS = """
+import lamp_hf
+from transformers import AutoFeatureExtractor, AutoModel
+
+tokenizer = AutoModel.from_pretrained("{name}")
+extractor = AutoFeatureExtractor.from_pretrained("{name}")
+motion = lamp_hf.Motion.load("walk.bvh").resample(extractor.fps)
+codes = tokenizer.get_codes(**extractor(motion, return_tensors="pt"))
+"""
+FEATURES = """
+import lamp_hf.metrics
+from transformers import AutoModel, AutoProcessor
+
+evaluator, processor = AutoModel.from_pretrained("{name}"), AutoProcessor.from_pretrained("{name}")
+fid = lamp_hf.metrics.load("motion_fid", evaluator=evaluator, processor=processor)
+"""
+LANGUAGE_MODEL = """
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model, tokenizer = AutoModelForCausalLM.from_pretrained("{name}"), AutoTokenizer.from_pretrained("{name}")
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a card says of all models of a type.
+
+    Args:
+        does: What it does, the end of "This model …".
+        task: Pipeline that loads it.
+        usage: Code, with `{name}` for the checkpoint.
+        tags: Beside those of all cards.
+        library: That loads it.
+    """
+
+    does: str
+    task: str | None
+    usage: str
+    tags: tuple[str, ...] = ()
+    library: str = "lamp_hf"
+
+
+KINDS = {
+    "lamp_text_to_motion": Kind(
+        "makes human motion from sentences, and captions and finds motion too",
+        "text-to-motion",
+        TO_MOTION,
+        ("text-to-motion", "motion-captioning", "motion-retrieval"),
+    ),
+    "lamp": Kind(
+        "puts human motion and language into one space: it finds and captions motion",
+        "motion-retrieval",
+        RETRIEVAL,
+        ("motion-retrieval", "motion-captioning"),
+    ),
+    "lamp_captioning": Kind("lets a language model caption motion", "motion-captioning", CAPTIONS),
+    "motion_vqvae": Kind("turns human motion into tokens and back", None, TOKENS, ("motion-tokenizer",)),
+    "motion_text_evaluator": Kind(
+        "has the features that generated motion is measured with", None, FEATURES, ("motion-text-evaluator",)
+    ),
+}
+OTHER = Kind(
+    "is a language model that learned captions of motion", "text-generation", LANGUAGE_MODEL, (), "transformers"
+)
+
+
+# ---- the licence ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Licence:
+    """Header entries of a licence, and where it comes from; without a source nobody has named one."""
+
+    entries: Mapping[str, str]
+    source: str | None
+
+    @property
+    def named(self) -> bool:
+        """Whether these entries name a licence; a bare `other` is what a card says that has none."""
+        return self.entries.get("license", "other") != "other" or "license_name" in self.entries
+
+
+def find_licence(asked: str | None, headers: Sequence[tuple[str, Mapping[str, Any]]]) -> Licence:
+    """The licence asked for, else that of the first header that names one, else `other`; never one made up.
+
+    Args:
+        asked: As the Hub spells it, `cc-by-nc-4.0`.
+        headers: Names and headers of cards: the one that is there, those of the models that this one is made from.
+            Of the latter each must name one, and all the same: otherwise nobody but a person can tell.
+    """
+    if asked:
+        return Licence({"license": asked}, "asked for")
+    found = [
+        Licence({key: str(header[key]) for key in LICENCE_ENTRIES if header.get(key)}, source)
+        for source, header in headers
+    ]
+    bases = [licence for licence in found if licence.source != CARD_ITSELF]
+    for candidates in ([licence for licence in found if licence.source == CARD_ITSELF], bases):
+        if candidates and all(each.named and each.entries == candidates[0].entries for each in candidates):
+            return candidates[0]
+    return Licence({"license": "other"}, None)
+
+
+def header_of(card: str | None) -> dict[str, Any]:
+    """The YAML header of a card, empty if it has none that can be read."""
+    try:
+        header = yaml.safe_load(_split(card)[0]) if card else None
+    except yaml.YAMLError:
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def _split(card: str) -> tuple[str, str]:
+    """Header and text."""
+    lines = card.splitlines(keepends=True)
+    if lines and lines[0].strip() == "---":
+        for number, line in enumerate(lines[1:], start=1):
+            if line.strip() == "---":
+                return "".join(lines[1:number]), "".join(lines[number + 1 :])
+    return "", card
+
+
+# ---- one card out of two ----------------------------------------------------------------------------------
+
+
+def merged_card(existing: str | None, header: Mapping[str, Any], text: str) -> str | None:
+    """A card with what lamp_hf has to say and what a person has written.
+
+    Args:
+        existing: The card that is there.
+        header: Entries that are written anew; tags join those that are there, all other entries stay.
+        text: Markdown that goes between the marks.
+
+    Returns:
+        The card, or `None`: a person has written the one that is there, and it stays.
+    """
+    before, after = "\n", "\n"
+    kept: dict[str, Any] = {}
+    if existing is not None:
+        kept, rest = header_of(existing), _split(existing)[1]
+        if BEGIN in rest and END in rest:
+            before, after = rest.split(BEGIN, 1)[0], rest.split(END, 1)[1]
+        elif touched(existing):
+            return None
+    merged = {**kept, **header}
+    if isinstance(kept.get("tags"), list):
+        merged["tags"] = list(dict.fromkeys([*header.get("tags", []), *map(str, kept["tags"])]))
+    if MODEL_INDEX in merged:  # long: it goes last
+        merged[MODEL_INDEX] = merged.pop(MODEL_INDEX)
+    yaml_header = yaml.safe_dump(merged, sort_keys=False, allow_unicode=True)
+    return f"---\n{yaml_header}---\n{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}"
+
+
+def touched(card: str | None) -> bool:
+    """Whether a person has written in a card: there is text outside lamp_hf's, or beside transformers' own."""
+    text = _split(card or "")[1]
+    if BEGIN in text and END in text:
+        return bool((text.split(BEGIN, 1)[0] + text.split(END, 1)[1]).strip())
+    return bool(text.strip()) and not _is_transformers_own(text.strip())
+
+
+def _is_transformers_own(text: str) -> bool:
+    """Whether it is, letter by letter, what `push_to_hub` of transformers leaves in a new repository."""
+    from huggingface_hub import ModelCard, ModelCardData
+
+    first = next((line for line in text.splitlines() if "has been automatically generated" in line), None)
+    if first is None or "🤗 transformers model" not in first:
+        return False
+    return str(ModelCard.from_template(ModelCardData(), model_description=first.strip()).text).strip() == text
+
+
+# ---- what there is to say ---------------------------------------------------------------------------------
+
+
+def checkpoint_card(
+    folder: Path,
+    name: str,
+    config: Mapping[str, Any],
+    *,
+    existing: str | None,
+    licence: Licence,
+    bases: Sequence[str],
+    sample: str = "",
+    on_hub: Callable[[str, str], bool] | None = None,
+) -> str | None:
+    """The card of a checkpoint, from its files.
+
+    Args:
+        folder: As `save_pretrained` or a training run leaves it.
+        name: By which readers will load it: the Hub id.
+        config: Its configuration, as readers will find it.
+        existing: The card that is there.
+        licence: See [`find_licence`].
+        bases: Names of the checkpoints that it was made from.
+        sample: Markdown that shows what it makes.
+        on_hub: Whether a name is that of a `"model"` or `"dataset"` on the Hub, and no folder of this machine; by
+            default its looks decide.
+
+    Returns:
+        The card, or `None` if a person has written the existing one.
+    """
+    kind = KINDS.get(config["model_type"], OTHER)
+    recipe = _yaml(folder / "recipe.yaml")
+    header: dict[str, Any] = {"library_name": kind.library, **licence.entries}
+    if kind.task:
+        header["pipeline_tag"] = kind.task
+    header["tags"] = ["lamp_hf", "human-motion", *kind.tags]
+    on_hub = on_hub or (lambda name, repo_type: looks_like_hub_id(name))
+    if public := [base for base in bases if on_hub(base, "model")]:
+        header["base_model"] = public[0] if len(public) == 1 else public
+    data = str(recipe.get("data", {}).get("name") or "")
+    if on_hub(data, "dataset"):
+        header["datasets"] = [data]
+    parts = [
+        f"# {Path(name).name}",
+        f"This model {kind.does}; with lamp_hf, an implementation of LaMP "
+        "([Language-Motion Pretraining](https://arxiv.org/abs/2410.07093), Li et al., 2024).",
+        sample,
+        f"```python\n{kind.usage.format(name=name).strip()}\n```",
+        _model_section(folder, config),
+        _training_section(recipe, _json(folder / "training.json"), bases),
+        _evaluation_section(folder),
+        _licence_section(licence),
+    ]
+    return merged_card(existing, header, "\n\n".join(part for part in parts if part))
+
+
+def write_run_card(folder: Path) -> None:
+    """Give a finished run its card, offline and without a sample; one that a person wrote stays."""
+    path = folder / "README.md"
+    existing = path.read_text(encoding="utf-8") if path.is_file() else None
+    config = _json(folder / "config.json")
+    bases = bases_of(config, folder)
+    headers = [(CARD_ITSELF, header_of(existing)), *((base, header_of(local_card(base))) for base in bases)]
+    licence = find_licence(None, headers)
+    card = checkpoint_card(folder, str(folder), config, existing=existing, licence=licence, bases=bases)
+    if card is not None:
+        with atomic_path(path) as unfinished:
+            unfinished.write_text(card, encoding="utf-8")
+
+
+def bases_of(config: Mapping[str, Any], folder: Path) -> list[str]:
+    """Names of the checkpoints that one was made from, by its configuration and the recipe in its folder."""
+    names = [_yaml(folder / "recipe.yaml").get("base"), config.get("lamp_name"), config.get("language_model_name")]
+    return list(dict.fromkeys(portable_name(str(name)) for name in names if name))
+
+
+def local_card(name: str) -> str | None:
+    """The card of a checkpoint that lies on this machine."""
+    try:
+        path = Path(resolve_checkpoint(name), "README.md")
+    except FileNotFoundError:
+        return None
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def looks_like_hub_id(name: str) -> bool:
+    """Whether a name is of the form owner/name, and no folder here."""
+    return len(Path(name).parts) == 2 and not name.startswith((".", "/", "~")) and not Path(name).exists()
+
+
+def _model_section(folder: Path, config: Mapping[str, Any]) -> str:
+    from .describe import describe_checkpoint, named_parts
+
+    facts = describe_checkpoint(str(folder)) | named_parts(config)
+    hidden = ("checkpoint", "licence", "data")
+    rows = [(name.strip(), value) for name, value in facts.items() if name not in hidden]
+    return "## Model\n\n" + _table(("", ""), rows)
+
+
+def _training_section(recipe: Mapping[str, Any], history: Mapping[str, Any], bases: Sequence[str]) -> str:
+    if not recipe:
+        return f"## Training\n\nMade from {', '.join(map(_shown, bases))}." if bases else ""
+    trainer, metrics = recipe.get("trainer", {}), history.get("metrics", {})
+    rows: list[tuple[str, Any]] = [
+        ("stage", recipe["stage"]),
+        ("data", _shown(recipe.get("data", {}).get("name") or "")),
+    ]
+    if bases:
+        rows.append(("from", ", ".join(map(_shown, bases))))
+    if recipe.get("text_encoder"):
+        rows.append(("text encoder", _shown(recipe["text_encoder"])))
+    rows += [
+        (shown, trainer[key])
+        for key, shown in (
+            ("max_steps", "steps"),
+            ("per_device_train_batch_size", "batch per device"),
+            ("gradient_accumulation_steps", "batches per step"),
+            ("learning_rate", "learning rate"),
+        )
+        if key in trainer
+    ]
+    rows.append(("seed", recipe.get("seed", 0)))
+    if "train_runtime" in metrics:
+        rows.append(("minutes", f"{metrics['train_runtime'] / 60:.1f}"))
+    text = "## Training\n\n" + _table(("", ""), rows) + "\n\nAll settings are in `recipe.yaml`."
+    measured = {
+        key.removeprefix("eval_").replace("_", " "): f"{value:.4g}"
+        for key, value in metrics.items()
+        if key.startswith("eval_") and isinstance(value, float)
+    }
+    if measured:
+        text += "\n\nAt the end, on the validation split:\n\n" + _table(("", ""), list(measured.items()))
+    return text
+
+
+def _evaluation_section(folder: Path) -> str:
+    """A table for each record in `evaluations/`."""
+    parts = []
+    for record in records_of(folder):
+        protocol = record.protocol
+        judge = f", judged by `{protocol.evaluator}`" if protocol.evaluator else ""
+        rows = {**record.references, **record.rows}
+        metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
+        cells = [
+            (metric.replace("_", " "), *(f"{row[metric]:.3f}" if metric in row else "" for row in rows.values()))
+            for metric in metrics
+        ]
+        parts.append(
+            f"{protocol.task}, protocol {protocol.name} (version {protocol.version}): {protocol.n} clips of "
+            f"{protocol.dataset} ({protocol.split}), {protocol.repeats} repeats{judge}.\n\n"
+            + _table(("", *rows), cells)
+        )
+    return "\n\n".join(["## Evaluation", *parts]) if parts else ""
+
+
+def records_of(folder: Path) -> list[Any]:
+    """The evaluation records in a checkpoint's `evaluations/`."""
+    from lamp_hf.evaluation.records import EvaluationRecord
+
+    return [EvaluationRecord.load(path) for path in sorted(folder.glob("evaluations/*.json"))]
+
+
+def _licence_section(licence: Licence) -> str:
+    if licence.source is None:
+        return "## Licence\n\nNot stated: ask whoever published this before you use it."
+    name = licence.entries.get("license_name", licence.entries["license"])
+    origin = "" if licence.source in (CARD_ITSELF, "asked for") else f", as that of {_shown(licence.source)}"
+    return f"## Licence\n\n{name}{origin}."
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _shown(name: str) -> str:
+    """A name, without the folders of this machine."""
+    return f"`{name if looks_like_hub_id(name) else Path(name).name}`"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return values
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return values or {}
