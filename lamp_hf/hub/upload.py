@@ -108,7 +108,8 @@ class Target:
             try:
                 self.api.create_commit(self.repo_id, operations, commit_message=message, repo_type=self.repo_type)
             except Exception as error:
-                cause = error.__cause__ or error
+                # That of a large file comes wrapped.
+                cause = error if isinstance(error, HfHubHTTPError) else error.__cause__ or error
                 if isinstance(cause, HfHubHTTPError) and cause.response.status_code in (401, 403, 404):
                     raise cause from None
                 raise HubError(

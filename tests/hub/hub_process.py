@@ -4,11 +4,14 @@ It stands for somebody's machine: its own environment, cache and imports. A piec
 """
 
 import contextlib
+import faulthandler
 import io
 import json
 import os
 import sys
 from typing import Any
+
+LONGEST_S = 60.0  # of a piece; then the process ends with a traceback
 
 
 def serve() -> None:
@@ -20,10 +23,12 @@ def serve() -> None:
         printed = io.StringIO()
         names["result"] = error = None
         try:
+            faulthandler.dump_traceback_later(LONGEST_S, exit=True)
             with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
                 exec(json.loads(line), names)
         except (Exception, SystemExit) as raised:
             error = f"{type(raised).__name__}: {raised}"
+        faulthandler.cancel_dump_traceback_later()
         print(json.dumps({"result": names["result"], "error": error, "printed": printed.getvalue()}), file=answers)
         answers.flush()
 

@@ -10,7 +10,8 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -52,6 +53,7 @@ class Request:
     path: str
     query: dict[str, list[str]]
     body: bytes
+    token: str
     user: str | None
     bounds: str | None
 
@@ -74,15 +76,14 @@ class LocalHub:
     """The server; `url` is its address, `repositories` what it holds, by (type, id).
 
     Attributes:
-        tokens: Users by token.
-        stalled: Set once a request whose path matches `stall_at` has come in; it gets no answer.
+        tokens: Users by token; one that begins with `hf_read` may not write.
     """
 
     def __init__(self) -> None:
-        self.tokens = {"hf_me": "me", "hf_you": "you"}
+        self.tokens = {"hf_me": "me", "hf_read_me": "me", "hf_you": "you"}
         self.repositories: dict[tuple[str, str], Repository] = {}
-        self.stall_at: str | None = None
-        self.stalled = threading.Event()
+        self._stall_at: str | None = None
+        self._stalled = threading.Event()
         self.unknown: list[str] = []
         self._large: dict[str, bytes] = {}
         self._released = threading.Event()
@@ -106,6 +107,16 @@ class LocalHub:
         """A repository by its id, `datasets/` or `spaces/` in front of it where it is one."""
         kind, _, rest = name.partition("/")
         return self.repositories[(kind, rest) if kind in TYPES else ("models", name)]
+
+    @contextmanager
+    def stalling(self, path: str) -> Iterator[threading.Event]:
+        """Leave requests to paths like this one without an answer; the event says that one has come."""
+        self._stalled.clear()
+        self._stall_at = path
+        try:
+            yield self._stalled
+        finally:
+            self._stall_at = None
 
     # ---- what is asked ------------------------------------------------------------------------------------
 
@@ -131,7 +142,7 @@ class LocalHub:
     def _check_owner(self, request: Request, name: str) -> None:
         if request.user is None:
             raise Refusal(401, None, "Invalid username or password.")
-        if request.user != name.split("/")[0]:
+        if request.user != name.split("/")[0] or request.token.startswith("hf_read"):
             raise Refusal(403, None, f"Forbidden: you don't have the rights to write to {name}")
 
     def _commit(self, repository: Repository, revision: str | None) -> tuple[str, dict[str, bytes]]:
@@ -274,11 +285,12 @@ class LocalHub:
                     path=unquote(parts.path),
                     query=parse_qs(parts.query),
                     body=self._body(),
+                    token=token,
                     user=hub.tokens.get(token),
                     bounds=self.headers.get("Range"),
                 )
-                if hub.stall_at and re.search(hub.stall_at, request.path):
-                    hub.stalled.set()
+                if hub._stall_at and re.search(hub._stall_at, request.path):
+                    hub._stalled.set()
                     hub._released.wait()
                     return
                 try:

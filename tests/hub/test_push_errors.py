@@ -1,0 +1,173 @@
+"""What goes wrong between here and the Hub: each error says what, where and what to do, and nothing is half done."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LOAD = 'pipeline("text-to-motion", model={!r}, device="cpu")'
+
+
+def put(hub, name: str, folder: Path, *, without: tuple[str, ...] = (), private: bool = False, **config: object) -> str:
+    """Lay a checkpoint into the Hub as it is, less some files, with other values in its configuration."""
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in without}
+    if config:
+        files["config.json"] = json.dumps(json.loads(files["config.json"]) | config).encode()
+    repository = type(hub["me/first"])(private)
+    repository.commit(files)
+    hub.repositories["models", name] = repository
+    return name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def first(hub, publisher, tiny_checkpoint: Path) -> None:
+    assert publisher.lamp_hf("push", tiny_checkpoint, "me/first", "--license", "mit", "--no-sample") == 0
+
+
+# ---- loading ----------------------------------------------------------------------------------------------
+
+
+def test_a_repository_that_is_not_there_or_private(hub, reader, tiny_checkpoint, tmp_path) -> None:
+    private = put(hub, "me/private", tiny_checkpoint, private=True)
+    for name in ("me/nothing", private):
+        error = reader.error(LOAD.format(name))
+        assert error.startswith(f"OSError: {name} is not a local folder and is not a valid model identifier")
+        assert "`hf auth login`" in error
+        assert reader.lamp_hf("generate", "a person walks", "-o", tmp_path / "walk.bvh", "-m", name) == 1
+        said = f"Error: {name} is not on the Hub, or it is private and you are not logged in: `hf auth login`"
+        assert reader.printed.startswith(said)
+        assert reader.lamp_hf("info", name) == 1
+        assert reader.printed.startswith(said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_owner_loads_what_is_private(hub, publisher, tiny_checkpoint) -> None:
+    private = put(hub, "me/own", tiny_checkpoint, private=True)
+    assert publisher(f"result = type({LOAD.format(private)}.model).__name__") == "LampForTextToMotion"
+
+
+def test_an_index_that_is_not_there(reader) -> None:
+    error = reader.error('pipeline("motion-retrieval", model="me/first", index="me/nothing", device="cpu")')
+    assert error.startswith("HubError: me/nothing is not on the Hub, or it is private")
+
+
+@pytest.mark.parametrize(
+    ("without", "said"),
+    [
+        (("model.safetensors",), "it has no model.safetensors or model.safetensors.index.json. Found: config.json, "),
+        (("processor_config.json",), "it has no processor_config.json or preprocessor_config.json. Found: config.json"),
+        (("tokenizer.json", "tokenizer_config.json"), "it has no tokenizer.json or vocab.txt. Found: config.json"),
+    ],
+)
+def test_a_missing_file_is_named(hub, reader, tiny_checkpoint, without, said) -> None:
+    name = put(hub, f"me/without-{without[0].split('.')[0]}", tiny_checkpoint, without=without)
+    error = reader.error(LOAD.format(name))
+    assert error.startswith(f"CheckpointError: {name} is incomplete: {said}")
+    assert error.endswith("Save or push the whole checkpoint again")
+
+
+def test_a_repository_without_a_configuration(hub, reader, tiny_checkpoint, tmp_path) -> None:
+    name = put(hub, "me/bare", tiny_checkpoint, without=("config.json",))
+    assert f"{name}. Should have a `model_type` key in its config.json" in reader.error(LOAD.format(name))
+    assert reader.lamp_hf("generate", "a person walks", "-o", tmp_path / "walk.bvh", "-m", name) == 1
+    assert f"{name} is incomplete: it has no config.json. Found: " in reader.printed
+
+
+def test_a_newer_version_is_refused(hub, reader, tiny_checkpoint) -> None:
+    name = put(hub, "me/newer", tiny_checkpoint, lamp_hf_version="99.0.0")
+    for code in (LOAD.format(name), f"lamp_hf.LampModel.from_pretrained({name!r})"):
+        error = reader.error(code)
+        assert error.startswith(f"CheckpointError: {name} was written by lamp_hf 99.0.0; this is lamp_hf ")
+        assert error.endswith("pip install --upgrade lamp_hf")
+
+
+def test_another_kind_of_model_is_refused(hub, reader, tiny_captioner) -> None:
+    name = put(hub, "me/other-kind", tiny_captioner)
+    error = reader.error(LOAD.format(name))
+    assert error == (
+        f"CheckpointError: {name} holds a 'lamp_captioning' model where 'lamp_text_to_motion' is needed; name another "
+        "checkpoint, or load this one as LampForMotionCaptioning"
+    )
+    error = reader.error(f'pipeline("motion-retrieval", model={name!r}, index="my_mocap", device="cpu")')
+    assert error.startswith(f"CheckpointError: {name} holds a 'lamp_captioning' model where 'lamp' or 'lamp_text")
+
+
+# ---- pushing ----------------------------------------------------------------------------------------------
+
+
+def test_who_may_not_push(hub, publisher, reader, tiny_checkpoint) -> None:
+    before = dict(hub.repositories)
+    assert reader.lamp_hf("push", tiny_checkpoint, "me/first") == 1
+    assert "to push to me/first you must be logged in: `hf auth login`, or set HF_TOKEN" in reader.printed
+    assert publisher.lamp_hf("push", tiny_checkpoint, "you/first") == 1
+    assert "you cannot push to you/first: as me you own me" in publisher.printed
+    push = "from lamp_hf.hub.publish import publish\npublish({!r}, {!r}, token={!r}, sample='')"
+    assert "HubError: the Hub does not accept this for me/first" in publisher.error(
+        push.format(str(tiny_checkpoint), "me/first", "hf_forged")
+    )
+    for name in ("me/first", "me/never"):
+        error = publisher.error(push.format(str(tiny_checkpoint), name, "hf_read_me"))
+        assert error.startswith(f"HubError: the Hub does not let you do this to {name}")
+        assert error.endswith("the token needs the right to write there")
+    assert publisher.lamp_hf("push", tiny_checkpoint, "me/first run") == 1
+    assert "'me/first run' is no name of a repository on the Hub; expected owner/name" in publisher.printed
+    assert publisher.lamp_hf("push", "nowhere", "me/never") == 1
+    assert publisher.printed.startswith("Error: nowhere is neither a folder nor a checkpoint of this package")
+    assert publisher.lamp_hf("push", tiny_checkpoint, "me/first", "--sample", "a bow", "--no-sample") == 2
+    assert hub.repositories == before
+
+
+def test_a_public_repository_is_not_taken_for_private(hub, publisher, tiny_checkpoint) -> None:
+    commits = len(hub["me/first"].commits)
+    assert publisher.lamp_hf("push", tiny_checkpoint, "me/first", "--private") == 1
+    assert "me/first is public already; make it private in its settings" in publisher.printed
+    assert len(hub["me/first"].commits) == commits
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_half_a_checkpoint_is_not_pushed(hub, publisher, tiny_checkpoint, tmp_path, missing) -> None:
+    folder = tmp_path / "half"
+    shutil.copytree(tiny_checkpoint, folder)
+    (folder / missing).unlink()
+    push = f"from lamp_hf.hub.publish import push_checkpoint\npush_checkpoint({str(folder)!r}, 'me/a')"
+    assert publisher.error(push).startswith(f"CheckpointError: {folder} holds no whole checkpoint: {missing}")
+    assert ("models", "me/a") not in hub.repositories
+
+
+def test_an_upload_that_is_cut_off_leaves_both_sides_as_they_were(
+    hub, environment, publisher, tiny_checkpoint, tmp_path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(tiny_checkpoint, folder)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))  # trained a little further
+
+    def digest() -> dict[str, str]:
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+    before, commits = digest(), list(hub["me/first"].commits)
+    with hub.stalling("^/large/") as uploading:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lamp_hf", "push", str(folder), "me/first", "--no-sample"],
+            env=environment("hf_me"),
+            cwd=tmp_path,
+        )
+        assert uploading.wait(60)
+        process.kill()
+        process.wait()
+    assert hub["me/first"].commits == commits
+    assert digest() == before
+    assert publisher.lamp_hf("push", folder, "me/first", "--no-sample") == 0
+    assert hub["me/first"].files["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+
+
+def test_old_shards_leave_with_the_commit_that_replaces_them(hub, publisher, tiny_checkpoint) -> None:
+    files = hub["me/first"].files
+    hub["me/first"].commit(files | {"model-00002-of-00002.safetensors": b"old", "notes.txt": b"a person's"})
+    assert publisher.lamp_hf("push", tiny_checkpoint, "me/first", "--no-sample") == 0
+    assert "model-00002-of-00002.safetensors" not in hub["me/first"].files
+    assert hub["me/first"].files["notes.txt"] == b"a person's"

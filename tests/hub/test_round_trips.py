@@ -1,0 +1,173 @@
+"""What one machine pushes, another one loads: over a Hub of our own, in processes of their own."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from datasets import Dataset, DatasetDict
+
+from lamp_hf.data import motion_features
+
+GENERATE = 'pipeline("text-to-motion", model={!r}, device="cpu")("a person walks", seed=3, num_frames=24)["motion"]'
+
+
+def header(hub, name: str) -> dict:
+    return yaml.safe_load(hub[name].files["README.md"].decode().split("---")[1])
+
+
+def snippet(hub, name: str) -> str:
+    [code] = re.findall(r"```python\n(.*?)```", hub[name].files["README.md"].decode(), re.DOTALL)
+    return code
+
+
+@pytest.fixture(scope="module")
+def published(hub, publisher, tiny_checkpoint: Path) -> str:
+    """A text-to-motion model, pushed by its pipeline."""
+    publisher(
+        f'pipe = pipeline("text-to-motion", model={str(tiny_checkpoint)!r}, device="cpu")\n'
+        'result = pipe.push_to_hub("me/tiny", license="cc-by-4.0")'
+    )
+    return "me/tiny"
+
+
+def test_a_pipeline_goes_round(hub, reader, published, tiny_checkpoint) -> None:
+    files = hub[published].files
+    assert {"config.json", "model.safetensors", "processor_config.json", "tokenizer.json"} < files.keys()
+    assert len(hub[published].commits) == 2  # an empty repository, and everything
+    made = reader(f"result = {GENERATE.format(published)}.features.tolist()")
+    local = reader(f"result = {GENERATE.format(str(tiny_checkpoint))}.features.tolist()")
+    assert np.array_equal(made, local)
+    assert np.shape(made) == (24, 263)
+
+
+def test_its_card_tells_what_it_is(hub, published, tiny_checkpoint) -> None:
+    told = header(hub, published)
+    assert told["library_name"] == "lamp_hf"
+    assert told["pipeline_tag"] == "text-to-motion"
+    assert told["license"] == "cc-by-4.0"
+    assert "base_model" not in told  # it came from a folder
+    card = hub[published].files["README.md"].decode()
+    assert str(tiny_checkpoint.parent) not in card
+    assert "![a person waves with both hands](sample.gif)" in card
+    assert "| longest in one piece | 40 frames, 2.0 s |" in card
+    assert hub[published].files["sample.gif"].startswith(b"GIF8")
+
+
+def test_its_snippet_runs(hub, reader, published) -> None:
+    reader(snippet(hub, published))
+    assert (reader.folder / "wave.bvh").read_text().startswith("HIERARCHY")
+
+
+def test_the_same_repository_captions_and_searches(reader, published) -> None:
+    [answer] = reader(f'result = pipeline("motion-captioning", model={published!r}, device="cpu")("walk.bvh")')
+    assert sorted(answer) == ["caption", "score"]
+    hits = reader(
+        f'result = pipeline("motion-retrieval", model={published!r}, index="my_mocap", device="cpu")("a person waves")'
+    )
+    assert sorted(Path(hit["file"]).name for hit in hits) == ["walk.npz", "wave.npz"]
+
+
+def test_model_and_processor_can_be_pushed_apart(hub, publisher, reader, published) -> None:
+    publisher('pipe.processor.push_to_hub("me/apart"); pipe.model.push_to_hub("apart", private=False)')
+    assert header(hub, "me/apart")["library_name"] == "lamp_hf"  # not what the processor's push had put there
+    assert "License" not in hub["me/apart"].files["README.md"].decode()
+    made = reader(f"result = {GENERATE.format('me/apart')}.features.tolist()")
+    assert made == reader(f"result = {GENERATE.format(published)}.features.tolist()")
+
+
+def test_a_captioner_names_its_parts_on_the_hub(
+    hub, publisher, reader, published, tiny_checkpoint, tiny_captioner, tiny_language_model
+) -> None:
+    push = ["push", tiny_captioner, "me/captioner", "--sample", reader.folder / "walk.bvh"]
+    assert publisher.lamp_hf(*push) == 1
+    assert f"needs {tiny_checkpoint}, which is not on the Hub: push that one first, and say its" in publisher.printed
+    assert ("models", "me/captioner") not in hub.repositories
+    assert publisher.lamp_hf("push", tiny_language_model, "me/writer") == 0
+    assert header(hub, "me/writer")["library_name"] == "transformers"
+    assert publisher.lamp_hf(*push, "--lamp", published, "--language-model", "me/writer") == 0
+    told = header(hub, "me/captioner")
+    assert told["base_model"] == [published, "me/writer"]
+    assert told["license"] == "other"  # one of them has none
+    [answer] = reader('result = pipeline("motion-captioning", model="me/captioner", device="cpu")("walk.bvh")')
+    card = hub["me/captioner"].files["README.md"].decode()
+    assert f"What this model says of `walk.bvh`: “{answer['caption']}”." in card
+    assert str(tiny_captioner.parent) not in card + hub["me/captioner"].files["config.json"].decode()
+    reader(snippet(hub, "me/captioner"))
+
+
+def test_an_index_goes_round(hub, publisher, reader, published) -> None:
+    publisher(
+        "from lamp_hf.retrieval import MotionTextEncoder, build_index, find_source\n"
+        f"model = lamp_hf.LampForMotionTextRetrieval.from_pretrained({published!r})\n"
+        f"encoder = MotionTextEncoder(model, lamp_hf.LampProcessor.from_pretrained({published!r}))\n"
+        f"source = find_source({str(reader.folder / 'my_mocap')!r}, num_proc=1)\n"
+        'index = build_index("index", source, encoder, progress=False)'
+    )
+    assert publisher.lamp_hf("push", "index", "me/index") == 0
+    repository = hub["datasets/me/index"]
+    assert len(repository.commits) == 2
+    assert str(reader.folder) not in repository.files["index.json"].decode()
+    search = f'search = pipeline("motion-retrieval", model={published!r}, index="me/index", device="cpu")\n'
+    hits = reader(search + 'result = search("a person waves")')
+    assert sorted((hit["id"], hit["file"]) for hit in hits) == [("walk.npz", "walk.npz"), ("wave.npz", "wave.npz")]
+    local = publisher('result = index.find_motions(encoder.encode_texts(["a person waves"]))[0]')
+    assert [hit["score"] for hit in hits] == [score for _, score in local]
+    reader(snippet(hub, "datasets/me/index"))
+    repository.commit(repository.files | {"motions/00001.arrow": b"of an index that was longer"})
+    publisher('index.push_to_hub("me/index", license="mit")')
+    assert "motions/00001.arrow" not in repository.files
+    assert header(hub, "datasets/me/index")["license"] == "mit"
+    error = reader.error('from lamp_hf.retrieval import MotionIndex\nMotionIndex.from_hub("me/nothing")')
+    assert error.startswith("HubError: me/nothing is not on the Hub")
+
+
+def test_a_data_set_goes_round(hub, publisher, reader, walker, waver, tmp_path) -> None:
+    rows = [
+        {
+            "id": name,
+            "motion": motion.features,
+            "captions": [{"text": motion.text, "start": 0.0, "end": 1.5}],
+            "source": "procedural",
+            "fps": motion.fps,
+            "num_frames": len(motion.features),
+            "content": "",
+            "style": "",
+            "mirrored": False,
+        }
+        for name, motion in (("walk", walker), ("wave", waver))
+    ]
+    splits = {"train": rows[:1], "validation": rows[1:]}
+    made = {name: Dataset.from_list(part, features=motion_features()) for name, part in splits.items()}
+    DatasetDict(made).save_to_disk(tmp_path / "set")
+    assert publisher.lamp_hf("push", tmp_path / "set", "me/motions", "--license", "mit", "--private") == 0
+    assert "is not on the Hub, or it is private and you are not logged in" in reader.error(
+        'lamp_hf.load_motion_dataset("me/motions")'
+    )
+    hub["datasets/me/motions"].private = False
+    told = header(hub, "datasets/me/motions")
+    assert (told["license"], told["configs"][0]["data_files"][0]["split"]) == ("mit", "train")
+    code = snippet(hub, "datasets/me/motions")
+    frames, captions = reader(f'{code}\nrow = dataset["train"][0]\nresult = row["motion"], row["captions"]')
+    np.testing.assert_array_equal(np.float32(frames), walker.features)
+    assert captions == [{"text": "a person walks forward", "start": 0.0, "end": 1.5}]
+    [row] = reader(
+        'splits = lamp_hf.load_motion_dataset("me/motions", streaming=True)\n'
+        'result = [(row["id"], row["motion"]) for row in splits["validation"]]'
+    )
+    assert row[0] == "wave"
+    np.testing.assert_array_equal(np.float32(row[1]), waver.features)
+
+
+def test_a_metric_goes_round(hub, publisher, reader) -> None:
+    assert publisher.lamp_hf("push", "mpjpe", "me/joint-error") == 0
+    repository = hub["spaces/me/joint-error"]
+    assert repository.files.keys() == {"README.md", "joint-error.py", "requirements.txt"}
+    assert header(hub, "spaces/me/joint-error")["license"] == "apache-2.0"
+    scores = reader(
+        "import evaluate, numpy\n"
+        "joints = numpy.zeros((5, 22, 3))\n"
+        'result = evaluate.load("me/joint-error").compute(predictions=[joints + [0, 0.01, 0]], references=[joints])'
+    )
+    assert scores == pytest.approx({"mpjpe_mm": 0.0, "global_mpjpe_mm": 10.0, "num_frames": 5}, abs=1e-4)

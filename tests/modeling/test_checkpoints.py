@@ -1,0 +1,86 @@
+"""Checkpoints say which version of lamp_hf wrote them, and refuse to be loaded as what they are not."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig, AutoModel
+
+import lamp_hf
+from lamp_hf.checkpoint_files import CheckpointError
+from lamp_hf.modeling import checkpoints
+
+
+@pytest.fixture
+def checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
+
+
+def change(checkpoint: Path, **values: object) -> None:
+    path = checkpoint / "config.json"
+    config = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+def test_the_version_is_saved_once_and_is_no_setting(checkpoint, tmp_path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    assert config["lamp_hf_version"] == lamp_hf.__version__
+    assert "lamp_hf_version" not in json.dumps(config["lamp_config"])
+    loaded = AutoConfig.from_pretrained(checkpoint)
+    assert not hasattr(loaded, "lamp_hf_version")
+    change(checkpoint, lamp_hf_version="0.0.1")
+    AutoModel.from_pretrained(checkpoint).save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["lamp_hf_version"] == lamp_hf.__version__
+
+
+@pytest.mark.parametrize(
+    ("wrote", "ours", "loads"),
+    [
+        (None, "0.1.0", True),  # before versions were written
+        ("0.1.0", "0.2.0", True),
+        ("0.2.7", "0.2.1", True),
+        ("0.2.0.dev1", "0.2.0", True),
+        ("0.3.0", "0.2.9", False),
+        ("1.0.0", "0.9.0", False),
+        ("0.10.0", "0.9.0", False),
+    ],
+)
+def test_a_newer_minor_version_is_refused(checkpoint, monkeypatch, wrote, ours, loads) -> None:
+    change(checkpoint, lamp_hf_version=wrote)
+    monkeypatch.setattr(checkpoints, "__version__", ours)
+    for load in (AutoConfig, lamp_hf.LampTextToMotionConfig, lamp_hf.LampConfig):
+        if loads:
+            load.from_pretrained(checkpoint)
+        else:
+            with pytest.raises(CheckpointError, match=f"{checkpoint} was written by lamp_hf {wrote}; this is lamp_hf"):
+                load.from_pretrained(checkpoint)
+
+
+def test_models_load_from_checkpoints_that_hold_them_alone(checkpoint) -> None:
+    for name in ("LampForTextToMotion", "LampModel", "LampForMotionToText", "LampForMotionTextRetrieval"):
+        getattr(lamp_hf, name).from_pretrained(checkpoint)
+    for name in ("MotionVQVAEModel", "LampForMotionCaptioning", "MotionTextEvaluatorModel"):
+        with pytest.raises(CheckpointError, match="holds a 'lamp_text_to_motion' model where"):
+            getattr(lamp_hf, name).from_pretrained(checkpoint)
+    with pytest.raises(CheckpointError, match="'lamp' or 'lamp_text_to_motion' or 'lamp_captioning' is needed"):
+        lamp_hf.AutoModelForMotionCaptioning.from_pretrained(lamp_hf.embedded_checkpoint("lamp-small-evaluator"))
+
+
+def test_what_is_missing_is_named(checkpoint) -> None:
+    (checkpoint / "tokenizer.json").unlink()
+    (checkpoint / "tokenizer_config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"is incomplete: it has no tokenizer.json or vocab.txt. Found: config"):
+        lamp_hf.LampProcessor.from_pretrained(checkpoint)
+    (checkpoint / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="it has no model.safetensors or model.safetensors.index.json"):
+        lamp_hf.LampForTextToMotion.from_pretrained(checkpoint)
+    (checkpoint / "config.json").unlink()
+    with pytest.raises(CheckpointError, match="has no config.json that names its model type"):
+        lamp_hf.LampForTextToMotion.from_pretrained(checkpoint)
+
+
+def test_other_errors_stay_what_they_are(checkpoint) -> None:
+    (checkpoint / "processor_config.json").write_text("{")
+    with pytest.raises(OSError, match="not a valid JSON file"):
+        lamp_hf.LampProcessor.from_pretrained(checkpoint)
