@@ -1,14 +1,14 @@
 """What checkpoints of all models have in common: the version that wrote them, checks on loading, and publishing."""
 
 import os
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from lamp_hf import __version__
 from lamp_hf.checkpoint_files import WEIGHT_FILES, CheckpointError, explained
 
-__all__ = ["CheckpointMixin", "LampBaseConfig"]
+__all__ = ["LampBaseConfig", "LampBaseModel"]
 
 
 class LampBaseConfig(PreTrainedConfig):
@@ -59,24 +59,26 @@ class LampBaseConfig(PreTrainedConfig):
         return super().to_diff_dict() | {"lamp_hf_version": __version__}
 
 
-class CheckpointMixin:
-    """For models: says clearly why a checkpoint does not load, and publishes one with its card."""
+class LampBaseModel(PreTrainedModel):
+    """A model that says clearly why a checkpoint does not load, and is published with a card."""
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any
+    ) -> Any:
         """As for any model of transformers.
 
         Raises:
             CheckpointError: The checkpoint has no weights, holds another kind of model, or is too new.
         """
         with explained(pretrained_model_name_or_path, (WEIGHT_FILES,), kwargs):
-            return cast(Any, super()).from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+            return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:  # type: ignore[override]
         """Publish the model with a card; see [`lamp_hf.hub.publish.push_model`]."""
         from lamp_hf.hub.publish import push_model
 
-        return push_model(cast(Any, self), repo_id, **options)
+        return push_model(self, repo_id, **options)
 
 
 def _refuse_newer(values: dict[str, Any], name: object) -> None:

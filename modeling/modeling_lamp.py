@@ -15,7 +15,6 @@ from transformers import (
     BertModel,
     InstructBlipQFormerConfig,
     InstructBlipQFormerModel,
-    PreTrainedModel,
 )
 from transformers import initialization as init
 from transformers.activations import ACT2FN
@@ -27,7 +26,7 @@ from transformers.models.instructblip.modeling_instructblip import (
 )
 from transformers.utils.generic import ModelOutput
 
-from .checkpoints import CheckpointMixin
+from .checkpoints import LampBaseModel
 from .configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
 from .distributed import gather_rows, global_mean
 from .modeling_motion_vqvae import IGNORED_CODE, MotionVQVAEEncoder, MotionVQVAEModel
@@ -166,7 +165,7 @@ def own_lamp_config(config: LampConfig | LampTextToMotionConfig) -> LampConfig:
     return config
 
 
-class LampPreTrainedModel(CheckpointMixin, PreTrainedModel):
+class LampPreTrainedModel(LampBaseModel):
     """What all LaMP models share: configuration, initialisation, capabilities."""
 
     config: LampConfig

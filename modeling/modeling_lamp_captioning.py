@@ -16,7 +16,7 @@ from transformers.utils.hub import cached_file
 
 from lamp_hf.embedded import resolve_checkpoint
 
-from .checkpoints import CheckpointMixin
+from .checkpoints import LampBaseModel
 from .configuration_lamp import LampCaptioningConfig
 from .modeling_lamp import LampModel
 from .modeling_lamp_motion_to_text import LampForMotionToText, MotionCaptions, mean_log_probs, through_end
@@ -27,7 +27,7 @@ IGNORED_LABEL = -100
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
-class LampForMotionCaptioning(CheckpointMixin, PreTrainedModel):
+class LampForMotionCaptioning(LampBaseModel):
     """Lets any causal language model caption motions that a [`LampModel`] reads.
 
     Trained are the projection, a LoRA adapter of peft in the language model and, where `config.lamp_name` is `None`,

@@ -8,12 +8,11 @@ from typing import Any, Self, cast
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import ModelOutput
 
-from .checkpoints import CheckpointMixin
+from .checkpoints import LampBaseModel
 from .configuration_lamp import LampTextToMotionConfig
 from .distributed import global_mean
 from .generation_lamp import MaskedMotionGenerationConfig, MaskedMotionGenerationMixin
@@ -294,7 +293,7 @@ def mask_codes(motion_codes: torch.Tensor, draws: MaskingDraws, num_codes: int) 
     return ids, motion_codes.masked_fill(~guessed, IGNORED_CODE)
 
 
-class LampForTextToMotion(CheckpointMixin, LampEmbeddingsMixin, PreTrainedModel, MaskedMotionGenerationMixin):
+class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenerationMixin):
     """Makes motions from texts: a frozen [`LampModel`], and on it what turns a text into motion tokens.
 
     Texts come as `input_ids` and `attention_mask` `(B, L)`; motions as token ids `motion_codes` `(B, n)`,

@@ -10,12 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
 
-from .checkpoints import CheckpointMixin
+from .checkpoints import LampBaseModel
 from .configuration_lamp import MotionTextEvaluatorConfig
 from .distributed import gather_rows, global_mean
 from .modeling_motion_vqvae import length_mask, masked
@@ -91,7 +90,7 @@ class MotionTextEvaluatorBiGRU(GradientCheckpointingLayer):
         return self.fc2(F.leaky_relu(self.layer_norm(self.fc1(torch.cat([last[0], last[1]], -1))), NEGATIVE_SLOPE))
 
 
-class MotionTextEvaluatorModel(CheckpointMixin, PreTrainedModel):
+class MotionTextEvaluatorModel(LampBaseModel):
     """Motion and text as points of one space, near where they belong together.
 
     Padding is masked: a feature does not depend on what was in the same batch. Everywhere below `motion_values`

@@ -7,11 +7,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
-from .checkpoints import CheckpointMixin
+from .checkpoints import LampBaseModel
 from .configuration_lamp import MotionVQVAEConfig
 from .distributed import num_processes
 
@@ -226,7 +225,7 @@ class MotionVQVAEQuantizer(nn.Module):
         return quantized, all_codes, commitment_loss, perplexity
 
 
-class MotionVQVAEModel(CheckpointMixin, PreTrainedModel):
+class MotionVQVAEModel(LampBaseModel):
     """Turns motion into tokens and back.
 
     Padding is masked in every convolution: a clip gives the same tokens and the same reconstruction alone and in

@@ -51,7 +51,7 @@ class Target:
                 info = None
         if info is not None and private and not info.private:
             raise HubError(f"{self.repo_id} is public already; make it private in its settings, or name another one")
-        self.files = [file.rfilename for file in info.siblings or []] if info is not None else []
+        self.files = [file.rfilename for file in getattr(info, "siblings", None) or []]
 
     def read(self, name: str) -> str | None:
         """A text file of the repository, if it has it."""
@@ -95,12 +95,12 @@ class Target:
         Raises:
             HubError: The upload was refused or did not finish. The repository is as it was then.
         """
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+        from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
         from huggingface_hub.errors import HfHubHTTPError
 
         url = self.create(space_sdk)
         gone = [name for name in self.files if name not in files and any(fnmatch(name, each) for each in replaces)]
-        operations = [
+        operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
             *(CommitOperationAdd(name, content) for name, content in files.items()),
             *(CommitOperationDelete(name) for name in gone),
         ]

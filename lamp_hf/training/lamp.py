@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from lamp_hf.evaluation.retrieval import evaluate_lamp
 from lamp_hf.modeling.configuration_lamp import LampConfig
@@ -55,7 +55,7 @@ class LampStage(Stage):
         recipe = self.recipe
         if recipe.base is None:
             raise ValueError("the stage lamp needs base: the folder of a trained motion-vqvae (or of a lamp)")
-        config = LampConfig.get_config_dict(recipe.base)[0]
+        config = PreTrainedConfig.get_config_dict(recipe.base)[0]
         if config["model_type"] == "motion_vqvae":
             self._start_from_tokenizer(recipe.base)
         else:

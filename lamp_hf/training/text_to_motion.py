@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from lamp_hf.modeling.configuration_lamp import LampConfig
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.processing_lamp import LampProcessor
@@ -33,7 +32,7 @@ class TextToMotionStage(Stage):
         recipe = self.recipe
         if recipe.base is None:
             raise ValueError("the stage text-to-motion needs base: the folder of a trained lamp")
-        config = LampConfig.get_config_dict(recipe.base)[0]
+        config = PreTrainedConfig.get_config_dict(recipe.base)[0]
         if config["model_type"] == "lamp":
             self.model = LampForTextToMotion.from_lamp(LampModel.from_pretrained(recipe.base), **recipe.model)
         else:

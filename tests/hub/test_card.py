@@ -76,18 +76,20 @@ def test_names_on_the_hub_are_in_the_header(run) -> None:
     assert "Not stated" in (run / "README.md").read_text()
 
 
-@pytest.mark.parametrize("kind", ["captioner", "language model", "evaluator", "tokenizer"])
+@pytest.mark.parametrize("kind", ["lamp", "captioner", "language model", "evaluator", "tokenizer"])
 def test_every_kind_of_checkpoint_has_a_card_whose_snippet_runs(
-    kind, tiny_captioner, tiny_language_model, walker, tmp_path, monkeypatch
+    kind, tiny_checkpoint, tiny_captioner, tiny_language_model, walker, tmp_path, monkeypatch
 ) -> None:
     import lamp_hf
 
     folder = tmp_path / "checkpoint"
     if kind == "tokenizer":
-        lamp_hf.MotionVQVAEModel(lamp_hf.MotionVQVAEConfig(hidden_size=8, code_dim=4, num_codes=8)).save_pretrained(
-            folder
-        )
+        config = lamp_hf.MotionVQVAEConfig(hidden_size=8, code_dim=4, num_codes=8)
+        lamp_hf.MotionVQVAEModel(config).save_pretrained(folder)
         lamp_hf.LampFeatureExtractor().save_pretrained(folder)
+    elif kind == "lamp":
+        lamp_hf.LampModel.from_pretrained(tiny_checkpoint).save_pretrained(folder)
+        lamp_hf.LampProcessor.from_pretrained(tiny_checkpoint).save_pretrained(folder)
     elif kind == "evaluator":
         shutil.copytree(lamp_hf.embedded_checkpoint("lamp-small-evaluator"), folder)
         (folder / "README.md").unlink()
@@ -95,12 +97,15 @@ def test_every_kind_of_checkpoint_has_a_card_whose_snippet_runs(
         shutil.copytree(tiny_captioner if kind == "captioner" else tiny_language_model, folder)
     write_run_card(folder)
     card = (folder / "README.md").read_text()
-    tasks = {"captioner": "motion-captioning", "language model": "text-generation"}
+    tasks = {"lamp": "motion-retrieval", "captioner": "motion-captioning", "language model": "text-generation"}
     assert header_of(card).get("pipeline_tag") == tasks.get(kind)
     assert header_of(card)["library_name"] == ("transformers" if kind == "language model" else "lamp_hf")
     [code] = [part.split("```")[0] for part in card.split("```python\n")[1:]]
     monkeypatch.chdir(tmp_path)
-    walker.save("walk.bvh")
+    monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
+    Path("my_mocap").mkdir()
+    for name in ("walk.bvh", "my_mocap/walk.npz"):
+        walker.save(name)
     exec(compile(code, "the card", "exec"), {})
 
 
@@ -117,12 +122,14 @@ def test_what_a_person_wrote_stays(run) -> None:
 def test_text_and_entries_around_the_marks_stay(run) -> None:
     write_run_card(run)
     card = (run / "README.md").read_text()
-    card = card.replace("license: cc-by-nc-4.0\n", "license: cc-by-nc-sa-4.0\nlanguage: en\n").replace(
-        "tags:\n", "tags:\n- ballet\n"
-    )
-    (run / "README.md").write_text(
-        card.replace("\n<!-- Written", "\nIt dances.\n\n<!-- Written") + "\n## Thanks\n\nTo all.\n"
-    )
+    for old, new in (
+        ("license: cc-by-nc-4.0\n", "license: cc-by-nc-sa-4.0\nlanguage: en\n"),
+        ("tags:\n", "tags:\n- ballet\n"),
+        ("\n<!-- Written", "\nIt dances.\n\n<!-- Written"),
+    ):
+        assert card.count(old) == 1
+        card = card.replace(old, new)
+    (run / "README.md").write_text(card + "\n## Thanks\n\nTo all.\n")
     (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"seed": 4}))
     write_run_card(run)
     again = (run / "README.md").read_text()

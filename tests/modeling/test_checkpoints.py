@@ -73,10 +73,10 @@ def test_what_is_missing_is_named(checkpoint) -> None:
     with pytest.raises(CheckpointError, match=r"is incomplete: it has no tokenizer.json or vocab.txt. Found: config"):
         lamp_hf.LampProcessor.from_pretrained(checkpoint)
     (checkpoint / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="it has no model.safetensors or model.safetensors.index.json"):
+    with pytest.raises(CheckpointError, match=r"it has no model.safetensors or model.safetensors.index.json"):
         lamp_hf.LampForTextToMotion.from_pretrained(checkpoint)
     (checkpoint / "config.json").unlink()
-    with pytest.raises(CheckpointError, match="has no config.json that names its model type"):
+    with pytest.raises(CheckpointError, match=r"has no config.json that names its model type"):
         lamp_hf.LampForTextToMotion.from_pretrained(checkpoint)
 
 

@@ -205,6 +205,15 @@ def test_the_captioner_stores_what_it_learned_and_names_the_rest(stages, walker)
     assert "[" not in answer["caption"]
 
 
+def test_each_run_has_a_card_and_names_the_one_before(stages):
+    for stage, folder in stages.items():
+        card = (folder / "README.md").read_text()
+        assert f"| stage | {stage} |" in card
+        assert "license: other" in card
+    assert "| from | `lamp` |" in (stages["text-to-motion"] / "README.md").read_text()
+    assert "| token loss | " in (stages["text-to-motion"] / "README.md").read_text()
+
+
 @pytest.mark.parametrize("stage", ["motion-vqvae", "lamp", "text-to-motion", "language-model", "captioning"])
 def test_a_run_that_stopped_resumes_bit_exactly(stages, tmp_path, stage):
     recipe = Recipe(**yaml.safe_load((stages[stage] / "recipe.yaml").read_text()))
