@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import lamp_hf
-from lamp_hf.embedded import portable_name
 from lamp_hf.evaluation import embeddings as measures
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, weights_digest
 from lamp_hf.evaluation.retrieval import RANKS, pool_recall
 from lamp_hf.evaluation.sentences import DEFAULT_ENCODER, BertScorer
 from lamp_hf.motion.motion import Motion
 
-from .common import EvaluationSet, derangement, spread
+from .common import EvaluationSet, derangement, shown_name, spread
 
 if TYPE_CHECKING:
     from lamp_hf.metrics.inputs import Embedder
@@ -187,7 +186,7 @@ class FeatureJudge:
         num_motions: int,
         seed: int,
     ):
-        self.name = evaluator.name
+        self.name = shown_name(evaluator.name)
         self.digest = weights_digest(evaluator.model)
         self.settings = {
             "pool_size": POOL_SIZE,
@@ -246,7 +245,7 @@ class CaptionJudge:
 
     def __init__(self, data: EvaluationSet, captioner: "MotionCaptioningPipeline", seed: int):
         self._scorer = BertScorer(DEFAULT_ENCODER)
-        self.name = portable_name(str(captioner.model.name_or_path))
+        self.name = shown_name(str(captioner.model.name_or_path))
         self.digest = weights_digest(captioner.model)
         self.settings = {"bertscore_model": self._scorer.name}
         self._references, self._captioner, self._seed = data.captions, captioner, seed
