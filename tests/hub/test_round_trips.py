@@ -1,6 +1,7 @@
 """What one machine pushes, another one loads: over a Hub of our own, in processes of their own."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import yaml
 from datasets import Dataset, DatasetDict
 
 from lamp_hf.data import motion_features
+from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol
 
 GENERATE = 'pipeline("text-to-motion", model={!r}, device="cpu")("a person walks", seed=3, num_frames=24)["motion"]'
 
@@ -75,6 +77,44 @@ def test_model_and_processor_can_be_pushed_apart(hub, publisher, reader, publish
     assert "License" not in hub["me/apart"].files["README.md"].decode()
     made = reader(f"result = {GENERATE.format('me/apart')}.features.tolist()")
     assert made == reader(f"result = {GENERATE.format(published)}.features.tolist()")
+
+
+def test_a_finished_run_is_pushed_without_what_is_the_trainers(hub, publisher, tiny_checkpoint, tmp_path) -> None:
+    run = Path(shutil.copytree(tiny_checkpoint, tmp_path / "run"))
+    recipe = {"stage": "text-to-motion", "base": "lamp-small", "data": {"name": "bandai-namco", "path": str(tmp_path)}}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (run / "training.json").write_text('{"metrics": {"eval_token_loss": 2.5}, "log": []}')
+    (run / "training_args.bin").write_bytes(b"pickle")
+    (run / "checkpoint-3").mkdir()
+    (run / "checkpoint-3" / "model.safetensors").write_bytes(b"")
+    protocol = Protocol("retrieval", "all", 1, "judge", "abc", "clips", "0f", "validation", 40, 20, 0)
+    record = EvaluationRecord("run", "hash", "0.1.0", protocol, {"run": {"r1": Estimate(0.5)}}, {})
+    (run / "evaluations").mkdir()
+    record.save(run / "evaluations" / "retrieval.json")
+    assert publisher.lamp_hf("push", run, "me/run", "--sample", "a person bows") == 0
+    files = hub["me/run"].files
+    added = {"README.md", "recipe.yaml", "training.json", "sample.gif", "evaluations/retrieval.json"}
+    assert files.keys() == {path.name for path in tiny_checkpoint.iterdir()} | added
+    assert str(tmp_path) not in files["recipe.yaml"].decode() + files["README.md"].decode()
+    told = header(hub, "me/run")
+    assert told["license"] == "cc-by-nc-4.0"  # that of lamp-small
+    assert told["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.5
+    assert "Made by this model of “a person bows”, seed 1." in files["README.md"].decode()
+    assert "README.md" not in {path.name for path in run.iterdir()}  # nothing here has changed
+
+
+def test_what_a_person_wrote_on_the_hub_stays(hub, publisher, published) -> None:
+    repository = hub[published]
+    card = repository.files["README.md"].decode()
+    repository.commit(repository.files | {"README.md": (card + "\n## Thanks\n\nTo all.\n").encode()})
+    push = f'pipe.push_to_hub({published!r}, sample="")'
+    publisher(push)
+    assert repository.files["README.md"].decode().endswith("\n## Thanks\n\nTo all.\n")
+    assert header(hub, published)["license"] == "cc-by-4.0"
+    repository.commit(repository.files | {"README.md": b"# Mine\n"})
+    publisher(push)
+    assert repository.files["README.md"] == b"# Mine\n"
+    repository.commit(repository.files | {"README.md": card.encode()})
 
 
 def test_a_captioner_names_its_parts_on_the_hub(
