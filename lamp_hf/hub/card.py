@@ -13,6 +13,8 @@ from lamp_hf.motion.files import atomic_path
 
 __all__ = [
     "CARD_ITSELF",
+    "KINDS",
+    "MODEL_INDEX",
     "Licence",
     "bases_of",
     "checkpoint_card",
@@ -239,6 +241,7 @@ def checkpoint_card(
     licence: Licence,
     bases: Sequence[str],
     sample: str = "",
+    results: Any = None,
     on_hub: Callable[[str, str], bool] | None = None,
 ) -> str | None:
     """The card of a checkpoint, from its files.
@@ -251,6 +254,7 @@ def checkpoint_card(
         licence: See [`find_licence`].
         bases: Names of the checkpoints that it was made from.
         sample: Markdown that shows what it makes.
+        results: The `model-index`, if not that of the existing card.
         on_hub: Whether a name is that of a `"model"` or `"dataset"` on the Hub, and no folder of this machine; by
             default its looks decide.
 
@@ -269,6 +273,8 @@ def checkpoint_card(
     data = str(recipe.get("data", {}).get("name") or "")
     if on_hub(data, "dataset"):
         header["datasets"] = [data]
+    if results:
+        header[MODEL_INDEX] = results
     parts = [
         f"# {Path(name).name}",
         f"This model {kind.does}; with lamp_hf, an implementation of LaMP "

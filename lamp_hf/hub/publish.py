@@ -18,6 +18,7 @@ from lamp_hf.hub_errors import clear_hub_errors
 from .card import (
     CARD_ITSELF,
     KINDS,
+    MODEL_INDEX,
     Licence,
     bases_of,
     checkpoint_card,
@@ -95,7 +96,7 @@ def publish(
         from lamp_hf.retrieval import MotionIndex
 
         return MotionIndex.open(path).push_to_hub(repo_id, license=license, **common)
-    if str(folder) in metrics.NAMES or (path / f"{path.name}.py").is_file():
+    if (path / f"{path.name}.py").is_file() or (str(folder) in metrics.NAMES and not path.is_dir()):
         return push_metric(folder, repo_id, **common)
     if path.is_dir() and not (path / "config.json").is_file():
         from lamp_hf.data import load_motion_dataset
@@ -159,7 +160,6 @@ def push_checkpoint(
     headers = [(CARD_ITSELF, header_of(existing))]
     headers += [(each, header_of(_card_of(each, target, on_hub))) for each in bases]
     licence = find_licence(license, headers)
-    _warn_of_no(licence, target.repo_id)
     with tempfile.TemporaryDirectory() as made:
         kind = KINDS.get(config["model_type"])
         shown = ""
@@ -177,12 +177,16 @@ def push_checkpoint(
             licence=licence,
             bases=bases,
             sample=shown,
+            results=header_of(ours).get(MODEL_INDEX),
             on_hub=on_hub,
         )
         if card is not None:
+            _warn_of_no(licence, target.repo_id)
             files[CARD] = _with_records(card, folder, Path(made))
-        elif existing is not None and existing is not there:
-            files[CARD] = existing.encode()
+        else:
+            logger.warning("A person has written the README.md of %s, and it stays: state the licence there", repo_id)
+            if existing is not None and existing is not there:
+                files[CARD] = existing.encode()
         files["config.json"] = (json.dumps(config, indent=2) + "\n").encode()
         if "recipe.yaml" in files:
             recipe = _without_folders(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8")))
@@ -225,7 +229,7 @@ def _checkpoint_files(folder: Path) -> dict[str, Path | bytes]:
     for needed in (CONFIG_FILES, WEIGHT_FILES):
         if not any((folder / name).is_file() for name in needed):
             raise CheckpointError(f"{folder} holds no whole checkpoint: {' or '.join(needed)} is missing")
-    paths = {str(path.relative_to(folder)): path for path in sorted(folder.glob("**/*")) if path.is_file()}
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.glob("**/*")) if path.is_file()}
     index = paths.get("model.safetensors.index.json")
     if index is not None:
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())

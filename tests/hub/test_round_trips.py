@@ -1,5 +1,6 @@
 """What one machine pushes, another one loads: over a Hub of our own, in processes of their own."""
 
+import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 from datasets import Dataset, DatasetDict
 
 from lamp_hf.data import motion_features
-from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol
+from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, write_to_card
 
 GENERATE = 'pipeline("text-to-motion", model={!r}, device="cpu")("a person walks", seed=3, num_frames=24)["motion"]'
 
@@ -101,19 +102,26 @@ def test_a_finished_run_is_pushed_without_what_is_the_trainers(hub, publisher, t
     assert told["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.5
     assert "Made by this model of “a person bows”, seed 1." in files["README.md"].decode()
     assert "README.md" not in {path.name for path in run.iterdir()}  # nothing here has changed
+    # Evaluated anew, with its scores written into the folder's own card.
+    (run / "evaluations" / "retrieval.json").unlink()
+    (run / "README.md").write_bytes(files["README.md"])
+    better = dataclasses.replace(record, rows={"run": {"r1": Estimate(0.75)}})
+    write_to_card(run / "README.md", better)
+    assert publisher.lamp_hf("push", run, "me/run", "--no-sample") == 0
+    assert header(hub, "me/run")["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.75
 
 
-def test_what_a_person_wrote_on_the_hub_stays(hub, publisher, published) -> None:
+def test_what_a_person_wrote_on_the_hub_stays(hub, publisher, published, tiny_checkpoint) -> None:
     repository = hub[published]
     card = repository.files["README.md"].decode()
     repository.commit(repository.files | {"README.md": (card + "\n## Thanks\n\nTo all.\n").encode()})
-    push = f'pipe.push_to_hub({published!r}, sample="")'
-    publisher(push)
+    publisher(f'pipe.push_to_hub({published!r}, sample="")')
     assert repository.files["README.md"].decode().endswith("\n## Thanks\n\nTo all.\n")
     assert header(hub, published)["license"] == "cc-by-4.0"
     repository.commit(repository.files | {"README.md": b"# Mine\n"})
-    publisher(push)
+    assert publisher.lamp_hf("push", tiny_checkpoint, published, "--no-sample") == 0
     assert repository.files["README.md"] == b"# Mine\n"
+    assert "A person has written the README.md of me/tiny, and it stays: state the licence there" in publisher.printed
     repository.commit(repository.files | {"README.md": card.encode()})
 
 
