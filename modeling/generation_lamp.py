@@ -502,8 +502,8 @@ class MaskedMotionGenerationMixin:
         Args:
             input_ids, attention_mask: Texts, `(B, L)`.
             num_tokens: Length of the motions in tokens (of 4 frames), one for all or one for each text;
-                estimated from the text if not given, by models that can. What exceeds `max_motion_tokens` is decoded piece by
-                piece, each with the end of the last one in view.
+                estimated from the text if not given, by models that can. What exceeds `max_motion_tokens` is decoded
+                piece by piece, each with the end of the last one in view.
             seed: One for all texts or one for each. The j-th motion of a text (from 0) has `seed + j`.
                 Without one, and without one in the generation config, seeds are drawn; the output tells them.
             negative_input_ids, negative_attention_mask: What the motions shall not show: one text for all, or
@@ -680,7 +680,7 @@ class MaskedMotionGenerationMixin:
             lengths = estimated if num_tokens is None else per_item("num_tokens", num_tokens, texts)
             if lengths is None:
                 raise ValueError(
-                    "this checkpoint has no length estimator: give num_tokens, or duration or num_frames of the pipeline"
+                    "this checkpoint has no length estimator: give num_tokens, in the pipeline duration or num_frames"
                 )
             if wrong := [length for length in lengths if int(length) != length or length < 1]:
                 raise ValueError(f"num_tokens={wrong[0]} is not a whole number from 1")

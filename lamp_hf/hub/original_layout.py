@@ -35,12 +35,10 @@ _QFORMER_UNUSED = r"Qformer\.bert\.embeddings\.position_ids|Qformer\.cls\.predic
 UNUSED: dict[str, re.Pattern[str]] = {
     "motion-vqvae": re.compile(r"(?!)"),
     "lamp": re.compile(_QFORMER_UNUSED),
-    # Fixed sinusoids, a layer without gradient (T6), and LaMP's word-prediction head, which LaMP's own file has.
-    "text-to-motion": re.compile(
-        rf"{_QFORMER_UNUSED}|Qformer\.cls\..*|position_enc\.pe|clip2qformer\.(weight|bias)",
-    ),
+    # Fixed sinusoids, and a layer without gradient (T6).
+    "text-to-motion": re.compile(rf"{_QFORMER_UNUSED}|position_enc\.pe|clip2qformer\.(weight|bias)"),
     # A T2M-GPT and a VQ-VAE without part in the forward pass.
-    "captioning": re.compile(rf"{_QFORMER_UNUSED}|Qformer\.cls\..*|(trans_base|trans_head|vq_model)\..*"),
+    "captioning": re.compile(rf"{_QFORMER_UNUSED}|(trans_base|trans_head|vq_model)\..*"),
     "evaluator": re.compile(r"(?!)"),
     "length-estimator": re.compile(r"(?!)"),
 }
@@ -132,12 +130,14 @@ def _qformer(config: LampConfig) -> Shapes:
             shapes |= _linear(f"{layer}.intermediate{suffix}.dense", size, width)
             shapes |= _linear(f"{layer}.output{suffix}.dense", width, size)
             shapes |= _norm(f"{layer}.output{suffix}.LayerNorm", width)
-    return shapes
+    head = "Qformer.cls.predictions"
+    shapes |= {f"{head}.bias": (config.vocab_size,), f"{head}.decoder.weight": (config.vocab_size, width)}
+    return shapes | _linear(f"{head}.transform.dense", width, width) | _norm(f"{head}.transform.LayerNorm", width)
 
 
 def _lamp(config: LampConfig) -> Shapes:
     tokenizer: MotionVQVAEConfig = config.motion_vqvae_config
-    width, head = config.hidden_size, "Qformer.cls.predictions"
+    width = config.hidden_size
     shapes = _qformer(config)
     shapes |= {f"vq_model.{name}": shape for name, shape in layout_of(tokenizer).items()}
     shapes |= _encoder("motion_encoder.", tokenizer)
@@ -146,10 +146,7 @@ def _lamp(config: LampConfig) -> Shapes:
         "text_projection": (width, config.motion_hidden_size),
         "temp": (),
         "motion_cls.weight": (tokenizer.num_codes, width),
-        f"{head}.bias": (config.vocab_size,),
-        f"{head}.decoder.weight": (config.vocab_size, width),
     }
-    shapes |= _linear(f"{head}.transform.dense", width, width) | _norm(f"{head}.transform.LayerNorm", width)
     for name, size in (("text_proj", config.projection_dim), ("motion_proj", config.projection_dim), ("itm_head", 2)):
         shapes |= _linear(name, size, width)
     return shapes
