@@ -51,6 +51,8 @@ HEAD_SIZE = 64
 # OPT's heads, by its width.
 OPT_HEADS = {768: 12, 2048: 32, 2560: 32, 4096: 32, 5120: 40, 7168: 56, 9216: 72}
 LORA_TARGETS = ("q_proj", "v_proj")
+# Linear layers of the length estimator, between norms, activations and dropout.
+LENGTH_LAYERS = (0, 4, 8, 11)
 
 
 @dataclass
@@ -95,6 +97,14 @@ class Settings:
                 f"as a setting (--set {name}=…)"
             )
         return self.used[name][0]
+
+    def heads(self, kind: str, file: OriginalFile, width: int, published: int | None) -> int:
+        """Attention heads of a model `width` numbers wide; errors also where they cannot share it."""
+        name = f"{kind}.num_attention_heads"
+        heads = self.get(name, file, published)
+        if width % heads:
+            raise ValueError(f"{file.path}: {name}={heads} ({self.used[name][1]}) does not divide {width}, its width")
+        return heads
 
 
 @dataclass
@@ -175,7 +185,7 @@ def lamp_config(file: OriginalFile, settings: Settings, **changes: Any) -> LampC
         "bos_token_id": vocab_size - 1,  # [DEC] is the last word piece (L9)
         "hidden_size": hidden,
         "num_hidden_layers": num_layers,
-        "num_attention_heads": settings.get("lamp.num_attention_heads", file, _heads(hidden)),
+        "num_attention_heads": settings.heads("lamp", file, hidden, _heads(hidden)),
         "intermediate_size": intermediate,
         "query_intermediate_size": None if query_intermediate == intermediate else query_intermediate,
         "cross_attention_frequency": crossed[1] - crossed[0] if len(crossed) > 1 else num_layers,
@@ -201,7 +211,7 @@ def text_to_motion_config(file: OriginalFile, lamp: OriginalFile, settings: Sett
         lamp_config=inner,
         hidden_size=width,
         num_hidden_layers=len(sizes.numbers("seqTransEncoder.layers.#.linear1.weight")),
-        num_attention_heads=settings.get("text-to-motion.num_attention_heads", file, _heads(width)),
+        num_attention_heads=settings.heads("text-to-motion", file, width, _heads(width)),
         intermediate_size=sizes.shape("seqTransEncoder.layers.0.linear1.weight", 2)[0],
         attention_bias="soft_causal",  # T1
         mask_token_padding=False,  # T2
@@ -228,7 +238,7 @@ def captioning_config(
             "hidden_size": width,
             "word_embed_proj_dim": embedding,
             "num_hidden_layers": len(layers),
-            "num_attention_heads": settings.get("captioning.num_attention_heads", file, OPT_HEADS.get(width)),
+            "num_attention_heads": settings.heads("captioning", file, width, OPT_HEADS.get(width)),
             "ffn_dim": sizes.shape(f"layers.{layers[0]}.fc1.weight", 2)[0],
             "max_position_embeddings": positions - 2,
         },
@@ -267,10 +277,7 @@ def evaluator_config(file: OriginalFile) -> MotionTextEvaluatorConfig:
 def length_estimator_config(file: OriginalFile) -> MotionLengthEstimatorConfig:
     """Of the length estimator; its first class, a motion of no tokens, is none of ours."""
     sizes = _Sizes(file, file.tensors)
-    numbers = sizes.numbers("output.#.weight")
-    layers = [sizes.shape(f"output.{n}.weight", 2) for n in numbers if file.tensors[f"output.{n}.weight"].ndim == 2]
-    if len(layers) < 2:
-        raise ValueError(f"{file.path}: expected at least two layers output.#.weight of two sizes, found {len(layers)}")
+    layers = [sizes.shape(f"output.{number}.weight", 2) for number in LENGTH_LAYERS]
     return MotionLengthEstimatorConfig(
         input_size=layers[0][1],
         hidden_sizes=[size for size, _ in layers[:-1]],

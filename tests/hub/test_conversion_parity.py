@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoProcessor, pipeline
 
 import lamp_hf
 from lamp_hf.hub.conversion import Conversion
+from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig, Window, decode_windows
 from lamp_hf.modeling.modeling_motion_vqvae import length_mask
 
 QUERIES = 7
@@ -86,11 +87,37 @@ def test_text_to_motion(converted: Conversion, golden: Path, parity) -> None:
     parity("convert: t2m", conditional, io["logits"])
     parity("convert: t2m", unconditional, io["logits_uncond"])
     first = processor(text=about["texts"][:1])
-    # The others were decoded with padding in view (T2), which no batch of ours has.
     output = model.generate(**first, num_tokens=16, temperature=0)
     assert torch.equal(output.motion_codes, io["gen_argmax_ids"][:1])
     output = model.generate(**first, num_tokens=16, temperature=0, num_inference_steps=18, guidance_scale=2)
     assert torch.equal(output.motion_codes, io["gen_argmax_ts18_cs2_ids"][:1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("steps", "scale", "name"), [(10, 4, "gen_argmax_ids"), (18, 2, "gen_argmax_ts18_cs2_ids")])
+def test_text_to_motion_in_a_batch_whose_padding_is_seen(
+    converted: Conversion, golden: Path, steps: int, scale: int, name: str
+) -> None:
+    """The released code decodes clips of several lengths with padding in view (T2); no batch of ours has any."""
+    model = AutoModel.from_pretrained(converted.output).eval()
+    io = load_file(golden / "t2m.io.safetensors")
+    condition = io["cond_vector"]
+    lengths = io["m_lens"].tolist()
+    ids = torch.full((len(lengths), max(lengths)), model.config.pad_token_id_motion)
+    windows = []
+    for row, length in zip(ids, lengths, strict=True):
+        row[:length] = model.config.mask_token_id
+        nothing = torch.empty(1, condition.shape[1])
+        windows.append(Window(row, 0, torch.ones(length).bool(), torch.Generator(), nothing, nothing[0]))
+
+    def predict(_: list[Window], guidance: float) -> list[torch.Tensor]:
+        conditional, empty = (model.predict_tokens(ids, each) for each in (condition, torch.zeros_like(condition)))
+        logits = empty + guidance * (conditional - empty)
+        return [row[:length] for row, length in zip(logits, lengths, strict=True)]
+
+    config = MaskedMotionGenerationConfig(temperature=0, num_inference_steps=steps, guidance_scale=scale)
+    decode_windows(windows, predict, config, model.config.mask_token_id)
+    assert torch.equal(ids, io[name])
 
 
 def test_pipeline_of_text_to_motion(converted: Conversion, originals: Path, golden: Path, parity) -> None:
