@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -117,7 +117,7 @@ class _Prepared:
     sources: list[OriginalFile]
     used: int
     tokenizer: Any = None
-    text_padding: str = "longest"
+    text_padding: Literal["longest", "max_length"] = "longest"
 
 
 def convert(
