@@ -263,8 +263,9 @@ def _card(checkpoint: str, wanted: bool) -> Path | None:
 
 
 def _name(asked: str | None, checkpoint: str) -> str:
-    folder = Path(checkpoint)
-    return asked or (folder.resolve().name if folder.is_dir() else checkpoint)
+    from lamp_hf.evaluation.protocols.common import shown_name
+
+    return asked or shown_name(checkpoint)
 
 
 def _data(data: str, split: str | None, limit: int | None, cache_dir: Path | None) -> "EvaluationSet":

@@ -51,7 +51,7 @@ def test_what_can_be_read_is_captioned_and_the_rest_is_named(run, tiny_checkpoin
     code, out, err = run("caption", "mocap", "-m", tiny_checkpoint)
     assert code != 0
     assert "mocap/walk.npz: " in out
-    assert "1 of 3 files could not be captioned: broken.bvh line 2: expected a joint" in err
+    assert "1 of 3 files could not be captioned: mocap/broken.bvh line 2: expected a joint" in err
 
 
 @pytest.mark.parametrize(

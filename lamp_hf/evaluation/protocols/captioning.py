@@ -12,7 +12,7 @@ from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, wei
 from lamp_hf.evaluation.retrieval import RANKS, pool_recall
 from lamp_hf.evaluation.sentences import DEFAULT_ENCODER, BertScorer
 
-from .common import EvaluationSet, derangement, spread
+from .common import EvaluationSet, derangement, shown_name, spread
 
 if TYPE_CHECKING:
     from lamp_hf.metrics.inputs import Embedder
@@ -90,7 +90,7 @@ def evaluate_captioning_protocol(
             "captioning",
             "humanml3d",
             VERSION,
-            evaluator.name if evaluator else None,
+            shown_name(evaluator.name) if evaluator else None,
             weights_digest(evaluator.model) if evaluator else None,
             data.name,
             data.digest,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from lamp_hf.data.schema import with_numpy_motion
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS, Skeleton
 
-__all__ = ["LONGEST_FRAMES", "EvaluationSet", "derangement", "spread"]
+__all__ = ["LONGEST_FRAMES", "EvaluationSet", "derangement", "shown_name", "spread"]
 
 LONGEST_FRAMES = 196  # the field cuts clips here
 
@@ -102,6 +103,12 @@ class EvaluationSet:
 
 def _skeleton(clip: np.ndarray) -> Skeleton:
     return next(skeleton for skeleton in SKELETONS.values() if skeleton.feature_dim == clip.shape[1])
+
+
+def shown_name(name_or_path: str) -> str:
+    """Name of a checkpoint in records: of a folder its own, without the way to it on this machine."""
+    folder = Path(name_or_path)
+    return folder.resolve().name if folder.is_dir() else name_or_path
 
 
 def derangement(count: int, rng: np.random.Generator) -> np.ndarray:

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import lamp_hf
-from lamp_hf.embedded import portable_name
 from lamp_hf.evaluation import embeddings as measures
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, weights_digest
 from lamp_hf.evaluation.retrieval import RANKS, pool_recall
 from lamp_hf.evaluation.sentences import DEFAULT_ENCODER, BertScorer
 from lamp_hf.motion.motion import Motion
 
-from .common import EvaluationSet, derangement, spread
+from .common import EvaluationSet, derangement, shown_name, spread
 
 if TYPE_CHECKING:
     from lamp_hf.metrics.inputs import Embedder
@@ -50,7 +49,8 @@ def evaluate_text_to_motion_protocols(
     "humanml3d" is the protocol of Guo et al. (2022): R-Precision in pools of 32, FID, MM-Dist, Diversity of 300 pairs
     (of as many as there are clips, if fewer) and MultiModality, on the features of `evaluator`. Among clips of equal
     labels, or of equal captions where there are none, no answer of R-Precision is wrong. "lamp-bertscore" captions
-    what was generated and compares with what was asked for. "physics" tells foot skating and jitter.
+    what was generated and compares with all captions of the clip that it was made for; a captioner that shares no
+    weights with the model is the better judge of it. "physics" tells foot skating and jitter.
 
     The reference "real motions" are the clips; "shuffled captions" judges the generated motions by captions of other
     clips, where captions matter.
@@ -186,7 +186,7 @@ class FeatureJudge:
         num_motions: int,
         seed: int,
     ):
-        self.name = evaluator.name
+        self.name = shown_name(evaluator.name)
         self.digest = weights_digest(evaluator.model)
         self.settings = {
             "pool_size": POOL_SIZE,
@@ -241,30 +241,30 @@ class FeatureJudge:
 
 
 class CaptionJudge:
-    """LaMP-BertScore: what a captioner says of motions, compared with the text that was asked for."""
+    """LaMP-BertScore: what a captioner says of motions, compared with the captions that they were made for."""
 
     def __init__(self, data: EvaluationSet, captioner: "MotionCaptioningPipeline", seed: int):
         self._scorer = BertScorer(DEFAULT_ENCODER)
-        self.name = portable_name(str(captioner.model.name_or_path))
+        self.name = shown_name(str(captioner.model.name_or_path))
         self.digest = weights_digest(captioner.model)
         self.settings = {"bertscore_model": self._scorer.name}
-        self._texts, self._captioner, self._seed = data.first_captions, captioner, seed
-        self._real = self._score(self._caption(data.motions), self._texts)
+        self._references, self._captioner, self._seed = data.captions, captioner, seed
+        self._real = self._score(self._caption(data.motions), self._references)
 
     def __call__(self, motions: list[Motion], repeat: int) -> Rows:
         order = derangement(len(motions), np.random.default_rng(self._seed + repeat))
         captions = self._caption(motions)
         return {
             REAL: self._real,
-            SHUFFLED: self._score(captions, [self._texts[place] for place in order]),
-            "": self._score(captions, self._texts),
+            SHUFFLED: self._score(captions, [self._references[place] for place in order]),
+            "": self._score(captions, self._references),
         }
 
     def _caption(self, motions: list[Motion]) -> list[str]:
         return spread(motions, lambda some: [answers[0]["caption"] for answers in self._captioner(some)])
 
-    def _score(self, captions: list[str], texts: list[str]) -> dict[str, float]:
-        scores = self._scorer(captions, [[text] for text in texts])
+    def _score(self, captions: list[str], references: list[list[str]]) -> dict[str, float]:
+        scores = self._scorer(captions, references)
         return {"lamp_bertscore": float(scores.f1.mean())}
 
 
