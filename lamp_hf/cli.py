@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from lamp_hf import __version__, cli_captioning, cli_data, cli_evaluate, cli_publish, cli_retrieval
+from lamp_hf import __version__, cli_captioning, cli_convert, cli_data, cli_evaluate, cli_publish, cli_retrieval
 from lamp_hf.cli_checkpoints import find_checkpoint
 from lamp_hf.motion.files import READERS, WRITERS, find_writer
 
@@ -257,6 +257,7 @@ def train(
 
 
 app.command()(cli_captioning.caption)
+app.command()(cli_convert.convert)
 app.command()(cli_retrieval.index)
 app.command()(cli_retrieval.search)
 app.command()(cli_publish.push)

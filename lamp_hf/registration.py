@@ -38,6 +38,7 @@ def register() -> None:
         LampCaptioningConfig,
         LampConfig,
         LampTextToMotionConfig,
+        MotionLengthEstimatorConfig,
         MotionTextEvaluatorConfig,
         MotionVQVAEConfig,
     )
@@ -48,6 +49,7 @@ def register() -> None:
     from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
     from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
     from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
+    from lamp_hf.modeling.modeling_motion_length import MotionLengthEstimatorModel
     from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
     from lamp_hf.modeling.processing_lamp import LampProcessor
     from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
@@ -65,6 +67,9 @@ def register() -> None:
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         AutoModel.register(config_class, model_class, exist_ok=True)
         AutoFeatureExtractor.register(config_class, LampFeatureExtractor, exist_ok=True)
+    # Reads features of another model's, and so has nothing that prepares motion or text for it.
+    AutoConfig.register(MotionLengthEstimatorConfig.model_type, MotionLengthEstimatorConfig, exist_ok=True)
+    AutoModel.register(MotionLengthEstimatorConfig, MotionLengthEstimatorModel, exist_ok=True)
     for config_class in (LampConfig, LampTextToMotionConfig, LampCaptioningConfig, MotionTextEvaluatorConfig):
         AutoProcessor.register(config_class, LampProcessor, exist_ok=True)
     pipelines: dict[str, tuple[type[Pipeline], type]] = {

@@ -8,6 +8,7 @@ from .configuration_lamp import (
     LampCaptioningConfig,
     LampConfig,
     LampTextToMotionConfig,
+    MotionLengthEstimatorConfig,
     MotionTextEvaluatorConfig,
     MotionVQVAEConfig,
 )
@@ -20,6 +21,7 @@ from .modeling_lamp_motion_to_text import LampForMotionToText
 from .modeling_lamp_retrieval import LampForMotionTextRetrieval
 from .modeling_lamp_text_to_motion import LampForTextToMotion
 from .modeling_motion_evaluator import MotionTextEvaluatorModel
+from .modeling_motion_length import MotionLengthEstimatorModel
 from .modeling_motion_vqvae import MotionVQVAEModel
 from .processing_lamp import LampProcessor
 
@@ -37,6 +39,8 @@ __all__ = [
     "LampProcessor",
     "LampTextToMotionConfig",
     "MaskedMotionGenerationConfig",
+    "MotionLengthEstimatorConfig",
+    "MotionLengthEstimatorModel",
     "MotionTextEvaluatorConfig",
     "MotionTextEvaluatorModel",
     "MotionVQVAEConfig",

@@ -16,6 +16,7 @@ __all__ = [
     "LampCaptioningConfig",
     "LampConfig",
     "LampTextToMotionConfig",
+    "MotionLengthEstimatorConfig",
     "MotionTextEvaluatorConfig",
     "MotionVQVAEConfig",
 ]
@@ -167,7 +168,8 @@ class LampTextToMotionConfig(LampBaseConfig):
             queries alone; a small LaMP's forget what matters less to its own tasks, such as the style.
         train_token_embeddings: `False` keeps the token embeddings equal to the VQ-VAE's codebook (T7).
         max_motion_tokens: Longest sequence generated in one piece (49 tokens are 196 frames).
-        length_hidden_sizes: Hidden layers of the length estimator.
+        length_hidden_sizes: Hidden layers of the length estimator; `None`: there is none, and every motion is asked for
+            with its length. The released one reads features of another text encoder and is a model of its own.
         num_reference_tokens: Word pieces of the training texts that the checkpoint keeps to tell how far another text
             is from them; see [`LampForTextToMotion.text_familiarity`].
         text_familiarity_threshold: Texts below are called unfamiliar; `None`: none is.
@@ -189,7 +191,7 @@ class LampTextToMotionConfig(LampBaseConfig):
     condition_on_words: bool = False
     train_token_embeddings: bool = False
     max_motion_tokens: int = 49
-    length_hidden_sizes: list[int] | tuple[int, ...] = (512, 256, 128)
+    length_hidden_sizes: list[int] | tuple[int, ...] | None = (512, 256, 128)
     num_reference_tokens: int = 0
     text_familiarity_threshold: float | int | None = None
     initializer_range: float | int = 0.02
@@ -265,6 +267,29 @@ class LampCaptioningConfig(LampBaseConfig):
         """Size of the language model's word embeddings, and so of its soft prompt."""
         text_config = self.language_model_config.get_text_config(decoder=True)
         return getattr(text_config, "word_embed_proj_dim", None) or text_config.hidden_size
+
+
+@strict
+class MotionLengthEstimatorConfig(LampBaseConfig):
+    """Configuration of [`MotionLengthEstimatorModel`], which tells how long a motion is from features of its text.
+
+    Args:
+        input_size: Size of a text's features.
+        hidden_sizes: Hidden layers.
+        max_motion_tokens: Largest number of tokens.
+        frames_per_token: Frames that a token stands for.
+        dropout: While training.
+        text_encoder_name: Hub id of the model whose projected text features go in.
+    """
+
+    model_type = "motion_length_estimator"
+
+    input_size: int = 512
+    hidden_sizes: list[int] | tuple[int, ...] = (512, 256, 128)
+    max_motion_tokens: int = 49
+    frames_per_token: int = 4
+    dropout: float | int = 0.2
+    text_encoder_name: str | None = "openai/clip-vit-base-patch32"
 
 
 @strict

@@ -332,8 +332,13 @@ class MotionDecoder:
         """Length to which a sequence is padded: not at all on a CPU."""
         return length if self.on_cpu else -(-length // LENGTH_STEP) * LENGTH_STEP
 
-    def read(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> tuple[torch.Tensor, list[int]]:
-        """Condition `(B, H)` and estimated number of tokens of each text; equal texts are read once."""
+    def read(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, list[int] | None]:
+        """Condition `(B, H)` and estimated number of tokens of each text; equal texts are read once.
+
+        Models without a length estimator give no numbers.
+        """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         rows = list(zip(input_ids.tolist(), attention_mask.tolist(), strict=True))
@@ -344,6 +349,7 @@ class MotionDecoder:
         sizes = [len(ids) for ids, _ in texts]
         if lamp_config.mask_text_padding:
             sizes = [min(self.padded(size), lamp_config.max_position_embeddings) for size in sizes]
+        estimator = self.model.length_estimator
         read: dict[tuple, tuple[torch.Tensor, int]] = {}
         for indices in equal_passes(sizes, self.rows):
             size = sizes[indices[0]]
@@ -354,11 +360,12 @@ class MotionDecoder:
                 ids[row, : len(text)] = torch.tensor(text)
                 mask[row, : len(text)] = torch.tensor(real)
             condition = self.model.get_text_condition(ids.to(self.model.device), mask.to(self.model.device))
-            lengths = self.model.length_estimator.num_tokens(condition).tolist()
+            lengths = [0] * len(condition) if estimator is None else estimator.num_tokens(condition).tolist()
             for row, index in enumerate(indices):
                 read[texts[index]] = condition[row], lengths[row]
         found = [read[tuple(ids), tuple(mask)] for ids, mask in rows]
-        return torch.stack([condition for condition, _ in found]), [length for _, length in found]
+        conditions = torch.stack([condition for condition, _ in found])
+        return conditions, None if estimator is None else [length for _, length in found]
 
     def predict(self, windows: list[Window], guidance_scale: float) -> list[torch.Tensor]:
         """Guided logits `(n, num_codes)` of each window's tokens as they stand, on the CPU."""
@@ -495,8 +502,8 @@ class MaskedMotionGenerationMixin:
         Args:
             input_ids, attention_mask: Texts, `(B, L)`.
             num_tokens: Length of the motions in tokens (of 4 frames), one for all or one for each text;
-                estimated from the text if not given. What exceeds `max_motion_tokens` is decoded piece by
-                piece, each with the end of the last one in view.
+                estimated from the text if not given, by models that can. What exceeds `max_motion_tokens` is decoded
+                piece by piece, each with the end of the last one in view.
             seed: One for all texts or one for each. The j-th motion of a text (from 0) has `seed + j`.
                 Without one, and without one in the generation config, seeds are drawn; the output tells them.
             negative_input_ids, negative_attention_mask: What the motions shall not show: one text for all, or
@@ -661,7 +668,7 @@ class MaskedMotionGenerationMixin:
         self,
         texts: int,
         num_tokens: Any,
-        estimated: list[int],
+        estimated: list[int] | None,
         motion_codes: torch.Tensor | None,
         edit_mask: torch.Tensor | None,
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -671,6 +678,10 @@ class MaskedMotionGenerationMixin:
             raise ValueError("motion_codes and edit_mask go together: a motion, and which of its tokens to change")
         if motion_codes is None or edit_mask is None:
             lengths = estimated if num_tokens is None else per_item("num_tokens", num_tokens, texts)
+            if lengths is None:
+                raise ValueError(
+                    "this checkpoint has no length estimator: give num_tokens, in the pipeline duration or num_frames"
+                )
             if wrong := [length for length in lengths if int(length) != length or length < 1]:
                 raise ValueError(f"num_tokens={wrong[0]} is not a whole number from 1")
             return [

@@ -39,7 +39,7 @@ class LampForTextToMotionOutput(ModelOutput):
     """Result of [`LampForTextToMotion`].
 
     Args:
-        loss: Sum of the two losses below, `()`.
+        loss: Sum of the two losses below, `()`; without a length estimator, the first.
         token_loss: Cross-entropy of the masked tokens, `()`.
         length_loss: Cross-entropy of the number of tokens, `()`.
         token_accuracy: Share of the masked tokens whose likeliest code is the right one, `()`.
@@ -330,12 +330,14 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
             else None
         )
         self.masked_transformer = MaskedMotionTransformer(config)
-        self.length_estimator = MotionLengthEstimator(
-            lamp_config.hidden_size,
-            config.length_hidden_sizes,
-            config.max_motion_tokens,
-            float(config.dropout),
-        )
+        self.length_estimator = None
+        if config.length_hidden_sizes is not None:
+            self.length_estimator = MotionLengthEstimator(
+                lamp_config.hidden_size,
+                config.length_hidden_sizes,
+                config.max_motion_tokens,
+                float(config.dropout),
+            )
         count = config.num_reference_tokens
         self.register_buffer("reference_token_ids", torch.zeros(count, dtype=torch.long) if count else None)
         self.post_init()
@@ -495,16 +497,19 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         total = F.cross_entropy(logits[guessed].float(), labels[guessed], reduction="sum")
         token_loss = global_mean(total, guessed.sum())
 
-        # The length is learned from the condition as it is: its loss does not bend what the tokens need.
-        length_logits = self.length_estimator(condition.detach().to(self.dtype))
-        total = F.cross_entropy(length_logits.float(), num_tokens - 1, reduction="sum")
-        length_loss = global_mean(total, len(num_tokens))
+        loss, length_loss, length_logits = token_loss, None, None
+        if self.length_estimator is not None:
+            # The length is learned from the condition as it is: its loss does not bend what the tokens need.
+            length_logits = self.length_estimator(condition.detach().to(self.dtype))
+            total = F.cross_entropy(length_logits.float(), num_tokens - 1, reduction="sum")
+            length_loss = global_mean(total, len(num_tokens))
+            loss = token_loss + length_loss
 
         hits = logits.detach()[guessed].argmax(-1) == labels[guessed]
         output = LampForTextToMotionOutput(
-            loss=token_loss + length_loss,
+            loss=loss,
             token_loss=token_loss.detach(),
-            length_loss=length_loss.detach(),
+            length_loss=None if length_loss is None else length_loss.detach(),
             token_accuracy=hits.float().mean(),
             logits=logits,
             length_logits=length_logits,

@@ -1,7 +1,7 @@
 """One object for text and motion going into the models, and motion coming out of them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import BatchFeature, ProcessorMixin
@@ -21,10 +21,21 @@ class LampProcessor(ProcessorMixin):
     Args:
         feature_extractor: Normalises and pads motion.
         tokenizer: Splits text into word pieces; its `model_max_length` is the model's `max_text_length`.
+        text_padding: `"longest"` pads texts to the longest beside them. `"max_length"` pads all to `model_max_length`,
+            as the released code does, whose text condition depends on it (T4).
     """
 
-    def __init__(self, feature_extractor: LampFeatureExtractor, tokenizer: Any, **kwargs: Any):
+    def __init__(
+        self,
+        feature_extractor: LampFeatureExtractor,
+        tokenizer: Any,
+        text_padding: Literal["longest", "max_length"] = "longest",
+        **kwargs: Any,
+    ):
         super().__init__(feature_extractor, tokenizer, **kwargs)
+        if text_padding not in ("longest", "max_length"):
+            raise ValueError(f"text_padding={text_padding!r} is neither 'longest' nor 'max_length'")
+        self.text_padding = text_padding
         self.feature_extractor: LampFeatureExtractor
         self.tokenizer: Any
 
@@ -64,7 +75,7 @@ class LampProcessor(ProcessorMixin):
         result: dict[str, Any] = {}
         if text is not None:
             texts = [text] if isinstance(text, str) else list(text)
-            encoded = self.tokenizer(texts, padding=True, truncation=True, return_tensors=return_tensors)
+            encoded = self.tokenizer(texts, padding=self.text_padding, truncation=True, return_tensors=return_tensors)
             result["input_ids"], result["attention_mask"] = encoded["input_ids"], encoded["attention_mask"]
         if motion is not None:
             result.update(self.feature_extractor(motion, return_tensors=return_tensors))

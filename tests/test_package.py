@@ -41,6 +41,7 @@ for config, model in (
     (lamp_hf.LampConfig, lamp_hf.LampModel),
     (lamp_hf.LampTextToMotionConfig, lamp_hf.LampForTextToMotion),
     (lamp_hf.MotionTextEvaluatorConfig, lamp_hf.MotionTextEvaluatorModel),
+    (lamp_hf.MotionLengthEstimatorConfig, lamp_hf.MotionLengthEstimatorModel),
 ):
     assert AutoModel._model_mapping[config] is model
 print("registered")

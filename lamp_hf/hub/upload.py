@@ -3,12 +3,8 @@
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lamp_hf.hub_errors import HubError, clear_hub_errors, first_line
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["CARD", "Target"]
 

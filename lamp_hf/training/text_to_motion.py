@@ -80,5 +80,6 @@ class TextToMotionStage(Stage):
             batch = {name: tensor.to(model.device) for name, tensor in self.collate(examples).items()}
             output = model(**batch, generator=generator)
             for name in ("loss", "token_loss", "length_loss", "token_accuracy"):
-                sums[name] = sums.get(name, 0.0) + float(output[name]) * len(examples)
+                if output.get(name) is not None:  # a converted model has no length estimator
+                    sums[name] = sums.get(name, 0.0) + float(output[name]) * len(examples)
         return {name: value / len(captions) for name, value in sums.items()}

@@ -250,6 +250,22 @@ def test_the_length_loss_does_not_bend_the_condition(tiny_text_to_motion):
 
 
 @torch.no_grad()
+def test_a_model_without_a_length_estimator_learns_tokens_and_is_told_lengths(tiny_text_to_motion, tmp_path):
+    model = tiny_text_to_motion(length_hidden_sizes=None)
+    codes = torch.randint(0, 24, (2, 9))
+    ids = torch.randint(3, 39, (2, 6))
+    output = model(ids, motion_codes=codes)
+    assert output.loss == output.token_loss
+    assert output.length_loss is None
+    assert output.length_logits is None
+    model.save_pretrained(tmp_path)
+    loaded = LampForTextToMotion.from_pretrained(tmp_path)
+    assert not any(name.startswith("length_estimator") for name in loaded.state_dict())
+    assert loaded.generate(ids, num_tokens=[3, 5], seed=0).num_tokens == [3, 5]
+    with pytest.raises(ValueError, match="has no length estimator: give num_tokens"):
+        loaded.generate(ids)
+
+
 def test_condition_dropout_empties_conditions_in_training_only(tiny_text_to_motion):
     model = tiny_text_to_motion(condition_dropout=1.0, dropout=0.0)
     codes, captions = clips(), texts()

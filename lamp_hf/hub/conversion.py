@@ -1,0 +1,597 @@
+"""The authors' checkpoints as folders that `from_pretrained` and the pipelines load.
+
+A folder of theirs with everything in it becomes one checkpoint: text to motion with LaMP and the motion tokenizer
+inside, each stored once, and the captioner, the evaluator and the length estimator in sub-folders of their own.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from lamp_hf.data.field_layout import read_statistic
+from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
+from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
+from lamp_hf.modeling.modeling_lamp import LampModel
+from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
+from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
+from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
+from lamp_hf.modeling.modeling_motion_length import MotionLengthEstimatorModel
+from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+from lamp_hf.modeling.processing_lamp import LampProcessor
+from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21
+
+from .original import (
+    captioning_state_dict,
+    evaluator_state_dict,
+    lamp_state_dict,
+    length_estimator_state_dict,
+    text_to_motion_state_dict,
+    vqvae_state_dict,
+)
+from .original_card import conversion_card
+from .original_config import (
+    Settings,
+    captioning_config,
+    evaluator_config,
+    lamp_config,
+    length_estimator_config,
+    text_to_motion_config,
+    vqvae_config,
+)
+from .original_files import EVALUATOR_PARTS, OriginalFile, Tensors, find_files, find_statistics, read_file
+from .original_layout import KINDS, UNUSED, AnyConfig, layout_of
+from .original_tokenizers import load_language_model_tokenizer, load_text_tokenizer
+
+__all__ = ["Conversion", "ConvertedModel", "convert"]
+
+logger = logging.getLogger(__name__)
+
+SKELETONS = {skeleton.feature_dim: skeleton for skeleton in (HUMANML3D_22, KIT_21)}
+# Of a folder with several kinds the first of these is the checkpoint, and holds those after it.
+MAIN_KINDS = ("text-to-motion", "lamp", "motion-vqvae")
+# Scale of guidance in the authors' commands for HumanML3D and for KIT-ML.
+GUIDANCE = {263: 4.0, 251: 2.0}
+SHOWN = 20
+QFORMER = ("Qformer.", "query_tokens")
+BERT_TIE = ("Qformer.bert.embeddings.word_embeddings.weight", "Qformer.cls.predictions.decoder.weight")
+OPT_TIE = ("opt_model.model.decoder.embed_tokens.weight", "opt_model.lm_head.weight")
+
+# Called before every step with what it does, the number of steps done, and of all that are known.
+OnStep = Callable[[str, int, int], None]
+
+
+@dataclass
+class ConvertedModel:
+    """One model that a conversion wrote.
+
+    Args:
+        kind: One of `KINDS`.
+        folder: Where it is.
+        sources: Files that its tensors are from.
+        parameters: Numbers in it, each counted once.
+        tensors_used: Tensors of the sources that are in it.
+        tensors_unused: The others, which take no part, or which it has from another source.
+        settings: What the tensors do not tell: value, and whether it was given, in opt.txt, or as published.
+        statistics: Files of mean and standard deviation; `None` for a length estimator, which sees no motion.
+    """
+
+    kind: str
+    folder: Path
+    sources: list[OriginalFile]
+    parameters: int
+    tensors_used: int
+    tensors_unused: int
+    settings: dict[str, tuple[int, str]]
+    statistics: tuple[Path, Path] | None
+
+
+@dataclass
+class Conversion:
+    """What [`convert`] did.
+
+    Args:
+        output: The folder it wrote.
+        models: What is in it, the checkpoint itself first.
+        left_out: Files that are no checkpoint of a known kind.
+    """
+
+    output: Path
+    models: list[ConvertedModel] = field(default_factory=list)
+    left_out: list[Path] = field(default_factory=list)
+
+
+@dataclass
+class _Prepared:
+    """A model that is ready to be written."""
+
+    model: PreTrainedModel
+    sources: list[OriginalFile]
+    used: int
+    tokenizer: Any = None
+    text_padding: Literal["longest", "max_length"] = "longest"
+
+
+def convert(
+    original: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    kind: str | None = None,
+    lamp: str | os.PathLike[str] | None = None,
+    mean: str | os.PathLike[str] | None = None,
+    std: str | os.PathLike[str] | None = None,
+    text_tokenizer: str = "google-bert/bert-base-uncased",
+    language_model_tokenizer: str | None = None,
+    license: str | None = None,
+    settings: Mapping[str, int] | None = None,
+    overwrite: bool = False,
+    on_step: OnStep | None = None,
+) -> Conversion:
+    """Convert checkpoints of the released LaMP code, and of the evaluator and length estimator that it uses.
+
+    Every tensor is accounted for, sizes come from the tensors, weights are stored in float32 as safetensors, and the
+    configuration has the values with which the outputs are those of the released code. No code in the files is run.
+
+    Args:
+        original: A checkpoint (.tar, .pt, .pth), or a folder with at most one of each kind, also in sub-folders.
+        output: Folder to write. It appears when everything is done, or not at all.
+        kind: Write only this one: `"motion-vqvae"`, `"lamp"`, `"text-to-motion"`, `"captioning"`, `"evaluator"` or
+            `"length-estimator"`. By default all that are found: text to motion with LaMP and the tokenizer in it, or
+            what there is of them, as the checkpoint itself; the others in sub-folders of their names.
+        lamp: The LaMP that a text-to-motion model or a captioner was trained on, if it is not in `original`.
+        mean, std: Statistics (`.npy`) with which the motions were normalised; by default those that lie beside the
+            checkpoints as their authors put them (`meta/mean.npy`). Those of the tokenizer's training are not those
+            of the data set: some channels are divided by 5 there.
+        text_tokenizer: Folder or Hub id of BERT's tokenizer, to which `[DEC]` is added where it is missing.
+        language_model_tokenizer: Folder or Hub id of the tokenizer of a captioner's language model; by default
+            `facebook/opt-2.7b` where its size is that model's.
+        license: Of the weights, for the card. It is never guessed: `other` without it, with a warning.
+        settings: What tensors do not tell, in place of opt.txt's and of the published values, as in
+            `{"lamp.num_attention_heads": 12}`; `lamp_hf.hub.original_config.SETTINGS` has all names.
+        overwrite: Replace an earlier conversion in `output`.
+        on_step: Called before every step.
+
+    Returns:
+        What was written, from what.
+
+    Raises:
+        FileNotFoundError: A file, the statistics or a tokenizer is missing.
+        FileExistsError: `output` is not empty, or holds what no conversion wrote.
+        ValueError: A file is not what it says, damaged, or holds code; tensors are missing, unknown or of the wrong
+            shape; a folder has two files of a kind.
+    """
+    original, output = Path(original), Path(output)
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"kind={kind!r} is none of {', '.join(KINDS)}")
+    if (mean is None) != (std is None):
+        raise ValueError("mean and std go together: give both files or none")
+    chosen = Settings(settings or {})
+    _check_output(original, output, overwrite)
+    statistics = None if mean is None or std is None else (Path(mean), Path(std))
+
+    steps = _Steps(on_step)
+    files, left_out = _read_all(original, kind, steps)
+    places = _plan(files, kind)
+    if lamp is not None:
+        _add_lamp(files, Path(lamp))
+    if license is None:
+        logger.warning("No licence was given: the card says 'other'. The authors of the weights decide on it.")
+    result = Conversion(output, left_out=left_out)
+    converter = _Converter(files, statistics, text_tokenizer, language_model_tokenizer, license, chosen)
+    with _folder_in_place(output) as partial:
+        steps.total += len(places)
+        for place, each in places.items():
+            steps.next(f"Converting {each}")
+            model = converter.write(each, partial / place)
+            result.models.append(replace(model, folder=output / place))
+    return result
+
+
+class _Steps:
+    """Counts steps and tells the caller of them."""
+
+    def __init__(self, on_step: OnStep | None):
+        self.on_step = on_step
+        self.done = self.total = 0
+
+    def next(self, what: str) -> None:
+        if self.on_step is not None:
+            self.on_step(what, self.done, self.total)
+        self.done += 1
+
+
+# ---- files in ---------------------------------------------------------------------------------------------
+
+
+def _read_all(original: Path, kind: str | None, steps: _Steps) -> tuple[dict[str, OriginalFile], list[Path]]:
+    """One file of each kind, and the files that are of none."""
+    paths = find_files(original)
+    steps.total = len(paths)
+    files: dict[str, OriginalFile] = {}
+    left_out: list[Path] = []
+    for path in paths:
+        steps.next(f"Reading {path.name}")
+        file = read_file(path)
+        if file.kind is None:
+            left_out.append(path)
+        elif file.kind in files:
+            raise ValueError(
+                f"{files[file.kind].path} and {path} are both {file.kind} checkpoints: give one of the files, or a "
+                "folder with one of each kind"
+            )
+        else:
+            files[file.kind] = file
+    if not files:
+        raise ValueError(f"{original}: nothing in it is a checkpoint of {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+    for path in left_out:
+        logger.warning("%s is no checkpoint of a known kind and is left out.", path)
+    if kind is not None and kind not in files:
+        raise ValueError(f"{original} holds a {' and a '.join(files)} checkpoint, no {kind}")
+    return files, left_out
+
+
+def _add_lamp(files: dict[str, OriginalFile], path: Path) -> None:
+    """Put a LaMP that others need beside the files that are converted."""
+    file = read_file(path)
+    if file.kind != "lamp":
+        raise ValueError(f"{path} is given as LaMP and holds {file.kind or 'something else'}")
+    if "lamp" in files and files["lamp"].sha256 != file.sha256:
+        raise ValueError(f"{files['lamp'].path} and {path} are two LaMPs: leave one of them out")
+    files["lamp"] = file
+
+
+def _plan(files: Mapping[str, OriginalFile], kind: str | None) -> dict[str, str]:
+    """Which kind is written to which sub-folder, `.` being the output itself."""
+    if kind is not None:
+        return {".": kind}
+    main = next((each for each in MAIN_KINDS if each in files), None)
+    others = [each for each in KINDS if each in files and each not in MAIN_KINDS]
+    if main is None and len(others) == 1:
+        return {".": others[0]}
+    return ({} if main is None else {".": main}) | {each: each for each in others}
+
+
+# ---- folder out -------------------------------------------------------------------------------------------
+
+
+def _check_output(original: Path, output: Path, overwrite: bool) -> None:
+    source, target = original.resolve(), output.resolve()
+    if target == source or target in source.parents:
+        raise ValueError(f"{output} holds the original checkpoints: write to another folder")
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise FileExistsError(f"{output} is a file: write to a folder")
+    found = sorted(output.iterdir())
+    if found and not overwrite:
+        raise FileExistsError(
+            f"{output} is not empty: choose another folder, or replace it with overwrite (--overwrite)"
+        )
+    ours = (".json", ".safetensors", ".txt", ".md", ".jinja")
+    strangers = [p.name for p in found if not (p.suffix in ours if p.is_file() else p.name in KINDS)]
+    if strangers:
+        raise FileExistsError(
+            f"{output} holds {', '.join(strangers[:5])}, which no conversion wrote: it is not replaced"
+        )
+
+
+@contextlib.contextmanager
+def _folder_in_place(output: Path) -> Iterator[Path]:
+    """A folder beside `output` that takes its place when the block ends well, and is gone otherwise."""
+    parent = output.resolve().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(6)
+    partial, old = (parent / f".{output.name}.{token}.{state}" for state in ("partial", "old"))
+    partial.mkdir()
+    try:
+        yield partial
+        if output.exists():
+            output.rename(old)
+        partial.rename(output)
+    except BaseException:
+        if old.exists() and not output.exists():
+            old.rename(output)
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+# ---- one model --------------------------------------------------------------------------------------------
+
+
+class _Converter:
+    """Turns the files that were read into models, one after the other.
+
+    Args:
+        files: By kind.
+        statistics: Mean and standard deviation that the caller gave.
+        text_tokenizer, language_model_tokenizer, license, settings: As for [`convert`].
+    """
+
+    def __init__(
+        self,
+        files: dict[str, OriginalFile],
+        statistics: tuple[Path, Path] | None,
+        text_tokenizer: str,
+        language_model_tokenizer: str | None,
+        license: str | None,
+        settings: Settings,
+    ):
+        self.files = files
+        self.statistics = statistics
+        self.text_tokenizer = text_tokenizer
+        self.language_model_tokenizer = language_model_tokenizer
+        self.license = license
+        self.settings = settings
+
+    def write(self, kind: str, folder: Path) -> ConvertedModel:
+        """Write a model with all that belongs to it."""
+        settings = Settings(self.settings.given)
+        prepare = {
+            "motion-vqvae": self._vqvae,
+            "lamp": self._lamp,
+            "text-to-motion": self._text_to_motion,
+            "captioning": self._captioning,
+            "evaluator": self._evaluator,
+            "length-estimator": self._length_estimator,
+        }[kind]
+        prepared = prepare(self.files[kind], settings)
+        statistics = None
+        if kind != "length-estimator":
+            extractor, statistics = self._feature_extractor(kind, prepared)
+            if prepared.tokenizer is None:
+                extractor.save_pretrained(folder)
+            else:
+                processor = LampProcessor(extractor, prepared.tokenizer, text_padding=prepared.text_padding)
+                processor.save_pretrained(folder)
+        prepared.model.save_pretrained(folder)
+        model = ConvertedModel(
+            kind=kind,
+            folder=folder,
+            sources=prepared.sources,
+            parameters=_numbers(prepared.model),
+            tensors_used=prepared.used,
+            tensors_unused=sum(len(file.tensors) for file in prepared.sources) - prepared.used,
+            settings=settings.used,
+            statistics=statistics,
+        )
+        card = conversion_card(model, type(prepared.model).__name__, self.license)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        return model
+
+    def _feature_extractor(self, kind: str, prepared: _Prepared) -> tuple[LampFeatureExtractor, tuple[Path, Path]]:
+        skeleton = SKELETONS[_motion_dim(prepared.model.config)]
+        # LaMP and what stands on it see motions as their tokenizer does.
+        near = [self.files[each] for each in ("motion-vqvae",) if each in self.files and kind != "evaluator"]
+        paths = self.statistics or find_statistics([*near, *prepared.sources])
+        if paths is None:
+            raise FileNotFoundError(
+                f"{prepared.sources[0].path}: no mean.npy and std.npy beside this checkpoint (looked in meta/ and in "
+                "its own folder): give them as mean and std (--mean, --std)"
+            )
+        mean, std = (read_statistic(path, skeleton) for path in paths)
+        if float(std.min()) <= 0:
+            raise ValueError(f"{paths[1]}: holds deviations that are not positive")
+        extractor = LampFeatureExtractor(
+            feature_size=skeleton.feature_dim,
+            fps=skeleton.default_fps,
+            skeleton=skeleton.name,
+            mean=mean.tolist(),
+            std=std.tolist(),
+        )
+        return extractor, paths
+
+    def _needed_lamp(self, file: OriginalFile) -> OriginalFile:
+        if "lamp" not in self.files:
+            raise FileNotFoundError(
+                f"{file.path} is a {file.kind} checkpoint and lacks parts of the LaMP that it was trained on: give "
+                "that too, in the same folder or as lamp (--lamp FILE)"
+            )
+        return self.files["lamp"]
+
+    def _vqvae(self, file: OriginalFile, settings: Settings) -> _Prepared:
+        config = vqvae_config(file, settings)
+        used = _check_layout(file, config)
+        tensors = vqvae_state_dict(used, num_downsampling_layers=config.num_downsampling_layers)
+        return _Prepared(_build(MotionVQVAEModel, config, tensors, file), [file], len(used))
+
+    def _lamp(self, file: OriginalFile, settings: Settings) -> _Prepared:
+        config = lamp_config(file, settings)
+        used = _check_lamp(file, config)
+        tokenizer = load_text_tokenizer(self.text_tokenizer, config)
+        stages = config.motion_vqvae_config.num_downsampling_layers
+        tensors = lamp_state_dict(used, num_downsampling_layers=stages)
+        return _Prepared(_build(LampModel, config, tensors, file), [file], len(used), tokenizer)
+
+    def _text_to_motion(self, file: OriginalFile, settings: Settings) -> _Prepared:
+        lamp = self._needed_lamp(file)
+        config = text_to_motion_config(file, lamp, settings)
+        lamp_tensors = _check_lamp(lamp, config.lamp_config)
+        used = _check_layout(file, config)
+        _check_tie(file, used, BERT_TIE)
+        tokenizer = load_text_tokenizer(self.text_tokenizer, config.lamp_config)
+        sources, count = [file, lamp], len(used) + sum(not name.startswith(QFORMER) for name in lamp_tensors)
+        _warn_of_differences(file, lamp, {n: (t, lamp_tensors[n]) for n, t in used.items() if n.startswith(QFORMER)})
+        if "motion-vqvae" in self.files:
+            # The released code decodes with the tokenizer's own file.
+            vqvae = self.files["motion-vqvae"]
+            own = {f"vq_model.{n}": t for n, t in _check_layout(vqvae, config.motion_vqvae_config).items()}
+            _warn_of_differences(vqvae, lamp, {name: (tensor, lamp_tensors[name]) for name, tensor in own.items()})
+            lamp_tensors |= own
+            sources.append(vqvae)
+        stages = config.motion_vqvae_config.num_downsampling_layers
+        tensors = text_to_motion_state_dict(used, lamp_tensors, num_downsampling_layers=stages)
+        model = _build(LampForTextToMotion, config, tensors, file)
+        guidance = GUIDANCE[config.motion_vqvae_config.motion_dim]
+        model.generation_config = MaskedMotionGenerationConfig(guidance_scale=guidance)
+        # The condition depends on how far a text is padded (T4).
+        return _Prepared(model, sources, count, tokenizer, text_padding="max_length")
+
+    def _captioning(self, file: OriginalFile, settings: Settings) -> _Prepared:
+        lamp = self._needed_lamp(file)
+        file = _with_one_language_model(file)
+        width = file.tensors.get("opt_model.model.decoder.embed_positions.weight", torch.empty(0)).shape[-1]
+        rows = len(file.tensors.get("opt_model.model.decoder.embed_tokens.weight", ()))
+        tokenizer, eos_token_id = load_language_model_tokenizer(self.language_model_tokenizer, file.path, width, rows)
+        config = captioning_config(file, lamp, settings, eos_token_id)
+        lamp_tensors = _check_lamp(lamp, config.lamp_config)
+        used = _check_layout(file, config)
+        _check_tie(file, used, BERT_TIE)
+        _check_tie(file, used, OPT_TIE)
+        tokenizer.model_max_length = config.max_text_length
+        count = len(used) + sum(name not in used for name in lamp_tensors)
+        stages = config.lamp_config.motion_vqvae_config.num_downsampling_layers
+        tensors = captioning_state_dict(used, lamp_tensors, num_downsampling_layers=stages)
+        model = _build(LampForMotionCaptioning, config, tensors, file)
+        return _Prepared(model, [self.files["captioning"], lamp], count, tokenizer)
+
+    def _evaluator(self, file: OriginalFile, settings: Settings) -> _Prepared:
+        config = evaluator_config(file)
+        used = _check_layout(file, config)
+        parts: dict[str, Tensors] = {part: {} for part in EVALUATOR_PARTS}
+        for name, tensor in used.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        model = _build(MotionTextEvaluatorModel, config, evaluator_state_dict(parts), file)
+        return _Prepared(model, [file], len(used))
+
+    def _length_estimator(self, file: OriginalFile, settings: Settings) -> _Prepared:
+        config = length_estimator_config(file)
+        used = _check_layout(file, config)
+        tensors = length_estimator_state_dict(used)
+        tensors = {f"length_estimator.{name}": tensor for name, tensor in tensors.items()}
+        return _Prepared(_build(MotionLengthEstimatorModel, config, tensors, file), [file], len(used))
+
+
+def _motion_dim(config: PreTrainedConfig) -> int:
+    """Numbers per frame that a model reads or makes."""
+    if hasattr(config, "motion_dim"):
+        return int(config.motion_dim)
+    inner = getattr(config, "lamp_config", config)
+    return int(inner.motion_vqvae_config.motion_dim)
+
+
+def _numbers(model: PreTrainedModel) -> int:
+    """Numbers in a model's state, tied ones once."""
+    return sum({tensor.data_ptr(): tensor.numel() for tensor in model.state_dict().values()}.values())
+
+
+# ---- checks -----------------------------------------------------------------------------------------------
+
+
+def _check_layout(file: OriginalFile, config: AnyConfig) -> Tensors:
+    """The tensors of a file that are used, after all have been accounted for.
+
+    Raises:
+        ValueError: Tensors are missing, of another shape, or not known.
+    """
+    assert file.kind is not None
+    expected = layout_of(config)
+    unused = UNUSED[file.kind]
+    known = {name: tensor for name, tensor in file.tensors.items() if not unused.fullmatch(name)}
+    missing = [name for name in expected if name not in known]
+    strangers = [name for name in known if name not in expected]
+    wrong = [
+        f"{name} {tuple(known[name].shape)}, expected {shape}"
+        for name, shape in expected.items()
+        if name in known and tuple(known[name].shape) != shape
+    ]
+    problems = [
+        f"{len(names)} {what}: {_listed(names)}"
+        for what, names in (
+            ("tensors are missing", missing),
+            ("have the wrong shape", wrong),
+            ("do not belong there", strangers),
+        )
+        if names
+    ]
+    if problems:
+        raise ValueError(f"{file.path} is no {file.kind} checkpoint as the released code has it. {'; '.join(problems)}")
+    return known
+
+
+def _check_lamp(file: OriginalFile, config: Any) -> Tensors:
+    tensors = _check_layout(file, config)
+    _check_tie(file, tensors, BERT_TIE)
+    if not float(tensors["temp"]) > 0:
+        raise ValueError(f"{file.path}: temp is {float(tensors['temp']):g}, expected a number above 0 (L3)")
+    return tensors
+
+
+def _check_tie(file: OriginalFile, tensors: Tensors, names: tuple[str, str]) -> None:
+    """Two names of one tensor in the released code: our model stores it once."""
+    if not _same(tensors[names[0]], tensors[names[1]]):
+        raise ValueError(f"{file.path}: {names[0]} and {names[1]} differ; in the released code they are one tensor")
+
+
+def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
+    return first.data_ptr() == second.data_ptr() or torch.equal(first, second)
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _warn_of_differences(
+    file: OriginalFile, lamp: OriginalFile, pairs: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+) -> None:
+    different = [name for name, (own, other) in pairs.items() if not _same(own, other)]
+    if different:
+        logger.warning(
+            "%d tensors in %s are not those of %s (%s): the model has the first, as in the released code. For "
+            "retrieval and captioning by LaMP itself, convert %s alone (--kind lamp).",
+            *(len(different), file.path, lamp.path, _listed(different[:3]), lamp.path),
+        )
+
+
+def _with_one_language_model(file: OriginalFile) -> OriginalFile:
+    """A captioner's file with its language model once, under `opt_model.` and the names of recent versions of peft.
+
+    The released code has it under two names; old versions of peft call an adapted layer by the layer's own name.
+    """
+    copies: dict[str, Tensors] = {"opt_model.": {}, "llm.base_model.model.": {}}
+    rest: Tensors = {}
+    for name, tensor in file.tensors.items():
+        prefix = next((prefix for prefix in copies if name.startswith(prefix)), None)
+        if prefix is None:
+            rest[name] = tensor
+            continue
+        layer, _, last = name.removeprefix(prefix).rpartition(".")
+        if f"{prefix}{layer}.lora_A.default.weight" in file.tensors:
+            layer = f"{layer}.base_layer"
+        copies[prefix][f"opt_model.{layer}.{last}"] = tensor
+    first, second = copies.values()
+    if first and second:
+        differ = [name for name in {**first, **second} if name not in first or name not in second]
+        differ += [name for name in first if name in second and not _same(first[name], second[name])]
+        if differ:
+            raise ValueError(
+                f"{file.path}: the two copies of the language model (opt_model. and llm.) differ: {_listed(differ)}"
+            )
+    return replace(file, tensors=rest | (first or second))
+
+
+def _build(model_class: Any, config: Any, tensors: Tensors, file: OriginalFile) -> Any:
+    """The model, in float32 and with exactly these tensors."""
+    with torch.device("meta"):
+        model = model_class(config)
+    stored = {n: (t.float() if t.is_floating_point() else t).contiguous() for n, t in tensors.items()}
+    loaded = model.load_state_dict(stored, strict=False, assign=True)
+    model.tie_weights()
+    wanting = [name for name, tensor in model.state_dict().items() if tensor.is_meta]
+    if wanting or loaded.unexpected_keys:
+        raise ValueError(
+            f"{file.path} does not fit a {model_class.__name__}: nothing for {_listed(wanting) or 'no tensor'}, no "
+            f"place for {_listed(loaded.unexpected_keys) or 'no tensor'}"
+        )
+    return model.eval()

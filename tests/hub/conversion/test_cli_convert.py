@@ -1,0 +1,57 @@
+"""`lamp-hf convert`: a table of what became of which file, and errors that name it."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from lamp_hf.cli import main
+
+SETTINGS = ("--set", "lamp.num_attention_heads=4", "--set", "captioning.num_attention_heads=4")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, reference_tokenizers: SimpleNamespace):
+    """Runs the conversion, and gives exit code, output and errors."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        tokenizers = ("--text-tokenizer", reference_tokenizers.bert)
+        tokenizers += ("--language-model-tokenizer", reference_tokenizers.opt)
+        with pytest.raises(SystemExit) as ended:
+            main(["convert", *map(str, arguments), *tokenizers])
+        captured = capsys.readouterr()
+        return ended.value.code, captured.out, captured.err
+
+    return command
+
+
+def test_a_folder(run, originals: Path, tmp_path: Path) -> None:
+    code, out, err = run(originals, tmp_path / "out", *SETTINGS)
+    assert code == 0, err
+    assert "No licence was given" in err
+    rows = {row[0]: row for row in (re.findall(r"[^│\s]+", line) for line in out.splitlines() if "│" in line) if row}
+    assert rows["text-to-motion"][1:3] == [".", "t2m.tar"]
+    assert rows["captioning"][1:3] == ["captioning", "m2t.pth"]
+    assert rows["evaluator"][-2:] == ["42", "0"]
+    assert rows["length-estimator"][-3:] == ["189,233", "14", "0"]
+    assert "text-to-motion.num_attention_heads=4 (opt.txt)" in out
+    assert f"statistics from {originals / 't2m' / 'vq' / 'meta' / 'mean.npy'} and std.npy" in out
+    code, out, err = run(originals, tmp_path / "out", *SETTINGS)
+    assert (code, out) == (1, "")
+    assert "out is not empty: choose another folder, or replace it with overwrite (--overwrite)" in err
+    assert run(originals, tmp_path / "out", *SETTINGS, "--overwrite", "--kind", "lamp")[0] == 0
+    assert not (tmp_path / "out" / "captioning").exists()
+
+
+def test_errors_are_one_line(run, originals: Path, tmp_path: Path) -> None:
+    file = originals / "t2m" / "vq" / "model" / "vq.tar"
+    code, out, err = run(file, tmp_path / "out", "--kind", "lamp")
+    assert (code, out) == (1, "")
+    assert f"Error: {file} holds a motion-vqvae checkpoint, no lamp" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+    code, _, err = run(file, tmp_path / "out", "--set", "lamp.num_attention_heads")
+    assert code == 2
+    assert "--set expects NAME=NUMBER" in " ".join(err.replace("│", " ").split())

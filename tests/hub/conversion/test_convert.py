@@ -1,0 +1,594 @@
+"""Conversion of the authors' checkpoints: what is found, what is told, what is refused with nothing written."""
+
+import json
+import logging
+import os
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from transformers import AutoModel, AutoProcessor, pipeline
+
+import lamp_hf
+from lamp_hf.hub import conversion as conversion_module
+from lamp_hf.hub import convert
+from lamp_hf.hub.conversion import Conversion
+from lamp_hf.hub.original_config import (
+    Settings,
+    captioning_config,
+    evaluator_config,
+    lamp_config,
+    length_estimator_config,
+    text_to_motion_config,
+    vqvae_config,
+)
+from lamp_hf.hub.original_files import OriginalFile
+from lamp_hf.hub.original_layout import UNUSED, layout_of
+from lamp_hf.modeling.configuration_lamp import (
+    LampCaptioningConfig,
+    LampConfig,
+    LampTextToMotionConfig,
+    MotionLengthEstimatorConfig,
+    MotionTextEvaluatorConfig,
+    MotionVQVAEConfig,
+)
+
+FILES = {
+    "motion-vqvae": "vq/model/vq.tar",
+    "lamp": "qformer/model/qformer.tar",
+    "text-to-motion": "mtrans/model/t2m.tar",
+    "captioning": "m2t/model/m2t.pth",
+    "evaluator": "text_mot_match/model/evaluator_finest.tar",
+    "length-estimator": "length_estimator/model/length_estimator_finest.tar",
+}
+
+
+@pytest.fixture
+def copies(originals: Path, tmp_path: Path) -> Path:
+    """A copy of the originals that a test may change."""
+    shutil.copytree(originals / "t2m", tmp_path / "t2m")
+    return tmp_path / "t2m"
+
+
+@pytest.fixture
+def refused(tmp_path: Path, convert_reference: Callable[..., Any]) -> Callable[..., str]:
+    """Converts what must be refused, and gives the error; nothing must have been written."""
+
+    def run(original: Path, error: type[Exception] = ValueError, **options: Any) -> str:
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(error) as caught:
+            convert_reference(original, tmp_path / "out", **options)
+        assert sorted(tmp_path.iterdir()) == before
+        return str(caught.value)
+
+    return run
+
+
+def change(path: Path, key: str, edit: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Change the tensors under a key of a file."""
+    content = torch.load(path, weights_only=True)
+    edit(content[key])
+    torch.save(content, path)
+
+
+# ---- what is written --------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_all_kinds_becomes_one_checkpoint_and_three_beside_it(converted: Conversion) -> None:
+    assert [(m.kind, os.path.relpath(m.folder, converted.output)) for m in converted.models] == [
+        ("text-to-motion", "."),
+        ("captioning", "captioning"),
+        ("evaluator", "evaluator"),
+        ("length-estimator", "length-estimator"),
+    ]
+    assert converted.left_out == []
+    assert [path.name for path in converted.output.parent.iterdir()] == [converted.output.name]
+    for model in converted.models:
+        assert {"README.md", "config.json", "model.safetensors"} <= {path.name for path in model.folder.iterdir()}
+        assert not list(model.folder.glob("*.bin"))
+        with safe_open(model.folder / "model.safetensors", "pt") as stored:
+            tensors = [stored.get_tensor(name) for name in stored.keys()]  # noqa: SIM118 (no mapping)
+        assert sum(tensor.numel() for tensor in tensors) == model.parameters
+        assert {tensor.dtype for tensor in tensors if tensor.is_floating_point()} == {torch.float32}
+
+
+def test_every_tensor_is_counted(converted: Conversion) -> None:
+    main, captioner, evaluator, lengths = converted.models
+    assert [file.path.name for file in main.sources] == ["t2m.tar", "qformer.tar", "vq.tar"]
+    sizes = [len(file.tensors) for file in main.sources]
+    assert sizes == [173, 230, 67]
+    # Of t2m.tar: the fixed positions, an unused layer, and two of BERT's. Of qformer.tar: the Q-Former and the
+    # tokenizer, which the two others have, and what is left of it is BERT's.
+    repeated = sum(name.startswith(("Qformer.", "query_tokens", "vq_model.")) for name in main.sources[1].tensors)
+    assert (main.tensors_used, main.tensors_unused) == (sum(sizes) - 5 - repeated, 5 + repeated)
+    assert captioner.tensors_used + captioner.tensors_unused == 354 + 230
+    assert (evaluator.tensors_used, evaluator.tensors_unused) == (42, 0)
+    assert (lengths.tensors_used, lengths.tensors_unused) == (14, 0)
+
+
+def test_values_of_the_released_code(converted: Conversion) -> None:
+    config = json.loads((converted.output / "config.json").read_text())
+    assert config["attention_bias"] == "soft_causal"
+    assert (config["mask_token_padding"], config["train_token_embeddings"]) == (False, True)
+    assert (config["length_hidden_sizes"], config["max_motion_tokens"]) == (None, 49)
+    lamp = config["lamp_config"]
+    assert (lamp["mask_motion_padding"], lamp["mask_text_padding"]) == (False, False)
+    assert (lamp["separate_motion_encoder"], lamp["bos_token_id"], lamp["eos_token_id"]) == (True, 154, 3)
+    generation = json.loads((converted.output / "generation_config.json").read_text())
+    assert (generation["guidance_scale"], generation["num_inference_steps"]) == (4.0, 10)
+    assert str(converted.output.parent) not in json.dumps(config)
+    evaluator = json.loads((converted.output / "evaluator" / "config.json").read_text())
+    assert (evaluator["text_input"], evaluator["mask_motion_padding"]) == ("glove", False)
+
+
+def test_what_tensors_do_not_tell_is_reported_with_its_source(converted: Conversion) -> None:
+    assert converted.models[0].settings == {
+        "text-to-motion.max_text_length": (14, "given"),
+        "motion-vqvae.dilation_growth_rate": (3, "published"),
+        "lamp.num_attention_heads": (4, "given"),
+        "text-to-motion.num_attention_heads": (4, "opt.txt"),
+        "text-to-motion.max_motion_tokens": (49, "published"),
+    }
+
+
+def test_card(converted: Conversion, golden: Path) -> None:
+    text = (converted.output / "README.md").read_text()
+    header = yaml.safe_load(text.split("---")[1])
+    assert (header["library_name"], header["license"], header["pipeline_tag"]) == ("lamp_hf", "mit", "text-to-motion")
+    for file in converted.models[0].sources:
+        assert f"| `{file.path.name}` | `{file.sha256}` |" in text
+    assert "`text-to-motion.num_attention_heads`: 4 (opt.txt)" in text
+    assert str(golden) not in text
+    assert "CLIP ViT-B/32" in (converted.output / "length-estimator" / "README.md").read_text()
+
+
+def test_a_licence_is_not_invented(copies: Path, tmp_path: Path, convert_reference, caplog) -> None:
+    with caplog.at_level(logging.WARNING, "lamp_hf"):
+        convert_reference(copies / FILES["evaluator"], tmp_path / "out")
+    assert "No licence was given: the card says 'other'" in caplog.text
+    assert yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---")[1])["license"] == "other"
+
+
+def test_single_files(copies: Path, tmp_path: Path, convert_reference) -> None:
+    given = {f"{name}": copies / "vq" / "meta" / f"{name}.npy" for name in ("mean", "std")}
+    for kind, model_class in (
+        ("motion-vqvae", lamp_hf.MotionVQVAEModel),
+        ("lamp", lamp_hf.LampModel),
+        ("text-to-motion", lamp_hf.LampForTextToMotion),
+        ("captioning", lamp_hf.LampForMotionCaptioning),
+        ("evaluator", lamp_hf.MotionTextEvaluatorModel),
+        ("length-estimator", lamp_hf.MotionLengthEstimatorModel),
+    ):
+        needs_lamp = {"lamp": copies / FILES["lamp"]} if kind in ("text-to-motion", "captioning") else {}
+        result = convert_reference(copies / FILES[kind], tmp_path / kind, **given, **needs_lamp)
+        assert [(model.kind, model.folder) for model in result.models] == [(kind, tmp_path / kind)]
+        assert type(AutoModel.from_pretrained(tmp_path / kind)) is model_class
+
+
+def test_tensors_without_anything_around_them(copies: Path, tmp_path: Path, convert_reference) -> None:
+    content = torch.load(copies / FILES["motion-vqvae"], weights_only=True)
+    torch.save(content["vq_model"], tmp_path / "bare.pt")
+    torch.save({"net": content["vq_model"]}, tmp_path / "net_last.pth", _use_new_zipfile_serialization=False)
+    given = {f"{name}": copies / "vq" / "meta" / f"{name}.npy" for name in ("mean", "std")}
+    for file in ("bare.pt", "net_last.pth"):
+        result = convert_reference(tmp_path / file, tmp_path / file.split(".")[0], **given)
+        assert result.models[0].tensors_used == 67
+
+
+def test_half_precision_becomes_single(copies: Path, tmp_path: Path, convert_reference) -> None:
+    def halve(tensors: dict[str, torch.Tensor]) -> None:
+        for name, tensor in tensors.items():
+            if name.startswith(("opt_model.", "llm.")):
+                tensors[name] = tensor.half()
+
+    change(copies / FILES["captioning"], "trans", halve)
+    convert_reference(copies, tmp_path / "out", kind="captioning")
+    model = AutoModel.from_pretrained(tmp_path / "out")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_the_tokenizers_own_file_decodes(copies: Path, tmp_path: Path, convert_reference, caplog) -> None:
+    name = "vqvae.decoder.model.6.bias"
+    change(copies / FILES["motion-vqvae"], "vq_model", lambda tensors: tensors[name].fill_(7.0))
+    change(copies / FILES["text-to-motion"], "t2m_transformer", lambda tensors: tensors["query_tokens"].fill_(7.0))
+    with caplog.at_level(logging.WARNING, "lamp_hf"):
+        convert_reference(copies, tmp_path / "out", kind="text-to-motion")
+    model = AutoModel.from_pretrained(tmp_path / "out")
+    assert (model.lamp.motion_vqvae.decoder.conv_out.bias == 7).all()
+    assert (model.lamp.query_tokens == 7).all()
+    assert f"1 tensors in {copies / FILES['motion-vqvae']} are not those of" in caplog.text
+    assert f"1 tensors in {copies / FILES['text-to-motion']} are not those of" in caplog.text
+
+
+def test_steps_are_told(copies: Path, tmp_path: Path, convert_reference) -> None:
+    seen: list[tuple[str, int, int]] = []
+    convert_reference(copies, tmp_path / "out", kind="lamp", on_step=lambda *step: seen.append(step))
+    assert [done for _, done, _ in seen] == list(range(7))
+    assert {what for what, *_ in seen} >= {"Reading vq.tar", "Reading qformer.tar", "Converting lamp"}
+    assert seen[-1] == ("Converting lamp", 6, 7)
+
+
+# ---- KIT-ML, which no reference file has ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def kit(random_tensors, tmp_path_factory, reference_tokenizers: SimpleNamespace) -> SimpleNamespace:
+    """Files of all kinds in the shapes of KIT-ML's, with small sizes and random numbers, in one flat folder."""
+    folder = tmp_path_factory.mktemp("kit")
+    lamp = LampConfig(
+        motion_vqvae_config=MotionVQVAEConfig(motion_dim=251, hidden_size=16, code_dim=8, num_codes=24),
+        vocab_size=155,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        num_query_tokens=5,
+        motion_hidden_size=20,
+        projection_dim=12,
+        separate_motion_encoder=True,
+    )
+    language_model = {
+        "model_type": "opt",
+        "vocab_size": 275,
+        "hidden_size": 32,
+        "word_embed_proj_dim": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "ffn_dim": 48,
+        "max_position_embeddings": 96,
+    }
+    files = {
+        "vq.pth": ("net", lamp.motion_vqvae_config),
+        "kit-qformer.tar": ("motion_qformer", lamp),
+        "t2m.tar": ("t2m_transformer", LampTextToMotionConfig(lamp_config=lamp, hidden_size=64, num_hidden_layers=1)),
+        "m2t.pth": ("trans", LampCaptioningConfig(lamp_config=lamp, language_model_config=language_model, lora_rank=2)),
+        "length.tar": ("estimator", MotionLengthEstimatorConfig(input_size=16, hidden_sizes=(12, 10, 8))),
+    }
+    tensors = {name: random_tensors(config, seed) for seed, (name, (_, config)) in enumerate(files.items())}
+    for name, (key, _) in files.items():
+        torch.save({key: tensors[name], "ep": 3, "total_it": 10}, folder / name)
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in random_tensors(MotionTextEvaluatorConfig(motion_dim=251, motion_hidden_size=32)).items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = tensor
+    torch.save({**parts, "epoch": 1}, folder / "finest.tar")
+    rng = np.random.default_rng(0)
+    np.save(folder / "Mean.npy", rng.normal(size=251))
+    np.save(folder / "Std.npy", rng.uniform(0.1, 0.2, 251))
+    output = folder.parent / f"{folder.name}-converted"
+    result = convert(
+        folder,
+        output,
+        text_tokenizer=reference_tokenizers.bert,
+        language_model_tokenizer=reference_tokenizers.opt,
+        license="mit",
+        settings={"captioning.num_attention_heads": 4},
+    )
+    return SimpleNamespace(folder=folder, output=output, result=result, tensors=tensors)
+
+
+def test_kit_in_all_kinds(kit: SimpleNamespace, procedural: SimpleNamespace) -> None:
+    assert [model.kind for model in kit.result.models] == [
+        "text-to-motion",
+        "captioning",
+        "evaluator",
+        "length-estimator",
+    ]
+    assert kit.result.models[0].settings["text-to-motion.num_attention_heads"] == (1, "published")
+    extractor = AutoProcessor.from_pretrained(kit.output).feature_extractor
+    assert (extractor.feature_size, extractor.fps, extractor.skeleton) == (251, 12.5, "kit_21")
+    evaluator = AutoModel.from_pretrained(kit.output / "evaluator")
+    assert evaluator.config.motion_dim == 251
+    captioner = AutoModel.from_pretrained(kit.output / "captioning")
+    assert captioner.config.language_model_config.num_attention_heads == 4
+    assert captioner.config.lora_rank == 2
+    adapters = [name for name in captioner.state_dict() if "lora_A" in name]
+    assert len(adapters) == 2
+    lengths = AutoModel.from_pretrained(kit.output / "length-estimator")
+    assert lengths(torch.zeros(2, 16)).num_tokens.tolist() == [int(lengths(torch.zeros(1, 16)).num_tokens)] * 2
+
+
+def test_kit_makes_motions_of_its_own_skeleton(kit: SimpleNamespace) -> None:
+    pipe = pipeline("text-to-motion", model=str(kit.output))
+    assert pipe.model.generation_config.guidance_scale == 2.0
+    motion = pipe("a person walks", num_frames=24, seed=0)["motion"]
+    assert (motion.skeleton.name, motion.fps, motion.features.shape) == ("kit_21", 12.5, (24, 251))
+    with torch.no_grad():
+        tokenizer = pipe.model.lamp.motion_vqvae
+        bias = kit.tensors["vq.pth"]["vqvae.decoder.model.6.bias"]
+        assert torch.equal(tokenizer.decoder.conv_out.bias, bias)
+
+
+def test_sizes_as_published(golden: Path) -> None:
+    """Names and shapes of the authors' code at full size give the defaults of our configurations, and the reverse."""
+    shapes = json.loads((golden / "official_keys.json").read_text())
+
+    def file(key: str, kind: str) -> OriginalFile:
+        tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes[key].items()}
+        return OriginalFile(Path(key), kind, tensors, "")
+
+    lamp = file("lamp", "lamp")
+    captioner = conversion_module._with_one_language_model(file("m2t", "captioning"))
+    settings = Settings()
+    released = {"separate_motion_encoder": True, "mask_motion_padding": False, "mask_text_padding": False}
+    expected_lamp = LampConfig(**released)
+    found = [
+        (file("vq_t2m", "motion-vqvae"), vqvae_config(file("vq_t2m", "motion-vqvae"), settings), MotionVQVAEConfig()),
+        (
+            file("vq_kit", "motion-vqvae"),
+            vqvae_config(file("vq_kit", "motion-vqvae"), settings),
+            MotionVQVAEConfig(motion_dim=251),
+        ),
+        (lamp, lamp_config(lamp, settings), expected_lamp),
+        (file("evaluator_t2m", "evaluator"), evaluator_config(file("evaluator_t2m", "evaluator")), None),
+        (
+            file("length_estimator", "length-estimator"),
+            length_estimator_config(file("length_estimator", "length-estimator")),
+            MotionLengthEstimatorConfig(hidden_sizes=[512, 256, 128]),
+        ),
+        (captioner, captioning_config(captioner, lamp, settings, 50118), None),
+    ]
+    for key, width, heads in (("t2m_512", 512, 8), ("t2m_384", 384, 6)):
+        original = file(key, "text-to-motion")
+        config = text_to_motion_config(original, lamp, settings)
+        assert (config.hidden_size, config.num_attention_heads, config.num_hidden_layers) == (width, heads, 8)
+        assert (config.intermediate_size, config.lamp_config.max_text_length) == (1024, 49)
+        found.append((original, config, None))
+    for original, config, expected in found:
+        names = {
+            name: tuple(tensor.shape)
+            for name, tensor in original.tensors.items()
+            if not UNUSED[original.kind].fullmatch(name)
+        }
+        assert layout_of(config) == names, original.path
+        if expected is not None:
+            assert config.to_dict() == expected.to_dict()
+    language_model = found[5][1].language_model_config
+    assert (language_model.num_attention_heads, language_model.max_position_embeddings) == (32, 2048)
+    assert found[3][1].to_dict() == MotionTextEvaluatorConfig(mask_motion_padding=False).to_dict()
+
+
+# ---- what is refused --------------------------------------------------------------------------------------
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_is_not_run(copies: Path, tmp_path: Path, refused, zipped: bool) -> None:
+    file = copies / FILES["motion-vqvae"]
+    content = torch.load(file, weights_only=True) | {"hook": Payload(tmp_path / "ran")}
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    assert "vq.tar: refused, for it holds posix.system, which is neither a tensor nor" in refused(copies)
+    file.write_bytes(pickle.dumps(Payload(tmp_path / "ran")))
+    assert "vq.tar" in refused(file)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_objects_are_refused_even_if_harmless(copies: Path, refused) -> None:
+    file = copies / FILES["lamp"]
+    torch.save({"motion_qformer": SimpleNamespace(a=1)}, file)
+    assert "holds types.SimpleNamespace, which is neither a tensor" in refused(file)
+
+
+def test_damaged_files(copies: Path, refused) -> None:
+    file = copies / FILES["lamp"]
+    whole = file.read_bytes()
+    for cut in (len(whole) // 2, len(whole) - 10):
+        file.write_bytes(whole[:cut])
+        assert "qformer.tar: the end of the file is missing (truncated download?)" in refused(copies)
+    file.write_bytes(b"")
+    assert "qformer.tar: the file is empty" in refused(copies)
+    file.write_bytes(b"<html>404</html>" * 100)
+    assert "qformer.tar: not a checkpoint of PyTorch" in refused(copies)
+    file.write_bytes(whole[:2000] + b"\0" * 3000 + whole[5000:])
+    assert "qformer.tar" in refused(copies)
+
+
+def test_a_truncated_file_of_the_old_format(copies: Path, refused) -> None:
+    file = copies / FILES["motion-vqvae"]
+    torch.save(torch.load(file, weights_only=True), file, _use_new_zipfile_serialization=False)
+    whole = file.read_bytes()
+    for cut in (40, len(whole) // 2, len(whole) - 100):
+        file.write_bytes(whole[:cut])
+        assert "vq.tar: not a checkpoint of PyTorch, or" in refused(file)
+
+
+def test_files_that_are_not_what_they_say(copies: Path, refused) -> None:
+    assert f"{copies / FILES['motion-vqvae']} holds a motion-vqvae checkpoint, no lamp" in refused(
+        copies / FILES["motion-vqvae"], kind="lamp"
+    )
+    tensors = torch.load(copies / FILES["motion-vqvae"], weights_only=True)["vq_model"]
+    torch.save({"motion_qformer": tensors}, copies / FILES["lamp"])
+    assert "'motion_qformer' in it should be a lamp checkpoint, it has tensors of a motion-vqvae checkpoint" in refused(
+        copies
+    )
+    error = refused(copies / FILES["text-to-motion"], lamp=copies / FILES["evaluator"])
+    assert "evaluator_finest.tar is given as LaMP and holds evaluator" in error
+    torch.save({"motion_qformer": {"Qformer.weight": 3}}, copies / FILES["lamp"])
+    assert "'Qformer.weight' is a int, expected a tensor" in refused(copies)
+
+
+def edits() -> Iterator[tuple[str, str, Callable[[dict[str, torch.Tensor]], Any], str]]:
+    norm = "Qformer.bert.encoder.layer.1.output_query.LayerNorm.weight"
+    layer = "seqTransEncoder.layers.2.linear2.weight"
+    decoder = "opt_model.model.decoder"
+    yield "lamp", "motion_qformer", lambda t: t.pop(norm), f"1 tensors are missing: {norm}"
+    yield "lamp", "motion_qformer", lambda t: t.pop("query_tokens"), "the tensor query_tokens is missing"
+    yield "lamp", "motion_qformer", lambda t: t.update(temp=torch.tensor(-1.0)), "temp is -1, expected a number above 0"
+    yield (
+        "lamp",
+        "motion_qformer",
+        lambda t: t.update({"Qformer.cls.predictions.decoder.weight": torch.zeros(155, 48)}),
+        "in the released code they are one tensor",
+    )
+    yield (
+        "text-to-motion",
+        "t2m_transformer",
+        lambda t: t.update({layer: torch.zeros(32, 71), "clip_model.ln.weight": torch.zeros(1), "a": torch.zeros(1)}),
+        f"1 have the wrong shape: {layer} (32, 71), expected (32, 72); 2 do not belong there: clip_model.ln.weight, a",
+    )
+    yield (
+        "text-to-motion",
+        "t2m_transformer",
+        lambda t: t.update({"token_emb.weight": torch.zeros(30, 16)}),
+        "token_emb.weight (30, 16), expected (34, 16)",
+    )
+    yield "motion-vqvae", "vq_model", lambda t: t.pop("vqvae.decoder.model.6.bias"), "vqvae.decoder.model.6.bias"
+    yield (
+        "motion-vqvae",
+        "vq_model",
+        lambda t: t.update({"vqvae.encoder.model.0.weight": torch.zeros(32, 100, 3)}),
+        "reads 100 numbers a frame, expected 263 (HumanML3D) or 251 (KIT-ML)",
+    )
+    yield (
+        "captioning",
+        "trans",
+        lambda t: t.update({f"{decoder}.final_layer_norm.bias": torch.full((32,), 9.0)}),
+        f"the two copies of the language model (opt_model. and llm.) differ: {decoder}.final_layer_norm.bias",
+    )
+    yield "captioning", "trans", lambda t: t.pop("opt_proj.bias"), "1 tensors are missing: opt_proj.bias"
+    yield "length-estimator", "estimator", lambda t: t.pop("output.9.bias"), "1 tensors are missing: output.9.bias"
+    yield "evaluator", "motion_encoder", lambda t: t.pop("hidden"), "1 tensors are missing: motion_encoder.hidden"
+    yield "evaluator", "text_encoder", lambda t: t.update(x=torch.zeros(1)), "1 do not belong there: text_encoder.x"
+
+
+@pytest.mark.parametrize(("kind", "key", "edit", "message"), list(edits()), ids=lambda value: str(value)[:24])
+def test_every_tensor_is_accounted_for(copies: Path, refused, kind: str, key: str, edit: Any, message: str) -> None:
+    change(copies / FILES[kind], key, edit)
+    error = refused(copies, kind=kind)
+    assert message in error
+    assert str(copies / FILES[kind]) in error
+
+
+def test_what_is_missing_is_named(copies: Path, tmp_path: Path, refused) -> None:
+    assert "no such file or folder" in refused(tmp_path / "nothing", FileNotFoundError)
+    assert "no checkpoint in this folder" in refused(copies / "vq" / "meta", FileNotFoundError)
+    error = refused(copies / FILES["text-to-motion"], FileNotFoundError)
+    assert "lacks parts of the LaMP that it was trained on: give that too" in error
+    shutil.rmtree(copies / "vq" / "meta")
+    error = refused(copies / FILES["lamp"], FileNotFoundError)
+    assert "no mean.npy and std.npy beside this checkpoint" in error
+    assert "mean and std go together" in refused(copies, mean=copies / "mean.npy")
+    assert "nothing in it is a checkpoint of" in refused(_saved(tmp_path / "other.pt", {"a": torch.zeros(1)}))
+
+
+def _saved(path: Path, content: Any) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def test_statistics_that_do_not_fit(copies: Path, refused) -> None:
+    meta = copies / "vq" / "meta"
+    np.save(meta / "std.npy", np.ones(251))
+    assert f"{meta / 'std.npy'}: expected 263 numbers, found float64 (251,)" in refused(copies)
+    np.save(meta / "std.npy", np.zeros(263))
+    assert "deviations that are not positive" in refused(copies)
+    np.save(meta / "std.npy", np.array([{}] * 263), allow_pickle=True)
+    assert "std.npy" in refused(copies)
+
+
+def test_two_files_of_one_kind(copies: Path, refused) -> None:
+    shutil.copy(copies / FILES["lamp"], copies / "qformer" / "model" / "latest.tar")
+    error = refused(copies)
+    assert "latest.tar" in error
+    assert "are both lamp checkpoints: give one of the files" in error
+
+
+def test_other_files_are_left_out(copies: Path, tmp_path: Path, convert_reference, caplog) -> None:
+    other = _saved(copies / "glove.pt", {"vectors": torch.zeros(2)})
+    with caplog.at_level(logging.WARNING, "lamp_hf"):
+        result = convert_reference(copies, tmp_path / "out", kind="lamp")
+    assert result.left_out == [other]
+    assert f"{other} is no checkpoint of a known kind and is left out" in caplog.text
+
+
+def test_settings(copies: Path, refused, reference_settings: dict[str, int]) -> None:
+    assert "unknown settings heads; known: motion-vqvae.dilation" in refused(copies, settings={"heads": 4})
+    assert "lamp.max_text_length=0 is not a whole number" in refused(copies, settings={"lamp.max_text_length": 0})
+    error = refused(copies, settings={})
+    assert "qformer.tar: its tensors do not tell lamp.num_attention_heads, and their sizes are none of" in error
+    assert "qformer.tar: lamp.num_attention_heads=5 (given) does not divide 48, its width" in refused(
+        copies, settings={**reference_settings, "lamp.num_attention_heads": 5}
+    )
+    (copies / "vq" / "opt.txt").write_text("dataset_name: kit\n")
+    assert "opt.txt beside it says dataset_name: kit, whose motions have 251" in refused(copies, kind="motion-vqvae")
+    (copies / "vq" / "opt.txt").write_text("dilation_growth_rate: three\n")
+    assert "dilation_growth_rate: 'three' in opt.txt" in refused(copies, kind="motion-vqvae")
+
+
+def test_tokenizers(copies: Path, tmp_path: Path, refused, reference_tokenizers: SimpleNamespace) -> None:
+    nowhere = str(tmp_path / "no" / "tokenizer")
+    error = refused(copies, FileNotFoundError, text_tokenizer=nowhere)
+    assert f"{nowhere}: no such folder; it should hold a tokenizer (--text-tokenizer)" in error
+    error = refused(copies, FileNotFoundError, text_tokenizer="nobody/no-such-tokenizer")  # offline
+    assert "the tokenizer nobody/no-such-tokenizer cannot be had" in error
+    error = refused(copies, text_tokenizer=reference_tokenizers.opt)
+    assert "has 276 word pieces with [DEC], this checkpoint was trained with 155" in error
+    error = refused(copies, kind="captioning", language_model_tokenizer=None)
+    assert "its language model is not OPT-2.7b but 32 numbers wide" in error
+    error = refused(copies, kind="captioning", language_model_tokenizer=reference_tokenizers.bert)
+    assert "has no token for a line break" in error
+
+
+# ---- where it is written ----------------------------------------------------------------------------------
+
+
+def test_an_existing_folder_is_replaced_only_when_asked(copies: Path, tmp_path: Path, convert_reference) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    convert_reference(copies / FILES["length-estimator"], output)  # an empty one is used
+    with pytest.raises(FileExistsError, match="is not empty: choose another folder, or replace it with overwrite"):
+        convert_reference(copies / FILES["evaluator"], output)
+    assert type(AutoModel.from_pretrained(output)) is lamp_hf.MotionLengthEstimatorModel
+    convert_reference(copies / FILES["evaluator"], output, overwrite=True)
+    assert type(AutoModel.from_pretrained(output)) is lamp_hf.MotionTextEvaluatorModel
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "t2m"]
+    (output / "thesis.tex").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds thesis\.tex, which no conversion wrote: it is not replaced"):
+        convert_reference(copies / FILES["evaluator"], output, overwrite=True)
+    assert (output / "thesis.tex").read_text() == "mine"
+
+
+def test_originals_are_never_written_over(copies: Path, tmp_path: Path, convert_reference) -> None:
+    for output in (copies, tmp_path, copies / FILES["lamp"]):
+        with pytest.raises((ValueError, FileExistsError), match=r"holds the original checkpoints|is a file"):
+            convert_reference(copies, output, overwrite=True)
+    assert (copies / FILES["lamp"]).stat().st_size > 1_000_000
+
+
+def test_a_failure_at_the_end_leaves_the_old_folder(
+    copies: Path, tmp_path: Path, convert_reference, monkeypatch
+) -> None:
+    output = tmp_path / "out"
+    convert_reference(copies / FILES["evaluator"], output)
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+
+    def fail(*_: Any) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conversion_module, "conversion_card", fail)
+    with pytest.raises(KeyboardInterrupt):
+        convert_reference(copies, output, overwrite=True)
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "t2m"]
+
+
+def test_wrong_kind(copies: Path, refused) -> None:
+    assert "kind='t2m' is none of motion-vqvae, lamp, text-to-motion" in refused(copies, kind="t2m")
