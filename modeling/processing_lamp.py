@@ -23,6 +23,8 @@ class LampProcessor(ProcessorMixin):
         tokenizer: Splits text into word pieces; its `model_max_length` is the model's `max_text_length`.
         text_padding: `"longest"` pads texts to the longest beside them. `"max_length"` pads all to `model_max_length`,
             as the released code does, whose text condition depends on it (T4).
+        example_texts: Captions of what the model was trained on: what it can be asked for, and what it rehearses
+            when it learns something new.
     """
 
     def __init__(
@@ -30,12 +32,14 @@ class LampProcessor(ProcessorMixin):
         feature_extractor: LampFeatureExtractor,
         tokenizer: Any,
         text_padding: Literal["longest", "max_length"] = "longest",
+        example_texts: Sequence[str] = (),
         **kwargs: Any,
     ):
         super().__init__(feature_extractor, tokenizer, **kwargs)
         if text_padding not in ("longest", "max_length"):
             raise ValueError(f"text_padding={text_padding!r} is neither 'longest' nor 'max_length'")
         self.text_padding = text_padding
+        self.example_texts = list(example_texts)
         self.feature_extractor: LampFeatureExtractor
         self.tokenizer: Any
 

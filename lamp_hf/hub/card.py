@@ -283,21 +283,35 @@ def checkpoint_card(
         f"```python\n{kind.usage.format(name=name).strip()}\n```",
         _model_section(folder, config),
         _training_section(recipe, _json(folder / "training.json"), bases),
+        _fine_tuning_section(_json(folder / "fine-tuning.json")),
         _evaluation_section(folder),
         _licence_section(licence),
     ]
     return merged_card(existing, header, "\n\n".join(part for part in parts if part))
 
 
-def write_run_card(folder: Path) -> None:
-    """Give a finished run its card, offline and without a sample; one that a person wrote stays."""
+def write_run_card(folder: Path, *, sample: str = "", license: str | None = None) -> None:
+    """Give a finished run its card, offline; one that a person wrote stays.
+
+    Args:
+        folder: Of the run.
+        sample: Markdown that shows what the model makes.
+        license: As in [`find_licence`].
+    """
     path = folder / "README.md"
     existing = path.read_text(encoding="utf-8") if path.is_file() else None
     config = _json(folder / "config.json")
     bases = bases_of(config, folder)
     headers = [(CARD_ITSELF, header_of(existing)), *((base, header_of(local_card(base))) for base in bases)]
-    licence = find_licence(None, headers)
-    card = checkpoint_card(folder, str(folder), config, existing=existing, licence=licence, bases=bases)
+    card = checkpoint_card(
+        folder,
+        str(folder),
+        config,
+        existing=existing,
+        licence=find_licence(license, headers),
+        bases=bases,
+        sample=sample,
+    )
     if card is not None:
         with atomic_path(path) as unfinished:
             unfinished.write_text(card, encoding="utf-8")
@@ -366,6 +380,24 @@ def _training_section(recipe: Mapping[str, Any], history: Mapping[str, Any], bas
     if measured:
         text += "\n\nAt the end, on the validation split:\n\n" + _table(("", ""), list(measured.items()))
     return text
+
+
+def _fine_tuning_section(report: Mapping[str, Any]) -> str:
+    """What became of the base's parts, and scores before and after."""
+    if not report.get("scores"):
+        return ""
+    columns = ("before", "after", "real")
+    rows = [
+        (measure, *(f"{values[column]:.3f}" if column in values else "" for column in columns))
+        for measure, values in report["scores"].items()
+    ]
+    minutes = sum(report.get("minutes", {}).values())
+    return (
+        f"## Fine-tuning\n\nOn validation clips, which it has not learned from; in all {minutes:.0f} minutes.\n\n"
+        + _table(("", "base", "this model", "real clips"), rows)
+        + "\n\n"
+        + _table(("part of the model", ""), list(report["stages"].items()))
+    )
 
 
 def _evaluation_section(folder: Path) -> str:

@@ -56,6 +56,9 @@ PUBLISHED = (
     "merges.txt",
     "recipe.yaml",
     "training.json",
+    "fine-tuning.json",
+    "adapter/adapter_config.json",
+    "adapter/adapter_model.safetensors",
     "evaluations/*.json",
 )
 PICTURES = (".gif", ".png", ".jpg", ".mp4")

@@ -1,6 +1,7 @@
-"""Training: one recipe a stage on `transformers.Trainer`, with Accelerate beneath."""
+"""Training: one recipe a stage on `transformers.Trainer`, with Accelerate beneath; fine-tuning in one call."""
 
+from .fine_tune import FineTuning, fine_tune
 from .recipe import Recipe, load_recipe
 from .run import STAGES, train
 
-__all__ = ["STAGES", "Recipe", "load_recipe", "train"]
+__all__ = ["STAGES", "FineTuning", "Recipe", "fine_tune", "load_recipe", "train"]

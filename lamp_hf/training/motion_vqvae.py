@@ -4,15 +4,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from lamp_hf.data.schema import training_statistics
+from lamp_hf.embedded import resolve_checkpoint
 from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
 from lamp_hf.modeling.configuration_lamp import MotionVQVAEConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
+from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
+from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.skeleton import skeleton_for_feature_dim
 
+from .rehearsal import RehearsedMotion, rehearse
 from .stage import Stage
 
 __all__ = ["MotionVQVAEStage"]
@@ -25,8 +30,12 @@ class MotionVQVAEStage(Stage):
 
     def build(self) -> None:
         if self.recipe.base:
-            self.model = MotionVQVAEModel.from_pretrained(self.recipe.base, **self.recipe.model)
-            self.processor = LampFeatureExtractor.from_pretrained(self.recipe.base)
+            base = resolve_checkpoint(self.recipe.base)
+            self.processor = LampFeatureExtractor.from_pretrained(base)
+            if AutoConfig.from_pretrained(base).model_type == "motion_vqvae":
+                self.model = MotionVQVAEModel.from_pretrained(base, **self.recipe.model)
+            else:
+                self._go_on_from_part_of(base)
         else:
             mean, std = training_statistics(self.dataset["train"])
             # The root's motion and the foot contacts count five times, as in the authors' training: an error in
@@ -44,8 +53,25 @@ class MotionVQVAEStage(Stage):
             self.model = MotionVQVAEModel(MotionVQVAEConfig(motion_dim=len(mean), **self.recipe.model))
         self.window = int(self.recipe.sampling.get("window", 64))
 
+    def _go_on_from_part_of(self, base: str) -> None:
+        """Take the tokenizer out of a model around it, which may rehearse what it knows."""
+        own = load_lamp(base).motion_vqvae
+        self.model = MotionVQVAEModel(MotionVQVAEConfig(**{**own.config.to_dict(), **self.recipe.model}))
+        self.model.load_state_dict(own.state_dict())
+        if count := int(self.recipe.rehearsal.get("num_motions", 0)):
+            whole = LampForTextToMotion.from_pretrained(base)
+            torch.nn.Module.to(whole, self.device)
+            self.rehearsed, self.eval_rehearsed = rehearse(
+                whole, LampProcessor.from_pretrained(base), num_motions=count, seed=self.recipe.seed
+            )
+
     def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:
-        features = self.train_clips[clip]
+        return self._window_of(self.train_clips[clip], rng)
+
+    def rehearsed_example(self, motion: RehearsedMotion, rng: np.random.Generator) -> dict[str, Any]:
+        return self._window_of(motion.features, rng)
+
+    def _window_of(self, features: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
         start = int(rng.integers(0, max(len(features) - self.window, 0) + 1))
         return {"motion": features[start : start + self.window]}
 
@@ -54,4 +80,8 @@ class MotionVQVAEStage(Stage):
 
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
         assert isinstance(model, MotionVQVAEModel)
-        return evaluate_reconstruction(model, self.processor, self.eval_clips)
+        scores = evaluate_reconstruction(model, self.processor, self.eval_clips)
+        if self.eval_rehearsed:
+            known = evaluate_reconstruction(model, self.processor, [motion.features for motion in self.eval_rehearsed])
+            scores |= {f"known_{name}": value for name, value in known.items()}
+        return scores

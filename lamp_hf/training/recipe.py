@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["Recipe", "load_recipe"]
+__all__ = ["Recipe", "load_recipe", "recipe_of"]
 
 
 @dataclass
@@ -19,6 +19,10 @@ class Recipe:
             `"evaluator"`.
         data: Arguments of [`lamp_hf.data.load_motion_dataset`]; `name` is the set or a folder.
         base: Checkpoint of the stage before (or of the same stage, to go on from).
+        tokenizer: Of the stage text-to-motion, a motion tokenizer in place of the base's, with the same tokens.
+        rehearsal: `{num_motions, share}`: motions of the base's own, for texts that it knows, which make up that share
+            of all draws, lest it forget them; see [`rehearse`].
+        lora: `{rank, alpha}` of an adapter that learns in place of the masked transformer.
         text_encoder: BERT-like encoder from which a new LaMP starts: a folder, a Hub id, or `package:NAME` for
             one that an installed Python package carries.
         text_learning_rate: Learning rate of what starts from `text_encoder`, lest it forget its language; `None`: that
@@ -37,6 +41,9 @@ class Recipe:
     stage: str
     data: dict[str, Any] = field(default_factory=dict)
     base: str | None = None
+    tokenizer: str | None = None
+    rehearsal: dict[str, Any] = field(default_factory=dict)
+    lora: dict[str, Any] = field(default_factory=dict)
     text_encoder: str | None = None
     text_learning_rate: float | None = None
     learning_rate_drops: dict[int, float] = field(default_factory=dict)
@@ -57,26 +64,39 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         path: YAML file.
-        overrides: `key=value` or `section.key=value`; values are read as YAML.
+        overrides: As for [`recipe_of`].
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: A key that recipes do not have, or an override without `=`.
+        ValueError: The file is no recipe, has a key that no recipe has, or an override is wrong.
     """
-    path = Path(path)
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     if not isinstance(values, dict) or "stage" not in values:
         raise ValueError(f"{path} is no recipe: a mapping with the key `stage` is expected")
+    return recipe_of(values, overrides, str(path))
+
+
+def recipe_of(values: dict[str, Any], overrides: Sequence[str], name: str) -> Recipe:
+    """A recipe of its values.
+
+    Args:
+        values: By key; overrides are written into it.
+        overrides: `key=value` or `section.key=value`; values are read as YAML.
+        name: Of the recipe, for messages.
+
+    Raises:
+        ValueError: A key that no recipe has, or an override without `=`.
+    """
     for override in overrides:
-        name, separator, text = override.partition("=")
+        key_path, separator, text = override.partition("=")
         if not separator:
             raise ValueError(f"override {override!r} is not of the form key=value or section.key=value")
         target = values
-        *sections, key = name.strip().split(".")
+        *sections, key = key_path.strip().split(".")
         for section in sections:
             target = target.setdefault(section, {})
         target[key] = yaml.safe_load(text)
     known = {item.name for item in fields(Recipe)}
     if strangers := sorted(set(values) - known):
-        raise ValueError(f"{path} has unknown keys {', '.join(strangers)}; known: {', '.join(sorted(known))}")
+        raise ValueError(f"{name} has unknown keys {', '.join(strangers)}; known: {', '.join(sorted(known))}")
     return Recipe(**values)

@@ -105,6 +105,7 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
     result = trainer.train(resume_from_checkpoint=last)
     # With load_best_model_at_end the model is now the best one seen.
     metrics = trainer.evaluate()
+    stage.finish(output_dir)
     if trainer.is_world_process_zero():
         trainer.save_model(str(output_dir))
         _write_history(recipe, output_dir, trainer, {**result.metrics, **metrics})

@@ -1,6 +1,7 @@
 """What the stages have in common: the data set, its statistics, and the clips in memory."""
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from lamp_hf.data import load_motion_dataset
 from lamp_hf.data.schema import with_numpy_motion
+from lamp_hf.data.splits import with_validation
 
 from .draws import ClipDraws, balanced_weights
 from .recipe import Recipe
+from .rehearsal import RehearsedMotion
 
 __all__ = ["Stage", "shown_labels"]
 
@@ -33,6 +36,8 @@ class Stage(ABC):
         processor: Saved beside the model: a feature extractor, or a processor with the tokenizer.
         train_dataset: The run's draws.
         learning_rates: Learning rates of parameters that do not learn at the trainer's.
+        rehearsed, eval_rehearsed: Motions that the base made of what it knows, to train on and to be judged on; none
+            unless the recipe asks for them and the stage can.
     """
 
     model: PreTrainedModel
@@ -44,14 +49,20 @@ class Stage(ABC):
         self.recipe = recipe
         self.arguments = arguments
         data = dict(recipe.data)
-        self.dataset: DatasetDict = load_motion_dataset(data.pop("name"), **data)
+        self.dataset: DatasetDict = with_validation(load_motion_dataset(data.pop("name"), **data))
         self.train_clips = self._clips("train")
         self.eval_clips = self._clips("validation")
         self.learning_rates = {}
+        self.rehearsed: list[RehearsedMotion] = []
+        self.eval_rehearsed: list[RehearsedMotion] = []
         self.build()
+        if recipe.rehearsal.get("num_motions") and not self.rehearsed:
+            raise ValueError(
+                f"the stage {recipe.stage} has nothing to rehearse here: leave rehearsal out of the recipe"
+            )
         self.train_dataset = ClipDraws(
-            self.example,
-            balanced_weights(shown_labels(self.dataset["train"]), float(recipe.sampling.get("balance", 0.0))),
+            self._draw,
+            self._weights(),
             num_draws=arguments.max_steps
             * arguments.per_device_train_batch_size
             * arguments.gradient_accumulation_steps
@@ -64,6 +75,24 @@ class Stage(ABC):
         if split not in self.dataset:
             raise ValueError(f"the data set has no split {split!r}; found: {', '.join(self.dataset)}")
         return [np.asarray(row["motion"], dtype=np.float32) for row in with_numpy_motion(self.dataset[split])]
+
+    def _weights(self) -> np.ndarray:
+        """Probability of each clip, and after the clips of each rehearsed motion."""
+        balance = float(self.recipe.sampling.get("balance", 0.0))
+        weights = balanced_weights(shown_labels(self.dataset["train"]), balance)
+        if not self.rehearsed:
+            return weights
+        share = float(self.recipe.rehearsal.get("share", 0.5))
+        if not 0 < share < 1:
+            raise ValueError(f"rehearsal.share={share} is not between 0 and 1")
+        rehearsed = np.full(len(self.rehearsed), share / len(self.rehearsed))
+        return np.concatenate([(1 - share) * weights, rehearsed])
+
+    def _draw(self, number: int, rng: np.random.Generator) -> dict[str, Any]:
+        clips = len(self.train_clips)
+        return (
+            self.example(number, rng) if number < clips else self.rehearsed_example(self.rehearsed[number - clips], rng)
+        )
 
     @property
     def device(self) -> torch.device:
@@ -78,6 +107,10 @@ class Stage(ABC):
     def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:
         """One training example of a clip."""
 
+    def rehearsed_example(self, motion: RehearsedMotion, rng: np.random.Generator) -> dict[str, Any]:
+        """One training example of a rehearsed motion, as [`example`] makes it of a clip."""
+        raise NotImplementedError
+
     @abstractmethod
     def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Keyword arguments of the model's forward."""
@@ -85,3 +118,6 @@ class Stage(ABC):
     @abstractmethod
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
         """Metrics on the validation split."""
+
+    def finish(self, output_dir: Path) -> None:  # noqa: B027 (few stages have anything left to do)
+        """What is left to do with the trained model, or to write beside it, before it is saved."""

@@ -1,23 +1,29 @@
 """Stage 3: the masked transformer and the length estimator, over a frozen LaMP."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from lamp_hf.embedded import resolve_checkpoint
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
+from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 
 from .captions import caption_source, first_captions
 from .encoded import encode_clips, pad_codes
-from .stage import Stage
+from .lora import ADAPTER_FOLDER, add_lora, save_lora
+from .rehearsal import RehearsedMotion, choose_example_texts, rehearse
+from .stage import Stage, shown_labels
 
 __all__ = ["TextToMotionStage"]
 
 # tests/pipelines/test_embedded_checkpoint.py holds on which side of it rewordings and strange sentences lie.
 _FAMILIARITY_THRESHOLD = 0.8
+_TOKENS = ("encoder.", "quantizer.")  # parts of the motion tokenizer that decide which token is which
 
 
 class TextToMotionStage(Stage):
@@ -39,24 +45,54 @@ class TextToMotionStage(Stage):
             self.model = LampForTextToMotion.from_pretrained(recipe.base, **recipe.model)
         if strangers := self.model.generation_config.update(**recipe.generation):
             raise ValueError(f"the recipe's generation section has unknown keys {', '.join(strangers)}")
-        self.processor = LampProcessor.from_pretrained(recipe.base)
+        self.processor = LampProcessor.from_pretrained(base)
         torch.nn.Module.to(self.model, self.device)
+        if count := int(recipe.rehearsal.get("num_motions", 0)):
+            self.rehearsed, self.eval_rehearsed = rehearse(
+                self.model, self.processor, num_motions=count, seed=recipe.seed
+            )
+        if recipe.tokenizer:
+            self._take_tokenizer(MotionVQVAEModel.from_pretrained(recipe.tokenizer))
         tokenizer, extractor = self.model.lamp.motion_vqvae, self.processor.feature_extractor
         self.encoded = encode_clips(tokenizer, extractor, self.train_clips, all_starts=True)
         self.eval_encoded = encode_clips(tokenizer, extractor, self.eval_clips, all_starts=False)
         self.caption_of = caption_source(self.dataset["train"], recipe.data)
-        self._keep_reference_tokens()
+        self._keep_what_was_said()
+        self.lora = add_lora(self.model, **recipe.lora) if recipe.lora else None
 
-    def _keep_reference_tokens(self) -> None:
-        """Let the model know the words of its training texts."""
-        tokenizer = self.processor.tokenizer
-        texts = [caption["text"] for row in self.dataset["train"]["captions"] for caption in row]
+    def _take_tokenizer(self, tokenizer: MotionVQVAEModel) -> None:
+        """Put a tokenizer that decodes better in place of the base's."""
+        own, other = self.model.lamp.motion_vqvae.state_dict(), tokenizer.state_dict()
+        differ = [name for name in own if name not in other or own[name].shape != other[name].shape]
+        differ += [
+            name
+            for name in own
+            if name not in differ and name.startswith(_TOKENS) and (own[name] != other[name].to(own[name].device)).any()
+        ]
+        if differ:
+            raise ValueError(
+                f"{self.recipe.tokenizer} has other tokens than the tokenizer of {self.recipe.base} ({differ[0]} "
+                "differs): train it from that one with model.freeze_tokens=true"
+            )
+        self.model.lamp.motion_vqvae.load_state_dict(other)
+
+    def _keep_what_was_said(self) -> None:
+        """Let the model know the words of its training texts, and its processor some of the texts."""
+        tokenizer, train = self.processor.tokenizer, self.dataset["train"]
+        texts = [caption["text"] for row in train["captions"] for caption in row]
         used = {token for ids in tokenizer(texts)["input_ids"] for token in ids} - set(tokenizer.all_special_ids)
+        if self.model.reference_token_ids is not None:
+            used |= set(self.model.reference_token_ids.tolist())
         self.model.set_reference_tokens(torch.tensor(sorted(used)), threshold=_FAMILIARITY_THRESHOLD)
+        self.processor.example_texts = choose_example_texts(train, shown_labels(train), self.processor.example_texts)
 
     def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:
         _, codes = self.encoded[clip].draw(rng, self.model.config.max_motion_tokens)
         return {"codes": codes, "caption": self.caption_of(clip, rng)}
+
+    def rehearsed_example(self, motion: RehearsedMotion, rng: np.random.Generator) -> dict[str, Any]:
+        first = int(rng.integers(max(len(motion.codes) - self.model.config.max_motion_tokens, 0) + 1))
+        return {"codes": motion.codes[first:][: self.model.config.max_motion_tokens], "caption": motion.text}
 
     def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         text = self.processor(text=[example["caption"] for example in examples])
@@ -66,20 +102,40 @@ class TextToMotionStage(Stage):
             "motion_codes": pad_codes([example["codes"] for example in examples]),
         }
 
-    @torch.no_grad()
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
-        """Losses on the validation clips with caption 0 and the same masks every time."""
+        """Losses on the validation clips with caption 0 and the same masks every time.
+
+        With rehearsed motions also theirs, as `known_…`, and `joint_token_loss`, the mean of both token losses.
+        """
+        longest = self.model.config.max_motion_tokens
         captions = first_captions(self.dataset["validation"])
+        clips = [
+            {"codes": clip.codes[0][:longest], "caption": caption}
+            for clip, caption in zip(self.eval_encoded, captions, strict=True)
+        ]
+        losses = self._losses(model, clips)
+        if not self.eval_rehearsed:
+            return losses
+        known = self._losses(model, [{"codes": m.codes[:longest], "caption": m.text} for m in self.eval_rehearsed])
+        losses |= {f"known_{name}": value for name, value in known.items()}
+        return losses | {"joint_token_loss": (losses["token_loss"] + losses["known_token_loss"]) / 2}
+
+    @torch.no_grad()
+    def _losses(self, model: PreTrainedModel, examples: list[dict[str, Any]]) -> dict[str, float]:
         generator = torch.Generator(device=model.device).manual_seed(0)
         sums: dict[str, float] = {}
-        for start in range(0, len(captions), 64):
-            examples = [
-                {"codes": clip.codes[0][: self.model.config.max_motion_tokens], "caption": caption}
-                for clip, caption in zip(self.eval_encoded[start:][:64], captions[start:][:64], strict=True)
-            ]
-            batch = {name: tensor.to(model.device) for name, tensor in self.collate(examples).items()}
+        for start in range(0, len(examples), 64):
+            part = examples[start : start + 64]
+            batch = {name: tensor.to(model.device) for name, tensor in self.collate(part).items()}
             output = model(**batch, generator=generator)
             for name in ("loss", "token_loss", "length_loss", "token_accuracy"):
                 if output.get(name) is not None:  # a converted model has no length estimator
-                    sums[name] = sums.get(name, 0.0) + float(output[name]) * len(examples)
-        return {name: value / len(captions) for name, value in sums.items()}
+                    sums[name] = sums.get(name, 0.0) + float(output[name]) * len(part)
+        return {name: value / len(examples) for name, value in sums.items()}
+
+    def finish(self, output_dir: Path) -> None:
+        """Write a trained adapter beside the model, and make it part of the model."""
+        if self.lora is not None:
+            if self.arguments.process_index == 0:
+                save_lora(self.model, self.lora, output_dir / ADAPTER_FOLDER, base=str(self.recipe.base))
+            self.lora.merge_and_unload()
