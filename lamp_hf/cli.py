@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from lamp_hf import __version__, cli_captioning, cli_convert, cli_data, cli_evaluate, cli_publish, cli_retrieval
+from lamp_hf import (
+    __version__,
+    cli_captioning,
+    cli_convert,
+    cli_data,
+    cli_evaluate,
+    cli_publish,
+    cli_retrieval,
+    cli_train,
+)
 from lamp_hf.cli_checkpoints import find_checkpoint
 from lamp_hf.motion.files import READERS, WRITERS, find_writer
 
@@ -221,41 +230,7 @@ def convert_motion(
         _fail("\n".join(failures))
 
 
-@app.command()
-def train(
-    stage: Annotated[
-        str, typer.Argument(help="motion-vqvae, lamp, text-to-motion, language-model, captioning or evaluator.")
-    ],
-    config: Annotated[Path, typer.Option("--config", "-c", help="Recipe (YAML); see examples/recipes.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; one that was cut off goes on.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value, in place of the recipe's: trainer.max_steps=100")
-    ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Where the data set lies.")] = None,
-    base: Annotated[str | None, typer.Option("--base", help="Checkpoint to start from.")] = None,
-) -> None:
-    """Train one stage; `accelerate launch -m lamp_hf.training` takes the same arguments.
-
-    `lamp-hf train motion-vqvae -c recipe.yaml -o runs/motion-vqvae --data my_mocap/ trainer.max_steps=2000`
-    """
-    from lamp_hf.embedded import resolve_checkpoint
-    from lamp_hf.training.recipe import load_recipe
-
-    changes = list(overrides or [])
-    recipe = load_recipe(config, changes)
-    if recipe.stage != stage:
-        raise ValueError(f"{config} is a recipe for the stage {recipe.stage}, not {stage}")
-    if data is not None:
-        # A set that is known by name lies at a path; any other is named by its path.
-        recipe.data["path" if "path" in recipe.data else "name"] = str(data)
-    if base is not None:
-        recipe.base = resolve_checkpoint(base)
-
-    from lamp_hf.training.run import train as run
-
-    _say(f"finished: {run(recipe, output)}")
-
-
+app.command()(cli_train.train)
 app.command()(cli_captioning.caption)
 app.command()(cli_convert.convert)
 app.command()(cli_retrieval.index)

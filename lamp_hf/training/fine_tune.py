@@ -335,9 +335,9 @@ def _evaluate(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTu
     before: TextToMotionPipeline = pipeline("text-to-motion", model=recipe.base)  # type: ignore[call-overload]
     after: TextToMotionPipeline = pipeline("text-to-motion", model=str(output))  # type: ignore[call-overload]
     report.scores["MPJPE of the tokenizer, mm"] = {
-        name: evaluate_reconstruction(
-            pipe.model.lamp.motion_vqvae, pipe.processor.feature_extractor, validation.clips
-        )["mpjpe_mm"]
+        name: evaluate_reconstruction(pipe.model.lamp.motion_vqvae, pipe.processor.feature_extractor, validation.clips)[
+            "mpjpe_mm"
+        ]
         for name, pipe in (("before", before), ("after", after))
     }
     report.scores |= _probe(recipe, dataset, validation, before, after, report)

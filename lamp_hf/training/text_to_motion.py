@@ -38,11 +38,12 @@ class TextToMotionStage(Stage):
         recipe = self.recipe
         if recipe.base is None:
             raise ValueError("the stage text-to-motion needs base: the folder of a trained lamp")
-        config = PreTrainedConfig.get_config_dict(recipe.base)[0]
+        base = resolve_checkpoint(recipe.base)
+        config = PreTrainedConfig.get_config_dict(base)[0]
         if config["model_type"] == "lamp":
-            self.model = LampForTextToMotion.from_lamp(LampModel.from_pretrained(recipe.base), **recipe.model)
+            self.model = LampForTextToMotion.from_lamp(LampModel.from_pretrained(base), **recipe.model)
         else:
-            self.model = LampForTextToMotion.from_pretrained(recipe.base, **recipe.model)
+            self.model = LampForTextToMotion.from_pretrained(base, **recipe.model)
         if strangers := self.model.generation_config.update(**recipe.generation):
             raise ValueError(f"the recipe's generation section has unknown keys {', '.join(strangers)}")
         self.processor = LampProcessor.from_pretrained(base)

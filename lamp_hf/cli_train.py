@@ -1,0 +1,113 @@
+"""`lamp-hf train`; it imports what it needs when it runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lamp_hf.training.fine_tune import FineTuning
+
+__all__ = ["train"]
+
+BASE = "lamp-small"
+
+
+def train(
+    stage: Annotated[
+        str, typer.Argument(help="motion-vqvae, lamp, text-to-motion, language-model, captioning or evaluator.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; one that was cut off goes on.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="Recipe (YAML); see examples/recipes. Without one, text-to-motion is fine-tuned."
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value, in place of the recipe's: trainer.max_steps=100")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Where the data set lies.")] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", help=f"Checkpoint to start from; fine-tuning takes {BASE} by default.")
+    ] = None,
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Fine-tuning: train an adapter alone, which is small and forgets less.")
+    ] = False,
+    push_to: Annotated[
+        str | None, typer.Option("--push-to", help="Fine-tuning: publish the result, owner/name on the Hub.")
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option("--license", help="Fine-tuning: of the result; by default that of the base.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push-to: only you can see it.")] = False,
+) -> None:
+    """Train one stage by a recipe, or teach a text-to-motion model your own motions.
+
+    `lamp-hf train text-to-motion --data my_mocap/ --base lamp-small --output my-model`
+
+    `lamp-hf train motion-vqvae -c recipe.yaml -o runs/motion-vqvae --data DATA trainer.max_steps=2000`
+
+    `accelerate launch -m lamp_hf.training` takes the same arguments.
+    """
+    changes = list(overrides or [])
+    if config is None:
+        if stage != "text-to-motion" or data is None:
+            raise typer.BadParameter(
+                "give a recipe (--config), or for fine-tuning the stage text-to-motion and your motions (--data)"
+            )
+        from lamp_hf.training.fine_tune import fine_tune
+
+        report = fine_tune(
+            data,
+            output,
+            base=base or BASE,
+            lora=lora,
+            overrides=changes,
+            push_to=push_to,
+            private=private,
+            license=license,
+        )
+        _print_report(report, output)
+        return
+    if lora or push_to or license or private:
+        raise typer.BadParameter(
+            "--lora, --push-to, --license and --private are for fine-tuning, without --config; `lamp-hf push` "
+            "publishes any run, and recipes have the key lora"
+        )
+    from lamp_hf.embedded import resolve_checkpoint
+    from lamp_hf.training.recipe import load_recipe
+
+    recipe = load_recipe(config, changes)
+    if recipe.stage != stage:
+        raise ValueError(f"{config} is a recipe for the stage {recipe.stage}, not {stage}")
+    if data is not None:
+        # A set that is known by name lies at a path; any other is named by its path.
+        recipe.data["path" if "path" in recipe.data else "name"] = str(data)
+    if base is not None:
+        recipe.base = resolve_checkpoint(base)
+
+    from lamp_hf.training.run import train as run
+
+    print(f"finished: {run(recipe, output)}")
+
+
+def _print_report(report: "FineTuning", output: Path) -> None:
+    """What was done to which part, and the scores before and after; by one of several processes."""
+    if not report.finished:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    for part, what in report.stages.items():
+        console.print(f"{part}: {what}")
+    table = Table(title="On clips that were held out", title_justify="left")
+    for column in ("", "base", "fine-tuned", "real clips"):
+        table.add_column(column, justify="left" if not column else "right")
+    for measure, values in report.scores.items():
+        cells = [f"{values[name]:.3f}" if name in values else "" for name in ("before", "after", "real")]
+        table.add_row(measure, *cells)
+    console.print(table)
+    console.print(f"finished in {sum(report.minutes.values()):.1f} minutes: {output}; try")
+    console.print(f'  lamp-hf generate "…" -m {output} -o motion.bvh')
