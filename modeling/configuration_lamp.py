@@ -44,6 +44,8 @@ class MotionVQVAEConfig(LampBaseConfig):
         commitment_loss_weight: Weight of the commitment loss.
         freeze_tokens: Encoder and codebook stay as they are, so that whatever knows the tokens remains valid, and only
             the decoder learns.
+        freeze_encoder: The encoder stays as it is, so that whatever reads latents, as LaMP does, remains valid;
+            codebook and decoder learn.
     """
 
     model_type = "motion_vqvae"
@@ -65,6 +67,7 @@ class MotionVQVAEConfig(LampBaseConfig):
     trajectory_loss_weight: float | int = 0.0
     commitment_loss_weight: float | int = 0.02
     freeze_tokens: bool = False
+    freeze_encoder: bool = False
     initializer_range: float | int = 0.02
 
     @property

@@ -260,12 +260,14 @@ class MotionVQVAEModel(LampBaseModel):
             init.zeros_(module.initialized)
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode; with `config.freeze_tokens`, encoder and codebook stay as they are."""
+        """Set training mode; with `config.freeze_encoder` and `freeze_tokens`, what they name stays as it is."""
         super().train(mode)
+        frozen = [self.encoder] if self.config.freeze_encoder or self.config.freeze_tokens else []
         if self.config.freeze_tokens:
-            for module in (self.encoder, self.quantizer):
-                module.requires_grad_(False)
-                module.eval()
+            frozen.append(self.quantizer)
+        for module in frozen:
+            module.requires_grad_(False)
+            module.eval()
         return self
 
     def _lengths(self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None) -> torch.Tensor:

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 REPORT = "fine-tuning.json"
 TOKENIZER_FOLDER = "motion-vqvae"
-TOKENIZER_LIMIT_MM = 25.0  # above, the decoder learns the new motions too
+TOKENIZER_LIMIT_MM = 25.0  # above, the tokenizer learns the new motions too
 MEASURED_CLIPS = 200  # whose reconstruction decides on that
 PROBED_MOTIONS = 50  # of each side, which is enough to tell a model that has forgotten
 SHOWN_FINDINGS = 5
@@ -42,13 +42,13 @@ SEED_OF_SCORES = 1000  # other motions than those that were rehearsed
 
 TOKENIZER_RECIPE: dict[str, Any] = {
     "stage": "motion-vqvae",
-    "model": {"freeze_tokens": True},
+    "model": {"freeze_tokens": False, "freeze_encoder": True},
     "rehearsal": {"num_motions": 256, "share": 0.5},
     "sampling": {"window": 64, "balance": 0.5},
     "trainer": {
-        "max_steps": 300,
+        "max_steps": 500,
         "per_device_train_batch_size": 32,
-        "learning_rate": 0.0002,
+        "learning_rate": 0.0003,
         "adam_beta2": 0.99,
         "weight_decay": 0.0,
         "lr_scheduler_type": "cosine",
@@ -56,7 +56,7 @@ TOKENIZER_RECIPE: dict[str, Any] = {
         "max_grad_norm": 1.0,
         "eval_steps": 0.5,
         "save_steps": 0.5,
-        "metric_for_best_model": "mpjpe_mm",
+        "metric_for_best_model": "joint_mpjpe_mm",
         "greater_is_better": False,
     },
 }
@@ -136,9 +136,9 @@ def fine_tune(
     Everything is checked before any work: the files, the base, the output folder and, with `push_to`, that you may
     write there. A run that was cut off goes on when it is asked for again.
 
-    The motion tokenizer keeps its tokens; where it reconstructs the new motions badly, its decoder learns them. The
-    masked transformer and the length estimator learn to make them. LaMP stays as it is: search and captions by the new
-    model know what they knew before. So that the model does not forget, it rehearses: half of all draws are motions
+    Where the motion tokenizer reconstructs the new motions badly, its codebook and decoder learn them; its encoder stays
+    as it is, for LaMP reads what it gives. The masked transformer and the length estimator learn to make them. LaMP
+    stays as it is: search and captions by the new model know what they knew before. So that the model does not forget, it rehearses: half of all draws are motions
     that the base makes for texts that it knows. A tenth of the clips is held out, unless the set has a validation
     split.
 
@@ -192,6 +192,7 @@ def fine_tune(
         return report
     with clock("evaluation"):
         _evaluate(recipe, dataset, output, report)
+    report.save(output)
     with clock("card"):
         _write_card(output, dataset, license)
     report.finished = True
@@ -287,11 +288,14 @@ def _recipe(checkpoint: str, source: dict[str, Any], lora: bool, overrides: Sequ
     if lora:
         values["lora"] = dict(LORA)
         values["trainer"]["learning_rate"] = LORA_LEARNING_RATE
-    return recipe_of(values, overrides, "the recipe of fine-tuning")
+    recipe = recipe_of(values, overrides, "the recipe of fine-tuning")
+    if not recipe.rehearsal.get("num_motions"):
+        recipe.trainer["metric_for_best_model"] = "token_loss"
+    return recipe
 
 
 def _adapt_tokenizer(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTuning) -> str | None:
-    """Folder of a tokenizer that decodes the new motions better, if the base's does so badly."""
+    """Folder of a tokenizer that knows the new motions, if the base's does not."""
     from .run import train
 
     assert recipe.base is not None
@@ -305,11 +309,12 @@ def _adapt_tokenizer(recipe: Recipe, dataset: DatasetDict, output: Path, report:
     if error <= TOKENIZER_LIMIT_MM:
         report.stages["motion tokenizer"] = f"kept: {measured}"
         return None
-    report.stages["motion tokenizer"] = f"decoder trained: {measured}, the limit is {TOKENIZER_LIMIT_MM:g}"
-    logger.info("%s: its decoder learns them", measured)
+    report.stages["motion tokenizer"] = f"codebook and decoder trained: {measured}, the limit is {TOKENIZER_LIMIT_MM:g}"
+    logger.info("%s: codebook and decoder learn them", measured)
     values = json.loads(json.dumps(TOKENIZER_RECIPE)) | {"base": recipe.base, "data": recipe.data, "seed": recipe.seed}
     if not recipe.rehearsal.get("num_motions"):
         del values["rehearsal"]
+        values["trainer"]["metric_for_best_model"] = "mpjpe_mm"
     for name in ("bf16", "use_cpu", "disable_tqdm", "report_to"):
         if name in recipe.trainer:
             values["trainer"][name] = recipe.trainer[name]

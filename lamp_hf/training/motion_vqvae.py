@@ -79,9 +79,11 @@ class MotionVQVAEStage(Stage):
         return dict(self.processor([example["motion"] for example in examples]))
 
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
+        """[`evaluate_reconstruction`] of the validation clips; with rehearsed motions also theirs, as `known_…`."""
         assert isinstance(model, MotionVQVAEModel)
         scores = evaluate_reconstruction(model, self.processor, self.eval_clips)
         if self.eval_rehearsed:
             known = evaluate_reconstruction(model, self.processor, [motion.features for motion in self.eval_rehearsed])
             scores |= {f"known_{name}": value for name, value in known.items()}
+            scores["joint_mpjpe_mm"] = (scores["mpjpe_mm"] + scores["known_mpjpe_mm"]) / 2
         return scores

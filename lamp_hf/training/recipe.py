@@ -19,7 +19,7 @@ class Recipe:
             `"evaluator"`.
         data: Arguments of [`lamp_hf.data.load_motion_dataset`]; `name` is the set or a folder.
         base: Checkpoint of the stage before (or of the same stage, to go on from).
-        tokenizer: Of the stage text-to-motion, a motion tokenizer in place of the base's, with the same tokens.
+        tokenizer: Of the stage text-to-motion, a motion tokenizer in place of the base's, with the same encoder.
         rehearsal: `{num_motions, share}`: motions of the base's own, for texts that it knows, which make up that share
             of all draws, lest it forget them; see [`rehearse`].
         lora: `{rank, alpha}` of an adapter that learns in place of the masked transformer.

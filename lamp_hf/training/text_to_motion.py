@@ -1,5 +1,6 @@
 """Stage 3: the masked transformer and the length estimator, over a frozen LaMP."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ __all__ = ["TextToMotionStage"]
 
 # tests/pipelines/test_embedded_checkpoint.py holds on which side of it rewordings and strange sentences lie.
 _FAMILIARITY_THRESHOLD = 0.8
-_TOKENS = ("encoder.", "quantizer.")  # parts of the motion tokenizer that decide which token is which
 
 
 class TextToMotionStage(Stage):
@@ -62,20 +62,22 @@ class TextToMotionStage(Stage):
         self.lora = add_lora(self.model, **recipe.lora) if recipe.lora else None
 
     def _take_tokenizer(self, tokenizer: MotionVQVAEModel) -> None:
-        """Put a tokenizer that decodes better in place of the base's."""
-        own, other = self.model.lamp.motion_vqvae.state_dict(), tokenizer.state_dict()
-        differ = [name for name in own if name not in other or own[name].shape != other[name].shape]
-        differ += [
-            name
-            for name in own
-            if name not in differ and name.startswith(_TOKENS) and (own[name] != other[name].to(own[name].device)).any()
-        ]
-        if differ:
-            raise ValueError(
-                f"{self.recipe.tokenizer} has other tokens than the tokenizer of {self.recipe.base} ({differ[0]} "
-                "differs): train it from that one with model.freeze_tokens=true"
+        """Put a tokenizer that knows more motions in place of the base's; rehearsed motions get its tokens."""
+        own, other = self.model.lamp.motion_vqvae.encoder.state_dict(), tokenizer.encoder.state_dict()
+        for name, tensor in own.items():
+            if name not in other or not torch.equal(tensor.cpu(), other[name]):
+                raise ValueError(
+                    f"{self.recipe.tokenizer} has another encoder than the motion tokenizer of {self.recipe.base} "
+                    f"({name} differs), so that LaMP could not read it: train it from that one with "
+                    "model.freeze_encoder=true"
+                )
+        self.model.lamp.motion_vqvae.load_state_dict(tokenizer.state_dict())
+        for motions in (self.rehearsed, self.eval_rehearsed):
+            clips = [motion.features for motion in motions]
+            encoded = encode_clips(
+                self.model.lamp.motion_vqvae, self.processor.feature_extractor, clips, all_starts=False
             )
-        self.model.lamp.motion_vqvae.load_state_dict(other)
+            motions[:] = [replace(motion, codes=clip.codes[0]) for motion, clip in zip(motions, encoded, strict=True)]
 
     def _keep_what_was_said(self) -> None:
         """Let the model know the words of its training texts, and its processor some of the texts."""

@@ -171,15 +171,18 @@ def test_training_learns_and_uses_codes():
     assert len(codes.unique()) > 10
 
 
-def test_frozen_tokens_stay_while_the_decoder_learns():
+@pytest.mark.parametrize(
+    ("frozen", "learning"), [("freeze_tokens", ("decoder.",)), ("freeze_encoder", ("decoder.", "quantizer."))]
+)
+def test_what_is_frozen_stays_while_the_rest_learns(frozen, learning):
     torch.manual_seed(0)
-    model = tiny(freeze_tokens=True).train()
+    model = tiny(**{frozen: True}).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     model(torch.randn(4, 64, 263)).loss.backward()
     optimizer.step()
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
-    assert changed == {name for name in before if name.startswith("decoder.")}
+    assert changed == {name for name in before if name.startswith(learning)}
 
 
 def test_dead_codes_are_replaced_by_rows_of_the_batch():

@@ -1,0 +1,183 @@
+"""What fine-tuning is worth: actions held back from a base, learned from a folder of BVH, probed before and after.
+
+The base must not know the actions, so it is trained first, by the recipes, from a split without them:
+
+    python benchmarks/fine_tune.py split  --data DATA --output without/
+    lamp-hf train motion-vqvae   -c examples/recipes/bandai-namco/motion-vqvae.yaml … data.split_dir=without/
+    lamp-hf train lamp           -c examples/recipes/bandai-namco/lamp.yaml … data.split_dir=without/
+    lamp-hf train text-to-motion -c examples/recipes/bandai-namco/text-to-motion.yaml … data.split_dir=without/
+    python benchmarks/fine_tune.py run    --data DATA --base runs/text-to-motion --output work/ [--lora]
+
+`run` writes `work/my_mocap` (BVH files and a metadata.jsonl, as a user would have them), fine-tunes as
+`lamp-hf train text-to-motion --data work/my_mocap --base …` does, and asks a probe, which was trained on real clips of
+all actions, what it sees in motions that base and fine-tuned model make for the captions of the validation clips.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import tarfile
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from transformers import pipeline
+
+import lamp_hf
+from lamp_hf.data import bandai_namco_grammar, load_bandai_namco
+from lamp_hf.data.bandai_namco import clip_labels
+from lamp_hf.evaluation.text_to_motion import TextToMotionJudge
+from lamp_hf.training import fine_tune
+
+HELD_BACK = ("run", "dash", "wave-both-hands", "bow")
+SPLITS = {"train": "train.txt", "validation": "val.txt"}
+CAPTIONS_PER_CLIP = 4
+
+
+def names_of(path: Path) -> list[str]:
+    """Clip names of a split file."""
+    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def write_split(data: Path, output: Path, held_back: tuple[str, ...]) -> None:
+    """Split files without some actions, with what else lies beside the archive."""
+    output.mkdir(parents=True, exist_ok=True)
+    for name in ("captions.json", "suspect_labels.txt"):
+        if (data.parent / name).is_file():
+            shutil.copy(data.parent / name, output / name)
+    for split, file in SPLITS.items():
+        names = [name for name in names_of(data.parent / file) if clip_labels(name).content not in held_back]
+        (output / file).write_text("\n".join(names) + "\n", encoding="utf-8")
+        print(f"{output / file}: {len(names)} clips for {split}")
+
+
+def write_mocap(data: Path, folder: Path, held_back: tuple[str, ...], clips: int) -> dict[str, Counter]:
+    """The held-back clips as a folder of BVH files, at most `clips` of each action to train on."""
+    suspect = set(names_of(data.parent / "suspect_labels.txt"))
+    chosen: dict[str, str] = {}
+    counts: dict[str, Counter] = {}
+    for split, file in SPLITS.items():
+        names = [name for name in names_of(data.parent / file) if clip_labels(name).content in held_back]
+        random.Random(0).shuffle(names)
+        counts[split] = Counter()
+        for name in names:
+            content = clip_labels(name).content
+            if name not in suspect and (split == "validation" or counts[split][content] < clips):
+                chosen[name] = split
+                counts[split][content] += 1
+    grammar = bandai_namco_grammar(data)
+    lines: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for split in SPLITS:
+        (folder / split).mkdir(parents=True, exist_ok=True)
+    with tarfile.open(data, "r|*") as archive:
+        for member in archive:
+            path = PurePosixPath(member.name)
+            split = chosen.get(path.stem, "") if path.suffix == ".bvh" else ""
+            stream = archive.extractfile(member) if split else None
+            if stream is not None:
+                (folder / split / path.name).write_bytes(stream.read())
+                content, style = clip_labels(path.stem)
+                texts = grammar.compose_many(content, style, CAPTIONS_PER_CLIP, random.Random(path.stem))
+                row = {"file_name": path.name, "text": texts, "content": content, "style": style}
+                lines[split].append(json.dumps(row))
+    for split, rows in lines.items():
+        (folder / split / "metadata.jsonl").write_text("\n".join(sorted(rows)) + "\n", encoding="utf-8")
+    return counts
+
+
+def probe(judge: TextToMotionJudge, checkpoint: str, texts: list[str], held_back: tuple[str, ...]) -> dict[str, Any]:
+    """Share of motions in which the action asked for is recognised: new and old ones, and each by itself."""
+    _, motions = judge.generate_and_judge(pipeline("text-to-motion", model=checkpoint), texts)
+    contents, joints = judge.validation.contents, [motion.joints for motion in motions]
+    new = np.isin(contents, held_back)
+    scores: dict[str, Any] = {}
+    for group, chosen in (("new", new), ("old", ~new)):
+        rows = np.flatnonzero(chosen)
+        parts = [[values[row] for row in rows] for values in (joints, contents, judge.validation.styles)]
+        scores[group] = {**judge.judge(*parts), "clips": len(rows)}
+    return {**scores, "by_content": judge.content_accuracies(joints, contents)}
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Fine-tune and probe."""
+    held_back = tuple(arguments.contents)
+    mocap, model = arguments.output / "my_mocap", arguments.output / ("lora" if arguments.lora else "full")
+    if not mocap.is_dir():
+        counts = write_mocap(arguments.data, mocap, held_back, arguments.clips)
+        print({split: dict(count) for split, count in counts.items()})
+    report = fine_tune(mocap, model, base=arguments.base, lora=arguments.lora, overrides=arguments.overrides)
+
+    dataset = load_bandai_namco(arguments.data, cache_dir=arguments.cache_dir)
+    judge = TextToMotionJudge(dataset)
+    texts = [row[0]["text"] for row in dataset["validation"]["captions"]]
+    real = judge.validation
+    new = np.isin(real.contents, held_back)
+    found = {"real": {}, "base": probe(judge, arguments.base, texts, held_back)}
+    found["fine-tuned"] = probe(judge, str(model), texts, held_back)
+    for group, chosen in (("new", new), ("old", ~new)):
+        rows = np.flatnonzero(chosen)
+        parts = [[values[row] for row in rows] for values in (real.joints, real.contents, real.styles)]
+        found["real"][group] = {**judge.judge(*parts), "clips": len(rows)}
+    found["real"]["by_content"] = judge.content_accuracies(real.joints, real.contents)
+    return {
+        "lamp_hf": lamp_hf.__version__,
+        "held_back": held_back,
+        "clips": arguments.clips,
+        "lora": arguments.lora,
+        "overrides": arguments.overrides,
+        "minutes": report.minutes,
+        "stages": report.stages,
+        "scores": report.scores,
+        "probe": found,
+    }
+
+
+def show(results: dict[str, Any]) -> None:
+    """The probe's answers as a table."""
+    table = Table(title="Generated for the captions of validation clips, recognised by a probe")
+    for column in ("", "real clips", "base", "fine-tuned"):
+        table.add_column(column)
+    rows = {
+        f"{group} actions, {part.replace('_', ' ')}": (group, part)
+        for group in ("new", "old")
+        for part in ("content_accuracy", "style_accuracy", "foot_skating")
+    }
+    rows |= {f"  {content}": ("by_content", content) for content in results["held_back"]}
+    for name, (group, part) in rows.items():
+        cells = [results["probe"][model][group].get(part) for model in ("real", "base", "fine-tuned")]
+        table.add_row(name, *("" if cell is None else f"{cell:.3f}" for cell in cells))
+    Console().print(table)
+    print(f"{sum(results['minutes'].values()):.1f} minutes: {results['minutes']}")
+
+
+def main() -> None:
+    """Read the arguments."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("split", "run"))
+    parser.add_argument("--data", type=Path, required=True, help="Bandai-Namco's archive")
+    parser.add_argument("--output", type=Path, required=True, help="folder for what is written")
+    parser.add_argument("--contents", nargs="+", default=list(HELD_BACK), help="the actions that are held back")
+    parser.add_argument("--base", help="text-to-motion checkpoint that does not know them")
+    parser.add_argument("--clips", type=int, default=100, help="of each action in the folder, to train on")
+    parser.add_argument("--lora", action="store_true", help="train an adapter alone")
+    parser.add_argument("--cache-dir", help="of the converted clips")
+    parser.add_argument("--results", type=Path, help="JSON file for the figures")
+    parser.add_argument("overrides", nargs="*", help="key=value of the recipe of fine-tuning")
+    arguments = parser.parse_args()
+    if arguments.command == "split":
+        write_split(arguments.data, arguments.output, tuple(arguments.contents))
+        return
+    if arguments.base is None:
+        parser.error("run needs --base")
+    results = run(arguments)
+    show(results)
+    if arguments.results is not None:
+        arguments.results.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
