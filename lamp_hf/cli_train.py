@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lamp_hf.training.fine_tune import FineTuning
+    from lamp_hf.training.fine_tuning import FineTuning
 
 __all__ = ["train"]
 
@@ -56,7 +56,7 @@ def train(
             raise typer.BadParameter(
                 "give a recipe (--config), or for fine-tuning the stage text-to-motion and your motions (--data)"
             )
-        from lamp_hf.training.fine_tune import fine_tune
+        from lamp_hf.training.fine_tuning import fine_tune
 
         report = fine_tune(
             data,

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.processing_lamp import LampProcessor
 
-__all__ = ["RehearsedMotion", "choose_example_texts", "rehearse"]
+__all__ = ["RehearsedMotion", "choose_example_texts", "rehearse", "texts_to_rehearse"]
 
 NUM_EXAMPLE_TEXTS = 512
 HELD_OUT = 10  # every tenth rehearsed motion is for validation
@@ -55,12 +55,7 @@ def rehearse(
     Raises:
         ValueError: The processor has no texts.
     """
-    texts = processor.example_texts
-    if not texts:
-        raise ValueError(
-            "the base does not say what it knows (example_texts of its processor), so that it cannot rehearse it and "
-            "would forget: train without rehearsal (rehearsal.num_motions=0), and add clips of what it shall still do"
-        )
+    texts = texts_to_rehearse(processor)
     was_training = model.training
     model.eval()
     made: list[RehearsedMotion] = []
@@ -77,6 +72,20 @@ def rehearse(
         [motion for number, motion in enumerate(made) if number % HELD_OUT],
         [motion for number, motion in enumerate(made) if number % HELD_OUT == 0],
     )
+
+
+def texts_to_rehearse(processor: LampProcessor) -> list[str]:
+    """Texts of what a model knows.
+
+    Raises:
+        ValueError: Its processor has none.
+    """
+    if not processor.example_texts:
+        raise ValueError(
+            "the base does not say what it knows (example_texts of its processor), so that it cannot rehearse it and "
+            "would forget: train without rehearsal (rehearsal.num_motions=0), and add clips of what it shall still do"
+        )
+    return processor.example_texts
 
 
 def choose_example_texts(dataset: Dataset, labels: Sequence[str], known: Sequence[str] = ()) -> list[str]:

@@ -82,7 +82,7 @@ class TextToMotionStage(Stage):
     def _keep_what_was_said(self) -> None:
         """Let the model know the words of its training texts, and its processor some of the texts."""
         tokenizer, train = self.processor.tokenizer, self.dataset["train"]
-        texts = [caption["text"] for row in train["captions"] for caption in row]
+        texts = [*self.processor.example_texts, *(caption["text"] for row in train["captions"] for caption in row)]
         used = {token for ids in tokenizer(texts)["input_ids"] for token in ids} - set(tokenizer.all_special_ids)
         if self.model.reference_token_ids is not None:
             used |= set(self.model.reference_token_ids.tolist())

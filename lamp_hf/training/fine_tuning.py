@@ -21,9 +21,11 @@ from lamp_hf.evaluation.protocols.common import EvaluationSet
 from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
+from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.files import atomic_path
 
 from .recipe import Recipe, recipe_of
+from .rehearsal import texts_to_rehearse
 
 if TYPE_CHECKING:
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
@@ -136,11 +138,11 @@ def fine_tune(
     Everything is checked before any work: the files, the base, the output folder and, with `push_to`, that you may
     write there. A run that was cut off goes on when it is asked for again.
 
-    Where the motion tokenizer reconstructs the new motions badly, its codebook and decoder learn them; its encoder stays
-    as it is, for LaMP reads what it gives. The masked transformer and the length estimator learn to make them. LaMP
-    stays as it is: search and captions by the new model know what they knew before. So that the model does not forget, it rehearses: half of all draws are motions
-    that the base makes for texts that it knows. A tenth of the clips is held out, unless the set has a validation
-    split.
+    Where the motion tokenizer reconstructs the new motions badly, its codebook and decoder learn them; its encoder
+    stays as it is, for LaMP reads what it gives. The masked transformer and the length estimator learn to make them.
+    LaMP stays as it is: search and captions by the new model know what they knew before. So that the model does not
+    forget, it rehearses: half of all draws are motions that the base makes for texts that it knows. A tenth of the
+    clips is held out, unless the set has a validation split.
 
     Args:
         data: Folder of motions with `metadata.jsonl`, path of a set that [`load_motion_dataset`] knows by name, or id
@@ -160,13 +162,15 @@ def fine_tune(
         FileExistsError: `output` holds something else.
         FileNotFoundError: There is no such data set or base.
         HubError: You may not write to `push_to`.
-        ValueError: The data set has errors, or does not fit the base.
+        ValueError: The data set has errors or does not fit the base, or the base cannot rehearse.
     """
     output, data = Path(output), str(data)
     report = FineTuning(portable_name(base), data, lora, list(overrides), seed)
     checkpoint = _check_base(base)
     source = _check_data(data)
     recipe = _recipe(checkpoint, source, lora, overrides, seed)
+    if recipe.rehearsal.get("num_motions"):
+        texts_to_rehearse(LampProcessor.from_pretrained(checkpoint))
     report = _check_output(output, report)
     if push_to is not None:
         from lamp_hf.hub.upload import Target

@@ -1,0 +1,269 @@
+"""Fine-tuning in one call, at a tiny size: what it trains, keeps, measures, writes and refuses."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import pipeline
+
+from lamp_hf.cli import main
+from lamp_hf.data import load_motion_dataset
+from lamp_hf.data.splits import with_validation
+from lamp_hf.modeling.modeling_lamp import LampModel
+from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
+from lamp_hf.modeling.processing_lamp import LampProcessor
+from lamp_hf.training import fine_tune, fine_tuning
+from lamp_hf.training.fine_tuning import FineTuning
+from lamp_hf.training.rehearsal import choose_example_texts, rehearse
+
+pytestmark = pytest.mark.slow
+
+TINY = (
+    "trainer.max_steps=4",
+    "trainer.learning_rate=0.01",
+    "trainer.per_device_train_batch_size=4",
+    "trainer.disable_tqdm=true",
+    "rehearsal.num_motions=12",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small(tmp_path_factory: pytest.TempPathFactory):
+    """Little of what the command line cannot make little."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAMP_HF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(fine_tuning, "PROBED_MOTIONS", 4)
+        patch.setitem(fine_tuning.TOKENIZER_RECIPE["trainer"], "max_steps", 4)
+        yield
+
+
+@pytest.fixture(scope="module")
+def my_mocap(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
+    """Ten walks and ten waves of about two seconds, in a folder with a table."""
+    folder = tmp_path_factory.mktemp("mocap") / "my_mocap"
+    folder.mkdir()
+    rows = []
+    for number in range(20):
+        walking = number % 2 == 0
+        motion = procedural.walker(40 + number, speed=0.8) if walking else procedural.waver(40 + number)
+        name = f"take_{number:03d}.npz"
+        motion.save(folder / name)
+        text = "the person walks" if walking else "the person waves"
+        rows.append({"file_name": name, "text": text, "content": "walk" if walking else "wave"})
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that says what it knows."""
+    folder = tmp_path_factory.mktemp("base") / "base"
+    shutil.copytree(tiny_checkpoint, folder)
+    processor = LampProcessor.from_pretrained(folder)
+    processor.example_texts = ["the person bows", "a person bows low", "bow"]
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(my_mocap: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the command leaves."""
+    folder = tmp_path_factory.mktemp("tuned") / "my-model"
+    arguments = ["train", "text-to-motion", "--data", str(my_mocap), "--base", str(base), "--output", str(folder)]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--license", "cc-by-4.0", *TINY])
+    assert ended.value.code == 0
+    return folder
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_it_trains_what_the_new_motions_need_and_leaves_the_rest(tuned: Path, base: Path) -> None:
+    before, after = weights_of(base), weights_of(tuned)
+    changed = {name for name, tensor in after.items() if name in before and not torch.equal(tensor, before[name])}
+    parts = {
+        "lamp.motion_vqvae.decoder.",
+        "lamp.motion_vqvae.quantizer.",
+        "masked_transformer.",
+        "length_estimator.",
+        "text_to_condition.",
+    }
+    for part in parts:
+        assert any(name.startswith(part) for name in changed), part
+    assert all(name.startswith(tuple(parts)) for name in changed)
+    report = FineTuning(**json.loads((tuned / "fine-tuning.json").read_text()))
+    assert report.finished
+    assert "codebook and decoder trained" in report.stages["motion tokenizer"]
+
+
+def test_the_model_knows_what_it_was_taught_beside_what_it_knew(tuned: Path) -> None:
+    pipe = pipeline("text-to-motion", model=str(tuned))
+    assert pipe("the person waves", duration=1.0, seed=1)["num_frames"] == 20
+    known = set(pipe.processor.example_texts)
+    assert {"the person bows", "bow", "the person walks", "the person waves"} <= known
+    familiarity = pipe.model.text_familiarity(**pipe.processor(text=["the person walks", "the person bows"]))
+    assert (familiarity > 0.99).all()
+
+
+def test_it_measures_before_and_after(tuned: Path) -> None:
+    scores = json.loads((tuned / "fine-tuning.json").read_text())["scores"]
+    for measure in (
+        "token loss, new clips",
+        "token loss, rehearsed motions",
+        "MPJPE of the tokenizer, mm",
+        "new action recognised",
+        "new action recognised, walk",
+        "known texts not done as a new action",
+    ):
+        assert np.isfinite([scores[measure]["before"], scores[measure]["after"]]).all()
+    assert scores["token loss, new clips"]["after"] < scores["token loss, new clips"]["before"]
+    assert scores["new action recognised"]["real"] == 1.0  # walks and waves are not hard to tell apart
+    records = {path.name for path in (tuned / "evaluations").iterdir()}
+    assert records == {"reconstruction-whole-clips.json", "text-to-motion-physics.json"}
+
+
+def test_it_writes_a_card_with_a_sample(tuned: Path) -> None:
+    card = (tuned / "README.md").read_text()
+    assert "license: cc-by-4.0" in card
+    assert "![the person" in card
+    assert (tuned / "sample.gif").stat().st_size > 1000
+    assert "## Fine-tuning" in card
+    assert "| new action recognised, wave |" in card
+
+
+def test_clips_held_out_are_not_trained_on_and_neither_are_their_mirror_images(my_mocap: Path) -> None:
+    dataset = load_motion_dataset(my_mocap, mirror=True, progress=False)
+    split = with_validation(dataset)
+    held_out, train = split["validation"]["id"], split["train"]["id"]
+    assert sorted(split["validation"]["content"]) == ["walk", "wave"]
+    assert len(train) == 36
+    assert not {clip.removesuffix("-mirrored") for clip in train} & set(held_out)
+    assert with_validation(dataset)["validation"]["id"] == held_out
+    assert with_validation(split) is split
+
+
+def test_an_adapter_alone_learns_and_lies_beside_the_model(my_mocap: Path, base: Path, tmp_path: Path) -> None:
+    report = fine_tune(my_mocap, tmp_path / "model", base=str(base), lora=True, overrides=[*TINY, "tokenizer=null"])
+    assert report.stages["masked transformer"] == "LoRA adapter trained and merged"
+    adapter = tmp_path / "model" / "adapter"
+    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base)
+    merged = LampForTextToMotion.from_pretrained(tmp_path / "model").eval()
+    other = LampForTextToMotion.from_pretrained(base)
+    tokenizer = merged.lamp.motion_vqvae.state_dict()
+    other.lamp.motion_vqvae.load_state_dict(tokenizer)
+    inputs = LampProcessor.from_pretrained(base)(text="the person waves")
+    codes = torch.arange(6)[None]
+    with torch.no_grad():
+        wanted = merged.predict_tokens(codes, merged.get_text_condition(**inputs))
+        plain = other.eval().predict_tokens(codes, other.get_text_condition(**inputs))
+        other.load_adapter(str(adapter))
+        other.eval()
+        adapted = other.predict_tokens(codes, other.get_text_condition(**inputs))
+    assert not torch.allclose(plain, wanted, atol=1e-3)
+    torch.testing.assert_close(adapted, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_a_run_that_was_cut_off_goes_on(my_mocap: Path, base: Path, tuned: Path, tmp_path: Path, monkeypatch) -> None:
+    import lamp_hf.training.run as run
+
+    train, stages = run.train, []
+
+    def cut_off(recipe, output, **options):
+        stages.append(recipe.stage)
+        if recipe.stage == "text-to-motion":
+            raise KeyboardInterrupt
+        return train(recipe, output, **options)
+
+    model = tmp_path / "model"
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "train", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            fine_tune(my_mocap, model, base=str(base), overrides=TINY)
+    assert stages == ["motion-vqvae", "text-to-motion"]
+    with pytest.raises(FileExistsError, match="unfinished run with base="):
+        fine_tune(my_mocap, model, base=str(base), overrides=[*TINY, "trainer.weight_decay=0.1"])
+    assert fine_tune(my_mocap, model, base=str(base), overrides=TINY).finished
+    wanted, found = weights_of(tuned), weights_of(model)
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in found.items())
+    with pytest.raises(FileExistsError, match="holds a finished model already"):
+        fine_tune(my_mocap, model, base=str(base), overrides=TINY)
+
+
+def test_bad_input_is_refused_before_any_work(my_mocap: Path, base: Path, tmp_path: Path, walker) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    walker.save(broken / "walk.npz")
+    rows = [{"file_name": "walk.npz", "text": "walk"}, {"file_name": "gone.npz", "text": "jump"}]
+    (broken / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match=r"1 errors: .*gone\.npz.*lamp-hf data check"):
+        fine_tune(broken, tmp_path / "model", base=str(base))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds something else already"):
+        fine_tune(my_mocap, other, base=str(base))
+    LampModel.from_pretrained(base).save_pretrained(tmp_path / "lamp")
+    with pytest.raises(ValueError, match="holds a 'lamp' model; fine-tuning starts from a text-to-motion model"):
+        fine_tune(my_mocap, tmp_path / "model", base=str(tmp_path / "lamp"))
+    with pytest.raises(FileNotFoundError, match="no such dataset"):
+        fine_tune(tmp_path / "nowhere", tmp_path / "model", base=str(base))
+    with pytest.raises(ValueError, match="unknown keys strange"):
+        fine_tune(my_mocap, tmp_path / "model", base=str(base), overrides=["strange=1"])
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_base_that_does_not_say_what_it_knows_cannot_rehearse(
+    my_mocap: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"example_texts.*rehearsal\.num_motions=0"):
+        fine_tune(my_mocap, tmp_path / "model", base=str(tiny_checkpoint), overrides=TINY)
+    report = fine_tune(
+        my_mocap, tmp_path / "model", base=str(tiny_checkpoint), overrides=[*TINY[:-1], "rehearsal.num_motions=0"]
+    )
+    assert "token loss, rehearsed motions" not in report.scores
+
+
+def test_rehearsed_motions_depend_on_the_seed_alone(base: Path) -> None:
+    model, processor = LampForTextToMotion.from_pretrained(base), LampProcessor.from_pretrained(base)
+    first, held_out = rehearse(model, processor, num_motions=11, seed=3)
+    again, _ = rehearse(model, processor, num_motions=11, seed=3)
+    assert (len(first), len(held_out)) == (9, 2)
+    assert all(np.array_equal(a.codes, b.codes) for a, b in zip(first, again, strict=True))
+    assert all(len(motion.features) == 4 * len(motion.codes) for motion in first)
+
+
+def test_example_texts_stand_for_all_labels_and_keep_what_was_known(tiny_set: Path) -> None:
+    train = load_motion_dataset(tiny_set)["train"]
+    texts = choose_example_texts(train, train["content"])
+    assert texts == [
+        "a person walks forward",
+        "a person waves with one hand",
+        "someone is walking",
+        "someone is waving",
+    ]
+    assert choose_example_texts(train, train["content"], ["a bow", "someone is waving"])[:2] == [
+        "a bow",
+        "someone is waving",
+    ]
+    many = [f"text {number}" for number in range(600)]
+    kept = choose_example_texts(train, train["content"], many)
+    assert len(kept) == 512
+    assert set(texts) < set(kept)
+
+
+def test_the_command_asks_for_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, words in (
+        (["train", "lamp", "-o", "r"], "give a recipe (--config)"),
+        (["train", "text-to-motion", "-o", "r"], "your motions (--data)"),
+        (["train", "lamp", "-o", "r", "-c", "x.yaml", "--lora"], "for fine-tuning, without --config"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        assert words in " ".join(capsys.readouterr().err.replace("│", " ").split())
