@@ -262,7 +262,7 @@ class MotionVQVAEModel(LampBaseModel):
     def train(self, mode: bool = True) -> Self:
         """Set training mode; with `config.freeze_encoder` and `freeze_tokens`, what they name stays as it is."""
         super().train(mode)
-        frozen = [self.encoder] if self.config.freeze_encoder or self.config.freeze_tokens else []
+        frozen: list[nn.Module] = [self.encoder] if self.config.freeze_encoder or self.config.freeze_tokens else []
         if self.config.freeze_tokens:
             frozen.append(self.quantizer)
         for module in frozen:

@@ -45,7 +45,6 @@ SEED_OF_SCORES = 1000  # other motions than those that were rehearsed
 TOKENIZER_RECIPE: dict[str, Any] = {
     "stage": "motion-vqvae",
     "model": {"freeze_tokens": False, "freeze_encoder": True},
-    "rehearsal": {"num_motions": 256, "share": 0.5},
     "sampling": {"window": 64, "balance": 0.5},
     "trainer": {
         "max_steps": 500,
@@ -64,7 +63,7 @@ TOKENIZER_RECIPE: dict[str, Any] = {
 }
 RECIPE: dict[str, Any] = {
     "stage": "text-to-motion",
-    "rehearsal": {"num_motions": 512, "share": 0.5},
+    "rehearsal": {"num_motions": 384, "share": 0.5},
     "sampling": {"balance": 0.5},
     "trainer": {
         "max_steps": 600,
@@ -316,8 +315,8 @@ def _adapt_tokenizer(recipe: Recipe, dataset: DatasetDict, output: Path, report:
     report.stages["motion tokenizer"] = f"codebook and decoder trained: {measured}, the limit is {TOKENIZER_LIMIT_MM:g}"
     logger.info("%s: codebook and decoder learn them", measured)
     values = json.loads(json.dumps(TOKENIZER_RECIPE)) | {"base": recipe.base, "data": recipe.data, "seed": recipe.seed}
+    values["rehearsal"] = dict(recipe.rehearsal)
     if not recipe.rehearsal.get("num_motions"):
-        del values["rehearsal"]
         values["trainer"]["metric_for_best_model"] = "mpjpe_mm"
     for name in ("bf16", "use_cpu", "disable_tqdm", "report_to"):
         if name in recipe.trainer:

@@ -18,7 +18,7 @@ ADAPTER_NAME = "default"
 ADAPTED = ("masked_transformer.", "length_estimator.", "text_to_condition", "words_to_condition")
 
 
-def add_lora(model: LampForTextToMotion, *, rank: int = 16, alpha: float | None = None) -> LoraModel:
+def add_lora(model: LampForTextToMotion, *, rank: int = 16, alpha: int | None = None) -> LoraModel:
     """Put an adapter around the linear layers of the masked transformer, the length estimator and the text condition.
 
     Args:
@@ -46,7 +46,7 @@ def add_lora(model: LampForTextToMotion, *, rank: int = 16, alpha: float | None 
 def save_lora(model: LampForTextToMotion, lora: LoraModel, folder: Path, base: str) -> None:
     """Write the adapter in peft's format; `model.load_adapter(folder)` puts it onto the base again."""
     folder.mkdir(parents=True, exist_ok=True)
-    config: LoraConfig = lora.peft_config[ADAPTER_NAME]
+    config = lora.peft_config[ADAPTER_NAME]
     config.base_model_name_or_path = portable_name(base)
     config.inference_mode = True
     config.save_pretrained(str(folder))
