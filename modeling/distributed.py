@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-__all__ = ["gather_rows", "global_mean", "num_processes"]
+__all__ = ["gather_rows", "global_mean", "num_processes", "uniform_rows"]
 
 
 def num_processes() -> int:
@@ -67,3 +67,29 @@ def global_mean(total: torch.Tensor, count: int | torch.Tensor) -> torch.Tensor:
         joint = joint.clone()
         dist.all_reduce(joint)
     return total * num_processes() / joint.clamp(min=1)
+
+
+def uniform_rows(
+    rows: int, columns: int, device: torch.device | str, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """Random numbers for the rows of this process: those that one process would draw for the rows of all.
+
+    All processes draw the numbers of the joint batch and keep their own rows. Training seeds them alike, and they stay
+    in step as long as nothing else draws as many numbers as a process has rows, as dropout does.
+
+    Args:
+        rows, columns: What this process needs; both may differ between processes.
+        device: Of the numbers.
+        generator: Draws numbers for this process alone.
+
+    Returns:
+        Uniform in [0, 1), `(rows, columns)`.
+    """
+    if generator is not None or num_processes() == 1:
+        return torch.rand(rows, columns, device=device, generator=generator)
+    own = torch.tensor([rows, columns], device=device)
+    sizes = [torch.empty_like(own) for _ in range(num_processes())]
+    dist.all_gather(sizes, own)
+    counts, widths = torch.stack(sizes).T.tolist()
+    first = sum(counts[: dist.get_rank()])
+    return torch.rand(sum(counts), max(widths), device=device)[first : first + rows, :columns]

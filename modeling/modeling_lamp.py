@@ -28,7 +28,7 @@ from transformers.utils.generic import ModelOutput
 
 from .checkpoints import LampBaseModel
 from .configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
-from .distributed import gather_rows, global_mean
+from .distributed import gather_rows, global_mean, uniform_rows
 from .modeling_motion_vqvae import IGNORED_CODE, MotionVQVAEEncoder, MotionVQVAEModel
 
 __all__ = [
@@ -782,9 +782,10 @@ def same_rows(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def draw_negatives(logits: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
     """For each row of `logits` `(B, N)` a column that is no positive, likelier the higher, or -1 (L2)."""
-    weights = logits.float().masked_fill(positives, -torch.inf)
-    possible = ~positives.all(-1)
-    chosen = torch.full((len(logits),), -1, device=logits.device)
-    if possible.any():
-        chosen[possible] = weights[possible].softmax(-1).multinomial(1).squeeze(-1)
-    return chosen
+    # The largest of logits with Gumbel noise is a draw from their softmax, and the noise is the same however many
+    # processes share the batch.
+    noise = -torch.log(
+        -torch.log(uniform_rows(len(logits), logits.shape[1], logits.device).clamp(min=torch.finfo(torch.float32).tiny))
+    )
+    chosen = (logits.float() + noise).masked_fill(positives, -torch.inf).argmax(-1)
+    return chosen.masked_fill(positives.all(-1), -1)

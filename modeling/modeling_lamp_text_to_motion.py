@@ -14,7 +14,7 @@ from transformers.utils.generic import ModelOutput
 
 from .checkpoints import LampBaseModel
 from .configuration_lamp import LampTextToMotionConfig
-from .distributed import global_mean
+from .distributed import global_mean, uniform_rows
 from .generation_lamp import MaskedMotionGenerationConfig, MaskedMotionGenerationMixin
 from .modeling_lamp import HIDDEN, LampEmbeddingsMixin, LampModel
 from .modeling_motion_vqvae import IGNORED_CODE
@@ -251,12 +251,13 @@ class MaskingDraws:
     def draw(
         cls, motion_codes: torch.Tensor, num_codes: int, generator: torch.Generator | None = None
     ) -> "MaskingDraws":
-        """Numbers for codes `(B, n)`; the generator lives on their device."""
-        shape, device = motion_codes.shape, motion_codes.device
-        shapes = (shape[:1], shape, shape, shape)
-        time, order, replace, hide = (torch.rand(each, device=device, generator=generator) for each in shapes)
-        codes = torch.randint(num_codes, shape, device=device, generator=generator)
-        return cls(time, order, replace, hide, codes)
+        """Numbers for codes `(B, n)`, by [`uniform_rows`]; the generator lives on their device."""
+        rows, length = motion_codes.shape
+        time, order, replace, hide, codes = (
+            uniform_rows(rows, columns, motion_codes.device, generator)
+            for columns in (1, length, length, length, length)
+        )
+        return cls(time[:, 0], order, replace, hide, (codes * num_codes).long())
 
 
 def masked_mean(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -490,8 +491,8 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         token_ids, labels = mask_codes(motion_codes, draws, self.config.num_codes)
         shown = condition
         if self.training and self.config.condition_dropout:
-            chance = torch.rand(len(condition), device=motion_codes.device, generator=generator)
-            shown = condition * (chance >= self.config.condition_dropout)[:, None].to(condition)
+            chance = uniform_rows(len(condition), 1, motion_codes.device, generator)
+            shown = condition * (chance >= self.config.condition_dropout).to(condition)
         logits = self.predict_tokens(token_ids, shown, motion_codes >= 0)
         guessed = labels >= 0
         total = F.cross_entropy(logits[guessed].float(), labels[guessed], reduction="sum")

@@ -12,7 +12,7 @@ from transformers.utils.generic import ModelOutput
 
 from .checkpoints import LampBaseModel
 from .configuration_lamp import MotionVQVAEConfig
-from .distributed import num_processes
+from .distributed import gather_rows, global_mean, num_processes
 
 __all__ = ["MotionVQVAEModel", "MotionVQVAEOutput", "length_mask"]
 
@@ -64,6 +64,11 @@ class MotionVQVAEResidualBlock(nn.Module):
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         residual = self.dropout(self.conv2(F.relu(self.conv1(F.relu(hidden)))))
         return masked(hidden + residual, mask)
+
+
+def mean_error(errors: torch.Tensor, joint: bool) -> torch.Tensor:
+    """Mean of errors; `joint`: over those of all processes, see [`global_mean`]."""
+    return global_mean(errors.sum(), errors.numel()) if joint else errors.mean()
 
 
 def masked(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -159,14 +164,19 @@ class MotionVQVAEQuantizer(nn.Module):
         return distances.argmin(-1)
 
     def candidate_rows(self, rows: torch.Tensor) -> torch.Tensor:
-        """Draw `num_codes` rows of the batch at random, with a little noise where the batch has too few."""
+        """Draw `num_codes` rows of the joint batch at random, with a little noise where the batch has too few."""
+        rows, _ = gather_rows(rows)
         num_codes, num_rows = self.config.num_codes, rows.shape[0]
         order = torch.randperm(num_rows, device=rows.device)
         if num_rows < num_codes:
             order = order.repeat(-(-num_codes // num_rows))
             noise = torch.randn(num_codes, rows.shape[1], device=rows.device, dtype=rows.dtype)
-            return rows[order[:num_codes]] + noise * (0.01 / rows.shape[1] ** 0.5)
-        return rows[order[:num_codes]]
+            candidates = rows[order[:num_codes]] + noise * (0.01 / rows.shape[1] ** 0.5)
+        else:
+            candidates = rows[order[:num_codes]]
+        if num_processes() > 1:  # dropout may have put the processes out of step
+            dist.broadcast(candidates, 0)
+        return candidates
 
     @torch.no_grad()
     def update(self, rows: torch.Tensor, codes: torch.Tensor) -> None:
@@ -175,11 +185,9 @@ class MotionVQVAEQuantizer(nn.Module):
         one_hot = F.one_hot(codes, self.config.num_codes).to(rows.dtype)
         batch_sum, batch_count = one_hot.T @ rows, one_hot.sum(0)
         candidates = self.candidate_rows(rows)
-        if num_processes() > 1:
-            # The statistics are those of the joint batch; replacements come from the first process.
+        if num_processes() > 1:  # the statistics are those of the joint batch
             dist.all_reduce(batch_sum)
             dist.all_reduce(batch_count)
-            dist.broadcast(candidates, 0)
         code_sum = mu * self.code_count[:, None] * self.codebook + (1 - mu) * batch_sum
         self.code_count.mul_(mu).add_(batch_count, alpha=1 - mu)
         self.codebook.copy_(code_sum / self.code_count[:, None])
@@ -192,10 +200,7 @@ class MotionVQVAEQuantizer(nn.Module):
     @torch.no_grad()
     def initialize(self, rows: torch.Tensor) -> None:
         """Fill the codebook from the first training batch."""
-        candidates = self.candidate_rows(rows)
-        if num_processes() > 1:
-            dist.broadcast(candidates, 0)
-        self.codebook.copy_(candidates)
+        self.codebook.copy_(self.candidate_rows(rows))
         self.code_count.fill_(1)
         self.initialized.fill_(True)
 
@@ -215,7 +220,7 @@ class MotionVQVAEQuantizer(nn.Module):
         # Order of the released code (V4): quantise with the old codebook, then move it.
         if self.training:
             self.update(rows.detach(), codes)
-        commitment_loss = F.mse_loss(rows, quantized_rows)
+        commitment_loss = mean_error((rows - quantized_rows).pow(2), joint=self.training)
         quantized = torch.zeros_like(latents)
         quantized[mask] = (rows + (quantized_rows - rows).detach()).to(latents.dtype)
         share = F.one_hot(codes, self.config.num_codes).float().mean(0)
@@ -340,16 +345,19 @@ class MotionVQVAEModel(LampBaseModel):
         target = motion_values[:, : reconstruction.shape[1]]
 
         positions = slice(4, 4 + 3 * (self.config.num_joints - 1))
-        reconstruction_loss = F.smooth_l1_loss(reconstruction[frames], target[frames])
-        position_loss = F.smooth_l1_loss(reconstruction[..., positions][frames], target[..., positions][frames])
+        joint = self.training
+        errors = F.smooth_l1_loss(reconstruction[frames], target[frames], reduction="none")
+        reconstruction_loss, position_loss = mean_error(errors, joint), mean_error(errors[..., positions], joint)
         steps = frames[:, 1:]
-        velocity_loss = F.smooth_l1_loss(reconstruction.diff(dim=1)[steps], target.diff(dim=1)[steps])
+        velocity_loss = mean_error(
+            F.smooth_l1_loss(reconstruction.diff(dim=1)[steps], target.diff(dim=1)[steps], reduction="none"), joint
+        )
         turn_and_steps = slice(0, 3)
         real = frames[..., None]
-        trajectory_loss = F.smooth_l1_loss(
-            (reconstruction[..., turn_and_steps].float() * real).cumsum(1)[frames],
-            (target[..., turn_and_steps].float() * real).cumsum(1)[frames],
+        path, real_path = (
+            (motion[..., turn_and_steps].float() * real).cumsum(1)[frames] for motion in (reconstruction, target)
         )
+        trajectory_loss = mean_error(F.smooth_l1_loss(path, real_path, reduction="none"), joint)
         config = self.config
         loss = (
             config.reconstruction_loss_weight * reconstruction_loss

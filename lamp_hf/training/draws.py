@@ -33,7 +33,8 @@ class ClipDraws(Dataset):
     """`num_draws` random examples, each made by `make(clip_index, rng)` with a generator of its own.
 
     Args:
-        make: Builds an example from the number of a clip and a random generator.
+        make: Builds an example from the number of a clip and a random generator; the number is put into it as
+            `clip_number`.
         weights: Probability of each clip.
         num_draws: Length of the dataset: steps times batch size.
         seed: Of all draws.
@@ -57,4 +58,5 @@ class ClipDraws(Dataset):
     def __getitem__(self, draw: int) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, int(draw)))
         clip = int(np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right"))
-        return self.make(min(clip, len(self.cumulative) - 1), rng)
+        clip = min(clip, len(self.cumulative) - 1)
+        return {**self.make(clip, rng), "clip_number": clip}

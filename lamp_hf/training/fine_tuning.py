@@ -19,6 +19,7 @@ from lamp_hf.data.splits import with_validation
 from lamp_hf.embedded import portable_name, resolve_checkpoint
 from lamp_hf.evaluation.protocols.common import EvaluationSet
 from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
+from lamp_hf.evaluation.records import EvaluationRecord
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
 from lamp_hf.modeling.processing_lamp import LampProcessor
@@ -191,10 +192,13 @@ def fine_tune(
         recipe.tokenizer = _adapt_tokenizer(recipe, dataset, output, report)
     with clock("masked transformer"):
         train(recipe, output)
+    with clock("evaluation"):
+        records = _evaluate(recipe, dataset, output, report)  # by all processes, each a share of it
     if not main:
         return report
-    with clock("evaluation"):
-        _evaluate(recipe, dataset, output, report)
+    (output / "evaluations").mkdir(exist_ok=True)
+    for record in records:
+        record.save(output / "evaluations" / f"{record.protocol.task}-{record.protocol.name}.json")
     report.save(output)
     with clock("card"):
         _write_card(output, dataset, license)
@@ -330,8 +334,8 @@ def _adapt_tokenizer(recipe: Recipe, dataset: DatasetDict, output: Path, report:
 # ---- scores and card --------------------------------------------------------------------------------------
 
 
-def _evaluate(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTuning) -> None:
-    """Scores before and after, and the records that the card shows."""
+def _evaluate(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTuning) -> list[EvaluationRecord]:
+    """Put scores before and after into the report; the records that the card shows."""
     history = json.loads((output / "training.json").read_text(encoding="utf-8"))
     first = next(entry for entry in history["log"] if "eval_token_loss" in entry)
     for name, shown in (("token_loss", "token loss, new clips"), ("known_token_loss", "token loss, rehearsed motions")):
@@ -349,7 +353,7 @@ def _evaluate(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTu
         for name, pipe in (("before", before), ("after", after))
     }
     report.scores |= _probe(recipe, dataset, validation, before, after, report)
-    _write_records(after, validation, output, recipe.seed)
+    return _records(after, validation, output.resolve().name, recipe.seed)
 
 
 def _probe(
@@ -390,20 +394,17 @@ def _probe(
     return {**scores, "known texts not done as a new action": kept}
 
 
-def _write_records(pipe: "TextToMotionPipeline", validation: EvaluationSet, output: Path, seed: int) -> None:
+def _records(pipe: "TextToMotionPipeline", validation: EvaluationSet, name: str, seed: int) -> list[EvaluationRecord]:
     from lamp_hf.evaluation.protocols.reconstruction import evaluate_reconstruction_protocol
     from lamp_hf.evaluation.protocols.text_to_motion import evaluate_text_to_motion_protocols
 
-    name, folder = output.resolve().name, output / "evaluations"
-    folder.mkdir(exist_ok=True)
     records = evaluate_text_to_motion_protocols(
         name, pipe, validation, protocols=("physics",), repeats=2, seed=seed, multimodality_texts=0
     )
     if len(validation) > 1:
         tokenizer, extractor = pipe.model.lamp.motion_vqvae, pipe.processor.feature_extractor
         records.append(evaluate_reconstruction_protocol(name, tokenizer, extractor, validation, repeats=5, seed=seed))
-    for record in records:
-        record.save(folder / f"{record.protocol.task}-{record.protocol.name}.json")
+    return records
 
 
 def _sample_text(dataset: DatasetDict) -> str:

@@ -58,11 +58,13 @@ class LanguageModelStage(Stage):
         captions = [example["caption"] for example in examples]
         input_ids, mask = encode_captions(self.processor, captions, self.model.config, self.max_length)
         places = torch.tensor([example["place"] for example in examples])
+        labels = input_ids.masked_fill(mask == 0, IGNORED_LABEL)
+        labels[:, 0] = IGNORED_LABEL  # nothing comes before it that could foretell it
         return {
             "input_ids": input_ids,
             "attention_mask": mask,
             "position_ids": places[:, None] + torch.arange(input_ids.shape[1]),
-            "labels": input_ids.masked_fill(mask == 0, IGNORED_LABEL),
+            "labels": labels,
         }
 
     @torch.no_grad()

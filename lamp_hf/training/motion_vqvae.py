@@ -1,5 +1,6 @@
 """Stage 1: the motion tokenizer, judged by how far reconstructed joints are from the real ones."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
-from lamp_hf.motion.skeleton import skeleton_for_feature_dim
+from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.skeleton import SKELETONS, skeleton_for_feature_dim
 
 from .rehearsal import RehearsedMotion, rehearse
 from .stage import Stage
@@ -87,3 +89,26 @@ class MotionVQVAEStage(Stage):
             scores |= {f"known_{name}": value for name, value in known.items()}
             scores["joint_mpjpe_mm"] = (scores["mpjpe_mm"] + scores["known_mpjpe_mm"]) / 2
         return scores
+
+    def check_samples(self, wanted: list[str]) -> None:
+        """They are validation clips."""
+        known = set(self.dataset["validation"]["id"])
+        if strangers := [clip for clip in wanted if clip not in known]:
+            raise ValueError(
+                f"samples names {strangers[0]!r}, which is no validation clip; these are, as {min(known)!r}"
+            )
+
+    @torch.no_grad()
+    def samples(self, model: PreTrainedModel) -> Iterator[Motion]:
+        """Each clip, and after it what the tokenizer makes of it."""
+        assert isinstance(model, MotionVQVAEModel)
+        ids = self.dataset["validation"]["id"]
+        skeleton = SKELETONS[self.processor.skeleton]
+        for clip in self.recipe.samples:
+            size = model.config.frames_per_token
+            features = self.eval_clips[ids.index(clip)]
+            features = features[: len(features) // size * size]
+            codes = model.get_codes(**self.processor([features]).to(model.device))
+            rebuilt = model.decode(codes)[0].float().cpu().numpy()
+            for values, text in ((features, clip), (self.processor.denormalize(rebuilt), f"{clip}, reconstructed")):
+                yield Motion(features=values, fps=self.processor.fps, skeleton=skeleton, text=text)

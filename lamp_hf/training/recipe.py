@@ -34,6 +34,8 @@ class Recipe:
         generation: How the finished text-to-motion model decodes unless told otherwise; see
             [`MaskedMotionGenerationConfig`].
         sampling: How training clips are drawn; see [`ClipDraws`].
+        samples: What is drawn at every evaluation, into `samples/` of the run: sentences, for which a text-to-motion
+            model makes motions, or ids of validation clips, which a motion tokenizer reconstructs.
         trainer: Arguments of `transformers.TrainingArguments`.
         seed: Seeds weights, clip draws and dropout.
     """
@@ -51,6 +53,7 @@ class Recipe:
     model: dict[str, Any] = field(default_factory=dict)
     generation: dict[str, Any] = field(default_factory=dict)
     sampling: dict[str, Any] = field(default_factory=dict)
+    samples: list[str] = field(default_factory=list)
     trainer: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
 

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from lamp_hf.hub.card import write_run_card
+from lamp_hf.motion.files import atomic_path
 
 from .recipe import Recipe
+from .samples import SampleCallback
 from .stage import Stage
-from .trainer import LampTrainer
+from .trainer import CLIP_NUMBERS, UNFINISHED, LampTrainer
 
 __all__ = ["STAGES", "train"]
 
@@ -85,6 +89,8 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
         raise ValueError(f"unknown stage {recipe.stage!r}; choose one of {', '.join(STAGES)}")
     output_dir = Path(output_dir)
     set_seed(recipe.seed)
+    # Where TensorBoard's callback looks for it, if the recipe says report_to: tensorboard.
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(output_dir / "logs")
     arguments = _training_arguments(recipe, output_dir)
     with arguments.main_process_first(desc="preparing the data"):
         stage = STAGES[recipe.stage]()(recipe, arguments)
@@ -93,12 +99,17 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
         args=arguments,
         train_dataset=stage.train_dataset,
         eval_dataset=stage.eval_clips,  # Trainer wants one; the stage itself evaluates on it
-        data_collator=stage.collate,
+        data_collator=lambda examples: _with_clip_numbers(stage, examples),
         processing_class=stage.processor,
         evaluate_model=stage.evaluate,
         learning_rates=stage.learning_rates,
         learning_rate_drops=recipe.learning_rate_drops,
+        name_of=stage.name_of,
+        callbacks=[SampleCallback(stage, output_dir / "samples")] if recipe.samples else [],
     )
+    if (output_dir / UNFINISHED).is_dir() and trainer.is_world_process_zero():
+        logger.warning("A checkpoint in %s was not finished when the run was cut off; it is removed", output_dir)
+        shutil.rmtree(output_dir / UNFINISHED)
     last = get_last_checkpoint(str(output_dir)) if resume and output_dir.is_dir() else None
     if last:
         logger.warning("Going on from %s", last)
@@ -106,8 +117,8 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
     # With load_best_model_at_end the model is now the best one seen.
     metrics = trainer.evaluate()
     stage.finish(output_dir)
+    trainer.save_finished(output_dir)
     if trainer.is_world_process_zero():
-        trainer.save_model(str(output_dir))
         _write_history(recipe, output_dir, trainer, {**result.metrics, **metrics})
         write_run_card(output_dir)
     return output_dir
@@ -137,9 +148,19 @@ def _training_arguments(recipe: Recipe, output_dir: Path) -> TrainingArguments:
     return TrainingArguments(**values)
 
 
+def _with_clip_numbers(stage: Stage, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """A batch that says which clips it is of, so that an error can."""
+    numbers = torch.tensor([example["clip_number"] for example in examples])
+    return {**stage.collate(examples), CLIP_NUMBERS: numbers}
+
+
 def _write_history(recipe: Recipe, output_dir: Path, trainer: LampTrainer, metrics: dict[str, float]) -> None:
     import yaml
 
-    (output_dir / "recipe.yaml").write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
     history = {"metrics": metrics, "log": trainer.state.log_history}
-    (output_dir / "training.json").write_text(json.dumps(history, indent=1), encoding="utf-8")
+    for name, text in (
+        ("recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False)),
+        ("training.json", json.dumps(history, indent=1)),
+    ):
+        with atomic_path(output_dir / name) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")

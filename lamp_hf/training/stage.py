@@ -1,6 +1,7 @@
 """What the stages have in common: the data set, its statistics, and the clips in memory."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from lamp_hf.data import load_motion_dataset
 from lamp_hf.data.schema import with_numpy_motion
 from lamp_hf.data.splits import with_validation
+from lamp_hf.motion.motion import Motion
 
 from .draws import ClipDraws, balanced_weights
 from .recipe import Recipe
@@ -56,6 +58,8 @@ class Stage(ABC):
         self.rehearsed: list[RehearsedMotion] = []
         self.eval_rehearsed: list[RehearsedMotion] = []
         self.build()
+        if recipe.samples:
+            self.check_samples(recipe.samples)
         if recipe.rehearsal.get("num_motions") and not self.rehearsed:
             raise ValueError(
                 f"the stage {recipe.stage} has nothing to rehearse here: leave rehearsal out of the recipe"
@@ -118,6 +122,25 @@ class Stage(ABC):
     @abstractmethod
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
         """Metrics on the validation split."""
+
+    def name_of(self, number: int) -> str:
+        """What a message calls a clip, or a rehearsed motion, by its number among the draws."""
+        clips = len(self.train_clips)
+        if number < clips:
+            return str(self.dataset["train"][number]["id"])
+        return f"a rehearsed motion ({self.rehearsed[number - clips].text!r})"
+
+    def check_samples(self, wanted: list[str]) -> None:
+        """Refuse samples that this stage cannot give, before training.
+
+        Raises:
+            ValueError: It gives none, or does not know one of them.
+        """
+        raise ValueError(f"the stage {self.recipe.stage} has no motions to show: leave samples out of the recipe")
+
+    def samples(self, model: PreTrainedModel) -> Iterator[Motion]:
+        """Motions that show what the model can do so far, with what was asked for as their text."""
+        raise NotImplementedError
 
     def finish(self, output_dir: Path) -> None:  # noqa: B027 (few stages have anything left to do)
         """What is left to do with the trained model, or to write beside it, before it is saved."""

@@ -1,5 +1,6 @@
 """Stage 3: the masked transformer and the length estimator, over a frozen LaMP."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
+from lamp_hf.motion.motion import Motion
 
 from .captions import caption_source, first_captions
 from .encoded import encode_clips, pad_codes
@@ -24,6 +26,7 @@ __all__ = ["TextToMotionStage"]
 
 # tests/pipelines/test_embedded_checkpoint.py holds on which side of it rewordings and strange sentences lie.
 _FAMILIARITY_THRESHOLD = 0.8
+SAMPLE_TOKENS = 20  # of models that do not estimate lengths
 
 
 class TextToMotionStage(Stage):
@@ -135,6 +138,19 @@ class TextToMotionStage(Stage):
                 if output.get(name) is not None:  # a converted model has no length estimator
                     sums[name] = sums.get(name, 0.0) + float(output[name]) * len(part)
         return {name: value / len(examples) for name, value in sums.items()}
+
+    def check_samples(self, wanted: list[str]) -> None:
+        """Any sentence will do."""
+
+    @torch.no_grad()
+    def samples(self, model: PreTrainedModel) -> Iterator[Motion]:
+        """A motion for each sentence, of the same seed every time."""
+        assert isinstance(model, LampForTextToMotion)
+        texts = self.recipe.samples
+        tokens = None if model.length_estimator is not None else SAMPLE_TOKENS
+        inputs = self.processor(text=texts).to(model.device)
+        output: Any = model.generate(**inputs, seed=self.recipe.seed, num_tokens=tokens)
+        yield from self.processor.post_process_motion(output.motion_values, output.motion_attention_mask, text=texts)
 
     def finish(self, output_dir: Path) -> None:
         """Write a trained adapter beside the model, and make it part of the model."""

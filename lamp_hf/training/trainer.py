@@ -1,15 +1,25 @@
-"""The one Trainer of all stages: logs every part of the loss, evaluates by the stage's own measure."""
+"""The one Trainer of all stages: logs every part of the loss, evaluates by the stage's own measure, survives."""
 
 import math
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, SchedulerType, Trainer
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import rotate_checkpoints
 
-__all__ = ["LampTrainer"]
+__all__ = ["CLIP_NUMBERS", "UNFINISHED", "LampTrainer"]
+
+CLIP_NUMBERS = "clip_numbers"  # in a batch: which clips its rows are of
+UNFINISHED = "unfinished"  # folder in which checkpoints are written until they are whole
+IGNORED_LABEL = -100
+SHOWN_CLIPS = 8
 
 
 class LampTrainer(Trainer):
@@ -21,6 +31,7 @@ class LampTrainer(Trainer):
         learning_rates: Learning rates of parameters that do not learn at `args.learning_rate`.
         learning_rate_drops: `{step: factor}`: from each of these steps on, every learning rate is so many times what
             the schedule says.
+        name_of: Name of a clip by its number, for messages.
     """
 
     def __init__(
@@ -29,13 +40,16 @@ class LampTrainer(Trainer):
         evaluate_model: Callable[[PreTrainedModel], dict[str, float]],
         learning_rates: dict[nn.Parameter, float],
         learning_rate_drops: dict[int, float] | None = None,
+        name_of: Callable[[int], str] = str,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
+        self.name_of = name_of
         self.evaluate_model = evaluate_model
         self.learning_rates = learning_rates
         self.learning_rate_drops = learning_rate_drops or {}
         self._parts: dict[str, list[torch.Tensor]] = {}
+        self._writing_to: str | None = None
         # Every loss of lamp_hf is a mean over its batch.
         self.model_accepts_loss_kwargs = False
 
@@ -46,17 +60,40 @@ class LampTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
+        clips = inputs.pop(CLIP_NUMBERS, None)
+        if "labels" in inputs and self.args.world_size > 1:
+            # Models of transformers average over the tokens of one process, and these may hold different numbers.
+            tokens = self.accelerator.reduce((inputs["labels"] != IGNORED_LABEL).sum(), "sum")
+            inputs["num_items_in_batch"] = tokens / self.args.world_size
         outputs = model(**inputs)
         loss = outputs["loss"]
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss became {loss.item()} at step {self.state.global_step + 1}; lower the learning rate or "
-                "turn mixed precision off. The last checkpoint is intact."
-            )
+        self._refuse_not_finite(loss, outputs, [] if clips is None else clips.tolist())
         for name, value in outputs.items():
             if name.endswith("_loss") or name in ("perplexity", "token_accuracy"):
                 self._parts.setdefault(name, []).append(value.detach().float())
         return (loss, outputs) if return_outputs else loss
+
+    def _refuse_not_finite(self, loss: torch.Tensor, outputs: Any, clips: Sequence[int]) -> None:
+        """Stop, in all processes, if the loss of any is no number."""
+        finite = torch.isfinite(loss.detach())
+        if self.args.world_size > 1:
+            finite = self.accelerator.reduce(finite.float(), "sum") == self.args.world_size
+        if finite:
+            return
+        report = ""
+        if not torch.isfinite(loss):
+            parts = [name for name, value in outputs.items() if name.endswith("_loss") and not torch.isfinite(value)]
+            names = [self.name_of(clip) for clip in clips]
+            more = f" and {len(names) - SHOWN_CLIPS} more" if len(names) > SHOWN_CLIPS else ""
+            report = (
+                f"{', '.join(parts) or 'loss'} is {loss.item()}, in a batch of {', '.join(names[:SHOWN_CLIPS])}{more}"
+            )
+        reports = gather_object([report]) if self.args.world_size > 1 else [report]
+        raise FloatingPointError(
+            f"the loss is not finite at step {self.state.global_step + 1}: {'; '.join(filter(None, reports))}. Lower "
+            "the learning rate or turn mixed precision off; if it is always these clips, look at them (`lamp-hf data "
+            "check`). The last checkpoint is intact."
+        )
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimizer, with a group of its own for every learning rate; the schedule scales them all."""
@@ -100,7 +137,8 @@ class LampTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
-            logs |= {name: torch.stack(values).mean().item() for name, values in self._parts.items()}
+            for name, values in self._parts.items():
+                logs[name] = float(self.accelerator.reduce(torch.stack(values).mean(), "mean"))
             self._parts.clear()
         super().log(logs, start_time)
 
@@ -115,3 +153,43 @@ class LampTrainer(Trainer):
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    # ---- checkpoints that are whole or not there ----------------------------------------------------------
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._writing_to or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint beside the others and put it in place when it is whole; then the oldest may go."""
+        run, name = Path(self.args.output_dir), f"checkpoint-{self.state.global_step}"
+        self._writing_to = str(run / UNFINISHED)
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._writing_to = None
+        self.accelerator.wait_for_everyone()  # all have written their random states
+        best = self.state.best_model_checkpoint
+        if best is not None and Path(best).parent.name == UNFINISHED:
+            self.state.best_model_checkpoint = str(run / Path(best).name)
+        if self.args.should_save:
+            written = run / UNFINISHED / name
+            self.state.save_to_json(str(written / TRAINER_STATE_NAME))
+            if (run / name).exists():  # of a run that went on from an earlier one
+                shutil.rmtree(run / name)
+            written.rename(run / name)
+            rotate_checkpoints(
+                output_dir=str(run),
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def save_finished(self, output_dir: Path) -> None:
+        """Write the model, its processor and the arguments into the run's folder, each file whole or not at all."""
+        folder = output_dir / UNFINISHED / "model"
+        self.save_model(str(folder))
+        if self.is_world_process_zero():
+            # The configuration comes last: a folder that has one is a checkpoint, and shall be a whole one.
+            for path in sorted(folder.iterdir(), key=lambda path: path.name == "config.json"):
+                path.replace(output_dir / path.name)
+            shutil.rmtree(output_dir / UNFINISHED)
