@@ -161,7 +161,7 @@ class LampTrainer(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint beside the others and put it in place when it is whole; then the oldest may go."""
-        run, name = Path(self.args.output_dir), f"checkpoint-{self.state.global_step}"
+        run, name = Path(str(self.args.output_dir)), f"checkpoint-{self.state.global_step}"
         self._writing_to = str(run / UNFINISHED)
         try:
             super()._save_checkpoint(model, trial)

@@ -1,0 +1,295 @@
+"""Training that survives: several processes, kills at any moment, half precision, accumulation, numbers gone wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+from lamp_hf.training import Recipe, train
+from lamp_hf.training.stage import Stage
+from lamp_hf.training.trainer import UNFINISHED
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).resolve().parent
+# float32: sums over the joint batch are taken in another order, and the optimizer divides small numbers by small ones.
+LOSS_TOLERANCE, WEIGHT_TOLERANCE = 1e-5, 1e-4
+
+
+def recipe_of(folder: Path, **trainer) -> Recipe:
+    """The recipe of a run, to start anew for a few steps."""
+    recipe = Recipe(**yaml.safe_load((folder / "recipe.yaml").read_text()))
+    recipe.trainer |= {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "load_best_model_at_end": False, **trainer}
+    return recipe
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def losses_of(folder: Path) -> list[dict[str, float]]:
+    log = json.loads((folder / "training.json").read_text())["log"]
+    return [{k: v for k, v in entry.items() if k.endswith("loss")} for entry in log if "loss" in entry]
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    wanted, found = weights_of(first), weights_of(second)
+    return wanted.keys() == found.keys() and all(torch.equal(tensor, found[name]) for name, tensor in wanted.items())
+
+
+def python(*arguments: object) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+# ---- several processes ------------------------------------------------------------------------------------
+
+
+def test_two_processes_learn_what_one_learns_from_the_joint_batch(
+    stages: dict[str, Path], tiny_checkpoint: Path, tiny_set: Path, tmp_path: Path
+) -> None:
+    recipes = {stage: recipe_of(folder) for stage, folder in stages.items()}
+    # Codes drawn in place of dead ones belong to what must be the same. What dropout draws cannot be the same.
+    recipes["motion-vqvae"].model |= {"code_reset_threshold": 0.5, "dropout": 0.0}
+    recipes["lamp"].model |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    recipes["text-to-motion"].model["dropout"] = 0.0
+    recipes["captioning"].model["lora_dropout"] = 0.0
+    sizes = ("movement_hidden_size", "movement_size", "motion_hidden_size", "text_hidden_size", "projection_dim")
+    recipes["evaluator"] = Recipe(
+        stage="evaluator",
+        base=str(tiny_checkpoint),
+        data={"name": str(tiny_set)},
+        model={**dict.fromkeys(sizes, 8), "word_embedding_size": 8, "dropout": 0.0},
+        sampling={"max_frames": 40},
+        trainer={**recipes["lamp"].trainer, "metric_for_best_model": "text_to_motion_r1", "learning_rate": 0.001},
+    )
+    for name, recipe in recipes.items():
+        recipe.trainer["per_device_train_batch_size"] = 4
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(recipe.to_dict()))
+    launched = python(*("-m", "torch.distributed.run", "--nproc_per_node", 2, HERE / "two_processes.py", tmp_path))
+    for name, recipe in recipes.items():
+        recipe.trainer["per_device_train_batch_size"] = 8
+        train(recipe, tmp_path / "alone" / name)
+    printed, _ = launched.communicate()
+    assert launched.returncode == 0, printed
+    for name in recipes:
+        together, alone = tmp_path / name, tmp_path / "alone" / name
+        steps = zip(losses_of(together), losses_of(alone), strict=True)
+        for number, (found, wanted) in enumerate(steps, start=1):
+            assert found == pytest.approx(wanted, rel=LOSS_TOLERANCE, abs=LOSS_TOLERANCE), (name, number)
+        found, wanted = weights_of(together), weights_of(alone)
+        for key, tensor in wanted.items():
+            torch.testing.assert_close(
+                found[key],
+                tensor,
+                rtol=WEIGHT_TOLERANCE,
+                atol=WEIGHT_TOLERANCE,
+                msg=lambda m, n=name, k=key: f"{n} {k} {m}",
+            )
+
+
+# ---- kills ------------------------------------------------------------------------------------------------
+
+
+def kill_when(process: subprocess.Popen, happened: Callable[[], bool]) -> bool:
+    """Kill a process as soon as something has happened; false if it ended before."""
+    while process.poll() is None:
+        if happened():
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            return True
+        time.sleep(0.0005)
+    return False
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
+def test_a_run_killed_while_it_writes_a_checkpoint_resumes_to_the_same_weights(
+    stages: dict[str, Path], tmp_path: Path, file: str
+) -> None:
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    recipe = recipe_of(stages["motion-vqvae"], max_steps=8, eval_steps=2, save_steps=2)
+    (folder / "run.yaml").write_text(yaml.safe_dump(recipe.to_dict()))
+    run = folder / "run"
+    being_written = run / UNFINISHED / "checkpoint-4" / file
+    killed = kill_when(python(HERE / "two_processes.py", folder), being_written.exists)
+    assert killed
+    assert not (run / "checkpoint-4").exists()
+    assert (run / "checkpoint-2" / "trainer_state.json").is_file()
+    train(recipe, run)
+    train(recipe, tmp_path / "whole")
+    assert not (run / UNFINISHED).exists()
+    assert same_weights(tmp_path / "whole", run)
+
+
+def test_a_run_killed_while_it_writes_the_finished_model_resumes_to_the_same_weights(
+    stages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(stages["text-to-motion"])
+    train(recipe, tmp_path / "whole")
+    moved = []
+
+    def cut_off(self, target):
+        moved.append(Path(target).name)
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        os.replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+    train(recipe, tmp_path / "run")
+    assert same_weights(tmp_path / "whole", tmp_path / "run")
+    assert not (tmp_path / "run" / UNFINISHED).exists()
+
+
+def test_checkpoints_name_the_best_one_where_it_lies(stages: dict[str, Path], tmp_path: Path) -> None:
+    recipe = recipe_of(stages["motion-vqvae"], max_steps=6, load_best_model_at_end=True, save_total_limit=1)
+    train(recipe, tmp_path)
+    left = {path.name for path in tmp_path.glob("checkpoint-*")}
+    state = json.loads((tmp_path / "checkpoint-6" / "trainer_state.json").read_text())
+    assert Path(state["best_model_checkpoint"]).parent == tmp_path
+    assert left == {"checkpoint-6", Path(state["best_model_checkpoint"]).name}
+
+
+# ---- half precision and accumulation ----------------------------------------------------------------------
+
+
+def test_a_run_in_bfloat16_learns_and_resumes_bit_exactly(stages: dict[str, Path], tmp_path: Path) -> None:
+    recipe = recipe_of(stages["text-to-motion"], bf16=True, max_steps=8, eval_steps=4, save_steps=4)
+    train(recipe, tmp_path / "whole")
+    (tmp_path / "stopped").mkdir()
+    (tmp_path / "whole" / "checkpoint-4").rename(tmp_path / "stopped" / "checkpoint-4")
+    train(recipe, tmp_path / "stopped")
+    assert same_weights(tmp_path / "whole", tmp_path / "stopped")
+    plain = train(recipe_of(stages["text-to-motion"], max_steps=8, eval_steps=4, save_steps=4), tmp_path / "plain")
+    first, last = losses_of(tmp_path / "whole"), losses_of(plain)
+    assert first != last  # it did compute in half precision
+    assert first[-1]["loss"] == pytest.approx(last[-1]["loss"], rel=0.02)
+
+
+def test_accumulated_batches_give_the_step_of_the_whole_batch(stages: dict[str, Path], tmp_path: Path) -> None:
+    # Windows of one length: every part of the batch counts alike. The codebook moves at every part, so it is frozen.
+    changes = {"max_steps": 3, "eval_steps": 3, "save_steps": 3}
+    runs = {}
+    for name, size, parts in (("whole", 8, 1), ("parts", 2, 4)):
+        recipe = recipe_of(
+            stages["motion-vqvae"], **changes, per_device_train_batch_size=size, gradient_accumulation_steps=parts
+        )
+        recipe.base, recipe.sampling["window"] = str(stages["motion-vqvae"]), 24
+        recipe.model = {"freeze_tokens": True}
+        runs[name] = weights_of(train(recipe, tmp_path / name))
+    start = MotionVQVAEModel.from_pretrained(stages["motion-vqvae"]).state_dict()
+    for name, tensor in runs["whole"].items():
+        torch.testing.assert_close(runs["parts"][name], tensor, atol=WEIGHT_TOLERANCE, rtol=WEIGHT_TOLERANCE)
+    assert not torch.equal(runs["whole"]["decoder.conv_in.weight"], start["decoder.conv_in.weight"])
+
+
+# ---- numbers gone wrong -----------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_part_and_clips(tokenizer_recipe, tiny_set, tmp_path: Path) -> None:
+    recipe = tokenizer_recipe(tiny_set, learning_rate=1e30, max_grad_norm=0.0, max_steps=20)
+    with pytest.raises(
+        FloatingPointError, match=r"not finite at step \d+: .*reconstruction_loss.* is (nan|inf)"
+    ) as caught:
+        train(recipe, tmp_path)
+    words = str(caught.value)
+    assert "in a batch of clip" in words
+    assert "The last checkpoint is intact" in words
+
+
+def test_the_clip_that_spoils_a_batch_is_among_those_named(
+    tokenizer_recipe, tiny_set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = Stage._clips
+
+    def with_a_bad_clip(self, split):
+        clips = build(self, split)
+        if split == "train":
+            clips[5] = np.full_like(clips[5], np.nan)
+        return clips
+
+    monkeypatch.setattr(Stage, "_clips", with_a_bad_clip)
+    recipe = tokenizer_recipe(tiny_set, per_device_train_batch_size=1, max_steps=60, eval_steps=60, save_steps=60)
+    with pytest.raises(FloatingPointError, match=r"in a batch of clip05\. Lower"):
+        train(recipe, tmp_path)
+
+
+# ---- what one sees meanwhile ------------------------------------------------------------------------------
+
+
+def test_samples_are_drawn_and_change_nothing(stages: dict[str, Path], tiny_set: Path, tmp_path: Path) -> None:
+    for stage, samples, gifs in (
+        ("text-to-motion", ["a person walks", "someone is waving"], ["0.gif", "1.gif"]),
+        ("motion-vqvae", ["clip13"], ["0.gif", "1.gif"]),
+    ):
+        recipe = recipe_of(stages[stage])
+        without = train(recipe, tmp_path / f"{stage}-without")
+        recipe.samples = samples
+        drawn = train(recipe, tmp_path / stage)
+        steps = sorted(path.name for path in (drawn / "samples").iterdir())
+        assert steps == ["step-000002", "step-000004"]
+        for step in steps:
+            assert sorted(path.name for path in (drawn / "samples" / step).iterdir()) == gifs
+        assert same_weights(without, drawn)
+
+
+def test_samples_that_a_stage_cannot_give_are_refused(stages: dict[str, Path], tmp_path: Path) -> None:
+    recipe = recipe_of(stages["motion-vqvae"])
+    recipe.samples = ["clip99"]
+    with pytest.raises(ValueError, match="'clip99', which is no validation clip; these are, as 'clip12'"):
+        train(recipe, tmp_path)
+    recipe = recipe_of(stages["lamp"])
+    recipe.samples = ["a person walks"]
+    with pytest.raises(ValueError, match="the stage lamp has no motions to show"):
+        train(recipe, tmp_path)
+
+
+def test_a_drawing_that_fails_is_a_warning(
+    stages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = recipe_of(stages["text-to-motion"])
+    recipe.samples = ["a person walks"]
+
+    def fail(*arguments, **options):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("lamp_hf.motion.motion.Motion.save", fail)
+    train(recipe, tmp_path)
+    assert "No samples at step 2: OSError: disk full" in caplog.text
+
+
+def test_tensorboard_gets_every_part_of_the_loss(stages: dict[str, Path], tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(recipe_of(stages["lamp"], report_to="tensorboard"), tmp_path)
+    events = EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {
+        "train/contrastive_loss",
+        "train/matching_loss",
+        "train/motion_token_loss",
+        "eval/text_to_motion_r1",
+    } <= tags
+    assert len(events.Scalars("train/loss")) == 4

@@ -1,0 +1,15 @@
+"""Trains by all recipes of a folder; `torchrun` starts it in two processes.
+
+two_processes.py FOLDER: for every FOLDER/NAME.yaml the run goes to FOLDER/NAME.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from lamp_hf.training import load_recipe, train
+
+torch.set_num_threads(1)
+for path in sorted(Path(sys.argv[1]).glob("*.yaml")):
+    train(load_recipe(path), path.with_suffix(""))
