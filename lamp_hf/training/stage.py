@@ -78,7 +78,15 @@ class Stage(ABC):
         """Unnormalised features of every clip of a split."""
         if split not in self.dataset:
             raise ValueError(f"the data set has no split {split!r}; found: {', '.join(self.dataset)}")
-        return [np.asarray(row["motion"], dtype=np.float32) for row in with_numpy_motion(self.dataset[split])]
+        clips = []
+        for row in with_numpy_motion(self.dataset[split]):
+            clips.append(np.asarray(row["motion"], dtype=np.float32))
+            if not np.isfinite(clips[-1]).all():
+                raise ValueError(
+                    f"the clip {row['id']} holds values that are not finite (NaN or infinity): take it out of the data "
+                    "set (`lamp-hf data check` finds all of them)"
+                )
+        return clips
 
     def _weights(self) -> np.ndarray:
         """Probability of each clip, and after the clips of each rehearsed motion."""

@@ -119,7 +119,7 @@ def kill_when(process: subprocess.Popen, happened: Callable[[], bool]) -> bool:
     return False
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt"])
 def test_a_run_killed_while_it_writes_a_checkpoint_resumes_to_the_same_weights(
     stages: dict[str, Path], tmp_path: Path, file: str
 ) -> None:
@@ -189,7 +189,8 @@ def test_a_run_in_bfloat16_learns_and_resumes_bit_exactly(stages: dict[str, Path
 
 def test_accumulated_batches_give_the_step_of_the_whole_batch(stages: dict[str, Path], tmp_path: Path) -> None:
     # Windows of one length: every part of the batch counts alike. The codebook moves at every part, so it is frozen.
-    changes = {"max_steps": 3, "eval_steps": 3, "save_steps": 3}
+    # Plain descent: Adam would make a step of any gradient, be it rounding alone.
+    changes = {"max_steps": 3, "eval_steps": 3, "save_steps": 3, "optim": "sgd", "learning_rate": 0.1}
     runs = {}
     for name, size, parts in (("whole", 8, 1), ("parts", 2, 4)):
         recipe = recipe_of(
@@ -226,7 +227,7 @@ def test_the_clip_that_spoils_a_batch_is_among_those_named(
     def with_a_bad_clip(self, split):
         clips = build(self, split)
         if split == "train":
-            clips[5] = np.full_like(clips[5], np.nan)
+            clips[5] = np.full_like(clips[5], 1e38)
         return clips
 
     monkeypatch.setattr(Stage, "_clips", with_a_bad_clip)
