@@ -153,9 +153,12 @@ class MotionVQVAEQuantizer(nn.Module):
         self.register_buffer("codebook", torch.zeros(config.num_codes, config.code_dim))
         self.register_buffer("code_count", torch.ones(config.num_codes))
         self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
+        # Codes that stay what they are, while the others learn something new; part of a training, not of a model.
+        self.register_buffer("settled", torch.zeros(config.num_codes, dtype=torch.bool), persistent=False)
         self.codebook: torch.Tensor
         self.code_count: torch.Tensor
         self.initialized: torch.Tensor
+        self.settled: torch.Tensor
 
     def nearest(self, rows: torch.Tensor) -> torch.Tensor:
         """Index of the nearest code for rows `(..., code_dim)`."""
@@ -190,8 +193,8 @@ class MotionVQVAEQuantizer(nn.Module):
             dist.all_reduce(batch_count)
         code_sum = mu * self.code_count[:, None] * self.codebook + (1 - mu) * batch_sum
         self.code_count.mul_(mu).add_(batch_count, alpha=1 - mu)
-        self.codebook.copy_(code_sum / self.code_count[:, None])
-        dead = self.code_count < self.config.code_reset_threshold
+        self.codebook.copy_(torch.where(self.settled[:, None], self.codebook, code_sum / self.code_count[:, None]))
+        dead = (self.code_count < self.config.code_reset_threshold) & ~self.settled
         self.codebook[dead] = candidates[dead]
         # A count of one gives a replaced code time to find rows of its own. Were the old statistics kept, as in the
         # released code, it would be drawn anew at every step, and what it gathers would be a mean of everything.
@@ -263,6 +266,7 @@ class MotionVQVAEModel(LampBaseModel):
             init.normal_(module.codebook, std=module.config.code_dim**-0.5)
             init.ones_(module.code_count)
             init.zeros_(module.initialized)
+            init.zeros_(module.settled)
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode; with `config.freeze_encoder` and `freeze_tokens`, what they name stays as it is."""

@@ -67,9 +67,9 @@ RECIPE: dict[str, Any] = {
     "rehearsal": {"num_motions": 384, "share": 0.5},
     "sampling": {"balance": 0.5},
     "trainer": {
-        "max_steps": 600,
+        "max_steps": 1000,
         "per_device_train_batch_size": 32,
-        "learning_rate": 0.0003,
+        "learning_rate": 0.0005,
         "adam_beta1": 0.9,
         "adam_beta2": 0.99,
         "weight_decay": 0.01,
@@ -138,8 +138,8 @@ def fine_tune(
     Everything is checked before any work: the files, the base, the output folder and, with `push_to`, that you may
     write there. A run that was cut off goes on when it is asked for again.
 
-    Where the motion tokenizer reconstructs the new motions badly, its codebook and decoder learn them; its encoder
-    stays as it is, for LaMP reads what it gives. The masked transformer and the length estimator learn to make them.
+    Where the motion tokenizer reconstructs the new motions badly, its decoder learns them, and so do the codes that
+    nothing known needs; its encoder stays as it is, for LaMP reads what it gives. The masked transformer and the length estimator learn to make them.
     LaMP stays as it is: search and captions by the new model know what they knew before. So that the model does not
     forget, it rehearses: half of all draws are motions that the base makes for texts that it knows. A tenth of the
     clips is held out, unless the set has a validation split.
@@ -316,8 +316,10 @@ def _adapt_tokenizer(recipe: Recipe, dataset: DatasetDict, output: Path, report:
     if error <= TOKENIZER_LIMIT_MM:
         report.stages["motion tokenizer"] = f"kept: {measured}"
         return None
-    report.stages["motion tokenizer"] = f"codebook and decoder trained: {measured}, the limit is {TOKENIZER_LIMIT_MM:g}"
-    logger.info("%s: codebook and decoder learn them", measured)
+    report.stages["motion tokenizer"] = (
+        f"decoder and unused codes trained: {measured}, the limit is {TOKENIZER_LIMIT_MM:g}"
+    )
+    logger.info("%s: decoder and unused codes learn them", measured)
     values = json.loads(json.dumps(TOKENIZER_RECIPE)) | {"base": recipe.base, "data": recipe.data, "seed": recipe.seed}
     values["rehearsal"] = dict(recipe.rehearsal)
     if not recipe.rehearsal.get("num_motions"):

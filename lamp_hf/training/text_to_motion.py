@@ -1,7 +1,6 @@
 """Stage 3: the masked transformer and the length estimator, over a frozen LaMP."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,7 @@ class TextToMotionStage(Stage):
         self.lora = add_lora(self.model, **recipe.lora) if recipe.lora else None
 
     def _take_tokenizer(self, tokenizer: MotionVQVAEModel) -> None:
-        """Put a tokenizer that knows more motions in place of the base's; rehearsed motions get its tokens."""
+        """Put a tokenizer that knows more motions in place of the base's."""
         own, other = self.model.lamp.motion_vqvae.encoder.state_dict(), tokenizer.encoder.state_dict()
         for name, tensor in own.items():
             if name not in other or not torch.equal(tensor.cpu(), other[name]):
@@ -75,12 +74,6 @@ class TextToMotionStage(Stage):
                     "model.freeze_encoder=true"
                 )
         self.model.lamp.motion_vqvae.load_state_dict(tokenizer.state_dict())
-        for motions in (self.rehearsed, self.eval_rehearsed):
-            clips = [motion.features for motion in motions]
-            encoded = encode_clips(
-                self.model.lamp.motion_vqvae, self.processor.feature_extractor, clips, all_starts=False
-            )
-            motions[:] = [replace(motion, codes=clip.codes[0]) for motion, clip in zip(motions, encoded, strict=True)]
 
     def _keep_what_was_said(self) -> None:
         """Let the model know the words of its training texts, and its processor some of the texts."""
