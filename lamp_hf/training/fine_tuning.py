@@ -24,6 +24,7 @@ from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.files import atomic_path
+from lamp_hf.processes import process_state
 
 from .recipe import Recipe, recipe_of
 from .rehearsal import texts_to_rehearse
@@ -139,10 +140,10 @@ def fine_tune(
     write there. A run that was cut off goes on when it is asked for again.
 
     Where the motion tokenizer reconstructs the new motions badly, its decoder learns them, and so do the codes that
-    nothing known needs; its encoder stays as it is, for LaMP reads what it gives. The masked transformer and the length estimator learn to make them.
-    LaMP stays as it is: search and captions by the new model know what they knew before. So that the model does not
-    forget, it rehearses: half of all draws are motions that the base makes for texts that it knows. A tenth of the
-    clips is held out, unless the set has a validation split.
+    nothing known needs; its encoder stays as it is, for LaMP reads what it gives. The masked transformer and the length
+    estimator learn to make them. LaMP stays as it is: search and captions by the new model know what they knew before.
+    So that the model does not forget, it rehearses: half of all draws are motions that the base makes for texts that it
+    knows. A tenth of the clips is held out, unless the set has a validation split.
 
     Args:
         data: Folder of motions with `metadata.jsonl`, path of a set that [`load_motion_dataset`] knows by name, or id
@@ -180,11 +181,9 @@ def fine_tune(
     dataset = with_validation(load_motion_dataset(options.pop("name"), **options))
     _check_fit(dataset, checkpoint, data)
 
-    from accelerate import PartialState
-
     from .run import train
 
-    main = PartialState().is_main_process
+    main = process_state().is_main_process
     if main:
         report.save(output)
     clock = _Clock(report)
