@@ -65,12 +65,12 @@ TOKENIZER_RECIPE: dict[str, Any] = {
 }
 RECIPE: dict[str, Any] = {
     "stage": "text-to-motion",
-    "rehearsal": {"num_motions": 384, "share": 0.5},
+    "rehearsal": {"num_motions": 384, "share": 0.4},
     "sampling": {"balance": 0.5},
     "trainer": {
-        "max_steps": 1000,
-        "per_device_train_batch_size": 32,
-        "learning_rate": 0.0005,
+        "max_steps": 1500,
+        "per_device_train_batch_size": 48,
+        "learning_rate": 0.0006,
         "adam_beta1": 0.9,
         "adam_beta2": 0.99,
         "weight_decay": 0.01,
@@ -142,7 +142,7 @@ def fine_tune(
     Where the motion tokenizer reconstructs the new motions badly, its decoder learns them, and so do the codes that
     nothing known needs; its encoder stays as it is, for LaMP reads what it gives. The masked transformer and the length
     estimator learn to make them. LaMP stays as it is: search and captions by the new model know what they knew before.
-    So that the model does not forget, it rehearses: half of all draws are motions that the base makes for texts that it
+    So that the model does not forget, it rehearses: two of five draws are motions that the base makes for texts that it
     knows. A tenth of the clips is held out, unless the set has a validation split.
 
     Args:
