@@ -208,6 +208,15 @@ class LampTrainer(Trainer):
         if self.state.best_global_step and (best.name == being_written or best.is_dir()):
             self.state.best_model_checkpoint = str(best)
 
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        # With a limit of one, transformers would now remove the newest checkpoint too if another is the best: one that
+        # is half removed when the run is killed would be gone on from, and could not be read.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            return super()._finalize_training(*args, **kwargs)
+        finally:
+            self.args.save_total_limit = limit
+
     def _load_best_model(self) -> None:
         self._point_to_best()
         super()._load_best_model()
