@@ -1,111 +1,94 @@
-"""Every training stage in two processes and in one with the joint batch: how far losses and weights are apart.
+"""Two processes against one process with the joint batch: losses of every step and updated weights, for every stage.
 
-python benchmarks/two_processes.py --data DATA [--steps 5]
+python benchmarks/two_processes.py [--data DATA] [--steps 4] [--batch 8] [--stages lamp …]
 
-The recipes are those of examples/recipes/bandai-namco, in float32, without dropout and with fewer layers.
+Each run is started as a user would: `python -m torch.distributed.run --nproc_per_node 2 -m lamp_hf.training STAGE …`
+for two processes and `python -m lamp_hf.training STAGE …` for one. `accelerate launch` starts several processes on
+GPUs only; on a CPU it starts one, whatever `--num_processes` says. Adam divides each gradient by its own size: where it
+is nothing but rounding, as in the bias of attention's keys, weights differ by what they move, and losses do not.
 """
 
 import argparse
 import json
-import random
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import yaml
 from rich.console import Console
 from rich.table import Table
-from safetensors.torch import load_file
+from tiny_training import add_data_arguments, compare, make_data, short_recipe, weights_of
 
-from lamp_hf.data import load_bandai_namco
+from lamp_hf.training import STAGES, Recipe
 
-RECIPES = Path(__file__).resolve().parent.parent / "examples" / "recipes" / "bandai-namco"
-CLIPS = 96
-# Stage, the stage it builds on, and what makes it small and certain.
-STAGES: dict[str, tuple[str | None, dict[str, Any]]] = {
-    "motion-vqvae": (None, {"hidden_size": 128, "code_dim": 128, "num_codes": 256}),
-    "lamp": ("motion-vqvae", {"num_hidden_layers": 2}),
-    "text-to-motion": ("lamp", {"num_hidden_layers": 2, "dropout": 0.0}),
-    "evaluator": ("lamp", {"dropout": 0.0}),
-    "language-model": ("lamp", {"dropout": 0.0}),
-    "captioning": ("lamp", {"lora_dropout": 0.0}),
-}
+# The captioner wants the language model that was trained before it.
+ORDER = ("motion-vqvae", "lamp", "text-to-motion", "evaluator", "language-model", "captioning")
+TWO = ("-m", "torch.distributed.run", "--nproc_per_node", "2")
 
 
-def write_clips(data: Path, folder: Path) -> Path:
-    """A few real clips as a data set on disk."""
-    lines = (data.parent / "train.txt").read_text(encoding="utf-8").split()
-    dataset = load_bandai_namco(data, names=random.Random(0).sample(lines, CLIPS), mirror=False, progress=False)
-    dataset["validation"] = dataset["train"].select(range(0, CLIPS, 3))
-    dataset.save_to_disk(folder / "clips")
-    return folder / "clips"
+def run(recipe: Recipe, folder: Path, processes: int) -> None:
+    """Train in that many processes."""
+    config = folder.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(recipe.to_dict()), encoding="utf-8")
+    launcher = TWO if processes == 2 else ()
+    command = [sys.executable, *launcher, "-m", "lamp_hf.training", recipe.stage, "-c", str(config), "-o", str(folder)]
+    result = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    if result.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{result.stdout}")
 
 
-def train(stage: str, recipe: dict[str, Any], folder: Path, name: str, processes: int, batch: int) -> Path:
-    """One run of a stage by so many processes."""
-    path = folder / f"{stage}-{name}.yaml"
-    values = {**recipe, "trainer": {**recipe["trainer"], "per_device_train_batch_size": batch // processes}}
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "-m"]
-    command += ["lamp_hf.training", stage, "-c", str(path), "-o", str(folder / f"{stage}-{name}")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return folder / f"{stage}-{name}"
-
-
-def differences(first: Path, second: Path) -> dict[str, float]:
-    """Of the losses of any step, and of any weight, relative to the weights' own change where that is larger than 1."""
-    logs = []
-    for run in (first, second):
-        log = json.loads((run / "training.json").read_text(encoding="utf-8"))["log"]
-        logs.append([entry for entry in log if "loss" in entry])
-    losses = [(a[name], b[name]) for a, b in zip(*logs, strict=True) for name in b if name.endswith("loss")]
-    weights = [load_file(run / "model.safetensors") for run in (first, second)]
-    return {
-        "steps": len(logs[0]),
-        "loss": max(abs(a - b) / max(abs(b), 1.0) for a, b in losses),
-        "weights": max(
-            float((tensor.float() - weights[1][name].float()).abs().max()) for name, tensor in weights[0].items()
-        ),
-    }
+def losses_of(folder: Path) -> list[dict[str, float]]:
+    """Every part of the loss at every step."""
+    log = json.loads((folder / "training.json").read_text(encoding="utf-8"))["log"]
+    return [{name: value for name, value in entry.items() if name.endswith("loss")} for entry in log if "loss" in entry]
 
 
 def main() -> None:
-    """Train and compare."""
+    """Train every stage twice and print how far apart the two are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="Bandai-Namco's archive")
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=16, help="of both processes together")
-    parser.add_argument("--results", type=Path, help="JSON file for the figures")
+    add_data_arguments(parser)
+    parser.add_argument("--stages", nargs="+", default=list(ORDER), choices=ORDER)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=8, help="joint; each of two processes has half of it")
+    parser.add_argument("--optim", default="adamw_torch", help="sgd: differences of weights are those of gradients")
+    parser.add_argument("--work", type=Path, help="folder for the runs, kept; by default one that goes away")
     arguments = parser.parse_args()
-    found: dict[str, dict[str, float]] = {}
+    assert set(ORDER) == set(STAGES)
+    table = Table(title=f"Two processes with {arguments.batch // 2} clips each, one with {arguments.batch}")
+    columns = ("stage", "loss", "losses differ by", "weights differ by", "most in", "learning rate")
+    for column in columns:
+        table.add_column(column, overflow="fold")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        clips = write_clips(arguments.data, folder)
-        runs: dict[str, Path] = {}
-        for stage, (base, model) in STAGES.items():
-            recipe = yaml.safe_load((RECIPES / f"{stage}.yaml").read_text(encoding="utf-8"))
-            recipe["data"] = {"name": str(clips)}
-            recipe["base"] = None if base is None else str(runs[base])
-            recipe["model"] = {**recipe.get("model", {}), **model}
-            if stage == "captioning":
-                recipe["model"]["language_model_name"] = str(runs["language-model"])
-            steps = {"max_steps": arguments.steps, "eval_steps": arguments.steps, "save_steps": arguments.steps}
-            recipe["trainer"] = {**recipe["trainer"], **steps, "logging_steps": 1, "bf16": False, "disable_tqdm": True}
-            recipe["trainer"]["load_best_model_at_end"] = False
-            runs[stage] = train(stage, recipe, folder, "one", 1, arguments.batch)
-            together = train(stage, recipe, folder, "two", 2, arguments.batch)
-            found[stage] = differences(together, runs[stage])
-            print(stage, found[stage], flush=True)
-    table = Table("stage", "steps", "largest difference of losses, relative", "of weights")
-    for stage, values in found.items():
-        table.add_row(stage, f"{values['steps']:g}", f"{values['loss']:.1e}", f"{values['weights']:.1e}")
-    Console().print(table)
-    if arguments.results is not None:
-        arguments.results.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        work = arguments.work or Path(temporary)
+        for folder in ("one", "two"):
+            (work / folder).mkdir(parents=True, exist_ok=True)
+        data = make_data(arguments, work / "data")
+        for stage in ORDER:
+            if stage not in arguments.stages and not (stage == "language-model" and "captioning" in arguments.stages):
+                continue
+            options = {"max_steps": arguments.steps, "eval_strategy": "no", "save_strategy": "no"}
+            options |= {"load_best_model_at_end": False, "optim": arguments.optim}
+            recipe = short_recipe(stage, data, language_model=work / "one" / "language-model", **options)
+            folders = {1: work / "one" / stage, 2: work / "two" / stage}
+            for processes, folder in folders.items():
+                recipe.trainer["per_device_train_batch_size"] = arguments.batch // processes
+                run(recipe, folder, processes)
+            wanted, found = (losses_of(folder) for folder in folders.values())
+            apart = max(abs(two[name] - one[name]) for two, one in zip(found, wanted, strict=True) for name in one)
+            difference, where = compare(weights_of(folders[2]), weights_of(folders[1]))
+            losses = f"{wanted[0]['loss']:.4f} → {wanted[-1]['loss']:.4f}"
+            row = (stage, losses, f"{apart:.1e}", f"{difference:.1e}", where, f"{recipe.trainer['learning_rate']:g}")
+            table.add_row(*row)
+            print(*row, flush=True)
+    Console(width=150).print(table)
 
 
 if __name__ == "__main__":
