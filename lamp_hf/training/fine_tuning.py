@@ -17,6 +17,7 @@ from lamp_hf.data.doctor import check_data
 from lamp_hf.data.motionfolder import find_tables
 from lamp_hf.data.splits import with_validation
 from lamp_hf.embedded import portable_name, resolve_checkpoint
+from lamp_hf.evaluation.new_actions import BATCH_SIZE, ActionJudge
 from lamp_hf.evaluation.protocols.common import EvaluationSet
 from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
 from lamp_hf.evaluation.records import EvaluationRecord
@@ -150,7 +151,8 @@ def fine_tune(
             of a data set on the Hub.
         output: Folder that gets the finished model, its processor, `recipe.yaml`, records, and a card with a sample.
         base: A text-to-motion checkpoint: of the package, a folder, or a Hub id.
-        lora: Train an adapter alone. The model has it merged; by itself it lies in `adapter/`.
+        lora: Train an adapter in place of the masked transformer. The model has it merged; by itself it lies in
+            `adapter/`, for the base with this model's motion tokenizer.
         overrides: `key=value` for the recipe of the masked transformer, as `trainer.max_steps=200`.
         seed: Of everything that is random.
         push_to: Publish the result under this name on the Hub.
@@ -366,14 +368,13 @@ def _probe(
     report: FineTuning,
 ) -> dict[str, dict[str, float]]:
     """Whether the new actions are recognised in what is generated, and the old ones are not taken for them."""
-    from lamp_hf.evaluation.new_actions import ActionJudge
-
     texts = before.processor.example_texts
     if not texts or not recipe.rehearsal.get("num_motions"):
         return {}
     seed = recipe.seed + SEED_OF_SCORES
     some = texts[: 4 * PROBED_MOTIONS]
-    known = [result["motion"] for result in before(some, seed=[seed + number for number in range(len(some))])]
+    seeds = [seed + number for number in range(len(some))]
+    known = [result["motion"] for result in before(some, seed=seeds, batch_size=BATCH_SIZE)]
     train_clips = EvaluationSet.from_dataset(dataset["train"], report.data, "train")
     try:
         judge = ActionJudge(train_clips, validation, known)
