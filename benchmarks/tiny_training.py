@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import pipeline
 
 from lamp_hf.data import load_motion_dataset, motion_features
-from lamp_hf.embedded import embedded_checkpoint
+from lamp_hf.embedded import DEFAULT_CHECKPOINT, embedded_checkpoint
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.training import Recipe, load_recipe
 
@@ -84,7 +84,7 @@ def short_recipe(stage: str, data: Path, *, language_model: Path | None = None, 
     if stage == "motion-vqvae":
         recipe.model |= CODEBOOK
     else:
-        recipe.base = str(embedded_checkpoint())
+        recipe.base = DEFAULT_CHECKPOINT
     if stage in ("lamp", "text-to-motion"):
         recipe.model, recipe.text_encoder = {}, None
     if stage == "captioning":

@@ -8,6 +8,7 @@ from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from lamp_hf.embedded import resolve_checkpoint
 from lamp_hf.evaluation.retrieval import evaluate_lamp
 from lamp_hf.modeling.configuration_lamp import LampConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
@@ -55,12 +56,13 @@ class LampStage(Stage):
         recipe = self.recipe
         if recipe.base is None:
             raise ValueError("the stage lamp needs base: the folder of a trained motion-vqvae (or of a lamp)")
-        config = PreTrainedConfig.get_config_dict(recipe.base)[0]
+        base = resolve_checkpoint(recipe.base)
+        config = PreTrainedConfig.get_config_dict(base)[0]
         if config["model_type"] == "motion_vqvae":
-            self._start_from_tokenizer(recipe.base)
+            self._start_from_tokenizer(base)
         else:
-            self.model = LampForPreTraining.from_pretrained(recipe.base, **recipe.model)
-            self.processor = LampProcessor.from_pretrained(recipe.base)
+            self.model = LampForPreTraining.from_pretrained(base, **recipe.model)
+            self.processor = LampProcessor.from_pretrained(base)
         torch.nn.Module.to(self.model, self.device)
         if recipe.text_learning_rate is not None:
             slow = self.model.lamp.text_encoder_parameters()

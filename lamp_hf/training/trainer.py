@@ -147,7 +147,8 @@ class LampTrainer(Trainer):
 
         A gradient may be infinite though the loss is not; without this the next loss would tell, too late.
         """
-        learned = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+        model = self.accelerator.unwrap_model(self.model)
+        learned = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         broken = [name for name, weight in learned.items() if not torch.isfinite(weight.detach()).all()]
         processes = torch.tensor(float(bool(broken)), device=self.args.device)
         if self.args.world_size > 1:

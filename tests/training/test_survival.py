@@ -2,19 +2,23 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from datasets import Dataset, load_from_disk
 from safetensors.torch import load_file
 
+from lamp_hf.data.schema import with_numpy_motion
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.training import Recipe, train
 from lamp_hf.training.stage import Stage
@@ -80,6 +84,12 @@ def test_two_processes_learn_what_one_learns_from_the_joint_batch(
         sampling={"max_frames": 40},
         trainer={**recipes["lamp"].trainer, "metric_for_best_model": "text_to_motion_r1", "learning_rate": 0.001},
     )
+    recipes["text-to-motion"].samples = ["a person walks"]  # one process draws them, the other waits
+    recipes["motion-vqvae-accumulated"] = replace(recipes["motion-vqvae"])
+    recipes["motion-vqvae-accumulated"].trainer = {
+        **recipes["motion-vqvae"].trainer,
+        "gradient_accumulation_steps": 2,
+    }
     for name, recipe in recipes.items():
         recipe.trainer["per_device_train_batch_size"] = 4
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(recipe.to_dict()))
@@ -103,6 +113,27 @@ def test_two_processes_learn_what_one_learns_from_the_joint_batch(
                 atol=WEIGHT_TOLERANCE,
                 msg=lambda m, n=name, k=key: f"{n} {k} {m}",
             )
+
+
+def test_when_the_loss_of_one_process_goes_wrong_all_stop_and_name_its_clips(
+    stages: dict[str, Path], tiny_set: Path, tmp_path: Path
+) -> None:
+    rows = load_from_disk(tiny_set)
+    bad = [dict(row) for row in with_numpy_motion(rows["train"])]
+    bad[5]["motion"] = np.full((40, 263), 1e38, np.float32)
+    rows["train"] = Dataset.from_list(bad, features=rows["train"].features)
+    rows.save_to_disk(tmp_path / "data")
+    recipe = recipe_of(
+        stages["motion-vqvae"], per_device_train_batch_size=1, max_steps=60, eval_steps=60, save_steps=60
+    )
+    recipe.base, recipe.data = str(stages["motion-vqvae"]), {"name": str(tmp_path / "data")}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(recipe.to_dict()))
+    launched = python(*("-m", "torch.distributed.run", "--nproc_per_node", 2, HERE / "two_processes.py", tmp_path))
+    printed, _ = launched.communicate(timeout=120)
+    assert launched.returncode
+    assert re.search(
+        r"FloatingPointError: the loss is not finite at step \d+: .* in a batch of clip05\. Lower", printed
+    )
 
 
 # ---- kills ------------------------------------------------------------------------------------------------
