@@ -283,9 +283,9 @@ def _data(data: str, split: str | None, limit: int | None, cache_dir: Path | Non
 
 
 def _device(asked: str | None) -> Any:
-    from accelerate import PartialState
+    from lamp_hf.processes import process_state
 
-    return asked or PartialState().device
+    return asked or process_state().device
 
 
 def _pipeline(task: str, checkpoint: str, device: str | None) -> Any:
@@ -330,11 +330,10 @@ def _tokenizer(checkpoint: str, device: str | None) -> tuple[Any, Any]:
 
 def _finish(records: "Iterable[EvaluationRecord]", output: Path, card: Path | None) -> None:
     """Print the tables and write the records, once, however many processes there are."""
-    from accelerate import PartialState
-
     from lamp_hf.evaluation.records import comparison, write_to_card
+    from lamp_hf.processes import process_state
 
-    if not PartialState().is_main_process:
+    if not process_state().is_main_process:
         return
     output.mkdir(parents=True, exist_ok=True)
     for record in records:

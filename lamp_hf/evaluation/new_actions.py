@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .protocols.common import EvaluationSet
 
-__all__ = ["ActionJudge"]
+__all__ = ["BATCH_SIZE", "ActionJudge"]
 
 KNOWN = "(what the base did before)"
 UNLABELLED = "(new)"

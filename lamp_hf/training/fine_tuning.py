@@ -17,6 +17,7 @@ from lamp_hf.data.doctor import check_data
 from lamp_hf.data.motionfolder import find_tables
 from lamp_hf.data.splits import with_validation
 from lamp_hf.embedded import portable_name, resolve_checkpoint
+from lamp_hf.evaluation.new_actions import BATCH_SIZE, ActionJudge
 from lamp_hf.evaluation.protocols.common import EvaluationSet
 from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
 from lamp_hf.evaluation.records import EvaluationRecord
@@ -24,6 +25,7 @@ from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.files import atomic_path
+from lamp_hf.processes import process_state
 
 from .recipe import Recipe, recipe_of
 from .rehearsal import texts_to_rehearse
@@ -64,12 +66,12 @@ TOKENIZER_RECIPE: dict[str, Any] = {
 }
 RECIPE: dict[str, Any] = {
     "stage": "text-to-motion",
-    "rehearsal": {"num_motions": 384, "share": 0.5},
+    "rehearsal": {"num_motions": 384, "share": 0.4},
     "sampling": {"balance": 0.5},
     "trainer": {
-        "max_steps": 1000,
-        "per_device_train_batch_size": 32,
-        "learning_rate": 0.0005,
+        "max_steps": 1500,
+        "per_device_train_batch_size": 48,
+        "learning_rate": 0.0006,
         "adam_beta1": 0.9,
         "adam_beta2": 0.99,
         "weight_decay": 0.01,
@@ -139,17 +141,18 @@ def fine_tune(
     write there. A run that was cut off goes on when it is asked for again.
 
     Where the motion tokenizer reconstructs the new motions badly, its decoder learns them, and so do the codes that
-    nothing known needs; its encoder stays as it is, for LaMP reads what it gives. The masked transformer and the length estimator learn to make them.
-    LaMP stays as it is: search and captions by the new model know what they knew before. So that the model does not
-    forget, it rehearses: half of all draws are motions that the base makes for texts that it knows. A tenth of the
-    clips is held out, unless the set has a validation split.
+    nothing known needs; its encoder stays as it is, for LaMP reads what it gives. The masked transformer and the length
+    estimator learn to make them. LaMP stays as it is: search and captions by the new model know what they knew before.
+    So that the model does not forget, it rehearses: two of five draws are motions that the base makes for texts that it
+    knows. A tenth of the clips is held out, unless the set has a validation split.
 
     Args:
         data: Folder of motions with `metadata.jsonl`, path of a set that [`load_motion_dataset`] knows by name, or id
             of a data set on the Hub.
         output: Folder that gets the finished model, its processor, `recipe.yaml`, records, and a card with a sample.
         base: A text-to-motion checkpoint: of the package, a folder, or a Hub id.
-        lora: Train an adapter alone. The model has it merged; by itself it lies in `adapter/`.
+        lora: Train an adapter in place of the masked transformer. The model has it merged; by itself it lies in
+            `adapter/`, for the base with this model's motion tokenizer.
         overrides: `key=value` for the recipe of the masked transformer, as `trainer.max_steps=200`.
         seed: Of everything that is random.
         push_to: Publish the result under this name on the Hub.
@@ -180,11 +183,9 @@ def fine_tune(
     dataset = with_validation(load_motion_dataset(options.pop("name"), **options))
     _check_fit(dataset, checkpoint, data)
 
-    from accelerate import PartialState
-
     from .run import train
 
-    main = PartialState().is_main_process
+    main = process_state().is_main_process
     if main:
         report.save(output)
     clock = _Clock(report)
@@ -367,14 +368,13 @@ def _probe(
     report: FineTuning,
 ) -> dict[str, dict[str, float]]:
     """Whether the new actions are recognised in what is generated, and the old ones are not taken for them."""
-    from lamp_hf.evaluation.new_actions import ActionJudge
-
     texts = before.processor.example_texts
     if not texts or not recipe.rehearsal.get("num_motions"):
         return {}
     seed = recipe.seed + SEED_OF_SCORES
     some = texts[: 4 * PROBED_MOTIONS]
-    known = [result["motion"] for result in before(some, seed=[seed + number for number in range(len(some))])]
+    seeds = [seed + number for number in range(len(some))]
+    known = [result["motion"] for result in before(some, seed=seeds, batch_size=BATCH_SIZE)]
     train_clips = EvaluationSet.from_dataset(dataset["train"], report.data, "train")
     try:
         judge = ActionJudge(train_clips, validation, known)

@@ -44,7 +44,10 @@ def add_lora(model: LampForTextToMotion, *, rank: int = 16, alpha: int | None = 
 
 
 def save_lora(model: LampForTextToMotion, lora: LoraModel, folder: Path, base: str) -> None:
-    """Write the adapter in peft's format; `model.load_adapter(folder)` puts it onto the base again."""
+    """Write the adapter in peft's format.
+
+    `model.load_adapter(folder)` puts it onto the base again, which needs the motion tokenizer it was trained with.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = lora.peft_config[ADAPTER_NAME]
     config.base_model_name_or_path = portable_name(base)

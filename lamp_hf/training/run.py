@@ -77,17 +77,22 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
         recipe: What to do.
         output_dir: Folder of the run. Checkpoints go to `checkpoint-N` inside; the finished model, its processor,
             `recipe.yaml`, `training.json` (loss and evaluation history) and a card into the folder itself.
-        resume: Go on from the newest checkpoint of the folder if there is one.
+        resume: Go on from the newest checkpoint of the folder if there is one; else there must be none.
 
     Returns:
         `output_dir`.
 
     Raises:
         ValueError: Unknown stage, or a recipe that does not fit its stage.
+        FileExistsError: The folder holds checkpoints, and `resume` is false.
     """
     if recipe.stage not in STAGES:
         raise ValueError(f"unknown stage {recipe.stage!r}; choose one of {', '.join(STAGES)}")
     output_dir = Path(output_dir)
+    last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
+    if last and not resume:
+        # Later checkpoints of another run would outlive those of this one, and be gone on from.
+        raise FileExistsError(f"{last} is of an earlier run: take another folder, remove it, or let it go on")
     set_seed(recipe.seed)
     # Where TensorBoard's callback looks for it, if the recipe says report_to: tensorboard.
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(output_dir / "logs")
@@ -110,7 +115,6 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
     if (output_dir / UNFINISHED).is_dir() and trainer.is_world_process_zero():
         logger.warning("A checkpoint in %s was not finished when the run was cut off; it is removed", output_dir)
         shutil.rmtree(output_dir / UNFINISHED)
-    last = get_last_checkpoint(str(output_dir)) if resume and output_dir.is_dir() else None
     if last:
         logger.warning("Going on from %s", last)
     result = trainer.train(resume_from_checkpoint=last)

@@ -142,9 +142,27 @@ class LampTrainer(Trainer):
             self._parts.clear()
         super().log(logs, start_time)
 
+    def _refuse_broken_weights(self) -> None:
+        """Stop, in all processes, if the last step left weights that are no numbers, before a checkpoint holds them.
+
+        A gradient may be infinite though the loss is not; without this the next loss would tell, too late.
+        """
+        learned = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+        broken = [name for name, weight in learned.items() if not torch.isfinite(weight.detach()).all()]
+        processes = torch.tensor(float(bool(broken)), device=self.args.device)
+        if self.args.world_size > 1:
+            processes = self.accelerator.reduce(processes, "sum")
+        if processes:
+            raise FloatingPointError(
+                f"weights are not finite after step {self.state.global_step} ({', '.join(broken[:3])}; {len(broken)} "
+                f"of {len(learned)} tensors): lower the learning rate, set max_grad_norm, or turn mixed precision off. "
+                "The last checkpoint is from before and intact."
+            )
+
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
+        self._refuse_broken_weights()
         model = self.accelerator.unwrap_model(self.model)
         was_training = model.training
         model.eval()
@@ -162,27 +180,46 @@ class LampTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint beside the others and put it in place when it is whole; then the oldest may go."""
         run, name = Path(str(self.args.output_dir)), f"checkpoint-{self.state.global_step}"
+        self._refuse_broken_weights()
         self._writing_to = str(run / UNFINISHED)
         try:
             super()._save_checkpoint(model, trial)
         finally:
             self._writing_to = None
         self.accelerator.wait_for_everyone()  # all have written their random states
-        best = self.state.best_model_checkpoint
-        if best is not None and Path(best).parent.name == UNFINISHED:
-            self.state.best_model_checkpoint = str(run / Path(best).name)
+        self._point_to_best(name)
         if self.args.should_save:
             written = run / UNFINISHED / name
             self.state.save_to_json(str(written / TRAINER_STATE_NAME))
             if (run / name).exists():  # of a run that went on from an earlier one
                 shutil.rmtree(run / name)
             written.rename(run / name)
+            written.parent.rmdir()
             rotate_checkpoints(
                 output_dir=str(run),
                 save_total_limit=self.args.save_total_limit,
                 best_model_checkpoint=self.state.best_model_checkpoint,
             )
         self.accelerator.wait_for_everyone()
+
+    def _point_to_best(self, being_written: str = "") -> None:
+        """Name the best checkpoint by where the run is now: it may have been moved, or named otherwise, since then."""
+        best = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.best_global_step}"
+        if self.state.best_global_step and (best.name == being_written or best.is_dir()):
+            self.state.best_model_checkpoint = str(best)
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        # With a limit of one, transformers would now remove the newest checkpoint too if another is the best: one that
+        # is half removed when the run is killed would be gone on from, and could not be read.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            return super()._finalize_training(*args, **kwargs)
+        finally:
+            self.args.save_total_limit = limit
+
+    def _load_best_model(self) -> None:
+        self._point_to_best()
+        super()._load_best_model()
 
     def save_finished(self, output_dir: Path) -> None:
         """Write the model, its processor and the arguments into the run's folder, each file whole or not at all."""

@@ -218,7 +218,8 @@ def test_two_processes_give_the_numbers_of_one(
     saved = tmp_path / "data"
     split = Dataset.from_list(rows, features=motion_features())
     DatasetDict({"validation": split}).save_to_disk(saved)
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    # `accelerate launch --cpu --num_processes 2` starts one process, and leaves the second to mpirun.
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     command += ["-m", "lamp_hf.evaluation", "retrieval", str(tiny_checkpoint), "--data", str(saved), "-p", "all"]
     command += ["--rerank", "3", "--repeats", "2", "-o", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -162,13 +162,37 @@ def test_a_run_killed_while_it_writes_the_finished_model_resumes_to_the_same_wei
     assert not (tmp_path / "run" / UNFINISHED).exists()
 
 
-def test_checkpoints_name_the_best_one_where_it_lies(stages: dict[str, Path], tmp_path: Path) -> None:
-    recipe = recipe_of(stages["motion-vqvae"], max_steps=6, load_best_model_at_end=True, save_total_limit=1)
-    train(recipe, tmp_path)
+def test_the_newest_checkpoint_and_the_best_one_stay(stages: dict[str, Path], tmp_path: Path) -> None:
+    # The largest error counts as the best, so that the first checkpoint has it.
+    options = {"load_best_model_at_end": True, "greater_is_better": True, "save_total_limit": 1}
+    train(recipe_of(stages["motion-vqvae"], max_steps=6, **options), tmp_path)
     left = {path.name for path in tmp_path.glob("checkpoint-*")}
     state = json.loads((tmp_path / "checkpoint-6" / "trainer_state.json").read_text())
-    assert Path(state["best_model_checkpoint"]).parent == tmp_path
-    assert left == {"checkpoint-6", Path(state["best_model_checkpoint"]).name}
+    assert state["best_model_checkpoint"] == str(tmp_path / "checkpoint-2")
+    assert left == {"checkpoint-2", "checkpoint-6"}
+
+
+def test_a_run_that_was_moved_still_ends_with_its_best_weights(stages: dict[str, Path], tmp_path: Path) -> None:
+    # The largest error counts as the best, so that the first checkpoint has it.
+    recipe = recipe_of(stages["motion-vqvae"], load_best_model_at_end=True, greater_is_better=True)
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    train(recipe, run)
+    assert (run / "checkpoint-2").is_dir()
+    for path in run.glob("*.*"):
+        path.unlink()
+    run.rename(moved)
+    recipe.trainer["max_steps"] = 6
+    train(recipe, moved)
+    state = json.loads((moved / "checkpoint-6" / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == str(moved / "checkpoint-2")
+    best, finished = weights_of(moved / "checkpoint-2"), weights_of(moved)
+    assert all(torch.equal(tensor, finished[name]) for name, tensor in best.items())
+
+
+def test_another_runs_checkpoints_are_not_mixed_with_a_new_run(stages: dict[str, Path]) -> None:
+    folder = stages["motion-vqvae"]
+    with pytest.raises(FileExistsError, match=r"checkpoint-30 is of an earlier run: take another folder"):
+        train(recipe_of(folder), folder, resume=False)
 
 
 # ---- half precision and accumulation ----------------------------------------------------------------------
@@ -234,6 +258,24 @@ def test_the_clip_that_spoils_a_batch_is_among_those_named(
     recipe = tokenizer_recipe(tiny_set, per_device_train_batch_size=1, max_steps=60, eval_steps=60, save_steps=60)
     with pytest.raises(FloatingPointError, match=r"in a batch of clip05\. Lower"):
         train(recipe, tmp_path)
+
+
+def test_weights_that_are_not_finite_never_reach_a_checkpoint(
+    stages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = torch.optim.AdamW.step
+
+    def overflowing(self, closure=None):
+        step(self, closure)
+        if self.state[self.param_groups[0]["params"][0]]["step"] == 4:
+            self.param_groups[0]["params"][0].data[0] = float("inf")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", overflowing)
+    with pytest.raises(
+        FloatingPointError, match=r"weights are not finite after step 4 \(encoder\..*; 1 of \d+ tensors"
+    ):
+        train(recipe_of(stages["motion-vqvae"]), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2"]
 
 
 # ---- what one sees meanwhile ------------------------------------------------------------------------------

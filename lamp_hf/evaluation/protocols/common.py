@@ -16,6 +16,7 @@ from lamp_hf.data.captions import CaptionGrammar
 from lamp_hf.data.schema import with_numpy_motion
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS, Skeleton
+from lamp_hf.processes import process_state
 
 __all__ = ["LONGEST_FRAMES", "EvaluationSet", "derangement", "shown_name", "spread"]
 
@@ -120,7 +121,7 @@ def derangement(count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def spread(items: Sequence[T], work: Callable[[list[T]], list[R]]) -> list[R]:
-    """Do `work` on `items`, a share in every process that `accelerate launch` started.
+    """Do `work` on `items`, a share in every process that `accelerate launch` or `torchrun` started.
 
     Args:
         items: The same in every process.
@@ -129,10 +130,9 @@ def spread(items: Sequence[T], work: Callable[[list[T]], list[R]]) -> list[R]:
     Returns:
         The results of all items, in every process.
     """
-    from accelerate import PartialState
     from accelerate.utils import gather_object
 
-    state = PartialState()
+    state = process_state()
     if state.num_processes == 1:
         return work(list(items))
     with state.split_between_processes(list(items)) as mine:

@@ -1,0 +1,180 @@
+"""Kills a training run with SIGKILL at many points, resumes it, and compares all weights bit by bit.
+
+python benchmarks/kill_and_resume.py [--data DATA] [--stage motion-vqvae] [--random 6]
+
+Points of two kinds: random moments, and moments inside the writing of a checkpoint or of the finished model, for which
+the run's folder is watched and the run killed as soon as a certain file appears in it or a checkpoint goes. Each point
+has a run of its own; what its folder held when it died is printed, for a watched file may be written faster than a
+signal arrives. Then the run is started again, by the same call, until it ends.
+"""
+
+import argparse
+import multiprocessing
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from tiny_training import add_data_arguments, compare, make_data, short_recipe, weights_of
+
+from lamp_hf.training import STAGES, Recipe, train
+from lamp_hf.training.trainer import UNFINISHED
+
+STEPS, SAVE_STEPS = 8, 2
+WATCH_EVERY_S = 0.0002
+# Processes of a server that has imported everything start at once; each is a process of its own all the same.
+PROCESSES = multiprocessing.get_context("forkserver")
+
+
+def run(recipe: Recipe, folder: Path, log: Path) -> None:
+    """What the child does: train, silently."""
+    torch.set_num_threads(1)
+    with log.open("a") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    train(recipe, folder)
+
+
+def start(recipe: Recipe, folder: Path) -> multiprocessing.process.BaseProcess:
+    """A run in a process of its own."""
+    process = PROCESSES.Process(target=run, args=(recipe, folder, folder.with_suffix(".log")))
+    process.start()
+    return process
+
+
+def finish(recipe: Recipe, folder: Path) -> float:
+    """Run to the end; seconds taken."""
+    started = time.perf_counter()
+    process = start(recipe, folder)
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"a run ended with {process.exitcode}:\n{folder.with_suffix('.log').read_text()[-3000:]}")
+    return time.perf_counter() - started
+
+
+def kill_when(recipe: Recipe, folder: Path, happened: Callable[[], bool]) -> bool:
+    """Start a run and kill it as soon as something has happened; false if it ended before."""
+    process = start(recipe, folder)
+    while process.is_alive():
+        if happened():
+            process.kill()
+            process.join()
+            return True
+        time.sleep(WATCH_EVERY_S)
+    return False
+
+
+def files_of(folder: Path) -> list[str]:
+    """Names of a folder's files, in the order in which they were written."""
+    return [path.name for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)]
+
+
+def points(whole: Path, seconds: float, count: int) -> Iterator[tuple[str, Callable[[Path], Callable[[], bool]]]]:
+    """Names of moments, and what tells of a run's folder whether they have come.
+
+    Args:
+        whole: An uninterrupted run, for the files of its checkpoints.
+        seconds: That it took.
+        count: Random moments.
+    """
+    step = STEPS // SAVE_STEPS // 2 * SAVE_STEPS
+    checkpoint = f"checkpoint-{step}"
+    yield "the first checkpoint begins", lambda run: appears(run / UNFINISHED)
+    for file in files_of(whole / f"checkpoint-{STEPS}"):
+        place = Path(UNFINISHED, checkpoint, file)
+        yield f"{checkpoint}: {file} appears", lambda run, place=place: appears(run / place, run / checkpoint)
+    yield f"{checkpoint} is put in place", lambda run: appears(run / checkpoint)
+    yield "the oldest checkpoint goes", goes
+    for file in ("model.safetensors", "config.json"):
+        place = Path(UNFINISHED, "model", file)
+        yield f"the finished {file} is written", lambda run, place=place: appears(run / place, run / place.name)
+        yield f"the finished {file} is put in place", lambda run, file=file: appears(run / file)
+    yield "training.json is put in place", lambda run: appears(run / "training.json")
+    draws = random.Random(0)
+    for _ in range(count):
+        moment = draws.uniform(0.1, 1.0) * seconds
+        yield f"after {moment:.1f} s", lambda run, moment=moment: after(moment)
+
+
+def appears(*paths: Path) -> Callable[[], bool]:
+    """Is there such a file, or what comes soon after it, should it have come and gone between two looks?"""
+    return lambda: any(path.exists() for path in paths)
+
+
+def goes(run: Path) -> Callable[[], bool]:
+    """Has the removal of the oldest checkpoint begun?"""
+    first, model = run / f"checkpoint-{SAVE_STEPS}", run / f"checkpoint-{SAVE_STEPS}" / "model.safetensors"
+    seen = False
+
+    def happened() -> bool:
+        nonlocal seen
+        seen = seen or first.exists()
+        return seen and not model.exists()
+
+    return happened
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    """Is the time over?"""
+    end = time.perf_counter() + seconds
+    return lambda: time.perf_counter() >= end
+
+
+def found_in(run: Path) -> tuple[str, str]:
+    """What a run left when it died: whole checkpoints, and what was being written."""
+    if not run.is_dir():
+        return "", ""
+    whole = sorted((path.name.removeprefix("checkpoint-") for path in run.glob("checkpoint-*")), key=int)
+    unfinished = sorted((run / UNFINISHED).glob("*/*")) or sorted((run / UNFINISHED).glob("*"))
+    where = unfinished[0].parent.name if unfinished else ""
+    return ", ".join(whole), f"{where}: {len(unfinished)} files" if unfinished else ""
+
+
+def main() -> None:
+    """Kill, resume, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_data_arguments(parser)
+    parser.add_argument("--stage", default="motion-vqvae", choices=[name for name in STAGES if name != "captioning"])
+    parser.add_argument("--random", type=int, default=6, help="number of random moments")
+    parser.add_argument("--work", type=Path, help="folder for the runs, kept; by default one that goes away")
+    arguments = parser.parse_args()
+    PROCESSES.set_forkserver_preload(["lamp_hf.training.run", "lamp_hf.pipelines", "datasets", "transformers.trainer"])
+    table = Table(title=f"{arguments.stage}, {STEPS} steps, a checkpoint every {SAVE_STEPS}")
+    columns = ("killed when", "checkpoints left", "unfinished", "weights after resuming")
+    for column in columns:
+        table.add_column(column)
+    failed = inside = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        work = arguments.work or Path(temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        data = make_data(arguments, work / "data")
+        steps = {"max_steps": STEPS, "eval_steps": SAVE_STEPS, "save_steps": SAVE_STEPS}
+        recipe = short_recipe(arguments.stage, data, per_device_train_batch_size=4, **steps)
+        seconds = finish(recipe, work / "whole")
+        wanted = weights_of(work / "whole")
+        for number, (name, watch) in enumerate(points(work / "whole", seconds, arguments.random)):
+            folder = work / f"killed-{number:02d}"
+            killed = kill_when(recipe, folder, watch(folder))
+            left, unfinished = found_in(folder)
+            finish(recipe, folder)
+            difference, where = compare(weights_of(folder), wanted)
+            result = "equal, every bit" if difference == 0 else f"differ by {difference:.1e} in {where}"
+            if (folder / UNFINISHED).exists():
+                result += f"; {UNFINISHED}/ is still there"
+            inside += bool(unfinished)
+            failed += result != "equal, every bit"
+            row = (name if killed else f"{name}: ended before", left, unfinished, result)
+            table.add_row(*row)
+            print(*row, sep=" | ", flush=True)
+    Console(width=150).print(table)
+    print(f"{table.row_count} kills, {inside} of them while files were being written")
+    raise SystemExit(f"{failed} runs did not come to the same weights" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Two processes against one process with the joint batch: losses of every step and updated weights, for every stage.
+
+python benchmarks/two_processes.py [--data DATA] [--steps 4] [--batch 8] [--stages lamp …]
+
+Each run is started as a user would: `python -m torch.distributed.run --nproc_per_node 2 -m lamp_hf.training STAGE …`
+for two processes and `python -m lamp_hf.training STAGE …` for one. `accelerate launch` starts several processes on
+GPUs only; on a CPU it starts one, whatever `--num_processes` says. Adam divides each gradient by its own size: where it
+is nothing but rounding, as in the bias of attention's keys, weights differ by what they move, and losses do not.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+from tiny_training import add_data_arguments, compare, make_data, short_recipe, weights_of
+
+from lamp_hf.training import STAGES, Recipe
+
+# The captioner wants the language model that was trained before it.
+ORDER = ("motion-vqvae", "lamp", "text-to-motion", "evaluator", "language-model", "captioning")
+TWO = ("-m", "torch.distributed.run", "--nproc_per_node", "2")
+
+
+def run(recipe: Recipe, folder: Path, processes: int) -> None:
+    """Train in that many processes."""
+    config = folder.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(recipe.to_dict()), encoding="utf-8")
+    launcher = TWO if processes == 2 else ()
+    command = [sys.executable, *launcher, "-m", "lamp_hf.training", recipe.stage, "-c", str(config), "-o", str(folder)]
+    result = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    if result.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{result.stdout}")
+
+
+def losses_of(folder: Path) -> list[dict[str, float]]:
+    """Every part of the loss at every step."""
+    log = json.loads((folder / "training.json").read_text(encoding="utf-8"))["log"]
+    return [{name: value for name, value in entry.items() if name.endswith("loss")} for entry in log if "loss" in entry]
+
+
+def main() -> None:
+    """Train every stage twice and print how far apart the two are."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_data_arguments(parser)
+    parser.add_argument("--stages", nargs="+", default=list(ORDER), choices=ORDER)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=8, help="joint; each of two processes has half of it")
+    parser.add_argument("--optim", default="adamw_torch", help="sgd: differences of weights are those of gradients")
+    parser.add_argument("--work", type=Path, help="folder for the runs, kept; by default one that goes away")
+    arguments = parser.parse_args()
+    assert set(ORDER) == set(STAGES)
+    table = Table(title=f"Two processes with {arguments.batch // 2} clips each, one with {arguments.batch}")
+    columns = ("stage", "loss", "losses differ by", "weights differ by", "most in", "learning rate")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    with tempfile.TemporaryDirectory() as temporary:
+        work = arguments.work or Path(temporary)
+        for folder in ("one", "two"):
+            (work / folder).mkdir(parents=True, exist_ok=True)
+        data = make_data(arguments, work / "data")
+        for stage in ORDER:
+            if stage not in arguments.stages and not (stage == "language-model" and "captioning" in arguments.stages):
+                continue
+            options = {"max_steps": arguments.steps, "eval_strategy": "no", "save_strategy": "no"}
+            options |= {"load_best_model_at_end": False, "optim": arguments.optim}
+            recipe = short_recipe(stage, data, language_model=work / "one" / "language-model", **options)
+            folders = {1: work / "one" / stage, 2: work / "two" / stage}
+            for processes, folder in folders.items():
+                recipe.trainer["per_device_train_batch_size"] = arguments.batch // processes
+                run(recipe, folder, processes)
+            wanted, found = (losses_of(folder) for folder in folders.values())
+            apart = max(abs(two[name] - one[name]) for two, one in zip(found, wanted, strict=True) for name in one)
+            difference, where = compare(weights_of(folders[2]), weights_of(folders[1]))
+            losses = f"{wanted[0]['loss']:.4f} → {wanted[-1]['loss']:.4f}"
+            row = (stage, losses, f"{apart:.1e}", f"{difference:.1e}", where, f"{recipe.trainer['learning_rate']:g}")
+            table.add_row(*row)
+            print(*row, flush=True)
+    Console(width=150).print(table)
+
+
+if __name__ == "__main__":
+    main()
