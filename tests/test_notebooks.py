@@ -77,7 +77,7 @@ def test_text_to_motion(execute) -> None:
 @pytest.mark.slow
 def test_search_and_captions(execute) -> None:
     done = execute("search_and_captions", TAKES=1)
-    assert "copies: old_backup.npz, take_002.bvh" in done.text
+    assert "copies: old_backup.npz, take_001.bvh" in done.text
     assert len((done.folder / "my_mocap" / "metadata.jsonl").read_text().splitlines()) == 7
     assert "motions: 7" in done.text
 
