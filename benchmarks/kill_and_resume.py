@@ -89,7 +89,7 @@ def points(whole: Path, seconds: float, count: int) -> Iterator[tuple[str, Calla
         place = Path(UNFINISHED, checkpoint, file)
         yield f"{checkpoint}: {file} appears", lambda run, place=place: appears(run / place, run / checkpoint)
     yield f"{checkpoint} is put in place", lambda run: appears(run / checkpoint)
-    yield "the oldest checkpoint goes", goes
+    yield "a checkpoint is removed", goes
     for file in ("model.safetensors", "config.json"):
         place = Path(UNFINISHED, "model", file)
         yield f"the finished {file} is written", lambda run, place=place: appears(run / place, run / place.name)
@@ -107,14 +107,14 @@ def appears(*paths: Path) -> Callable[[], bool]:
 
 
 def goes(run: Path) -> Callable[[], bool]:
-    """Has the removal of the oldest checkpoint begun?"""
-    first, model = run / f"checkpoint-{SAVE_STEPS}", run / f"checkpoint-{SAVE_STEPS}" / "model.safetensors"
-    seen = False
+    """Has the removal of any checkpoint begun?"""
+    models = [run / f"checkpoint-{step}" / "model.safetensors" for step in range(SAVE_STEPS, STEPS + 1, SAVE_STEPS)]
+    seen: set[Path] = set()
 
     def happened() -> bool:
-        nonlocal seen
-        seen = seen or first.exists()
-        return seen and not model.exists()
+        there = {model for model in models if model.exists()}
+        seen.update(there)
+        return seen > there
 
     return happened
 
