@@ -1,6 +1,7 @@
 """What one machine pushes, another one loads: over a Hub of our own, in processes of their own."""
 
 import dataclasses
+import json
 import re
 import shutil
 from pathlib import Path
@@ -219,3 +220,37 @@ def test_a_metric_goes_round(hub, publisher, reader) -> None:
         'result = evaluate.load("me/joint-error").compute(predictions=[joints + [0, 0.01, 0]], references=[joints])'
     )
     assert scores == pytest.approx({"mpjpe_mm": 0.0, "global_mpjpe_mm": 10.0, "num_frames": 5}, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_fine_tune_of_ones_own_mocap_goes_round(publisher, reader, tiny_checkpoint: Path, procedural) -> None:
+    mocap = publisher.folder / "dances"
+    mocap.mkdir()
+    rows = []
+    for number in range(8):
+        procedural.waver(40 + number).save(mocap / f"{number}.npz")
+        rows.append({"file_name": f"{number}.npz", "text": "the person waves", "content": "wave"})
+    (mocap / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["train", "text-to-motion", "--data", "dances", "--base", str(tiny_checkpoint), "--output", "my-model"]
+    small = ["trainer.max_steps=2", "trainer.per_device_train_batch_size=4", "rehearsal.num_motions=0"]
+    publisher("from lamp_hf.training import fine_tuning; fine_tuning.TOKENIZER_RECIPE['trainer']['max_steps'] = 2")
+    arguments = [*command, "--push-to", "me/dances", "--license", "cc-by-4.0", *small]
+    assert publisher.lamp_hf(*arguments) == 0, publisher.printed
+    code = (
+        "pipeline('text-to-motion', model={!r})('the person waves', duration=1.0, seed=3)['motion'].features.tolist()"
+    )
+    assert reader("result = " + code.format("me/dances")) == publisher("result = " + code.format("my-model"))
+    card = reader("from huggingface_hub import ModelCard; result = str(ModelCard.load('me/dances'))")
+    assert "license: cc-by-4.0" in card
+    assert "## Fine-tuning" in card
+    assert "![the person waves](sample.gif)" in card
+
+
+@pytest.mark.slow
+def test_who_is_not_logged_in_is_told_before_a_fine_tune_begins(reader, tiny_checkpoint: Path) -> None:
+    rows = [{"file_name": f"{name}.npz", "text": name} for name in ("walk", "wave")]
+    (reader.folder / "my_mocap" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["train", "text-to-motion", "--data", "my_mocap", "--base", str(tiny_checkpoint), "--output", "mine"]
+    assert reader.lamp_hf(*command, "--push-to", "you/mine", "rehearsal.num_motions=0") == 1
+    assert "you must be logged in" in reader.printed
+    assert not (reader.folder / "mine").exists()
