@@ -8,6 +8,7 @@ anything is trained on it.
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from transformers import pipeline
@@ -16,8 +17,8 @@ import lamp_hf  # noqa: F401  (makes the pipeline known)
 from lamp_hf.motion.files import READERS
 
 
-def main(folder: str) -> None:
-    """Caption every file of the folder."""
+def main(folder: Annotated[str, typer.Argument(help="Folder of BVH, NPZ and NPY files.")]) -> None:
+    """Caption every file of a folder, and write the captions beside them."""
     table = Path(folder) / "metadata.jsonl"
     if table.exists():
         raise SystemExit(f"{table} exists; move it away first")

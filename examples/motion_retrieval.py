@@ -6,6 +6,8 @@ The folder may hold BVH, NPY and NPZ files, of many rigs, with or without captio
 on the first run; later runs read only what is new.
 """
 
+from typing import Annotated
+
 import typer
 from transformers import pipeline
 
@@ -13,8 +15,11 @@ import lamp_hf  # noqa: F401  (makes the pipeline known)
 from lamp_hf.retrieval import near_duplicates
 
 
-def main(folder: str, text: str) -> None:
-    """Print what is found."""
+def main(
+    folder: Annotated[str, typer.Argument(help="Folder of BVH, NPZ and NPY files.")],
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+) -> None:
+    """Print motions that fit the words, motions like the first of them, and copies."""
     search = pipeline("motion-retrieval", index=folder)
     hits = search(text, top_k=5)
     print(f"{text!r} in {len(search.index)} motions:")

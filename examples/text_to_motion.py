@@ -1,11 +1,12 @@
-"""Motions from sentences: one, several takes, an edit, a storyboard.
+"""Motions from a sentence: several takes of it, to choose from.
 
-    python examples/text_to_motion.py "a tired person walks" out/
+    python examples/text_to_motion.py "a tired person walks" my_mocap/
 
-Each is written as BVH, for animation software, and as a page that plays it in the browser.
+Each take is written as BVH, for animation software, and as a page that plays it in the browser.
 """
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 from transformers import pipeline
@@ -13,20 +14,25 @@ from transformers import pipeline
 import lamp_hf  # noqa: F401  (makes the pipeline known)
 
 
-def main(text: str, folder: str) -> None:
-    """Write the motions."""
+def main(
+    text: Annotated[str, typer.Argument(help="What the person does.")],
+    folder: Annotated[Path, typer.Argument(help="Where the takes go.")] = Path("takes"),
+    takes: Annotated[int, typer.Option(min=2, help="How many.")] = 3,
+    seed: Annotated[int | None, typer.Option(help="Of the first take; drawn without it.")] = None,
+) -> None:
+    """Write several motions of one sentence."""
     pipe = pipeline("text-to-motion")
-    motions = {f"take{number}": take["motion"] for number, take in enumerate(pipe(text, num_motions_per_prompt=3))}
-    first = motions["take0"]
-    # The first take again, with a bow in place of its last second.
-    motions["edited"] = pipe("a person bows", motion=first, edit=(first.duration - 1.0, first.duration))["motion"]
-    motions["scene"] = pipe.storyboard([(text, 3.0), ("the person bows", 2.5), ("the person waves", 3.0)])["motion"]
+    results = pipe(text, num_motions_per_prompt=takes, seed=seed)
 
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, motion in motions.items():
+    folder.mkdir(parents=True, exist_ok=True)
+    for result in results:
+        motion = result["motion"]
+        # The seed belongs to the motion: by text, seed and duration it can be made again, alone or in any batch.
+        stem = f"{'-'.join(text.split())}-{result['seed']}"
         for suffix in (".bvh", ".html"):
-            motion.save(Path(folder) / f"{name}{suffix}")
-        print(f"{folder}/{name}: {motion.duration:.1f} s, feet skate in {motion.foot_skating():.0%} of their steps")
+            motion.save(folder / f"{stem}{suffix}")
+        skating = motion.foot_skating()  # a hint which take to look at first
+        print(f"{folder / stem}: {motion.duration:.1f} s, feet slide in {skating:.0%} of their time on the floor")
 
 
 if __name__ == "__main__":

@@ -367,3 +367,89 @@ def tiny_captioner(tiny_checkpoint: Path, tiny_language_model: Path, tmp_path_fa
     tokenizer = AutoTokenizer.from_pretrained(tiny_language_model)
     lamp_hf.LampProcessor(processor.feature_extractor, tokenizer).save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def random_tensors() -> Callable[..., dict[str, Any]]:
+    """Builds the tensors of an original checkpoint for a configuration, of random numbers."""
+
+    def build(config: Any, seed: int = 0) -> dict[str, Any]:
+        import torch
+
+        from lamp_hf.hub.original_layout import layout_of
+
+        generator = torch.Generator().manual_seed(seed)
+        tensors = {name: torch.randn(shape, generator=generator) * 0.1 for name, shape in layout_of(config).items()}
+        if "temp" in tensors:
+            tensors["temp"] = torch.tensor(2.6593)
+        ties = {
+            "Qformer.cls.predictions.decoder.weight": "Qformer.bert.embeddings.word_embeddings.weight",
+            "opt_model.lm_head.weight": "opt_model.model.decoder.embed_tokens.weight",
+        }
+        for name, same in ties.items():
+            if name in tensors:
+                tensors[name] = tensors[same]
+        return tensors
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def original_text_to_motion(random_tensors, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Small text-to-motion files of random numbers as the authors lay them out.
+
+    `folder` has the motion tokenizer, LaMP and the masked transformer, `text_tokenizer` the `vocab.txt` they fit.
+    """
+    import torch
+
+    from lamp_hf.modeling.configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
+
+    root = tmp_path_factory.mktemp("original-text-to-motion")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "person", "walks", "forward"]
+    (root / "bert").mkdir()
+    (root / "bert" / "vocab.txt").write_text("\n".join(words) + "\n")
+    lamp = LampConfig(
+        motion_vqvae_config=MotionVQVAEConfig(hidden_size=16, code_dim=8, num_codes=24),
+        vocab_size=len(words) + 1,  # and [DEC]
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=1,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        num_query_tokens=5,
+        motion_hidden_size=20,
+        projection_dim=12,
+        separate_motion_encoder=True,
+    )
+    files = {
+        "vq/model/vq.tar": ("net", lamp.motion_vqvae_config),
+        "qformer/model/qformer.tar": ("motion_qformer", lamp),
+        "mtrans/model/t2m.tar": (
+            "t2m_transformer",
+            LampTextToMotionConfig(lamp_config=lamp, hidden_size=64, num_hidden_layers=1),
+        ),
+    }
+    for seed, (name, (key, config)) in enumerate(files.items()):
+        path = root / "t2m" / name
+        path.parent.mkdir(parents=True)
+        torch.save({key: random_tensors(config, seed), "ep": 3, "total_it": 10}, path)
+    meta = root / "t2m" / "vq" / "meta"
+    meta.mkdir()
+    np.save(meta / "mean.npy", np.zeros(263, dtype=np.float32))
+    np.save(meta / "std.npy", np.full(263, 0.1, dtype=np.float32))
+    return SimpleNamespace(folder=root / "t2m", text_tokenizer=str(root / "bert"))
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint with texts that it knows, as fine-tuning needs them to rehearse."""
+    import shutil
+
+    import lamp_hf
+
+    folder = tmp_path_factory.mktemp("base") / "base"
+    shutil.copytree(tiny_checkpoint, folder)
+    processor = lamp_hf.LampProcessor.from_pretrained(folder)
+    processor.example_texts = ["the person bows", "a person bows low", "bow"]
+    processor.save_pretrained(folder)
+    return folder

@@ -1,35 +1,83 @@
-"""The scripts of `examples/` run as their first lines say."""
+"""The scripts of `examples/` run as their first lines say, each on what another one left."""
 
 import json
+import re
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from lamp_hf.data import load_motion_dataset
 from lamp_hf.motion.motion import Motion
+from lamp_hf.training import fine_tuning
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 @pytest.fixture
 def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, walker: Motion, waver: Motion):
-    """Runs a script's `main` in a folder with `my_mocap/` in it."""
+    """Runs a script with the arguments of a command line, in a folder with `my_mocap/` in it; gives what it prints."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "my_mocap").mkdir()
     walker.save("my_mocap/walk.bvh")
     waver.save("my_mocap/wave.npz")
-    return lambda name, *arguments: runpy.run_path(str(EXAMPLES / name))["main"](*arguments)
+
+    def run(name: str, *arguments: str, ends_with: int = 0) -> str:
+        app = typer.Typer(add_completion=False)
+        app.command()(runpy.run_path(str(EXAMPLES / name))["main"])
+        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert done.exit_code == ends_with, done.output
+        return done.stdout
+
+    return run
+
+
+def write_table(**contents: str) -> None:
+    """`my_mocap/metadata.jsonl`: by file name, what it shows."""
+    rows = [{"file_name": name, "text": f"the person {what}s", "content": what} for name, what in contents.items()]
+    Path("my_mocap/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_every_script_says_how_it_is_called(example) -> None:
+    scripts = sorted(EXAMPLES.glob("*.py"))
+    assert len(scripts) == 8
+    for script in scripts:
+        called = re.search(r"^    python examples/(\S+)", script.read_text(), re.MULTILINE)
+        assert called, script
+        assert called[1] == script.name
+        assert "Usage:" in example(script.name, "--help")
 
 
 def test_text_to_motion(example) -> None:
-    example("text_to_motion.py", "a person walks", "out")
-    names = {path.name for path in Path("out").iterdir()}
-    stems = ("take0", "take1", "take2", "edited", "scene")
-    assert names == {f"{stem}{suffix}" for stem in stems for suffix in (".bvh", ".html")}
-    assert Motion.load("out/scene.bvh").duration == pytest.approx(8.5, abs=0.1)
+    out = example("text_to_motion.py", "a person walks", "takes", "--takes", "2", "--seed", "5")
+    stems = ("a-person-walks-5", "a-person-walks-6")
+    assert {path.name for path in Path("takes").iterdir()} == {f"{s}{end}" for s in stems for end in (".bvh", ".html")}
+    assert all(stem in out for stem in stems)
+    assert not (
+        Motion.load(f"takes/{stems[0]}.bvh").joints[:8] == Motion.load(f"takes/{stems[1]}.bvh").joints[:8]
+    ).all()
+
+
+def test_motion_editing(example, walker: Motion) -> None:
+    out = example("motion_editing.py", "my_mocap/walk.bvh", "a person waves", "1.0", "2.0", "--seed", "1")
+    # Of 59 steps from frame to frame those that end in the second are made anew, in whole tokens of four.
+    assert "of 59 frames are kept bit for bit" in out
+    kept = int(out.split(" of 59")[0])
+    assert 30 <= kept < 45
+    assert Path("edited.png").stat().st_size > 1000
+    assert Motion.load("edited.bvh").num_frames == len(walker.features)
+
+
+def test_storyboard(example) -> None:
+    out = example("storyboard.py", "scene.bvh", "1.0 a person walks", "2.0 the person bows", "--seed", "1")
+    assert "1.0 to  3.0 s  the person bows" in out
+    assert Motion.load("scene.bvh").duration == pytest.approx(3.0, abs=0.1)
+    assert "'walk' is no scene" in example("storyboard.py", "scene.bvh", "walk", ends_with=1)
 
 
 def test_motion_captioning_writes_a_table_that_loads(example) -> None:
@@ -38,12 +86,50 @@ def test_motion_captioning_writes_a_table_that_loads(example) -> None:
     assert [line["file_name"] for line in lines] == ["walk.bvh", "wave.npz"]
     dataset = load_motion_dataset("my_mocap")["train"]
     assert sorted(row[0]["text"] for row in dataset["captions"]) == sorted(line["text"] for line in lines)
-    with pytest.raises(SystemExit, match=r"metadata\.jsonl exists"):
-        example("motion_captioning.py", "my_mocap")
+    assert "metadata.jsonl exists" in example("motion_captioning.py", "my_mocap", ends_with=1)
 
 
-def test_motion_retrieval(example, capsys: pytest.CaptureFixture[str]) -> None:
-    example("motion_retrieval.py", "my_mocap", "a person walks")
-    out = capsys.readouterr().out
+def test_motion_retrieval(example) -> None:
+    out = example("motion_retrieval.py", "my_mocap", "a person walks")
     assert "'a person walks' in 2 motions:" in out
     assert "like " in out
+
+
+def test_evaluation(example, procedural: SimpleNamespace) -> None:
+    for number in range(2):
+        procedural.walker(48 + number, turn=0.5).save(f"my_mocap/turn_{number}.npz")
+    write_table(**{"walk.bvh": "walk", "wave.npz": "wave", "turn_0.npz": "turn left", "turn_1.npz": "run"})
+    out = example("evaluation.py", "my_mocap")
+    assert "4 clips of my_mocap (train), judged by lamp-small-evaluator" in out
+    real, generated, shuffled = (line[30:].split() for line in out.splitlines()[-3:])
+    assert float(real[2]) == pytest.approx(0.0, abs=0.01) != float(generated[2])  # FID of motions and themselves
+    assert generated[2:] == shuffled[2:]  # other captions change nothing for what does not read them
+    assert generated[1] != shuffled[1]
+
+
+@pytest.mark.slow
+def test_fine_tuning(example, tiny_base: Path, procedural: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = {"walk.bvh": "walk", "wave.npz": "wave"}
+    for number in range(10):
+        kind, make = (("walk", procedural.walker), ("wave", procedural.waver))[number % 2]
+        make(40 + number).save(f"my_mocap/{number}.npz")
+        contents[f"{number}.npz"] = kind
+    write_table(**contents)
+    monkeypatch.setattr(fine_tuning, "PROBED_MOTIONS", 2)
+    monkeypatch.setitem(fine_tuning.TOKENIZER_RECIPE["trainer"], "max_steps", 2)
+    tiny = ("trainer.max_steps=2", "trainer.per_device_train_batch_size=4", "rehearsal.num_motions=8")
+    changes = [argument for change in tiny for argument in ("--change", change)]
+    out = example("fine_tuning.py", "my_mocap", "my-model", "--base", str(tiny_base), *changes)
+    assert "masked transformer: trained" in out
+    assert "new action recognised: before " in out
+    assert {path.name for path in Path("my-model/samples").glob("*.html")} == {"walk.html", "wave.html"}
+
+
+def test_conversion(example, original_text_to_motion: SimpleNamespace) -> None:
+    original, tokenizer = str(original_text_to_motion.folder), original_text_to_motion.text_tokenizer
+    out = example("conversion.py", original, "converted", "--license", "mit", "--text-tokenizer", tokenizer)
+    assert "text-to-motion in converted: " in out
+    assert "of 3 files" in out
+    assert "text-to-motion.max_text_length = 49 (published)" in out
+    assert "license: mit" in Path("converted/README.md").read_text()
+    assert Path("converted/walk.html").stat().st_size > 10_000

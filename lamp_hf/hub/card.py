@@ -13,11 +13,13 @@ from lamp_hf.motion.files import atomic_path
 
 __all__ = [
     "CARD_ITSELF",
+    "CONVERSION_FILE",
     "KINDS",
     "MODEL_INDEX",
     "Licence",
     "bases_of",
     "checkpoint_card",
+    "estimates_lengths",
     "find_licence",
     "header_of",
     "local_card",
@@ -34,6 +36,9 @@ BEGIN = (
 END = "<!-- End of what lamp_hf writes. -->"
 MODEL_INDEX = "model-index"
 LICENCE_ENTRIES = ("license", "license_name", "license_link")
+# Entries that are written anew or not at all: those of an earlier card may no longer be true.
+OWN_ENTRIES = ("library_name", "pipeline_tag", "base_model", "datasets", *LICENCE_ENTRIES)
+CONVERSION_FILE = "conversion.json"
 CARD_ITSELF = "this card"
 
 TO_MOTION = """
@@ -73,6 +78,26 @@ from transformers import AutoModel, AutoProcessor
 
 evaluator, processor = AutoModel.from_pretrained("{name}"), AutoProcessor.from_pretrained("{name}")
 fid = lamp_hf.metrics.load("motion_fid", evaluator=evaluator, processor=processor)
+"""
+TO_MOTION_OF_LENGTH = """
+import lamp_hf  # makes the task known to transformers
+from transformers import pipeline
+
+pipe = pipeline("text-to-motion", model="{name}")
+motion = pipe("a person waves", duration=4.0, seed=1)["motion"]  # it does not estimate lengths: say how long
+motion.save("wave.bvh")  # or .glb .gif .mp4 .html .npz .npy
+"""
+LENGTHS = """
+import lamp_hf
+from transformers import AutoModel
+
+estimator = AutoModel.from_pretrained("{name}")
+num_frames = estimator(text_features).num_frames  # of features of texts, see below
+"""
+MODEL = """
+from transformers import AutoModel
+
+model = AutoModel.from_pretrained("{name}")
 """
 LANGUAGE_MODEL = """
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -118,10 +143,27 @@ KINDS = {
     "motion_text_evaluator": Kind(
         "has the features that generated motion is measured with", None, FEATURES, ("motion-text-evaluator",)
     ),
+    "motion_length_estimator": Kind("tells how long a motion is, from features of its text", None, LENGTHS),
+    "opt": Kind(
+        "is a language model that learned captions of motion", "text-generation", LANGUAGE_MODEL, (), "transformers"
+    ),
 }
-OTHER = Kind(
-    "is a language model that learned captions of motion", "text-generation", LANGUAGE_MODEL, (), "transformers"
-)
+OTHER = Kind("belongs to motion and language", None, MODEL, (), "transformers")
+# What users of a converted model must know.
+REMARKS = {
+    "captioning": (
+        'The released code begins captions with "a man is" and searches with 5 beams; here nothing is begun for you, '
+        "and `num_beams=5` asks for the same search."
+    ),
+    "evaluator": (
+        "Texts go in as GloVe word vectors and part-of-speech tags (`word_embeddings`, `pos_one_hots`). Features come "
+        "in the order of the input."
+    ),
+    "length-estimator": (
+        "Texts go in as the 512 numbers of CLIP ViT-B/32's text encoder. The released code draws a length and may draw "
+        "0; here it is the median, from 1 token of 4 frames."
+    ),
+}
 
 
 # ---- the licence ------------------------------------------------------------------------------------------
@@ -188,7 +230,8 @@ def merged_card(existing: str | None, header: Mapping[str, Any], text: str) -> s
 
     Args:
         existing: The card that is there.
-        header: Entries that are written anew; tags join those that are there, all other entries stay.
+        header: Entries that are written anew; tags join those that are there. Of all other entries those stay that a
+            person may have put there.
         text: Markdown that goes between the marks.
 
     Returns:
@@ -202,7 +245,7 @@ def merged_card(existing: str | None, header: Mapping[str, Any], text: str) -> s
             before, after = rest.split(BEGIN, 1)[0], rest.split(END, 1)[1]
         elif touched(existing):
             return None
-    merged = {**kept, **header}
+    merged = {**{key: value for key, value in kept.items() if key not in OWN_ENTRIES}, **header}
     if isinstance(kept.get("tags"), list):
         merged["tags"] = list(dict.fromkeys([*header.get("tags", []), *map(str, kept["tags"])]))
     if MODEL_INDEX in merged:  # long: it goes last
@@ -275,13 +318,16 @@ def checkpoint_card(
         header["datasets"] = [data]
     if results:
         header[MODEL_INDEX] = results
+    conversion = _json(folder / CONVERSION_FILE)
     parts = [
         f"# {Path(name).name}",
         f"This model {kind.does}; with lamp_hf, an implementation of LaMP "
         "([Language-Motion Pretraining](https://arxiv.org/abs/2410.07093), Li et al., 2024).",
         sample,
-        f"```python\n{kind.usage.format(name=name).strip()}\n```",
+        f"```python\n{_usage(kind, config).format(name=name).strip()}\n```",
+        REMARKS.get(conversion.get("kind", ""), ""),
         _model_section(folder, config),
+        _conversion_section(conversion),
         _training_section(recipe, _json(folder / "training.json"), bases),
         _fine_tuning_section(_json(folder / "fine-tuning.json")),
         _evaluation_section(folder),
@@ -290,11 +336,12 @@ def checkpoint_card(
     return merged_card(existing, header, "\n\n".join(part for part in parts if part))
 
 
-def write_run_card(folder: Path, *, sample: str = "", license: str | None = None) -> None:
-    """Give a finished run its card, offline; one that a person wrote stays.
+def write_run_card(folder: Path, *, name: str | None = None, sample: str = "", license: str | None = None) -> None:
+    """Give a finished run, or a converted model, its card, offline; one that a person wrote stays.
 
     Args:
         folder: Of the run.
+        name: By which the card loads it, by default the folder.
         sample: Markdown that shows what the model makes.
         license: As in [`find_licence`].
     """
@@ -305,7 +352,7 @@ def write_run_card(folder: Path, *, sample: str = "", license: str | None = None
     headers = [(CARD_ITSELF, header_of(existing)), *((base, header_of(local_card(base))) for base in bases)]
     card = checkpoint_card(
         folder,
-        str(folder),
+        name or str(folder),
         config,
         existing=existing,
         licence=find_licence(license, headers),
@@ -335,6 +382,33 @@ def local_card(name: str) -> str | None:
 def looks_like_hub_id(name: str) -> bool:
     """Whether a name is of the form owner/name, and no folder here."""
     return len(Path(name).parts) == 2 and not name.startswith((".", "/", "~")) and not Path(name).exists()
+
+
+def _usage(kind: Kind, config: Mapping[str, Any]) -> str:
+    """The kind's code, or that for models of it which cannot estimate lengths."""
+    return TO_MOTION_OF_LENGTH if kind.usage is TO_MOTION and not estimates_lengths(config) else kind.usage
+
+
+def estimates_lengths(config: Mapping[str, Any]) -> bool:
+    """Whether a text-to-motion model decides how long its motions are; converted ones do not."""
+    return config.get("length_hidden_sizes", ()) is not None
+
+
+def _conversion_section(facts: Mapping[str, Any]) -> str:
+    """What a converted model was made from, and what was assumed."""
+    if not facts:
+        return ""
+    rows = [(f"`{source['file']}`", f"`{source['sha256']}`") for source in facts["sources"]]
+    text = "## Converted from\n\n" + _table(("file", "SHA-256"), rows)
+    text += (
+        "\n\nBy `lamp-hf convert`, from checkpoints of other people's training; its outputs are those of the code that "
+        f"they were published for. {facts['tensors_used']} tensors are in the model; {facts['tensors_unused']} take "
+        "no part or came twice. Weights are stored in float32."
+    )
+    if facts["settings"]:
+        text += "\n\nNot told by the tensors:\n"
+        text += "".join(f"\n- `{name}`: {each['value']} ({each['from']})" for name, each in facts["settings"].items())
+    return text
 
 
 def _model_section(folder: Path, config: Mapping[str, Any]) -> str:

@@ -5,12 +5,14 @@ inside, each stored once, and the captioner, the evaluator and the length estima
 """
 
 import contextlib
+import json
 import logging
 import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +31,7 @@ from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21
 
+from .card import CONVERSION_FILE, write_run_card
 from .original import (
     captioning_state_dict,
     evaluator_state_dict,
@@ -37,7 +40,6 @@ from .original import (
     text_to_motion_state_dict,
     vqvae_state_dict,
 )
-from .original_card import conversion_card
 from .original_config import (
     Settings,
     captioning_config,
@@ -56,6 +58,19 @@ __all__ = ["Conversion", "ConvertedModel", "convert"]
 logger = logging.getLogger(__name__)
 
 SKELETONS = {skeleton.feature_dim: skeleton for skeleton in (HUMANML3D_22, KIT_21)}
+# What a conversion leaves in a folder; another one replaces nothing else.
+WRITTEN = (
+    "README.md",
+    CONVERSION_FILE,
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*config.json",
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "vocab.*",
+    "merges.txt",
+    "chat_template.jinja",
+)
 # Of a folder with several kinds the first of these is the checkpoint, and holds those after it.
 MAIN_KINDS = ("text-to-motion", "lamp", "motion-vqvae")
 # Scale of guidance in the authors' commands for HumanML3D and for KIT-ML.
@@ -190,7 +205,7 @@ def convert(
         steps.total += len(places)
         for place, each in places.items():
             steps.next(f"Converting {each}")
-            model = converter.write(each, partial / place)
+            model = converter.write(each, partial / place, str(output / place))
             result.models.append(replace(model, folder=output / place))
     return result
 
@@ -275,8 +290,11 @@ def _check_output(original: Path, output: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{output} is not empty: choose another folder, or replace it with overwrite (--overwrite)"
         )
-    ours = (".json", ".safetensors", ".txt", ".md", ".jinja")
-    strangers = [p.name for p in found if not (p.suffix in ours if p.is_file() else p.name in KINDS)]
+    strangers = [
+        path.relative_to(output).as_posix()
+        for path in sorted(output.rglob("*"))
+        if path.is_file() and not any(fnmatch(path.name, each) for each in WRITTEN)
+    ]
     if strangers:
         raise FileExistsError(
             f"{output} holds {', '.join(strangers[:5])}, which no conversion wrote: it is not replaced"
@@ -333,8 +351,8 @@ class _Converter:
         self.license = license
         self.settings = settings
 
-    def write(self, kind: str, folder: Path) -> ConvertedModel:
-        """Write a model with all that belongs to it."""
+    def write(self, kind: str, folder: Path, name: str) -> ConvertedModel:
+        """Write a model with all that belongs to it; `name` is the folder that this one becomes."""
         settings = Settings(self.settings.given)
         prepare = {
             "motion-vqvae": self._vqvae,
@@ -364,8 +382,11 @@ class _Converter:
             settings=settings.used,
             statistics=statistics,
         )
-        card = conversion_card(model, type(prepared.model).__name__, self.license)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        _write_facts(model)
+        earlier = Path(name, "README.md")
+        if earlier.is_file():  # a person may have written in it
+            shutil.copy(earlier, folder)
+        write_run_card(folder, name=name, license=self.license)
         return model
 
     def _feature_extractor(self, kind: str, prepared: _Prepared) -> tuple[LampFeatureExtractor, tuple[Path, Path]]:
@@ -470,6 +491,19 @@ class _Converter:
         tensors = length_estimator_state_dict(used)
         tensors = {f"length_estimator.{name}": tensor for name, tensor in tensors.items()}
         return _Prepared(_build(MotionLengthEstimatorModel, config, tensors, file), [file], len(used))
+
+
+def _write_facts(model: ConvertedModel) -> None:
+    """Leave beside the weights what the card says of the conversion."""
+    facts = {
+        "kind": model.kind,
+        "sources": [{"file": source.path.name, "sha256": source.sha256} for source in model.sources],
+        "tensors_used": model.tensors_used,
+        "tensors_unused": model.tensors_unused,
+        "settings": {name: {"value": value, "from": where} for name, (value, where) in model.settings.items()},
+        "statistics": None if model.statistics is None else [path.name for path in model.statistics],
+    }
+    (model.folder / CONVERSION_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def _motion_dim(config: PreTrainedConfig) -> int:

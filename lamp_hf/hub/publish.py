@@ -57,6 +57,7 @@ PUBLISHED = (
     "recipe.yaml",
     "training.json",
     "fine-tuning.json",
+    "conversion.json",
     "adapter/adapter_config.json",
     "adapter/adapter_model.safetensors",
     "evaluations/*.json",

@@ -5,12 +5,15 @@ from typing import Any
 
 from lamp_hf.motion.motion import Motion
 
+from .card import estimates_lengths
+
 __all__ = ["SAMPLE_FILE", "write_sample"]
 
 SAMPLE_FILE = "sample.gif"
 SENTENCE = "a person waves with both hands"
 SIZE_PIXELS = 320
 SEED = 1
+DURATION_S = 4.0  # of models that do not estimate lengths
 
 
 def write_sample(folder: Path, task: str | None, output: Path, asked: str | None = None) -> str:
@@ -28,7 +31,9 @@ def write_sample(folder: Path, task: str | None, output: Path, asked: str | None
     """
     if task == "text-to-motion":
         text = asked or SENTENCE
-        motion = _pipeline(task, folder)(text, seed=SEED)["motion"]
+        pipe = _pipeline(task, folder)
+        length = {} if estimates_lengths(pipe.model.config.to_dict()) else {"duration": DURATION_S}
+        motion = pipe(text, seed=SEED, **length)["motion"]
         _draw(motion, text, output)
         return f"![{text}]({SAMPLE_FILE})\n\nMade by this model of “{text}”, seed {SEED}."
     if task == "motion-captioning":

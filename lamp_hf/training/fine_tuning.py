@@ -22,6 +22,7 @@ from lamp_hf.evaluation.protocols.common import EvaluationSet
 from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
 from lamp_hf.evaluation.records import EvaluationRecord
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
+from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.files import atomic_path
@@ -43,6 +44,7 @@ TOKENIZER_LIMIT_MM = 25.0  # above, the tokenizer learns the new motions too
 MEASURED_CLIPS = 200  # whose reconstruction decides on that
 PROBED_MOTIONS = 50  # of each side, which is enough to tell a model that has forgotten
 SHOWN_FINDINGS = 5
+GUIDANCE_SCALE = 2.5  # at least: what was learned of few clips must be asked for clearly
 SEED_OF_SCORES = 1000  # other motions than those that were rehearsed
 
 TOKENIZER_RECIPE: dict[str, Any] = {
@@ -66,12 +68,12 @@ TOKENIZER_RECIPE: dict[str, Any] = {
 }
 RECIPE: dict[str, Any] = {
     "stage": "text-to-motion",
-    "rehearsal": {"num_motions": 384, "share": 0.4},
+    "rehearsal": {"num_motions": 384, "share": 0.5},
     "sampling": {"balance": 0.5},
     "trainer": {
-        "max_steps": 1500,
-        "per_device_train_batch_size": 48,
-        "learning_rate": 0.0006,
+        "max_steps": 1000,
+        "per_device_train_batch_size": 32,
+        "learning_rate": 0.0005,
         "adam_beta1": 0.9,
         "adam_beta2": 0.99,
         "weight_decay": 0.01,
@@ -143,7 +145,7 @@ def fine_tune(
     Where the motion tokenizer reconstructs the new motions badly, its decoder learns them, and so do the codes that
     nothing known needs; its encoder stays as it is, for LaMP reads what it gives. The masked transformer and the length
     estimator learn to make them. LaMP stays as it is: search and captions by the new model know what they knew before.
-    So that the model does not forget, it rehearses: two of five draws are motions that the base makes for texts that it
+    So that the model does not forget, it rehearses: half of all draws are motions that the base makes for texts that it
     knows. A tenth of the clips is held out, unless the set has a validation split.
 
     Args:
@@ -293,6 +295,8 @@ def _check_fit(dataset: DatasetDict, checkpoint: str, data: str) -> None:
 
 def _recipe(checkpoint: str, source: dict[str, Any], lora: bool, overrides: Sequence[str], seed: int) -> Recipe:
     values = json.loads(json.dumps(RECIPE)) | {"base": checkpoint, "data": dict(source), "seed": seed}
+    usual = MaskedMotionGenerationConfig.from_pretrained(checkpoint).guidance_scale
+    values["generation"] = {"guidance_scale": max(usual or 0.0, GUIDANCE_SCALE)}
     if lora:
         values["lora"] = dict(LORA)
         values["trainer"]["learning_rate"] = LORA_LEARNING_RATE

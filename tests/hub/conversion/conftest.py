@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 # Folder of each reference file in the authors' layout.
 PLACES = {
@@ -103,26 +102,3 @@ def convert_reference(reference_tokenizers: SimpleNamespace, reference_settings:
 def converted(originals: Path, convert_reference: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The conversion of all reference files at once."""
     return convert_reference(originals, tmp_path_factory.mktemp("converted") / "lamp", license="mit")
-
-
-@pytest.fixture(scope="session")
-def random_tensors() -> Callable[..., dict[str, torch.Tensor]]:
-    """Builds the tensors of an original checkpoint for a configuration, of random numbers."""
-
-    def build(config: Any, seed: int = 0) -> dict[str, torch.Tensor]:
-        from lamp_hf.hub.original_layout import layout_of
-
-        generator = torch.Generator().manual_seed(seed)
-        tensors = {name: torch.randn(shape, generator=generator) * 0.1 for name, shape in layout_of(config).items()}
-        if "temp" in tensors:
-            tensors["temp"] = torch.tensor(2.6593)
-        ties = {
-            "Qformer.cls.predictions.decoder.weight": "Qformer.bert.embeddings.word_embeddings.weight",
-            "opt_model.lm_head.weight": "opt_model.model.decoder.embed_tokens.weight",
-        }
-        for name, same in ties.items():
-            if name in tensors:
-                tensors[name] = tensors[same]
-        return tensors
-
-    return build

@@ -150,6 +150,32 @@ def test_card(converted: Conversion, golden: Path) -> None:
     assert "CLIP ViT-B/32" in (converted.output / "length-estimator" / "README.md").read_text()
 
 
+def test_a_second_conversion_keeps_what_a_person_wrote(copies: Path, tmp_path: Path, convert_reference) -> None:
+    output = tmp_path / "out"
+    convert_reference(copies / FILES["evaluator"], output, license="mit")
+    card = output / "README.md"
+    card.write_text(card.read_text() + "\nMy own words.\n")
+    convert_reference(copies / FILES["evaluator"], output, overwrite=True)
+    assert "My own words." in card.read_text()
+    assert "license: mit" in card.read_text()
+    (output / "notes.md").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds notes\.md, which no conversion wrote"):
+        convert_reference(copies / FILES["evaluator"], output, overwrite=True)
+
+
+def test_the_snippet_and_the_sample_of_a_converted_model_say_how_long(converted: Conversion, tmp_path: Path) -> None:
+    from lamp_hf.hub.sample import write_sample
+
+    card = (converted.output / "README.md").read_text()
+    snippet = card.split("```python\n")[1].split("```")[0].replace("wave.bvh", str(tmp_path / "wave.bvh"))
+    assert "duration=4.0" in snippet
+    code = snippet.replace(str(converted.models[0].folder), str(converted.output))
+    exec(code, {})
+    assert (tmp_path / "wave.bvh").stat().st_size > 1000
+    assert "sample.gif" in write_sample(converted.output, "text-to-motion", tmp_path)
+    assert (tmp_path / "sample.gif").is_file()
+
+
 def test_a_licence_is_not_invented(copies: Path, tmp_path: Path, convert_reference, caplog) -> None:
     with caplog.at_level(logging.WARNING, "lamp_hf"):
         convert_reference(copies / FILES["evaluator"], tmp_path / "out")
@@ -583,7 +609,7 @@ def test_a_failure_at_the_end_leaves_the_old_folder(
     def fail(*_: Any) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(conversion_module, "conversion_card", fail)
+    monkeypatch.setattr(conversion_module, "write_run_card", fail)
     with pytest.raises(KeyboardInterrupt):
         convert_reference(copies, output, overwrite=True)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
