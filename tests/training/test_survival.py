@@ -252,11 +252,11 @@ def test_accumulated_batches_give_the_step_of_the_whole_batch(stages: dict[str, 
             stages["motion-vqvae"], **changes, per_device_train_batch_size=size, gradient_accumulation_steps=parts
         )
         recipe.base, recipe.sampling["window"] = str(stages["motion-vqvae"]), 24
-        recipe.model = {"freeze_tokens": True}
+        recipe.model = {"freeze_tokens": True, "dropout": 0.0}
         runs[name] = weights_of(train(recipe, tmp_path / name))
     start = MotionVQVAEModel.from_pretrained(stages["motion-vqvae"]).state_dict()
     for name, tensor in runs["whole"].items():
-        torch.testing.assert_close(runs["parts"][name], tensor, atol=WEIGHT_TOLERANCE, rtol=WEIGHT_TOLERANCE)
+        torch.testing.assert_close(runs["parts"][name], tensor, atol=1e-6, rtol=1e-6)
     assert not torch.equal(runs["whole"]["decoder.conv_in.weight"], start["decoder.conv_in.weight"])
 
 
