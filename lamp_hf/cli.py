@@ -114,7 +114,7 @@ def generate(
 
     `lamp-hf generate "a person walks" "the person bows" -d 3 -d 2.5 --storyboard -o scene.glb`
 
-    `lamp-hf generate "a person kicks" --motion walk.bvh --edit 1.0:2.5 -o kick.bvh`
+    `lamp-hf generate "a person bows" --motion walk.bvh --edit 1.0:2.5 -o edited.bvh`
     """
     find_writer(output)  # an unknown format is refused now and not after the work
     if not output.parent.is_dir():

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from .trainer import CLIP_NUMBERS, UNFINISHED, LampTrainer
 __all__ = ["STAGES", "train"]
 
 logger = logging.getLogger(__name__)
+
+_TENSORBOARD_FOLDER = "TENSORBOARD_LOGGING_DIR"  # where TensorBoard's callback looks for it
 
 
 def _motion_vqvae() -> type[Stage]:
@@ -94,24 +98,23 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
         # Later checkpoints of another run would outlive those of this one, and be gone on from.
         raise FileExistsError(f"{last} is of an earlier run: take another folder, remove it, or let it go on")
     set_seed(recipe.seed)
-    # Where TensorBoard's callback looks for it, if the recipe says report_to: tensorboard.
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(output_dir / "logs")
     arguments = _training_arguments(recipe, output_dir)
     with arguments.main_process_first(desc="preparing the data"):
         stage = STAGES[recipe.stage]()(recipe, arguments)
-    trainer = LampTrainer(
-        model=stage.model,
-        args=arguments,
-        train_dataset=stage.train_dataset,
-        eval_dataset=stage.eval_clips,  # Trainer wants one; the stage itself evaluates on it
-        data_collator=lambda examples: _with_clip_numbers(stage, examples),
-        processing_class=stage.processor,
-        evaluate_model=stage.evaluate,
-        learning_rates=stage.learning_rates,
-        learning_rate_drops=recipe.learning_rate_drops,
-        name_of=stage.name_of,
-        callbacks=[SampleCallback(stage, output_dir / "samples")] if recipe.samples else [],
-    )
+    with _logging_to(output_dir / "logs"):
+        trainer = LampTrainer(
+            model=stage.model,
+            args=arguments,
+            train_dataset=stage.train_dataset,
+            eval_dataset=stage.eval_clips,  # Trainer wants one; the stage itself evaluates on it
+            data_collator=lambda examples: _with_clip_numbers(stage, examples),
+            processing_class=stage.processor,
+            evaluate_model=stage.evaluate,
+            learning_rates=stage.learning_rates,
+            learning_rate_drops=recipe.learning_rate_drops,
+            name_of=stage.name_of,
+            callbacks=[SampleCallback(stage, output_dir / "samples")] if recipe.samples else [],
+        )
     if (output_dir / UNFINISHED).is_dir() and trainer.is_world_process_zero():
         logger.warning("A checkpoint in %s was not finished when the run was cut off; it is removed", output_dir)
         shutil.rmtree(output_dir / UNFINISHED)
@@ -150,6 +153,19 @@ def _training_arguments(recipe: Recipe, output_dir: Path) -> TrainingArguments:
     if "max_steps" not in values:
         raise ValueError("the recipe's trainer section needs max_steps")
     return TrainingArguments(**values)
+
+
+@contextmanager
+def _logging_to(folder: Path) -> Iterator[None]:
+    """Have a TensorBoard callback that is made inside write into a folder, unless the user named another."""
+    if _TENSORBOARD_FOLDER in os.environ:
+        yield
+        return
+    os.environ[_TENSORBOARD_FOLDER] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ[_TENSORBOARD_FOLDER]
 
 
 def _with_clip_numbers(stage: Stage, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

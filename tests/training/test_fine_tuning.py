@@ -1,7 +1,6 @@
 """Fine-tuning in one call, at a tiny size: what it trains, keeps, measures, writes and refuses."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -59,21 +58,10 @@ def my_mocap(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
 
 
 @pytest.fixture(scope="module")
-def base(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint that says what it knows."""
-    folder = tmp_path_factory.mktemp("base") / "base"
-    shutil.copytree(tiny_checkpoint, folder)
-    processor = LampProcessor.from_pretrained(folder)
-    processor.example_texts = ["the person bows", "a person bows low", "bow"]
-    processor.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tuned(my_mocap: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tuned(my_mocap: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command leaves."""
     folder = tmp_path_factory.mktemp("tuned") / "my-model"
-    arguments = ["train", "text-to-motion", "--data", str(my_mocap), "--base", str(base), "--output", str(folder)]
+    arguments = ["train", "text-to-motion", "--data", str(my_mocap), "--base", str(tiny_base), "--output", str(folder)]
     with pytest.raises(SystemExit) as ended:
         main([*arguments, "--license", "cc-by-4.0", *TINY])
     assert ended.value.code == 0
@@ -84,8 +72,8 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def test_it_trains_what_the_new_motions_need_and_leaves_the_rest(tuned: Path, base: Path) -> None:
-    before, after = weights_of(base), weights_of(tuned)
+def test_it_trains_what_the_new_motions_need_and_leaves_the_rest(tuned: Path, tiny_base: Path) -> None:
+    before, after = weights_of(tiny_base), weights_of(tuned)
     changed = {name for name, tensor in after.items() if name in before and not torch.equal(tensor, before[name])}
     parts = {
         "lamp.motion_vqvae.decoder.",
@@ -149,16 +137,18 @@ def test_clips_held_out_are_not_trained_on_and_neither_are_their_mirror_images(m
     assert with_validation(split) is split
 
 
-def test_an_adapter_alone_learns_and_lies_beside_the_model(my_mocap: Path, base: Path, tmp_path: Path) -> None:
-    report = fine_tune(my_mocap, tmp_path / "model", base=str(base), lora=True, overrides=[*TINY, "tokenizer=null"])
+def test_an_adapter_alone_learns_and_lies_beside_the_model(my_mocap: Path, tiny_base: Path, tmp_path: Path) -> None:
+    report = fine_tune(
+        my_mocap, tmp_path / "model", base=str(tiny_base), lora=True, overrides=[*TINY, "tokenizer=null"]
+    )
     assert report.stages["masked transformer"] == "LoRA adapter trained and merged"
     adapter = tmp_path / "model" / "adapter"
-    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == str(base)
+    assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == str(tiny_base)
     merged = LampForTextToMotion.from_pretrained(tmp_path / "model").eval()
-    other = LampForTextToMotion.from_pretrained(base)
+    other = LampForTextToMotion.from_pretrained(tiny_base)
     tokenizer = merged.lamp.motion_vqvae.state_dict()
     other.lamp.motion_vqvae.load_state_dict(tokenizer)
-    inputs = LampProcessor.from_pretrained(base)(text="the person waves")
+    inputs = LampProcessor.from_pretrained(tiny_base)(text="the person waves")
     codes = torch.arange(6)[None]
     with torch.no_grad():
         wanted = merged.predict_tokens(codes, merged.get_text_condition(**inputs))
@@ -170,7 +160,9 @@ def test_an_adapter_alone_learns_and_lies_beside_the_model(my_mocap: Path, base:
     torch.testing.assert_close(adapted, wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_a_run_that_was_cut_off_goes_on(my_mocap: Path, base: Path, tuned: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_run_that_was_cut_off_goes_on(
+    my_mocap: Path, tiny_base: Path, tuned: Path, tmp_path: Path, monkeypatch
+) -> None:
     import lamp_hf.training.run as run
 
     train, stages = run.train, []
@@ -185,37 +177,37 @@ def test_a_run_that_was_cut_off_goes_on(my_mocap: Path, base: Path, tuned: Path,
     with monkeypatch.context() as patch:
         patch.setattr(run, "train", cut_off)
         with pytest.raises(KeyboardInterrupt):
-            fine_tune(my_mocap, model, base=str(base), overrides=TINY)
+            fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY)
     assert stages == ["motion-vqvae", "text-to-motion"]
     with pytest.raises(FileExistsError, match="unfinished run with base="):
-        fine_tune(my_mocap, model, base=str(base), overrides=[*TINY, "trainer.weight_decay=0.1"])
-    assert fine_tune(my_mocap, model, base=str(base), overrides=TINY).finished
+        fine_tune(my_mocap, model, base=str(tiny_base), overrides=[*TINY, "trainer.weight_decay=0.1"])
+    assert fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY).finished
     wanted, found = weights_of(tuned), weights_of(model)
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in found.items())
     with pytest.raises(FileExistsError, match="holds a finished model already"):
-        fine_tune(my_mocap, model, base=str(base), overrides=TINY)
+        fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY)
 
 
-def test_bad_input_is_refused_before_any_work(my_mocap: Path, base: Path, tmp_path: Path, walker) -> None:
+def test_bad_input_is_refused_before_any_work(my_mocap: Path, tiny_base: Path, tmp_path: Path, walker) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
     walker.save(broken / "walk.npz")
     rows = [{"file_name": "walk.npz", "text": "walk"}, {"file_name": "gone.npz", "text": "jump"}]
     (broken / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(ValueError, match=r"1 errors: .*gone\.npz.*lamp-hf data check"):
-        fine_tune(broken, tmp_path / "model", base=str(base))
+        fine_tune(broken, tmp_path / "model", base=str(tiny_base))
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="holds something else already"):
-        fine_tune(my_mocap, other, base=str(base))
-    LampModel.from_pretrained(base).save_pretrained(tmp_path / "lamp")
+        fine_tune(my_mocap, other, base=str(tiny_base))
+    LampModel.from_pretrained(tiny_base).save_pretrained(tmp_path / "lamp")
     with pytest.raises(ValueError, match="holds a 'lamp' model; fine-tuning starts from a text-to-motion model"):
         fine_tune(my_mocap, tmp_path / "model", base=str(tmp_path / "lamp"))
     with pytest.raises(FileNotFoundError, match="no such dataset"):
-        fine_tune(tmp_path / "nowhere", tmp_path / "model", base=str(base))
+        fine_tune(tmp_path / "nowhere", tmp_path / "model", base=str(tiny_base))
     with pytest.raises(ValueError, match="unknown keys strange"):
-        fine_tune(my_mocap, tmp_path / "model", base=str(base), overrides=["strange=1"])
+        fine_tune(my_mocap, tmp_path / "model", base=str(tiny_base), overrides=["strange=1"])
     assert not (tmp_path / "model").exists()
 
 
@@ -230,8 +222,8 @@ def test_a_base_that_does_not_say_what_it_knows_cannot_rehearse(
     assert "token loss, rehearsed motions" not in report.scores
 
 
-def test_rehearsed_motions_depend_on_the_seed_alone(base: Path) -> None:
-    model, processor = LampForTextToMotion.from_pretrained(base), LampProcessor.from_pretrained(base)
+def test_rehearsed_motions_depend_on_the_seed_alone(tiny_base: Path) -> None:
+    model, processor = LampForTextToMotion.from_pretrained(tiny_base), LampProcessor.from_pretrained(tiny_base)
     first, held_out = rehearse(model, processor, num_motions=11, seed=3)
     again, _ = rehearse(model, processor, num_motions=11, seed=3)
     assert (len(first), len(held_out)) == (9, 2)

@@ -606,7 +606,7 @@ def test_a_failure_at_the_end_leaves_the_old_folder(
     convert_reference(copies / FILES["evaluator"], output)
     before = {path.name: path.read_bytes() for path in output.iterdir()}
 
-    def fail(*_: Any) -> str:
+    def fail(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(conversion_module, "write_run_card", fail)
