@@ -46,14 +46,15 @@ class TextToMotionStage(Stage):
             self.model = LampForTextToMotion.from_lamp(LampModel.from_pretrained(base), **recipe.model)
         else:
             self.model = LampForTextToMotion.from_pretrained(base, **recipe.model)
-        if strangers := self.model.generation_config.update(**recipe.generation):
-            raise ValueError(f"the recipe's generation section has unknown keys {', '.join(strangers)}")
         self.processor = LampProcessor.from_pretrained(base)
         torch.nn.Module.to(self.model, self.device)
         if count := int(recipe.rehearsal.get("num_motions", 0)):
             self.rehearsed, self.eval_rehearsed = rehearse(
                 self.model, self.processor, num_motions=count, seed=recipe.seed
             )
+        # From here on the model decodes as the recipe says; it rehearsed as it always did.
+        if strangers := self.model.generation_config.update(**recipe.generation):
+            raise ValueError(f"the recipe's generation section has unknown keys {', '.join(strangers)}")
         if recipe.tokenizer:
             self._take_tokenizer(MotionVQVAEModel.from_pretrained(recipe.tokenizer))
         tokenizer, extractor = self.model.lamp.motion_vqvae, self.processor.feature_extractor
