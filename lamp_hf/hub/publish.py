@@ -195,6 +195,9 @@ def push_checkpoint(
         if "recipe.yaml" in files:
             recipe = _without_folders(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8")))
             files["recipe.yaml"] = yaml.safe_dump(recipe, sort_keys=False).encode()
+        if "fine-tuning.json" in files:
+            report = _without_folders(json.loads((folder / "fine-tuning.json").read_text(encoding="utf-8")))
+            files["fine-tuning.json"] = (json.dumps(report, indent=2) + "\n").encode()
         if existing is not None and existing is not there:  # pictures that a person's text shows
             pictures = [path for path in folder.iterdir() if path.suffix in PICTURES and path.name in existing]
             files |= {path.name: path for path in pictures if path.name not in files}

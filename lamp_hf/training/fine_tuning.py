@@ -18,7 +18,7 @@ from lamp_hf.data.motionfolder import find_tables
 from lamp_hf.data.splits import with_validation
 from lamp_hf.embedded import portable_name, resolve_checkpoint
 from lamp_hf.evaluation.new_actions import BATCH_SIZE, ActionJudge
-from lamp_hf.evaluation.protocols.common import EvaluationSet
+from lamp_hf.evaluation.protocols.common import EvaluationSet, shown_name
 from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
 from lamp_hf.evaluation.records import EvaluationRecord
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
@@ -313,7 +313,7 @@ def _adapt_tokenizer(recipe: Recipe, dataset: DatasetDict, output: Path, report:
     assert recipe.base is not None
     tokenizer = load_lamp(recipe.base).motion_vqvae.eval()
     extractor = LampFeatureExtractor.from_pretrained(recipe.base)
-    train_clips = EvaluationSet.from_dataset(dataset["train"], report.data, "train").clips
+    train_clips = EvaluationSet.from_dataset(dataset["train"], shown_name(report.data), "train").clips
     step = -(-len(train_clips) // MEASURED_CLIPS)
     error = evaluate_reconstruction(tokenizer, extractor, train_clips[::step])["mpjpe_mm"]
     measured = f"the base reconstructs the new clips within {error:.1f} mm (MPJPE)"
@@ -350,7 +350,7 @@ def _evaluate(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTu
             report.scores[shown] = {"before": first[f"eval_{name}"], "after": history["metrics"][f"eval_{name}"]}
     report.stages["masked transformer"] = "LoRA adapter trained and merged" if recipe.lora else "trained"
 
-    validation = EvaluationSet.from_dataset(dataset["validation"], report.data, "validation")
+    validation = EvaluationSet.from_dataset(dataset["validation"], shown_name(report.data), "validation")
     before: TextToMotionPipeline = pipeline("text-to-motion", model=recipe.base)  # type: ignore[call-overload]
     after: TextToMotionPipeline = pipeline("text-to-motion", model=str(output))  # type: ignore[call-overload]
     report.scores["MPJPE of the tokenizer, mm"] = {
@@ -379,7 +379,7 @@ def _probe(
     some = texts[: 4 * PROBED_MOTIONS]
     seeds = [seed + number for number in range(len(some))]
     known = [result["motion"] for result in before(some, seed=seeds, batch_size=BATCH_SIZE)]
-    train_clips = EvaluationSet.from_dataset(dataset["train"], report.data, "train")
+    train_clips = EvaluationSet.from_dataset(dataset["train"], shown_name(report.data), "train")
     try:
         judge = ActionJudge(train_clips, validation, known)
     except ModuleNotFoundError as error:

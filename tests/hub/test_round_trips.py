@@ -223,7 +223,7 @@ def test_a_metric_goes_round(hub, publisher, reader) -> None:
 
 
 @pytest.mark.slow
-def test_a_fine_tune_of_ones_own_mocap_goes_round(publisher, reader, tiny_checkpoint: Path, procedural) -> None:
+def test_a_fine_tune_of_ones_own_mocap_goes_round(hub, publisher, reader, tiny_checkpoint: Path, procedural) -> None:
     mocap = publisher.folder / "dances"
     mocap.mkdir()
     rows = []
@@ -231,7 +231,7 @@ def test_a_fine_tune_of_ones_own_mocap_goes_round(publisher, reader, tiny_checkp
         procedural.waver(40 + number).save(mocap / f"{number}.npz")
         rows.append({"file_name": f"{number}.npz", "text": "the person waves", "content": "wave"})
     (mocap / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    command = ["train", "text-to-motion", "--data", "dances", "--base", str(tiny_checkpoint), "--output", "my-model"]
+    command = ["train", "text-to-motion", "--data", str(mocap), "--base", str(tiny_checkpoint), "--output", "my-model"]
     small = ["trainer.max_steps=2", "trainer.per_device_train_batch_size=4", "rehearsal.num_motions=0"]
     publisher("from lamp_hf.training import fine_tuning; fine_tuning.TOKENIZER_RECIPE['trainer']['max_steps'] = 2")
     arguments = [*command, "--push-to", "me/dances", "--license", "cc-by-4.0", *small]
@@ -243,6 +243,7 @@ def test_a_fine_tune_of_ones_own_mocap_goes_round(publisher, reader, tiny_checkp
     card = reader("from huggingface_hub import ModelCard; result = str(ModelCard.load('me/dances'))")
     assert "license: cc-by-4.0" in card
     assert "## Fine-tuning" in card
+    assert not any(str(publisher.folder).encode() in content for content in hub["me/dances"].files.values())
     assert "![the person waves](sample.gif)" in card
 
 
