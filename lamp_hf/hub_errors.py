@@ -52,6 +52,13 @@ def clear_hub_errors(repo_id: str) -> Iterator[None]:
                 "write there"
             ) from error
         raise HubError(f"the Hub failed on {repo_id}: {first_line(error)}") from error
+    except Exception as error:
+        # huggingface_hub lets errors of its HTTP library through, and has changed that library before.
+        if not any(each.__name__ == "TransportError" for each in type(error).__mro__):
+            raise
+        raise HubError(
+            f"the Hub is out of reach for {repo_id} ({first_line(error)}): check the connection, or HF_ENDPOINT"
+        ) from error
 
 
 def missing_on_hub(repo_id: str) -> HubError:

@@ -26,6 +26,7 @@ __all__ = [
     "looks_like_hub_id",
     "merged_card",
     "records_of",
+    "split_card",
     "touched",
     "write_run_card",
 ]
@@ -206,13 +207,13 @@ def find_licence(asked: str | None, headers: Sequence[tuple[str, Mapping[str, An
 def header_of(card: str | None) -> dict[str, Any]:
     """The YAML header of a card, empty if it has none that can be read."""
     try:
-        header = yaml.safe_load(_split(card)[0]) if card else None
+        header = yaml.safe_load(split_card(card)[0]) if card else None
     except yaml.YAMLError:
         return {}
     return header if isinstance(header, dict) else {}
 
 
-def _split(card: str) -> tuple[str, str]:
+def split_card(card: str) -> tuple[str, str]:
     """Header and text."""
     lines = card.splitlines(keepends=True)
     if lines and lines[0].strip() == "---":
@@ -240,7 +241,7 @@ def merged_card(existing: str | None, header: Mapping[str, Any], text: str) -> s
     before, after = "\n", "\n"
     kept: dict[str, Any] = {}
     if existing is not None:
-        kept, rest = header_of(existing), _split(existing)[1]
+        kept, rest = header_of(existing), split_card(existing)[1]
         if BEGIN in rest and END in rest:
             before, after = rest.split(BEGIN, 1)[0], rest.split(END, 1)[1]
         elif touched(existing):
@@ -256,7 +257,7 @@ def merged_card(existing: str | None, header: Mapping[str, Any], text: str) -> s
 
 def touched(card: str | None) -> bool:
     """Whether a person has written in a card: there is text outside lamp_hf's, or beside transformers' own."""
-    text = _split(card or "")[1]
+    text = split_card(card or "")[1]
     if BEGIN in text and END in text:
         return bool((text.split(BEGIN, 1)[0] + text.split(END, 1)[1]).strip())
     return bool(text.strip()) and not _is_transformers_own(text.strip())

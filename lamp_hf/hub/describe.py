@@ -118,14 +118,11 @@ def _first(values: list[str] | None) -> str | None:
 
 def _card(path: Path) -> dict[str, Any]:
     """Licence and data of the model card's header."""
-    import yaml
-
     if not path.is_file():
         return {}
-    text = path.read_text(encoding="utf-8")
-    if not text.startswith("---"):
-        return {}
-    header = yaml.safe_load(text.split("---", 2)[1]) or {}
+    from .card import header_of
+
+    header = header_of(path.read_text(encoding="utf-8"))
     datasets = header.get("datasets")
     return {
         "licence": header.get("license"),

@@ -28,6 +28,7 @@ from .card import (
     looks_like_hub_id,
     merged_card,
     records_of,
+    split_card,
     touched,
 )
 from .upload import CARD, Target
@@ -402,7 +403,7 @@ def push_metric(
         f"{Path(target.repo_id).name}.py": script,  # evaluate looks for the space's own name
         "requirements.txt": b"lamp_hf[evaluate]\n",
     }
-    merged = merged_card(target.read(CARD), header, text.split("---", 2)[-1])
+    merged = merged_card(target.read(CARD), header, split_card(text)[1])
     if merged is not None:
         files[CARD] = merged.encode()
     return target.commit(files, f"Upload the metric {folder.name}", space_sdk="static")

@@ -47,6 +47,7 @@ class Target:
                 info = None
         if info is not None and private and not info.private:
             raise HubError(f"{self.repo_id} is public already; make it private in its settings, or name another one")
+        self.exists = info is not None
         self.files = [file.rfilename for file in getattr(info, "siblings", None) or []]
 
     def read(self, name: str) -> str | None:
@@ -108,8 +109,9 @@ class Target:
                 cause = error if isinstance(error, HfHubHTTPError) else error.__cause__ or error
                 if isinstance(cause, HfHubHTTPError) and cause.response.status_code in (401, 403, 404):
                     raise cause from None
+                state = "as it was" if self.exists else "new and empty"
                 raise HubError(
-                    f"the upload to {self.repo_id} did not finish ({first_line(cause)}). The repository is as it was, "
-                    "and so are your files; push again"
+                    f"the upload to {self.repo_id} did not finish ({first_line(cause)}). The repository is {state}, "
+                    "your files are as they were; push again"
                 ) from error
         return url

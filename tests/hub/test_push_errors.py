@@ -171,3 +171,12 @@ def test_old_shards_leave_with_the_commit_that_replaces_them(hub, publisher, tin
     assert publisher.lamp_hf("push", tiny_checkpoint, "me/first", "--no-sample") == 0
     assert "model-00002-of-00002.safetensors" not in hub["me/first"].files
     assert hub["me/first"].files["notes.txt"] == b"a person's"
+
+
+def test_a_hub_that_does_not_answer(environment, tiny_checkpoint, tmp_path) -> None:
+    # Nobody listens on port 9.
+    beyond = environment("hf_me") | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    command = [sys.executable, "-m", "lamp_hf", "push", str(tiny_checkpoint), "me/away", "--license", "mit"]
+    done = subprocess.run(command, env=beyond, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "the Hub is out of reach for me/away" in " ".join(done.stderr.split())
