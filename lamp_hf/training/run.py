@@ -25,6 +25,7 @@ __all__ = ["STAGES", "train"]
 
 logger = logging.getLogger(__name__)
 
+_TIMES = ("_runtime", "_per_second")
 _TENSORBOARD_FOLDER = "TENSORBOARD_LOGGING_DIR"  # where TensorBoard's callback looks for it
 
 
@@ -126,7 +127,9 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
     stage.finish(output_dir)
     trainer.save_finished(output_dir)
     if trainer.is_world_process_zero():
-        _write_history(recipe, output_dir, trainer, {**result.metrics, **metrics})
+        # Of a run that went on, the trainer's clock knows the last part only.
+        kept = {name: value for name, value in result.metrics.items() if not (last and name.endswith(_TIMES))}
+        _write_history(recipe, output_dir, trainer, {**kept, **metrics})
         write_run_card(output_dir)
     return output_dir
 
