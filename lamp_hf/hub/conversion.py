@@ -4,13 +4,11 @@ A folder of theirs with everything in it becomes one checkpoint: text to motion 
 inside, each stored once, and the captioner, the evaluator and the length estimator in sub-folders of their own.
 """
 
-import contextlib
 import json
 import logging
 import os
-import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -29,6 +27,7 @@ from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.modeling_motion_length import MotionLengthEstimatorModel
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
+from lamp_hf.motion.files import atomic_folder
 from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21
 
 from .card import CONVERSION_FILE, write_run_card
@@ -201,7 +200,7 @@ def convert(
         logger.warning("No licence was given: the card says 'other'. The authors of the weights decide on it.")
     result = Conversion(output, left_out=left_out)
     converter = _Converter(files, statistics, text_tokenizer, language_model_tokenizer, license, chosen)
-    with _folder_in_place(output) as partial:
+    with atomic_folder(output) as partial:
         steps.total += len(places)
         for place, each in places.items():
             steps.next(f"Converting {each}")
@@ -299,28 +298,6 @@ def _check_output(original: Path, output: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{output} holds {', '.join(strangers[:5])}, which no conversion wrote: it is not replaced"
         )
-
-
-@contextlib.contextmanager
-def _folder_in_place(output: Path) -> Iterator[Path]:
-    """A folder beside `output` that takes its place when the block ends well, and is gone otherwise."""
-    parent = output.resolve().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_hex(6)
-    partial, old = (parent / f".{output.name}.{token}.{state}" for state in ("partial", "old"))
-    partial.mkdir()
-    try:
-        yield partial
-        if output.exists():
-            output.rename(old)
-        partial.rename(output)
-    except BaseException:
-        if old.exists() and not output.exists():
-            old.rename(output)
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 # ---- one model --------------------------------------------------------------------------------------------

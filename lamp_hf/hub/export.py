@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, AutoProcessor
 
+from lamp_hf.motion.files import atomic_folder
+
 __all__ = ["export_checkpoint"]
 
 
@@ -26,19 +28,13 @@ def export_checkpoint(run: str | Path, output: str | Path, *, dtype: torch.dtype
     output = Path(output)
     model = AutoModel.from_pretrained(run, dtype=torch.float32)
     processor = AutoProcessor.from_pretrained(run)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.to(dtype).save_pretrained(partial)
-    processor.save_pretrained(partial)
-    config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
-    (partial / "config.json").write_text(json.dumps(_published(config), indent=2) + "\n", encoding="utf-8")
-    if output.exists():
-        card = output / "README.md"
-        if card.exists():  # a card may hold what a person wrote
-            shutil.copy2(card, partial / "README.md")
-        shutil.rmtree(output)
-    partial.rename(output)
+    with atomic_folder(output) as partial:
+        model.to(dtype).save_pretrained(partial)
+        processor.save_pretrained(partial)
+        config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
+        (partial / "config.json").write_text(json.dumps(_published(config), indent=2) + "\n", encoding="utf-8")
+        if (card := output / "README.md").is_file():  # it may hold what a person wrote
+            shutil.copy2(card, partial)
     return output
 
 

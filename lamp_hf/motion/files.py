@@ -3,6 +3,7 @@
 import importlib
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,3 +81,35 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give an empty folder beside `path`, which takes the place of `path` when the block ends well.
+
+    An earlier folder is replaced whole, and survives a failure; if the process is killed, it or the new one is there,
+    perhaps under a hidden name.
+
+    Args:
+        path: where the folder shall be.
+
+    Yields:
+        The folder to fill.
+    """
+    path = Path(path).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(6)
+    partial, old = (path.with_name(f".{path.name}.{token}.{state}") for state in ("partial", "old"))
+    partial.mkdir()
+    try:
+        yield partial
+        if path.exists():
+            path.rename(old)
+        partial.rename(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
