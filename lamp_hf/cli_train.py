@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lamp_hf.embedded import DEFAULT_CHECKPOINT
+
 if TYPE_CHECKING:
     from lamp_hf.training.fine_tuning import FineTuning
 
 __all__ = ["train"]
-
-BASE = "lamp-small"
 
 
 def train(
@@ -29,7 +29,8 @@ def train(
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Where the data set lies.")] = None,
     base: Annotated[
-        str | None, typer.Option("--base", help=f"Checkpoint to start from; fine-tuning takes {BASE} by default.")
+        str | None,
+        typer.Option("--base", help=f"Checkpoint to start from; fine-tuning takes {DEFAULT_CHECKPOINT} by default."),
     ] = None,
     lora: Annotated[
         bool, typer.Option("--lora", help="Fine-tuning: train an adapter alone, which is small and forgets less.")
@@ -61,7 +62,7 @@ def train(
         report = fine_tune(
             data,
             output,
-            base=base or BASE,
+            base=base or DEFAULT_CHECKPOINT,
             lora=lora,
             overrides=changes,
             push_to=push_to,

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .probe import MotionProbe
+from .protocols.text_to_motion import generate_for_clips
 
 if TYPE_CHECKING:
     from lamp_hf.motion.motion import Motion
 
     from .protocols.common import EvaluationSet
 
-__all__ = ["BATCH_SIZE", "ActionJudge"]
+__all__ = ["ActionJudge", "motions_of"]
 
 KNOWN = "(what the base did before)"
 UNLABELLED = "(new)"
-FRAMES_PER_TOKEN = 4
 BATCH_SIZE = 32
 
 
@@ -52,10 +52,8 @@ class ActionJudge:
             pipe: A text-to-motion pipeline; it makes a motion for caption 0 of every validation clip, of its length.
             seed: Of the first motion; the others count on.
         """
-        frames = [
-            max(len(motion.features) // FRAMES_PER_TOKEN, 1) * FRAMES_PER_TOKEN for motion in self.validation.motions
-        ]
-        motions = _generate(pipe, self.validation.first_captions, seed, num_frames=frames)
+        jobs = [(clip, seed + clip) for clip in range(len(self.validation))]
+        motions = generate_for_clips(pipe, self.validation, jobs)
         hits = np.asarray(self._recognised(motions)) == np.asarray(self.actions)
         by_action = {
             action: float(hits[np.asarray(self.actions) == action].mean()) for action in sorted(set(self.actions))
@@ -64,7 +62,7 @@ class ActionJudge:
 
     def kept(self, pipe: Any, texts: Sequence[str], seed: int) -> float:
         """Share of a model's motions, for texts that the base knew, that are not taken for one of the new actions."""
-        return float(np.mean([found == KNOWN for found in self._recognised(_generate(pipe, texts, seed))]))
+        return float(np.mean([found == KNOWN for found in self._recognised(motions_of(pipe, texts, seed))]))
 
     def _recognised(self, motions: Sequence["Motion"]) -> list[str]:
         return self._probe.predict([motion.joints for motion in motions])
@@ -74,6 +72,7 @@ def _actions(clips: "EvaluationSet") -> list[str]:
     return [content or UNLABELLED for content in clips.contents]
 
 
-def _generate(pipe: Any, texts: Sequence[str], seed: int, **options: Any) -> list["Motion"]:
+def motions_of(pipe: Any, texts: Sequence[str], seed: int) -> list["Motion"]:
+    """A motion for each text, of the length that the model chooses; the seeds count on from `seed`."""
     seeds = [seed + number for number in range(len(texts))]
-    return [result["motion"] for result in pipe(list(texts), seed=seeds, batch_size=BATCH_SIZE, **options)]
+    return [result["motion"] for result in pipe(list(texts), seed=seeds, batch_size=BATCH_SIZE)]

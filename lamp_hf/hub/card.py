@@ -19,7 +19,6 @@ __all__ = [
     "Licence",
     "bases_of",
     "checkpoint_card",
-    "estimates_lengths",
     "find_licence",
     "header_of",
     "local_card",
@@ -47,7 +46,7 @@ import lamp_hf  # makes the task known to transformers
 from transformers import pipeline
 
 pipe = pipeline("text-to-motion", model="{name}")
-motion = pipe("a person waves", seed=1)["motion"]
+motion = pipe("a person waves", {length}seed=1)["motion"]
 motion.save("wave.bvh")  # or .glb .gif .mp4 .html .npz .npy
 """
 CAPTIONS = """
@@ -80,14 +79,6 @@ from transformers import AutoModel, AutoProcessor
 evaluator, processor = AutoModel.from_pretrained("{name}"), AutoProcessor.from_pretrained("{name}")
 fid = lamp_hf.metrics.load("motion_fid", evaluator=evaluator, processor=processor)
 """
-TO_MOTION_OF_LENGTH = """
-import lamp_hf  # makes the task known to transformers
-from transformers import pipeline
-
-pipe = pipeline("text-to-motion", model="{name}")
-motion = pipe("a person waves", duration=4.0, seed=1)["motion"]  # it does not estimate lengths: say how long
-motion.save("wave.bvh")  # or .glb .gif .mp4 .html .npz .npy
-"""
 LENGTHS = """
 import lamp_hf
 from transformers import AutoModel
@@ -114,7 +105,7 @@ class Kind:
     Args:
         does: What it does, the end of "This model …".
         task: Pipeline that loads it.
-        usage: Code, with `{name}` for the checkpoint.
+        usage: Code, with `{name}` for the checkpoint, and `{length}` where a motion is asked for.
         tags: Beside those of all cards.
         library: That loads it.
     """
@@ -152,6 +143,10 @@ KINDS = {
 OTHER = Kind("belongs to motion and language", None, MODEL, (), "transformers")
 # What users of a converted model must know.
 REMARKS = {
+    "text-to-motion": (
+        "It has no length estimator, for the released one reads features of CLIP: ask for every motion with its "
+        "`duration` or `num_frames`."
+    ),
     "captioning": (
         'The released code begins captions with "a man is" and searches with 5 beams; here nothing is begun for you, '
         "and `num_beams=5` asks for the same search."
@@ -320,12 +315,14 @@ def checkpoint_card(
     if results:
         header[MODEL_INDEX] = results
     conversion = _json(folder / CONVERSION_FILE)
+    # Converted models do not estimate lengths: whoever asks says how long.
+    length = "duration=4.0, " if config.get("length_hidden_sizes", ()) is None else ""
     parts = [
         f"# {Path(name).name}",
         f"This model {kind.does}; with lamp_hf, an implementation of LaMP "
         "([Language-Motion Pretraining](https://arxiv.org/abs/2410.07093), Li et al., 2024).",
         sample,
-        f"```python\n{_usage(kind, config).format(name=name).strip()}\n```",
+        f"```python\n{kind.usage.format(name=name, length=length).strip()}\n```",
         REMARKS.get(conversion.get("kind", ""), ""),
         _model_section(folder, config),
         _conversion_section(conversion),
@@ -383,16 +380,6 @@ def local_card(name: str) -> str | None:
 def looks_like_hub_id(name: str) -> bool:
     """Whether a name is of the form owner/name, and no folder here."""
     return len(Path(name).parts) == 2 and not name.startswith((".", "/", "~")) and not Path(name).exists()
-
-
-def _usage(kind: Kind, config: Mapping[str, Any]) -> str:
-    """The kind's code, or that for models of it which cannot estimate lengths."""
-    return TO_MOTION_OF_LENGTH if kind.usage is TO_MOTION and not estimates_lengths(config) else kind.usage
-
-
-def estimates_lengths(config: Mapping[str, Any]) -> bool:
-    """Whether a text-to-motion model decides how long its motions are; converted ones do not."""
-    return config.get("length_hidden_sizes", ()) is not None
 
 
 def _conversion_section(facts: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ from lamp_hf.modeling.modeling_motion_length import MotionLengthEstimatorModel
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.files import atomic_folder
-from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21
+from lamp_hf.motion.skeleton import skeleton_for_feature_dim
 
 from .card import CONVERSION_FILE, write_run_card
 from .original import (
@@ -56,7 +56,6 @@ __all__ = ["Conversion", "ConvertedModel", "convert"]
 
 logger = logging.getLogger(__name__)
 
-SKELETONS = {skeleton.feature_dim: skeleton for skeleton in (HUMANML3D_22, KIT_21)}
 # What a conversion leaves in a folder; another one replaces nothing else.
 WRITTEN = (
     "README.md",
@@ -367,7 +366,7 @@ class _Converter:
         return model
 
     def _feature_extractor(self, kind: str, prepared: _Prepared) -> tuple[LampFeatureExtractor, tuple[Path, Path]]:
-        skeleton = SKELETONS[_motion_dim(prepared.model.config)]
+        skeleton = skeleton_for_feature_dim(_motion_dim(prepared.model.config))
         # LaMP and what stands on it see motions as their tokenizer does.
         near = [self.files[each] for each in ("motion-vqvae",) if each in self.files and kind != "evaluator"]
         paths = self.statistics or find_statistics([*near, *prepared.sources])

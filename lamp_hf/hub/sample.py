@@ -5,8 +5,6 @@ from typing import Any
 
 from lamp_hf.motion.motion import Motion
 
-from .card import estimates_lengths
-
 __all__ = ["SAMPLE_FILE", "write_sample"]
 
 SAMPLE_FILE = "sample.gif"
@@ -32,7 +30,7 @@ def write_sample(folder: Path, task: str | None, output: Path, asked: str | None
     if task == "text-to-motion":
         text = asked or SENTENCE
         pipe = _pipeline(task, folder)
-        length = {} if estimates_lengths(pipe.model.config.to_dict()) else {"duration": DURATION_S}
+        length = {} if pipe.model.length_estimator is not None else {"duration": DURATION_S}
         motion = pipe(text, seed=SEED, **length)["motion"]
         _draw(motion, text, output)
         return f"![{text}]({SAMPLE_FILE})\n\nMade by this model of “{text}”, seed {SEED}."

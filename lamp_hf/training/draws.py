@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-__all__ = ["ClipDraws", "balanced_weights"]
+__all__ = ["ClipDraws", "balanced_weights", "random_part"]
 
 
 def balanced_weights(labels: Sequence[Any], balance: float) -> np.ndarray:
@@ -27,6 +27,12 @@ def balanced_weights(labels: Sequence[Any], balance: float) -> np.ndarray:
     _, label, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
     weights = counts[label].astype(np.float64) ** -balance
     return weights / weights.sum()
+
+
+def random_part(length: int, size: int, rng: np.random.Generator) -> slice:
+    """A part of `size` from anywhere in something of `length`; all of it, if it is no longer."""
+    first = int(rng.integers(max(length - size, 0) + 1))
+    return slice(first, first + size)
 
 
 class ClipDraws(Dataset):

@@ -11,6 +11,8 @@ from tqdm.auto import tqdm
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.modeling_motion_vqvae import IGNORED_CODE, MotionVQVAEModel
 
+from .draws import random_part
+
 __all__ = ["EncodedClip", "encode_clips", "pad_codes"]
 
 
@@ -32,8 +34,8 @@ class EncodedClip:
         """Latents and codes from a random start; of clips longer than `max_tokens`, a random part."""
         start = int(rng.integers(len(self.codes)))
         latents, codes = self.latents[start], self.codes[start]
-        first = int(rng.integers(max(len(codes) - max_tokens, 0) + 1))
-        return latents[first : first + max_tokens], codes[first : first + max_tokens]
+        part = random_part(len(codes), max_tokens, rng)
+        return latents[part], codes[part]
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 
 from .captions import caption_source, first_captions
+from .draws import random_part
 from .lamp import pair_groups
 from .stage import Stage, shown_labels
 
@@ -60,8 +61,7 @@ class EvaluatorStage(Stage):
         # As many frames as whole tokens hold, from anywhere: the same motion cut one frame later reads differently.
         size = self.model.config.frames_per_token
         length = max(min(len(motion) - int(rng.integers(size)), self.max_frames) // size, 1) * size
-        first = int(rng.integers(max(len(motion) - length, 0) + 1))
-        example = {"motion": motion[first : first + length], "caption": self.caption_of(clip, rng)}
+        example = {"motion": motion[random_part(len(motion), length, rng)], "caption": self.caption_of(clip, rng)}
         return example if self.groups is None else {**example, "group": self.groups[clip]}
 
     def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

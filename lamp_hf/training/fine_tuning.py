@@ -1,5 +1,6 @@
 """A folder of one's own mocap into a text-to-motion model of one's own: checks, training, scores, card, in one call."""
 
+import copy
 import json
 import logging
 import os
@@ -16,8 +17,8 @@ from lamp_hf.data import dataset_name, load_motion_dataset
 from lamp_hf.data.doctor import check_data
 from lamp_hf.data.motionfolder import find_tables
 from lamp_hf.data.splits import with_validation
-from lamp_hf.embedded import portable_name, resolve_checkpoint
-from lamp_hf.evaluation.new_actions import BATCH_SIZE, ActionJudge
+from lamp_hf.embedded import DEFAULT_CHECKPOINT, portable_name, resolve_checkpoint
+from lamp_hf.evaluation.new_actions import ActionJudge, motions_of
 from lamp_hf.evaluation.protocols.common import EvaluationSet, shown_name
 from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
 from lamp_hf.evaluation.records import EvaluationRecord
@@ -129,7 +130,7 @@ def fine_tune(
     data: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    base: str = "lamp-small",
+    base: str = DEFAULT_CHECKPOINT,
     lora: bool = False,
     overrides: Sequence[str] = (),
     seed: int = 0,
@@ -294,7 +295,7 @@ def _check_fit(dataset: DatasetDict, checkpoint: str, data: str) -> None:
 
 
 def _recipe(checkpoint: str, source: dict[str, Any], lora: bool, overrides: Sequence[str], seed: int) -> Recipe:
-    values = json.loads(json.dumps(RECIPE)) | {"base": checkpoint, "data": dict(source), "seed": seed}
+    values = copy.deepcopy(RECIPE) | {"base": checkpoint, "data": dict(source), "seed": seed}
     usual = MaskedMotionGenerationConfig.from_pretrained(checkpoint).guidance_scale
     values["generation"] = {"guidance_scale": max(usual or 0.0, GUIDANCE_SCALE)}
     if lora:
@@ -325,7 +326,7 @@ def _adapt_tokenizer(recipe: Recipe, dataset: DatasetDict, output: Path, report:
         f"decoder and unused codes trained: {measured}, the limit is {TOKENIZER_LIMIT_MM:g}"
     )
     logger.info("%s: decoder and unused codes learn them", measured)
-    values = json.loads(json.dumps(TOKENIZER_RECIPE)) | {"base": recipe.base, "data": recipe.data, "seed": recipe.seed}
+    values = copy.deepcopy(TOKENIZER_RECIPE) | {"base": recipe.base, "data": recipe.data, "seed": recipe.seed}
     values["rehearsal"] = dict(recipe.rehearsal)
     if not recipe.rehearsal.get("num_motions"):
         values["trainer"]["metric_for_best_model"] = "mpjpe_mm"
@@ -377,8 +378,7 @@ def _probe(
         return {}
     seed = recipe.seed + SEED_OF_SCORES
     some = texts[: 4 * PROBED_MOTIONS]
-    seeds = [seed + number for number in range(len(some))]
-    known = [result["motion"] for result in before(some, seed=seeds, batch_size=BATCH_SIZE)]
+    known = motions_of(before, some, seed)
     train_clips = EvaluationSet.from_dataset(dataset["train"], shown_name(report.data), "train")
     try:
         judge = ActionJudge(train_clips, validation, known)

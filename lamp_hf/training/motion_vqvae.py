@@ -19,7 +19,8 @@ from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS, skeleton_for_feature_dim
 
-from .rehearsal import RehearsedMotion, rehearse
+from .draws import random_part
+from .rehearsal import RehearsedMotion
 from .stage import Stage
 
 __all__ = ["MotionVQVAEStage"]
@@ -57,15 +58,13 @@ class MotionVQVAEStage(Stage):
 
     def _go_on_from_part_of(self, base: str) -> None:
         """Take the tokenizer out of a model around it, which may rehearse what it knows."""
-        own = load_lamp(base).motion_vqvae
+        whole = LampForTextToMotion.from_pretrained(base) if self.recipe.rehearsal.get("num_motions") else None
+        own = (load_lamp(base) if whole is None else whole.lamp).motion_vqvae
         self.model = MotionVQVAEModel(MotionVQVAEConfig(**{**own.config.to_dict(), **self.recipe.model}))
         self.model.load_state_dict(own.state_dict())
-        if count := int(self.recipe.rehearsal.get("num_motions", 0)):
-            whole = LampForTextToMotion.from_pretrained(base)
+        if whole is not None:
             torch.nn.Module.to(whole, self.device)
-            self.rehearsed, self.eval_rehearsed = rehearse(
-                whole, LampProcessor.from_pretrained(base), num_motions=count, seed=self.recipe.seed
-            )
+            self.rehearse(whole, LampProcessor.from_pretrained(base))
             # The codes of what is known keep their meaning; those that nothing known needs are for what is new.
             known = np.concatenate([motion.codes for motion in (*self.rehearsed, *self.eval_rehearsed)])
             self.model.quantizer.settled[torch.from_numpy(np.unique(known))] = True
@@ -77,8 +76,7 @@ class MotionVQVAEStage(Stage):
         return self._window_of(motion.features, rng)
 
     def _window_of(self, features: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
-        start = int(rng.integers(0, max(len(features) - self.window, 0) + 1))
-        return {"motion": features[start : start + self.window]}
+        return {"motion": features[random_part(len(features), self.window, rng)]}
 
     def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return dict(self.processor([example["motion"] for example in examples]))

@@ -13,11 +13,13 @@ from transformers import PreTrainedModel, TrainingArguments
 from lamp_hf.data import load_motion_dataset
 from lamp_hf.data.schema import with_numpy_motion
 from lamp_hf.data.splits import with_validation
+from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
+from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
 
 from .draws import ClipDraws, balanced_weights
 from .recipe import Recipe
-from .rehearsal import RehearsedMotion
+from .rehearsal import RehearsedMotion, rehearse
 
 __all__ = ["Stage", "shown_labels"]
 
@@ -87,6 +89,11 @@ class Stage(ABC):
                     "set (`lamp-hf data check` finds all of them)"
                 )
         return clips
+
+    def rehearse(self, model: LampForTextToMotion, processor: LampProcessor) -> None:
+        """Have the base do what it knows, if the recipe asks for it."""
+        if count := int(self.recipe.rehearsal.get("num_motions", 0)):
+            self.rehearsed, self.eval_rehearsed = rehearse(model, processor, num_motions=count, seed=self.recipe.seed)
 
     def _weights(self) -> np.ndarray:
         """Probability of each clip, and after the clips of each rehearsed motion."""

@@ -16,9 +16,10 @@ from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
 
 from .captions import caption_source, first_captions
+from .draws import random_part
 from .encoded import encode_clips, pad_codes
 from .lora import ADAPTER_FOLDER, add_lora, save_lora
-from .rehearsal import RehearsedMotion, choose_example_texts, rehearse
+from .rehearsal import RehearsedMotion, choose_example_texts
 from .stage import Stage, shown_labels
 
 __all__ = ["TextToMotionStage"]
@@ -48,10 +49,7 @@ class TextToMotionStage(Stage):
             self.model = LampForTextToMotion.from_pretrained(base, **recipe.model)
         self.processor = LampProcessor.from_pretrained(base)
         torch.nn.Module.to(self.model, self.device)
-        if count := int(recipe.rehearsal.get("num_motions", 0)):
-            self.rehearsed, self.eval_rehearsed = rehearse(
-                self.model, self.processor, num_motions=count, seed=recipe.seed
-            )
+        self.rehearse(self.model, self.processor)
         # From here on the model decodes as the recipe says; it rehearsed as it always did.
         if strangers := self.model.generation_config.update(**recipe.generation):
             raise ValueError(f"the recipe's generation section has unknown keys {', '.join(strangers)}")
@@ -91,8 +89,10 @@ class TextToMotionStage(Stage):
         return {"codes": codes, "caption": self.caption_of(clip, rng)}
 
     def rehearsed_example(self, motion: RehearsedMotion, rng: np.random.Generator) -> dict[str, Any]:
-        first = int(rng.integers(max(len(motion.codes) - self.model.config.max_motion_tokens, 0) + 1))
-        return {"codes": motion.codes[first:][: self.model.config.max_motion_tokens], "caption": motion.text}
+        return {
+            "codes": motion.codes[random_part(len(motion.codes), self.model.config.max_motion_tokens, rng)],
+            "caption": motion.text,
+        }
 
     def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         text = self.processor(text=[example["caption"] for example in examples])

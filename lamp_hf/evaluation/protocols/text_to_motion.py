@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
-__all__ = ["PROTOCOLS", "evaluate_text_to_motion_protocols"]
+__all__ = ["PROTOCOLS", "evaluate_text_to_motion_protocols", "generate_for_clips"]
 
 VERSION = 1
 PROTOCOLS = ("humanml3d", "lamp-bertscore", "physics")
@@ -89,7 +89,7 @@ def evaluate_text_to_motion_protocols(
     found: dict[str, list[Rows]] = {protocol: [] for protocol in protocols}
     for repeat in range(repeats):
         jobs = [(clip, seed + repeat * len(data) + clip) for clip in range(len(data))]
-        motions = _generate(pipe, data, jobs)
+        motions = generate_for_clips(pipe, data, jobs)
         for protocol in protocols:
             found[protocol].append(judges[protocol](motions, repeat))
 
@@ -155,7 +155,7 @@ def _check(
             raise ValueError("captions cannot be shuffled among fewer than two clips")
 
 
-def _generate(pipe: "TextToMotionPipeline", data: EvaluationSet, jobs: list[tuple[int, int]]) -> list[Motion]:
+def generate_for_clips(pipe: "TextToMotionPipeline", data: EvaluationSet, jobs: list[tuple[int, int]]) -> list[Motion]:
     """A motion for each pair of clip and seed, of the clip's caption and length."""
     captions, size = data.first_captions, pipe.frames_per_token
 
@@ -236,7 +236,7 @@ class FeatureJudge:
         jobs = [
             (int(clip), self._seed + (repeat + 1) * 2**32 + place) for place, clip in enumerate(np.repeat(clips, each))
         ]
-        vectors = self._embed(_generate(self._pipe, self._data, jobs)).reshape(texts, each, -1)
+        vectors = self._embed(generate_for_clips(self._pipe, self._data, jobs)).reshape(texts, each, -1)
         return {"multimodality": measures.multimodality(vectors, MULTIMODALITY_PAIRS, seed)}
 
 
