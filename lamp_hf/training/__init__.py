@@ -1,7 +1,19 @@
 """Training: one recipe a stage on `transformers.Trainer`, with Accelerate beneath; fine-tuning in one call."""
 
-from .fine_tuning import FineTuning, fine_tune
+from typing import TYPE_CHECKING, Any
+
 from .recipe import Recipe, load_recipe
 from .run import STAGES, train
 
+if TYPE_CHECKING:
+    from .fine_tuning import FineTuning, fine_tune
+
 __all__ = ["STAGES", "FineTuning", "Recipe", "fine_tune", "load_recipe", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("FineTuning", "fine_tune"):  # they evaluate, publish and check data; a stage does without
+        from . import fine_tuning
+
+        return getattr(fine_tuning, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
