@@ -36,8 +36,6 @@ BEGIN = (
 END = "<!-- End of what lamp_hf writes. -->"
 MODEL_INDEX = "model-index"
 LICENCE_ENTRIES = ("license", "license_name", "license_link")
-# Entries that are written anew or not at all: those of an earlier card may no longer be true.
-OWN_ENTRIES = ("library_name", "pipeline_tag", "base_model", "datasets", *LICENCE_ENTRIES)
 CONVERSION_FILE = "conversion.json"
 CARD_ITSELF = "this card"
 
@@ -226,8 +224,8 @@ def merged_card(existing: str | None, header: Mapping[str, Any], text: str) -> s
 
     Args:
         existing: The card that is there.
-        header: Entries that are written anew; tags join those that are there. Of all other entries those stay that a
-            person may have put there.
+        header: Entries that are written anew; tags join those that are there, all other entries stay. A licence
+            takes the place of the earlier one with all that belongs to it.
         text: Markdown that goes between the marks.
 
     Returns:
@@ -241,7 +239,9 @@ def merged_card(existing: str | None, header: Mapping[str, Any], text: str) -> s
             before, after = rest.split(BEGIN, 1)[0], rest.split(END, 1)[1]
         elif touched(existing):
             return None
-    merged = {**{key: value for key, value in kept.items() if key not in OWN_ENTRIES}, **header}
+    if "license" in header:
+        kept = {key: value for key, value in kept.items() if key not in LICENCE_ENTRIES}
+    merged = {**kept, **header}
     if isinstance(kept.get("tags"), list):
         merged["tags"] = list(dict.fromkeys([*header.get("tags", []), *map(str, kept["tags"])]))
     if MODEL_INDEX in merged:  # long: it goes last

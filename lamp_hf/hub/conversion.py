@@ -8,9 +8,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +29,7 @@ from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.files import atomic_folder
 from lamp_hf.motion.skeleton import skeleton_for_feature_dim
 
-from .card import CONVERSION_FILE, write_run_card
+from .card import CONVERSION_FILE, touched, write_run_card
 from .original import (
     captioning_state_dict,
     evaluator_state_dict,
@@ -51,24 +50,12 @@ from .original_config import (
 from .original_files import EVALUATOR_PARTS, OriginalFile, Tensors, find_files, find_statistics, read_file
 from .original_layout import KINDS, UNUSED, AnyConfig, layout_of
 from .original_tokenizers import load_language_model_tokenizer, load_text_tokenizer
+from .upload import CARD
 
 __all__ = ["Conversion", "ConvertedModel", "convert"]
 
 logger = logging.getLogger(__name__)
 
-# What a conversion leaves in a folder; another one replaces nothing else.
-WRITTEN = (
-    "README.md",
-    CONVERSION_FILE,
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "*config.json",
-    "tokenizer.json",
-    "special_tokens_map.json",
-    "vocab.*",
-    "merges.txt",
-    "chat_template.jinja",
-)
 # Of a folder with several kinds the first of these is the checkpoint, and holds those after it.
 MAIN_KINDS = ("text-to-motion", "lamp", "motion-vqvae")
 # Scale of guidance in the authors' commands for HumanML3D and for KIT-ML.
@@ -193,6 +180,7 @@ def convert(
     steps = _Steps(on_step)
     files, left_out = _read_all(original, kind, steps)
     places = _plan(files, kind)
+    _check_words(output, places)
     if lamp is not None:
         _add_lamp(files, Path(lamp))
     if license is None:
@@ -288,15 +276,37 @@ def _check_output(original: Path, output: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{output} is not empty: choose another folder, or replace it with overwrite (--overwrite)"
         )
+    folders = [output, *(path for path in output.rglob("*") if path.is_dir())]
     strangers = [
         path.relative_to(output).as_posix()
-        for path in sorted(output.rglob("*"))
-        if path.is_file() and not any(fnmatch(path.name, each) for each in WRITTEN)
+        for folder in folders
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name not in _written_into(folder)
     ]
     if strangers:
         raise FileExistsError(
             f"{output} holds {', '.join(strangers[:5])}, which no conversion wrote: it is not replaced"
         )
+
+
+def _written_into(folder: Path) -> set[str]:
+    """Names of the files that an earlier conversion wrote into a folder."""
+    try:
+        facts = json.loads((folder / CONVERSION_FILE).read_text(encoding="utf-8"))
+        return {*facts["files"], CONVERSION_FILE, CARD}
+    except (OSError, ValueError, TypeError, KeyError):
+        return set()
+
+
+def _check_words(output: Path, places: Iterable[str]) -> None:
+    """Refuse to replace folders that are not written again, where a person has written in the card."""
+    written = {output / place for place in places}
+    for card in sorted(output.rglob(CARD)):
+        if card.parent not in written and touched(card.read_text(encoding="utf-8")):
+            raise FileExistsError(
+                f"somebody has written in {card}, and this conversion does not write that folder again: convert to "
+                "another folder, or everything that is in this one"
+            )
 
 
 # ---- one model --------------------------------------------------------------------------------------------
@@ -359,7 +369,7 @@ class _Converter:
             statistics=statistics,
         )
         _write_facts(model)
-        earlier = Path(name, "README.md")
+        earlier = Path(name, CARD)
         if earlier.is_file():  # a person may have written in it
             shutil.copy(earlier, folder)
         write_run_card(folder, name=name, license=self.license)
@@ -478,6 +488,7 @@ def _write_facts(model: ConvertedModel) -> None:
         "tensors_unused": model.tensors_unused,
         "settings": {name: {"value": value, "from": where} for name, (value, where) in model.settings.items()},
         "statistics": None if model.statistics is None else [path.name for path in model.statistics],
+        "files": sorted(path.name for path in model.folder.iterdir() if path.is_file()),
     }
     (model.folder / CONVERSION_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 

@@ -24,8 +24,13 @@ def export_checkpoint(run: str | Path, output: str | Path, *, dtype: torch.dtype
 
     Returns:
         `output`.
+
+    Raises:
+        ValueError: `output` is the run, or a folder around it, which would be lost.
     """
     output = Path(output)
+    if output.resolve() in (Path(run).resolve(), *Path(run).resolve().parents):
+        raise ValueError(f"{output} holds the run itself: export to another folder")
     model = AutoModel.from_pretrained(run, dtype=torch.float32)
     processor = AutoProcessor.from_pretrained(run)
     with atomic_folder(output) as partial:

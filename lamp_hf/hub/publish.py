@@ -148,7 +148,7 @@ def push_checkpoint(
 
     Raises:
         CheckpointError: The checkpoint is incomplete, or needs folders that only this machine has.
-        HubError: The Hub refuses, or the upload did not finish. The repository is as it was then.
+        HubError: The Hub refuses, or the upload did not finish: nothing in the repository has changed.
     """
     folder = Path(folder)
     files = _checkpoint_files(folder)

@@ -90,7 +90,7 @@ class Target:
             URL of the repository.
 
         Raises:
-            HubError: The upload was refused or did not finish. The repository is as it was then.
+            HubError: The upload was refused or did not finish: nothing in the repository has changed.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
         from huggingface_hub.errors import HfHubHTTPError

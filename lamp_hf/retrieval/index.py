@@ -240,7 +240,7 @@ class MotionIndex:
             URL of the repository.
 
         Raises:
-            HubError: The Hub refuses, or the upload did not finish. The repository is as it was then.
+            HubError: The Hub refuses, or the upload did not finish: nothing in the repository has changed.
         """
         from lamp_hf.hub.upload import CARD, Target
 

@@ -146,6 +146,13 @@ def test_text_and_entries_around_the_marks_stay(run) -> None:
     assert (run / "README.md").read_text() == before  # nothing grows
 
 
+def test_a_licence_replaces_the_earlier_one_whole_and_a_persons_entries_stay() -> None:
+    earlier = {"license": "other", "license_name": "mine", "license_link": "LICENSE", "datasets": ["me/mocap"]}
+    first = merged_card(None, earlier, "text")
+    told = header_of(merged_card(first, {"license": "mit"}, "text"))
+    assert told == {"datasets": ["me/mocap"], "license": "mit"}
+
+
 def test_a_model_index_stays() -> None:
     first = merged_card("---\nmodel-index:\n- name: x\n---\n", {"library_name": "lamp_hf"}, "text")
     assert first is not None

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
@@ -31,6 +32,14 @@ def test_weights_are_stored_in_half_and_used_in_single_precision(tiny_checkpoint
         expected = tensor.half().float() if tensor.is_floating_point() else tensor
         assert torch.equal(loaded.state_dict()[name], expected), name
     assert isinstance(AutoProcessor.from_pretrained(output), lamp_hf.LampProcessor)
+
+
+def test_a_run_is_not_replaced_by_what_is_made_of_it(tiny_checkpoint, tmp_path):
+    run = run_of(tiny_checkpoint, tmp_path / "runs" / "run")
+    for output in (run, tmp_path / "runs"):
+        with pytest.raises(ValueError, match="holds the run itself: export to another folder"):
+            export_checkpoint(run, output)
+    assert (run / "model.safetensors").is_file()
 
 
 def test_no_folder_of_this_machine_is_published(tiny_checkpoint, tmp_path):

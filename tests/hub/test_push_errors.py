@@ -165,6 +165,18 @@ def test_an_upload_that_is_cut_off_leaves_both_sides_as_they_were(
     assert hub["me/first"].files["model.safetensors"] == (folder / "model.safetensors").read_bytes()
 
 
+def test_a_first_upload_that_fails_says_that_the_new_repository_is_empty(hub, publisher) -> None:
+    error = publisher.error(
+        "from lamp_hf.hub.upload import Target\n"
+        "target = Target('me/unborn')\n"
+        "def cut_off(*arguments, **options): raise ConnectionError('the line is dead')\n"
+        "target.api.create_commit = cut_off\n"
+        "target.commit({'notes.txt': b'x'}, 'Upload')"
+    )
+    assert "did not finish (the line is dead). The repository is new and empty" in error
+    assert "notes.txt" not in hub["me/unborn"].files
+
+
 def test_old_shards_leave_with_the_commit_that_replaces_them(hub, publisher, tiny_checkpoint) -> None:
     files = hub["me/first"].files
     hub["me/first"].commit(files | {"model-00002-of-00002.safetensors": b"old", "notes.txt": b"a person's"})

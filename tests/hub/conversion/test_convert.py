@@ -158,9 +158,35 @@ def test_a_second_conversion_keeps_what_a_person_wrote(copies: Path, tmp_path: P
     convert_reference(copies / FILES["evaluator"], output, overwrite=True)
     assert "My own words." in card.read_text()
     assert "license: mit" in card.read_text()
+    (output / "adapter.safetensors").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds adapter\.safetensors, which no conversion wrote"):
+        convert_reference(copies / FILES["evaluator"], output, overwrite=True)
+    (output / "adapter.safetensors").unlink()
     (output / "notes.md").write_text("mine")
     with pytest.raises(FileExistsError, match=r"holds notes\.md, which no conversion wrote"):
         convert_reference(copies / FILES["evaluator"], output, overwrite=True)
+
+
+def test_a_checkpoint_that_no_conversion_wrote_is_not_replaced(
+    copies: Path, tiny_checkpoint: Path, tmp_path: Path, convert_reference
+) -> None:
+    output = tmp_path / "mine"
+    shutil.copytree(tiny_checkpoint, output)
+    with pytest.raises(FileExistsError, match=r"holds .*model\.safetensors.*, which no conversion wrote"):
+        convert_reference(copies / FILES["evaluator"], output, overwrite=True)
+    assert (output / "model.safetensors").is_file()
+
+
+def test_a_card_in_a_folder_that_is_not_written_again_is_not_lost(
+    copies: Path, tmp_path: Path, convert_reference
+) -> None:
+    output = tmp_path / "out"
+    convert_reference(copies, output, license="mit")
+    card = output / "captioning" / "README.md"
+    card.write_text(card.read_text() + "\nMy own words.\n")
+    with pytest.raises(FileExistsError, match=r"somebody has written in .*captioning/README\.md"):
+        convert_reference(copies, output, kind="evaluator", overwrite=True)
+    assert "My own words." in card.read_text()
 
 
 def test_the_snippet_and_the_sample_of_a_converted_model_say_how_long(converted: Conversion, tmp_path: Path) -> None:
