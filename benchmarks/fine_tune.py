@@ -1,12 +1,18 @@
 """What fine-tuning is worth: actions held back from a base, learned from a folder of BVH, probed before and after.
 
-The base must not know the actions, so it is trained first, by the recipes, from a split without them:
+The base must not know the actions, so it is trained first, by the recipes, from a split without them; in fewer steps
+than lamp-small, an hour on two CPU cores:
 
-    python benchmarks/fine_tune.py split  --data DATA --output without/
-    lamp-hf train motion-vqvae   -c examples/recipes/bandai-namco/motion-vqvae.yaml … data.split_dir=without/
-    lamp-hf train lamp           -c examples/recipes/bandai-namco/lamp.yaml … data.split_dir=without/
-    lamp-hf train text-to-motion -c examples/recipes/bandai-namco/text-to-motion.yaml … data.split_dir=without/
-    python benchmarks/fine_tune.py run    --data DATA --base runs/text-to-motion --output work/ [--lora]
+    python benchmarks/fine_tune.py split --data DATA --output without/
+    R=examples/recipes/bandai-namco; LAST="data.split_dir=without/ trainer.load_best_model_at_end=false"
+    lamp-hf train motion-vqvae -c $R/motion-vqvae.yaml -o runs/vq --data DATA $LAST trainer.max_steps=3000 \\
+        trainer.eval_steps=1000 model.trajectory_loss_weight=0.005
+    lamp-hf train lamp -c $R/lamp.yaml -o runs/lamp --data DATA --base runs/vq $LAST trainer.max_steps=800 \\
+        trainer.eval_steps=400 trainer.save_steps=200
+    lamp-hf train text-to-motion -c $R/text-to-motion.yaml -o runs/base --data DATA --base runs/lamp $LAST \\
+        trainer.max_steps=2400 trainer.eval_steps=800 trainer.save_steps=400 generation.num_inference_steps=20 \\
+        generation.guidance_scale=1.5 generation.remasking_noise=2.0
+    python benchmarks/fine_tune.py run --data DATA --base runs/base --output work/ [--lora]
 
 `run` writes `work/my_mocap` (BVH files and a metadata.jsonl, as a user would have them), fine-tunes as
 `lamp-hf train text-to-motion --data work/my_mocap --base …` does, and asks a probe, which was trained on real clips of
@@ -89,17 +95,22 @@ def write_mocap(data: Path, folder: Path, held_back: tuple[str, ...], clips: int
     return counts
 
 
-def probe(judge: TextToMotionJudge, checkpoint: str, texts: list[str], held_back: tuple[str, ...]) -> dict[str, Any]:
-    """Share of motions in which the action asked for is recognised: new and old ones, and each by itself."""
-    _, motions = judge.generate_and_judge(pipeline("text-to-motion", model=checkpoint), texts)
-    contents, joints = judge.validation.contents, [motion.joints for motion in motions]
-    new = np.isin(contents, held_back)
+def scores_of(judge: TextToMotionJudge, joints: list[np.ndarray], held_back: tuple[str, ...]) -> dict[str, Any]:
+    """What the probe sees in a motion for each validation clip: of new and of old actions, and of each by itself."""
+    clips = judge.validation
+    new = np.isin(clips.contents, held_back)
     scores: dict[str, Any] = {}
     for group, chosen in (("new", new), ("old", ~new)):
         rows = np.flatnonzero(chosen)
-        parts = [[values[row] for row in rows] for values in (joints, contents, judge.validation.styles)]
+        parts = [[values[row] for row in rows] for values in (joints, clips.contents, clips.styles)]
         scores[group] = {**judge.judge(*parts), "clips": len(rows)}
-    return {**scores, "by_content": judge.content_accuracies(joints, contents)}
+    return {**scores, "by_content": judge.content_accuracies(joints, clips.contents)}
+
+
+def generated(judge: TextToMotionJudge, checkpoint: str, texts: list[str]) -> list[np.ndarray]:
+    """Joints of what a checkpoint makes for the captions of the validation clips."""
+    _, motions = judge.generate_and_judge(pipeline("text-to-motion", model=checkpoint), texts)
+    return [motion.joints for motion in motions]
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -114,15 +125,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     dataset = load_bandai_namco(arguments.data, cache_dir=arguments.cache_dir)
     judge = TextToMotionJudge(dataset)
     texts = [row[0]["text"] for row in dataset["validation"]["captions"]]
-    real = judge.validation
-    new = np.isin(real.contents, held_back)
-    found = {"real": {}, "base": probe(judge, arguments.base, texts, held_back)}
-    found["fine-tuned"] = probe(judge, str(model), texts, held_back)
-    for group, chosen in (("new", new), ("old", ~new)):
-        rows = np.flatnonzero(chosen)
-        parts = [[values[row] for row in rows] for values in (real.joints, real.contents, real.styles)]
-        found["real"][group] = {**judge.judge(*parts), "clips": len(rows)}
-    found["real"]["by_content"] = judge.content_accuracies(real.joints, real.contents)
+    joints = {
+        "real": judge.validation.joints,
+        "base": generated(judge, arguments.base, texts),
+        "fine-tuned": generated(judge, str(model), texts),
+    }
     return {
         "lamp_hf": lamp_hf.__version__,
         "held_back": held_back,
@@ -132,7 +139,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "minutes": report.minutes,
         "stages": report.stages,
         "scores": report.scores,
-        "probe": found,
+        "probe": {name: scores_of(judge, each, held_back) for name, each in joints.items()},
     }
 
 

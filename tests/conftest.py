@@ -395,32 +395,46 @@ def random_tensors() -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def original_text_to_motion(random_tensors, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+def small_original_lamp() -> Callable[..., Any]:
+    """Configuration of a LaMP in the shapes of the authors', with small sizes."""
+
+    def make(*, motion_dim: int, vocab_size: int) -> Any:
+        from lamp_hf.modeling.configuration_lamp import LampConfig, MotionVQVAEConfig
+
+        return LampConfig(
+            motion_vqvae_config=MotionVQVAEConfig(motion_dim=motion_dim, hidden_size=16, code_dim=8, num_codes=24),
+            vocab_size=vocab_size,
+            hidden_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=1,
+            intermediate_size=32,
+            max_position_embeddings=64,
+            num_query_tokens=5,
+            motion_hidden_size=20,
+            projection_dim=12,
+            separate_motion_encoder=True,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def original_text_to_motion(
+    random_tensors, small_original_lamp, tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
     """Small text-to-motion files of random numbers as the authors lay them out.
 
     `folder` has the motion tokenizer, LaMP and the masked transformer, `text_tokenizer` the `vocab.txt` they fit.
     """
     import torch
 
-    from lamp_hf.modeling.configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
+    from lamp_hf.modeling.configuration_lamp import LampTextToMotionConfig
 
     root = tmp_path_factory.mktemp("original-text-to-motion")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "person", "walks", "forward"]
     (root / "bert").mkdir()
     (root / "bert" / "vocab.txt").write_text("\n".join(words) + "\n")
-    lamp = LampConfig(
-        motion_vqvae_config=MotionVQVAEConfig(hidden_size=16, code_dim=8, num_codes=24),
-        vocab_size=len(words) + 1,  # and [DEC]
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=1,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        num_query_tokens=5,
-        motion_hidden_size=20,
-        projection_dim=12,
-        separate_motion_encoder=True,
-    )
+    lamp = small_original_lamp(motion_dim=263, vocab_size=len(words) + 1)  # and [DEC]
     files = {
         "vq/model/vq.tar": ("net", lamp.motion_vqvae_config),
         "qformer/model/qformer.tar": ("motion_qformer", lamp),

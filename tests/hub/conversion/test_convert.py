@@ -272,22 +272,12 @@ def test_steps_are_told(copies: Path, tmp_path: Path, convert_reference) -> None
 
 
 @pytest.fixture(scope="module")
-def kit(random_tensors, tmp_path_factory, reference_tokenizers: SimpleNamespace) -> SimpleNamespace:
+def kit(
+    random_tensors, small_original_lamp, tmp_path_factory, reference_tokenizers: SimpleNamespace
+) -> SimpleNamespace:
     """Files of all kinds in the shapes of KIT-ML's, with small sizes and random numbers, in one flat folder."""
     folder = tmp_path_factory.mktemp("kit")
-    lamp = LampConfig(
-        motion_vqvae_config=MotionVQVAEConfig(motion_dim=251, hidden_size=16, code_dim=8, num_codes=24),
-        vocab_size=155,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=1,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        num_query_tokens=5,
-        motion_hidden_size=20,
-        projection_dim=12,
-        separate_motion_encoder=True,
-    )
+    lamp = small_original_lamp(motion_dim=251, vocab_size=155)
     language_model = {
         "model_type": "opt",
         "vocab_size": 275,
