@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--cache-dir", help="of the converted clips")
     parser.add_argument("--results", type=Path, help="JSON file for the figures")
     parser.add_argument("overrides", nargs="*", help="key=value of the recipe of fine-tuning")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.command == "split":
         write_split(arguments.data, arguments.output, tuple(arguments.contents))
         return
