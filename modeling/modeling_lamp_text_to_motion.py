@@ -461,6 +461,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         text_hidden_states: torch.Tensor | None = None,
         condition: torch.Tensor | None = None,
         draws: MaskingDraws | None = None,
+        token_targets: torch.Tensor | None = None,
         generator: torch.Generator | None = None,
         return_dict: bool | None = None,
     ) -> LampForTextToMotionOutput | tuple:
@@ -473,7 +474,9 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
             motion_values, motion_attention_mask: Motions in place of `motion_codes`, as in
                 [`MotionVQVAEModel`].
             draws: Random numbers that hide tokens; drawn if not given.
-            generator: Draws them, and which texts are dropped; it lives on the codes' device.
+            token_targets: How likely each code is, in place of `motion_codes` as the one that is to be guessed,
+                `(B, n, num_codes)`.
+            generator: Draws `draws`, and which texts are dropped; it lives on the codes' device.
         """
         if motion_codes is None:
             if motion_values is None:
@@ -495,7 +498,8 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
             shown = condition * (chance >= self.config.condition_dropout).to(condition)
         logits = self.predict_tokens(token_ids, shown, motion_codes >= 0)
         guessed = labels >= 0
-        total = F.cross_entropy(logits[guessed].float(), labels[guessed], reduction="sum")
+        targets = labels if token_targets is None else token_targets[:, : labels.shape[1]]
+        total = F.cross_entropy(logits[guessed].float(), targets[guessed], reduction="sum")
         token_loss = global_mean(total, guessed.sum())
 
         loss, length_loss, length_logits = token_loss, None, None

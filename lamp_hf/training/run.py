@@ -114,6 +114,7 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
             learning_rates=stage.learning_rates,
             learning_rate_drops=recipe.learning_rate_drops,
             name_of=stage.name_of,
+            complete=stage.complete,
             callbacks=[SampleCallback(stage, output_dir / "samples")] if recipe.samples else [],
         )
     if (output_dir / UNFINISHED).is_dir() and trainer.is_world_process_zero():

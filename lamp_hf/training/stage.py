@@ -134,6 +134,10 @@ class Stage(ABC):
     def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Keyword arguments of the model's forward."""
 
+    def complete(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A training batch, on its device, with what only a model can tell."""
+        return batch
+
     @abstractmethod
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
         """Metrics on the validation split."""

@@ -1,16 +1,18 @@
 """Stage 3: the masked transformer and the length estimator, over a frozen LaMP."""
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from lamp_hf.embedded import resolve_checkpoint
 from lamp_hf.modeling.modeling_lamp import LampModel
-from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
+from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion, MaskingDraws, mask_codes
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
@@ -26,6 +28,7 @@ __all__ = ["TextToMotionStage"]
 
 # tests/pipelines/test_embedded_checkpoint.py holds on which side of it rewordings and strange sentences lie.
 _FAMILIARITY_THRESHOLD = 0.8
+REHEARSED = "rehearsed"  # in a batch: which rows are motions of the base's own
 SAMPLE_TOKENS = 20  # of models that do not estimate lengths
 
 
@@ -50,6 +53,7 @@ class TextToMotionStage(Stage):
         self.processor = LampProcessor.from_pretrained(base)
         torch.nn.Module.to(self.model, self.device)
         self.rehearse(self.model, self.processor)
+        self.teacher = copy.deepcopy(self.model).eval() if self.rehearsed else None
         # From here on the model decodes as the recipe says; it rehearsed as it always did.
         if strangers := self.model.generation_config.update(**recipe.generation):
             raise ValueError(f"the recipe's generation section has unknown keys {', '.join(strangers)}")
@@ -92,15 +96,41 @@ class TextToMotionStage(Stage):
         return {
             "codes": motion.codes[random_part(len(motion.codes), self.model.config.max_motion_tokens, rng)],
             "caption": motion.text,
+            REHEARSED: True,
         }
 
-    def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def _inputs(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         text = self.processor(text=[example["caption"] for example in examples])
         return {
             "input_ids": text["input_ids"],
             "attention_mask": text["attention_mask"],
             "motion_codes": pad_codes([example["codes"] for example in examples]),
         }
+
+    def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = self._inputs(examples)
+        if self.teacher is not None:
+            batch[REHEARSED] = torch.tensor([example.get(REHEARSED, False) for example in examples])
+        return batch
+
+    @torch.no_grad()
+    def complete(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Of rehearsed motions, what the base would have guessed: a drawn code says less than how likely all were.
+
+        This is knowledge distillation, as Learning without Forgetting (Li and Hoiem, 2016) does it.
+        """
+        if self.teacher is None:
+            return batch
+        batch = dict(batch)
+        rows, codes, num_codes = batch.pop(REHEARSED), batch["motion_codes"], self.model.config.num_codes
+        draws = MaskingDraws.draw(codes, num_codes)
+        shown, _ = mask_codes(codes, draws, num_codes)
+        targets = F.one_hot(codes.clamp(min=0), num_codes).float()
+        if rows.any():
+            condition = self.teacher.get_text_condition(batch["input_ids"][rows], batch["attention_mask"][rows])
+            logits = self.teacher.predict_tokens(shown[rows], condition, codes[rows] >= 0)
+            targets[rows] = logits.float().softmax(-1)
+        return {**batch, "draws": draws, "token_targets": targets}
 
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
         """Losses on the validation clips with caption 0 and the same masks every time.
@@ -126,7 +156,7 @@ class TextToMotionStage(Stage):
         sums: dict[str, float] = {}
         for start in range(0, len(examples), 64):
             part = examples[start : start + 64]
-            batch = {name: tensor.to(model.device) for name, tensor in self.collate(part).items()}
+            batch = {name: tensor.to(model.device) for name, tensor in self._inputs(part).items()}
             output = model(**batch, generator=generator)
             for name in ("loss", "token_loss", "length_loss", "token_accuracy"):
                 if output.get(name) is not None:  # a converted model has no length estimator

@@ -32,6 +32,7 @@ class LampTrainer(Trainer):
         learning_rate_drops: `{step: factor}`: from each of these steps on, every learning rate is so many times what
             the schedule says.
         name_of: Name of a clip by its number, for messages.
+        complete: Gives a batch, on its device, what only a model can tell.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class LampTrainer(Trainer):
         learning_rates: dict[nn.Parameter, float],
         learning_rate_drops: dict[int, float] | None = None,
         name_of: Callable[[int], str] = str,
+        complete: Callable[[dict[str, Any]], dict[str, Any]] = dict,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.name_of = name_of
+        self.complete = complete
         self.evaluate_model = evaluate_model
         self.learning_rates = learning_rates
         self.learning_rate_drops = learning_rate_drops or {}
@@ -65,7 +68,7 @@ class LampTrainer(Trainer):
             # Models of transformers average over the tokens of one process, and these may hold different numbers.
             tokens = self.accelerator.reduce((inputs["labels"] != IGNORED_LABEL).sum(), "sum")
             inputs["num_items_in_batch"] = tokens / self.args.world_size
-        outputs = model(**inputs)
+        outputs = model(**self.complete(inputs))
         loss = outputs["loss"]
         self._refuse_not_finite(loss, outputs, [] if clips is None else clips.tolist())
         for name, value in outputs.items():

@@ -226,6 +226,21 @@ def test_losses_are_those_of_the_clips_one_by_one(tiny_text_to_motion):
     assert together.length_loss.item() == pytest.approx(length_total / 3, abs=1e-5)
 
 
+def test_what_is_to_be_guessed_may_be_a_distribution(tiny_text_to_motion):
+    model = tiny_text_to_motion()
+    codes, captions = clips(), texts()
+    draws = MaskingDraws.draw(codes, 24, torch.Generator().manual_seed(0))
+    certain = F.one_hot(codes.clamp(min=0), 24).float()
+    hard = model(**captions, motion_codes=codes, draws=draws)
+    close(model(**captions, motion_codes=codes, draws=draws, token_targets=certain).token_loss, hard.token_loss)
+
+    # A model that is asked for its own answers has nothing to learn.
+    own = hard.logits.detach().softmax(-1)
+    model(**captions, motion_codes=codes, draws=draws, token_targets=own).loss.backward()
+    assert model.masked_transformer.classifier.weight.grad.abs().max() < 1e-6
+    assert model.length_estimator.classifier.weight.grad.abs().max() > 1e-3
+
+
 def test_only_what_is_new_learns(tiny_text_to_motion):
     model = tiny_text_to_motion().train()
     model(**texts(), motion_codes=clips(), generator=torch.Generator().manual_seed(0)).loss.backward()

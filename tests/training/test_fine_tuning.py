@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import pipeline
+from transformers import TrainingArguments, pipeline
 
 from lamp_hf.cli import main
 from lamp_hf.data import load_motion_dataset
@@ -15,14 +15,15 @@ from lamp_hf.data.splits import with_validation
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.processing_lamp import LampProcessor
-from lamp_hf.training import fine_tune, fine_tuning
+from lamp_hf.training import Recipe, fine_tune, fine_tuning
 from lamp_hf.training.fine_tuning import FineTuning
 from lamp_hf.training.rehearsal import choose_example_texts, rehearse
+from lamp_hf.training.text_to_motion import TextToMotionStage
 
 pytestmark = pytest.mark.slow
 
 TINY = (
-    "trainer.max_steps=4",
+    "trainer.max_steps=24",
     "trainer.learning_rate=0.01",
     "trainer.per_device_train_batch_size=4",
     "trainer.disable_tqdm=true",
@@ -229,6 +230,40 @@ def test_rehearsed_motions_depend_on_the_seed_alone(tiny_base: Path) -> None:
     assert (len(first), len(held_out)) == (9, 2)
     assert all(np.array_equal(a.codes, b.codes) for a, b in zip(first, again, strict=True))
     assert all(len(motion.features) == 4 * len(motion.codes) for motion in first)
+
+
+def test_the_base_teaches_how_likely_all_codes_of_a_rehearsed_motion_are(
+    my_mocap: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    recipe = Recipe(
+        stage="text-to-motion",
+        base=str(tiny_base),
+        data={"name": str(my_mocap)},
+        rehearsal={"num_motions": 12},
+        trainer={"max_steps": 1},
+    )
+    stage = TextToMotionStage(recipe, TrainingArguments(output_dir=str(tmp_path), max_steps=1, use_cpu=True))
+    rng = np.random.default_rng(0)
+    new, old = stage.example(0, rng), stage.rehearsed_example(stage.rehearsed[0], rng)
+    batch = stage.complete(stage.collate([new, old, new]))
+    targets, codes = batch["token_targets"], batch["motion_codes"]
+    taught = slice(0, len(old["codes"]))
+    assert torch.equal(targets[0].argmax(-1), codes[0].clamp(min=0))
+    assert (targets[[0, 2]].amax(-1) == 1).all()
+    assert (targets[1].sum(-1) - 1).abs().max() < 1e-5
+    assert targets[1, taught].amax(-1).max() < 1  # untrained, the base is sure of nothing
+
+    def token_gradient(example: dict) -> float:
+        stage.model.eval().zero_grad()
+        stage.model(**stage.complete(stage.collate([example]))).loss.backward()
+        return float(stage.model.masked_transformer.classifier.weight.grad.abs().max())
+
+    assert token_gradient(old) < 1e-6  # it is the base still, and answers as the base does
+    assert token_gradient(new) > 1e-3
+    with torch.no_grad():
+        stage.model.masked_transformer.classifier.weight.zero_()
+    again = stage.complete(stage.collate([old]))["token_targets"]
+    assert (again.amax(-1) - again.amin(-1)).min() > 0.01  # what is learned does not change the teacher
 
 
 def test_example_texts_stand_for_all_labels_and_keep_what_was_known(tiny_set: Path) -> None:
