@@ -13,7 +13,7 @@ import yaml
 from lamp_hf.checkpoint_files import CONFIG_FILES, WEIGHT_FILES, CheckpointError
 from lamp_hf.embedded import is_embedded, portable_name
 from lamp_hf.evaluation.records import write_to_card
-from lamp_hf.hub_errors import clear_hub_errors
+from lamp_hf.hub_errors import HubError, clear_hub_errors
 
 from .card import (
     CARD_ITSELF,
@@ -42,9 +42,19 @@ __all__ = ["publish", "push_checkpoint", "push_dataset", "push_metric", "push_mo
 logger = logging.getLogger(__name__)
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+# How the weights came about.
+ORIGIN = (
+    "recipe.yaml",
+    "training.json",
+    "fine-tuning.json",
+    "conversion.json",
+    "adapter/adapter_config.json",
+    "adapter/adapter_model.safetensors",
+)
 # Of a run's folder, what is published: neither the trainer's state nor what other programs left there.
 PUBLISHED = (
     *WEIGHTS,
+    *ORIGIN,
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
@@ -55,12 +65,6 @@ PUBLISHED = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
-    "recipe.yaml",
-    "training.json",
-    "fine-tuning.json",
-    "conversion.json",
-    "adapter/adapter_config.json",
-    "adapter/adapter_model.safetensors",
     "evaluations/*.json",
 )
 PICTURES = (".gif", ".png", ".jpg", ".mp4")
@@ -202,7 +206,9 @@ def push_checkpoint(
         if existing is not None and existing is not there:  # pictures that a person's text shows
             pictures = [path for path in folder.iterdir() if path.suffix in PICTURES and path.name in existing]
             files |= {path.name: path for path in pictures if path.name not in files}
-        return target.commit(files, f"Upload {config.get('model_type')} with lamp_hf", replaces=WEIGHTS)
+        # Of other weights, what is there of their story would be told of these.
+        stale = (*WEIGHTS, *ORIGIN)
+        return target.commit(files, f"Upload {config.get('model_type')} with lamp_hf", replaces=stale)
 
 
 def push_model(model: "PreTrainedModel", repo_id: str, **options: Any) -> str:
@@ -361,8 +367,13 @@ def push_dataset(
     licence = find_licence(license, [(CARD_ITSELF, header_of(target.read(CARD)))])
     _warn_of_no(licence, target.repo_id)
     url = target.create()
-    with clear_hub_errors(target.repo_id):
-        splits.push_to_hub(target.repo_id, private=private, token=token)
+    try:
+        with clear_hub_errors(target.repo_id):
+            splits.push_to_hub(target.repo_id, private=private, token=token)
+    except HubError as error:
+        raise HubError(
+            f"{error}. The upload did not finish, and {target.repo_id} is {target.state}; push again"
+        ) from error
     written = Target(target.repo_id, repo_type="dataset", token=token).read(CARD)  # with what `datasets` put there
     clips = " and ".join(f"{len(split):,} ({name})" for name, split in splits.items())
     text = DATASET_TEXT.format(title=Path(target.repo_id).name, clips=clips, repo_id=target.repo_id)

@@ -50,6 +50,11 @@ class Target:
         self.exists = info is not None
         self.files = [file.rfilename for file in getattr(info, "siblings", None) or []]
 
+    @property
+    def state(self) -> str:
+        """What the repository is after an upload that did not finish."""
+        return "as it was" if self.exists else "new and empty"
+
     def read(self, name: str) -> str | None:
         """A text file of the repository, if it has it."""
         if name not in self.files:
@@ -109,9 +114,8 @@ class Target:
                 cause = error if isinstance(error, HfHubHTTPError) else error.__cause__ or error
                 if isinstance(cause, HfHubHTTPError) and cause.response.status_code in (401, 403, 404):
                     raise cause from None
-                state = "as it was" if self.exists else "new and empty"
                 raise HubError(
-                    f"the upload to {self.repo_id} did not finish ({first_line(cause)}). The repository is {state}, "
-                    "your files are as they were; push again"
+                    f"the upload to {self.repo_id} did not finish ({first_line(cause)}). The repository is "
+                    f"{self.state}, your files are as they were; push again"
                 ) from error
         return url

@@ -177,6 +177,27 @@ def test_a_first_upload_that_fails_says_that_the_new_repository_is_empty(hub, pu
     assert "notes.txt" not in hub["me/unborn"].files
 
 
+def test_a_data_set_whose_upload_fails_says_what_is_there(hub, publisher, walker) -> None:
+    folder = publisher.folder / "one_walk"
+    folder.mkdir()
+    walker.save(folder / "walk.npz")
+    (folder / "metadata.jsonl").write_text('{"file_name": "walk.npz", "text": "a person walks"}\n')
+    error = publisher.error(
+        "from huggingface_hub import HfApi\n"
+        "from lamp_hf.hub.publish import publish\n"
+        "class TransportError(Exception): pass\n"
+        "def cut_off(*arguments, **options): raise TransportError('the line is dead')\n"
+        "create_commit, HfApi.create_commit = HfApi.create_commit, cut_off\n"
+        "try: publish('one_walk', 'me/one-walk', license='mit')\n"
+        "finally: HfApi.create_commit = create_commit"
+    )
+    assert "HubError: the Hub is out of reach for me/one-walk (the line is dead)" in error
+    assert "The upload did not finish, and me/one-walk is new and empty; push again" in error
+    assert not any(name.endswith(".parquet") for name in hub["datasets/me/one-walk"].files)
+    assert publisher.lamp_hf("push", "one_walk", "me/one-walk", "--license", "mit") == 0, publisher.printed
+    assert any(name.endswith(".parquet") for name in hub["datasets/me/one-walk"].files)
+
+
 def test_old_shards_leave_with_the_commit_that_replaces_them(hub, publisher, tiny_checkpoint) -> None:
     files = hub["me/first"].files
     hub["me/first"].commit(files | {"model-00002-of-00002.safetensors": b"old", "notes.txt": b"a person's"})
