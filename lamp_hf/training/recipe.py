@@ -21,7 +21,8 @@ class Recipe:
         base: Checkpoint of the stage before (or of the same stage, to go on from).
         tokenizer: Of the stage text-to-motion, a motion tokenizer in place of the base's, with the same encoder.
         rehearsal: `{num_motions, share}`: motions of the base's own, for texts that it knows, which make up that share
-            of all draws, lest it forget them; see [`rehearse`].
+            of all draws, lest it forget them; see [`rehearse`]. Text-to-motion learns of them how likely the base
+            holds each code.
         lora: `{rank, alpha}` of an adapter that learns in place of the masked transformer.
         text_encoder: BERT-like encoder from which a new LaMP starts: a folder, a Hub id, or `package:NAME` for
             one that an installed Python package carries.

@@ -128,8 +128,12 @@ class TextToMotionStage(Stage):
         targets = F.one_hot(codes.clamp(min=0), num_codes).float()
         if rows.any():
             condition = self.teacher.get_text_condition(batch["input_ids"][rows], batch["attention_mask"][rows])
-            logits = self.teacher.predict_tokens(shown[rows], condition, codes[rows] >= 0)
-            targets[rows] = logits.float().softmax(-1)
+            free, told = (
+                self.teacher.predict_tokens(shown[rows], each, codes[rows] >= 0).float()
+                for each in (torch.zeros_like(condition), condition)
+            )
+            guidance_scale = self.teacher.generation_config.guidance_scale
+            targets[rows] = (free + guidance_scale * (told - free)).softmax(-1)
         return {**batch, "draws": draws, "token_targets": targets}
 
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
