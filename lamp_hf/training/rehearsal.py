@@ -1,8 +1,8 @@
 """What a text-to-motion model knows, as motions of its own: training on them beside new ones keeps it from forgetting.
 
 The clips of its training are seldom at hand. Their captions say what the model can do, and the model itself how. A
-motion that it makes is one of many that it holds likely; the masked transformer learns of each how likely all codes were
-(`TextToMotionStage.complete`), lest its habits become laws.
+motion that it makes is one of many that it holds likely: of each, the masked transformer learns how likely all codes
+were (`TextToMotionStage.complete`).
 """
 
 from collections.abc import Sequence

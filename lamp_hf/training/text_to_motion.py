@@ -54,11 +54,13 @@ class TextToMotionStage(Stage):
         torch.nn.Module.to(self.model, self.device)
         self.rehearse(self.model, self.processor)
         self.teacher = copy.deepcopy(self.model).eval() if self.rehearsed else None
+        known_codebook = self.model.lamp.motion_vqvae.quantizer.codebook.clone()
         # From here on the model decodes as the recipe says; it rehearsed as it always did.
         if strangers := self.model.generation_config.update(**recipe.generation):
             raise ValueError(f"the recipe's generation section has unknown keys {', '.join(strangers)}")
         if recipe.tokenizer:
             self._take_tokenizer(MotionVQVAEModel.from_pretrained(recipe.tokenizer))
+        self.reused_codes = (self.model.lamp.motion_vqvae.quantizer.codebook != known_codebook).any(-1)
         tokenizer, extractor = self.model.lamp.motion_vqvae, self.processor.feature_extractor
         self.encoded = encode_clips(tokenizer, extractor, self.train_clips, all_starts=True)
         self.eval_encoded = encode_clips(tokenizer, extractor, self.eval_clips, all_starts=False)
@@ -117,7 +119,8 @@ class TextToMotionStage(Stage):
     def complete(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Of rehearsed motions, what the base would have guessed: a drawn code says less than how likely all were.
 
-        This is knowledge distillation, as Learning without Forgetting (Li and Hoiem, 2016) does it.
+        This is knowledge distillation, as Learning without Forgetting (Li and Hoiem, 2016) does it. Codes that a new
+        tokenizer uses for something else are none of these guesses.
         """
         if self.teacher is None:
             return batch
@@ -128,12 +131,8 @@ class TextToMotionStage(Stage):
         targets = F.one_hot(codes.clamp(min=0), num_codes).float()
         if rows.any():
             condition = self.teacher.get_text_condition(batch["input_ids"][rows], batch["attention_mask"][rows])
-            free, told = (
-                self.teacher.predict_tokens(shown[rows], each, codes[rows] >= 0).float()
-                for each in (torch.zeros_like(condition), condition)
-            )
-            guidance_scale = self.teacher.generation_config.guidance_scale
-            targets[rows] = (free + guidance_scale * (told - free)).softmax(-1)
+            logits = self.teacher.predict_tokens(shown[rows], condition, codes[rows] >= 0).float()
+            targets[rows] = logits.masked_fill(self.reused_codes, -torch.inf).softmax(-1)
         return {**batch, "draws": draws, "token_targets": targets}
 
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:

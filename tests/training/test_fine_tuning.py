@@ -264,6 +264,11 @@ def test_the_base_teaches_how_likely_all_codes_of_a_rehearsed_motion_are(
         stage.model.masked_transformer.classifier.weight.zero_()
     again = stage.complete(stage.collate([old]))["token_targets"]
     assert (again.amax(-1) - again.amin(-1)).min() > 0.01  # what is learned does not change the teacher
+    stage.reused_codes[5] = True
+    less = stage.complete(stage.collate([old, new]))["token_targets"]
+    assert not less[0, :, 5].any()
+    assert (less[0, taught].sum(-1) - 1).abs().max() < 1e-5
+    assert torch.equal(less[1].argmax(-1), batch["motion_codes"][0].clamp(min=0)[: less.shape[1]])
 
 
 def test_example_texts_stand_for_all_labels_and_keep_what_was_known(tiny_set: Path) -> None:
