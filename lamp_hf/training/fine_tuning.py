@@ -69,12 +69,12 @@ TOKENIZER_RECIPE: dict[str, Any] = {
 }
 RECIPE: dict[str, Any] = {
     "stage": "text-to-motion",
-    "rehearsal": {"num_motions": 384, "share": 0.5},
+    "rehearsal": {"num_motions": 512, "share": 0.5},
     "sampling": {"balance": 0.5},
     "trainer": {
-        "max_steps": 1000,
+        "max_steps": 1500,
         "per_device_train_batch_size": 32,
-        "learning_rate": 0.0005,
+        "learning_rate": 0.0006,
         "adam_beta1": 0.9,
         "adam_beta2": 0.99,
         "weight_decay": 0.01,
