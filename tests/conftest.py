@@ -311,6 +311,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():  # random weights hardly hear the text
         model.text_to_condition.weight.mul_(100)
         model.masked_transformer.condition_projection.weight.mul_(100)
+    model.lamp.motion_vqvae.quantizer.initialized.fill_(True)  # else training would replace its codes
     model.save_pretrained(path)
     lamp_hf.LampProcessor(lamp_hf.LampFeatureExtractor(std=[0.1] * 263), tokenizer).save_pretrained(path)
     return path
