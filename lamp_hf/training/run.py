@@ -156,7 +156,17 @@ def _training_arguments(recipe: Recipe, output_dir: Path) -> TrainingArguments:
     }
     if "max_steps" not in values:
         raise ValueError("the recipe's trainer section needs max_steps")
-    return TrainingArguments(**values)
+    arguments = TrainingArguments(**values)
+    if arguments.bf16 and arguments.device.type == "cpu" and not _cpu_computes_bfloat16():
+        logger.warning("This CPU only emulates bfloat16, which is several times slower: set trainer.bf16=false")
+    return arguments
+
+
+def _cpu_computes_bfloat16() -> bool:
+    """Whether matrices are multiplied in it; taken for granted where this cannot be known."""
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # newer torch alone
+    known = [capabilities[name] for name in ("amx_bf16", "avx512_bf16") if name in capabilities]
+    return any(known) or not known
 
 
 @contextmanager

@@ -242,6 +242,32 @@ def test_a_run_in_bfloat16_learns_and_resumes_bit_exactly(stages: dict[str, Path
     assert first[-1]["loss"] == pytest.approx(last[-1]["loss"], rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "warned"),
+    [
+        ({"amx_bf16": False, "avx512_bf16": False}, True),
+        ({"amx_bf16": True, "avx512_bf16": False}, False),
+        ({"architecture": "another"}, False),
+    ],
+)
+def test_where_bfloat16_is_emulated_a_warning_says_so(
+    stages: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capabilities: dict[str, object],
+    warned: bool,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    recipe = recipe_of(stages["motion-vqvae"], bf16=True, max_steps=1, eval_steps=1, save_steps=1)
+    train(recipe, tmp_path)
+    assert ("set trainer.bf16=false" in caplog.text) == warned
+    recipe.trainer["bf16"] = False
+    caplog.clear()
+    train(recipe, tmp_path / "plain")
+    assert "bf16" not in caplog.text
+
+
 def test_accumulated_batches_give_the_step_of_the_whole_batch(stages: dict[str, Path], tmp_path: Path) -> None:
     # Windows of one length: every part of the batch counts alike. The codebook moves at every part, so it is frozen.
     # Plain descent: Adam would make a step of any gradient, be it rounding alone.
