@@ -30,7 +30,7 @@ from lamp_hf.data.conversion import (
     default_cache_dir,
     refuse_failures,
 )
-from lamp_hf.data.schema import motion_features
+from lamp_hf.data.schema import MIRRORED, motion_features
 from lamp_hf.motion.bvh_parser import MAX_FILE_BYTES
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.files import atomic_path
@@ -186,7 +186,7 @@ def _make_rows(
         content, style = clip_labels(row.clip)
         if row.mirrored:
             content = grammar.mirrored_content(content)
-        row_id = f"{row.clip}-mirrored" if row.mirrored else row.clip
+        row_id = f"{row.clip}{MIRRORED}" if row.mirrored else row.clip
         texts = grammar.compose_many(content, style, captions_per_clip, random.Random(row_id), mirrored=row.mirrored)
         motion = cache.read(f"{row.clip}.bvh", row.digest, mirrored=row.mirrored)
         yield {

@@ -378,9 +378,11 @@ def _check_motionfolder(root: Path, progress: bool) -> DataReport:
             report.add("warning", "motion without captions", path, "no line of a table names it; not used")
     paths = {name: clip.path for name, clip in clips.items()}
 
+    num_frames: dict[str, int] = {}
+
     def look(name: str, motion: Motion) -> None:
         # As the loader does it: not every motion that can be read has features.
-        assert len(motion.resample(motion.skeleton.default_fps).features)
+        num_frames[name] = len(motion.resample(motion.skeleton.default_fps).features)
 
     motions = _read_all(report, paths, look, progress)
     skeleton = _most_frequent(motion.skeleton.name for motion in motions.values())
@@ -395,10 +397,8 @@ def _check_motionfolder(root: Path, progress: bool) -> DataReport:
             message = f"{motion.fps:g} fps, most files have {rate} (resampled to {wanted.default_fps:g})"
             report.add("warning", "other frame rate", paths[name], message)
         for caption in clips[name].captions:
-            if max(caption.start, caption.end) > motion.duration + TIME_TOLERANCE_S:
-                where = caption.where.removeprefix(f"{root}/")
-                message = f"the caption ends at {caption.end:g} s, {name} lasts {motion.duration:.2f} s"
-                report.add("error", "times beyond the motion", where, message)
+            if problem := caption.problem(name, num_frames[name], motion.skeleton.default_fps):
+                report.add("error", "bad times", caption.where.removeprefix(f"{root}/"), problem)
     report.counts["motions"] = str(len(motions))
     report.counts["captions"] = str(sum(len(clips[name].captions) for name in motions))
     report.counts |= {split: str(count) for split, count in Counter(map(split_of, motions)).items()}

@@ -7,7 +7,8 @@
 
 The table is `metadata.jsonl` or `metadata.csv` with the columns `file_name` and `text`, and perhaps `start`
 and `end` (seconds; without them the text describes the whole clip), `content` and `style` (labels). A file
-with several captions may have several lines. Sub-folders `train`, `validation` (or `val`) and `test` become
+with several captions may have several lines. What is said of a part becomes a clip of its own, cut out of the file,
+as in HumanML3D. Sub-folders `train`, `validation` (or `val`) and `test` become
 splits; each has its own table, or the folder above has one for all of them.
 """
 
@@ -34,25 +35,47 @@ from lamp_hf.data.conversion import (
     default_cache_dir,
     refuse_failures,
 )
-from lamp_hf.data.schema import motion_features
+from lamp_hf.data.schema import MIRRORED, motion_features
 from lamp_hf.motion.files import READERS
 from lamp_hf.motion.skeleton import skeleton_for_feature_dim
 
 logger = logging.getLogger(__name__)
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
-_LAYOUT_VERSION = 1  # raise it whenever rows are put together differently
+_LAYOUT_VERSION = 2  # raise it whenever rows are put together differently
 _SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 _COLUMNS = {"file_name", "text", "start", "end", "content", "style"}
 TIME_TOLERANCE_S = 0.1  # a caption may end a little after the last frame
+MIN_FRAMES = 4  # of what a caption describes: one motion token
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Caption:
     text: str
     start: float
     end: float
-    where: str
+    content: str
+    style: str
+    where: str = field(repr=False)
+
+    def frames(self, num_frames: int, fps: float) -> slice:
+        """Which of a clip's frames of features it describes."""
+        if not self.end:
+            return slice(0, num_frames)
+        return slice(round(self.start * fps), min(round(self.end * fps), num_frames))
+
+    def problem(self, clip: str, num_frames: int, fps: float) -> str:
+        """What is wrong with its times in a clip of so many frames of features; empty if nothing is."""
+        duration = (num_frames + 1) / fps
+        if max(self.start, self.end) > duration + TIME_TOLERANCE_S:
+            return f"the caption lies from {self.start:g} to {self.end:g} s, but {clip} lasts {duration:.2f} s"
+        part = self.frames(num_frames, fps)
+        if part.stop - part.start < MIN_FRAMES:
+            return (
+                f"the caption describes {part.stop - part.start} frames of {clip} at {fps:g} fps, which is too short: "
+                f"expected at least {MIN_FRAMES}"
+            )
+        return ""
 
 
 @dataclass
@@ -61,18 +84,19 @@ class FolderClip:
 
     path: Path
     captions: list[_Caption] = field(default_factory=list)
-    content: str = ""
-    style: str = ""
 
 
 @dataclass(frozen=True)
 class _Row:
     clip: str
     digest: str
-    captions: tuple[tuple[str, float, float], ...]
-    content: str
-    style: str
+    captions: tuple[_Caption, ...]
     mirrored: bool
+
+    @property
+    def id(self) -> str:
+        start, end = self.captions[0].start, self.captions[0].end
+        return self.clip + (f"@{start:g}-{end:g}s" if end else "") + (MIRRORED if self.mirrored else "")
 
 
 def load_motionfolder(
@@ -102,7 +126,7 @@ def load_motionfolder(
 
     Returns:
         The splits found, or `train` alone, with the columns of `motion_features`; `id` is the path in the
-        folder.
+        folder, of a part followed by its times, as `long.bvh@2-4.5s`.
 
     Raises:
         FileNotFoundError: the folder or its table is missing.
@@ -234,9 +258,8 @@ def _add_row(clips: dict[str, FolderClip], root: Path, folder: Path, where: str,
     if (start, end) != (0.0, 0.0) and not start < end:
         raise ValueError(f"{where}: expected start before end, found {start:g} and {end:g} seconds")
     clip = clips.setdefault(path.relative_to(root).as_posix(), FolderClip(path))
-    clip.captions += [_Caption(t.strip(), start, end, where) for t in texts]
-    clip.content = str(row.get("content", clip.content))
-    clip.style = str(row.get("style", clip.style))
+    content, style = str(row.get("content", "")), str(row.get("style", ""))
+    clip.captions += [_Caption(t.strip(), start, end, content, style, where) for t in texts]
 
 
 def _seconds(row: dict[str, Any], column: str, where: str) -> float:
@@ -269,13 +292,10 @@ def _common_feature_dim(root: Path, clips: dict[str, FolderClip], digests: dict[
     for name, digest in digests.items():
         num_frames, feature_dim = cache.read(clips[name].path.name, digest).shape
         found.setdefault(feature_dim, name)
-        duration = (num_frames + 1) / skeleton_for_feature_dim(feature_dim).default_fps
+        fps = skeleton_for_feature_dim(feature_dim).default_fps
         for caption in clips[name].captions:
-            if max(caption.start, caption.end) > duration + TIME_TOLERANCE_S:
-                raise ValueError(
-                    f"{caption.where}: the caption lies from {caption.start:g} to {caption.end:g} s, "
-                    f"but {name} lasts {duration:.2f} s"
-                )
+            if problem := caption.problem(name, num_frames, fps):
+                raise ValueError(f"{caption.where}: {problem}")
     if len(found) > 1:
         examples = ", ".join(f"{dim} in {name}" for dim, name in sorted(found.items()))
         raise ValueError(f"{root}: all motions need the same skeleton; found {examples} features")
@@ -285,25 +305,34 @@ def _common_feature_dim(root: Path, clips: dict[str, FolderClip], digests: dict[
 
 
 def _rows_of(name: str, clip: FolderClip, digest: str, with_mirrored: bool) -> Iterator[_Row]:
-    captions = tuple((c.text, c.start, c.end) for c in clip.captions)
-    yield _Row(name, digest, captions, clip.content, clip.style, mirrored=False)
-    if with_mirrored:
-        swapped = tuple((swap_sides(text), start, end) for text, start, end in captions)
-        yield _Row(name, digest, swapped, swap_sides(clip.content), clip.style, mirrored=True)
+    """A row for each part of a clip that has captions; the whole clip is one of them."""
+    parts: dict[tuple[float, float], list[_Caption]] = {}
+    for caption in clip.captions:
+        parts.setdefault((caption.start, caption.end), []).append(caption)
+    for captions in parts.values():
+        for mirrored in (False, True) if with_mirrored else (False,):
+            yield _Row(name, digest, tuple(captions), mirrored)
 
 
 def _make_rows(rows: list[_Row], cache: ClipCache, source: str) -> Iterator[dict[str, Any]]:
     for row in rows:
         motion = cache.read(row.clip, row.digest, mirrored=row.mirrored)
         skeleton = skeleton_for_feature_dim(motion.shape[1])
+        motion = motion[row.captions[0].frames(len(motion), skeleton.default_fps)]
+        swapped = swap_sides if row.mirrored else str
         yield {
-            "id": f"{row.clip}-mirrored" if row.mirrored else row.clip,
+            "id": row.id,
             "motion": motion,
-            "captions": [{"text": text, "start": start, "end": end} for text, start, end in row.captions],
+            "captions": [{"text": swapped(caption.text), "start": 0.0, "end": 0.0} for caption in row.captions],
             "source": source,
             "fps": skeleton.default_fps,
             "num_frames": len(motion),
-            "content": row.content,
-            "style": row.style,
+            "content": swapped(_last([caption.content for caption in row.captions])),
+            "style": _last([caption.style for caption in row.captions]),
             "mirrored": row.mirrored,
         }
+
+
+def _last(labels: list[str]) -> str:
+    """The last label that a line gives."""
+    return next(filter(None, reversed(labels)), "")

@@ -8,6 +8,7 @@ from datasets import Array2D, Dataset, Features, List, Value
 
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
+MIRRORED = "-mirrored"  # ends the id of a mirror image
 
 def motion_features(feature_dim: int = HUMANML3D_22.feature_dim) -> Features:
     """Columns of a motion dataset.

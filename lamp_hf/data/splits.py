@@ -2,48 +2,59 @@
 
 import hashlib
 import logging
+import re
 from collections import defaultdict
 
 from datasets import DatasetDict
+
+from lamp_hf.data.schema import MIRRORED
 
 __all__ = ["with_validation"]
 
 logger = logging.getLogger(__name__)
 
 _SHARE = 0.1
-_MIRRORED = "-mirrored"
+_PART = re.compile(r"@[\d.e+-]+s$")  # see `load_motionfolder`
 
 
 def with_validation(dataset: DatasetDict) -> DatasetDict:
-    """The data set with a split `validation`: its own, or a tenth of the training clips, of every content alike.
+    """The data set with a split `validation`: its own, or a tenth of the recordings, of every content alike.
 
-    Which clips they are depends on their ids alone: it is the same in every call, and one more clip changes little.
-    Mirror images of clips that leave the training split leave the data set.
+    Which ones they are depends on their ids alone: it is the same in every call, and one more clip changes little.
+    Mirror images of clips that leave the training split leave the data set; all parts of a recording go together.
 
     Raises:
-        ValueError: There are fewer than two clips to split.
+        ValueError: There is no split `train`, or there are fewer than two recordings to split.
     """
-    if "validation" in dataset or "train" not in dataset:
+    if "train" not in dataset:
+        raise ValueError(f"training needs a split train; found: {', '.join(dataset)}")
+    if "validation" in dataset:
         return dataset
     train = dataset["train"]
     groups: dict[str, list[str]] = defaultdict(list)
-    for clip, content, mirrored in zip(train["id"], train["content"], train["mirrored"], strict=True):
-        if not mirrored:
-            groups[content].append(clip)
-    total = sum(map(len, groups.values()))
-    if total < 2:
-        raise ValueError("training needs clips to learn from and others to be judged on; there is only one clip")
+    recordings = [_recording(clip) for clip in train["id"]]
+    grouped: set[str] = set()
+    for recording, content in zip(recordings, train["content"], strict=True):
+        if recording not in grouped:
+            groups[content].append(recording)
+            grouped.add(recording)
+    if len(grouped) < 2:
+        raise ValueError("training needs clips to learn from and others to be judged on; there is only one recording")
     chosen: set[str] = set()
-    for clips in groups.values():
-        clips.sort(key=lambda clip: hashlib.sha256(clip.encode()).hexdigest())
-        chosen |= set(clips[: round(_SHARE * len(clips))])
-    if not chosen:  # none of the groups is large enough: the clip that comes first in the largest one
+    for group in groups.values():
+        group.sort(key=lambda recording: hashlib.sha256(recording.encode()).hexdigest())
+        chosen |= set(group[: round(_SHARE * len(group))])
+    if not chosen:  # none of the groups is large enough: the recording that comes first in the largest one
         chosen = {max(groups.values(), key=len)[0]}
-    ids = train["id"]
-    held_out = [row for row, clip in enumerate(ids) if clip in chosen]
-    rest = [row for row, clip in enumerate(ids) if clip.removesuffix(_MIRRORED) not in chosen]
+    held_out = [row for row, mirrored in enumerate(train["mirrored"]) if not mirrored and recordings[row] in chosen]
+    rest = [row for row, recording in enumerate(recordings) if recording not in chosen]
     logger.info(
-        "no validation split: %d of the %d clips are held out of training, as %s",
-        *(len(held_out), total, ids[held_out[0]]),
+        "no validation split: %d of the %d recordings are held out of training, as %s",
+        *(len(chosen), len(grouped), min(chosen)),
     )
     return DatasetDict({**dataset, "train": train.select(rest), "validation": train.select(held_out)})
+
+
+def _recording(clip: str) -> str:
+    """What a clip was cut out of, or is the mirror image of."""
+    return _PART.sub("", clip.removesuffix(MIRRORED))

@@ -177,18 +177,25 @@ def test_a_motionfolder(mocap: Path, procedural: SimpleNamespace) -> None:
         table.write('{"file_name": "gone.npz", "text": "gone"}\n{"file_name": "broken.npz", "text": "broken"}\n')
         table.write('{"file_name": "walk.npz", "text": "late", "start": 2.0, "end": 8.0}\n')
         table.write('{"file_name": "kit.npz", "text": "of another body"}\n')
+        table.write('{"file_name": "walk.npz", "text": "a twitch", "start": 1.0, "end": 1.1}\n')
+        table.write('{"file_name": "short.npz", "text": "a blink"}\n')
+    procedural.walker(4).save(mocap / "short.npz")
     report = check(mocap)
     assert found(report) == {
         ("error", "bad line", "metadata.jsonl line 5"),
         ("error", "bad line", "metadata.jsonl line 6"),
         ("error", "unreadable motion", "broken.npz"),
-        ("error", "times beyond the motion", "metadata.jsonl line 8"),
+        ("error", "bad times", "metadata.jsonl line 8"),
+        ("error", "bad times", "metadata.jsonl line 10"),
+        ("error", "bad times", "metadata.jsonl line 11"),
         ("error", "other skeleton", "kit.npz"),
         ("warning", "motion without captions", "silent.npz"),
         ("warning", "other frame rate", "fast.npz"),
         ("warning", "other frame rate", "kit.npz"),
     }
     assert "metadata.jsonl line 6: gone.npz does not exist in" in str(report.errors[1])
+    short = next(str(finding) for finding in report.errors if "line 11" in str(finding))
+    assert "describes 3 frames of short.npz at 20 fps, which is too short: expected at least 4" in short
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:

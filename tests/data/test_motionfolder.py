@@ -13,6 +13,7 @@ from datasets import DatasetDict
 from lamp_hf.data import conversion
 from lamp_hf.data.motionfolder import load_motionfolder
 from lamp_hf.data.schema import motion_features, with_numpy_motion
+from lamp_hf.data.splits import with_validation
 from lamp_hf.motion.bvh import read_bvh
 from lamp_hf.motion.errors import MotionFormatError
 
@@ -55,18 +56,60 @@ def test_files_become_rows(folder: Path, load: Callable[..., DatasetDict]) -> No
     expected = read_bvh(folder / "walk.bvh").resample(20.0).features
     np.testing.assert_array_equal(walk["motion"], expected)
     assert wave["style"] == "happy"
-    assert wave["captions"] == [{"text": "a person waves", "start": pytest.approx(0.1), "end": pytest.approx(0.4)}]
+    assert wave["captions"] == [{"text": "a person waves", "start": 0.0, "end": 0.0}]
 
 
 def test_several_lines_describe_one_file(folder: Path, load: Callable[..., DatasetDict]) -> None:
     write_table(
         folder,
-        {"file_name": "walk.bvh", "text": "first", "end": 0.2},
+        {"file_name": "walk.bvh", "text": "first"},
         {"file_name": "wave.bvh", "text": "other"},
-        {"file_name": "walk.bvh", "text": "second", "start": 0.2, "end": 0.5},
+        {"file_name": "walk.bvh", "text": "second"},
     )
     captions = load(folder)["train"]["captions"]
     assert [[caption["text"] for caption in row] for row in captions] == [["first", "second"], ["other"]]
+
+
+def test_what_is_said_of_a_part_is_a_clip_of_its_own(folder: Path, load: Callable[..., DatasetDict]) -> None:
+    write_table(
+        folder,
+        {"file_name": "walk.bvh", "text": "all of it", "content": "walk"},
+        {"file_name": "walk.bvh", "text": "turns left", "end": 0.3, "content": "turn-left", "style": "slow"},
+        {"file_name": "walk.bvh", "text": "the same turn", "end": 0.3},
+        {"file_name": "walk.bvh", "text": "waves", "start": 0.25, "end": 0.5, "content": "wave"},
+    )
+    rows = {row["id"]: row for row in with_numpy_motion(load(folder, mirror=True)["train"])}
+    whole = read_bvh(folder / "walk.bvh").resample(20.0).features
+    for name, frames, texts, content in (
+        ("walk.bvh", slice(None), ["all of it"], "walk"),
+        ("walk.bvh@0-0.3s", slice(0, 6), ["turns left", "the same turn"], "turn-left"),
+        ("walk.bvh@0.25-0.5s", slice(5, 10), ["waves"], "wave"),
+    ):
+        row = rows.pop(name)
+        np.testing.assert_array_equal(row["motion"], whole[frames])
+        assert (row["num_frames"], row["content"]) == (len(row["motion"]), content)
+        assert row["captions"] == [{"text": text, "start": 0.0, "end": 0.0} for text in texts]
+        mirrored = rows.pop(f"{name}-mirrored")
+        assert len(mirrored["motion"]) == len(row["motion"])
+    assert not rows
+    assert mirrored["content"] == "wave"
+
+
+def test_parts_of_a_recording_are_held_out_together(folder: Path, load: Callable[..., DatasetDict]) -> None:
+    parts = [(0.0, 0.3), (0.1, 0.4), (0.2, 0.5)]
+    write_table(
+        folder,
+        *(
+            {"file_name": name, "text": "x", "start": start, "end": end}
+            for name in ("walk.bvh", "wave.bvh")
+            for start, end in parts
+        ),
+    )
+    splits = with_validation(load(folder, mirror=True))
+    train, held_out = ({clip.split("@")[0] for clip in splits[name]["id"]} for name in ("train", "validation"))
+    assert len(train) == len(held_out) == 1
+    assert train != held_out
+    assert (len(splits["train"]), len(splits["validation"])) == (6, 3)
 
 
 def test_csv_says_the_same(folder: Path, load: Callable[..., DatasetDict]) -> None:
@@ -106,7 +149,7 @@ def test_folders_become_splits(
 
 def test_mirror_images_come_on_request(folder: Path, load: Callable[..., DatasetDict]) -> None:
     rows = {row["id"]: row for row in with_numpy_motion(load(folder, mirror=True)["train"])}
-    assert set(rows) == {f"{name}{end}" for name in ("walk.bvh", "wave.bvh") for end in ("", "-mirrored")}
+    assert set(rows) == {f"{name}{end}" for name in ("walk.bvh", "wave.bvh@0.1-0.4s") for end in ("", "-mirrored")}
     mirrored = rows["walk.bvh-mirrored"]
     assert [caption["text"] for caption in mirrored["captions"]] == ["a person walks", "someone turns right"]
     expected = read_bvh(folder / "walk.bvh").resample(20.0).mirror().features
@@ -131,7 +174,7 @@ def test_a_new_file_alone_is_converted(
     (folder / "new.bvh").write_bytes(bvh_bytes(5))
     with (folder / "metadata.jsonl").open("a") as table:
         table.write('{"file_name": "new.bvh", "text": "something new"}\n')
-    assert load(folder)["train"]["id"][:] == ["walk.bvh", "wave.bvh", "new.bvh"]
+    assert load(folder)["train"]["id"][:] == ["walk.bvh", "wave.bvh@0.1-0.4s", "new.bvh"]
     assert converted == ["new.bvh"]
 
 
