@@ -20,7 +20,7 @@ def main(
     data: Annotated[Path, typer.Argument(help="Folder of motions with metadata.jsonl.")],
     output: Annotated[Path, typer.Argument(help="Folder for the model.")],
     base: Annotated[str, typer.Option(help="What to start from: a name, a folder or a Hub id.")] = "lamp-small",
-    lora: Annotated[bool, typer.Option("--lora", help="Train an adapter alone: lighter, and learns less.")] = False,
+    lora: Annotated[bool, typer.Option("--lora", help="Train an adapter in place of the whole transformer.")] = False,
     change: Annotated[
         list[str] | None, typer.Option(help="A value of the recipe, as trainer.max_steps=200; may be repeated.")
     ] = None,

@@ -33,7 +33,7 @@ def train(
         typer.Option("--base", help=f"Checkpoint to start from; fine-tuning takes {DEFAULT_CHECKPOINT} by default."),
     ] = None,
     lora: Annotated[
-        bool, typer.Option("--lora", help="Fine-tuning: train an adapter alone, which is small and forgets less.")
+        bool, typer.Option("--lora", help="Fine-tuning: train an adapter in place of the whole masked transformer.")
     ] = False,
     push_to: Annotated[
         str | None, typer.Option("--push-to", help="Fine-tuning: publish the result, owner/name on the Hub.")

@@ -10,6 +10,7 @@ from lamp_hf.motion.skeleton import HUMANML3D_22
 
 MIRRORED = "-mirrored"  # ends the id of a mirror image
 
+
 def motion_features(feature_dim: int = HUMANML3D_22.feature_dim) -> Features:
     """Columns of a motion dataset.
 

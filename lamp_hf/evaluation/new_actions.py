@@ -60,9 +60,9 @@ class ActionJudge:
         }
         return {"all": float(hits.mean()), **({} if len(by_action) == 1 else by_action)}
 
-    def kept(self, pipe: Any, texts: Sequence[str], seed: int) -> float:
+    def kept(self, motions: Sequence["Motion"]) -> float:
         """Share of a model's motions, for texts that the base knew, that are not taken for one of the new actions."""
-        return float(np.mean([found == KNOWN for found in self._recognised(motions_of(pipe, texts, seed))]))
+        return float(np.mean([found == KNOWN for found in self._recognised(motions)]))
 
     def _recognised(self, motions: Sequence["Motion"]) -> list[str]:
         return self._probe.predict([motion.joints for motion in motions])

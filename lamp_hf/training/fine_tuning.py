@@ -1,12 +1,13 @@
 """A folder of one's own mocap into a text-to-motion model of one's own: checks, training, scores, card, in one call."""
 
 import copy
+import hashlib
 import json
 import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from lamp_hf.evaluation.new_actions import ActionJudge, motions_of
 from lamp_hf.evaluation.protocols.common import EvaluationSet, shown_name
 from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
 from lamp_hf.evaluation.records import EvaluationRecord
+from lamp_hf.evaluation.retrieval import evaluate_lamp
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
@@ -31,6 +33,8 @@ from lamp_hf.processes import process_state
 
 from .recipe import Recipe, recipe_of
 from .rehearsal import texts_to_rehearse
+from .run import train, training_arguments
+from .text_to_motion import update_generation
 
 if TYPE_CHECKING:
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
@@ -88,6 +92,7 @@ RECIPE: dict[str, Any] = {
         "greater_is_better": False,
     },
 }
+OWN_KEYS = ("stage", "base", "data", "tokenizer")
 LORA: dict[str, Any] = {"rank": 16}
 LORA_LEARNING_RATE = 0.002  # an adapter starts from nothing
 
@@ -98,6 +103,7 @@ class FineTuning:
 
     Args:
         base, data, lora, overrides, seed: As they were asked for.
+        clips: SHA-256 of the ids, lengths and captions of all clips.
         stages: What became of each part of the model, and why.
         scores: By measure: `before` and `after`, on validation clips, and `real` where real clips have it too.
         minutes: By what took them.
@@ -109,15 +115,16 @@ class FineTuning:
     lora: bool
     overrides: list[str]
     seed: int
+    clips: str = ""
     stages: dict[str, str] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     minutes: dict[str, float] = field(default_factory=dict)
     finished: bool = False
 
     @property
-    def asked(self) -> tuple[Any, ...]:
+    def asked(self) -> dict[str, Any]:
         """What it must have in common with an earlier one to go on from there."""
-        return self.base, self.data, self.lora, self.overrides, self.seed
+        return {name: getattr(self, name) for name in ("base", "data", "lora", "overrides", "seed")}
 
     def save(self, folder: Path) -> None:
         """Write it into a folder."""
@@ -140,8 +147,9 @@ def fine_tune(
 ) -> FineTuning:
     """Teach a text-to-motion model the motions of a data set.
 
-    Everything is checked before any work: the files, the base, the output folder and, with `push_to`, that you may
-    write there. A run that was cut off goes on when it is asked for again.
+    Everything is checked before any work: the files, the base, the overrides, the output folder and, with `push_to`,
+    that you may write there. A run that was cut off goes on when it is asked for again; of one that is finished but for
+    the upload, the upload is made.
 
     Where the motion tokenizer reconstructs the new motions badly, its decoder learns them, and so do the codes that
     nothing known needs; its encoder stays as it is, for LaMP reads what it gives. The masked transformer and the length
@@ -154,8 +162,8 @@ def fine_tune(
             of a data set on the Hub.
         output: Folder that gets the finished model, its processor, `recipe.yaml`, records, and a card with a sample.
         base: A text-to-motion checkpoint: of the package, a folder, or a Hub id.
-        lora: Train an adapter in place of the masked transformer. The model has it merged; by itself it lies in
-            `adapter/`, for the base with this model's motion tokenizer.
+        lora: Train an adapter on the masked transformer in place of all of it. The model has it merged; by itself it
+            lies in `adapter/`, for the base with this model's motion tokenizer.
         overrides: `key=value` for the recipe of the masked transformer, as `trainer.max_steps=200`.
         seed: Of everything that is random.
         push_to: Publish the result under this name on the Hub.
@@ -165,7 +173,7 @@ def fine_tune(
         What was done, with scores before and after.
 
     Raises:
-        FileExistsError: `output` holds something else.
+        FileExistsError: `output` holds something else, or a run with other arguments or clips.
         FileNotFoundError: There is no such data set or base.
         HubError: You may not write to `push_to`.
         ValueError: The data set has errors or does not fit the base, or the base cannot rehearse.
@@ -175,9 +183,9 @@ def fine_tune(
     checkpoint = _check_base(base)
     source = _check_data(data)
     recipe = _recipe(checkpoint, source, lora, overrides, seed)
-    if recipe.rehearsal.get("num_motions"):
-        texts_to_rehearse(LampProcessor.from_pretrained(checkpoint))
-    report = _check_output(output, report)
+    training_arguments(recipe, output)
+    _check_rehearsal(recipe, checkpoint)
+    report = _check_output(output, report, push_to)
     if push_to is not None:
         from lamp_hf.hub.upload import Target
 
@@ -185,9 +193,19 @@ def fine_tune(
     options = dict(source)
     dataset = with_validation(load_motion_dataset(options.pop("name"), **options))
     _check_fit(dataset, checkpoint, data)
+    report = _check_clips(dataset, output, report)
+    process_state().wait_for_everyone()  # nothing is written until all processes have looked
+    if not report.finished:
+        _make(recipe, dataset, output, report, license)
+    if push_to is not None and process_state().is_main_process:
+        from lamp_hf.hub.publish import push_checkpoint
 
-    from .run import train
+        push_checkpoint(output, push_to, private=private or None, license=license, sample=_sample_text(dataset))
+    return report
 
+
+def _make(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTuning, license: str | None) -> None:
+    """Train, evaluate, and write everything into the output folder."""
     main = process_state().is_main_process
     if main:
         report.save(output)
@@ -199,7 +217,7 @@ def fine_tune(
     with clock("evaluation"):
         records = _evaluate(recipe, dataset, output, report)  # by all processes, each a share of it
     if not main:
-        return report
+        return
     (output / "evaluations").mkdir(exist_ok=True)
     for record in records:
         record.save(output / "evaluations" / f"{record.protocol.task}-{record.protocol.name}.json")
@@ -208,11 +226,6 @@ def fine_tune(
         _write_card(output, dataset, license)
     report.finished = True
     report.save(output)
-    if push_to is not None:
-        from lamp_hf.hub.publish import push_checkpoint
-
-        push_checkpoint(output, push_to, private=private or None, license=license, sample=_sample_text(dataset))
-    return report
 
 
 class _Clock:
@@ -262,7 +275,18 @@ def _check_data(data: str) -> dict[str, Any]:
     return {"name": data, "mirror": True}
 
 
-def _check_output(output: Path, report: FineTuning) -> FineTuning:
+def _check_rehearsal(recipe: Recipe, checkpoint: str) -> None:
+    if not recipe.rehearsal.get("num_motions"):
+        return
+    texts_to_rehearse(LampProcessor.from_pretrained(checkpoint))
+    if AutoConfig.from_pretrained(checkpoint).length_hidden_sizes is None:
+        raise ValueError(
+            "the base does not estimate how long motions are, so that it cannot rehearse: train without rehearsal "
+            "(rehearsal.num_motions=0), and add clips of what it shall still do"
+        )
+
+
+def _check_output(output: Path, report: FineTuning, push_to: str | None) -> FineTuning:
     """The report to go on with."""
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return report
@@ -270,15 +294,33 @@ def _check_output(output: Path, report: FineTuning) -> FineTuning:
     if not path.is_file():
         raise FileExistsError(f"{output} holds something else already: choose another folder for the model")
     found = FineTuning(**json.loads(path.read_text(encoding="utf-8")))
-    if found.finished:
-        raise FileExistsError(f"{output} holds a finished model already: choose another folder")
-    if found.asked != report.asked:
+    same = found.asked == report.asked
+    if found.finished and not (same and push_to):
         raise FileExistsError(
-            f"{output} holds an unfinished run with base={found.base}, data={found.data}, lora={found.lora}, "
-            f"overrides={found.overrides}, seed={found.seed}: ask for the same to go on, or choose another folder"
+            f"{output} holds a finished model already: choose another folder; `lamp-hf push {output} owner/name` "
+            "publishes it"
         )
-    logger.warning("Going on with the unfinished run in %s", output)
+    if not same:
+        raise FileExistsError(
+            f"{output} holds an unfinished run with {', '.join(f'{name}={each}' for name, each in found.asked.items())}"
+            ": ask for the same to go on, or choose another folder"
+        )
+    if not found.finished:
+        logger.warning("Going on with the unfinished run in %s", output)
     return found
+
+
+def _check_clips(dataset: DatasetDict, output: Path, report: FineTuning) -> FineTuning:
+    """The report with the clips that it is of; an earlier one must be of the same."""
+    digest = hashlib.sha256()
+    for split, rows in dataset.items():
+        digest.update(json.dumps([split, rows["id"][:], rows["num_frames"][:], rows["captions"][:]]).encode())
+    if report.clips and report.clips != digest.hexdigest() and not report.finished:
+        raise FileExistsError(
+            f"{output} holds an unfinished run, and {report.data} has changed since it began: choose another folder, "
+            "or give the data back the files and captions that it had"
+        )
+    return replace(report, clips=report.clips or digest.hexdigest())
 
 
 def _check_fit(dataset: DatasetDict, checkpoint: str, data: str) -> None:
@@ -301,7 +343,11 @@ def _recipe(checkpoint: str, source: dict[str, Any], lora: bool, overrides: Sequ
     if lora:
         values["lora"] = dict(LORA)
         values["trainer"]["learning_rate"] = LORA_LEARNING_RATE
+    for override in overrides:
+        if override.split("=")[0].split(".")[0] in OWN_KEYS:
+            raise ValueError(f"{override}: {', '.join(OWN_KEYS)} follow from what fine-tuning is asked for")
     recipe = recipe_of(values, overrides, "the recipe of fine-tuning")
+    update_generation(MaskedMotionGenerationConfig(), recipe.generation)
     if not recipe.rehearsal.get("num_motions"):
         recipe.trainer["metric_for_best_model"] = "token_loss"
     return recipe
@@ -309,8 +355,6 @@ def _recipe(checkpoint: str, source: dict[str, Any], lora: bool, overrides: Sequ
 
 def _adapt_tokenizer(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTuning) -> str | None:
     """Folder of a tokenizer that knows the new motions, if the base's does not."""
-    from .run import train
-
     assert recipe.base is not None
     tokenizer = load_lamp(recipe.base).motion_vqvae.eval()
     extractor = LampFeatureExtractor.from_pretrained(recipe.base)
@@ -387,9 +431,8 @@ def _probe(
         return {}
     seed += len(texts)
     made = {name: judge.generated(pipe, seed) for name, pipe in (("before", before), ("after", after))}
-    kept = {
-        name: judge.kept(pipe, texts[-PROBED_MOTIONS:], seed) for name, pipe in (("before", before), ("after", after))
-    }
+    texts = texts[-PROBED_MOTIONS:]
+    known_made = {name: motions_of(pipe, texts, seed) for name, pipe in (("before", before), ("after", after))}
     scores = {
         "new action recognised" + ("" if action == "all" else f", {action}"): {
             name: by_action[action] for name, by_action in made.items()
@@ -397,7 +440,14 @@ def _probe(
         for action in made["after"]
     }
     scores["new action recognised"]["real"] = judge.real()
-    return {**scores, "known texts not done as a new action": kept}
+    # Both have the same LaMP. It alone tells a motion of what was asked for from none at all.
+    found = {
+        name: evaluate_lamp(before.model.lamp, before.processor, [motion.features for motion in made], texts, texts)
+        for name, made in known_made.items()
+    }
+    scores["known texts, R-Precision 3 by LaMP"] = {name: each["text_to_motion_r3"] for name, each in found.items()}
+    scores["known texts not done as a new action"] = {name: judge.kept(made) for name, made in known_made.items()}
+    return scores
 
 
 def _records(pipe: "TextToMotionPipeline", validation: EvaluationSet, name: str, seed: int) -> list[EvaluationRecord]:

@@ -28,12 +28,7 @@ def add_lora(model: LampForTextToMotion, *, rank: int = 16, alpha: int | None = 
 
     Returns:
         What saves the adapter, or makes it part of the model (`merge_and_unload`).
-
-    Raises:
-        ValueError: `rank` is no number from 1.
     """
-    if rank < 1:
-        raise ValueError(f"lora.rank={rank} is not a whole number from 1")
     targets = [
         name
         for name, module in model.named_modules()

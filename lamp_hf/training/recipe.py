@@ -58,6 +58,13 @@ class Recipe:
     trainer: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        share, rank = self.rehearsal.get("share", 0.5), self.lora.get("rank", 1)
+        if not (isinstance(share, int | float) and 0 < share < 1):
+            raise ValueError(f"rehearsal.share={share} is not between 0 and 1")
+        if not (isinstance(rank, int) and rank >= 1):
+            raise ValueError(f"lora.rank={rank} is not a whole number from 1")
+
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values, as it is written beside the trained model."""
         return asdict(self)
@@ -89,7 +96,7 @@ def recipe_of(values: dict[str, Any], overrides: Sequence[str], name: str) -> Re
         name: Of the recipe, for messages.
 
     Raises:
-        ValueError: A key that no recipe has, or an override without `=`.
+        ValueError: A key that no recipe has, a value that makes no sense, or an override without `=`.
     """
     for override in overrides:
         key_path, separator, text = override.partition("=")

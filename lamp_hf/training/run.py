@@ -6,6 +6,8 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from .samples import SampleCallback
 from .stage import Stage
 from .trainer import CLIP_NUMBERS, UNFINISHED, LampTrainer
 
-__all__ = ["STAGES", "train"]
+__all__ = ["STAGES", "train", "training_arguments"]
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +101,7 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
         # Later checkpoints of another run would outlive those of this one, and be gone on from.
         raise FileExistsError(f"{last} is of an earlier run: take another folder, remove it, or let it go on")
     set_seed(recipe.seed)
-    arguments = _training_arguments(recipe, output_dir)
+    arguments = training_arguments(recipe, output_dir)
     with arguments.main_process_first(desc="preparing the data"):
         stage = STAGES[recipe.stage]()(recipe, arguments)
     with _logging_to(output_dir / "logs"):
@@ -132,10 +134,24 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
         kept = {name: value for name, value in result.metrics.items() if not (last and name.endswith(_TIMES))}
         _write_history(recipe, output_dir, trainer, {**kept, **metrics})
         write_run_card(output_dir)
+    trainer.accelerator.wait_for_everyone()  # whoever goes on finds all files
     return output_dir
 
 
-def _training_arguments(recipe: Recipe, output_dir: Path) -> TrainingArguments:
+def training_arguments(recipe: Recipe, output_dir: Path) -> TrainingArguments:
+    """Arguments of the trainer: the recipe's, and what all recipes have in common.
+
+    Raises:
+        ValueError: `max_steps` is missing, or there is no such argument.
+    """
+    known = {item.name for item in fields(TrainingArguments) if item.init}
+    for name in recipe.trainer:
+        if name not in known:
+            like = get_close_matches(name, known, 1)
+            raise ValueError(
+                f"the recipe's trainer section has the unknown key {name}"
+                + (f" (did you mean {like[0]}?)" if like else ": expected those of transformers.TrainingArguments")
+            )
     values: dict[str, Any] = {
         "output_dir": str(output_dir),
         "seed": recipe.seed,

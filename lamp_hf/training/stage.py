@@ -88,6 +88,11 @@ class Stage(ABC):
                     f"the clip {row['id']} holds values that are not finite (NaN or infinity): take it out of the data "
                     "set (`lamp-hf data check` finds all of them)"
                 )
+            if timed := [caption for caption in row["captions"] if caption["end"]]:
+                raise ValueError(
+                    f"the clip {row['id']} has a caption of a part of it, from {timed[0]['start']:g} to "
+                    f"{timed[0]['end']:g} s: make the part a clip of its own (folders with metadata.jsonl do so)"
+                )
         return clips
 
     def rehearse(self, model: LampForTextToMotion, processor: LampProcessor) -> None:
@@ -102,8 +107,6 @@ class Stage(ABC):
         if not self.rehearsed:
             return weights
         share = float(self.recipe.rehearsal.get("share", 0.5))
-        if not 0 < share < 1:
-            raise ValueError(f"rehearsal.share={share} is not between 0 and 1")
         rehearsed = np.full(len(self.rehearsed), share / len(self.rehearsed))
         return np.concatenate([(1 - share) * weights, rehearsed])
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional as F
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from lamp_hf.embedded import resolve_checkpoint
 from lamp_hf.modeling.modeling_lamp import LampModel
@@ -24,12 +24,22 @@ from .lora import ADAPTER_FOLDER, add_lora, save_lora
 from .rehearsal import RehearsedMotion, choose_example_texts
 from .stage import Stage, shown_labels
 
-__all__ = ["TextToMotionStage"]
+__all__ = ["TextToMotionStage", "update_generation"]
 
 # tests/pipelines/test_embedded_checkpoint.py holds on which side of it rewordings and strange sentences lie.
 _FAMILIARITY_THRESHOLD = 0.8
 REHEARSED = "rehearsed"  # in a batch: which rows are motions of the base's own
 SAMPLE_TOKENS = 20  # of models that do not estimate lengths
+
+
+def update_generation(config: GenerationConfig, values: dict[str, Any]) -> None:
+    """Have a model decode as a recipe's generation section says.
+
+    Raises:
+        ValueError: It has keys that the configuration does not have.
+    """
+    if strangers := config.update(**values):
+        raise ValueError(f"the recipe's generation section has unknown keys {', '.join(strangers)}")
 
 
 class TextToMotionStage(Stage):
@@ -56,8 +66,7 @@ class TextToMotionStage(Stage):
         self.teacher = copy.deepcopy(self.model).eval() if self.rehearsed else None
         known_codebook = self.model.lamp.motion_vqvae.quantizer.codebook.clone()
         # From here on the model decodes as the recipe says; it rehearsed as it always did.
-        if strangers := self.model.generation_config.update(**recipe.generation):
-            raise ValueError(f"the recipe's generation section has unknown keys {', '.join(strangers)}")
+        update_generation(self.model.generation_config, recipe.generation)
         if recipe.tokenizer:
             self._take_tokenizer(MotionVQVAEModel.from_pretrained(recipe.tokenizer))
         self.reused_codes = (self.model.lamp.motion_vqvae.quantizer.codebook != known_codebook).any(-1)

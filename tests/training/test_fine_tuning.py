@@ -1,6 +1,9 @@
 """Fine-tuning in one call, at a tiny size: what it trains, keeps, measures, writes and refuses."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +111,7 @@ def test_it_measures_before_and_after(tuned: Path) -> None:
         "MPJPE of the tokenizer, mm",
         "new action recognised",
         "new action recognised, walk",
+        "known texts, R-Precision 3 by LaMP",
         "known texts not done as a new action",
     ):
         assert np.isfinite([scores[measure]["before"], scores[measure]["after"]]).all()
@@ -139,10 +143,16 @@ def test_clips_held_out_are_not_trained_on_and_neither_are_their_mirror_images(m
 
 
 def test_an_adapter_alone_learns_and_lies_beside_the_model(my_mocap: Path, tiny_base: Path, tmp_path: Path) -> None:
-    report = fine_tune(
-        my_mocap, tmp_path / "model", base=str(tiny_base), lora=True, overrides=[*TINY, "tokenizer=null"]
-    )
+    report = fine_tune(my_mocap, tmp_path / "model", base=str(tiny_base), lora=True, overrides=TINY)
     assert report.stages["masked transformer"] == "LoRA adapter trained and merged"
+    loss = report.scores["token loss, new clips"]
+    assert loss["after"] < loss["before"]
+    before, after = weights_of(tiny_base), weights_of(tmp_path / "model")
+    adapted = ("masked_transformer.", "length_estimator.", "text_to_condition.", "lamp.motion_vqvae.")
+    for name, tensor in before.items():
+        assert name.startswith(adapted) or torch.equal(tensor, after[name]), name
+        if name.startswith("masked_transformer.") and tensor.dim() == 1:  # biases and norms have no adapter
+            assert torch.equal(tensor, after[name]), name
     adapter = tmp_path / "model" / "adapter"
     assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == str(tiny_base)
     merged = LampForTextToMotion.from_pretrained(tmp_path / "model").eval()
@@ -164,9 +174,7 @@ def test_an_adapter_alone_learns_and_lies_beside_the_model(my_mocap: Path, tiny_
 def test_a_run_that_was_cut_off_goes_on(
     my_mocap: Path, tiny_base: Path, tuned: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    import lamp_hf.training.run as run
-
-    train, stages = run.train, []
+    train, stages = fine_tuning.train, []
 
     def cut_off(recipe, output, **options):
         stages.append(recipe.stage)
@@ -176,17 +184,47 @@ def test_a_run_that_was_cut_off_goes_on(
 
     model = tmp_path / "model"
     with monkeypatch.context() as patch:
-        patch.setattr(run, "train", cut_off)
+        patch.setattr(fine_tuning, "train", cut_off)
         with pytest.raises(KeyboardInterrupt):
             fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY)
     assert stages == ["motion-vqvae", "text-to-motion"]
     with pytest.raises(FileExistsError, match="unfinished run with base="):
         fine_tune(my_mocap, model, base=str(tiny_base), overrides=[*TINY, "trainer.weight_decay=0.1"])
+    table = my_mocap / "metadata.jsonl"
+    rows = table.read_text()
+    table.write_text(rows.replace("the person walks", "the person strolls", 1))
+    with pytest.raises(FileExistsError, match="has changed since it began"):
+        fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY)
+    table.write_text(rows)
     assert fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY).finished
     wanted, found = weights_of(tuned), weights_of(model)
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in found.items())
-    with pytest.raises(FileExistsError, match="holds a finished model already"):
+    with pytest.raises(FileExistsError, match=r"holds a finished model already.*lamp-hf push"):
         fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY)
+
+
+def test_of_a_finished_run_whose_upload_failed_the_upload_is_made(
+    my_mocap: Path, tiny_base: Path, tuned: Path, tmp_path: Path, monkeypatch
+) -> None:
+    model, pushed = tmp_path / "model", []
+    shutil.copytree(tuned, model)
+    monkeypatch.setattr("lamp_hf.hub.upload.Target", lambda *arguments, **options: None)
+    monkeypatch.setattr("lamp_hf.hub.publish.push_checkpoint", lambda *arguments, **options: pushed.append(arguments))
+    monkeypatch.setattr(fine_tuning, "train", lambda *arguments: pytest.fail("it trains again"))
+    fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY, push_to="me/model")
+    assert pushed == [(model, "me/model")]
+    with pytest.raises(FileExistsError, match="holds a finished model already"):
+        fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY[1:], push_to="me/model")
+
+
+def test_two_processes_fine_tune_together(my_mocap: Path, tiny_base: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "lamp_hf.training"]
+    command += ["text-to-motion", "--data", my_mocap, "--base", tiny_base, "--output", model, *TINY]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((model / "fine-tuning.json").read_text())["finished"]
+    assert done.stdout.count("finished in") == 1
 
 
 def test_bad_input_is_refused_before_any_work(my_mocap: Path, tiny_base: Path, tmp_path: Path, walker) -> None:
@@ -207,8 +245,28 @@ def test_bad_input_is_refused_before_any_work(my_mocap: Path, tiny_base: Path, t
         fine_tune(my_mocap, tmp_path / "model", base=str(tmp_path / "lamp"))
     with pytest.raises(FileNotFoundError, match="no such dataset"):
         fine_tune(tmp_path / "nowhere", tmp_path / "model", base=str(tiny_base))
-    with pytest.raises(ValueError, match="unknown keys strange"):
-        fine_tune(my_mocap, tmp_path / "model", base=str(tiny_base), overrides=["strange=1"])
+    for override, words in (
+        ("strange=1", "unknown keys strange"),
+        ("trainer.max_step=3", r"unknown key max_step \(did you mean max_steps\?\)"),
+        ("rehearsal.share=2", "rehearsal.share=2 is not between 0 and 1"),
+        ("lora.rank=0", "lora.rank=0 is not a whole number"),
+        ("generation.steps=5", "generation section has unknown keys steps"),
+        ("generation.guidance_scale=-1", "guidance_scale=-1 is not a number from 0"),
+        ("stage=lamp", "stage, base, data, tokenizer follow from what"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            fine_tune(my_mocap, tmp_path / "model", base=str(tiny_base), overrides=[*TINY, override])
+    (tmp_path / "test").mkdir()
+    walker.save(tmp_path / "test" / "walk.npz")
+    (tmp_path / "test" / "metadata.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(ValueError, match="needs a split train; found: test"):
+        fine_tune(tmp_path, tmp_path / "model", base=str(tiny_base), overrides=TINY)
+    brief = tmp_path / "brief"
+    brief.mkdir()
+    walker.crop(0, 0.2).save(brief / "walk.npz")
+    (brief / "metadata.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    with pytest.raises(ValueError, match=r"metadata\.jsonl line 1: .*too short: expected at least 4"):
+        fine_tune(brief, tmp_path / "model", base=str(tiny_base), overrides=TINY)
     assert not (tmp_path / "model").exists()
 
 
@@ -221,6 +279,15 @@ def test_a_base_that_does_not_say_what_it_knows_cannot_rehearse(
         my_mocap, tmp_path / "model", base=str(tiny_checkpoint), overrides=[*TINY[:-1], "rehearsal.num_motions=0"]
     )
     assert "token loss, rehearsed motions" not in report.scores
+    lamp, processor = LampModel.from_pretrained(tiny_checkpoint), LampProcessor.from_pretrained(tiny_checkpoint)
+    processor.example_texts = ["a person bows"]
+    LampForTextToMotion.from_lamp(lamp, hidden_size=8, num_attention_heads=1, length_hidden_sizes=None).save_pretrained(
+        tmp_path / "base"
+    )
+    processor.save_pretrained(tmp_path / "base")
+    with pytest.raises(ValueError, match=r"does not estimate how long.*rehearsal\.num_motions=0"):
+        fine_tune(my_mocap, tmp_path / "other", base=str(tmp_path / "base"), overrides=TINY)
+    assert not (tmp_path / "other").exists()
 
 
 def test_rehearsed_motions_depend_on_the_seed_alone(tiny_base: Path) -> None:

@@ -9,6 +9,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import pipeline
 
+from lamp_hf.data import load_motion_dataset
 from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
@@ -63,6 +64,17 @@ def test_the_recipe_says_how_the_model_decodes(stages, tmp_path):
     recipe.generation = {"guidance": 2.5}
     with pytest.raises(ValueError, match="generation section has unknown keys guidance"):
         train(recipe, tmp_path)
+
+
+def test_captions_of_parts_are_not_taken_for_whole_clips(stages, tiny_set, tmp_path):
+    def timed(row):
+        return {"captions": [{**caption, "start": 0.5, "end": 1.0} for caption in row["captions"]]}
+
+    load_motion_dataset(tiny_set).map(timed).save_to_disk(tmp_path / "data")
+    recipe = Recipe(**yaml.safe_load((stages["motion-vqvae"] / "recipe.yaml").read_text()))
+    recipe.data = {"name": str(tmp_path / "data")}
+    with pytest.raises(ValueError, match=r"clip00 has a caption of a part of it, from 0\.5 to 1 s: make the part"):
+        train(recipe, tmp_path / "run")
 
 
 def test_the_language_model_learns_the_captions(stages):
