@@ -163,7 +163,8 @@ class MotionVQVAEQuantizer(nn.Module):
     def nearest(self, rows: torch.Tensor) -> torch.Tensor:
         """Index of the nearest code for rows `(..., code_dim)`."""
         codebook = self.codebook.to(rows.dtype)
-        distances = codebook.pow(2).sum(-1) - 2 * rows @ codebook.T
+        with torch.autocast(rows.device.type, enabled=False):  # in bfloat16, neighbours are taken for each other
+            distances = codebook.pow(2).sum(-1) - 2 * rows @ codebook.T
         return distances.argmin(-1)
 
     def candidate_rows(self, rows: torch.Tensor) -> torch.Tensor:
@@ -186,7 +187,8 @@ class MotionVQVAEQuantizer(nn.Module):
         """One step of the moving averages from rows `(N, code_dim)` and the codes `(N,)` they were given."""
         mu = self.config.ema_decay
         one_hot = F.one_hot(codes, self.config.num_codes).to(rows.dtype)
-        batch_sum, batch_count = one_hot.T @ rows, one_hot.sum(0)
+        with torch.autocast(rows.device.type, enabled=False):
+            batch_sum, batch_count = one_hot.T @ rows, one_hot.sum(0)
         candidates = self.candidate_rows(rows)
         if num_processes() > 1:  # the statistics are those of the joint batch
             dist.all_reduce(batch_sum)

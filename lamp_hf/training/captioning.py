@@ -6,13 +6,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from lamp_hf.embedded import portable_name, resolve_checkpoint
+from lamp_hf.modeling.configuration_lamp import LampCaptioningConfig
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL, LampForMotionCaptioning, encode_captions
 from lamp_hf.modeling.processing_lamp import LampProcessor
+from lamp_hf.processes import progress_bar
 
 from .captions import caption_source, first_captions, next_token_scores
 from .encoded import encode_clips
@@ -29,6 +30,8 @@ class CaptioningStage(Stage):
     what is learned and name the rest.
     """
 
+    config_class = LampCaptioningConfig
+    sampling = ("balance", "max_tokens")
     model: LampForMotionCaptioning
 
     def build(self) -> None:
@@ -115,7 +118,7 @@ def query_clips(
     pieces.sort(key=lambda piece: len(piece[1]))  # like lengths share a batch
     found: list[list[np.ndarray]] = [[] for _ in clips]
     lamp.eval()
-    for start in tqdm(range(0, len(pieces), batch_size), desc="reading clips", unit="batch"):
+    for start in progress_bar(range(0, len(pieces), batch_size), "reading clips", "batch"):
         batch = pieces[start : start + batch_size]
         lengths = torch.tensor([len(latents) for _, latents in batch])
         padded = pad_sequence([torch.from_numpy(latents).float() for _, latents in batch], batch_first=True)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from tqdm.auto import tqdm
 
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.modeling_motion_vqvae import IGNORED_CODE, MotionVQVAEModel
+from lamp_hf.processes import progress_bar
 
 from .draws import random_part
 
@@ -66,7 +66,7 @@ def encode_clips(
     latents: dict[tuple[int, int], np.ndarray] = {}
     codes: dict[tuple[int, int], np.ndarray] = {}
     model.eval()
-    for first in tqdm(range(0, len(jobs), batch_size), desc="encoding clips", unit="batch"):
+    for first in progress_bar(range(0, len(jobs), batch_size), "encoding clips", "batch"):
         batch = jobs[first : first + batch_size]
         inputs = extractor([clips[index][start:] for index, start in batch]).to(model.device)
         batch_latents, mask = model.encode(**inputs)

@@ -21,6 +21,18 @@ from .stage import Stage, shown_labels
 __all__ = ["EvaluatorStage"]
 
 
+def new_config(processor: LampProcessor, values: dict[str, Any]) -> MotionTextEvaluatorConfig:
+    """Of an evaluator that reads the word pieces of LaMP's tokenizer, in place of GloVe's vectors of words."""
+    tokenizer = processor.tokenizer
+    return MotionTextEvaluatorConfig(
+        motion_dim=processor.feature_extractor.feature_size,
+        text_input="embeddings",
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        **values,
+    )
+
+
 class EvaluatorStage(Stage):
     """Trains [`MotionTextEvaluatorModel`].
 
@@ -30,6 +42,8 @@ class EvaluatorStage(Stage):
     evaluation the beginning.
     """
 
+    config_class = MotionTextEvaluatorConfig
+    sampling = ("balance", "max_frames")
     model: MotionTextEvaluatorModel
 
     def build(self) -> None:
@@ -41,15 +55,7 @@ class EvaluatorStage(Stage):
         if AutoConfig.from_pretrained(base).model_type == "motion_text_evaluator":
             self.model = MotionTextEvaluatorModel.from_pretrained(base, **recipe.model)
         else:
-            tokenizer = self.processor.tokenizer
-            config = MotionTextEvaluatorConfig(
-                motion_dim=self.processor.feature_extractor.feature_size,
-                text_input="embeddings",
-                vocab_size=len(tokenizer),
-                pad_token_id=tokenizer.pad_token_id,
-                **recipe.model,
-            )
-            self.model = MotionTextEvaluatorModel(config)
+            self.model = MotionTextEvaluatorModel(new_config(self.processor, recipe.model))
             self.model.init_word_embeddings(cast(torch.nn.Embedding, load_lamp(base).get_input_embeddings()).weight)
         torch.nn.Module.to(self.model, self.device)
         self.max_frames = int(recipe.sampling.get("max_frames", 196))

@@ -34,7 +34,7 @@ from lamp_hf.processes import process_state
 from .recipe import Recipe, recipe_of
 from .rehearsal import texts_to_rehearse
 from .run import train, training_arguments
-from .text_to_motion import update_generation
+from .text_to_motion import TextToMotionStage, update_generation
 
 if TYPE_CHECKING:
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
@@ -347,6 +347,7 @@ def _recipe(checkpoint: str, source: dict[str, Any], lora: bool, overrides: Sequ
         if override.split("=")[0].split(".")[0] in OWN_KEYS:
             raise ValueError(f"{override}: {', '.join(OWN_KEYS)} follow from what fine-tuning is asked for")
     recipe = recipe_of(values, overrides, "the recipe of fine-tuning")
+    TextToMotionStage.check(recipe)
     update_generation(MaskedMotionGenerationConfig(), recipe.generation)
     if not recipe.rehearsal.get("num_motions"):
         recipe.trainer["metric_for_best_model"] = "token_loss"

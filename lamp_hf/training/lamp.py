@@ -50,6 +50,8 @@ class LampStage(Stage):
     tokenizer of stage 1, or a LaMP to go on from.
     """
 
+    config_class = LampConfig
+    sampling = ("balance", "max_tokens")
     model: LampForPreTraining
 
     def build(self) -> None:

@@ -22,6 +22,7 @@ class LanguageModelStage(Stage):
     `base` is a checkpoint with LaMP, whose tokenizer the new model takes over, or a language model to go on from.
     """
 
+    config_class = OPTConfig
     model: OPTForCausalLM
 
     def build(self) -> None:

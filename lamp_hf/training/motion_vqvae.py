@@ -31,6 +31,9 @@ _FEATURE_BIAS = 5
 class MotionVQVAEStage(Stage):
     """Trains [`MotionVQVAEModel`] on random windows of `sampling.window` frames; shorter clips are padded."""
 
+    config_class = MotionVQVAEConfig
+    sampling = ("balance", "window")
+
     def build(self) -> None:
         if self.recipe.base:
             base = resolve_checkpoint(self.recipe.base)

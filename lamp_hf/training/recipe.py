@@ -1,13 +1,24 @@
 """Recipes: YAML files that hold everything a training run depends on."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-__all__ = ["Recipe", "load_recipe", "recipe_of"]
+__all__ = ["Recipe", "load_recipe", "recipe_of", "refuse_unknown"]
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads `1e-4` as the number that it is in YAML 1.2; PyYAML takes it for a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 @dataclass
@@ -59,6 +70,14 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.default_factory is dict and not isinstance(value, dict):
+                raise ValueError(f"{item.name}={value!r} is not a section with keys of its own")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed={self.seed!r} is not a whole number from 0")
+        refuse_unknown("rehearsal", self.rehearsal, ("num_motions", "share"))
+        refuse_unknown("lora", self.lora, ("rank", "alpha"))
         share, rank = self.rehearsal.get("share", 0.5), self.lora.get("rank", 1)
         if not (isinstance(share, int | float) and 0 < share < 1):
             raise ValueError(f"rehearsal.share={share} is not between 0 and 1")
@@ -81,7 +100,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         FileNotFoundError: No such file.
         ValueError: The file is no recipe, has a key that no recipe has, or an override is wrong.
     """
-    values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
     if not isinstance(values, dict) or "stage" not in values:
         raise ValueError(f"{path} is no recipe: a mapping with the key `stage` is expected")
     return recipe_of(values, overrides, str(path))
@@ -106,8 +125,23 @@ def recipe_of(values: dict[str, Any], overrides: Sequence[str], name: str) -> Re
         *sections, key = key_path.strip().split(".")
         for section in sections:
             target = target.setdefault(section, {})
-        target[key] = yaml.safe_load(text)
+            if not isinstance(target, dict):
+                raise ValueError(f"override {override!r}: {section} is no section with keys of its own")
+        target[key] = yaml.load(text, _Loader)
     known = {item.name for item in fields(Recipe)}
     if strangers := sorted(set(values) - known):
         raise ValueError(f"{name} has unknown keys {', '.join(strangers)}; known: {', '.join(sorted(known))}")
     return Recipe(**values)
+
+
+def refuse_unknown(section: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse keys of a recipe's section that nothing would read.
+
+    Raises:
+        ValueError: It names the first of them, and what may have been meant.
+    """
+    known = sorted(known)
+    if strangers := [key for key in values if key not in known]:
+        like = get_close_matches(strangers[0], known, 1)
+        meant = f"did you mean {like[0]}?" if like else f"known: {', '.join(known)}"
+        raise ValueError(f"the recipe's {section} section has the unknown key {strangers[0]} ({meant})")

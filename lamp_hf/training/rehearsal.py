@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from tqdm.auto import tqdm
 
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.processing_lamp import LampProcessor
+from lamp_hf.processes import progress_bar
 
 __all__ = ["RehearsedMotion", "choose_example_texts", "rehearse", "texts_to_rehearse"]
 
@@ -61,7 +61,7 @@ def rehearse(
     was_training = model.training
     model.eval()
     made: list[RehearsedMotion] = []
-    for start in tqdm(range(0, num_motions, BATCH_SIZE), desc="rehearsing", unit="batch"):
+    for start in progress_bar(range(0, num_motions, BATCH_SIZE), "rehearsing", "batch"):
         numbers = range(start, min(start + BATCH_SIZE, num_motions))
         batch = [texts[number % len(texts)] for number in numbers]
         inputs = processor(text=batch).to(model.device)

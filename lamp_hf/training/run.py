@@ -7,18 +7,18 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from lamp_hf.hub.card import write_run_card
 from lamp_hf.motion.files import atomic_path
 
-from .recipe import Recipe
+from .recipe import Recipe, load_recipe, refuse_unknown
 from .samples import SampleCallback
 from .stage import Stage
 from .trainer import CLIP_NUMBERS, UNFINISHED, LampTrainer
@@ -27,6 +27,23 @@ __all__ = ["STAGES", "train", "training_arguments"]
 
 logger = logging.getLogger(__name__)
 
+RECIPE = "recipe.yaml"
+# What a run may go on with otherwise than it began: where things lie, how long it lasts, and what one sees of it.
+FREE = {
+    "": ("samples", "tokenizer"),
+    "data": ("path", "cache_dir", "num_proc"),
+    "trainer": (
+        "max_steps",
+        "eval_steps",
+        "save_steps",
+        "save_total_limit",
+        "logging_steps",
+        "report_to",
+        "disable_tqdm",
+        "use_cpu",
+        "dataloader_num_workers",
+    ),
+}
 _TIMES = ("_runtime", "_per_second")
 _TENSORBOARD_FOLDER = "TENSORBOARD_LOGGING_DIR"  # where TensorBoard's callback looks for it
 
@@ -84,14 +101,15 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
         recipe: What to do.
         output_dir: Folder of the run. Checkpoints go to `checkpoint-N` inside; the finished model, its processor,
             `recipe.yaml`, `training.json` (loss and evaluation history) and a card into the folder itself.
-        resume: Go on from the newest checkpoint of the folder if there is one; else there must be none.
+        resume: Go on from the newest checkpoint of the folder if there is one, which must be of the same recipe; else
+            there must be none.
 
     Returns:
         `output_dir`.
 
     Raises:
         ValueError: Unknown stage, or a recipe that does not fit its stage.
-        FileExistsError: The folder holds checkpoints, and `resume` is false.
+        FileExistsError: The folder holds checkpoints of another recipe, or any, and `resume` is false.
     """
     if recipe.stage not in STAGES:
         raise ValueError(f"unknown stage {recipe.stage!r}; choose one of {', '.join(STAGES)}")
@@ -102,6 +120,8 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
         raise FileExistsError(f"{last} is of an earlier run: take another folder, remove it, or let it go on")
     set_seed(recipe.seed)
     arguments = training_arguments(recipe, output_dir)
+    with arguments.main_process_first(desc="comparing with an earlier run"):
+        _begin(recipe, output_dir, go_on=last is not None)
     with arguments.main_process_first(desc="preparing the data"):
         stage = STAGES[recipe.stage]()(recipe, arguments)
     with _logging_to(output_dir / "logs"):
@@ -132,10 +152,39 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
     if trainer.is_world_process_zero():
         # Of a run that went on, the trainer's clock knows the last part only.
         kept = {name: value for name, value in result.metrics.items() if not (last and name.endswith(_TIMES))}
-        _write_history(recipe, output_dir, trainer, {**kept, **metrics})
+        _write_history(output_dir, trainer, {**kept, **metrics})
         write_run_card(output_dir)
     trainer.accelerator.wait_for_everyone()  # whoever goes on finds all files
     return output_dir
+
+
+def _begin(recipe: Recipe, output_dir: Path, *, go_on: bool) -> None:
+    """Write the recipe into the run's folder; a run that goes on must go on by the recipe that it began with."""
+    path = output_dir / RECIPE
+    if go_on and path.is_file():
+        differing = _differences(load_recipe(path).to_dict(), recipe.to_dict())
+        if differing:
+            raise FileExistsError(
+                f"{output_dir} holds a run that began with {'; '.join(differing)}: ask for the same to go on, or take "
+                "another folder"
+            )
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as unfinished:
+        unfinished.write_text(yaml.safe_dump(recipe.to_dict(), sort_keys=False), encoding="utf-8")
+
+
+def _differences(earlier: dict[str, Any], now: dict[str, Any], section: str = "") -> list[str]:
+    """`key=value of the earlier run, not value` for each that decides on what is learned."""
+    found = []
+    for key in (*earlier, *(key for key in now if key not in earlier)):
+        before, after = earlier.get(key), now.get(key)
+        if before == after or key in FREE.get(section, ()):
+            continue
+        if isinstance(before, dict) and isinstance(after, dict) and not section:
+            found += _differences(before, after, key)
+        else:
+            found.append(f"{section}{'.' if section else ''}{key}={before}, not {after}")
+    return found
 
 
 def training_arguments(recipe: Recipe, output_dir: Path) -> TrainingArguments:
@@ -144,14 +193,7 @@ def training_arguments(recipe: Recipe, output_dir: Path) -> TrainingArguments:
     Raises:
         ValueError: `max_steps` is missing, or there is no such argument.
     """
-    known = {item.name for item in fields(TrainingArguments) if item.init}
-    for name in recipe.trainer:
-        if name not in known:
-            like = get_close_matches(name, known, 1)
-            raise ValueError(
-                f"the recipe's trainer section has the unknown key {name}"
-                + (f" (did you mean {like[0]}?)" if like else ": expected those of transformers.TrainingArguments")
-            )
+    refuse_unknown("trainer", recipe.trainer, (item.name for item in fields(TrainingArguments) if item.init))
     values: dict[str, Any] = {
         "output_dir": str(output_dir),
         "seed": recipe.seed,
@@ -204,13 +246,7 @@ def _with_clip_numbers(stage: Stage, examples: list[dict[str, Any]]) -> dict[str
     return {**stage.collate(examples), CLIP_NUMBERS: numbers}
 
 
-def _write_history(recipe: Recipe, output_dir: Path, trainer: LampTrainer, metrics: dict[str, float]) -> None:
-    import yaml
-
+def _write_history(output_dir: Path, trainer: LampTrainer, metrics: dict[str, float]) -> None:
     history = {"metrics": metrics, "log": trainer.state.log_history}
-    for name, text in (
-        ("recipe.yaml", yaml.safe_dump(recipe.to_dict(), sort_keys=False)),
-        ("training.json", json.dumps(history, indent=1)),
-    ):
-        with atomic_path(output_dir / name) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
+    with atomic_path(output_dir / "training.json") as unfinished:
+        unfinished.write_text(json.dumps(history, indent=1), encoding="utf-8")

@@ -2,13 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
-from transformers import PreTrainedModel, TrainingArguments
+from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 
 from lamp_hf.data import load_motion_dataset
 from lamp_hf.data.schema import with_numpy_motion
@@ -18,7 +19,7 @@ from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
 
 from .draws import ClipDraws, balanced_weights
-from .recipe import Recipe
+from .recipe import Recipe, refuse_unknown
 from .rehearsal import RehearsedMotion, rehearse
 
 __all__ = ["Stage", "shown_labels"]
@@ -36,6 +37,8 @@ class Stage(ABC):
     """One training stage: subclasses say which model, which examples, and how to judge it.
 
     Attributes:
+        config_class: Of the model: what a recipe's model section may hold.
+        sampling: What its sampling section may hold.
         model: The model to train.
         processor: Saved beside the model: a feature extractor, or a processor with the tokenizer.
         train_dataset: The run's draws.
@@ -44,12 +47,15 @@ class Stage(ABC):
             unless the recipe asks for them and the stage can.
     """
 
+    config_class: ClassVar[type[PreTrainedConfig]]
+    sampling: ClassVar[tuple[str, ...]] = ("balance",)
     model: PreTrainedModel
     processor: Any
     train_dataset: ClipDraws
     learning_rates: dict[torch.nn.Parameter, float]
 
     def __init__(self, recipe: Recipe, arguments: TrainingArguments):
+        self.check(recipe)
         self.recipe = recipe
         self.arguments = arguments
         data = dict(recipe.data)
@@ -76,10 +82,23 @@ class Stage(ABC):
             seed=recipe.seed,
         )
 
+    @classmethod
+    def check(cls, recipe: Recipe) -> None:
+        """Refuse what nothing of this stage would read.
+
+        Raises:
+            ValueError: The model or the sampling section has a key that is not known.
+        """
+        known = {item.name for item in fields(cls.config_class)} | {"attn_implementation"}  # type: ignore[arg-type]
+        refuse_unknown("model", recipe.model, known)
+        refuse_unknown("sampling", recipe.sampling, cls.sampling)
+
     def _clips(self, split: str) -> list[np.ndarray]:
         """Unnormalised features of every clip of a split."""
         if split not in self.dataset:
             raise ValueError(f"the data set has no split {split!r}; found: {', '.join(self.dataset)}")
+        if not len(self.dataset[split]):
+            raise ValueError(f"the split {split!r} of the data set has no clips")
         clips = []
         for row in with_numpy_motion(self.dataset[split]):
             clips.append(np.asarray(row["motion"], dtype=np.float32))

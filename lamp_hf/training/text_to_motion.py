@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from lamp_hf.embedded import resolve_checkpoint
+from lamp_hf.modeling.configuration_lamp import LampTextToMotionConfig
+from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion, MaskingDraws, mask_codes
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
@@ -21,6 +23,7 @@ from .captions import caption_source, first_captions
 from .draws import random_part
 from .encoded import encode_clips, pad_codes
 from .lora import ADAPTER_FOLDER, add_lora, save_lora
+from .recipe import refuse_unknown
 from .rehearsal import RehearsedMotion, choose_example_texts
 from .stage import Stage, shown_labels
 
@@ -38,8 +41,8 @@ def update_generation(config: GenerationConfig, values: dict[str, Any]) -> None:
     Raises:
         ValueError: It has keys that the configuration does not have.
     """
-    if strangers := config.update(**values):
-        raise ValueError(f"the recipe's generation section has unknown keys {', '.join(strangers)}")
+    refuse_unknown("generation", values, MaskedMotionGenerationConfig.fields)
+    config.update(**values)
 
 
 class TextToMotionStage(Stage):
@@ -48,6 +51,7 @@ class TextToMotionStage(Stage):
     The finished checkpoint holds LaMP whole, its heads included, and so serves all three pipelines.
     """
 
+    config_class = LampTextToMotionConfig
     model: LampForTextToMotion
 
     def build(self) -> None:

@@ -12,13 +12,12 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, SchedulerType, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import rotate_checkpoints
+from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
 __all__ = ["CLIP_NUMBERS", "UNFINISHED", "LampTrainer"]
 
 CLIP_NUMBERS = "clip_numbers"  # in a batch: which clips its rows are of
 UNFINISHED = "unfinished"  # folder in which checkpoints are written until they are whole
-IGNORED_LABEL = -100
 SHOWN_CLIPS = 8
 
 
@@ -53,8 +52,9 @@ class LampTrainer(Trainer):
         self.learning_rate_drops = learning_rate_drops or {}
         self._parts: dict[str, list[torch.Tensor]] = {}
         self._writing_to: str | None = None
-        # Every loss of lamp_hf is a mean over its batch.
-        self.model_accepts_loss_kwargs = False
+        # Models with labels take the number of tokens in all accumulated batches and processes, lest a short batch
+        # count as much as a long one. All other losses are means over their batch.
+        self.model_accepts_loss_kwargs = True
 
     def compute_loss(
         self,
@@ -64,10 +64,8 @@ class LampTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         clips = inputs.pop(CLIP_NUMBERS, None)
-        if "labels" in inputs and self.args.world_size > 1:
-            # Models of transformers average over the tokens of one process, and these may hold different numbers.
-            tokens = self.accelerator.reduce((inputs["labels"] != IGNORED_LABEL).sum(), "sum")
-            inputs["num_items_in_batch"] = tokens / self.args.world_size
+        if num_items_in_batch is not None:
+            inputs["num_items_in_batch"] = num_items_in_batch / self.args.world_size  # gradients are averaged over them
         outputs = model(**self.complete(inputs))
         loss = outputs["loss"]
         self._refuse_not_finite(loss, outputs, [] if clips is None else clips.tolist())
@@ -94,9 +92,17 @@ class LampTrainer(Trainer):
         reports = gather_object([report]) if self.args.world_size > 1 else [report]
         raise FloatingPointError(
             f"the loss is not finite at step {self.state.global_step + 1}: {'; '.join(filter(None, reports))}. Lower "
-            "the learning rate or turn mixed precision off; if it is always these clips, look at them (`lamp-hf data "
-            "check`). The last checkpoint is intact."
+            f"the learning rate{self._or_precision()}; if it is always these clips, look at them (`lamp-hf data "
+            "check`). "
+            f"{self._what_is_left()}"
         )
+
+    def _or_precision(self) -> str:
+        return " or turn mixed precision off" if self.args.bf16 or self.args.fp16 else ""
+
+    def _what_is_left(self) -> str:
+        last = get_last_checkpoint(str(self.args.output_dir)) if Path(str(self.args.output_dir)).is_dir() else None
+        return f"{last} is from before and intact." if last else "There is no checkpoint yet."
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimizer, with a group of its own for every learning rate; the schedule scales them all."""
@@ -159,8 +165,8 @@ class LampTrainer(Trainer):
         if processes:
             raise FloatingPointError(
                 f"weights are not finite after step {self.state.global_step} ({', '.join(broken[:3])}; {len(broken)} "
-                f"of {len(learned)} tensors): lower the learning rate, set max_grad_norm, or turn mixed precision off. "
-                "The last checkpoint is from before and intact."
+                f"of {len(learned)} tensors): lower the learning rate, set max_grad_norm{self._or_precision()}. "
+                f"{self._what_is_left()}"
             )
 
     def evaluate(

@@ -230,3 +230,18 @@ def test_bf16_runs():
     output = model(torch.randn(2, 32, 263, dtype=torch.bfloat16))
     assert output.reconstruction.dtype == torch.bfloat16
     assert torch.isfinite(output.loss)
+
+
+def test_the_codebook_learns_in_full_precision_under_autocast():
+    torch.manual_seed(0)
+    latents, mask = torch.randn(4, 12, 8), torch.ones(4, 12, dtype=torch.bool)
+    results = []
+    for enabled in (False, True):
+        quantizer = tiny().quantizer.train()
+        quantizer.initialized.fill_(True)
+        quantizer.codebook.copy_(torch.randn(32, 8, generator=torch.Generator().manual_seed(1)))
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            assert ((latents[0] @ latents[0].T).dtype == torch.bfloat16) == enabled
+            _, codes, _, _ = quantizer(latents, mask)
+        results.append((codes, quantizer.codebook, quantizer.code_count))
+    assert all(torch.equal(plain, mixed) for plain, mixed in zip(*results, strict=True))

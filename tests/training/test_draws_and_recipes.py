@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lamp_hf.training import load_recipe
 from lamp_hf.training.draws import ClipDraws, balanced_weights
+from lamp_hf.training.lamp import LampStage
 
 
 def draws(seed: int = 3, num_draws: int = 2000, weights: tuple[float, ...] = (0.5, 0.3, 0.2)) -> ClipDraws:
@@ -55,6 +56,10 @@ def test_recipe_with_overrides(tmp_path: Path):
     recipe = load_recipe(path, ["trainer.max_steps=7", "base=runs/x", "model.hidden_size=32", "trainer.bf16=true"])
     assert recipe.trainer == {"max_steps": 7, "bf16": True}
     assert (recipe.base, recipe.model) == ("runs/x", {"hidden_size": 32})
+    path.write_text("stage: lamp\ntrainer:\n  learning_rate: 5e-05\n  weight_decay: 1E-2\n  run_name: 1e\n")
+    recipe = load_recipe(path, ["text_learning_rate=1e-4"])
+    assert recipe.trainer == {"learning_rate": 5e-5, "weight_decay": 0.01, "run_name": "1e"}
+    assert recipe.text_learning_rate == 1e-4
 
 
 def test_bad_recipes_are_refused(tmp_path: Path):
@@ -65,6 +70,21 @@ def test_bad_recipes_are_refused(tmp_path: Path):
     path.write_text("stage: lamp\n")
     with pytest.raises(ValueError, match=r"'max_steps 5' is not of the form"):
         load_recipe(path, ["max_steps 5"])
+    for override, words in (
+        ("trainer=5", "trainer=5 is not a section"),
+        ("trainer.optim.x=1", "optim is no section"),
+        ("seed=abc", "seed='abc' is not a whole number"),
+        ("rehearsal.motions=3", r"rehearsal section has the unknown key motions \(did you mean num_motions\?\)"),
+        ("lora.dropout=0.1", r"lora section has the unknown key dropout \(known: alpha, rank\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            load_recipe(path, ["trainer.optim=sgd", override])
+    for override, words in (
+        ("model.hiden_size=3", r"model section has the unknown key hiden_size \(did you mean hidden_size\?\)"),
+        ("sampling.windw=3", r"sampling section has the unknown key windw"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            LampStage.check(load_recipe(path, [override]))
     path.write_text("just text")
     with pytest.raises(ValueError, match="is no recipe"):
         load_recipe(path)

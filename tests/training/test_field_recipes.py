@@ -16,7 +16,6 @@ from lamp_hf.modeling.configuration_lamp import (
     LampCaptioningConfig,
     LampConfig,
     LampTextToMotionConfig,
-    MotionTextEvaluatorConfig,
     MotionVQVAEConfig,
 )
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
@@ -26,6 +25,7 @@ from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.training import Recipe, load_recipe, train
+from lamp_hf.training.evaluator import new_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STAGES = ("motion-vqvae", "lamp", "text-to-motion", "captioning", "evaluator")
@@ -129,14 +129,29 @@ def test_captioner_has_the_released_size(released) -> None:
     assert adapters + sum(map(math.prod, learned.values())) == 7_211_520
 
 
+class BertWordPieces:
+    """As much of BERT's tokenizer as its size takes."""
+
+    pad_token_id = 0
+
+    def __len__(self) -> int:
+        return 30522
+
+
 def test_evaluator_has_the_released_size(released) -> None:
+    # What the stage makes, with BERT's word pieces. They stand for GloVe's vectors and its tags of parts of speech.
+    processor = SimpleNamespace(tokenizer=BertWordPieces(), feature_extractor=SimpleNamespace(feature_size=263))
     with torch.device("meta"):
-        model = MotionTextEvaluatorModel(MotionTextEvaluatorConfig(**recipe_of("humanml3d", "evaluator").model))
+        model = MotionTextEvaluatorModel(new_config(processor, recipe_of("humanml3d", "evaluator").model))
     parts: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in released["evaluator_t2m"].items():
         part, _, rest = name.partition(".")
         parts.setdefault(part, {})[rest] = tensor
-    compare(model, original.evaluator_state_dict(parts), "")
+    expected = original.evaluator_state_dict(parts)
+    tags = {name: expected.pop(name) for name in ("pos_projection.weight", "pos_projection.bias")}
+    compare(model, expected, "word_embeddings.weight")
+    assert model.num_parameters() - model.word_embeddings.weight.numel() == numbers(expected)
+    assert numbers(expected) + numbers(tags) == 21_690_560
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -18,6 +18,7 @@ import yaml
 from datasets import Dataset, load_from_disk
 from safetensors.torch import load_file
 
+from lamp_hf.data import load_motion_dataset
 from lamp_hf.data.schema import with_numpy_motion
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.training import Recipe, train
@@ -226,6 +227,36 @@ def test_another_runs_checkpoints_are_not_mixed_with_a_new_run(stages: dict[str,
         train(recipe_of(folder), folder, resume=False)
 
 
+def test_a_run_goes_on_by_the_recipe_that_it_began_with(stages: dict[str, Path], tmp_path: Path) -> None:
+    recipe = recipe_of(stages["motion-vqvae"])
+    train(recipe, tmp_path)
+    began = (tmp_path / "recipe.yaml").read_text()
+    for section, key, value in (
+        ("trainer", "learning_rate", 1.0),
+        ("sampling", "window", 8),
+        ("model", "dropout", 0.5),
+    ):
+        other = Recipe(**yaml.safe_load(began))
+        getattr(other, section)[key] = value
+        with pytest.raises(FileExistsError, match=rf"began with {section}\.{key}=.*, not {value}: ask for the same"):
+            train(other, tmp_path)
+    with pytest.raises(FileExistsError, match="began with seed=0, not 5"):
+        train(replace(recipe, seed=5), tmp_path)
+    assert (tmp_path / "recipe.yaml").read_text() == began
+    recipe.trainer |= {"max_steps": 6, "save_steps": 3, "disable_tqdm": True}
+    assert (train(recipe, tmp_path) / "checkpoint-6").is_dir()
+
+
+def test_a_split_without_clips_is_refused(
+    stages: dict[str, Path], tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_motion_dataset(tiny_set)
+    data["validation"] = data["validation"].select([])
+    monkeypatch.setattr("lamp_hf.training.stage.load_motion_dataset", lambda name: data)
+    with pytest.raises(ValueError, match="the split 'validation' of the data set has no clips"):
+        train(recipe_of(stages["motion-vqvae"]), tmp_path)
+
+
 # ---- half precision and accumulation ----------------------------------------------------------------------
 
 
@@ -286,6 +317,24 @@ def test_accumulated_batches_give_the_step_of_the_whole_batch(stages: dict[str, 
     assert not torch.equal(runs["whole"]["decoder.conv_in.weight"], start["decoder.conv_in.weight"])
 
 
+@pytest.mark.parametrize("stage", ["language-model", "captioning"])
+def test_accumulated_captions_count_by_their_tokens(stages: dict[str, Path], tmp_path: Path, stage: str) -> None:
+    changes = {"max_steps": 2, "eval_steps": 2, "save_steps": 2, "optim": "sgd", "learning_rate": 0.1}
+    changes |= {"lr_scheduler_type": "constant", "warmup_steps": 0, "max_grad_norm": 0.0, "logging_steps": 1}
+    runs = {}
+    for name, size, parts in (("whole", 8, 1), ("parts", 2, 4)):
+        recipe = recipe_of(
+            stages[stage], **changes, per_device_train_batch_size=size, gradient_accumulation_steps=parts
+        )
+        recipe.model |= {"lora_dropout": 0.0} if stage == "captioning" else {"dropout": 0.0, "attention_dropout": 0.0}
+        runs[name] = train(recipe, tmp_path / name)
+    whole, parts = weights_of(runs["whole"]), weights_of(runs["parts"])
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, atol=1e-6, rtol=1e-5)
+    for first, second in zip(losses_of(runs["whole"]), losses_of(runs["parts"]), strict=True):
+        assert second["loss"] == pytest.approx(first["loss"], rel=1e-5)
+
+
 # ---- numbers gone wrong -----------------------------------------------------------------------------------
 
 
@@ -297,7 +346,8 @@ def test_a_loss_that_is_not_finite_stops_with_step_part_and_clips(tokenizer_reci
         train(recipe, tmp_path)
     words = str(caught.value)
     assert "in a batch of clip" in words
-    assert "The last checkpoint is intact" in words
+    assert "There is no checkpoint yet" in words
+    assert "mixed precision" not in words
 
 
 def test_the_clip_that_spoils_a_batch_is_among_those_named(
@@ -332,7 +382,7 @@ def test_weights_that_are_not_finite_never_reach_a_checkpoint(
         FloatingPointError, match=r"weights are not finite after step 4 \(encoder\..*; 1 of \d+ tensors"
     ):
         train(recipe_of(stages["motion-vqvae"]), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "recipe.yaml"]
 
 
 # ---- what one sees meanwhile ------------------------------------------------------------------------------
