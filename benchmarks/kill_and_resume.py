@@ -1,6 +1,6 @@
 """Kills a training run with SIGKILL at many points, resumes it, and compares all weights bit by bit.
 
-python benchmarks/kill_and_resume.py [--data DATA] [--stage motion-vqvae] [--random 6]
+python benchmarks/kill_and_resume.py [--data DATA] [--stage motion-vqvae] [--random 6] [--results FILE]
 
 Points of two kinds: random moments, and moments inside the writing of a checkpoint or of the finished model, for which
 the run's folder is watched and the run killed as soon as a certain file appears in it or a checkpoint goes. Each point
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
-from tiny_training import add_data_arguments, compare, make_data, short_recipe, weights_of
+from tiny_training import add_arguments, compare, make_data, save_results, short_recipe, weights_of
 
 from lamp_hf.training import STAGES, Recipe, train
 from lamp_hf.training.trainer import UNFINISHED
@@ -138,7 +138,7 @@ def found_in(run: Path) -> tuple[str, str]:
 def main() -> None:
     """Kill, resume, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_data_arguments(parser)
+    add_arguments(parser)
     parser.add_argument("--stage", default="motion-vqvae", choices=[name for name in STAGES if name != "captioning"])
     parser.add_argument("--random", type=int, default=6, help="number of random moments")
     parser.add_argument("--work", type=Path, help="folder for the runs, kept; by default one that goes away")
@@ -148,7 +148,7 @@ def main() -> None:
     columns = ("killed when", "checkpoints left", "unfinished", "weights after resuming")
     for column in columns:
         table.add_column(column)
-    failed = inside = 0
+    failed = inside = late = 0
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
@@ -170,12 +170,15 @@ def main() -> None:
             if (folder / UNFINISHED).exists():
                 result += f"; {UNFINISHED}/ is still there"
             inside += bool(unfinished)
+            late += not killed
             failed += result != "equal, every bit"
             row = (name if killed else f"{name}: ended before", left, unfinished, result)
             table.add_row(*row)
             print(*row, sep=" | ", flush=True)
     Console(width=150).print(table)
     print(f"{table.row_count} kills, {inside} of them while files were being written")
+    figures = {"kills": table.row_count, "while_files_were_written": inside, "after_the_end": late}
+    save_results(arguments, arguments.stage, {**figures, "other_weights_than_unkilled": failed})
     raise SystemExit(f"{failed} runs did not come to the same weights" if failed else 0)
 
 

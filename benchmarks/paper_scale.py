@@ -1,6 +1,6 @@
 """One optimisation step of every stage at the paper's width on a CPU, and what a batch of the recipe needs on a GPU.
 
-python benchmarks/paper_scale.py [--set humanml3d] [--stages motion-vqvae lamp …] [--work FOLDER]
+python benchmarks/paper_scale.py [--set humanml3d] [--stages motion-vqvae lamp …] [--work FOLDER] [--results FILE]
 
 Weights are random and clips are noise, for time and memory do not depend on them. The stages are run in their order,
 each in a process of its own, and leave their checkpoints in the folder (13 GB, 5 of them OPT-2.7b). Columns:
@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("--set", default="humanml3d", choices=("humanml3d", "kit-ml"), dest="name")
     parser.add_argument("--stages", nargs="+", default=STAGES, choices=STAGES)
     parser.add_argument("--work", type=Path, help="folder for checkpoints, kept; by default one that goes away")
+    parser.add_argument("--results", type=Path, help="JSON file for the figures; those of the other set stay in it")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -185,17 +186,22 @@ def main() -> None:
         for part, make in makers.items():
             if not (work / part).exists():
                 make(work / part)
+        rows = {}
         print("stage             learned    frozen     loss  largest step  seconds   peak  batch  a clip    GPU")
         for stage in arguments.stages:
             command = [sys.executable, __file__, "--set", arguments.name, "--work", str(work), "--one", stage]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            row = json.loads(output.splitlines()[-1])
+            rows[stage] = row = json.loads(output.splitlines()[-1])
             print(
                 f"{stage:14} {row['learned'] / 1e6:8.2f} M {row['frozen'] / 1e6:7.1f} M {row['loss']:8.3f} "
                 f"{row['change']:13.1e} {row['seconds']:6.1f} s {row['peak_gib']:4.1f} G {row['batch']:6} "
                 f"{row['per_clip_mib']:5.0f} M {row['gpu_gib']:4.1f} G",
                 flush=True,
             )
+    if arguments.results is not None:
+        path = arguments.results
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        path.write_text(json.dumps({**found, arguments.name: rows}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A data set of a few clips and the recipes of lamp-small for a few steps on it: what survives training is tried on."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lamp_hf.embedded import DEFAULT_CHECKPOINT, embedded_checkpoint
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.training import Recipe, load_recipe
 
-__all__ = ["add_data_arguments", "compare", "make_data", "short_recipe", "weights_of"]
+__all__ = ["add_arguments", "compare", "make_data", "save_results", "short_recipe", "weights_of"]
 
 RECIPES = Path(__file__).resolve().parents[1] / "examples" / "recipes" / "bandai-namco"
 SPLITS = {"train": 24, "validation": 8}
@@ -23,10 +24,21 @@ SPLITS = {"train": 24, "validation": 8}
 CODEBOOK = {"num_codes": 64, "code_reset_threshold": 0.995}
 
 
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the clips come from."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the clips come from, and where the figures go to."""
     parser.add_argument("--data", help="Bandai-Namco archive or clone; by default lamp-small makes the clips")
     parser.add_argument("--cache-dir", help="of the archive's converted clips")
+    parser.add_argument("--results", type=Path, help="JSON file for the figures; those of other stages stay in it")
+
+
+def save_results(arguments: argparse.Namespace, stage: str, figures: dict[str, Any]) -> None:
+    """Put the figures of a stage into the file that was asked for."""
+    path = arguments.results
+    if path is None:
+        return
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    found[stage] = {"clips": "real" if arguments.data else "made by lamp-small", **figures}
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 def make_data(arguments: argparse.Namespace, folder: Path) -> Path:

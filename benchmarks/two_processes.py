@@ -1,6 +1,6 @@
 """Two processes against one process with the joint batch: losses of every step and updated weights, for every stage.
 
-python benchmarks/two_processes.py [--data DATA] [--steps 4] [--batch 8] [--stages lamp …]
+python benchmarks/two_processes.py [--data DATA] [--steps 4] [--batch 8] [--stages lamp …] [--results FILE]
 
 Each run is started as a user would: `python -m torch.distributed.run --nproc_per_node 2 -m lamp_hf.training STAGE …`
 for two processes and `python -m lamp_hf.training STAGE …` for one. `accelerate launch` starts several processes on
@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 from rich.table import Table
-from tiny_training import add_data_arguments, compare, make_data, short_recipe, weights_of
+from tiny_training import add_arguments, compare, make_data, save_results, short_recipe, weights_of
 
 from lamp_hf.training import STAGES, Recipe
 
@@ -54,7 +54,7 @@ def losses_of(folder: Path) -> list[dict[str, float]]:
 def main() -> None:
     """Train every stage twice and print how far apart the two are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_data_arguments(parser)
+    add_arguments(parser)
     parser.add_argument("--stages", nargs="+", default=list(ORDER), choices=ORDER)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--batch", type=int, default=8, help="joint; each of two processes has half of it")
@@ -88,6 +88,8 @@ def main() -> None:
             row = (stage, losses, f"{apart:.1e}", f"{difference:.1e}", where, f"{recipe.trainer['learning_rate']:g}")
             table.add_row(*row)
             print(*row, flush=True)
+            figures = {"steps": arguments.steps, "optim": arguments.optim, "losses_differ": apart}
+            save_results(arguments, stage, {**figures, "weights_differ": difference, "most_in": where})
     Console(width=150).print(table)
 
 
