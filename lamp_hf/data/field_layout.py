@@ -34,6 +34,26 @@ _GROUPS = ("turning", "root velocity", "root height", "joint positions", "rotati
 UNION_FILES = {"all.txt": ("train", "validation", "test"), "train_val.txt": ("train", "validation")}
 
 
+class TimedCaption(NamedTuple):
+    """A line of a file in `texts`.
+
+    Attributes:
+        text: the caption.
+        start, end: seconds; 0 and 0 mean the whole motion.
+        line: its number in the file, from 1.
+    """
+
+    text: str
+    start: float
+    end: float
+    line: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether it describes the whole motion."""
+        return self.start == 0.0 and self.end == 0.0
+
+
 @dataclass(frozen=True)
 class FieldSet:
     """One of the field's data sets.
@@ -54,14 +74,14 @@ class FieldSet:
         """Whether motions and parts of this length take part."""
         return self.min_frames <= num_frames < self.max_frames
 
-    def frames(self, caption: "TimedCaption", num_frames: int) -> slice:
+    def frames(self, caption: TimedCaption, num_frames: int) -> slice:
         """Which of a motion's frames a caption describes, as in the authors' loader."""
         if caption.whole:
             return slice(0, num_frames)
         start, end = (int(seconds * self.skeleton.default_fps) for seconds in (caption.start, caption.end))
         return slice(start, min(end, num_frames))
 
-    def used(self, captions: "Sequence[TimedCaption]", num_frames: int) -> "list[TimedCaption]":
+    def used(self, captions: Sequence[TimedCaption], num_frames: int) -> list[TimedCaption]:
         """The captions of a motion that are learned from: none of a motion or a part of another length is."""
         if not self.keeps(num_frames):
             return []
@@ -72,26 +92,6 @@ class FieldSet:
 HUMANML3D = FieldSet("humanml3d", HUMANML3D_22, min_frames=40)
 KIT_ML = FieldSet("kit-ml", KIT_21, min_frames=24)
 FIELD_SETS = {field_set.name: field_set for field_set in (HUMANML3D, KIT_ML)}
-
-
-class TimedCaption(NamedTuple):
-    """A line of a file in `texts`.
-
-    Attributes:
-        text: the caption.
-        start, end: seconds; 0 and 0 mean the whole motion.
-        line: its number in the file, from 1.
-    """
-
-    text: str
-    start: float
-    end: float
-    line: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether it describes the whole motion."""
-        return self.start == 0.0 and self.end == 0.0
 
 
 def is_field_layout(folder: Path) -> bool:

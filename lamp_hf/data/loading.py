@@ -71,7 +71,7 @@ def load_motion_dataset(
     folder = Path(name_or_path if path is None else path)
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return checked_dataset(datasets.load_from_disk(str(folder), **options), str(folder))
-    reading = {"skip_bad": skip_bad, "cache_dir": cache_dir, **options}
+    reading: dict[str, Any] = {"skip_bad": skip_bad, "cache_dir": cache_dir, **options}
     if known := known or dataset_name(folder):
         return NAMED_SETS[known][0](folder, **reading)
     if folder.is_dir():
