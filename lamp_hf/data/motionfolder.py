@@ -193,11 +193,10 @@ def read_tables(root: Path, on_error: Callable[[ValueError], None] | None = None
     clips: dict[str, FolderClip] = {}
     for table in tables:
         try:
-            lines = read_lines(table)
+            rows = list(_jsonl_rows(table) if table.suffix == ".jsonl" else _csv_rows(table))
         except ValueError as error:
             fail(error)
             continue
-        rows = _jsonl_rows(table, lines) if table.suffix == ".jsonl" else _csv_rows(table, lines)
         ignored: set[str] = set()
         for where, read in rows:
             try:
@@ -216,9 +215,9 @@ def read_tables(root: Path, on_error: Callable[[ValueError], None] | None = None
 _ReadRow = Callable[[], dict[str, Any]]
 
 
-def _jsonl_rows(table: Path, lines: list[str]) -> Iterator[tuple[str, _ReadRow]]:
+def _jsonl_rows(table: Path) -> Iterator[tuple[str, _ReadRow]]:
     """Where each row stands, and what reads it or raises ValueError."""
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(table), start=1):
         if line.strip():
             where = f"{table} line {number}"
             yield where, partial(_jsonl_row, where, line)
@@ -234,11 +233,14 @@ def _jsonl_row(where: str, line: str) -> dict[str, Any]:
     return row
 
 
-def _csv_rows(table: Path, lines: list[str]) -> Iterator[tuple[str, _ReadRow]]:
-    reader = csv.DictReader(f"{line}\n" for line in lines)
-    for row in reader:
-        where = f"{table} line {reader.line_num}"
-        yield where, partial(_csv_row, where, row, len(reader.fieldnames or []))
+def _csv_rows(table: Path) -> Iterator[tuple[str, _ReadRow]]:
+    reader = csv.DictReader(f"{line}\n" for line in read_lines(table))
+    try:
+        for row in reader:
+            where = f"{table} line {reader.line_num}"
+            yield where, partial(_csv_row, where, row, len(reader.fieldnames or []))
+    except csv.Error as error:
+        raise ValueError(f"{table} line {reader.line_num}: {error} (a quote that is not closed?)") from error
 
 
 def _csv_row(where: str, row: dict[str, Any], num_columns: int) -> dict[str, Any]:

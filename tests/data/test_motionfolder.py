@@ -122,6 +122,17 @@ def test_tables_in_another_encoding_are_named(folder: Path, load: Callable[..., 
     assert (finding.severity, finding.file) == ("error", "metadata.csv")
 
 
+def test_a_quote_that_is_not_closed_is_named(folder: Path, load: Callable[..., DatasetDict]) -> None:
+    (folder / "metadata.jsonl").unlink()
+    (folder / "metadata.csv").write_text('file_name,text\nwalk.bvh,"a person walks\n' + "wave.bvh,waves\n" * 20_000)
+    with pytest.raises(
+        ValueError, match=r"metadata\.csv line \d+: field larger than .* \(a quote that is not closed\?"
+    ):
+        load(folder)
+    [finding] = [each for each in check_data(folder, progress=False).findings if each.kind == "bad line"]
+    assert finding.file.startswith("metadata.csv line ")
+
+
 def test_csv_says_the_same(folder: Path, load: Callable[..., DatasetDict]) -> None:
     expected = load(folder)["train"]
     (folder / "metadata.jsonl").unlink()
