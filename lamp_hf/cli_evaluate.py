@@ -38,6 +38,7 @@ Seed = Annotated[int, typer.Option("--seed", "-s", help="Of the first repeat.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=2, help="Only so many clips, to try things out.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the records, one JSON file a protocol.")]
 Card = Annotated[bool, typer.Option("--write-card", help="Write the numbers into the model-index of MODEL/README.md.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files of the set that cannot be read.")]
 Cache = Annotated[Path | None, typer.Option("--cache-dir", help="Of converted clips; by default ~/.cache/lamp_hf.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps …; by default what accelerate finds.")]
 Name = Annotated[str | None, typer.Option("--name", help="Of the model in tables; by default its own.")]
@@ -60,6 +61,7 @@ def reconstruction(
     output: Output = RECORDS,
     write_card: Card = False,
     name: Name = None,
+    skip_bad: SkipBad = False,
     cache_dir: Cache = None,
     device: Device = None,
 ) -> None:
@@ -72,7 +74,7 @@ def reconstruction(
     _chosen(protocol, task.PROTOCOLS)
     checkpoint = find_checkpoint(model, "reconstruction")
     card = _card(checkpoint, write_card)
-    clips = _data(data, split, limit, cache_dir)
+    clips = _data(data, split, limit, skip_bad, cache_dir)
     tokenizer, extractor = _tokenizer(checkpoint, device)
     record = task.evaluate_reconstruction_protocol(
         _name(name, checkpoint), tokenizer, extractor, clips, repeats=repeats, seed=seed
@@ -102,6 +104,7 @@ def text_to_motion(
     output: Output = RECORDS,
     write_card: Card = False,
     name: Name = None,
+    skip_bad: SkipBad = False,
     cache_dir: Cache = None,
     device: Device = None,
 ) -> None:
@@ -123,7 +126,7 @@ def text_to_motion(
         },
     }
     card = _card(checkpoint, write_card)
-    clips = _data(data, split, limit, cache_dir)
+    clips = _data(data, split, limit, skip_bad, cache_dir)
     options: dict[str, Any] = {}
     for judged in protocols:
         options |= judges.get(judged, dict)()
@@ -160,6 +163,7 @@ def retrieval(
     output: Output = RECORDS,
     write_card: Card = False,
     name: Name = None,
+    skip_bad: SkipBad = False,
     cache_dir: Cache = None,
     device: Device = None,
 ) -> None:
@@ -174,7 +178,7 @@ def retrieval(
     protocols = _chosen(protocol, task.PROTOCOLS)
     checkpoint = find_checkpoint(model, "motion-retrieval")
     card = _card(checkpoint, write_card)
-    clips = _data(data, split, limit, cache_dir)
+    clips = _data(data, split, limit, skip_bad, cache_dir)
     records = task.evaluate_retrieval_protocols(
         _name(name, checkpoint),
         _encoder(checkpoint, device),
@@ -204,6 +208,7 @@ def captioning(
     output: Output = RECORDS,
     write_card: Card = False,
     name: Name = None,
+    skip_bad: SkipBad = False,
     cache_dir: Cache = None,
     device: Device = None,
 ) -> None:
@@ -216,7 +221,7 @@ def captioning(
     _chosen(protocol, task.PROTOCOLS)
     checkpoint = find_checkpoint(model, "motion-captioning")
     card = _card(checkpoint, write_card)
-    clips = _data(data, split, limit, cache_dir)
+    clips = _data(data, split, limit, skip_bad, cache_dir)
     record = task.evaluate_captioning_protocol(
         _name(name, checkpoint),
         _pipeline("motion-captioning", checkpoint, device),
@@ -268,13 +273,12 @@ def _name(asked: str | None, checkpoint: str) -> str:
     return asked or shown_name(checkpoint)
 
 
-def _data(data: str, split: str | None, limit: int | None, cache_dir: Path | None) -> "EvaluationSet":
+def _data(data: str, split: str | None, limit: int | None, skip_bad: bool, cache_dir: Path | None) -> "EvaluationSet":
     from lamp_hf.data import bandai_namco_grammar, dataset_name, load_motion_dataset
     from lamp_hf.evaluation.protocols.common import EvaluationSet
 
     known = dataset_name(data)
-    cache = {} if cache_dir is None else {"cache_dir": str(cache_dir)}
-    loaded = load_motion_dataset(known, path=data, **cache) if known else load_motion_dataset(data)
+    loaded = load_motion_dataset(data, skip_bad=skip_bad, cache_dir=cache_dir)
     split = split or next((name for name in ("test", "validation") if name in loaded), None)
     if split is None or split not in loaded:
         raise ValueError(f"{data} has the splits {', '.join(loaded)}; name the one to evaluate on by --split")

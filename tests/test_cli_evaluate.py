@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,6 +103,20 @@ def test_every_task_runs(run, saved: Path, tiny_checkpoint: Path) -> None:
     record = json.loads(Path(f"evaluations/captioning-humanml3d-{tiny_checkpoint.name}.json").read_text())
     assert record["protocol"]["evaluator"] is None
     assert np.isfinite(record["references"]["another clip"]["cider"]["value"])
+
+
+def test_one_bad_file_may_be_left_out(run, tiny_checkpoint: Path, field_sets: SimpleNamespace, tmp_path: Path) -> None:
+    root = field_sets.make(tmp_path / "HumanML3D", "humanml3d", num_train=1)
+    (root / "new_joint_vecs" / "000000.npy").unlink()
+    (root / "Mean.npy").unlink()
+    command = ("evaluate", "reconstruction", tiny_checkpoint, "--data", root, "--cache-dir", "cache", "--repeats", 1)
+    code, _, err = run(*command)
+    assert code == 1
+    assert "1 clips cannot be read (skip_bad=True leaves them out, as do --skip-bad of `lamp-hf evaluate`" in err
+    code, _, err = run(*command, "--skip-bad")
+    assert code == 0, err
+    record = json.loads(Path(f"evaluations/reconstruction-whole-clips-{tiny_checkpoint.name}.json").read_text())
+    assert (record["protocol"]["dataset"], record["protocol"]["split"]) == ("humanml3d", "test")
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from lamp_hf.data.conversion import (
     refuse_failures,
 )
 from lamp_hf.data.schema import MIRRORED, motion_features
+from lamp_hf.data.text_files import read_lines
 from lamp_hf.motion.bvh_parser import MAX_FILE_BYTES
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.files import atomic_path
@@ -235,7 +236,7 @@ def _read_names(path: Path) -> set[str] | None:
     """First word of each line that is not a comment; None if there is no such file."""
     if not path.is_file():
         return None
-    lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.split() for line in read_lines(path))
     return {words[0].removesuffix(".bvh") for words in lines if words and not words[0].startswith("#")}
 
 

@@ -196,7 +196,8 @@ def refuse_failures(failures: dict[str, str], source: str | os.PathLike[str], *,
         listed = "\n  ".join(list(failures.values())[:20])
         more = f"\n  and {len(failures) - 20} more, see the log" if len(failures) > 20 else ""
         raise MotionFormatError(
-            f"{source}: {len(failures)} clips cannot be read (skip_bad=True leaves them out):\n  {listed}{more}"
+            f"{source}: {len(failures)} clips cannot be read (skip_bad=True leaves them out, as do --skip-bad of "
+            f"`lamp-hf evaluate` and `index`, and data.skip_bad=true in recipes):\n  {listed}{more}"
         )
 
 

@@ -23,6 +23,7 @@ from lamp_hf.data.field_layout import (
     TimedCaption,
     is_field_layout,
     is_mirrored,
+    motions_in,
     read_captions,
     read_names,
     read_statistic,
@@ -83,14 +84,19 @@ class DataReport:
         """The findings for which the folder cannot be used as it is."""
         return [finding for finding in self.findings if finding.severity == "error"]
 
-    def add(self, severity: Severity, kind: str, file: str | Path, message: str) -> None:
-        """Note a finding; a path is shown relative to the folder."""
-        shown = file.relative_to(self.path).as_posix() if isinstance(file, Path) else file
-        self.findings.append(Finding(severity, kind, shown, message))
+    def add(self, severity: Severity, kind: str, file: str | Path, message: str | Exception) -> None:
+        """Note a finding; a path is shown relative to the folder, and an error without the path it begins with."""
+        if isinstance(file, Path):
+            message = str(message).removeprefix(f"{file}: ").removeprefix(f"{file.name}: ")
+            file = file.relative_to(self.path).as_posix()
+        self.findings.append(Finding(severity, kind, file, str(message)))
 
 
 def check_data(path: str | os.PathLike[str], *, progress: bool = True) -> DataReport:
     """Read every file of a HumanML3D or KIT-ML folder, or of a motionfolder, and report instead of stopping.
+
+    No file of HumanML3D and KIT-ML says its frame rate: a lower one than the set's is told by captions that end after
+    their motion, a higher one not at all.
 
     Args:
         path: the folder. Which data set it holds is told by the features.
@@ -142,7 +148,7 @@ def _read_all(
             motion = Motion.load(path)
             look(name, motion)
         except (ValueError, OSError) as error:
-            report.add("error", "unreadable motion", path, str(error).removeprefix(f"{path.name}: "))
+            report.add("error", "unreadable motion", path, error)
         else:
             found[name] = _Read(motion.skeleton, motion.fps, motion.num_frames)
     return found
@@ -183,7 +189,7 @@ def _count_lengths(report: DataReport, motions: Collection[_Read]) -> None:
 
 def _check_field_layout(root: Path, progress: bool) -> DataReport:
     report = DataReport(root, layout="")
-    paths = {path.stem: path for path in sorted((root / MOTIONS).glob("*.npy"))}
+    paths = motions_in(root)
     splits = _check_splits(report, paths)
     train = set(splits.get("train", ()))
     statistics: dict[str, FeatureStatistics] = {name: FeatureStatistics() for name in FIELD_SETS}
@@ -206,10 +212,15 @@ def _check_field_layout(root: Path, progress: bool) -> DataReport:
     field_set = by_skeleton[skeleton]
     report.layout = field_set.name
     _report_skeletons(report, motions, paths, field_set.skeleton)
-    captions = _check_texts(report, set(paths), {name for listed in splits.values() for name in listed}, motions)
+    listed = sorted({name for names in splits.values() for name in names})
+    captions = _check_texts(report, set(paths), set(listed), motions)
+    lengths = {name: motion.num_frames for name, motion in motions.items() if motion.skeleton.name == skeleton}
+    used = {name: field_set.used(captions.get(name, ()), length) for name, length in lengths.items()}
+    _check_lengths(report, field_set, {name: lengths[name] for name in listed if name in lengths}, captions)
+    _check_use(report, splits, used)
     _check_mirrors(report, splits)
     _check_statistics(report, field_set, statistics[field_set.name])
-    _count_field_set(report, field_set, motions, captions, splits)
+    _count_field_set(report, field_set, motions, captions, splits, used)
     return report
 
 
@@ -218,7 +229,10 @@ def _check_splits(report: DataReport, paths: dict[str, Path]) -> dict[str, list[
     splits: dict[str, list[str]] = {}
     for split, file in SPLIT_FILES.items():
         if (report.path / file).is_file():
-            splits[split] = _names_of(report, file)
+            try:
+                splits[split] = read_names(report.path / file)
+            except ValueError as error:
+                report.add("error", "bad split file", report.path / file, error)
         else:
             # Training needs the first two, evaluation the last.
             severity: Severity = "warning" if split == "test" else "error"
@@ -240,19 +254,16 @@ def _check_splits(report: DataReport, paths: dict[str, Path]) -> dict[str, list[
     for file, parts in UNION_FILES.items():
         if (report.path / file).is_file() and all(part in splits for part in parts):
             union = {name for part in parts for name in splits[part]}
-            if differing := union ^ set(_names_of(report, file)):
+            try:
+                differing = union ^ set(read_names(report.path / file))
+            except ValueError as error:
+                report.add("warning", "bad split file", report.path / file, error)
+                continue
+            if differing:
                 listed = " and ".join(SPLIT_FILES[part] for part in parts)
                 message = f"{len(differing)} names differ from {listed} together, such as {min(differing)}"
                 report.add("warning", "bad split file", file, message)
     return splits
-
-
-def _names_of(report: DataReport, file: str) -> list[str]:
-    try:
-        return read_names(report.path / file)
-    except ValueError as error:
-        report.add("error", "bad split file", file, str(error).removeprefix(f"{report.path / file}: "))
-        return []
 
 
 def _check_joints(report: DataReport, path: Path, motion: Motion) -> None:
@@ -265,7 +276,7 @@ def _check_joints(report: DataReport, path: Path, motion: Motion) -> None:
     try:
         joints = Motion.load(path)
     except (ValueError, OSError) as error:
-        report.add("error", "unreadable joints", path, str(error).removeprefix(f"{path.name}: "))
+        report.add("error", "unreadable joints", path, error)
         return
     if not joints.made_of_joints or joints.skeleton.name != motion.skeleton.name:
         found = f"{joints.skeleton.num_joints} joints" if joints.made_of_joints else "features"
@@ -299,7 +310,7 @@ def _check_texts(
         try:
             found, problems = read_captions(path)
         except ValueError as error:
-            report.add("error", "bad captions", path, str(error).removeprefix(f"{path}: "))
+            report.add("error", "bad captions", path, error)
             continue
         for problem in problems:
             report.add("error", "bad captions", path, problem)
@@ -314,6 +325,32 @@ def _check_texts(
                 )
                 report.add("warning", "times beyond the motion", path, message)
     return captions
+
+
+def _check_lengths(
+    report: DataReport, field_set: FieldSet, lengths: dict[str, int], captions: dict[str, list[TimedCaption]]
+) -> None:
+    """Report listed motions, and parts of them, that everybody leaves out for their length."""
+    expected = f"expected {field_set.min_frames} to {field_set.max_frames - 1}; not used"
+    for name, num_frames in lengths.items():
+        if not field_set.keeps(num_frames):
+            message = f"{num_frames} frames, {expected}"
+            report.add("warning", "motion of another length", f"{MOTIONS}/{name}.npy", message)
+            continue
+        for caption in captions.get(name, ()):
+            part = field_set.frames(caption, num_frames)
+            part_frames = max(part.stop - part.start, 0)
+            if not field_set.keeps(part_frames):
+                message = f"line {caption.line}: describes {part_frames} frames, {expected}"
+                report.add("warning", "part of another length", f"{TEXTS}/{name}.txt", message)
+
+
+def _check_use(report: DataReport, splits: dict[str, list[str]], used: dict[str, list[TimedCaption]]) -> None:
+    """Report splits of which nothing is used."""
+    for split, names in splits.items():
+        if not any(used.get(name) for name in names):
+            message = f"none of its {len(set(names))} motions can be used" if names else "lists no motions"
+            report.add("warning" if split == "test" else "error", "empty split", SPLIT_FILES[split], message)
 
 
 def _check_mirrors(report: DataReport, splits: dict[str, list[str]]) -> None:
@@ -335,7 +372,7 @@ def _check_statistics(report: DataReport, field_set: FieldSet, statistics: Featu
         except FileNotFoundError:
             report.add("warning", "missing statistics", path, "no such file (training computes its own)")
         except ValueError as error:
-            report.add("error", "bad statistics", path, str(error).removeprefix(f"{path}: "))
+            report.add("error", "bad statistics", path, error)
     if len(stored) == 2 and statistics.count:
         for file, problem in statistics_drift((stored[0], stored[1]), statistics.mean_and_std()):
             report.add("warning", "statistics drift", file, problem)
@@ -347,17 +384,19 @@ def _count_field_set(
     motions: dict[str, _Read],
     captions: dict[str, list[TimedCaption]],
     splits: dict[str, list[str]],
+    used: dict[str, list[TimedCaption]],
 ) -> None:
     lines = [caption for found in captions.values() for caption in found]
     short = sum(motion.num_frames < field_set.min_frames for motion in motions.values())
     long = sum(motion.num_frames >= field_set.max_frames for motion in motions.values())
     report.counts["motions"] = f"{len(motions)}, {sum(map(is_mirrored, motions))} of them mirrored"
     report.counts["captions"] = f"{len(lines)}, {sum(not line.whole for line in lines)} of them of a part"
+    parts = sum(len(captions.get(n, ())) - len(used[n]) for n in used if field_set.keeps(motions[n].num_frames))
     for split, names in splits.items():
-        usable = sum(n in motions and n in captions and field_set.keeps(motions[n].num_frames) for n in set(names))
+        usable = sum(bool(used.get(name)) for name in set(names))
         report.counts[split] = f"{len(set(names))} listed, {usable} used"
     report.counts["left out for their length"] = (
-        f"{short} of fewer than {field_set.min_frames} frames, {long} of {field_set.max_frames} and more"
+        f"{short} of fewer than {field_set.min_frames} frames, {long} of {field_set.max_frames} and more, {parts} parts"
     )
     _count_lengths(report, motions.values())
 

@@ -12,13 +12,17 @@ Generating Diverse and Natural 3D Human Motions from Text, CVPR 2022.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.format import open_memmap
 
 from lamp_hf.data.schema import feature_groups
+from lamp_hf.data.text_files import read_lines
 from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, Skeleton
 
 MOTIONS, JOINTS, TEXTS = "new_joint_vecs", "new_joints", "texts"
@@ -28,32 +32,6 @@ SPLIT_FILES = {"train": "train.txt", "validation": "val.txt", "test": "test.txt"
 _DRIFT = 0.1
 _GROUPS = ("turning", "root velocity", "root height", "joint positions", "rotations", "joint velocities", "contacts")
 UNION_FILES = {"all.txt": ("train", "validation", "test"), "train_val.txt": ("train", "validation")}
-
-
-@dataclass(frozen=True)
-class FieldSet:
-    """One of the field's data sets.
-
-    Attributes:
-        name: what `load_motion_dataset` calls it, and `source` of its rows.
-        skeleton: its joints, features and frame rate.
-        min_frames: shorter motions, and shorter parts of them, are left out by everybody.
-        max_frames: so are motions and parts of this many frames and more.
-    """
-
-    name: str
-    skeleton: Skeleton
-    min_frames: int
-    max_frames: int = 200
-
-    def keeps(self, num_frames: int) -> bool:
-        """Whether motions of this length take part."""
-        return self.min_frames <= num_frames < self.max_frames
-
-
-HUMANML3D = FieldSet("humanml3d", HUMANML3D_22, min_frames=40)
-KIT_ML = FieldSet("kit-ml", KIT_21, min_frames=24)
-FIELD_SETS = {field_set.name: field_set for field_set in (HUMANML3D, KIT_ML)}
 
 
 class TimedCaption(NamedTuple):
@@ -76,9 +54,81 @@ class TimedCaption(NamedTuple):
         return self.start == 0.0 and self.end == 0.0
 
 
+@dataclass(frozen=True)
+class FieldSet:
+    """One of the field's data sets.
+
+    Attributes:
+        name: what `load_motion_dataset` calls it, and `source` of its rows.
+        skeleton: its joints, features and frame rate.
+        min_frames: shorter motions, and shorter parts of them, are left out by everybody.
+        max_frames: so are motions and parts of this many frames and more.
+    """
+
+    name: str
+    skeleton: Skeleton
+    min_frames: int
+    max_frames: int = 200
+
+    def keeps(self, num_frames: int) -> bool:
+        """Whether motions and parts of this length take part."""
+        return self.min_frames <= num_frames < self.max_frames
+
+    def frames(self, caption: TimedCaption, num_frames: int) -> slice:
+        """Which of a motion's frames a caption describes, as in the authors' loader."""
+        if caption.whole:
+            return slice(0, num_frames)
+        start, end = (int(seconds * self.skeleton.default_fps) for seconds in (caption.start, caption.end))
+        return slice(start, min(end, num_frames))
+
+    def used(self, captions: Sequence[TimedCaption], num_frames: int) -> list[TimedCaption]:
+        """The captions of a motion that are learned from: none of a motion or a part of another length is."""
+        if not self.keeps(num_frames):
+            return []
+        parts = ((caption, self.frames(caption, num_frames)) for caption in captions)
+        return [caption for caption, part in parts if self.keeps(part.stop - part.start)]
+
+
+HUMANML3D = FieldSet("humanml3d", HUMANML3D_22, min_frames=40)
+KIT_ML = FieldSet("kit-ml", KIT_21, min_frames=24)
+FIELD_SETS = {field_set.name: field_set for field_set in (HUMANML3D, KIT_ML)}
+
+
 def is_field_layout(folder: Path) -> bool:
     """Whether a folder is laid out as HumanML3D and KIT-ML are."""
     return (folder / MOTIONS).is_dir()
+
+
+def motions_in(folder: Path) -> dict[str, Path]:
+    """The files of `new_joint_vecs` by the names of their motions, sorted."""
+    return {path.stem: path for path in sorted((folder / MOTIONS).glob("*.npy"))}
+
+
+def find_field_set(folder: Path) -> FieldSet | None:
+    """Which data set a folder of this layout holds, by the first motion that tells; `None` if none does."""
+    by_dim = {field_set.skeleton.feature_dim: field_set for field_set in FIELD_SETS.values()}
+    for path in motions_in(folder).values():
+        try:
+            shape = _open_array(path).shape
+        except (ValueError, OSError):
+            continue
+        if len(shape) == 2 and shape[1] in by_dim:
+            return by_dim[shape[1]]
+    return None
+
+
+def _open_array(path: Path) -> np.ndarray:
+    """A .npy file, whose values are not read yet.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is another file, a damaged one, or holds objects.
+    """
+    try:
+        array: np.ndarray = open_memmap(path, mode="r")
+    except (ValueError, TokenError) as error:  # the latter where NumPy tries to mend a header
+        raise ValueError(f"{path}: not a NumPy file ({error})") from error
+    return array
 
 
 def is_mirrored(name: str) -> bool:
@@ -92,15 +142,10 @@ def read_captions(path: Path) -> tuple[list[TimedCaption], list[str]]:
     Times that are no numbers ("nan") count as 0, as in the authors' loader.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not text in UTF-8.
+        ValueError: it cannot be read, or is not text in UTF-8.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not text in UTF-8 ({error})") from error
     captions, problems = [], []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         try:
@@ -130,10 +175,9 @@ def read_names(path: Path) -> list[str]:
     """Names listed in a split file, in its order.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line is no file name.
+        ValueError: it cannot be read, is not text in UTF-8, or a line is no file name.
     """
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = [line.strip() for line in read_lines(path) if line.strip()]
     for name in names:
         if Path(name).name != name:
             raise ValueError(f"{path}: expected names as in {MOTIONS}, found {name!r}")
@@ -168,10 +212,7 @@ def read_statistic(path: Path, skeleton: Skeleton) -> np.ndarray:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    try:
-        array: np.ndarray = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: not a NumPy file ({error})") from error
+    array = np.array(_open_array(path))
     if array.shape != (skeleton.feature_dim,) or array.dtype.kind not in "fiu":
         raise ValueError(f"{path}: expected {skeleton.feature_dim} numbers, found {array.dtype} {array.shape}")
     if not np.isfinite(array).all() or (path.name == STD and array.min() <= 0):

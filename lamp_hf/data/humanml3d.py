@@ -21,7 +21,6 @@ from lamp_hf.data.conversion import (
     refuse_failures,
 )
 from lamp_hf.data.field_layout import (
-    FIELD_SETS,
     HUMANML3D,
     KIT_ML,
     MOTIONS,
@@ -29,6 +28,7 @@ from lamp_hf.data.field_layout import (
     TEXTS,
     FieldSet,
     TimedCaption,
+    find_field_set,
     is_field_layout,
     is_mirrored,
     read_captions,
@@ -51,8 +51,7 @@ class _Row:
     id: str
     clip: str
     digest: str
-    first: int
-    last: int
+    part: slice
     captions: tuple[str, ...]
 
 
@@ -121,10 +120,15 @@ def _load(
     if not is_field_layout(root):
         missing = f"the folder {MOTIONS} in it" if root.is_dir() else "a folder"
         raise FileNotFoundError(f"{root}: expected {missing}, as the authors of {field_set.name} lay it out; not found")
+    found = find_field_set(root)
+    if found is not None and found is not field_set:
+        raise ValueError(
+            f"{root / MOTIONS}: {found.skeleton.feature_dim} features a frame are those of {found.name}, not of "
+            f'{field_set.name}; load it as "{found.name}"'
+        )
     splits = read_splits(root)
     _refuse_overlap(root, splits)
     names = list(dict.fromkeys(name for listed in splits.values() for name in listed))
-    _refuse_other_set(root, names, field_set)
     captions, failures = _read_texts(root, names)
     cache = ClipCache(Path(cache_dir) if cache_dir is not None else default_cache_dir(), mirror=False)
     files = (ClipFile(n, f"{n}.npy", _motion_path(root, n).read_bytes()) for n in captions)
@@ -169,23 +173,6 @@ def _refuse_overlap(root: Path, splits: dict[str, list[str]]) -> None:
                 raise ValueError(f"{root}: {name} is both in {SPLIT_FILES[seen[name]]} and in {SPLIT_FILES[split]}")
 
 
-def _refuse_other_set(root: Path, names: list[str], field_set: FieldSet) -> None:
-    """See by one file whether the folder holds another data set, before all of them are read."""
-    for name in names:
-        path = _motion_path(root, name)
-        try:
-            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-        except (OSError, ValueError, EOFError):
-            continue  # reported with its name later
-        for other in FIELD_SETS.values():
-            if other is not field_set and shape[1:] == (other.skeleton.feature_dim,):
-                raise ValueError(
-                    f"{path}: {shape[1]} features a frame are those of {other.name}, not of {field_set.name}; "
-                    f'load it as "{other.name}"'
-                )
-        return
-
-
 def _read_texts(root: Path, names: list[str]) -> tuple[dict[str, list[TimedCaption]], dict[str, str]]:
     """Captions of the motions that have both, and what is wrong with the others or with single lines."""
     captions: dict[str, list[TimedCaption]] = {}
@@ -213,21 +200,19 @@ def _read_texts(root: Path, names: list[str]) -> tuple[dict[str, list[TimedCapti
 def _rows_of(
     name: str, digest: str, num_frames: int, captions: list[TimedCaption], field_set: FieldSet
 ) -> Iterator[_Row]:
-    if not field_set.keeps(num_frames):
-        return
-    if whole := tuple(caption.text for caption in captions if caption.whole):
-        yield _Row(name, name, digest, 0, num_frames, whole)
-    for caption in captions:
+    used = field_set.used(captions, num_frames)
+    if whole := tuple(caption.text for caption in used if caption.whole):
+        yield _Row(name, name, digest, slice(0, num_frames), whole)
+    for caption in used:
         # As in the authors' loader: each line is a clip of its own, also where two have the same times.
-        first, last = (int(seconds * field_set.skeleton.default_fps) for seconds in (caption.start, caption.end))
-        last = min(last, num_frames)
-        if not caption.whole and field_set.keeps(last - first):
-            yield _Row(f"{name}-line{caption.line}", name, digest, first, last, (caption.text,))
+        if not caption.whole:
+            part = field_set.frames(caption, num_frames)
+            yield _Row(f"{name}-line{caption.line}", name, digest, part, (caption.text,))
 
 
 def _make_rows(rows: list[_Row], cache: ClipCache, field_set: FieldSet) -> Iterator[dict[str, Any]]:
     for row in rows:
-        motion = cache.read(f"{row.clip}.npy", row.digest)[row.first : row.last]
+        motion = cache.read(f"{row.clip}.npy", row.digest)[row.part]
         yield {
             "id": row.id,
             "motion": motion,

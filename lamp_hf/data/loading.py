@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from datasets.exceptions import DatasetNotFoundError
 
 from lamp_hf.data.bandai_namco import load_bandai_namco
-from lamp_hf.data.field_layout import FIELD_SETS, MEAN, is_field_layout
+from lamp_hf.data.field_layout import find_field_set, is_field_layout
 from lamp_hf.data.humanml3d import load_humanml3d, load_kit_ml
 from lamp_hf.data.motionfolder import METADATA_NAMES, find_tables, load_motionfolder
 from lamp_hf.data.schema import motion_features
@@ -23,13 +22,20 @@ NAMED_SETS = {
     "kit-ml": (load_kit_ml, "the folder with new_joint_vecs and texts"),
 }
 _CHOICES = (
-    '"bandai-namco" with path=<archive or clone>, "humanml3d" or "kit-ml" with path=<folder>, '
+    '"bandai-namco" with path=<archive or clone>, "humanml3d" or "kit-ml" with path=<folder>, such a path alone, '
     f"a folder with {' or '.join(METADATA_NAMES)}, "
     "a folder written by save_to_disk, or the id of a dataset on the Hub (owner/name)"
 )
 
 
-def load_motion_dataset(name_or_path: str | os.PathLike[str], **options: Any) -> DatasetDict:
+def load_motion_dataset(
+    name_or_path: str | os.PathLike[str],
+    *,
+    path: str | os.PathLike[str] | None = None,
+    skip_bad: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> DatasetDict:
     """Load a motion dataset.
 
     Args:
@@ -37,9 +43,14 @@ def load_motion_dataset(name_or_path: str | os.PathLike[str], **options: Any) ->
 
             * `"bandai-namco"`, with `path=`: see `load_bandai_namco`;
             * `"humanml3d"` or `"kit-ml"`, with `path=`: see `load_humanml3d` and `load_kit_ml`;
+            * the path of one of these alone, where its files tell which it is, see `dataset_name`;
             * a folder with `metadata.jsonl` or `metadata.csv`: see `load_motionfolder`;
             * a folder written by `DatasetDict.save_to_disk` (or `Dataset.save_to_disk`, which gives `train`);
             * the id of a dataset on the Hub.
+        path: where a set known by name lies: as its authors give it away, or a copy written by `save_to_disk`.
+        skip_bad: leave out files that cannot be read, with a warning, instead of refusing the set. Of no effect on
+            copies and on the Hub, where the files were read already.
+        cache_dir: folder of the cache: of read files, or of what `datasets` downloads from the Hub.
         options: keyword arguments of that loader; for the Hub, those of `datasets.load_dataset`, such as
             `streaming=True`: then the splits are read row by row as they are iterated over, and nothing is kept.
             Training needs a dataset that is not streamed, for it draws clips in any order.
@@ -52,40 +63,39 @@ def load_motion_dataset(name_or_path: str | os.PathLike[str], **options: Any) ->
         HubError: there is no such dataset on the Hub, or it is private.
         ValueError: the name is none of the above, or the dataset found has other columns.
     """
-    if isinstance(name_or_path, str) and name_or_path in NAMED_SETS:
-        loader, what = NAMED_SETS[name_or_path]
-        if options.get("path") is None:
-            raise ValueError(f'"{name_or_path}" needs path= (--data in `lamp-hf train`), {what}')
-        return loader(**options)
-    folder = Path(name_or_path)
+    known = str(name_or_path) if name_or_path in NAMED_SETS else None
+    if known and path is None:
+        raise ValueError(f'"{known}" needs path= (--data in `lamp-hf train`), {NAMED_SETS[known][1]}')
+    if not known and path is not None:
+        raise ValueError(f"{name_or_path}: path={path} goes with the names {', '.join(NAMED_SETS)} alone; leave it out")
+    folder = Path(name_or_path if path is None else path)
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        return checked_dataset(datasets.load_from_disk(str(folder), **options), str(folder))
+    reading: dict[str, Any] = {"skip_bad": skip_bad, "cache_dir": cache_dir, **options}
+    if known := known or dataset_name(folder):
+        return NAMED_SETS[known][0](folder, **reading)
     if folder.is_dir():
         if find_tables(folder):
-            return load_motionfolder(folder, **options)
-        if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-            return checked_dataset(datasets.load_from_disk(str(folder), **options), str(folder))
-        if is_field_layout(folder):
-            raise ValueError(f'{folder}: give the name of this set, "humanml3d" or "kit-ml", and path={folder}')
+            return load_motionfolder(folder, **reading)
         raise ValueError(f"{folder}: no motion dataset; expected {_CHOICES}")
     if folder.is_absolute() or len(folder.parts) != 2 or folder.parts[0] in (".", ".."):
         raise FileNotFoundError(f"{name_or_path}: no such dataset; expected {_CHOICES}")
     try:
-        loaded = datasets.load_dataset(str(name_or_path), **options)
+        loaded = datasets.load_dataset(str(name_or_path), cache_dir=cache_dir, **options)
     except DatasetNotFoundError as error:
         raise missing_on_hub(str(name_or_path)) from error
     return checked_dataset(loaded, str(name_or_path))
 
 
 def dataset_name(path: str | os.PathLike[str]) -> str | None:
-    """Name by which [`load_motion_dataset`] knows what lies at a path, or `None`: then the path is its name."""
+    """Name by which [`load_motion_dataset`] knows what lies at a path, told by its files, or `None` if it has none."""
     path = Path(path)
     if path.is_file() and ".tar" in path.suffixes:
         return "bandai-namco"
     if any(path.glob("dataset/Bandai-Namco-Research-Motiondataset-*")):
         return "bandai-namco"
-    if is_field_layout(path):
-        mean = np.load(path / MEAN, allow_pickle=False) if (path / MEAN).is_file() else np.empty(0)
-        return next((name for name, each in FIELD_SETS.items() if each.skeleton.feature_dim == len(mean)), None)
-    return None
+    field_set = find_field_set(path) if is_field_layout(path) else None
+    return None if field_set is None else field_set.name
 
 
 def checked_dataset(loaded: Any, name: str) -> Any:

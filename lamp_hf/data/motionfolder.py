@@ -36,6 +36,7 @@ from lamp_hf.data.conversion import (
     refuse_failures,
 )
 from lamp_hf.data.schema import MIRRORED, motion_features
+from lamp_hf.data.text_files import read_lines
 from lamp_hf.motion.files import READERS
 from lamp_hf.motion.skeleton import skeleton_for_feature_dim
 
@@ -175,8 +176,15 @@ def read_tables(root: Path, on_error: Callable[[ValueError], None] | None = None
 
     Args:
         root: the folder.
-        on_error: takes the error of each wrong line, which is then passed over; without it the first is raised.
+        on_error: takes the error of each wrong line or table, which is then passed over; without it the first is
+            raised.
     """
+
+    def fail(error: ValueError) -> None:
+        if on_error is None:
+            raise error
+        on_error(error)
+
     tables = find_tables(root)
     if not tables:
         raise FileNotFoundError(
@@ -184,7 +192,11 @@ def read_tables(root: Path, on_error: Callable[[ValueError], None] | None = None
         )
     clips: dict[str, FolderClip] = {}
     for table in tables:
-        rows = _jsonl_rows(table) if table.suffix == ".jsonl" else _csv_rows(table)
+        try:
+            rows = list(_jsonl_rows(table) if table.suffix == ".jsonl" else _csv_rows(table))
+        except ValueError as error:
+            fail(error)
+            continue
         ignored: set[str] = set()
         for where, read in rows:
             try:
@@ -192,9 +204,7 @@ def read_tables(root: Path, on_error: Callable[[ValueError], None] | None = None
                 ignored |= set(row) - _COLUMNS
                 _add_row(clips, root, table.parent, where, row)
             except ValueError as error:
-                if on_error is None:
-                    raise
-                on_error(error)
+                fail(error)
         if ignored:
             logger.info("%s: columns %s are not used", table, ", ".join(sorted(ignored)))
     if not clips and on_error is None:
@@ -207,11 +217,10 @@ _ReadRow = Callable[[], dict[str, Any]]
 
 def _jsonl_rows(table: Path) -> Iterator[tuple[str, _ReadRow]]:
     """Where each row stands, and what reads it or raises ValueError."""
-    with table.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                where = f"{table} line {number}"
-                yield where, partial(_jsonl_row, where, line)
+    for number, line in enumerate(read_lines(table), start=1):
+        if line.strip():
+            where = f"{table} line {number}"
+            yield where, partial(_jsonl_row, where, line)
 
 
 def _jsonl_row(where: str, line: str) -> dict[str, Any]:
@@ -225,11 +234,13 @@ def _jsonl_row(where: str, line: str) -> dict[str, Any]:
 
 
 def _csv_rows(table: Path) -> Iterator[tuple[str, _ReadRow]]:
-    with table.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines)
+    reader = csv.DictReader(f"{line}\n" for line in read_lines(table))
+    try:
         for row in reader:
             where = f"{table} line {reader.line_num}"
             yield where, partial(_csv_row, where, row, len(reader.fieldnames or []))
+    except csv.Error as error:
+        raise ValueError(f"{table} line {reader.line_num}: {error} (a quote that is not closed?)") from error
 
 
 def _csv_row(where: str, row: dict[str, Any], num_columns: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The one schema every motion dataset of this package has, and the statistics training needs of it."""
 
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -8,13 +9,20 @@ from datasets import Array2D, Dataset, Features, List, Value
 
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
-MIRRORED = "-mirrored"  # ends the id of a mirror image
+MIRRORED = "-mirrored"  # ends the id of a mirror image, but in HumanML3D and KIT-ML, where an M before the number does
+_PART = re.compile(r"(@[\d.e+-]+s|-line\d+)$")  # of a part: in motionfolders its times, in these two its line
+_FIELD_MIRRORED = re.compile(r"^M(?=\d+$)")
+
+
+def recording_of(row_id: str) -> str:
+    """What a row was cut out of, or is the mirror image of, by its `id`; its own id if it is neither."""
+    return _FIELD_MIRRORED.sub("", _PART.sub("", row_id.removesuffix(MIRRORED)))
 
 
 def motion_features(feature_dim: int = HUMANML3D_22.feature_dim) -> Features:
     """Columns of a motion dataset.
 
-    * `id`: unique name of the clip.
+    * `id`: unique name of the clip; `recording_of` it is the same for all parts and mirror images of a recording.
     * `motion`: (T, feature_dim) float32, features as `Motion.features` gives them, not normalised.
     * `captions`: list of `{text, start, end}`; start and end in seconds, 0 and 0 mean the whole clip.
     * `source`: name of the set the clip comes from.

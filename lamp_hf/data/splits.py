@@ -2,19 +2,17 @@
 
 import hashlib
 import logging
-import re
 from collections import defaultdict
 
 from datasets import DatasetDict
 
-from lamp_hf.data.schema import MIRRORED
+from lamp_hf.data.schema import recording_of
 
 __all__ = ["with_validation"]
 
 logger = logging.getLogger(__name__)
 
 _SHARE = 0.1
-_PART = re.compile(r"@[\d.e+-]+s$")  # see `load_motionfolder`
 
 
 def with_validation(dataset: DatasetDict) -> DatasetDict:
@@ -32,7 +30,7 @@ def with_validation(dataset: DatasetDict) -> DatasetDict:
         return dataset
     train = dataset["train"]
     groups: dict[str, list[str]] = defaultdict(list)
-    recordings = [_recording(clip) for clip in train["id"]]
+    recordings = [recording_of(clip) for clip in train["id"]]
     grouped: set[str] = set()
     for recording, content in zip(recordings, train["content"], strict=True):
         if recording not in grouped:
@@ -53,8 +51,3 @@ def with_validation(dataset: DatasetDict) -> DatasetDict:
         *(len(chosen), len(grouped), min(chosen)),
     )
     return DatasetDict({**dataset, "train": train.select(rest), "validation": train.select(held_out)})
-
-
-def _recording(clip: str) -> str:
-    """What a clip was cut out of, or is the mirror image of."""
-    return _PART.sub("", clip.removesuffix(MIRRORED))

@@ -43,7 +43,7 @@ def test_a_sound_set_has_counts_and_no_findings(folder: Path, tmp_path: Path, fi
         "train": "12 listed, 12 used",
         "validation": "4 listed, 4 used",
         "test": "4 listed, 4 used",
-        "left out for their length": "0 of fewer than 40 frames, 0 of 200 and more",
+        "left out for their length": "0 of fewer than 40 frames, 0 of 200 and more, 0 parts",
         "joints": "22",
         "frames per second": "20",
         "frames": "69 to 78, median 74",
@@ -53,6 +53,18 @@ def test_a_sound_set_has_counts_and_no_findings(folder: Path, tmp_path: Path, fi
     kit = check(field_sets.make(tmp_path / "KIT-ML", "kit-ml"))
     assert (kit.layout, kit.findings) == ("kit-ml", [])
     assert (kit.counts["joints"], kit.counts["frames per second"]) == ("21", "12.5")
+
+
+@pytest.mark.parametrize(("name", "joints", "rate"), [("humanml3d", "22", "20"), ("kit-ml", "21", "12.5")])
+def test_real_clips_have_no_findings(
+    name: str, joints: str, rate: str, real_field_sets: dict[str, SimpleNamespace]
+) -> None:
+    report = check(real_field_sets[name].root)
+    assert (report.layout, report.findings) == (name, [])
+    assert (report.counts["joints"], report.counts["frames per second"]) == (joints, rate)
+    assert report.counts["motions"] == "12, 6 of them mirrored"
+    assert report.counts["captions"] == "36, 12 of them of a part"
+    assert report.counts["train"] == "8 listed, 8 used"
 
 
 def test_motions_that_are_broken_or_missing(folder: Path) -> None:
@@ -65,11 +77,15 @@ def test_motions_that_are_broken_or_missing(folder: Path) -> None:
     np.save(motions / "000003.npy", np.zeros((60, 251), np.float32))
     np.save(motions / "000004.npy", np.zeros((60, 22, 3), np.float32))
     np.save(motions / "000005.npy", np.zeros((60, 200), np.float32))
+    with (motions / "000006.npy").open("wb") as file:
+        np.savez(file, np.load(motions / "000007.npy"))
+    (motions / "000007.npy").unlink()
+    (motions / "000007.npy").symlink_to("nowhere")
     report = check(folder)
     assert report.errors == report.findings[: len(report.errors)]
     messages = {finding.file: finding.message for finding in report.errors}
     assert messages.keys() == {
-        *(f"new_joint_vecs/00000{number}.npy" for number in range(6)),
+        *(f"new_joint_vecs/00000{number}.npy" for number in range(8)),
         "new_joints/000003.npy",  # 22 joints beside features of 21
     }
     assert "not finite, first in frame 7" in messages["new_joint_vecs/000000.npy"]
@@ -78,6 +94,8 @@ def test_motions_that_are_broken_or_missing(folder: Path) -> None:
     assert messages["new_joint_vecs/000003.npy"].startswith("21 joints (251 features), expected 22 (263)")
     assert messages["new_joint_vecs/000004.npy"] == "expected features (T, D), found joints"
     assert "found (60, 200)" in messages["new_joint_vecs/000005.npy"]
+    assert messages["new_joint_vecs/000006.npy"].startswith("not a NumPy file (")
+    assert messages["new_joint_vecs/000007.npy"] == "no such file"
 
 
 def test_texts_that_are_broken_or_missing(folder: Path) -> None:
@@ -88,12 +106,21 @@ def test_texts_that_are_broken_or_missing(folder: Path) -> None:
     (texts / "000003.txt").write_text("too late#x#1.0#5.6\n")  # 72 frames are 3.6 s, at 12.5 fps they would be 5.8
     (texts / "999999.txt").write_text("of nothing#x#0.0#0.0\n")
     (texts / "000004.txt").write_bytes(b"caf\xe9#x#0#0\n")
+    (texts / "000005.txt").write_text("all of its lines#are bad\n")
+    for name in ("000006", "000007"):
+        (texts / f"{name}.txt").unlink()
+    (texts / "000006.txt").mkdir()
+    (texts / "000007.txt").symlink_to("nowhere")
+    (texts / "000008.txt").write_bytes(b"\xef\xbb\xbf" + (texts / "000008.txt").read_bytes())
     report = check(folder)
     assert found(report) == {
         ("error", "motion without captions", "new_joint_vecs/000000.npy"),
         ("error", "motion without captions", "texts/000001.txt"),
         ("error", "bad captions", "texts/000002.txt"),
         ("error", "bad captions", "texts/000004.txt"),
+        ("error", "bad captions", "texts/000005.txt"),
+        ("error", "bad captions", "texts/000006.txt"),
+        ("error", "bad captions", "texts/000007.txt"),
         ("warning", "times beyond the motion", "texts/000003.txt"),
         ("warning", "captions without motion", "texts/999999.txt"),
     }
@@ -101,6 +128,8 @@ def test_texts_that_are_broken_or_missing(folder: Path) -> None:
         "ends at 5.6 s, the motion after 3.60 s at 20 fps (another frame rate?)" in str(f) for f in report.findings
     )
     assert report.counts["captions"].endswith("1 of them of a part")
+    assert report.counts["train"] == "12 listed, 8 used"  # the loader learns nothing of 0, 1, 4 and 5
+    assert report.counts["validation"] == "4 listed, 2 used"
 
 
 def test_splits(folder: Path) -> None:
@@ -120,8 +149,24 @@ def test_splits(folder: Path) -> None:
     }
     unused = {finding.file for finding in report.findings if finding.kind == "in no split"}
     assert {"new_joint_vecs/M000007.npy", "new_joint_vecs/000008.npy"} <= unused
-    (folder / "train.txt").write_text("../000000\n")
-    assert ("error", "bad split file", "train.txt") in found(check(folder))
+    for content in (b"../000000\n", b"caf\xe9\n"):
+        (folder / "train.txt").write_bytes(content)
+        assert ("error", "bad split file", "train.txt") in found(check(folder))
+    (folder / "train.txt").write_bytes(b"\xef\xbb\xbf" + train.encode())
+    assert not any(finding.kind == "missing motion" for finding in check(folder).findings)
+
+
+def test_splits_of_which_nothing_is_used(folder: Path) -> None:
+    for name in ("000006", "M000006", "000007", "M000007"):
+        np.save(folder / "new_joint_vecs" / f"{name}.npy", np.load(folder / "new_joint_vecs" / f"{name}.npy")[:30])
+    (folder / "train.txt").write_text("")
+    (folder / "test.txt").write_text("\n")
+    report = check(folder)
+    assert {(f.severity, f.file): f.message for f in report.findings if f.kind == "empty split"} == {
+        ("error", "train.txt"): "lists no motions",
+        ("error", "val.txt"): "none of its 4 motions can be used",
+        ("warning", "test.txt"): "lists no motions",
+    }
 
 
 def test_statistics(folder: Path) -> None:
@@ -131,10 +176,17 @@ def test_statistics(folder: Path) -> None:
     assert len(drifting) == 7
     assert "Std.npy: joint positions: 3.00 times the deviation of the training split" in drifting
     np.save(folder / "Std.npy", std[:-1])
+    mean = (folder / "Mean.npy").read_bytes()
     (folder / "Mean.npy").unlink()
     report = check(folder)
     assert found(report) == {("error", "bad statistics", "Std.npy"), ("warning", "missing statistics", "Mean.npy")}
     assert report.errors[0].message == "expected 263 numbers, found float32 (262,)"
+    np.save(folder / "Std.npy", std)
+    for damaged in (b"PK\x03\x04", b"", mean[:-9], mean.replace(b"'", b"", 1)):
+        (folder / "Mean.npy").write_bytes(damaged)
+        [finding] = check(folder).findings
+        assert (finding.kind, finding.file) == ("bad statistics", "Mean.npy")
+        assert finding.message.startswith("not a NumPy file (")
 
 
 def test_joints_that_are_not_those_of_the_features(folder: Path) -> None:
@@ -155,13 +207,24 @@ def test_joints_that_are_not_those_of_the_features(folder: Path) -> None:
     }
 
 
-def test_lengths_are_counted(tmp_path: Path, field_sets: SimpleNamespace, procedural: SimpleNamespace) -> None:
+def test_lengths(tmp_path: Path, field_sets: SimpleNamespace, procedural: SimpleNamespace) -> None:
     clips = {name: procedural.walker(int(name) + 1, turn=0.3).features for name in ("030", "040", "150", "220")}
     texts = dict.fromkeys(clips, "a person walks#x#0.0#0.0\n")
-    root = field_sets.write(tmp_path / "set", clips, texts, {"train": list(clips), "val": []})
-    counts = check(root).counts
-    assert counts["left out for their length"] == "1 of fewer than 40 frames, 1 of 200 and more"
-    assert counts["train"] == "4 listed, 2 used"
+    texts["040"] = "of a part that is too short#x#0.5#2.0\n"
+    texts["150"] += "a part#x#1.0#3.0\na short part#x#3.0#4.9\nafter the end#x#7.5#7.55\n"
+    root = field_sets.write(tmp_path / "set", clips, texts, {"train": list(clips), "val": ["150"]})
+    report = check(root)
+    lengths = [str(finding) for finding in report.findings if finding.kind.endswith("of another length")]
+    assert lengths == [
+        "new_joint_vecs/030.npy: 30 frames, expected 40 to 199; not used",
+        "new_joint_vecs/220.npy: 220 frames, expected 40 to 199; not used",
+        "texts/040.txt: line 1: describes 30 frames, expected 40 to 199; not used",
+        "texts/150.txt: line 3: describes 38 frames, expected 40 to 199; not used",
+        "texts/150.txt: line 4: describes 0 frames, expected 40 to 199; not used",
+    ]
+    counts = report.counts
+    assert counts["left out for their length"] == "1 of fewer than 40 frames, 1 of 200 and more, 3 parts"
+    assert counts["train"] == "4 listed, 1 used"
     assert counts["seconds"] == "1.5 to 11.0, median 4.8"
 
 

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from lamp_hf.data import conversion, load_humanml3d, load_kit_ml, load_motion_dataset, motion_features
 from lamp_hf.data.schema import training_statistics, with_numpy_motion
+from lamp_hf.data.splits import with_validation
 from lamp_hf.motion.errors import MotionFormatError
 
 WHOLE = "a person walks#a/DET person/NOUN walk/VERB#0.0#0.0\n"
@@ -118,6 +119,23 @@ def test_real_clips(
     np.testing.assert_array_equal(rows["012314"]["motion"], clips["012314"])
 
 
+@pytest.mark.parametrize(("name", "part"), [("humanml3d", slice(10, 50)), ("kit-ml", slice(6, 31))])
+def test_folders_of_real_clips(
+    name: str, part: slice, real_field_sets: dict[str, SimpleNamespace], load: Callable[..., DatasetDict]
+) -> None:
+    made = real_field_sets[name]
+    loaded = load(made.root, load_humanml3d if name == "humanml3d" else load_kit_ml)
+    assert {split: len(rows) for split, rows in loaded.items()} == {"train": 16, "validation": 4, "test": 4}
+    rows = {row["id"]: row for split in loaded.values() for row in with_numpy_motion(split)}
+    for clip, features in made.clips.items():
+        whole, of_part = rows[clip], rows[f"{clip}-line3"]
+        np.testing.assert_array_equal(whole["motion"], features)
+        np.testing.assert_array_equal(of_part["motion"], features[part])
+        said = [caption["text"] for row in (whole, of_part) for caption in row["captions"]]
+        assert said == made.captions[clip]
+        assert whole["mirrored"] == of_part["mirrored"] == clip.startswith("M")
+
+
 def test_second_call_converts_nothing(
     folder: Path, load: Callable[..., DatasetDict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +176,7 @@ def test_damage_is_named_and_may_be_left_out(folder: Path, load: Callable[..., D
     broken = np.load(motions / "000000.npy")
     broken[7, 5] = np.nan
     np.save(motions / "000000.npy", broken)
-    (motions / "000001.npy").write_bytes(b"\x93NUMPY")
+    (motions / "000001.npy").write_bytes(b"PK\x03\x04")
     (motions / "000002.npy").unlink()
     (texts / "000003.txt").unlink()
     (texts / "000004.txt").write_text("\n")
@@ -184,6 +202,29 @@ def test_damage_is_named_and_may_be_left_out(folder: Path, load: Callable[..., D
     assert [caption["text"] for caption in loaded["train"][0]["captions"]] == ["a person walks"]
 
 
+def test_text_files_of_any_editor(folder: Path, load: Callable[..., DatasetDict]) -> None:
+    for path in (folder / "train.txt", folder / "texts" / "000000.txt"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    row = load(folder)["train"][0]
+    assert (row["id"], row["captions"][0]["text"]) == ("000000", "a person walks")
+    (folder / "train.txt").write_bytes("café\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"^{folder}/train\.txt: not text in UTF-8 .* save it in that encoding"):
+        load(folder)
+
+
+def test_what_is_held_out_is_of_other_recordings(folder: Path, load: Callable[..., DatasetDict]) -> None:
+    """Neither mirror images nor parts of it are trained on."""
+    (folder / "val.txt").unlink()
+    for path in (folder / "texts").iterdir():
+        path.write_text("a part#x#0.5#3.0\n" + path.read_text())
+    splits = with_validation(load(folder))
+    train, held_out = (
+        {name.removeprefix("M")[:6] for name in splits[split]["id"]} for split in ("train", "validation")
+    )
+    assert (len(splits["train"]), len(splits["validation"])) == (20, 2)  # each recording: two images, two parts of each
+    assert not train & held_out
+
+
 def test_folders_that_are_none_are_refused(tmp_path: Path, folder: Path, load: Callable[..., DatasetDict]) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere: expected a folder, as the authors of humanml3d"):
         load(tmp_path / "nowhere")
@@ -207,8 +248,7 @@ def test_by_name(tmp_path: Path, folder: Path) -> None:
     for name in ("humanml3d", "kit-ml"):
         with pytest.raises(ValueError, match=f'"{name}" needs path='):
             load_motion_dataset(name)
-    with pytest.raises(ValueError, match='give the name of this set, "humanml3d" or "kit-ml", and path='):
-        load_motion_dataset(folder)
+    assert len(load_motion_dataset(folder, **options)["train"]) == 12  # its files tell the name
 
 
 def test_what_is_pushed_to_the_hub_streams(
@@ -224,16 +264,16 @@ def test_what_is_pushed_to_the_hub_streams(
 
     def from_files(name: str, **options: Any) -> Any:
         assert name == "me/walks"
-        return real(str(hub.parent), cache_dir=str(tmp_path / "hf"), **options)
+        return real(str(hub.parent), **options)
 
     monkeypatch.setattr(datasets, "load_dataset", from_files)
-    whole = load_motion_dataset("me/walks")
+    whole = load_motion_dataset("me/walks", cache_dir=tmp_path / "hf")
     assert {split: rows.features for split, rows in whole.items()} == dict.fromkeys(loaded, motion_features())
-    streamed = load_motion_dataset("me/walks", streaming=True)
+    streamed = load_motion_dataset("me/walks", cache_dir=tmp_path / "hf", streaming=True)
     assert set(streamed) == {"train", "validation", "test"}
     for split, rows in streamed.items():
         for row, expected in zip(rows, loaded[split], strict=True):
             np.testing.assert_array_equal(np.asarray(row.pop("motion"), np.float32), expected.pop("motion"))
             assert row == expected
-    one = load_motion_dataset("me/walks", streaming=True, split="test")
+    one = load_motion_dataset("me/walks", cache_dir=tmp_path / "hf", streaming=True, split="test")
     assert [row["id"] for row in one["train"]] == loaded["test"]["id"][:]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
-from lamp_hf.data import load_motion_dataset, motion_features
+from lamp_hf.data import dataset_name, load_motion_dataset, motion_features
 
 
 @pytest.fixture
@@ -34,6 +35,36 @@ def test_folders_are_told_apart(tmp_path: Path, mocap: Path) -> None:
     assert load_motion_dataset(str(tmp_path / "single"))["train"][:] == loaded["train"][:]
 
 
+def test_a_saved_copy_takes_the_place_of_the_files(tmp_path: Path, field_sets: SimpleNamespace) -> None:
+    """As recipes ask for it that read the authors' folder: by `data.name`, or by `--data` for its path."""
+    loaded = load_motion_dataset(field_sets.make(tmp_path / "KIT-ML", "kit-ml"), **quiet(tmp_path))
+    loaded.save_to_disk(tmp_path / "saved")
+    for place in (
+        {"name_or_path": str(tmp_path / "saved"), "path": None},
+        {"name_or_path": "kit-ml", "path": str(tmp_path / "saved")},
+    ):
+        copy = load_motion_dataset(**place, skip_bad=True, cache_dir=tmp_path / "cache")
+        assert {split: rows[:] for split, rows in copy.items()} == {split: rows[:] for split, rows in loaded.items()}
+    with pytest.raises(ValueError, match="me/dances: path=somewhere goes with the names bandai-namco, humanml3d, kit-"):
+        load_motion_dataset("me/dances", path="somewhere")
+
+
+def test_field_sets_are_told_by_their_motions(tmp_path: Path, field_sets: SimpleNamespace) -> None:
+    for name in ("humanml3d", "kit-ml"):
+        root = field_sets.make(tmp_path / name, name)
+        for content in (b"PK\x03\x04", b"", (root / "Mean.npy").read_bytes().replace(b"'", b"", 1)):
+            (root / "Mean.npy").write_bytes(content)
+            (root / "new_joint_vecs" / "000000.npy").write_bytes(content)
+            assert dataset_name(root) == name
+        (root / "Mean.npy").unlink()
+        (root / "new_joint_vecs" / "000000.npy").unlink()
+        (root / "new_joint_vecs" / "000000.npy").mkdir()
+        assert dataset_name(root) == name
+        loaded = load_motion_dataset(root, skip_bad=True, **quiet(tmp_path))
+        assert set(loaded["train"]["source"]) == {name}
+    assert dataset_name(tmp_path) is None
+
+
 def test_bandai_namco_goes_by_its_name(tmp_path: Path, bvh_bytes: Callable[[int], bytes]) -> None:
     for clip in ("dataset-1_walk_sad_001", "dataset-1_run_sad_001"):
         (tmp_path / f"{clip}.bvh").write_bytes(bvh_bytes(1))
@@ -54,7 +85,8 @@ def test_hub_ids_go_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert load_motion_dataset("me/dances", revision="v1")["train"]["id"][:] == ["a"]
-    assert asked == [("me/dances", {"revision": "v1"})]
+    load_motion_dataset("me/dances", path=None, skip_bad=True)  # as a recipe for HumanML3D with data.name=me/dances
+    assert asked == [("me/dances", {"revision": "v1", "cache_dir": None}), ("me/dances", {"cache_dir": None})]
 
 
 def test_other_things_are_refused_with_the_choices(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from datasets import DatasetDict
 
 from lamp_hf.data import conversion
+from lamp_hf.data.doctor import check_data
 from lamp_hf.data.motionfolder import load_motionfolder
 from lamp_hf.data.schema import motion_features, with_numpy_motion
 from lamp_hf.data.splits import with_validation
@@ -110,6 +111,26 @@ def test_parts_of_a_recording_are_held_out_together(folder: Path, load: Callable
     assert len(train) == len(held_out) == 1
     assert train != held_out
     assert (len(splits["train"]), len(splits["validation"])) == (6, 3)
+
+
+def test_tables_in_another_encoding_are_named(folder: Path, load: Callable[..., DatasetDict]) -> None:
+    (folder / "metadata.jsonl").unlink()
+    (folder / "metadata.csv").write_bytes("file_name,text\nwalk.bvh,café\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"metadata\.csv: not text in UTF-8"):
+        load(folder)
+    [finding] = [each for each in check_data(folder, progress=False).findings if each.kind == "bad line"]
+    assert (finding.severity, finding.file) == ("error", "metadata.csv")
+
+
+def test_a_quote_that_is_not_closed_is_named(folder: Path, load: Callable[..., DatasetDict]) -> None:
+    (folder / "metadata.jsonl").unlink()
+    (folder / "metadata.csv").write_text('file_name,text\nwalk.bvh,"a person walks\n' + "wave.bvh,waves\n" * 20_000)
+    with pytest.raises(
+        ValueError, match=r"metadata\.csv line \d+: field larger than .* \(a quote that is not closed\?"
+    ):
+        load(folder)
+    [finding] = [each for each in check_data(folder, progress=False).findings if each.kind == "bad line"]
+    assert finding.file.startswith("metadata.csv line ")
 
 
 def test_csv_says_the_same(folder: Path, load: Callable[..., DatasetDict]) -> None:

@@ -209,6 +209,26 @@ def test_a_data_set_goes_round(hub, publisher, reader, walker, waver, tmp_path) 
     np.testing.assert_array_equal(np.float32(row[1]), waver.features)
 
 
+def test_a_folder_of_humanml3d_goes_round(hub, publisher, reader, field_sets, tmp_path) -> None:
+    root = field_sets.make(tmp_path / "HumanML3D", "humanml3d", num_train=2)
+    assert publisher.lamp_hf("push", root, "me/humanml3d", "--license", "mit") == 0, publisher.printed
+    assert "4 (train) and 4 (validation) and 4 (test)" in hub["datasets/me/humanml3d"].files["README.md"].decode()
+    splits, rows = reader(
+        # As a recipe for HumanML3D asks with data.name=me/humanml3d.
+        'splits = lamp_hf.load_motion_dataset("me/humanml3d", path=None, skip_bad=True, streaming=True)\n'
+        'columns = "id", "mirrored", "captions", "motion"\n'
+        'result = list(splits), [[row[column] for column in columns] for row in splits["test"]]'
+    )
+    assert splits == ["train", "validation", "test"]
+    assert [(name, mirrored) for name, mirrored, _, _ in rows] == [
+        ("000004", False), ("M000004", True), ("000005", False), ("M000005", True)
+    ]  # fmt: skip
+    for name, _, captions, motion in rows:
+        np.testing.assert_array_equal(np.float32(motion), np.load(root / "new_joint_vecs" / f"{name}.npy"))
+        lines = (root / "texts" / f"{name}.txt").read_text().splitlines()
+        assert captions == [{"text": line.split("#")[0], "start": 0.0, "end": 0.0} for line in lines]
+
+
 def test_a_metric_goes_round(hub, publisher, reader) -> None:
     assert publisher.lamp_hf("push", "mpjpe", "me/joint-error") == 0
     repository = hub["spaces/me/joint-error"]
