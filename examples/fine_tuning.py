@@ -16,7 +16,7 @@ from transformers import pipeline
 from lamp_hf.data import load_motion_dataset
 from lamp_hf.training import fine_tune
 
-FEW = 24
+FEW = 24  # motions
 
 
 def main(

@@ -14,16 +14,15 @@ NOTEBOOKS = ROOT / "examples" / "notebooks"
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
 
-def tagged_cell(notebook: Any, tag: str) -> int:
-    """Index of the only cell with a tag: `parameters` has the sizes, `data` makes motions where there are none."""
-    [index] = [k for k, cell in enumerate(notebook.cells) if tag in cell.metadata.get("tags", [])]
-    return index
+def tagged_cells(notebook: Any, tag: str) -> list[int]:
+    """Indices of cells with a tag: `parameters` has the sizes, `data` makes motions where there are none."""
+    return [index for index, cell in enumerate(notebook.cells) if tag in cell.metadata.get("tags", [])]
 
 
 def with_parameters(name: str, then: str = "", **parameters: Any) -> Any:
     """A notebook with other parameters."""
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    index = tagged_cell(notebook, "parameters")
+    [index] = tagged_cells(notebook, "parameters")
     known = {target.id for line in ast.parse(notebook.cells[index].source).body for target in line.targets}
     assert set(parameters) <= known
     values = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
@@ -63,7 +62,7 @@ def test_notebooks_are_valid_and_clean() -> None:
         notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
         nbformat.validate(notebook)
         assert notebook.metadata.kernelspec.name == "python3"
-        tagged_cell(notebook, "parameters")
+        assert len(tagged_cells(notebook, "parameters")) == 1
         for cell in notebook.cells:
             assert not cell.get("outputs")
             assert cell.get("execution_count") is None
@@ -72,11 +71,12 @@ def test_notebooks_are_valid_and_clean() -> None:
 @pytest.mark.slow
 def test_they_share_a_folder_and_run_again(execute) -> None:
     sizes = {"search_and_captions": {"TAKES": 1}, "fine_tuning": {"CLIPS": 2}, "evaluation": {"CLIPS": 2}}
+    assert set(sizes) == {name for name in NAMES if tagged_cells(with_parameters(name), "data")}
     together = nbformat.v4.new_notebook()
     for name, parameters in [*sizes.items(), *sizes.items()]:
         notebook = with_parameters(name, **parameters)
-        # Up to the motions that they make, in one kernel: what comes then takes long, and is run again below.
-        cells = notebook.cells[: tagged_cell(notebook, "data") + 1]
+        # Up to the motions that it makes, all in one kernel: what comes then takes longer.
+        cells = notebook.cells[: tagged_cells(notebook, "data")[0] + 1]
         together.cells += [nbformat.v4.new_code_cell(cell.source) for cell in cells if cell.cell_type == "code"]
     folder = execute(together).folder
     made = {path.name: len([*path.glob("[!.]*.[bn][vp][hz]")]) for path in folder.iterdir()}
