@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from _command_line import run
 from transformers import pipeline
 
 import lamp_hf  # noqa: F401  (makes the pipelines known)
@@ -37,9 +38,11 @@ def main(
         pipe = pipeline("text-to-motion", model=str(output))
         # The released code keeps its length estimator apart, so that the model must be told how long.
         motion = pipe("a person walks forward", duration=4.0, seed=1)["motion"]
-        motion.save(output / "walk.html")
-        print(f"a first motion: {output / 'walk.html'}")
+        # Beside the folder: in it lies what the conversion wrote, and nothing else.
+        player = output.with_name(f"{output.name}-walk.html")
+        motion.save(player)
+        print(f"a first motion: {player}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

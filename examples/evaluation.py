@@ -9,6 +9,7 @@ repeats and records; here are the metrics themselves, for motions that come from
 from typing import Annotated
 
 import typer
+from _command_line import run
 from transformers import AutoModel, AutoProcessor, pipeline
 
 import lamp_hf.metrics
@@ -28,8 +29,12 @@ def main(
     splits = load_motion_dataset(known, path=data) if known else load_motion_dataset(data)
     # What a model was trained on flatters it: take what was held out wherever there is something.
     split = next(name for name in ("test", "validation", "train") if name in splits)
-    clips = EvaluationSet.from_dataset(splits[split], data, split, limit=limit)
+    # One clip of each caption: nobody could tell from a caption which of several clips of it is meant.
+    rows = {captions[0]["text"]: row for row, captions in enumerate(splits[split]["captions"])}
+    clips = EvaluationSet.from_dataset(splits[split].select(sorted(rows.values())), data, split, limit=limit)
     texts = clips.first_captions
+    if len(clips) < 4:
+        raise ValueError(f"{data} ({split}) has {len(clips)} different captions; expected 4 or more, better dozens")
     elsewhere = texts[1:] + texts[:1]
 
     pipe = pipeline("text-to-motion", model=model)
@@ -58,4 +63,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from _command_line import run
 from transformers import pipeline
 
 from lamp_hf.data import load_motion_dataset
 from lamp_hf.training import fine_tune
+
+FEW = 24  # motions
 
 
 def main(
@@ -26,6 +29,9 @@ def main(
     ] = None,
 ) -> None:
     """Fine-tune, print what was measured, and write a motion for every label."""
+    clips = load_motion_dataset(data)["train"]
+    if len(clips) < FEW:
+        print(f"{len(clips)} motions are enough to try out how it goes; to learn from them takes some dozens")
     # Cut off, it goes on where it stopped when it is started again with the same arguments.
     done = fine_tune(data, output, base=base, lora=lora, overrides=change or ())
 
@@ -36,7 +42,7 @@ def main(
     print(f"minutes: {', '.join(f'{part} {minutes:.1f}' for part, minutes in done.minutes.items())}")
 
     pipe = pipeline("text-to-motion", model=str(output))
-    texts = {row["content"]: row["captions"][0]["text"] for row in load_motion_dataset(data)["train"]}
+    texts = {row["content"]: row["captions"][0]["text"] for row in clips}
     for label, text in texts.items():
         path = output / "samples" / f"{label or 'sample'}.html"
         path.parent.mkdir(exist_ok=True)
@@ -45,4 +51,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

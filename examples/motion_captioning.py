@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from _command_line import run
 from transformers import pipeline
 
 import lamp_hf  # noqa: F401  (makes the pipeline known)
@@ -21,8 +22,10 @@ def main(folder: Annotated[str, typer.Argument(help="Folder of BVH, NPZ and NPY 
     """Caption every file of a folder, and write the captions beside them."""
     table = Path(folder) / "metadata.jsonl"
     if table.exists():
-        raise SystemExit(f"{table} exists; move it away first")
+        raise FileExistsError(f"{table} exists; move it away first")
     files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in READERS)
+    if not files:
+        raise FileNotFoundError(f"{folder}: expected a folder with motion files ({' '.join(READERS)})")
     describe = pipeline("motion-captioning")
     lines = []
     for file, answers in zip(files, describe(files, num_beams=4), strict=True):
@@ -34,4 +37,4 @@ def main(folder: Annotated[str, typer.Argument(help="Folder of BVH, NPZ and NPY 
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

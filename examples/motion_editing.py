@@ -10,6 +10,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from _command_line import run
 from transformers import pipeline
 
 from lamp_hf import Motion
@@ -43,4 +44,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

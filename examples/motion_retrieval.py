@@ -9,6 +9,7 @@ on the first run; later runs read only what is new.
 from typing import Annotated
 
 import typer
+from _command_line import run
 from transformers import pipeline
 
 import lamp_hf  # noqa: F401  (makes the pipeline known)
@@ -40,4 +41,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

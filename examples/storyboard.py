@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from _command_line import run
 from transformers import pipeline
 
 import lamp_hf  # noqa: F401  (makes the pipeline known)
@@ -28,7 +29,7 @@ def main(
         try:
             script.append((text, float(seconds)))
         except ValueError:
-            raise SystemExit(f'{scene!r} is no scene; expected seconds and a text, as in "{SCENES[0]}"') from None
+            raise ValueError(f'{scene!r} is no scene; expected seconds and a text, as in "{SCENES[0]}"') from None
 
     # The model makes at most some ten seconds at once. A storyboard makes each scene by itself, and then anew what
     # lies around each seam, with both sides in view: so nothing jumps, and nothing limits the whole.
@@ -40,4 +41,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(main)

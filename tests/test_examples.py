@@ -3,36 +3,51 @@
 import json
 import re
 import runpy
+import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from lamp_hf.data import load_motion_dataset
 from lamp_hf.motion.motion import Motion
 from lamp_hf.training import fine_tuning
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("[!_]*.py"))
 
 
 @pytest.fixture
-def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, walker: Motion, waver: Motion):
-    """Runs a script with the arguments of a command line, in a folder with `my_mocap/` in it; gives what it prints."""
+def example(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    walker: Motion,
+    waver: Motion,
+):
+    """Runs a script with the arguments of a command line, in a folder with `my_mocap/` in it.
+
+    It gives what the script prints or, with `fails`, the message with which it ends.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.syspath_prepend(EXAMPLES)  # as Python does for a script
     (tmp_path / "my_mocap").mkdir()
     walker.save("my_mocap/walk.bvh")
     waver.save("my_mocap/wave.npz")
 
-    def run(name: str, *arguments: str, ends_with: int = 0) -> str:
-        app = typer.Typer(add_completion=False)
-        app.command()(runpy.run_path(str(EXAMPLES / name))["main"])
-        done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-        assert done.exit_code == ends_with, done.output
-        return done.stdout
+    def run(name: str, *arguments: str, fails: bool = False) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        printed = capsys.readouterr()
+        if fails:
+            assert isinstance(end.value.code, str), printed.err
+            return end.value.code
+        assert not end.value.code, printed.err
+        return printed.out
 
     return run
 
@@ -44,18 +59,38 @@ def write_table(**contents: str) -> None:
 
 
 def test_every_script_says_how_it_is_called(example) -> None:
-    scripts = sorted(EXAMPLES.glob("*.py"))
-    assert len(scripts) == 8
-    for script in scripts:
-        called = re.search(r"^    python examples/(\S+)", script.read_text(), re.MULTILINE)
-        assert called, script
-        assert called[1] == script.name
-        assert "Usage:" in example(script.name, "--help")
+    assert "fine_tuning" in SCRIPTS
+    for name in SCRIPTS:
+        assert f"test_{name}" in globals(), f"{name}.py has no test here"
+        called = re.search(r"^    python examples/(\S+)", (EXAMPLES / f"{name}.py").read_text(), re.MULTILINE)
+        assert called, name
+        assert called[1] == f"{name}.py"
+        assert "Usage:" in example(f"{name}.py", "--help")
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "says"),
+    [
+        ("conversion", ["nowhere", "converted"], "nowhere"),
+        ("evaluation", ["nowhere"], "nowhere: no such dataset"),
+        ("fine_tuning", ["nowhere", "my-model"], "nowhere: no such dataset"),
+        ("motion_captioning", ["nowhere"], "nowhere: expected a folder with motion files (.bvh"),
+        ("motion_editing", ["nowhere.bvh", "a person waves", "1.0", "2.0"], "nowhere.bvh"),
+        ("motion_retrieval", ["nowhere", "a person waves"], "nowhere"),
+        ("storyboard", ["scene.bvh", "walk"], "'walk' is no scene"),
+        ("text_to_motion", ["a person walks", "-o", "my_mocap/walk.bvh"], "my_mocap/walk.bvh"),
+    ],
+)
+def test_a_mistake_is_one_line(example, script: str, arguments: list[str], says: str) -> None:
+    message = example(f"{script}.py", *arguments, fails=True)
+    assert message.startswith("Error: ")
+    assert says in message
+    assert "\n" not in message
 
 
 def test_text_to_motion(example) -> None:
-    out = example("text_to_motion.py", "a person walks", "takes", "--takes", "2", "--seed", "5")
-    stems = ("a-person-walks-5", "a-person-walks-6")
+    out = example("text_to_motion.py", "a person walks", "a person bows", "--takes", "2", "--seed", "5")
+    stems = ("a-person-walks-5", "a-person-walks-6", "a-person-bows-5", "a-person-bows-6")
     assert {path.name for path in Path("takes").iterdir()} == {f"{s}{end}" for s in stems for end in (".bvh", ".html")}
     assert all(stem in out for stem in stems)
     assert not (
@@ -77,16 +112,15 @@ def test_storyboard(example) -> None:
     out = example("storyboard.py", "scene.bvh", "1.0 a person walks", "2.0 the person bows", "--seed", "1")
     assert "1.0 to  3.0 s  the person bows" in out
     assert Motion.load("scene.bvh").duration == pytest.approx(3.0, abs=0.1)
-    assert "'walk' is no scene" in example("storyboard.py", "scene.bvh", "walk", ends_with=1)
 
 
-def test_motion_captioning_writes_a_table_that_loads(example) -> None:
+def test_motion_captioning(example) -> None:
     example("motion_captioning.py", "my_mocap")
     lines = [json.loads(line) for line in Path("my_mocap/metadata.jsonl").read_text().splitlines()]
     assert [line["file_name"] for line in lines] == ["walk.bvh", "wave.npz"]
     dataset = load_motion_dataset("my_mocap")["train"]
     assert sorted(row[0]["text"] for row in dataset["captions"]) == sorted(line["text"] for line in lines)
-    assert "metadata.jsonl exists" in example("motion_captioning.py", "my_mocap", ends_with=1)
+    assert "metadata.jsonl exists" in example("motion_captioning.py", "my_mocap", fails=True)
 
 
 def test_motion_retrieval(example) -> None:
@@ -98,7 +132,11 @@ def test_motion_retrieval(example) -> None:
 def test_evaluation(example, procedural: SimpleNamespace) -> None:
     for number in range(2):
         procedural.walker(48 + number, turn=0.5).save(f"my_mocap/turn_{number}.npz")
-    write_table(**{"walk.bvh": "walk", "wave.npz": "wave", "turn_0.npz": "turn left", "turn_1.npz": "run"})
+    shown = {"walk.bvh": "walk", "wave.npz": "wave", "turn_0.npz": "turn left", "turn_1.npz": "run"}
+    write_table(**dict.fromkeys(shown, "walk"))
+    assert "has 1 different captions; expected 4" in example("evaluation.py", "my_mocap", fails=True)
+    shutil.copy("my_mocap/walk.bvh", "my_mocap/again.bvh")
+    write_table(**shown, **{"again.bvh": "walk"})
     out = example("evaluation.py", "my_mocap")
     assert "4 clips of my_mocap (train), judged by lamp-small-evaluator" in out
     real, generated, shuffled = (line[30:].split() for line in out.splitlines()[-3:])
@@ -120,6 +158,7 @@ def test_fine_tuning(example, tiny_base: Path, procedural: SimpleNamespace, monk
     tiny = ("trainer.max_steps=2", "trainer.per_device_train_batch_size=4", "rehearsal.num_motions=8")
     changes = [argument for change in tiny for argument in ("--change", change)]
     out = example("fine_tuning.py", "my_mocap", "my-model", "--base", str(tiny_base), *changes)
+    assert "12 motions are enough to try out" in out
     assert "masked transformer: trained" in out
     assert "new action recognised: before " in out
     assert {path.name for path in Path("my-model/samples").glob("*.html")} == {"walk.html", "wave.html"}
@@ -132,4 +171,5 @@ def test_conversion(example, original_text_to_motion: SimpleNamespace) -> None:
     assert "of 3 files" in out
     assert "text-to-motion.max_text_length = 49 (published)" in out
     assert "license: mit" in Path("converted/README.md").read_text()
-    assert Path("converted/walk.html").stat().st_size > 10_000
+    assert Path("converted-walk.html").stat().st_size > 10_000
+    assert not Path("converted/walk.html").exists()

@@ -11,18 +11,28 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "examples" / "notebooks"
-NAMES = ("conversion", "evaluation", "fine_tuning", "search_and_captions", "text_to_motion")
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
 
-def parameters_cell(notebook: Any) -> int:
-    """Index of the cell with the sizes, the only one of its tag."""
-    [index] = [k for k, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", [])]
-    return index
+def tagged_cells(notebook: Any, tag: str) -> list[int]:
+    """Indices of cells with a tag: `parameters` has the sizes, `data` makes motions where there are none."""
+    return [index for index, cell in enumerate(notebook.cells) if tag in cell.metadata.get("tags", [])]
+
+
+def with_parameters(name: str, then: str = "", **parameters: Any) -> Any:
+    """A notebook with other parameters."""
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    [index] = tagged_cells(notebook, "parameters")
+    known = {target.id for line in ast.parse(notebook.cells[index].source).body for target in line.targets}
+    assert set(parameters) <= known
+    values = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
+    notebook.cells.insert(index + 1, nbformat.v4.new_code_cell(f"{values}\n{then}"))
+    return notebook
 
 
 @pytest.fixture
 def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Executes a notebook in an empty folder with other parameters, and gives it with its outputs."""
+    """Executes a notebook, those of a test in one folder that is empty at first, and gives its outputs."""
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)  # this checkout, whichever is installed
@@ -30,15 +40,9 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = tmp_path / "work"
     folder.mkdir()
 
-    def run(name: str, then: str = "", **parameters: Any) -> SimpleNamespace:
+    def run(notebook: Any) -> SimpleNamespace:
         from nbclient import NotebookClient
 
-        notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-        index = parameters_cell(notebook)
-        known = {target.id for line in ast.parse(notebook.cells[index].source).body for target in line.targets}
-        assert set(parameters) <= known
-        values = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
-        notebook.cells.insert(index + 1, nbformat.v4.new_code_cell(f"{values}\n{then}"))
         NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
         outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
         return SimpleNamespace(
@@ -52,20 +56,36 @@ def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_notebooks_are_valid_and_clean() -> None:
-    assert tuple(sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))) == NAMES
+    assert "fine_tuning" in NAMES
     for name in NAMES:
+        assert f"test_{name}" in globals(), f"{name}.ipynb has no test here"
         notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
         nbformat.validate(notebook)
         assert notebook.metadata.kernelspec.name == "python3"
-        parameters_cell(notebook)
+        assert len(tagged_cells(notebook, "parameters")) == 1
         for cell in notebook.cells:
             assert not cell.get("outputs")
             assert cell.get("execution_count") is None
 
 
 @pytest.mark.slow
+def test_they_share_a_folder_and_run_again(execute) -> None:
+    sizes = {"search_and_captions": {"TAKES": 1}, "fine_tuning": {"CLIPS": 2}, "evaluation": {"CLIPS": 2}}
+    assert set(sizes) == {name for name in NAMES if tagged_cells(with_parameters(name), "data")}
+    together = nbformat.v4.new_notebook()
+    for name, parameters in [*sizes.items(), *sizes.items()]:
+        notebook = with_parameters(name, **parameters)
+        # Up to the motions that it makes, all in one kernel: what comes then takes longer.
+        cells = notebook.cells[: tagged_cells(notebook, "data")[0] + 1]
+        together.cells += [nbformat.v4.new_code_cell(cell.source) for cell in cells if cell.cell_type == "code"]
+    folder = execute(together).folder
+    made = {path.name: len([*path.glob("[!.]*.[bn][vp][hz]")]) for path in folder.iterdir()}
+    assert made == {"small_library": 7, "jumping_jacks": 2, "stand_in": 2}
+
+
+@pytest.mark.slow
 def test_text_to_motion(execute) -> None:
-    done = execute("text_to_motion", TAKES=2, DURATION=1.0)
+    done = execute(with_parameters("text_to_motion", TAKES=2, DURATION=1.0))
     assert "of 120 frames are the same, bit for bit" in done.text
     assert "far from all that this checkpoint was trained on" in done.text
     assert done.shown.count("text/html") == 2  # players
@@ -76,9 +96,9 @@ def test_text_to_motion(execute) -> None:
 
 @pytest.mark.slow
 def test_search_and_captions(execute) -> None:
-    done = execute("search_and_captions", TAKES=1)
+    done = execute(with_parameters("search_and_captions", TAKES=1))
     assert "copies: old_backup.npz, take_001.bvh" in done.text
-    assert len((done.folder / "my_mocap" / "metadata.jsonl").read_text().splitlines()) == 7
+    assert len((done.folder / "small_library" / "metadata.jsonl").read_text().splitlines()) == 7
     assert "motions: 7" in done.text
 
 
@@ -90,15 +110,19 @@ def test_fine_tuning(execute, tiny_base: Path) -> None:
         "lamp_hf.training.fine_tuning.TOKENIZER_RECIPE['trainer']['max_steps'] = 2\n"
     )
     tiny = ["trainer.max_steps=2", "trainer.per_device_train_batch_size=4", "rehearsal.num_motions=8"]
-    done = execute("fine_tuning", shrink, BASE=str(tiny_base), CLIPS=12, OVERRIDES=tiny)
+    notebook = with_parameters("fine_tuning", shrink, BASE=str(tiny_base), CLIPS=12, OVERRIDES=tiny)
+    done = execute(notebook)
     assert "masked transformer: trained" in done.text
     assert "| new action recognised |" in done.markdown
-    assert (done.folder / "my-model" / "README.md").is_file()
+    assert (done.folder / "jumping-jacks-model" / "README.md").is_file()
+    again = execute(notebook)
+    assert "jumping-jacks-model is finished already" in again.text
+    assert again.markdown == done.markdown
 
 
 @pytest.mark.slow
 def test_evaluation(execute) -> None:
-    done = execute("evaluation", CLIPS=8, PROTOCOLS=("physics",), REPEATS=1)
+    done = execute(with_parameters("evaluation", CLIPS=8, PROTOCOLS=("physics",), REPEATS=1))
     assert "8 clips, split train" in done.text
     assert "(chance 0.125)" in done.text
     assert "| | real motions | lamp-small | lamp-small, no guidance |" in done.markdown
@@ -107,13 +131,15 @@ def test_evaluation(execute) -> None:
 
 @pytest.mark.slow
 def test_conversion(execute, original_text_to_motion: SimpleNamespace) -> None:
-    done = execute(
+    notebook = with_parameters(
         "conversion",
         ORIGINAL=str(original_text_to_motion.folder),
         LICENSE="mit",
         TEXT_TOKENIZER=original_text_to_motion.text_tokenizer,
     )
+    done = execute(notebook)
     assert "text-to-motion in lamp-humanml3d" in done.text
     assert "t2m.tar, qformer.tar, vq.tar" in done.text
     assert "LampForTextToMotion at 20.0 frames per second" in done.text
     assert "text/html" in done.shown
+    assert execute(notebook).text == done.text  # over the earlier conversion
