@@ -614,7 +614,7 @@ def test_a_folder_with_the_lamps_of_two_data_sets(
     for name in ("mean.npy", "std.npy"):
         shutil.copy(copies / "vq" / "meta" / name, pretrained)
     options = {"lamp.num_attention_heads": 4, "text-to-motion.num_attention_heads": 4}
-    result = convert_originals(pretrained, tmp_path / "out", settings={**options, "captioning.num_attention_heads": 4})
+    result = convert_originals(pretrained, tmp_path / "both", settings={**options, "captioning.num_attention_heads": 4})
     assert [source.path.name for source in result.models[0].sources] == ["t2m.tar", "h3d-qformer.tar", "vq.tar"]
     assert result.left_out == [theirs]
     (pretrained / "vq.tar").unlink()
