@@ -57,7 +57,11 @@ def test_errors_are_one_line(run, originals: Path, tmp_path: Path) -> None:
 
 
 def test_a_converted_model_asks_for_a_duration(run, originals: Path, tmp_path: Path, capsys) -> None:
-    assert run(originals, tmp_path / "out", *SETTINGS, "--kind", "text-to-motion")[0] == 0
+    home = originals / "t2m"
+    parts = ("--lamp", home / "qformer/model/qformer.tar", "--motion-vqvae", home / "vq/model/vq.tar")
+    code, out, err = run(home / "mtrans/model/t2m.tar", tmp_path / "out", *SETTINGS, *parts)
+    assert code == 0, err
+    assert all(name in out for name in ("t2m.tar", "qformer.tar", "vq.tar"))
     with pytest.raises(SystemExit) as ended:
         main(["generate", "a person walks", "-o", str(tmp_path / "walk.bvh"), "-m", str(tmp_path / "out")])
     assert ended.value.code == 1
