@@ -27,7 +27,11 @@ def convert(
         ),
     ] = None,
     lamp: Annotated[
-        Path | None, typer.Option("--lamp", help="LaMP of a text-to-motion model or captioner that lies elsewhere.")
+        Path | None,
+        typer.Option("--lamp", help="LaMP of a text-to-motion model or captioner, if elsewhere or one of several."),
+    ] = None,
+    motion_vqvae: Annotated[
+        Path | None, typer.Option("--motion-vqvae", help="The motion tokenizer of these and of a LaMP, likewise.")
     ] = None,
     mean: Annotated[
         Path | None, typer.Option("--mean", help="Mean of the motions (.npy); by default meta/mean.npy beside them.")
@@ -53,7 +57,7 @@ def convert(
 
     `lamp-hf convert checkpoints/t2m lamp-humanml3d`
 
-    `lamp-hf convert t2m.tar lamp-kit --lamp kit-qformer.tar --mean mean.npy --std std.npy`
+    `lamp-hf convert t2m.tar lamp-kit --lamp kit-qformer.tar --motion-vqvae vq.tar --mean mean.npy --std std.npy`
     """
     given = _settings(settings or [])
 
@@ -76,6 +80,7 @@ def convert(
             output,
             kind=kind,
             lamp=lamp,
+            motion_vqvae=motion_vqvae,
             mean=mean,
             std=std,
             text_tokenizer=text_tokenizer,

@@ -306,7 +306,10 @@ def _embedder(evaluator: str, device: str | None) -> "Embedder":
 
     checkpoint = find_checkpoint(evaluator, "evaluation")
     model: Any = transformers.AutoModel.from_pretrained(checkpoint)
-    return Embedder(model.to(_device(device)), transformers.AutoProcessor.from_pretrained(checkpoint))
+    # One that reads GloVe's vectors has no tokenizer.
+    reads_glove = getattr(model.config, "text_input", None) == "glove"
+    prepares: Any = transformers.AutoFeatureExtractor if reads_glove else transformers.AutoProcessor
+    return Embedder(model.to(_device(device)), prepares.from_pretrained(checkpoint))
 
 
 def _encoder(checkpoint: str, device: str | None) -> Any:

@@ -680,7 +680,8 @@ class MaskedMotionGenerationMixin:
             lengths = estimated if num_tokens is None else per_item("num_tokens", num_tokens, texts)
             if lengths is None:
                 raise ValueError(
-                    "this checkpoint has no length estimator: give num_tokens, in the pipeline duration or num_frames"
+                    "this checkpoint has no length estimator: give num_tokens, in the pipeline duration or num_frames, "
+                    "on the command line --duration"
                 )
             if wrong := [length for length in lengths if int(length) != length or length < 1]:
                 raise ValueError(f"num_tokens={wrong[0]} is not a whole number from 1")

@@ -399,13 +399,13 @@ def random_tensors() -> Callable[..., dict[str, Any]]:
 def small_original_lamp() -> Callable[..., Any]:
     """Configuration of a LaMP in the shapes of the authors', with small sizes."""
 
-    def make(*, motion_dim: int, vocab_size: int) -> Any:
+    def make(*, motion_dim: int, vocab_size: int, hidden_size: int = 64) -> Any:
         from lamp_hf.modeling.configuration_lamp import LampConfig, MotionVQVAEConfig
 
         return LampConfig(
             motion_vqvae_config=MotionVQVAEConfig(motion_dim=motion_dim, hidden_size=16, code_dim=8, num_codes=24),
             vocab_size=vocab_size,
-            hidden_size=64,
+            hidden_size=hidden_size,
             num_hidden_layers=2,
             num_attention_heads=1,
             intermediate_size=32,

@@ -119,6 +119,16 @@ def test_one_bad_file_may_be_left_out(run, tiny_checkpoint: Path, field_sets: Si
     assert (record["protocol"]["dataset"], record["protocol"]["split"]) == ("humanml3d", "test")
 
 
+def test_an_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    sizes = {"movement_hidden_size": 8, "movement_size": 8, "motion_hidden_size": 8, "text_hidden_size": 8}
+    config = lamp_hf.MotionTextEvaluatorConfig(text_input="glove", projection_dim=8, **sizes)
+    lamp_hf.MotionTextEvaluatorModel(config).save_pretrained(tmp_path / "judge")
+    lamp_hf.LampFeatureExtractor().save_pretrained(tmp_path / "judge")
+    code, _, err = run("evaluate", "captioning", tiny_checkpoint, "--data", saved, "--evaluator", tmp_path / "judge")
+    assert code == 1
+    assert "judge comes with a feature extractor alone and embeds no sentences" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -72,9 +72,9 @@ codes = tokenizer.get_codes(**extractor(motion, return_tensors="pt"))
 """
 FEATURES = """
 import lamp_hf.metrics
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoModel, {prepares}
 
-evaluator, processor = AutoModel.from_pretrained("{name}"), AutoProcessor.from_pretrained("{name}")
+evaluator, processor = AutoModel.from_pretrained("{name}"), {prepares}.from_pretrained("{name}")
 fid = lamp_hf.metrics.load("motion_fid", evaluator=evaluator, processor=processor)
 """
 LENGTHS = """
@@ -103,7 +103,8 @@ class Kind:
     Args:
         does: What it does, the end of "This model …".
         task: Pipeline that loads it.
-        usage: Code, with `{name}` for the checkpoint, and `{length}` where a motion is asked for.
+        usage: Code, with `{name}` for the checkpoint, `{length}` where a motion is asked for, and `{prepares}` for the
+            class that prepares what an evaluator reads.
         tags: Beside those of all cards.
         library: That loads it.
     """
@@ -150,12 +151,13 @@ REMARKS = {
         "and `num_beams=5` asks for the same search."
     ),
     "evaluator": (
-        "Texts go in as GloVe word vectors and part-of-speech tags (`word_embeddings`, `pos_one_hots`). Features come "
-        "in the order of the input."
+        "Texts go in as GloVe word vectors and part-of-speech tags (`word_embeddings`, `pos_one_hots`), which lamp_hf "
+        "does not make: FID, Diversity and MultiModality need none, R-Precision and MM-Dist the `get_text_features` of "
+        "yours. Features come in the order of the input."
     ),
     "length-estimator": (
-        "Texts go in as the 512 numbers of CLIP ViT-B/32's text encoder. The released code draws a length and may draw "
-        "0; here it is the median, from 1 token of 4 frames."
+        "Texts go in as the {input_size} numbers of CLIP ViT-B/32's text encoder. The released code draws a length and "
+        "may draw 0; here it is the median, from 1 token of 4 frames."
     ),
 }
 
@@ -317,13 +319,15 @@ def checkpoint_card(
     conversion = _json(folder / CONVERSION_FILE)
     # Converted models do not estimate lengths: whoever asks says how long.
     length = "duration=4.0, " if config.get("length_hidden_sizes", ()) is None else ""
+    # An evaluator that reads GloVe's vectors has no tokenizer.
+    prepares = "AutoFeatureExtractor" if config.get("text_input") == "glove" else "AutoProcessor"
     parts = [
         f"# {Path(name).name}",
         f"This model {kind.does}; with lamp_hf, an implementation of LaMP "
         "([Language-Motion Pretraining](https://arxiv.org/abs/2410.07093), Li et al., 2024).",
         sample,
-        f"```python\n{kind.usage.format(name=name, length=length).strip()}\n```",
-        REMARKS.get(conversion.get("kind", ""), ""),
+        f"```python\n{kind.usage.format(name=name, length=length, prepares=prepares).strip()}\n```",
+        REMARKS.get(conversion.get("kind", ""), "").format_map(config),
         _model_section(folder, config),
         _conversion_section(conversion),
         _training_section(recipe, _json(folder / "training.json"), bases),

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -58,6 +58,12 @@ logger = logging.getLogger(__name__)
 
 # Of a folder with several kinds the first of these is the checkpoint, and holds those after it.
 MAIN_KINDS = ("text-to-motion", "lamp", "motion-vqvae")
+# Kinds whose files others are made of, or that tell what theirs do not; of these there must be no two.
+STANDS_ON = {
+    "lamp": ("motion-vqvae",),
+    "text-to-motion": ("lamp", "motion-vqvae"),
+    "captioning": ("lamp", "motion-vqvae"),
+}
 # Scale of guidance in the authors' commands for HumanML3D and for KIT-ML.
 GUIDANCE = {263: 4.0, 251: 2.0}
 SHOWN = 20
@@ -101,7 +107,7 @@ class Conversion:
     Args:
         output: The folder it wrote.
         models: What is in it, the checkpoint itself first.
-        left_out: Files that are no checkpoint of a known kind.
+        left_out: Files of `original` that have no part in it, though nothing else was asked for.
     """
 
     output: Path
@@ -126,6 +132,7 @@ def convert(
     *,
     kind: str | None = None,
     lamp: str | os.PathLike[str] | None = None,
+    motion_vqvae: str | os.PathLike[str] | None = None,
     mean: str | os.PathLike[str] | None = None,
     std: str | os.PathLike[str] | None = None,
     text_tokenizer: str = "google-bert/bert-base-uncased",
@@ -141,15 +148,20 @@ def convert(
     configuration has the values with which the outputs are those of the released code. No code in the files is run.
 
     Args:
-        original: A checkpoint (.tar, .pt, .pth), or a folder with at most one of each kind, also in sub-folders.
+        original: A checkpoint (.tar, .pt, .pth), or a folder with one of each kind that is needed, also in
+            sub-folders. Of several the one for the frames of the other files is taken: beside a motion tokenizer of
+            263 numbers a frame `h3d-qformer.tar` and not `kit-qformer.tar`.
         output: Folder to write. It appears when everything is done, or not at all.
         kind: Write only this one: `"motion-vqvae"`, `"lamp"`, `"text-to-motion"`, `"captioning"`, `"evaluator"` or
             `"length-estimator"`. By default all that are found: text to motion with LaMP and the tokenizer in it, or
             what there is of them, as the checkpoint itself; the others in sub-folders of their names.
-        lamp: The LaMP that a text-to-motion model or a captioner was trained on, if it is not in `original`.
+        lamp: The LaMP that a text-to-motion model or a captioner was trained on, if it is not in `original`, or if
+            several are.
+        motion_vqvae: The motion tokenizer's file, likewise.
         mean, std: Statistics (`.npy`) with which the motions were normalised; by default those that lie beside the
             checkpoints as their authors put them (`meta/mean.npy`). Those of the tokenizer's training are not those
-            of the data set: some channels are divided by 5 there.
+            of the data set: some channels are divided by 5 there. So an evaluator that is converted with others
+            keeps those beside it.
         text_tokenizer: Folder or Hub id of BERT's tokenizer, to which `[DEC]` is added where it is missing.
         language_model_tokenizer: Folder or Hub id of the tokenizer of a captioner's language model; by default
             `facebook/opt-2.7b` where its size is that model's.
@@ -166,7 +178,7 @@ def convert(
         FileNotFoundError: A file, the statistics or a tokenizer is missing.
         FileExistsError: `output` is not empty, or holds what no conversion wrote.
         ValueError: A file is not what it says, damaged, or holds code; tensors are missing, unknown or of the wrong
-            shape; a folder has two files of a kind.
+            shape; a folder has two files of a kind that is needed.
     """
     original, output = Path(original), Path(output)
     if kind is not None and kind not in KINDS:
@@ -175,17 +187,24 @@ def convert(
         raise ValueError("mean and std go together: give both files or none")
     chosen = Settings(settings or {})
     _check_output(original, output, overwrite)
-    statistics = None if mean is None or std is None else (Path(mean), Path(std))
+    paths = {"lamp": lamp, "motion-vqvae": motion_vqvae}
+    named = {each: _read_named(Path(path), each) for each, path in paths.items() if path is not None}
 
     steps = _Steps(on_step)
-    files, left_out = _read_all(original, kind, steps)
-    places = _plan(files, kind)
+    found, left_out = _read_all(original, kind, named, steps)
+    places = _plan(found, kind)
     _check_words(output, places)
-    if lamp is not None:
-        _add_lamp(files, Path(lamp))
+    files = _one_of_each(found, named, _needed(places.values()), left_out)
+    for reason in left_out.values():
+        logger.warning("%s", reason)
     if license is None:
         logger.warning("No licence was given: the card says 'other'. The authors of the weights decide on it.")
-    result = Conversion(output, left_out=left_out)
+    result = Conversion(output, left_out=list(left_out))
+    statistics = {}
+    if mean is not None and std is not None:
+        # Beside others the evaluator has statistics of its own.
+        kinds = [each for each in places.values() if each != "evaluator" or len(places) == 1]
+        statistics = {each: (Path(mean), Path(std)) for each in kinds}
     converter = _Converter(files, statistics, text_tokenizer, language_model_tokenizer, license, chosen)
     with atomic_folder(output) as partial:
         steps.total += len(places)
@@ -212,49 +231,92 @@ class _Steps:
 # ---- files in ---------------------------------------------------------------------------------------------
 
 
-def _read_all(original: Path, kind: str | None, steps: _Steps) -> tuple[dict[str, OriginalFile], list[Path]]:
-    """One file of each kind, and the files that are of none."""
+def _read_all(
+    original: Path, kind: str | None, named: Mapping[str, OriginalFile], steps: _Steps
+) -> tuple[dict[str, list[OriginalFile]], dict[Path, str]]:
+    """Files by kind, and why the others are left out."""
     paths = find_files(original)
     steps.total = len(paths)
-    files: dict[str, OriginalFile] = {}
-    left_out: list[Path] = []
+    found: dict[str, list[OriginalFile]] = {}
+    left_out: dict[Path, str] = {}
+    refused: list[ValueError] = []
     for path in paths:
         steps.next(f"Reading {path.name}")
-        file = read_file(path)
+        try:
+            file = read_file(path)
+        except ValueError as error:
+            refused.append(error)
+            left_out[path] = f"{error} (left out)"
+            continue
         if file.kind is None:
-            left_out.append(path)
-        elif file.kind in files:
-            raise ValueError(
-                f"{files[file.kind].path} and {path} are both {file.kind} checkpoints: give one of the files, or a "
-                "folder with one of each kind"
-            )
+            left_out[path] = f"{path} is no checkpoint of a known kind and is left out. It holds {file.stranger}."
         else:
-            files[file.kind] = file
-    if not files:
-        raise ValueError(f"{original}: nothing in it is a checkpoint of {', '.join(KINDS[:-1])} or {KINDS[-1]}")
-    for path in left_out:
-        logger.warning("%s is no checkpoint of a known kind and is left out.", path)
-    if kind is not None and kind not in files:
-        raise ValueError(f"{original} holds a {' and a '.join(files)} checkpoint, no {kind}")
-    return files, left_out
+            found.setdefault(file.kind, []).append(file)
+    # A file that cannot be read may be any that is lacking.
+    if refused and (kind is None or not _needed([kind]) <= {*found, *named}):
+        raise refused[0]
+    why = "".join(f". {reason}" for reason in left_out.values())
+    if not found:
+        raise ValueError(f"{original}: nothing in it is a checkpoint of {', '.join(KINDS[:-1])} or {KINDS[-1]}{why}")
+    if kind is not None and kind not in found:
+        raise ValueError(f"{original} holds a {' and a '.join(found)} checkpoint, no {kind}{why}")
+    return found, left_out
 
 
-def _add_lamp(files: dict[str, OriginalFile], path: Path) -> None:
-    """Put a LaMP that others need beside the files that are converted."""
+def _needed(kinds: Iterable[str]) -> set[str]:
+    return {each for kind in kinds for each in (kind, *STANDS_ON.get(kind, ()))}
+
+
+def _read_named(path: Path, kind: str) -> OriginalFile:
+    """A file that the caller says is of a kind."""
     file = read_file(path)
-    if file.kind != "lamp":
-        raise ValueError(f"{path} is given as LaMP and holds {file.kind or 'something else'}")
-    if "lamp" in files and files["lamp"].sha256 != file.sha256:
-        raise ValueError(f"{files['lamp'].path} and {path} are two LaMPs: leave one of them out")
-    files["lamp"] = file
+    if file.kind != kind:
+        raise ValueError(f"{path} is given as {kind} and holds {file.kind or file.stranger}")
+    return file
 
 
-def _plan(files: Mapping[str, OriginalFile], kind: str | None) -> dict[str, str]:
+def _one_of_each(
+    found: Mapping[str, list[OriginalFile]],
+    named: Mapping[str, OriginalFile],
+    needed: set[str],
+    left_out: dict[Path, str],
+) -> dict[str, OriginalFile]:
+    """Of each kind that is needed the named file, the only one, or the only one for the frames of the others.
+
+    Args:
+        found, named: By kind.
+        needed: Kinds.
+        left_out: Gets what has to give way to another file.
+    """
+    several = {kind: found[kind] for kind in KINDS if kind in needed and kind in found and kind not in named}
+    files = {**named, **{kind: each[0] for kind, each in several.items() if len(each) == 1}}
+    frames = {file.motion_dim for file in files.values()} - {None}
+    for kind, candidates in several.items():
+        fitting = [file for file in candidates if {file.motion_dim} == frames]
+        if kind not in files and len(fitting) == 1:
+            files[kind] = fitting[0]
+        elif kind not in files:
+            shown = (
+                f"{each.path} ({each.motion_dim} numbers a frame)" if each.motion_dim else str(each.path)
+                for each in candidates
+            )
+            raise ValueError(
+                f"{' and '.join(shown)} are all {kind} checkpoints: give the one that you mean in place of the folder, "
+                "and the LaMP and the motion tokenizer of others as lamp and motion_vqvae (--lamp, --motion-vqvae FILE)"
+            )
+    for kind, file in files.items():
+        for other in found.get(kind, []):
+            if other.path.resolve() != file.path.resolve():
+                left_out[other.path] = f"{other.path} is left out: {file.path} is taken as {kind}."
+    return files
+
+
+def _plan(found: Container[str], kind: str | None) -> dict[str, str]:
     """Which kind is written to which sub-folder, `.` being the output itself."""
     if kind is not None:
         return {".": kind}
-    main = next((each for each in MAIN_KINDS if each in files), None)
-    others = [each for each in KINDS if each in files and each not in MAIN_KINDS]
+    main = next((each for each in MAIN_KINDS if each in found), None)
+    others = [each for each in KINDS if each in found and each not in MAIN_KINDS]
     if main is None and len(others) == 1:
         return {".": others[0]}
     return ({} if main is None else {".": main}) | {each: each for each in others}
@@ -317,14 +379,14 @@ class _Converter:
 
     Args:
         files: By kind.
-        statistics: Mean and standard deviation that the caller gave.
+        statistics: Mean and standard deviation that the caller gave, by the kinds that they are for.
         text_tokenizer, language_model_tokenizer, license, settings: As for [`convert`].
     """
 
     def __init__(
         self,
         files: dict[str, OriginalFile],
-        statistics: tuple[Path, Path] | None,
+        statistics: Mapping[str, tuple[Path, Path]],
         text_tokenizer: str,
         language_model_tokenizer: str | None,
         license: str | None,
@@ -379,11 +441,14 @@ class _Converter:
         skeleton = skeleton_for_feature_dim(_motion_dim(prepared.model.config))
         # LaMP and what stands on it see motions as their tokenizer does.
         near = [self.files[each] for each in ("motion-vqvae",) if each in self.files and kind != "evaluator"]
-        paths = self.statistics or find_statistics([*near, *prepared.sources])
+        paths = self.statistics.get(kind) or find_statistics([*near, *prepared.sources])
         if paths is None:
+            remedy = "give them as mean and std (--mean, --std)"
+            if self.statistics:
+                remedy = f"those given are the other models'; convert the {kind} alone (--kind {kind}) and {remedy}"
             raise FileNotFoundError(
                 f"{prepared.sources[0].path}: no mean.npy and std.npy beside this checkpoint (looked in meta/ and in "
-                "its own folder): give them as mean and std (--mean, --std)"
+                f"its own folder): {remedy}"
             )
         mean, std = (read_statistic(path, skeleton) for path in paths)
         if float(std.min()) <= 0:
@@ -412,7 +477,7 @@ class _Converter:
         return _Prepared(_build(MotionVQVAEModel, config, tensors, file), [file], len(used))
 
     def _lamp(self, file: OriginalFile, settings: Settings) -> _Prepared:
-        config = lamp_config(file, settings)
+        config = lamp_config(file, settings, self.files.get("motion-vqvae"))
         used = _check_lamp(file, config)
         tokenizer = load_text_tokenizer(self.text_tokenizer, config)
         stages = config.motion_vqvae_config.num_downsampling_layers
@@ -421,7 +486,7 @@ class _Converter:
 
     def _text_to_motion(self, file: OriginalFile, settings: Settings) -> _Prepared:
         lamp = self._needed_lamp(file)
-        config = text_to_motion_config(file, lamp, settings)
+        config = text_to_motion_config(file, lamp, settings, self.files.get("motion-vqvae"))
         lamp_tensors = _check_lamp(lamp, config.lamp_config)
         used = _check_layout(file, config)
         _check_tie(file, used, BERT_TIE)
@@ -435,6 +500,12 @@ class _Converter:
             _warn_of_differences(vqvae, lamp, {name: (tensor, lamp_tensors[name]) for name, tensor in own.items()})
             lamp_tensors |= own
             sources.append(vqvae)
+        else:
+            logger.warning(
+                "There is no file of the motion tokenizer: the copy in %s decodes. The released code decodes with the "
+                "tokenizer's own (--motion-vqvae FILE).",
+                lamp.path,
+            )
         stages = config.motion_vqvae_config.num_downsampling_layers
         tensors = text_to_motion_state_dict(used, lamp_tensors, num_downsampling_layers=stages)
         model = _build(LampForTextToMotion, config, tensors, file)
@@ -449,7 +520,7 @@ class _Converter:
         width = file.tensors.get("opt_model.model.decoder.embed_positions.weight", torch.empty(0)).shape[-1]
         rows = len(file.tensors.get("opt_model.model.decoder.embed_tokens.weight", ()))
         tokenizer, eos_token_id = load_language_model_tokenizer(self.language_model_tokenizer, file.path, width, rows)
-        config = captioning_config(file, lamp, settings, eos_token_id)
+        config = captioning_config(file, lamp, settings, eos_token_id, self.files.get("motion-vqvae"))
         lamp_tensors = _check_lamp(lamp, config.lamp_config)
         used = _check_layout(file, config)
         _check_tie(file, used, BERT_TIE)
@@ -513,7 +584,7 @@ def _check_layout(file: OriginalFile, config: AnyConfig) -> Tensors:
     """The tensors of a file that are used, after all have been accounted for.
 
     Raises:
-        ValueError: Tensors are missing, of another shape, or not known.
+        ValueError: Tensors are missing, of another shape, or not known, or hold numbers that are not finite.
     """
     assert file.kind is not None
     expected = layout_of(config)
@@ -537,6 +608,11 @@ def _check_layout(file: OriginalFile, config: AnyConfig) -> Tensors:
     ]
     if problems:
         raise ValueError(f"{file.path} is no {file.kind} checkpoint as the released code has it. {'; '.join(problems)}")
+    if broken := [name for name, tensor in known.items() if not torch.isfinite(tensor.float()).all()]:
+        raise ValueError(
+            f"{file.path} is damaged, or its training failed: {len(broken)} tensors hold numbers that are not finite "
+            f"(NaN or infinity): {_listed(broken)}"
+        )
     return known
 
 

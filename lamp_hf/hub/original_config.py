@@ -74,20 +74,21 @@ class Settings:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r} is not a whole number from 1")
 
-    def get(self, name: str, file: OriginalFile, published: int | None = None) -> int:
-        """The caller's value, that of `opt.txt` beside the file, or the published one.
+    def get(self, name: str, file: OriginalFile, *others: OriginalFile, published: int | None = None) -> int:
+        """The caller's value, that of `opt.txt` beside the first of the files that says it, or the published one.
 
         Raises:
             ValueError: There is none of them.
         """
         standard, option = SETTINGS[name]
         published = standard if published is None else published
+        told = next((each for each in (file, *others) if option in each.options), None)
         if name in self.given:
             self.used[name] = self.given[name], "given"
-        elif option is not None and option in file.options:
-            text = file.options[option]
+        elif option is not None and told is not None:
+            text = told.options[option]
             if not text.isdigit():
-                raise ValueError(f"{file.path}: {option}: {text!r} in opt.txt beside it is not a whole number")
+                raise ValueError(f"{told.path}: {option}: {text!r} in opt.txt beside it is not a whole number")
             self.used[name] = int(text), "opt.txt"
         elif published is not None:
             self.used[name] = published, "published"
@@ -101,7 +102,7 @@ class Settings:
     def heads(self, kind: str, file: OriginalFile, width: int, published: int | None) -> int:
         """Attention heads of a model `width` numbers wide; errors also where they cannot share it."""
         name = f"{kind}.num_attention_heads"
-        heads = self.get(name, file, published)
+        heads = self.get(name, file, published=published)
         if width % heads:
             raise ValueError(f"{file.path}: {name}={heads} ({self.used[name][1]}) does not divide {width}, its width")
         return heads
@@ -139,21 +140,30 @@ class _Sizes:
         return sorted(found)
 
 
-def vqvae_config(file: OriginalFile, settings: Settings, prefix: str = "") -> MotionVQVAEConfig:
-    """Of the motion tokenizer in a file of its own, or under `prefix` in a LaMP's."""
+def _check_data_set(file: OriginalFile, motion_dim: int) -> None:
+    """Refuse a file whose `opt.txt` names another data set than the one of its model's frames."""
+    said = file.options.get("dataset_name")
+    if said in DATASETS and DATASETS[said] != motion_dim:
+        raise ValueError(
+            f"{file.path}: opt.txt beside it says dataset_name: {said}, whose motions have {DATASETS[said]} numbers a "
+            f"frame; the tensors of its model read {motion_dim}"
+        )
+
+
+def vqvae_config(
+    file: OriginalFile, settings: Settings, prefix: str = "", own: OriginalFile | None = None
+) -> MotionVQVAEConfig:
+    """Of the motion tokenizer in a file of its own, or under `prefix` in a LaMP's, whose `own` file tells more."""
     sizes = _Sizes(file, file.tensors, f"{prefix}vqvae.")
+    told_by = (file,) if own is None else (own, file)
     hidden, motion_dim, _ = sizes.shape("encoder.model.0.weight", 3)
     if motion_dim not in DATASETS.values():
         raise ValueError(
             f"{file.path}: {prefix}vqvae.encoder.model.0.weight reads {motion_dim} numbers a frame, expected 263 "
             "(HumanML3D) or 251 (KIT-ML)"
         )
-    said = file.options.get("dataset_name")
-    if said in DATASETS and DATASETS[said] != motion_dim:
-        raise ValueError(
-            f"{file.path}: opt.txt beside it says dataset_name: {said}, whose motions have {DATASETS[said]} numbers a "
-            f"frame; its tensors read {motion_dim}"
-        )
+    for each in told_by:
+        _check_data_set(each, motion_dim)
     num_codes, code_dim = sizes.shape("quantizer.codebook", 2)
     return MotionVQVAEConfig(
         motion_dim=motion_dim,
@@ -162,7 +172,7 @@ def vqvae_config(file: OriginalFile, settings: Settings, prefix: str = "") -> Mo
         num_codes=num_codes,
         num_downsampling_layers=len(sizes.numbers("encoder.model.#.0.weight")),
         num_residual_layers=len(sizes.numbers("encoder.model.2.1.model.#.conv1.weight")),
-        dilation_growth_rate=settings.get("motion-vqvae.dilation_growth_rate", file),
+        dilation_growth_rate=settings.get("motion-vqvae.dilation_growth_rate", *told_by),
     )
 
 
@@ -170,8 +180,17 @@ def _heads(width: int) -> int | None:
     return width // HEAD_SIZE if width % HEAD_SIZE == 0 else None
 
 
-def lamp_config(file: OriginalFile, settings: Settings, **changes: Any) -> LampConfig:
-    """Of a LaMP; `changes` are values that the model on it has otherwise."""
+def lamp_config(
+    file: OriginalFile, settings: Settings, tokenizer: OriginalFile | None = None, **changes: Any
+) -> LampConfig:
+    """Of a LaMP.
+
+    Args:
+        file: Of it.
+        settings: What its tensors do not tell.
+        tokenizer: The motion tokenizer's own file, if there is one: the `opt.txt` beside it is that of its training.
+        changes: Values that the model on it has otherwise.
+    """
     sizes = _Sizes(file, file.tensors)
     layer = "Qformer.bert.encoder.layer"
     vocab_size, hidden = sizes.shape("Qformer.bert.embeddings.word_embeddings.weight", 2)
@@ -180,7 +199,7 @@ def lamp_config(file: OriginalFile, settings: Settings, **changes: Any) -> LampC
     intermediate, _ = sizes.shape(f"{layer}.0.intermediate.dense.weight", 2)
     query_intermediate, _ = sizes.shape(f"{layer}.0.intermediate_query.dense.weight", 2)
     values: dict[str, Any] = {
-        "motion_vqvae_config": vqvae_config(file, settings, "vq_model."),
+        "motion_vqvae_config": vqvae_config(file, settings, "vq_model.", tokenizer),
         "vocab_size": vocab_size,
         "bos_token_id": vocab_size - 1,  # [DEC] is the last word piece (L9)
         "hidden_size": hidden,
@@ -202,11 +221,15 @@ def lamp_config(file: OriginalFile, settings: Settings, **changes: Any) -> LampC
     return LampConfig(**values, **changes)
 
 
-def text_to_motion_config(file: OriginalFile, lamp: OriginalFile, settings: Settings) -> LampTextToMotionConfig:
-    """Of a masked transformer and the LaMP that it was trained on."""
+def text_to_motion_config(
+    file: OriginalFile, lamp: OriginalFile, settings: Settings, tokenizer: OriginalFile | None = None
+) -> LampTextToMotionConfig:
+    """Of a masked transformer and the LaMP that it was trained on; `tokenizer` as in [`lamp_config`]."""
     sizes = _Sizes(file, file.tensors)
     width, _ = sizes.shape("input_process.poseEmbedding.weight", 2)
-    inner = lamp_config(lamp, settings, max_text_length=settings.get("text-to-motion.max_text_length", file))
+    max_text_length = settings.get("text-to-motion.max_text_length", file)
+    inner = lamp_config(lamp, settings, tokenizer, max_text_length=max_text_length)
+    _check_data_set(file, inner.motion_vqvae_config.motion_dim)
     return LampTextToMotionConfig(
         lamp_config=inner,
         hidden_size=width,
@@ -222,16 +245,25 @@ def text_to_motion_config(file: OriginalFile, lamp: OriginalFile, settings: Sett
 
 
 def captioning_config(
-    file: OriginalFile, lamp: OriginalFile, settings: Settings, eos_token_id: int
+    file: OriginalFile,
+    lamp: OriginalFile,
+    settings: Settings,
+    eos_token_id: int,
+    tokenizer: OriginalFile | None = None,
 ) -> LampCaptioningConfig:
-    """Of a captioner and the LaMP that it was trained on; captions end with `eos_token_id`, a line break."""
+    """Of a captioner and the LaMP that it was trained on; captions end with `eos_token_id`, a line break.
+
+    `tokenizer` is the motion tokenizer's file, as in [`lamp_config`].
+    """
     sizes = _Sizes(file, file.tensors, "opt_model.model.decoder.")
     vocab_size, embedding = sizes.shape("embed_tokens.weight", 2)
     positions, width = sizes.shape("embed_positions.weight", 2)
     layers = sizes.numbers("layers.#.fc1.weight")
     adapted = f"layers.{layers[0]}.self_attn.q_proj.lora_A.default.weight"
+    inner = lamp_config(lamp, settings, tokenizer)
+    _check_data_set(file, inner.motion_vqvae_config.motion_dim)
     return LampCaptioningConfig(
-        lamp_config=lamp_config(lamp, settings),
+        lamp_config=inner,
         language_model_config={
             "model_type": "opt",
             "vocab_size": vocab_size,
@@ -259,6 +291,7 @@ def evaluator_config(file: OriginalFile) -> MotionTextEvaluatorConfig:
             f"{file.path}: movement_encoder.main.0.weight reads {channels} numbers a frame, expected 259 (HumanML3D "
             "without foot contacts) or 247 (KIT-ML)"
         )
+    _check_data_set(file, channels + 4)
     word_size, tags = sizes.shape("text_encoder.pos_emb.weight", 2)
     return MotionTextEvaluatorConfig(
         motion_dim=channels + 4,

@@ -15,12 +15,15 @@ import hashlib
 import pickle
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from .original_layout import UNUSED
 
 __all__ = ["OriginalFile", "find_files", "find_statistics", "read_file"]
 
@@ -47,6 +50,26 @@ SIGNATURES = {
 }
 # What a folder with one of these sub-folders calls its data set in opt.txt.
 DATASETS = {"t2m": 263, "kit": 251}
+# The tensor whose second size is how many numbers of a frame a kind reads; the evaluator reads no foot contacts.
+FRAME_READERS = {
+    "motion-vqvae": ("vqvae.encoder.model.0.weight", 0),
+    "lamp": ("vq_model.vqvae.encoder.model.0.weight", 0),
+    "captioning": ("motion_encoder.model.0.weight", 0),
+    "evaluator": ("movement_encoder.main.0.weight", 4),
+}
+NAMED = 3
+# What reading a damaged file ends in.
+DAMAGE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    TypeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass
@@ -59,6 +82,7 @@ class OriginalFile:
         tensors: By their original names; an evaluator's with the names of its three parts before theirs.
         sha256: Of the file.
         options: What `opt.txt` beside it says, if there is one.
+        stranger: What it holds, if it is of no kind.
     """
 
     path: Path
@@ -66,6 +90,14 @@ class OriginalFile:
     tensors: Tensors
     sha256: str
     options: dict[str, str] = field(default_factory=dict)
+    stranger: str = ""
+
+    @property
+    def motion_dim(self) -> int | None:
+        """Numbers of a frame that its tensors read, if they tell."""
+        name, left_out = FRAME_READERS.get(self.kind or "", ("", 0))
+        shape = self.tensors[name].shape if name in self.tensors else ()
+        return shape[1] + left_out if len(shape) > 1 else None
 
 
 def find_files(original: Path) -> list[Path]:
@@ -89,15 +121,17 @@ def read_file(path: Path) -> OriginalFile:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is truncated, of another format, holds more than tensors and plain values, or holds tensors of
+        ValueError: It is damaged, of another format, holds more than tensors and plain values, or holds tensors of
             another kind than it says.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     content = _load(path)
     kind, tensors = _recognise(path, content)
-    options = _options(path)
-    return OriginalFile(path, kind, tensors, _sha256(path), options)
+    if kind is None:
+        return OriginalFile(path, None, {}, _sha256(path), stranger=_contents(content))
+    _check_tensors(path, kind, tensors)
+    return OriginalFile(path, kind, tensors, _sha256(path), _options(path))
 
 
 def _load(path: Path) -> Any:
@@ -109,18 +143,28 @@ def _load(path: Path) -> Any:
     if start == b"PK" and not zipped:
         raise ValueError(f"{path}: the end of the file is missing (truncated download?)")
     try:
+        if zipped:
+            _check_sums(path)
         # Memory-mapped, a captioner of several GB is read only where its tensors are used.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True if zipped else None)
     except pickle.UnpicklingError as error:
-        # torch names what it refused to import or to call.
-        if found := re.search(r"(?:GLOBAL|Unsupported (?:global|class|type)[:\s]+)\s*(\S+\.\S+)", str(error)):
+        # torch names what it refused to import, functions of Python's own without their module.
+        if found := re.search(r"GLOBAL (\S+)", str(error)):
             raise ValueError(
-                f"{path}: refused, for it holds {found[1].rstrip('.,')}, which is neither a tensor nor a plain value: "
-                "loading it could run code"
+                f"{path}: refused, for it holds {found[1]}, which is neither a tensor nor a plain value: loading it "
+                "could run code, and none was run. If you trust whoever made it, read it with "
+                "torch.load(…, weights_only=False) and save its dictionaries of tensors alone with torch.save"
             ) from error
-        raise ValueError(f"{path}: not a checkpoint of PyTorch, or truncated") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path}: not a checkpoint of PyTorch, or truncated; nothing in it was run") from error
+    except DAMAGE as error:
         raise ValueError(f"{path}: not a checkpoint of PyTorch, or damaged ({_first_line(error)})") from error
+
+
+def _check_sums(path: Path) -> None:
+    """Check what torch does not look at: the checksums of the parts of a file."""
+    with zipfile.ZipFile(path) as file:
+        if (part := file.testzip()) is not None:
+            raise ValueError(f"{part} in it is not what was written: its checksum differs")
 
 
 def _first_line(error: Exception) -> str:
@@ -128,21 +172,22 @@ def _first_line(error: Exception) -> str:
     return lines[0][:160] if lines else type(error).__name__
 
 
-def _recognise(path: Path, content: Any) -> tuple[str | None, Tensors]:
+def _recognise(path: Path, content: Any) -> tuple[str | None, dict[Any, Any]]:
     if not isinstance(content, dict):
         return None, {}
     if all(isinstance(content.get(part), dict) for part in EVALUATOR_PARTS):
-        tensors = {f"{part}.{name}": value for part in EVALUATOR_PARTS for name, value in content[part].items()}
-        return "evaluator", _tensors_only(path, tensors)
+        parts = {f"{part}.{name}": value for part in EVALUATOR_PARTS for name, value in content[part].items()}
+        return "evaluator", parts
     for key, kinds in PAYLOADS.items():
         if isinstance(content.get(key), dict):
             found = _kind_of(content[key])
-            if found not in kinds:
-                held = f"tensors of a {found} checkpoint" if found else "tensors of none that lamp_hf knows"
-                raise ValueError(f"{path}: {key!r} in it should be a {' or '.join(kinds)} checkpoint, it has {held}")
-            return found, _tensors_only(path, content[key])
-    kind = _kind_of(content)
-    return kind, _tensors_only(path, content) if kind else {}
+            if found is not None and found not in kinds:
+                raise ValueError(
+                    f"{path}: {key!r} in it should be a {' or '.join(kinds)} checkpoint, it has tensors of a {found} "
+                    "checkpoint"
+                )
+            return found, content[key]
+    return _kind_of(content), content
 
 
 def _kind_of(names: Iterable[Any]) -> str | None:
@@ -150,11 +195,27 @@ def _kind_of(names: Iterable[Any]) -> str | None:
     return next((kind for kind, starts in SIGNATURES.items() if any(n.startswith(starts) for n in names)), None)
 
 
-def _tensors_only(path: Path, values: dict[Any, Any]) -> Tensors:
+def _contents(content: Any) -> str:
+    """What a file of no kind holds, to recognise it by."""
+    if not isinstance(content, dict):
+        return f"a {type(content).__name__}"
+    key = next((key for key in PAYLOADS if isinstance(content.get(key), dict)), None)
+    names = list(map(str, content if key is None else content[key]))
+    shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return f"{shown or 'nothing'}{'' if key is None else f' under {key!r}'}"
+
+
+def _check_tensors(path: Path, kind: str, values: dict[Any, Any]) -> None:
+    """Check that what is used are tensors of real numbers, stored one after the other."""
     for name, value in values.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise ValueError(f"{path}: {name!r} is a {type(value).__name__}, expected a tensor")
-    return values
+        if not UNUSED[kind].fullmatch(name) and not (value.layout == torch.strided and value.is_floating_point()):
+            what = value.dtype if value.layout == torch.strided else value.layout
+            raise ValueError(
+                f"{path}: {name} is a tensor of {str(what).removeprefix('torch.')}, expected a dense one of "
+                "floating-point numbers: save it as such, as by .to_dense().float()"
+            )
 
 
 def _sha256(path: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset, DatasetDict
 from transformers import pipeline
 
@@ -176,6 +177,24 @@ def test_text_to_motion_judges_generated_real_and_shuffled(
         np.mean([motion.jitter() for motion in data.motions])
     )
     assert {record.protocol.name: record for record in run()} == records  # seeds decide
+
+
+def test_an_evaluator_that_reads_no_sentences_judges_motions_alone(
+    data: EvaluationSet, tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as the released one, which reads GloVe vectors."""
+    torch.manual_seed(0)
+    sizes = {"movement_hidden_size": 8, "movement_size": 8, "motion_hidden_size": 8, "text_hidden_size": 8}
+    config = lamp_hf.MotionTextEvaluatorConfig(text_input="glove", projection_dim=8, **sizes)
+    evaluator = Embedder(lamp_hf.MotionTextEvaluatorModel(config), lamp_hf.LampFeatureExtractor())
+    pipe = pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu")
+    options = {"evaluator": evaluator, "repeats": 1, "multimodality_texts": 1, "multimodality_motions": 10}
+    [record] = evaluate_text_to_motion_protocols("tiny", pipe, data, protocols=("humanml3d",), **options)
+    assert set(record.rows["tiny"]) == {"fid", "diversity", "multimodality"}
+    assert {row: set(values) for row, values in record.references.items()} == {"real motions": {"fid", "diversity"}}
+    assert "reads no sentences: R-Precision and MM-Dist are left out" in caplog.text
+    with pytest.raises(ValueError, match="embeds no sentences: a converted evaluator reads GloVe word vectors"):
+        evaluate_captioning_protocol("tiny", None, data, evaluator=evaluator)
 
 
 def test_text_to_motion_refuses_what_it_cannot_judge(data: EvaluationSet) -> None:

@@ -58,12 +58,14 @@ def evaluate_captioning_protocol(
         generate_kwargs: Of the pipeline, such as `num_beams`.
 
     Raises:
-        ValueError: A clip has a single caption, or there are too few clips.
+        ValueError: A clip has a single caption, there are too few clips, or the evaluator reads no sentences.
     """
     if alone := [clip for clip, texts in zip(data.ids, data.captions, strict=True) if len(texts) < 2]:
         raise ValueError(f"{len(alone)} clips have no second caption to compare the first with, among them {alone[0]}")
-    if evaluator is not None and len(data) < POOL_SIZE:
-        raise ValueError(f"{len(data)} clips do not fill a pool of {POOL_SIZE}")
+    if evaluator is not None:
+        evaluator.require_sentences()
+        if len(data) < POOL_SIZE:
+            raise ValueError(f"{len(data)} clips do not fill a pool of {POOL_SIZE}")
     said = spread(
         data.motions, lambda some: [answers[0]["caption"] for answers in pipe(some, batch_size=32, **generate_kwargs)]
     )

@@ -1,5 +1,6 @@
 """Motions generated for the captions of a split, beside its real motions and beside shuffled captions."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
 __all__ = ["PROTOCOLS", "evaluate_text_to_motion_protocols", "generate_for_clips"]
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 PROTOCOLS = ("humanml3d", "lamp-bertscore", "physics")
@@ -60,7 +63,7 @@ def evaluate_text_to_motion_protocols(
         pipe: The checkpoint.
         data: Clips.
         protocols: Those to run, on the same motions.
-        evaluator: Needed by "humanml3d".
+        evaluator: Needed by "humanml3d"; of one that reads no sentences R-Precision and MM-Dist are left out.
         captioner: Needed by "lamp-bertscore".
         repeats: How often motions are generated and pools and pairs drawn.
         seed: Repeat r generates clip i from the seed `seed + r · N + i`.
@@ -196,16 +199,24 @@ class FeatureJudge:
             "multimodality_pairs": MULTIMODALITY_PAIRS if num_texts else 0,
         }
         self._pipe, self._data, self._evaluator, self._seed = pipe, data, evaluator, seed
-        self._texts = np.stack(spread(data.first_captions, lambda some: list(evaluator.texts(some))))
+        self._texts: np.ndarray | None = None
+        if evaluator.reads_sentences:
+            self._texts = np.stack(spread(data.first_captions, lambda some: list(evaluator.texts(some))))
+        else:
+            logger.warning("%s reads no sentences: R-Precision and MM-Dist are left out.", self.name)
         self._real = self._embed(data.motions)
 
     def __call__(self, motions: list[Motion], repeat: int) -> Rows:
         made, seed = self._embed(motions), self._seed + repeat
+        real = self._motions(self._real, seed)
+        own = self._motions(made, seed) | self._multimodality(repeat)
+        if self._texts is None:
+            return {REAL: real, "": own}
         shuffled = self._texts[derangement(len(motions), np.random.default_rng(seed))]
         return {
-            REAL: self._pairs(self._real, self._texts, seed) | self._motions(self._real, seed),
+            REAL: self._pairs(self._real, self._texts, seed) | real,
             SHUFFLED: self._pairs(made, shuffled, seed),
-            "": self._pairs(made, self._texts, seed) | self._motions(made, seed) | self._multimodality(repeat),
+            "": self._pairs(made, self._texts, seed) | own,
         }
 
     def _embed(self, motions: list[Motion]) -> np.ndarray:

@@ -1,7 +1,6 @@
-"""Originals in the authors' layout: with the numbers of the reference files, and made of random ones."""
+"""Originals of random numbers in the authors' layout, and the tokenizers that they fit."""
 
-import json
-import shutil
+import string
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-# Folder of each reference file in the authors' layout.
+from lamp_hf.modeling.configuration_lamp import (
+    LampCaptioningConfig,
+    LampTextToMotionConfig,
+    MotionLengthEstimatorConfig,
+    MotionTextEvaluatorConfig,
+)
+
+# Folder of each file in the authors' layout.
 PLACES = {
     "vq.tar": "vq",
     "qformer.tar": "qformer",
@@ -30,48 +37,132 @@ def write_statistics(folder: Path, size: int, seed: int = 0) -> None:
 
 
 @pytest.fixture(scope="session")
-def reference_tokenizers(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """The tokenizers of the reference files: `bert`, a folder with `vocab.txt` alone as BERT's, and `opt`."""
+def lay_out() -> Callable[[Path, Callable[[str, Path], object]], Path]:
+    """Lays files out as the authors' scripts do, below a folder `t2m`; `write(name, path)` writes each of them."""
+
+    def run(home: Path, write: Callable[[str, Path], object]) -> Path:
+        for name, place in PLACES.items():
+            path = home / place / "model" / name
+            path.parent.mkdir(parents=True)
+            write(name, path)
+        write_statistics(home / "vq" / "meta", 263)
+        write_statistics(home / "Comp_v6_KLD005" / "meta", 263, seed=1)
+        end = "-------------- End ----------------\n"
+        options = f"------------ Options -------------\ndataset_name: t2m\nn_heads: 4\n{end}"
+        (home / "mtrans" / "opt.txt").write_text(options)
+        return home
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """`bert`, a folder with `vocab.txt` alone as BERT's, and `opt`, which knows single bytes."""
+    from tokenizers.pre_tokenizers import ByteLevel
     from transformers import GPT2Tokenizer
 
     folder = tmp_path_factory.mktemp("tokenizers")
     bert, opt = folder / "bert", folder / "opt"
     bert.mkdir()
-    words = json.loads((golden / "lamp.json").read_text())["vocab"]
-    assert words[-1] == "[DEC]"
-    (bert / "vocab.txt").write_text("\n".join(words[:-1]) + "\n")
-    about = json.loads((golden / "m2t.json").read_text())
-    merges = [tuple(line.split()) for line in about["opt_merges"].splitlines() if not line.startswith("#version")]
-    tokenizer = GPT2Tokenizer(
-        vocab=about["opt_vocab"],
-        merges=merges,
-        bos_token="</s>",
-        eos_token="</s>",
-        unk_token="</s>",
-        pad_token="<pad>",
-    )
+    letters = string.ascii_lowercase
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    words += ["person", "walks", "waves", "forward"]
+    (bert / "vocab.txt").write_text("\n".join(words) + "\n")
+    symbols = ["</s>", "<pad>", *sorted(ByteLevel.alphabet())]
+    ends = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>"}
+    tokenizer = GPT2Tokenizer(vocab={symbol: number for number, symbol in enumerate(symbols)}, merges=[], **ends)
     tokenizer.save_pretrained(opt)
-    return SimpleNamespace(bert=str(bert), opt=str(opt))
+    return SimpleNamespace(bert=str(bert), opt=str(opt), word_pieces=len(words), symbols=len(symbols))
 
 
 @pytest.fixture(scope="session")
-def originals(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The reference checkpoints as the authors' scripts lay them out; not to be changed."""
+def build_originals(
+    random_tensors: Callable[..., Any], small_original_lamp: Callable[..., Any], tokenizers: SimpleNamespace
+) -> Callable[..., dict[str, Any]]:
+    """Builds what the files of all kinds hold, by name: small sizes, random numbers, and what takes no part too."""
+
+    def build(motion_dim: int, *, lamp_size: int, transformer_size: int) -> dict[str, Any]:
+        lamp_config = small_original_lamp(
+            motion_dim=motion_dim, vocab_size=tokenizers.word_pieces + 1, hidden_size=lamp_size
+        )
+        language_model = {
+            "model_type": "opt",
+            "vocab_size": tokenizers.symbols + 2,  # more rows than symbols, as OPT's
+            "hidden_size": 32,
+            "word_embed_proj_dim": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+            "ffn_dim": 48,
+            "max_position_embeddings": 96,
+        }
+        lamp = random_tensors(lamp_config)
+        own = ("Qformer.", "query_tokens")
+        transformer = random_tensors(
+            LampTextToMotionConfig(
+                lamp_config=lamp_config,
+                hidden_size=transformer_size,
+                num_hidden_layers=3,
+                num_attention_heads=1,
+                intermediate_size=72,
+            ),
+            seed=1,
+        )
+        transformer |= {name: lamp[name] for name in transformer if name.startswith(own)}
+        captioner = random_tensors(
+            LampCaptioningConfig(lamp_config=lamp_config, language_model_config=language_model, lora_rank=2), seed=2
+        )
+        captioner |= {
+            name.replace("opt_model.", "llm.base_model.model.", 1): tensor
+            for name, tensor in captioner.items()
+            if name.startswith("opt_model.")
+        }
+        captioner |= {f"{name}.weight": torch.randn(3) for name in ("trans_base", "trans_head", "vq_model")}
+        transformer |= {"position_enc.pe": torch.zeros(9, 1, 4)}
+        transformer |= {f"clip2qformer.{name}": torch.randn(4) for name in ("weight", "bias")}
+        for tensors in (lamp, transformer, captioner):
+            tensors["Qformer.bert.embeddings.position_ids"] = torch.arange(64)[None]
+            tensors["Qformer.cls.predictions.decoder.bias"] = tensors["Qformer.cls.predictions.bias"]
+        parts: dict[str, Any] = {}
+        config = MotionTextEvaluatorConfig(motion_dim=motion_dim, text_hidden_size=24, motion_hidden_size=32)
+        for name, tensor in random_tensors(config, seed=3).items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = tensor
+        prefix = "vq_model."
+        lengths = MotionLengthEstimatorConfig(input_size=16, hidden_sizes=(12, 10, 8))
+        payloads = {
+            "vq.tar": {
+                "vq_model": {n.removeprefix(prefix): tensor for n, tensor in lamp.items() if n.startswith(prefix)}
+            },
+            "qformer.tar": {"motion_qformer": lamp},
+            "t2m.tar": {"t2m_transformer": transformer},
+            "m2t.pth": {"trans": captioner},
+            "evaluator_finest.tar": parts,
+            "length_estimator_finest.tar": {"estimator": random_tensors(lengths, seed=4)},
+        }
+        return {name: {**payload, "ep": 3, "total_it": 10} for name, payload in payloads.items()}
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def originals(
+    build_originals: Callable[..., dict[str, Any]],
+    lay_out: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Files of all kinds as the authors' scripts lay them out; not to be changed.
+
+    Their sizes are none of the published ones, from which heads could be told.
+    """
+    contents = build_originals(263, lamp_size=48, transformer_size=32)
     root = tmp_path_factory.mktemp("original") / "checkpoints"
-    home = root / "t2m"
-    for file, place in PLACES.items():
-        (home / place / "model").mkdir(parents=True)
-        shutil.copy(golden / "ckpt" / file, home / place / "model" / file)
-    write_statistics(home / "vq" / "meta", 263)
-    write_statistics(home / "Comp_v6_KLD005" / "meta", 263, seed=1)
-    options = "------------ Options -------------\ndataset_name: t2m\nn_heads: 4\n-------------- End ----------------\n"
-    (home / "mtrans" / "opt.txt").write_text(options)
+    lay_out(root / "t2m", lambda name, path: torch.save(contents[name], path))
     return root
 
 
 @pytest.fixture(scope="session")
-def reference_settings() -> dict[str, int]:
-    """What the tensors of the reference files do not tell, where it is not what was published."""
+def settings() -> dict[str, int]:
+    """What the tensors of the originals do not tell, where it is not what was published."""
     return {
         "lamp.num_attention_heads": 4,
         "lamp.max_text_length": 12,
@@ -81,16 +172,16 @@ def reference_settings() -> dict[str, int]:
 
 
 @pytest.fixture(scope="session")
-def convert_reference(reference_tokenizers: SimpleNamespace, reference_settings: dict[str, int]) -> Callable[..., Any]:
-    """Converts with the tokenizers and the settings of the reference files."""
+def convert_originals(tokenizers: SimpleNamespace, settings: dict[str, int]) -> Callable[..., Any]:
+    """Converts with the tokenizers and the settings of the originals."""
 
     def run(original: Path, output: Path, **options: Any) -> Any:
         from lamp_hf.hub import convert
 
         values = {
-            "text_tokenizer": reference_tokenizers.bert,
-            "language_model_tokenizer": reference_tokenizers.opt,
-            "settings": reference_settings,
+            "text_tokenizer": tokenizers.bert,
+            "language_model_tokenizer": tokenizers.opt,
+            "settings": settings,
             **options,
         }
         return convert(original, output, **values)
@@ -99,6 +190,6 @@ def convert_reference(reference_tokenizers: SimpleNamespace, reference_settings:
 
 
 @pytest.fixture(scope="session")
-def converted(originals: Path, convert_reference: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The conversion of all reference files at once."""
-    return convert_reference(originals, tmp_path_factory.mktemp("converted") / "lamp", license="mit")
+def converted(originals: Path, convert_originals: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The conversion of all originals at once."""
+    return convert_originals(originals, tmp_path_factory.mktemp("converted") / "lamp", license="mit")

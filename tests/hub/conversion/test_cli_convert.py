@@ -12,15 +12,14 @@ SETTINGS = ("--set", "lamp.num_attention_heads=4", "--set", "captioning.num_atte
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, reference_tokenizers: SimpleNamespace):
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tokenizers: SimpleNamespace):
     """Runs the conversion, and gives exit code, output and errors."""
     monkeypatch.setenv("COLUMNS", "120")
 
     def command(*arguments: object) -> tuple[int, str, str]:
-        tokenizers = ("--text-tokenizer", reference_tokenizers.bert)
-        tokenizers += ("--language-model-tokenizer", reference_tokenizers.opt)
+        named = ("--text-tokenizer", tokenizers.bert, "--language-model-tokenizer", tokenizers.opt)
         with pytest.raises(SystemExit) as ended:
-            main(["convert", *map(str, arguments), *tokenizers])
+            main(["convert", *map(str, arguments), *named])
         captured = capsys.readouterr()
         return ended.value.code, captured.out, captured.err
 
@@ -35,7 +34,7 @@ def test_a_folder(run, originals: Path, tmp_path: Path) -> None:
     assert rows["text-to-motion"][1:3] == [".", "t2m.tar"]
     assert rows["captioning"][1:3] == ["captioning", "m2t.pth"]
     assert rows["evaluator"][-2:] == ["42", "0"]
-    assert rows["length-estimator"][-3:] == ["189,233", "14", "0"]
+    assert rows["length-estimator"][-3:] == ["923", "14", "0"]
     assert "text-to-motion.num_attention_heads=4 (opt.txt)" in out
     assert f"statistics from {originals / 't2m' / 'vq' / 'meta' / 'mean.npy'} and std.npy" in out
     code, out, err = run(originals, tmp_path / "out", *SETTINGS)
@@ -55,3 +54,17 @@ def test_errors_are_one_line(run, originals: Path, tmp_path: Path) -> None:
     code, _, err = run(file, tmp_path / "out", "--set", "lamp.num_attention_heads")
     assert code == 2
     assert "--set expects NAME=NUMBER" in " ".join(err.replace("│", " ").split())
+
+
+def test_a_converted_model_asks_for_a_duration(run, originals: Path, tmp_path: Path, capsys) -> None:
+    home = originals / "t2m"
+    parts = ("--lamp", home / "qformer/model/qformer.tar", "--motion-vqvae", home / "vq/model/vq.tar")
+    code, out, err = run(home / "mtrans/model/t2m.tar", tmp_path / "out", *SETTINGS, *parts)
+    assert code == 0, err
+    assert all(name in out for name in ("t2m.tar", "qformer.tar", "vq.tar"))
+    with pytest.raises(SystemExit) as ended:
+        main(["generate", "a person walks", "-o", str(tmp_path / "walk.bvh"), "-m", str(tmp_path / "out")])
+    assert ended.value.code == 1
+    assert "no length estimator: give num_tokens, in the pipeline duration or num_frames, on the command line" in (
+        " ".join(capsys.readouterr().err.split())
+    )

@@ -17,29 +17,9 @@ import yaml
 from safetensors import safe_open
 from transformers import AutoModel, AutoProcessor, pipeline
 
-import lamp_hf
+import lamp_hf.metrics
 from lamp_hf.hub import conversion as conversion_module
-from lamp_hf.hub import convert
 from lamp_hf.hub.conversion import Conversion
-from lamp_hf.hub.original_config import (
-    Settings,
-    captioning_config,
-    evaluator_config,
-    lamp_config,
-    length_estimator_config,
-    text_to_motion_config,
-    vqvae_config,
-)
-from lamp_hf.hub.original_files import OriginalFile
-from lamp_hf.hub.original_layout import UNUSED, layout_of
-from lamp_hf.modeling.configuration_lamp import (
-    LampCaptioningConfig,
-    LampConfig,
-    LampTextToMotionConfig,
-    MotionLengthEstimatorConfig,
-    MotionTextEvaluatorConfig,
-    MotionVQVAEConfig,
-)
 
 FILES = {
     "motion-vqvae": "vq/model/vq.tar",
@@ -59,13 +39,13 @@ def copies(originals: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def refused(tmp_path: Path, convert_reference: Callable[..., Any]) -> Callable[..., str]:
+def refused(tmp_path: Path, convert_originals: Callable[..., Any]) -> Callable[..., str]:
     """Converts what must be refused, and gives the error; nothing must have been written."""
 
     def run(original: Path, error: type[Exception] = ValueError, **options: Any) -> str:
         before = sorted(tmp_path.iterdir())
         with pytest.raises(error) as caught:
-            convert_reference(original, tmp_path / "out", **options)
+            convert_originals(original, tmp_path / "out", **options)
         assert sorted(tmp_path.iterdir()) == before
         return str(caught.value)
 
@@ -77,6 +57,11 @@ def change(path: Path, key: str, edit: Callable[[dict[str, torch.Tensor]], None]
     content = torch.load(path, weights_only=True)
     edit(content[key])
     torch.save(content, path)
+
+
+def statistics_of(copies: Path) -> dict[str, Path]:
+    """Options that name the statistics of the tokenizer's training."""
+    return {name: copies / "vq" / "meta" / f"{name}.npy" for name in ("mean", "std")}
 
 
 # ---- what is written --------------------------------------------------------------------------------------
@@ -100,28 +85,32 @@ def test_a_folder_of_all_kinds_becomes_one_checkpoint_and_three_beside_it(conver
         assert {tensor.dtype for tensor in tensors if tensor.is_floating_point()} == {torch.float32}
 
 
-def test_every_tensor_is_counted(converted: Conversion) -> None:
+def test_every_tensor_is_counted(converted: Conversion, originals: Path) -> None:
     main, captioner, evaluator, lengths = converted.models
     assert [file.path.name for file in main.sources] == ["t2m.tar", "qformer.tar", "vq.tar"]
     sizes = [len(file.tensors) for file in main.sources]
-    assert sizes == [173, 230, 67]
     # Of t2m.tar: the fixed positions, an unused layer, and two of BERT's. Of qformer.tar: the Q-Former and the
     # tokenizer, which the two others have, and what is left of it is BERT's.
     repeated = sum(name.startswith(("Qformer.", "query_tokens", "vq_model.")) for name in main.sources[1].tensors)
     assert (main.tensors_used, main.tensors_unused) == (sum(sizes) - 5 - repeated, 5 + repeated)
-    assert captioner.tensors_used + captioner.tensors_unused == 354 + 230
+    counts = [
+        len(torch.load(originals / "t2m" / FILES[kind], weights_only=True)[key])
+        for kind, key in (("captioning", "trans"), ("lamp", "motion_qformer"))
+    ]
+    assert captioner.tensors_used + captioner.tensors_unused == sum(counts)
     assert (evaluator.tensors_used, evaluator.tensors_unused) == (42, 0)
     assert (lengths.tensors_used, lengths.tensors_unused) == (14, 0)
 
 
-def test_values_of_the_released_code(converted: Conversion) -> None:
+def test_values_of_the_released_code(converted: Conversion, tokenizers: SimpleNamespace) -> None:
     config = json.loads((converted.output / "config.json").read_text())
     assert config["attention_bias"] == "soft_causal"
     assert (config["mask_token_padding"], config["train_token_embeddings"]) == (False, True)
     assert (config["length_hidden_sizes"], config["max_motion_tokens"]) == (None, 49)
     lamp = config["lamp_config"]
     assert (lamp["mask_motion_padding"], lamp["mask_text_padding"]) == (False, False)
-    assert (lamp["separate_motion_encoder"], lamp["bos_token_id"], lamp["eos_token_id"]) == (True, 154, 3)
+    special = (tokenizers.word_pieces, 3)  # [DEC] comes last
+    assert (lamp["separate_motion_encoder"], lamp["bos_token_id"], lamp["eos_token_id"]) == (True, *special)
     generation = json.loads((converted.output / "generation_config.json").read_text())
     assert (generation["guidance_scale"], generation["num_inference_steps"]) == (4.0, 10)
     assert str(converted.output.parent) not in json.dumps(config)
@@ -139,78 +128,126 @@ def test_what_tensors_do_not_tell_is_reported_with_its_source(converted: Convers
     }
 
 
-def test_card(converted: Conversion, golden: Path) -> None:
+def test_statistics_are_those_beside_the_checkpoints(converted: Conversion, originals: Path) -> None:
+    extractor = AutoProcessor.from_pretrained(converted.output).feature_extractor
+    assert np.allclose(extractor.mean, np.load(originals / "t2m" / "vq" / "meta" / "mean.npy"))
+    judge = lamp_hf.LampFeatureExtractor.from_pretrained(converted.output / "evaluator")
+    assert np.allclose(judge.std, np.load(originals / "t2m" / "Comp_v6_KLD005" / "meta" / "std.npy"))
+
+
+def test_pipelines_of_captioning(converted: Conversion, walker: lamp_hf.Motion) -> None:
+    for folder, model_class in (
+        (converted.output / "captioning", "LampForMotionCaptioning"),
+        (converted.output, "LampForMotionToText"),
+    ):
+        pipe = pipeline("motion-captioning", model=str(folder))
+        assert type(pipe.model).__name__ == model_class
+        [answer] = pipe(walker, max_new_tokens=5)
+        assert answer["caption"]
+        assert 0 < answer["score"] <= 1
+
+
+def test_card(converted: Conversion, originals: Path) -> None:
     text = (converted.output / "README.md").read_text()
     header = yaml.safe_load(text.split("---")[1])
     assert (header["library_name"], header["license"], header["pipeline_tag"]) == ("lamp_hf", "mit", "text-to-motion")
     for file in converted.models[0].sources:
         assert f"| `{file.path.name}` | `{file.sha256}` |" in text
     assert "`text-to-motion.num_attention_heads`: 4 (opt.txt)" in text
-    assert str(golden) not in text
+    assert str(originals) not in text
     assert "CLIP ViT-B/32" in (converted.output / "length-estimator" / "README.md").read_text()
 
 
-def test_a_second_conversion_keeps_what_a_person_wrote(copies: Path, tmp_path: Path, convert_reference) -> None:
+def test_a_second_conversion_keeps_what_a_person_wrote(copies: Path, tmp_path: Path, convert_originals) -> None:
     output = tmp_path / "out"
-    convert_reference(copies / FILES["evaluator"], output, license="mit")
+    convert_originals(copies / FILES["evaluator"], output, license="mit")
     card = output / "README.md"
     card.write_text(card.read_text() + "\nMy own words.\n")
-    convert_reference(copies / FILES["evaluator"], output, overwrite=True)
+    convert_originals(copies / FILES["evaluator"], output, overwrite=True)
     assert "My own words." in card.read_text()
     assert "license: mit" in card.read_text()
     (output / "adapter.safetensors").write_text("mine")
     with pytest.raises(FileExistsError, match=r"holds adapter\.safetensors, which no conversion wrote"):
-        convert_reference(copies / FILES["evaluator"], output, overwrite=True)
+        convert_originals(copies / FILES["evaluator"], output, overwrite=True)
     (output / "adapter.safetensors").unlink()
     (output / "notes.md").write_text("mine")
     with pytest.raises(FileExistsError, match=r"holds notes\.md, which no conversion wrote"):
-        convert_reference(copies / FILES["evaluator"], output, overwrite=True)
+        convert_originals(copies / FILES["evaluator"], output, overwrite=True)
 
 
 def test_a_checkpoint_that_no_conversion_wrote_is_not_replaced(
-    copies: Path, tiny_checkpoint: Path, tmp_path: Path, convert_reference
+    copies: Path, tiny_checkpoint: Path, tmp_path: Path, convert_originals
 ) -> None:
     output = tmp_path / "mine"
     shutil.copytree(tiny_checkpoint, output)
     with pytest.raises(FileExistsError, match=r"holds .*model\.safetensors.*, which no conversion wrote"):
-        convert_reference(copies / FILES["evaluator"], output, overwrite=True)
+        convert_originals(copies / FILES["evaluator"], output, overwrite=True)
     assert (output / "model.safetensors").is_file()
 
 
 def test_a_card_in_a_folder_that_is_not_written_again_is_not_lost(
-    copies: Path, tmp_path: Path, convert_reference
+    copies: Path, tmp_path: Path, convert_originals
 ) -> None:
     output = tmp_path / "out"
-    convert_reference(copies, output, license="mit")
+    convert_originals(copies, output, license="mit")
     card = output / "captioning" / "README.md"
     card.write_text(card.read_text() + "\nMy own words.\n")
     with pytest.raises(FileExistsError, match=r"somebody has written in .*captioning/README\.md"):
-        convert_reference(copies, output, kind="evaluator", overwrite=True)
+        convert_originals(copies, output, kind="evaluator", overwrite=True)
     assert "My own words." in card.read_text()
 
 
-def test_the_snippet_and_the_sample_of_a_converted_model_say_how_long(converted: Conversion, tmp_path: Path) -> None:
+def test_the_snippets_of_all_six_kinds_run(
+    converted: Conversion, originals: Path, convert_originals, walker, waver, tmp_path: Path, monkeypatch
+) -> None:
+    folders = {model.kind: model.folder for model in converted.models}
+    for kind in ("motion-vqvae", "lamp"):
+        folders[kind] = convert_originals(originals, tmp_path / kind, kind=kind).models[0].folder
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "my_mocap").mkdir()
+    walker.save("walk.bvh")
+    for name, motion in (("walk", walker), ("wave", waver)):
+        motion.save(f"my_mocap/{name}.bvh")
+    assert set(folders) == set(FILES)
+    left: dict[str, Any] = {}
+    for kind, folder in folders.items():
+        card = (folder / "README.md").read_text()
+        left[kind] = {"text_features": torch.zeros(1, 16)}
+        exec(card.split("```python\n")[1].split("```")[0], left[kind])
+    assert Path("wave.bvh").stat().st_size > 1000
+    assert left["motion-vqvae"]["codes"].shape == (1, 14)
+    assert left["length-estimator"]["num_frames"].tolist()[0] % 4 == 0
+    assert "Texts go in as the 16 numbers of CLIP" in (folders["length-estimator"] / "README.md").read_text()
+    # What the evaluator's metric then gives: motions alone can be judged, texts not.
+    motions = {"predictions": [walker, waver, walker.crop(0.0, 2.0)], "references": [waver, walker, walker]}
+    assert left["evaluator"]["fid"].compute(**motions)["fid"] > 0
+    judge = {name: left["evaluator"][name] for name in ("evaluator", "processor")}
+    for name, predictions in (("diversity", motions["predictions"]), ("multimodality", [motions["predictions"]])):
+        metric = lamp_hf.metrics.load(name, **judge)
+        assert metric.compute(predictions=predictions, num_pairs=3)[name] > 0
+    for name in ("r_precision", "mm_dist"):
+        with pytest.raises(ValueError, match="reads GloVe word vectors and part-of-speech tags in place of them"):
+            lamp_hf.metrics.load(name, **judge).compute(predictions=[walker, waver], references=["walks", "waves"])
+
+
+def test_a_sample_of_a_converted_model_says_how_long(converted: Conversion, tmp_path: Path) -> None:
     from lamp_hf.hub.sample import write_sample
 
-    card = (converted.output / "README.md").read_text()
-    snippet = card.split("```python\n")[1].split("```")[0].replace("wave.bvh", str(tmp_path / "wave.bvh"))
-    assert "duration=4.0" in snippet
-    code = snippet.replace(str(converted.models[0].folder), str(converted.output))
-    exec(code, {})
-    assert (tmp_path / "wave.bvh").stat().st_size > 1000
+    assert "duration=4.0" in (converted.output / "README.md").read_text()
     assert "sample.gif" in write_sample(converted.output, "text-to-motion", tmp_path)
     assert (tmp_path / "sample.gif").is_file()
 
 
-def test_a_licence_is_not_invented(copies: Path, tmp_path: Path, convert_reference, caplog) -> None:
+def test_a_licence_is_not_invented(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
     with caplog.at_level(logging.WARNING, "lamp_hf"):
-        convert_reference(copies / FILES["evaluator"], tmp_path / "out")
+        convert_originals(copies / FILES["evaluator"], tmp_path / "out")
     assert "No licence was given: the card says 'other'" in caplog.text
     assert yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---")[1])["license"] == "other"
 
 
-def test_single_files(copies: Path, tmp_path: Path, convert_reference) -> None:
-    given = {f"{name}": copies / "vq" / "meta" / f"{name}.npy" for name in ("mean", "std")}
+def test_single_files(copies: Path, tmp_path: Path, convert_originals) -> None:
+    given = statistics_of(copies)
     for kind, model_class in (
         ("motion-vqvae", lamp_hf.MotionVQVAEModel),
         ("lamp", lamp_hf.LampModel),
@@ -220,39 +257,48 @@ def test_single_files(copies: Path, tmp_path: Path, convert_reference) -> None:
         ("length-estimator", lamp_hf.MotionLengthEstimatorModel),
     ):
         needs_lamp = {"lamp": copies / FILES["lamp"]} if kind in ("text-to-motion", "captioning") else {}
-        result = convert_reference(copies / FILES[kind], tmp_path / kind, **given, **needs_lamp)
+        result = convert_originals(copies / FILES[kind], tmp_path / kind, **given, **needs_lamp)
         assert [(model.kind, model.folder) for model in result.models] == [(kind, tmp_path / kind)]
         assert type(AutoModel.from_pretrained(tmp_path / kind)) is model_class
 
 
-def test_tensors_without_anything_around_them(copies: Path, tmp_path: Path, convert_reference) -> None:
+def test_tensors_without_anything_around_them(copies: Path, tmp_path: Path, convert_originals) -> None:
     content = torch.load(copies / FILES["motion-vqvae"], weights_only=True)
     torch.save(content["vq_model"], tmp_path / "bare.pt")
     torch.save({"net": content["vq_model"]}, tmp_path / "net_last.pth", _use_new_zipfile_serialization=False)
-    given = {f"{name}": copies / "vq" / "meta" / f"{name}.npy" for name in ("mean", "std")}
+    given = statistics_of(copies)
     for file in ("bare.pt", "net_last.pth"):
-        result = convert_reference(tmp_path / file, tmp_path / file.split(".")[0], **given)
-        assert result.models[0].tensors_used == 67
+        result = convert_originals(tmp_path / file, tmp_path / file.split(".")[0], **given)
+        assert result.models[0].tensors_used == len(content["vq_model"])
 
 
-def test_half_precision_becomes_single(copies: Path, tmp_path: Path, convert_reference) -> None:
+def test_half_precision_becomes_single(copies: Path, tmp_path: Path, convert_originals) -> None:
     def halve(tensors: dict[str, torch.Tensor]) -> None:
         for name, tensor in tensors.items():
             if name.startswith(("opt_model.", "llm.")):
                 tensors[name] = tensor.half()
 
     change(copies / FILES["captioning"], "trans", halve)
-    convert_reference(copies, tmp_path / "out", kind="captioning")
+    convert_originals(copies, tmp_path / "out", kind="captioning")
     model = AutoModel.from_pretrained(tmp_path / "out")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_the_tokenizers_own_file_decodes(copies: Path, tmp_path: Path, convert_reference, caplog) -> None:
+def test_lamps_copy_of_the_tokenizer_decodes_with_a_warning(
+    copies: Path, tmp_path: Path, convert_originals, caplog
+) -> None:
+    (copies / FILES["motion-vqvae"]).unlink()
+    with caplog.at_level(logging.WARNING, "lamp_hf"):
+        convert_originals(copies / "mtrans", tmp_path / "alone", lamp=copies / FILES["lamp"], **statistics_of(copies))
+    assert f"no file of the motion tokenizer: the copy in {copies / FILES['lamp']} decodes" in caplog.text
+
+
+def test_the_tokenizers_own_file_decodes(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
     name = "vqvae.decoder.model.6.bias"
     change(copies / FILES["motion-vqvae"], "vq_model", lambda tensors: tensors[name].fill_(7.0))
     change(copies / FILES["text-to-motion"], "t2m_transformer", lambda tensors: tensors["query_tokens"].fill_(7.0))
     with caplog.at_level(logging.WARNING, "lamp_hf"):
-        convert_reference(copies, tmp_path / "out", kind="text-to-motion")
+        convert_originals(copies, tmp_path / "out", kind="text-to-motion")
     model = AutoModel.from_pretrained(tmp_path / "out")
     assert (model.lamp.motion_vqvae.decoder.conv_out.bias == 7).all()
     assert (model.lamp.query_tokens == 7).all()
@@ -260,9 +306,9 @@ def test_the_tokenizers_own_file_decodes(copies: Path, tmp_path: Path, convert_r
     assert f"1 tensors in {copies / FILES['text-to-motion']} are not those of" in caplog.text
 
 
-def test_steps_are_told(copies: Path, tmp_path: Path, convert_reference) -> None:
+def test_steps_are_told(copies: Path, tmp_path: Path, convert_originals) -> None:
     seen: list[tuple[str, int, int]] = []
-    convert_reference(copies, tmp_path / "out", kind="lamp", on_step=lambda *step: seen.append(step))
+    convert_originals(copies, tmp_path / "out", kind="lamp", on_step=lambda *step: seen.append(step))
     assert [done for _, done, _ in seen] == list(range(7))
     assert {what for what, *_ in seen} >= {"Reading vq.tar", "Reading qformer.tar", "Converting lamp"}
     assert seen[-1] == ("Converting lamp", 6, 7)
@@ -272,50 +318,18 @@ def test_steps_are_told(copies: Path, tmp_path: Path, convert_reference) -> None
 
 
 @pytest.fixture(scope="module")
-def kit(
-    random_tensors, small_original_lamp, tmp_path_factory, reference_tokenizers: SimpleNamespace
-) -> SimpleNamespace:
-    """Files of all kinds in the shapes of KIT-ML's, with small sizes and random numbers, in one flat folder."""
+def kit(build_originals, convert_originals, tmp_path_factory) -> SimpleNamespace:
+    """Files of all kinds for KIT-ML, in one flat folder."""
     folder = tmp_path_factory.mktemp("kit")
-    lamp = small_original_lamp(motion_dim=251, vocab_size=155)
-    language_model = {
-        "model_type": "opt",
-        "vocab_size": 275,
-        "hidden_size": 32,
-        "word_embed_proj_dim": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 4,
-        "ffn_dim": 48,
-        "max_position_embeddings": 96,
-    }
-    files = {
-        "vq.pth": ("net", lamp.motion_vqvae_config),
-        "kit-qformer.tar": ("motion_qformer", lamp),
-        "t2m.tar": ("t2m_transformer", LampTextToMotionConfig(lamp_config=lamp, hidden_size=64, num_hidden_layers=1)),
-        "m2t.pth": ("trans", LampCaptioningConfig(lamp_config=lamp, language_model_config=language_model, lora_rank=2)),
-        "length.tar": ("estimator", MotionLengthEstimatorConfig(input_size=16, hidden_sizes=(12, 10, 8))),
-    }
-    tensors = {name: random_tensors(config, seed) for seed, (name, (_, config)) in enumerate(files.items())}
-    for name, (key, _) in files.items():
-        torch.save({key: tensors[name], "ep": 3, "total_it": 10}, folder / name)
-    parts: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in random_tensors(MotionTextEvaluatorConfig(motion_dim=251, motion_hidden_size=32)).items():
-        part, _, rest = name.partition(".")
-        parts.setdefault(part, {})[rest] = tensor
-    torch.save({**parts, "epoch": 1}, folder / "finest.tar")
+    contents = build_originals(251, lamp_size=64, transformer_size=64)
+    for name, content in contents.items():
+        torch.save(content, folder / name)
     rng = np.random.default_rng(0)
     np.save(folder / "Mean.npy", rng.normal(size=251))
     np.save(folder / "Std.npy", rng.uniform(0.1, 0.2, 251))
     output = folder.parent / f"{folder.name}-converted"
-    result = convert(
-        folder,
-        output,
-        text_tokenizer=reference_tokenizers.bert,
-        language_model_tokenizer=reference_tokenizers.opt,
-        license="mit",
-        settings={"captioning.num_attention_heads": 4},
-    )
-    return SimpleNamespace(folder=folder, output=output, result=result, tensors=tensors)
+    result = convert_originals(folder, output, license="mit", settings={"captioning.num_attention_heads": 4})
+    return SimpleNamespace(folder=folder, output=output, result=result, contents=contents)
 
 
 def test_kit_in_all_kinds(kit: SimpleNamespace, procedural: SimpleNamespace) -> None:
@@ -326,6 +340,7 @@ def test_kit_in_all_kinds(kit: SimpleNamespace, procedural: SimpleNamespace) -> 
         "length-estimator",
     ]
     assert kit.result.models[0].settings["text-to-motion.num_attention_heads"] == (1, "published")
+    assert kit.result.models[0].settings["lamp.num_attention_heads"] == (1, "published")
     extractor = AutoProcessor.from_pretrained(kit.output).feature_extractor
     assert (extractor.feature_size, extractor.fps, extractor.skeleton) == (251, 12.5, "kit_21")
     evaluator = AutoModel.from_pretrained(kit.output / "evaluator")
@@ -346,80 +361,41 @@ def test_kit_makes_motions_of_its_own_skeleton(kit: SimpleNamespace) -> None:
     assert (motion.skeleton.name, motion.fps, motion.features.shape) == ("kit_21", 12.5, (24, 251))
     with torch.no_grad():
         tokenizer = pipe.model.lamp.motion_vqvae
-        bias = kit.tensors["vq.pth"]["vqvae.decoder.model.6.bias"]
+        bias = kit.contents["vq.tar"]["vq_model"]["vqvae.decoder.model.6.bias"]
         assert torch.equal(tokenizer.decoder.conv_out.bias, bias)
-
-
-def test_sizes_as_published(golden: Path) -> None:
-    """Names and shapes of the authors' code at full size give the defaults of our configurations, and the reverse."""
-    shapes = json.loads((golden / "official_keys.json").read_text())
-
-    def file(key: str, kind: str) -> OriginalFile:
-        tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes[key].items()}
-        return OriginalFile(Path(key), kind, tensors, "")
-
-    lamp = file("lamp", "lamp")
-    captioner = conversion_module._with_one_language_model(file("m2t", "captioning"))
-    settings = Settings()
-    released = {"separate_motion_encoder": True, "mask_motion_padding": False, "mask_text_padding": False}
-    expected_lamp = LampConfig(**released)
-    found = [
-        (file("vq_t2m", "motion-vqvae"), vqvae_config(file("vq_t2m", "motion-vqvae"), settings), MotionVQVAEConfig()),
-        (
-            file("vq_kit", "motion-vqvae"),
-            vqvae_config(file("vq_kit", "motion-vqvae"), settings),
-            MotionVQVAEConfig(motion_dim=251),
-        ),
-        (lamp, lamp_config(lamp, settings), expected_lamp),
-        (file("evaluator_t2m", "evaluator"), evaluator_config(file("evaluator_t2m", "evaluator")), None),
-        (
-            file("length_estimator", "length-estimator"),
-            length_estimator_config(file("length_estimator", "length-estimator")),
-            MotionLengthEstimatorConfig(hidden_sizes=[512, 256, 128]),
-        ),
-        (captioner, captioning_config(captioner, lamp, settings, 50118), None),
-    ]
-    for key, width, heads in (("t2m_512", 512, 8), ("t2m_384", 384, 6)):
-        original = file(key, "text-to-motion")
-        config = text_to_motion_config(original, lamp, settings)
-        assert (config.hidden_size, config.num_attention_heads, config.num_hidden_layers) == (width, heads, 8)
-        assert (config.intermediate_size, config.lamp_config.max_text_length) == (1024, 49)
-        found.append((original, config, None))
-    for original, config, expected in found:
-        names = {
-            name: tuple(tensor.shape)
-            for name, tensor in original.tensors.items()
-            if not UNUSED[original.kind].fullmatch(name)
-        }
-        assert layout_of(config) == names, original.path
-        if expected is not None:
-            assert config.to_dict() == expected.to_dict()
-    language_model = found[5][1].language_model_config
-    assert (language_model.num_attention_heads, language_model.max_position_embeddings) == (32, 2048)
-    assert found[3][1].to_dict() == MotionTextEvaluatorConfig(mask_motion_padding=False).to_dict()
 
 
 # ---- what is refused --------------------------------------------------------------------------------------
 
 
 class Payload:
-    """Writes a file when it is unpickled."""
+    """Writes a file when it is unpickled, by a function of `os` or by one of Python's own."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, builtin: bool):
+        self.path, self.builtin = path, builtin
 
     def __reduce__(self):
+        if self.builtin:
+            return eval, (f"open({str(self.path)!r}, 'w')",)
         return os.system, (f"touch {self.path}",)
 
 
+@pytest.mark.parametrize(("builtin", "name"), [(False, "posix.system"), (True, "eval")])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_is_not_run(copies: Path, tmp_path: Path, refused, zipped: bool) -> None:
+def test_code_is_not_run(copies: Path, tmp_path: Path, refused, zipped: bool, builtin: bool, name: str) -> None:
     file = copies / FILES["motion-vqvae"]
-    content = torch.load(file, weights_only=True) | {"hook": Payload(tmp_path / "ran")}
+    reason = f"vq.tar: refused, for it holds {name}, which is neither a tensor nor a plain value"
+    content = torch.load(file, weights_only=True) | {"hook": Payload(tmp_path / "ran", builtin)}
     torch.save(content, file, _use_new_zipfile_serialization=zipped)
-    assert "vq.tar: refused, for it holds posix.system, which is neither a tensor nor" in refused(copies)
-    file.write_bytes(pickle.dumps(Payload(tmp_path / "ran")))
-    assert "vq.tar" in refused(file)
+    error = refused(copies)
+    assert reason in error
+    assert "loading it could run code, and none was run" in error
+    for protocol, said in (
+        (2, reason),
+        (5, "vq.tar: not a checkpoint of PyTorch, or truncated; nothing in it was run"),
+    ):
+        file.write_bytes(pickle.dumps(Payload(tmp_path / "ran", builtin), protocol))
+        assert said in refused(file)
     assert not (tmp_path / "ran").exists()
 
 
@@ -427,6 +403,10 @@ def test_objects_are_refused_even_if_harmless(copies: Path, refused) -> None:
     file = copies / FILES["lamp"]
     torch.save({"motion_qformer": SimpleNamespace(a=1)}, file)
     assert "holds types.SimpleNamespace, which is neither a tensor" in refused(file)
+    torch.save({"motion_qformer": {}, "ep": np.int64(3)}, file)
+    error = refused(file)
+    assert "multiarray.scalar, which is neither a tensor" in error
+    assert "torch.load(…, weights_only=False) and save its dictionaries of tensors alone with torch.save" in error
 
 
 def test_damaged_files(copies: Path, refused) -> None:
@@ -439,8 +419,11 @@ def test_damaged_files(copies: Path, refused) -> None:
     assert "qformer.tar: the file is empty" in refused(copies)
     file.write_bytes(b"<html>404</html>" * 100)
     assert "qformer.tar: not a checkpoint of PyTorch" in refused(copies)
-    file.write_bytes(whole[:2000] + b"\0" * 3000 + whole[5000:])
-    assert "qformer.tar" in refused(copies)
+    for start, what in ((2000, "data.pkl"), (len(whole) // 2, "data/")):
+        file.write_bytes(whole[:start] + b"\xff" * 3000 + whole[start + 3000 :])
+        error = refused(copies)
+        assert f"{file}: not a checkpoint of PyTorch, or damaged (qformer/{what}" in error
+        assert "in it is not what was written: its checksum differs" in error
 
 
 def test_a_truncated_file_of_the_old_format(copies: Path, refused) -> None:
@@ -450,6 +433,43 @@ def test_a_truncated_file_of_the_old_format(copies: Path, refused) -> None:
     for cut in (40, len(whole) // 2, len(whole) - 100):
         file.write_bytes(whole[:cut])
         assert "vq.tar: not a checkpoint of PyTorch, or" in refused(file)
+    # This format has no checksums: what is told is that numbers are none.
+    middle = len(whole) // 2
+    file.write_bytes(whole[:middle] + b"\xff" * 3000 + whole[middle + 3000 :])
+    assert "hold numbers that are not finite (NaN or infinity): vqvae." in refused(file)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("kind", "key", "name"),
+    [
+        ("motion-vqvae", "vq_model", "vqvae.quantizer.codebook"),
+        ("lamp", "motion_qformer", "temp"),
+        ("text-to-motion", "t2m_transformer", "cond_emb.weight"),
+        ("captioning", "trans", "opt_proj.bias"),
+        ("evaluator", "motion_encoder", "hidden"),
+        ("length-estimator", "estimator", "output.5.bias"),
+    ],
+)
+def test_numbers_that_are_none(copies: Path, refused, kind: str, key: str, name: str, value: float) -> None:
+    change(copies / FILES[kind], key, lambda tensors: tensors[name].view(-1)[-1:].fill_(value))
+    error = refused(copies, kind=kind)
+    assert f"{copies / FILES[kind]} is damaged, or its training failed: 1 tensors hold numbers that are not" in error
+    assert name in error
+
+
+@pytest.mark.parametrize(
+    ("convert_tensor", "what"),
+    [
+        (lambda tensor: tensor.to(torch.int8), "int8"),
+        (lambda tensor: tensor.to(torch.complex64), "complex64"),
+        (lambda tensor: tensor.to_sparse(), "sparse_coo"),
+    ],
+)
+def test_tensors_of_other_kinds(copies: Path, refused, convert_tensor: Callable, what: str) -> None:
+    file, name = copies / FILES["captioning"], "opt_model.lm_head.weight"
+    change(file, "trans", lambda tensors: tensors.update({name: convert_tensor(tensors[name])}))
+    assert f"{file}: {name} is a tensor of {what}, expected a dense one of floating-point numbers" in refused(file)
 
 
 def test_files_that_are_not_what_they_say(copies: Path, refused) -> None:
@@ -462,7 +482,7 @@ def test_files_that_are_not_what_they_say(copies: Path, refused) -> None:
         copies
     )
     error = refused(copies / FILES["text-to-motion"], lamp=copies / FILES["evaluator"])
-    assert "evaluator_finest.tar is given as LaMP and holds evaluator" in error
+    assert "evaluator_finest.tar is given as lamp and holds evaluator" in error
     torch.save({"motion_qformer": {"Qformer.weight": 3}}, copies / FILES["lamp"])
     assert "'Qformer.weight' is a int, expected a tensor" in refused(copies)
 
@@ -477,7 +497,7 @@ def edits() -> Iterator[tuple[str, str, Callable[[dict[str, torch.Tensor]], Any]
     yield (
         "lamp",
         "motion_qformer",
-        lambda t: t.update({"Qformer.cls.predictions.decoder.weight": torch.zeros(155, 48)}),
+        lambda t: t.update({"Qformer.cls.predictions.decoder.weight": 2 * t["Qformer.cls.predictions.decoder.weight"]}),
         "in the released code they are one tensor",
     )
     yield (
@@ -489,8 +509,8 @@ def edits() -> Iterator[tuple[str, str, Callable[[dict[str, torch.Tensor]], Any]
     yield (
         "text-to-motion",
         "t2m_transformer",
-        lambda t: t.update({"token_emb.weight": torch.zeros(30, 16)}),
-        "token_emb.weight (30, 16), expected (34, 16)",
+        lambda t: t.update({"token_emb.weight": torch.zeros(20, 8)}),
+        "token_emb.weight (20, 8), expected (26, 8)",
     )
     yield "motion-vqvae", "vq_model", lambda t: t.pop("vqvae.decoder.model.6.bias"), "vqvae.decoder.model.6.bias"
     yield (
@@ -536,6 +556,21 @@ def _saved(path: Path, content: Any) -> Path:
     return path
 
 
+def test_given_statistics_are_not_the_evaluators(copies: Path, tmp_path: Path, refused, convert_originals) -> None:
+    own = copies / "Comp_v6_KLD005" / "meta"
+    given = statistics_of(copies)
+    result = convert_originals(copies, tmp_path / "all", **given)
+    found = {model.kind: model.statistics for model in result.models}
+    assert found["text-to-motion"] == found["captioning"] == (given["mean"], given["std"])
+    assert found["evaluator"] == (own / "mean.npy", own / "std.npy")
+    shutil.rmtree(own)
+    error = refused(copies, FileNotFoundError, **given)
+    assert f"{copies / FILES['evaluator']}: no mean.npy and std.npy beside this checkpoint" in error
+    assert "those given are the other models'; convert the evaluator alone (--kind evaluator)" in error
+    result = convert_originals(copies, tmp_path / "evaluator", kind="evaluator", **given)
+    assert result.models[0].statistics == (given["mean"], given["std"])
+
+
 def test_statistics_that_do_not_fit(copies: Path, refused) -> None:
     meta = copies / "vq" / "meta"
     np.save(meta / "std.npy", np.ones(251))
@@ -546,80 +581,153 @@ def test_statistics_that_do_not_fit(copies: Path, refused) -> None:
     assert "std.npy" in refused(copies)
 
 
-def test_two_files_of_one_kind(copies: Path, refused) -> None:
-    shutil.copy(copies / FILES["lamp"], copies / "qformer" / "model" / "latest.tar")
-    error = refused(copies)
-    assert "latest.tar" in error
-    assert "are both lamp checkpoints: give one of the files" in error
+def test_two_files_of_a_kind_that_is_needed(copies: Path, tmp_path: Path, refused, convert_originals, caplog) -> None:
+    transformers = [copies / "mtrans" / "model" / name for name in ("net_best_fid.tar", "t2m.tar")]
+    shutil.copy(transformers[1], transformers[0])
+    for options in ({}, {"kind": "text-to-motion"}):
+        error = refused(copies, **options)
+        assert f"{transformers[0]} and {transformers[1]} are all text-to-motion checkpoints: give the one" in error
+        assert "(--lamp, --motion-vqvae FILE)" in error
+    assert convert_originals(copies, tmp_path / "evaluator", kind="evaluator").left_out == []
+    parts = {"lamp": copies / FILES["lamp"], "motion_vqvae": copies / FILES["motion-vqvae"]}
+    result = convert_originals(transformers[0], tmp_path / "out", **parts)
+    assert [file.path.name for file in result.models[0].sources] == ["net_best_fid.tar", "qformer.tar", "vq.tar"]
+    assert result.models[0].statistics == (copies / "vq" / "meta" / "mean.npy", copies / "vq" / "meta" / "std.npy")
+    other = shutil.copy(copies / FILES["lamp"], copies / "qformer" / "model" / "latest.tar")
+    caplog.clear()
+    result = convert_originals(copies, tmp_path / "named", kind="captioning", lamp=copies / FILES["lamp"])
+    assert result.left_out == [other]
+    assert f"{other} is left out: {copies / FILES['lamp']} is taken as lamp" in caplog.text
 
 
-def test_other_files_are_left_out(copies: Path, tmp_path: Path, convert_reference, caplog) -> None:
+def test_a_folder_with_the_lamps_of_two_data_sets(
+    copies: Path, tmp_path: Path, kit: SimpleNamespace, refused, convert_originals
+) -> None:
+    """`pretrained/` as the authors' script fills it."""
+    pretrained = tmp_path / "pretrained"
+    pretrained.mkdir()
+    for kind in ("motion-vqvae", "text-to-motion", "captioning"):
+        shutil.copy(copies / FILES[kind], pretrained)
+    ours, theirs = pretrained / "h3d-qformer.tar", pretrained / "kit-qformer.tar"
+    shutil.copy(copies / FILES["lamp"], ours)
+    shutil.copy(kit.folder / "qformer.tar", theirs)
+    for name in ("mean.npy", "std.npy"):
+        shutil.copy(copies / "vq" / "meta" / name, pretrained)
+    options = {"lamp.num_attention_heads": 4, "text-to-motion.num_attention_heads": 4}
+    result = convert_originals(pretrained, tmp_path / "both", settings={**options, "captioning.num_attention_heads": 4})
+    assert [source.path.name for source in result.models[0].sources] == ["t2m.tar", "h3d-qformer.tar", "vq.tar"]
+    assert result.left_out == [theirs]
+    (pretrained / "vq.tar").unlink()
+    (pretrained / "m2t.pth").unlink()
+    error = refused(pretrained)
+    assert f"{ours} (263 numbers a frame) and {theirs} (251 numbers a frame) are all lamp checkpoints" in error
+
+
+def test_files_of_others_matter_only_where_something_lacks(
+    copies: Path, tmp_path: Path, refused, convert_originals, caplog
+) -> None:
+    names = ("encoder.model.0.weight", "encoder.model.0.bias", "decoder.model.0.weight", "quantizer.layers.0.codebook")
+    theirs = _saved(copies / "rvq.tar", {"vq_model": {name: torch.zeros(1) for name in names}, "ep": 1})
+    assert convert_originals(copies, tmp_path / "all").left_out == [theirs]
+    held = f"{', '.join(names[:3])} and 1 more under 'vq_model'"
+    said = f"{theirs} is no checkpoint of a known kind and is left out. It holds {held}"
+    assert said in caplog.text
+    (copies / FILES["motion-vqvae"]).unlink()
+    error = refused(copies, kind="motion-vqvae")
+    assert "checkpoint, no motion-vqvae" in error
+    assert said in error
+    assert said in refused(theirs)
+
+    code = _saved(copies / "another.ckpt", {"a": SimpleNamespace(b=1)})
+    for kind in (None, "motion-vqvae", "text-to-motion"):
+        assert "another.ckpt: refused, for it holds types.SimpleNamespace" in refused(copies, kind=kind)
+    assert convert_originals(copies, tmp_path / "evaluator", kind="evaluator").left_out == [code, theirs]
+    assert "another.ckpt: refused, for it holds types.SimpleNamespace" in caplog.text
+
+
+def test_other_files_are_left_out(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
     other = _saved(copies / "glove.pt", {"vectors": torch.zeros(2)})
     with caplog.at_level(logging.WARNING, "lamp_hf"):
-        result = convert_reference(copies, tmp_path / "out", kind="lamp")
+        result = convert_originals(copies, tmp_path / "out", kind="lamp")
     assert result.left_out == [other]
     assert f"{other} is no checkpoint of a known kind and is left out" in caplog.text
 
 
-def test_settings(copies: Path, refused, reference_settings: dict[str, int]) -> None:
+def test_settings(copies: Path, refused, settings: dict[str, int]) -> None:
     assert "unknown settings heads; known: motion-vqvae.dilation" in refused(copies, settings={"heads": 4})
     assert "lamp.max_text_length=0 is not a whole number" in refused(copies, settings={"lamp.max_text_length": 0})
     error = refused(copies, settings={})
     assert "qformer.tar: its tensors do not tell lamp.num_attention_heads, and their sizes are none of" in error
     assert "qformer.tar: lamp.num_attention_heads=5 (given) does not divide 48, its width" in refused(
-        copies, settings={**reference_settings, "lamp.num_attention_heads": 5}
+        copies, settings={**settings, "lamp.num_attention_heads": 5}
     )
-    (copies / "vq" / "opt.txt").write_text("dataset_name: kit\n")
-    assert "opt.txt beside it says dataset_name: kit, whose motions have 251" in refused(copies, kind="motion-vqvae")
+    for kind in ("motion-vqvae", "lamp", "text-to-motion", "captioning", "evaluator"):
+        options = copies / Path(FILES[kind]).parts[0] / "opt.txt"
+        before = options.read_text() if options.is_file() else ""
+        options.write_text("dataset_name: kit\n")
+        error = refused(copies, kind=kind)
+        assert f"{copies / FILES[kind]}: opt.txt beside it says dataset_name: kit, whose motions have 251" in error
+        options.write_text(before)
     (copies / "vq" / "opt.txt").write_text("dilation_growth_rate: three\n")
     assert "dilation_growth_rate: 'three' in opt.txt" in refused(copies, kind="motion-vqvae")
 
 
-def test_tokenizers(copies: Path, tmp_path: Path, refused, reference_tokenizers: SimpleNamespace) -> None:
+def test_the_tokenizers_own_options_count_in_every_model(copies: Path, tmp_path: Path, convert_originals) -> None:
+    (copies / "vq" / "opt.txt").write_text("dataset_name: t2m\ndilation_growth_rate: 2\n")
+    for kind in ("motion-vqvae", "lamp", "text-to-motion", "captioning"):
+        result = convert_originals(copies, tmp_path / kind, kind=kind)
+        assert result.models[0].settings["motion-vqvae.dilation_growth_rate"] == (2, "opt.txt")
+        config = AutoModel.from_pretrained(tmp_path / kind).config
+        inner = config if kind == "motion-vqvae" else getattr(config, "lamp_config", config).motion_vqvae_config
+        assert inner.dilation_growth_rate == 2
+
+
+def test_tokenizers(copies: Path, tmp_path: Path, refused, tokenizers: SimpleNamespace) -> None:
     nowhere = str(tmp_path / "no" / "tokenizer")
     error = refused(copies, FileNotFoundError, text_tokenizer=nowhere)
     assert f"{nowhere}: no such folder; it should hold a tokenizer (--text-tokenizer)" in error
     error = refused(copies, FileNotFoundError, text_tokenizer="nobody/no-such-tokenizer")  # offline
     assert "the tokenizer nobody/no-such-tokenizer cannot be had" in error
-    error = refused(copies, text_tokenizer=reference_tokenizers.opt)
-    assert "has 276 word pieces with [DEC], this checkpoint was trained with 155" in error
+    error = refused(copies, text_tokenizer=tokenizers.opt)
+    counts = (tokenizers.symbols + 1, tokenizers.word_pieces + 1)
+    assert "has {} word pieces with [DEC], this checkpoint was trained with {}".format(*counts) in error
     error = refused(copies, kind="captioning", language_model_tokenizer=None)
     assert "its language model is not OPT-2.7b but 32 numbers wide" in error
-    error = refused(copies, kind="captioning", language_model_tokenizer=reference_tokenizers.bert)
+    error = refused(copies, kind="captioning", language_model_tokenizer=tokenizers.bert)
     assert "has no token for a line break" in error
 
 
 # ---- where it is written ----------------------------------------------------------------------------------
 
 
-def test_an_existing_folder_is_replaced_only_when_asked(copies: Path, tmp_path: Path, convert_reference) -> None:
+def test_an_existing_folder_is_replaced_only_when_asked(copies: Path, tmp_path: Path, convert_originals) -> None:
     output = tmp_path / "out"
     output.mkdir()
-    convert_reference(copies / FILES["length-estimator"], output)  # an empty one is used
+    convert_originals(copies / FILES["length-estimator"], output)  # an empty one is used
     with pytest.raises(FileExistsError, match="is not empty: choose another folder, or replace it with overwrite"):
-        convert_reference(copies / FILES["evaluator"], output)
+        convert_originals(copies / FILES["evaluator"], output)
     assert type(AutoModel.from_pretrained(output)) is lamp_hf.MotionLengthEstimatorModel
-    convert_reference(copies / FILES["evaluator"], output, overwrite=True)
+    convert_originals(copies / FILES["evaluator"], output, overwrite=True)
     assert type(AutoModel.from_pretrained(output)) is lamp_hf.MotionTextEvaluatorModel
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "t2m"]
     (output / "thesis.tex").write_text("mine")
     with pytest.raises(FileExistsError, match=r"holds thesis\.tex, which no conversion wrote: it is not replaced"):
-        convert_reference(copies / FILES["evaluator"], output, overwrite=True)
+        convert_originals(copies / FILES["evaluator"], output, overwrite=True)
     assert (output / "thesis.tex").read_text() == "mine"
 
 
-def test_originals_are_never_written_over(copies: Path, tmp_path: Path, convert_reference) -> None:
+def test_originals_are_never_written_over(copies: Path, tmp_path: Path, convert_originals) -> None:
     for output in (copies, tmp_path, copies / FILES["lamp"]):
         with pytest.raises((ValueError, FileExistsError), match=r"holds the original checkpoints|is a file"):
-            convert_reference(copies, output, overwrite=True)
-    assert (copies / FILES["lamp"]).stat().st_size > 1_000_000
+            convert_originals(copies, output, overwrite=True)
+    assert (copies / FILES["lamp"]).stat().st_size > 100_000
 
 
 def test_a_failure_at_the_end_leaves_the_old_folder(
-    copies: Path, tmp_path: Path, convert_reference, monkeypatch
+    copies: Path, tmp_path: Path, convert_originals, monkeypatch
 ) -> None:
     output = tmp_path / "out"
-    convert_reference(copies / FILES["evaluator"], output)
+    convert_originals(copies / FILES["evaluator"], output)
     before = {path.name: path.read_bytes() for path in output.iterdir()}
 
     def fail(*_: Any, **__: Any) -> None:
@@ -627,7 +735,7 @@ def test_a_failure_at_the_end_leaves_the_old_folder(
 
     monkeypatch.setattr(conversion_module, "write_run_card", fail)
     with pytest.raises(KeyboardInterrupt):
-        convert_reference(copies, output, overwrite=True)
+        convert_originals(copies, output, overwrite=True)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "t2m"]
 

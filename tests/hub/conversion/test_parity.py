@@ -1,7 +1,12 @@
 """Converted checkpoints against numbers printed by the authors' released code, loaded as users load them."""
 
 import json
+import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,16 +15,83 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor, pipeline
 
 import lamp_hf
+from lamp_hf.hub import conversion
 from lamp_hf.hub.conversion import Conversion
+from lamp_hf.hub.original_config import (
+    Settings,
+    captioning_config,
+    evaluator_config,
+    lamp_config,
+    length_estimator_config,
+    text_to_motion_config,
+    vqvae_config,
+)
+from lamp_hf.hub.original_files import OriginalFile
+from lamp_hf.hub.original_layout import UNUSED, layout_of
+from lamp_hf.modeling.configuration_lamp import (
+    LampConfig,
+    MotionLengthEstimatorConfig,
+    MotionTextEvaluatorConfig,
+    MotionVQVAEConfig,
+)
 from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig, Window, decode_windows
 from lamp_hf.modeling.modeling_motion_vqvae import length_mask
 
 QUERIES = 7
 
 
+@pytest.fixture(scope="session")
+def reference_tokenizers(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """The tokenizers of the reference files: `bert`, a folder with `vocab.txt` alone as BERT's, and `opt`."""
+    from transformers import GPT2Tokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizers")
+    bert, opt = folder / "bert", folder / "opt"
+    bert.mkdir()
+    words = json.loads((golden / "lamp.json").read_text())["vocab"]
+    assert words[-1] == "[DEC]"
+    (bert / "vocab.txt").write_text("\n".join(words[:-1]) + "\n")
+    about = json.loads((golden / "m2t.json").read_text())
+    merges = [tuple(line.split()) for line in about["opt_merges"].splitlines() if not line.startswith("#version")]
+    tokenizer = GPT2Tokenizer(
+        vocab=about["opt_vocab"],
+        merges=merges,
+        bos_token="</s>",
+        eos_token="</s>",
+        unk_token="</s>",
+        pad_token="<pad>",
+    )
+    tokenizer.save_pretrained(opt)
+    return SimpleNamespace(bert=str(bert), opt=str(opt))
+
+
+@pytest.fixture(scope="session")
+def reference_files(golden: Path, lay_out: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The authors' tiny checkpoints, laid out as by their scripts; not to be changed."""
+    home = tmp_path_factory.mktemp("reference") / "t2m"
+    return lay_out(home, lambda name, path: shutil.copy(golden / "ckpt" / name, path))
+
+
+@pytest.fixture(scope="session")
+def convert_reference(
+    convert_originals: Callable[..., Any], reference_tokenizers: SimpleNamespace
+) -> Callable[..., Any]:
+    """Converts with the tokenizers of the reference files."""
+    bert, opt = reference_tokenizers.bert, reference_tokenizers.opt
+    return partial(convert_originals, text_tokenizer=bert, language_model_tokenizer=opt)
+
+
+@pytest.fixture(scope="session")
+def reference(
+    reference_files: Path, convert_reference: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """The conversion of all reference files at once."""
+    return convert_reference(reference_files, tmp_path_factory.mktemp("converted") / "lamp")
+
+
 @torch.no_grad()
-def test_motion_vqvae(originals: Path, golden: Path, convert_reference, parity, tmp_path: Path) -> None:
-    convert_reference(originals, tmp_path / "vq", kind="motion-vqvae")
+def test_motion_vqvae(reference_files: Path, golden: Path, convert_reference, parity, tmp_path: Path) -> None:
+    convert_reference(reference_files, tmp_path / "vq", kind="motion-vqvae")
     model = lamp_hf.MotionVQVAEModel.from_pretrained(tmp_path / "vq").eval()
     io = load_file(golden / "vqvae.io.safetensors")
     latents, _ = model.encode(io["motion"])
@@ -35,11 +107,11 @@ def test_motion_vqvae(originals: Path, golden: Path, convert_reference, parity, 
 
 
 @pytest.fixture(scope="module", params=["alone", "in text to motion"])
-def lamp(request, originals: Path, converted: Conversion, convert_reference, tmp_path_factory) -> lamp_hf.LampModel:
-    folder = converted.output
+def lamp(request, reference_files: Path, reference: Conversion, convert_reference, tmp_path_factory) -> Any:
+    folder = reference.output
     if request.param == "alone":
         folder = tmp_path_factory.mktemp("converted") / "lamp"
-        convert_reference(originals, folder, kind="lamp")
+        convert_reference(reference_files, folder, kind="lamp")
     return lamp_hf.LampModel.from_pretrained(folder).eval()
 
 
@@ -62,8 +134,10 @@ def test_lamp(lamp: lamp_hf.LampModel, golden: Path, parity) -> None:
     parity("convert: lamp", lamp.motion_token_head(lamp.query_words(caption_ids, mask)), io["gen_logits"])
 
 
-def test_lamp_reads_texts_as_its_authors_do(originals: Path, golden: Path, convert_reference, tmp_path: Path) -> None:
-    convert_reference(originals, tmp_path / "lamp", kind="lamp")
+def test_lamp_reads_texts_as_its_authors_do(
+    reference_files: Path, golden: Path, convert_reference, tmp_path: Path
+) -> None:
+    convert_reference(reference_files, tmp_path / "lamp", kind="lamp")
     processor = AutoProcessor.from_pretrained(tmp_path / "lamp")
     about, io = json.loads((golden / "lamp.json").read_text()), load_file(golden / "lamp.io.safetensors")
     encoded = processor(text=about["texts"])
@@ -72,9 +146,9 @@ def test_lamp_reads_texts_as_its_authors_do(originals: Path, golden: Path, conve
 
 
 @torch.no_grad()
-def test_text_to_motion(converted: Conversion, golden: Path, parity) -> None:
-    model = AutoModel.from_pretrained(converted.output).eval()
-    processor = AutoProcessor.from_pretrained(converted.output)
+def test_text_to_motion(reference: Conversion, golden: Path, parity) -> None:
+    model = AutoModel.from_pretrained(reference.output).eval()
+    processor = AutoProcessor.from_pretrained(reference.output)
     about, io = json.loads((golden / "t2m.json").read_text()), load_file(golden / "t2m.io.safetensors")
     encoded = processor(text=about["texts"])
     assert torch.equal(encoded["input_ids"], io["input_ids"])
@@ -96,10 +170,10 @@ def test_text_to_motion(converted: Conversion, golden: Path, parity) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize(("steps", "scale", "name"), [(10, 4, "gen_argmax_ids"), (18, 2, "gen_argmax_ts18_cs2_ids")])
 def test_text_to_motion_in_a_batch_whose_padding_is_seen(
-    converted: Conversion, golden: Path, steps: int, scale: int, name: str
+    reference: Conversion, golden: Path, steps: int, scale: int, name: str
 ) -> None:
     """The released code decodes clips of several lengths with padding in view (T2); no batch of ours has any."""
-    model = AutoModel.from_pretrained(converted.output).eval()
+    model = AutoModel.from_pretrained(reference.output).eval()
     io = load_file(golden / "t2m.io.safetensors")
     condition = io["cond_vector"]
     lengths = io["m_lens"].tolist()
@@ -120,22 +194,22 @@ def test_text_to_motion_in_a_batch_whose_padding_is_seen(
     assert torch.equal(ids, io[name])
 
 
-def test_pipeline_of_text_to_motion(converted: Conversion, originals: Path, golden: Path, parity) -> None:
-    pipe = pipeline("text-to-motion", model=str(converted.output), temperature=0)
+def test_pipeline_of_text_to_motion(reference: Conversion, reference_files: Path, golden: Path, parity) -> None:
+    pipe = pipeline("text-to-motion", model=str(reference.output), temperature=0)
     about, io = json.loads((golden / "t2m.json").read_text()), load_file(golden / "t2m.io.safetensors")
     motion = pipe(about["texts"][0], duration=3.2, seed=0)["motion"]
     assert (motion.num_frames, motion.fps, motion.skeleton.name) == (64, 20.0, "humanml3d_22")
     with torch.no_grad():
         values = pipe.model.lamp.motion_vqvae.decode(io["gen_argmax_ids"][:1])[0].numpy()
-    mean, std = (np.load(originals / "t2m" / "vq" / "meta" / f"{name}.npy") for name in ("mean", "std"))
+    mean, std = (np.load(reference_files / "vq" / "meta" / f"{name}.npy") for name in ("mean", "std"))
     parity("convert: t2m", motion.features, values * std + mean)
     with pytest.raises(ValueError, match="no length estimator: give num_tokens, in the pipeline duration"):
         pipe(about["texts"][0])
 
 
 @torch.no_grad()
-def test_captioning(converted: Conversion, golden: Path, parity) -> None:
-    model = lamp_hf.LampForMotionCaptioning.from_pretrained(converted.output / "captioning").eval()
+def test_captioning(reference: Conversion, golden: Path, parity) -> None:
+    model = lamp_hf.LampForMotionCaptioning.from_pretrained(reference.output / "captioning").eval()
     io = load_file(golden / "m2t.io.safetensors")
     mask, labels = io["attention_mask"][:, QUERIES:], io["labels"][:, QUERIES:]
     ids = io["opt_input_ids_with_newline"]
@@ -149,21 +223,9 @@ def test_captioning(converted: Conversion, golden: Path, parity) -> None:
         assert torch.equal(model.generate(io["motion"], input_ids=io["prompt_ids"], **options), io[name])
 
 
-def test_pipelines_of_captioning(converted: Conversion, walker: lamp_hf.Motion) -> None:
-    for folder, model_class in (
-        (converted.output / "captioning", "LampForMotionCaptioning"),
-        (converted.output, "LampForMotionToText"),
-    ):
-        pipe = pipeline("motion-captioning", model=str(folder))
-        assert type(pipe.model).__name__ == model_class
-        [answer] = pipe(walker, max_new_tokens=5)
-        assert answer["caption"]
-        assert 0 < answer["score"] <= 1
-
-
 @torch.no_grad()
-def test_evaluator(converted: Conversion, golden: Path, parity) -> None:
-    model = AutoModel.from_pretrained(converted.output / "evaluator").eval()
+def test_evaluator(reference: Conversion, golden: Path, parity) -> None:
+    model = AutoModel.from_pretrained(reference.output / "evaluator").eval()
     io = load_file(golden / "evaluator.io.safetensors")
     output = model(
         motion_values=io["motions"],
@@ -177,19 +239,63 @@ def test_evaluator(converted: Conversion, golden: Path, parity) -> None:
 
 
 @torch.no_grad()
-def test_length_estimator(converted: Conversion, golden: Path, parity) -> None:
-    model = AutoModel.from_pretrained(converted.output / "length-estimator").eval()
+def test_length_estimator(reference: Conversion, golden: Path, parity) -> None:
+    model = AutoModel.from_pretrained(reference.output / "length-estimator").eval()
     io = load_file(golden / "length_estimator.io.safetensors")
     output = model(io["text_emb"])
     parity("convert: length_est.", output.logits, io["logits"][:, 1:])  # without class 0
-    assert torch.equal(output.logits.argmax(-1) + 1, io["logits"][:, 1:].argmax(-1) + 1)
+    # The median of the released distribution over lengths that are not 0.
+    shares = io["logits"][:, 1:].double().softmax(-1).cumsum(-1)
+    assert torch.equal(output.num_tokens, 1 + (shares < 0.5).sum(-1))
     assert torch.equal(output.num_frames, output.num_tokens * 4)
     with pytest.raises(ValueError, match="text_features hold 5 numbers, expected 32"):
         model(torch.zeros(1, 5))
 
 
-def test_statistics_are_those_beside_the_checkpoints(converted: Conversion, originals: Path) -> None:
-    extractor = AutoProcessor.from_pretrained(converted.output).feature_extractor
-    assert np.allclose(extractor.mean, np.load(originals / "t2m" / "vq" / "meta" / "mean.npy"))
-    judge = lamp_hf.LampFeatureExtractor.from_pretrained(converted.output / "evaluator")
-    assert np.allclose(judge.std, np.load(originals / "t2m" / "Comp_v6_KLD005" / "meta" / "std.npy"))
+def test_sizes_as_published(golden: Path) -> None:
+    """Names and shapes of the authors' code at full size give the defaults of our configurations, and the reverse."""
+    shapes = json.loads((golden / "official_keys.json").read_text())
+
+    def file(key: str, kind: str) -> OriginalFile:
+        tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes[key].items()}
+        return OriginalFile(Path(key), kind, tensors, "")
+
+    lamp = file("lamp", "lamp")
+    captioner = conversion._with_one_language_model(file("m2t", "captioning"))
+    settings = Settings()
+    released = {"separate_motion_encoder": True, "mask_motion_padding": False, "mask_text_padding": False}
+    expected_lamp = LampConfig(**released)
+    found = [
+        (file("vq_t2m", "motion-vqvae"), vqvae_config(file("vq_t2m", "motion-vqvae"), settings), MotionVQVAEConfig()),
+        (
+            file("vq_kit", "motion-vqvae"),
+            vqvae_config(file("vq_kit", "motion-vqvae"), settings),
+            MotionVQVAEConfig(motion_dim=251),
+        ),
+        (lamp, lamp_config(lamp, settings), expected_lamp),
+        (file("evaluator_t2m", "evaluator"), evaluator_config(file("evaluator_t2m", "evaluator")), None),
+        (
+            file("length_estimator", "length-estimator"),
+            length_estimator_config(file("length_estimator", "length-estimator")),
+            MotionLengthEstimatorConfig(hidden_sizes=[512, 256, 128]),
+        ),
+        (captioner, captioning_config(captioner, lamp, settings, 50118), None),
+    ]
+    for key, width, heads in (("t2m_512", 512, 8), ("t2m_384", 384, 6)):
+        original = file(key, "text-to-motion")
+        config = text_to_motion_config(original, lamp, settings)
+        assert (config.hidden_size, config.num_attention_heads, config.num_hidden_layers) == (width, heads, 8)
+        assert (config.intermediate_size, config.lamp_config.max_text_length) == (1024, 49)
+        found.append((original, config, None))
+    for original, config, expected in found:
+        names = {
+            name: tuple(tensor.shape)
+            for name, tensor in original.tensors.items()
+            if not UNUSED[original.kind].fullmatch(name)
+        }
+        assert layout_of(config) == names, original.path
+        if expected is not None:
+            assert config.to_dict() == expected.to_dict()
+    language_model = found[5][1].language_model_config
+    assert (language_model.num_attention_heads, language_model.max_position_embeddings) == (32, 2048)
+    assert found[3][1].to_dict() == MotionTextEvaluatorConfig(mask_motion_padding=False).to_dict()
