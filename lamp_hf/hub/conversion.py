@@ -183,8 +183,6 @@ def convert(
     _check_words(output, places)
     if lamp is not None:
         _add_lamp(files, Path(lamp))
-    if license is None:
-        logger.warning("No licence was given: the card says 'other'. The authors of the weights decide on it.")
     result = Conversion(output, left_out=left_out)
     converter = _Converter(files, statistics, text_tokenizer, language_model_tokenizer, license, chosen)
     with atomic_folder(output) as partial:
