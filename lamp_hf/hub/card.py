@@ -320,7 +320,7 @@ def _section_on_licence(text: str) -> str:
             break
         if level:
             lines.append(line)
-        elif heading and re.search("licen[cs]e", line, re.IGNORECASE):
+        elif heading and re.search("licen[cs]", line, re.IGNORECASE):
             level = len(heading[1])
     return "\n".join(lines).strip()
 

@@ -181,7 +181,7 @@ def push_checkpoint(
     on_hub = _asks_the_hub(target)
     config = _without_folders(_with_public_parts(config, folder, on_hub))
     there, ours = target.read(CARD), local_card(str(folder.resolve()))
-    existing = there if there is not None and (touched(there) or not touched(ours)) else ours
+    existing = _card_to_keep(there, ours)
     if existing is there and touched(ours) and ours != there:
         logger.warning("%s keeps its README.md, in which a person has written; the folder's is not pushed", repo_id)
     persons = persons_header(existing, f"{repo_id}/{CARD}" if existing is there else str(folder / CARD))
@@ -380,6 +380,11 @@ def _card_of(name: str, repo_type: str, target: Target, on_hub: Callable[[str, s
         return Path(target.api.hf_hub_download(name, CARD, repo_type=repo_type)).read_text(encoding="utf-8")
 
 
+def _card_to_keep(there: str | None, ours: str | None) -> str | None:
+    """Of the repository's card and the one that comes along, that in which a person has written."""
+    return there if there is not None and (touched(there) or not touched(ours)) else ours
+
+
 def _licence_of_a_persons(header: Mapping[str, Any], asked: str | None, repo_id: str) -> Licence:
     """The licence of a card that a person has written, which stays as it is."""
     licence = Licence.of_header(header, CARD_ITSELF)
@@ -494,7 +499,7 @@ def push_dataset(
     )
     target = Target(repo_id, repo_type="dataset", private=private, token=token)
     there = target.read(CARD)
-    existing = there if there is not None and (touched(there) or not touched(card)) else card
+    existing = _card_to_keep(there, card)
     persons = persons_header(existing, f"{repo_id}/{CARD}" if existing is there else f"{CARD} of the data set")
     if handwritten(existing):
         licence = _licence_of_a_persons(persons, license, target.repo_id)
@@ -503,8 +508,12 @@ def push_dataset(
         warn_of_licence(licence, target.repo_id)
     clips = " and ".join(f"{len(split):,} ({name})" for name, split in splits.items())
     text = DATASET_TEXT.format(title=Path(target.repo_id).name, clips=clips, repo_id=target.repo_id)
-    header = {"tags": ["lamp_hf", "human-motion"]}
-    target.check_card(merged_card(existing, header, text, licence) or str(existing))
+
+    def readme(there: str | None) -> str:
+        existing = _card_to_keep(there, card)
+        return merged_card(existing, {"tags": ["lamp_hf", "human-motion"]}, text, licence) or str(existing)
+
+    target.check_card(readme(there))
     url = target.create()
     try:
         with clear_hub_errors(target.repo_id):
@@ -514,10 +523,10 @@ def push_dataset(
             f"{error}. The upload did not finish, and {target.repo_id} is {target.state}; push again"
         ) from error
     target.refresh("complete but for its card")
-    written = header_of(target.read(CARD), f"{repo_id}/{CARD}")  # with what `datasets` put there
-    merged = merged_card(existing, header, text, licence) or str(existing)
-    merged = with_entries(merged, {key: written[key] for key in ("dataset_info", "configs") if key in written})
-    target.commit({CARD: merged.encode()}, "Upload the card")
+    written = target.read(CARD)
+    entries = header_of(written, f"{repo_id}/{CARD}")
+    of_datasets = {key: entries[key] for key in ("dataset_info", "configs") if key in entries}
+    target.commit({CARD: with_entries(readme(written), of_datasets).encode()}, "Upload the card")
     return url
 
 

@@ -19,10 +19,9 @@ def header(hub, name: str) -> dict:
     return header_of(hub[name].files["README.md"].decode())
 
 
-def change(hub, name: str, **files: bytes | None) -> None:
-    """A commit of a person to a repository; `README` stands for `README.md`."""
-    changed = {name.replace("README", "README.md").replace("_gif", ".gif"): value for name, value in files.items()}
-    hub[name].commit({path: value for path, value in (hub[name].files | changed).items() if value is not None})
+def change(hub, name: str, readme: bytes) -> None:
+    """A commit of a person to a repository."""
+    hub[name].commit((hub[name].files if hub[name].commits else {}) | {"README.md": readme})
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def test_what_was_said_of_other_weights_leaves_with_them(hub, publisher, run) ->
     told = header(hub, "me/past")
     card = hub["me/past"].files["README.md"].decode()
     told["model-index"].append(own)
-    change(hub, "me/past", README=f"---\n{yaml.safe_dump(told)}---\n{card.split('---', 2)[2]}".encode())
+    change(hub, "me/past", f"---\n{yaml.safe_dump(told)}---\n{card.split('---', 2)[2]}".encode())
     assert hub["me/past"].files["sample.gif"] == b"GIF89a of this run"
     # The same once more, without its records: nothing is lost.
     shutil.rmtree(first / "evaluations")
@@ -148,7 +147,7 @@ def test_a_card_whose_header_cannot_be_read_is_named(hub, publisher, run) -> Non
     folder = run(10)
     assert publisher.lamp_hf("push", folder, "me/broken", "--no-sample") == 0, publisher.printed
     card = hub["me/broken"].files["README.md"].replace(b"license:", b"author: me: [\nlicense:")
-    change(hub, "me/broken", README=card)
+    change(hub, "me/broken", card)
     assert publisher.lamp_hf("push", folder, "me/broken", "--no-sample") == 1
     line = card.decode().splitlines().index("author: me: [") + 1
     assert f"me/broken/README.md line {line}: the header is no YAML" in publisher.printed
@@ -180,10 +179,12 @@ def test_an_adapter_names_no_folder_of_this_machine(hub, publisher, run, tmp_pat
 
 def test_the_licence_of_data_on_the_hub_is_named_and_compared(hub, publisher, run) -> None:
     card = b"---\nlicense: cc-by-sa-4.0\n---\n# Clips\n\n### Licensing\n\nBy the dancers of Turin.\n\n### More\n\nx\n"
-    repository = type(hub["me/lora"])()
-    repository.commit({"README.md": card})
-    hub.repositories["datasets", "you/clips"] = repository
-    assert publisher.lamp_hf("push", run(13, data={"name": "you/clips"}), "me/turin", "--no-sample") == 0
+    folder = run(13, data={"name": "you/clips"})
+    assert publisher.lamp_hf("push", folder, "me/turin", "--no-sample") == 0, publisher.printed
+    assert "datasets" not in header(hub, "me/turin")
+    hub.repositories["datasets", "you/clips"] = type(hub["me/turin"])()
+    change(hub, "datasets/you/clips", card)
+    assert publisher.lamp_hf("push", folder, "me/turin", "--no-sample") == 0, publisher.printed
     assert "The card of me/turin says cc-by-nc-4.0, but you/clips, from which it was made, is under cc-by-sa-4.0" in (
         publisher.printed
     )
@@ -257,7 +258,7 @@ def test_processors_have_cards_until_a_model_comes(hub, publisher, tiny_checkpoi
     assert 'AutoProcessor.from_pretrained("me/words")' in hub["me/words"].files["README.md"].decode()
     assert header(hub, "me/numbers")["license"] == "other"
     assert "No licence was given for me/numbers" in publisher.printed
-    change(hub, "me/words", README=b"# Mine\n")
+    change(hub, "me/words", b"# Mine\n")
     publisher("processor.push_to_hub('me/words')")
     assert hub["me/words"].files["README.md"] == b"# Mine\n"
 
