@@ -234,8 +234,8 @@ def joined_results(index: Any, added: Any) -> list[dict[str, Any]]:
     """
     new = [result for model in _models(added) for result in _results(model) if _protocol_of(result)]
     replaced = {_protocol_of(result) for result in new}
-    place = next((model["name"] for model in _models(index) if any(map(_protocol_of, _results(model)))), None)
-    place = place or next((model["name"] for model in _models(added)), None)
+    place = next((model.get("name") for model in _models(index) if any(map(_protocol_of, _results(model)))), None)
+    place = place or next((model.get("name") for model in _models(added)), None)
     joined = _only(index, lambda result: _protocol_of(result) not in replaced)
     if new and not (models := [model for model in joined if model.get("name") == place]):
         joined.append({"name": place, "results": new})

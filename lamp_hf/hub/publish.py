@@ -236,7 +236,7 @@ def push_checkpoint(
             pictures = [path for path in folder.iterdir() if path.suffix in PICTURES and path.name in text]
             published |= {path.name: path for path in pictures if path.name not in published}
         # Of other weights, what is there of their story would be told of these.
-        stale = () if same else (*WEIGHTS, *ORIGIN, RECORDS)
+        stale: tuple[str, ...] = () if same else (*WEIGHTS, *ORIGIN, RECORDS)
         if card is not None and sample_in(there, SAMPLE_FILE) and SAMPLE_FILE not in card:
             stale = (*stale, SAMPLE_FILE)
         message = commit_message or f"Upload {config.get('model_type')} with lamp_hf"
