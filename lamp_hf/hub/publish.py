@@ -525,7 +525,7 @@ def push_dataset(
     target.refresh("complete but for its card")
     written = target.read(CARD)
     entries = header_of(written, f"{repo_id}/{CARD}")
-    of_datasets = {key: entries[key] for key in ("dataset_info", "configs") if key in entries}
+    of_datasets = {key: value for key, value in entries.items() if key in ("dataset_info", "configs")}
     target.commit({CARD: with_entries(readme(written), of_datasets).encode()}, "Upload the card")
     return url
 
