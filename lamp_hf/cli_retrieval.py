@@ -46,6 +46,10 @@ def index(
         float, typer.Option("--threshold", min=0.0, max=1.0, help="With --duplicates: how like copies must be.")
     ] = 0.85,
     push_to: Annotated[str | None, typer.Option("--push-to", help="Hub id to upload the index to.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push-to: only you can see it.")] = False,
+    license: Annotated[
+        str | None, typer.Option("--license", help="With --push-to: as the Hub spells it, as cc-by-nc-4.0.")
+    ] = None,
     model: ModelOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
@@ -57,6 +61,8 @@ def index(
 
     `lamp-hf index my_mocap/ --duplicates`
     """
+    if push_to is None and (private or license):
+        raise typer.BadParameter("--private and --license are for what --push-to uploads")
     from lamp_hf.retrieval import build_index, find_source, near_duplicates
     from lamp_hf.retrieval.opening import cached_index_path
 
@@ -75,7 +81,7 @@ def index(
         ]
         _show(["group", "score", "file", "captions"], rows, empty="no near-duplicates")
     if push_to is not None:
-        print(made.push_to_hub(push_to))
+        print(made.push_to_hub(push_to, private=private or None, license=license))
 
 
 def search(

@@ -8,7 +8,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from lamp_hf import __version__
 from lamp_hf.checkpoint_files import WEIGHT_FILES, CheckpointError, explained
 
-__all__ = ["LampBaseConfig", "LampBaseModel"]
+__all__ = ["LampBaseConfig", "LampBaseModel", "PublishedProcessor"]
 
 
 class LampBaseConfig(PreTrainedConfig):
@@ -79,6 +79,16 @@ class LampBaseModel(PreTrainedModel):
         from lamp_hf.hub.publish import push_model
 
         return push_model(self, repo_id, **options)
+
+
+class PublishedProcessor:
+    """For what prepares the input of a model: published as models are."""
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Publish it alone; see [`lamp_hf.hub.publish.push_processor`]."""
+        from lamp_hf.hub.publish import push_processor
+
+        return push_processor(self, repo_id, **options)
 
 
 def _refuse_newer(values: dict[str, Any], name: object) -> None:

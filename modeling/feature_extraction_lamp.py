@@ -9,12 +9,14 @@ from transformers import BatchFeature, FeatureExtractionMixin
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
 
+from .checkpoints import PublishedProcessor
+
 __all__ = ["LampFeatureExtractor"]
 
 MotionInput = Motion | np.ndarray | Sequence[Motion | np.ndarray]
 
 
-class LampFeatureExtractor(FeatureExtractionMixin):
+class LampFeatureExtractor(PublishedProcessor, FeatureExtractionMixin):
     """Normalises motion features with the training set's statistics and pads them into a batch.
 
     The statistics belong to the extractor and are saved with it.

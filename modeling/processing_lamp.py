@@ -10,12 +10,13 @@ from lamp_hf.checkpoint_files import PROCESSOR_FILES, explained
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
 
+from .checkpoints import PublishedProcessor
 from .feature_extraction_lamp import LampFeatureExtractor, MotionInput
 
 __all__ = ["LampProcessor"]
 
 
-class LampProcessor(ProcessorMixin):
+class LampProcessor(PublishedProcessor, ProcessorMixin):
     """Joins a [`LampFeatureExtractor`] for motion and a BERT tokenizer for text.
 
     Args:

@@ -68,16 +68,17 @@ def test_duplicates(run) -> None:
 
 
 def test_push(run, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pushed: list[tuple[str, int]] = []
+    pushed: list[tuple[str, int, object]] = []
 
-    def push(index: MotionIndex, repo_id: str) -> str:
-        pushed.append((repo_id, len(index)))
+    def push(index: MotionIndex, repo_id: str, **options: object) -> str:
+        pushed.append((repo_id, len(index), options))
         return f"https://hub/{repo_id}"
 
     monkeypatch.setattr(MotionIndex, "push_to_hub", push)
-    code, out, _ = run("index", "mocap", "--push-to", "me/mocap", "-m", tiny_checkpoint, "--num-proc", 1)
+    model = ("-m", tiny_checkpoint, "--num-proc", 1)
+    code, out, _ = run("index", "mocap", "--push-to", "me/mocap", "--private", "--license", "mit", *model)
     assert code == 0
-    assert pushed == [("me/mocap", 3)]
+    assert pushed == [("me/mocap", 3, {"private": True, "license": "mit"})]
     assert out.splitlines()[-1] == "https://hub/me/mocap"
 
 
@@ -86,6 +87,7 @@ def test_errors(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     for arguments, expected, message in [
         (("search", "walks", "nowhere", *model), 1, "nowhere: no such folder; expected a folder of motion files"),
         (("search", "none.bvh", "mocap", *model), 1, "none.bvh: no such file"),
+        (("index", "mocap", "--license", "mit", *model), 2, "--private and --license are for what --push-to uploads"),
         (("search", "walks", "mocap", "--captions", *model), 2, "--captions needs a motion file as query"),
         (("search", "mocap/wave.bvh", "mocap", "--rerank", 3, *model), 2, "cannot compare two motions"),
         (("index", "mocap", "--vectors", 2, *model), 1, "was made with vectors_per_motion=4, not 2"),

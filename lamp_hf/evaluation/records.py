@@ -5,7 +5,9 @@ A record is one run of a protocol on one model. Records that differ in anything 
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,10 @@ __all__ = [
     "Protocol",
     "UnlikeRecordsError",
     "comparison",
+    "joined_results",
+    "results_of",
     "weights_digest",
+    "without_records",
     "write_to_card",
 ]
 
@@ -180,20 +185,26 @@ def write_to_card(card: str | Path, record: EvaluationRecord) -> None:
         card: `README.md` of the checkpoint; it must exist.
         record: Of that checkpoint.
     """
-    from huggingface_hub import EvalResult, ModelCard
+    from huggingface_hub import metadata_load, metadata_save
+
+    header = metadata_load(card) or {}
+    header["model-index"] = joined_results(header.get("model-index"), results_of(record))
+    with atomic_path(Path(card)) as unfinished:
+        shutil.copyfile(card, unfinished)
+        metadata_save(unfinished, header)
+
+
+def results_of(record: EvaluationRecord) -> list[dict[str, Any]]:
+    """The `model-index` of a record alone."""
+    from huggingface_hub import EvalResult
+    from huggingface_hub.repocard_data import eval_results_to_model_index
 
     protocol = record.protocol
-    name = f"{protocol.task}, {protocol.name} (version {protocol.version})"
     arguments: dict[str, Any] = {"n": protocol.n, "repeats": protocol.repeats, "seed": protocol.seed}
     arguments |= protocol.settings
     if protocol.evaluator:
         arguments |= {"evaluator": protocol.evaluator, "evaluator_hash": protocol.evaluator_hash}
-    loaded = ModelCard.load(card)
-    results = [
-        result
-        for result in loaded.data.eval_results or []
-        if result.dataset_config != name or result.dataset_split != protocol.split
-    ]
+    results = []
     for row, metrics in record.rows.items():
         variant = "" if row == record.model else f", {row.removeprefix(record.model).strip()}"
         results += [
@@ -201,7 +212,7 @@ def write_to_card(card: str | Path, record: EvaluationRecord) -> None:
                 task_type=protocol.task,
                 dataset_type=protocol.dataset,
                 dataset_name=protocol.dataset,
-                dataset_config=name,
+                dataset_config=f"{protocol.task}, {protocol.name} (version {protocol.version})",
                 dataset_split=protocol.split,
                 dataset_args=arguments,
                 metric_type=metric,
@@ -211,10 +222,55 @@ def write_to_card(card: str | Path, record: EvaluationRecord) -> None:
             )
             for metric, estimate in metrics.items()
         ]
-    loaded.data.eval_results = results
-    loaded.data.model_name = loaded.data.model_name or record.model
-    with atomic_path(Path(card)) as unfinished:
-        unfinished.write_text(str(loaded), encoding="utf-8")
+    return eval_results_to_model_index(record.model, results)
+
+
+def joined_results(index: Any, added: Any) -> list[dict[str, Any]]:
+    """A `model-index` with the records' results of another one, in place of its own of the same protocols.
+
+    Args:
+        index: Of a card; what in it comes from no record stays as it is.
+        added: Its results that come from records go under the name of the model whose records are there already.
+    """
+    new = [result for model in _models(added) for result in _results(model) if _protocol_of(result)]
+    replaced = {_protocol_of(result) for result in new}
+    place = next((model.get("name") for model in _models(index) if any(map(_protocol_of, _results(model)))), None)
+    place = place or next((model.get("name") for model in _models(added)), None)
+    joined = _only(index, lambda result: _protocol_of(result) not in replaced)
+    if new and not (models := [model for model in joined if model.get("name") == place]):
+        joined.append({"name": place, "results": new})
+    elif new:
+        models[0]["results"] = [*_results(models[0]), *new]
+    return joined
+
+
+def without_records(index: Any) -> list[dict[str, Any]]:
+    """A `model-index` without the results that come from records."""
+    return _only(index, lambda result: _protocol_of(result) is None)
+
+
+def _only(index: Any, wanted: Callable[[Any], bool]) -> list[dict[str, Any]]:
+    kept = []
+    for model in _models(index):
+        results = [result for result in _results(model) if wanted(result)]
+        if results or not _results(model):
+            kept.append({**model, "results": results} if results else model)
+    return kept
+
+
+def _models(index: Any) -> list[dict[str, Any]]:
+    return [model for model in index or [] if isinstance(model, dict)]
+
+
+def _results(model: Mapping[str, Any]) -> list[Any]:
+    return list(model.get("results") or [])
+
+
+def _protocol_of(result: Any) -> tuple[str, str] | None:
+    """Protocol and split of a result that comes from a record."""
+    data = (result.get("dataset") if isinstance(result, dict) else None) or {}
+    config = str(data.get("config"))
+    return (config, str(data.get("split"))) if re.fullmatch(r".+, .+ \(version \d+\)", config) else None
 
 
 def weights_digest(model: "PreTrainedModel") -> str:

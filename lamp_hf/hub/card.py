@@ -1,6 +1,8 @@
 """Cards: the README of a checkpoint, of which lamp_hf writes one marked part and leaves a person's text alone."""
 
 import json
+import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,28 +18,43 @@ __all__ = [
     "CONVERSION_FILE",
     "KINDS",
     "MODEL_INDEX",
+    "CardError",
     "Licence",
+    "Origin",
+    "Source",
     "bases_of",
     "checkpoint_card",
+    "data_of",
     "find_licence",
+    "handwritten",
     "header_of",
     "local_card",
     "looks_like_hub_id",
     "merged_card",
+    "persons_header",
     "records_of",
+    "sample_in",
     "split_card",
     "touched",
+    "warn_of_licence",
+    "with_entries",
     "write_run_card",
 ]
+
+logger = logging.getLogger(__name__)
 
 BEGIN = (
     "<!-- Written by lamp_hf from here to the mark at the end, and anew at every push. Your text stands outside. -->"
 )
 END = "<!-- End of what lamp_hf writes. -->"
+# What of the header is lamp_hf's and not a person's, and which bases it tells of: to be taken back by the next card.
+NOTE, NOTE_END = "<!-- Of lamp_hf in the header: ", " -->"
 MODEL_INDEX = "model-index"
 LICENCE_ENTRIES = ("license", "license_name", "license_link")
+LISTS = ("tags", "datasets", "base_model")  # a person's entries join lamp_hf's
 CONVERSION_FILE = "conversion.json"
 CARD_ITSELF = "this card"
+ASKED = "asked for"
 
 TO_MOTION = """
 import lamp_hf  # makes the task known to transformers
@@ -162,7 +179,26 @@ REMARKS = {
 }
 
 
-# ---- the licence ------------------------------------------------------------------------------------------
+# ---- where it comes from ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model or a data set that a model was made from.
+
+    Args:
+        name: Hub id, folder, or name of an embedded checkpoint.
+        card: Its card, if there is one to be read.
+        is_data: Whether it is a data set.
+    """
+
+    name: str
+    card: str | None
+    is_data: bool = False
+
+    @property
+    def header(self) -> dict[str, Any]:
+        return header_of(self.card, f"the card of {self.name}")
 
 
 @dataclass(frozen=True)
@@ -177,35 +213,143 @@ class Licence:
         """Whether these entries name a licence; a bare `other` is what a card says that has none."""
         return self.entries.get("license", "other") != "other" or "license_name" in self.entries
 
+    @property
+    def is_persons(self) -> bool:
+        """Whether it is a person's word, and not what lamp_hf concluded."""
+        return self.source in (CARD_ITSELF, ASKED)
+
+    @property
+    def name(self) -> str:
+        return self.entries.get("license_name", self.entries.get("license", "nothing"))
+
+    @classmethod
+    def of_header(cls, header: Mapping[str, Any], source: str) -> "Licence":
+        return cls({key: str(header[key]) for key in LICENCE_ENTRIES if header.get(key)}, source)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the card of the same weights says of where they come from: for when their sources cannot be asked.
+
+    Args:
+        bases: Names of the checkpoints that they were made from.
+        licence: What lamp_hf concluded from those.
+        words: What their cards say of licences.
+    """
+
+    bases: Sequence[str]
+    licence: Licence
+    words: str
+
+    @classmethod
+    def told_by(cls, card: str | None) -> "Origin":
+        note = _note(card)
+        bases = note.get("bases", [])
+        found = Licence.of_header(note.get("header", {}), bases[0] if bases else "")
+        return cls(bases, found if found.named and bases else NO_LICENCE, _words_carried(card))
+
+
+NO_LICENCE = Licence({"license": "other"}, None)
+
 
 def find_licence(asked: str | None, headers: Sequence[tuple[str, Mapping[str, Any]]]) -> Licence:
     """The licence asked for, else that of the first header that names one, else `other`; never one made up.
 
     Args:
         asked: As the Hub spells it, `cc-by-nc-4.0`.
-        headers: Names and headers of cards: the one that is there, those of the models that this one is made from.
-            Of the latter each must name one, and all the same: otherwise nobody but a person can tell.
+        headers: Names and headers of cards: what a person has written into the one that is there, those of the models
+            that this one is made from. Of the latter each must name one, and all the same: otherwise nobody but a
+            person can tell.
     """
     if asked:
-        return Licence({"license": asked}, "asked for")
-    found = [
-        Licence({key: str(header[key]) for key in LICENCE_ENTRIES if header.get(key)}, source)
-        for source, header in headers
-    ]
+        return Licence({"license": asked}, ASKED)
+    found = [Licence.of_header(header, source) for source, header in headers]
     bases = [licence for licence in found if licence.source != CARD_ITSELF]
     for candidates in ([licence for licence in found if licence.source == CARD_ITSELF], bases):
         if candidates and all(each.named and each.entries == candidates[0].entries for each in candidates):
             return candidates[0]
-    return Licence({"license": "other"}, None)
+    return NO_LICENCE
 
 
-def header_of(card: str | None) -> dict[str, Any]:
-    """The YAML header of a card, empty if it has none that can be read."""
+def warn_of_licence(licence: Licence, name: str, sources: Sequence[Source] = ()) -> None:
+    """Say of a card's licence that nobody has named it, or what was made from something under another one."""
+    if licence.source is None:
+        logger.warning(
+            "No licence was given for %s: its card says `other`. None was asked for, and what it was made from names "
+            "none that holds for all of it. State one when you push (`--license cc-by-nc-4.0`); that of the training "
+            "data may demand one",
+            name,
+        )
+    for source in sources:
+        theirs = Licence.of_header(source.header, source.name)
+        if theirs.named and theirs.entries != licence.entries:
+            logger.warning(
+                "The card of %s says %s, but %s, from which it was made, is under %s: make sure that this lets you "
+                "publish it so",
+                name,
+                licence.name,
+                source.name,
+                theirs.name,
+            )
+
+
+def _words_on(source: Source, licence: Licence) -> list[str]:
+    """What is to be said of a source's licence in the card of what was made from it, paragraph by paragraph."""
+    theirs = Licence.of_header(source.header, source.name)
+    words = []
+    if theirs.named and licence.source != source.name:
+        words.append(f"{_shown(source.name)}, from which it was made, is under {theirs.name}.")
+    if carried := _words_carried(source.card):
+        words.append(carried)
+    section = _section_on_licence("\n".join(_parts(source.card)[::2]))
+    if section:
+        quoted = "\n".join(f"> {line}".rstrip() for line in section.splitlines())
+        words.append(f"From the card of {_shown(source.name)}:\n\n{quoted}")
+    return words
+
+
+def _words_carried(card: str | None) -> str:
+    """What lamp_hf's part of a card says of the licences of others, below the licence of its own."""
+    return _section_on_licence(_parts(card)[1]).partition("\n\n")[2]
+
+
+def _section_on_licence(text: str) -> str:
+    """The first section whose heading speaks of a licence, without the heading."""
+    level, lines = 0, []
+    for line in text.splitlines():
+        heading = re.match("(#+) ", line)
+        if level and heading and len(heading[1]) <= level:
+            break
+        if level:
+            lines.append(line)
+        elif heading and re.search("licen[cs]", line, re.IGNORECASE):
+            level = len(heading[1])
+    return "\n".join(lines).strip()
+
+
+# ---- whose words ------------------------------------------------------------------------------------------
+
+
+class CardError(ValueError):
+    """A card whose header cannot be read."""
+
+
+def header_of(card: str | None, name: str = "README.md") -> dict[str, Any]:
+    """The YAML header of a card, empty if it has none.
+
+    Raises:
+        CardError: It is no YAML; `name` says whose.
+    """
     try:
         header = yaml.safe_load(split_card(card)[0]) if card else None
-    except yaml.YAMLError:
-        return {}
-    return header if isinstance(header, dict) else {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 2}" if mark else ""  # the first line is the ---
+        problem = getattr(error, "problem", None) or error
+        raise CardError(f"{name}{line}: the header is no YAML ({problem}); mend it there") from error
+    if header is not None and not isinstance(header, dict):
+        raise CardError(f"{name} line 2: expected a header of `key: value`, found {str(header)[:40]!r}; mend it there")
+    return header or {}
 
 
 def split_card(card: str) -> tuple[str, str]:
@@ -218,46 +362,104 @@ def split_card(card: str) -> tuple[str, str]:
     return "", card
 
 
-# ---- one card out of two ----------------------------------------------------------------------------------
+def with_entries(card: str, entries: Mapping[str, Any]) -> str:
+    """A card with entries in its header, in place of those of these names."""
+    merged = yaml.safe_dump({**header_of(card), **entries}, sort_keys=False, allow_unicode=True)
+    return f"---\n{merged}---\n{split_card(card)[1]}"
 
 
-def merged_card(existing: str | None, header: Mapping[str, Any], text: str) -> str | None:
+def merged_card(
+    existing: str | None,
+    header: Mapping[str, Any],
+    text: str,
+    licence: Licence | None = None,
+    bases: Sequence[str] = (),
+) -> str | None:
     """A card with what lamp_hf has to say and what a person has written.
 
     Args:
         existing: The card that is there.
-        header: Entries that are written anew; tags join those that are there, all other entries stay. A licence
-            takes the place of the earlier one with all that belongs to it.
+        header: Entries that are written anew, in place of those that lamp_hf wrote before; an empty one leaves. A
+            person's stay, and join lamp_hf's where an entry is a list.
         text: Markdown that goes between the marks.
+        licence: It takes the place of the earlier one with all that belongs to it.
+        bases: Names that are noted for the next card of the same weights.
 
     Returns:
         The card, or `None`: a person has written the one that is there, and it stays.
     """
-    before, after = "\n", "\n"
-    kept: dict[str, Any] = {}
-    if existing is not None:
-        kept, rest = header_of(existing), split_card(existing)[1]
-        if BEGIN in rest and END in rest:
-            before, after = rest.split(BEGIN, 1)[0], rest.split(END, 1)[1]
-        elif touched(existing):
-            return None
+    if handwritten(existing):
+        return None
+    before, marked, after = _parts(existing)
+    if not marked:
+        before, after = "\n", "\n"
+    ours = {key: value for key, value in header.items() if key != MODEL_INDEX}
+    if licence is not None:
+        header = {**licence.entries, **header}
+        ours |= {} if licence.is_persons else licence.entries
+    persons = persons_header(existing)
     if "license" in header:
-        kept = {key: value for key, value in kept.items() if key not in LICENCE_ENTRIES}
-    merged = {**kept, **header}
-    if isinstance(kept.get("tags"), list):
-        merged["tags"] = list(dict.fromkeys([*header.get("tags", []), *map(str, kept["tags"])]))
-    if MODEL_INDEX in merged:  # long: it goes last
-        merged[MODEL_INDEX] = merged.pop(MODEL_INDEX)
+        persons = {key: value for key, value in persons.items() if key not in LICENCE_ENTRIES}
+    merged = {**persons, **header}
+    for key in LISTS:
+        if key in persons and key in header:
+            merged[key] = list(dict.fromkeys([*_listed(header[key]), *_listed(persons[key])]))
+    order = [key for key in dict.fromkeys([*header_of(existing), *merged]) if key != MODEL_INDEX]
+    order.append(MODEL_INDEX)  # it is long
+    merged = {key: merged[key] for key in order if merged.get(key, []) != []}
+    note = json.dumps({"header": ours, "bases": [_public(base) for base in bases]}, default=str, ensure_ascii=False)
     yaml_header = yaml.safe_dump(merged, sort_keys=False, allow_unicode=True)
-    return f"---\n{yaml_header}---\n{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}"
+    part = f"{BEGIN}\n{NOTE}{note.replace('-->', '')}{NOTE_END}\n\n{text.strip()}\n\n{END}"
+    return f"---\n{yaml_header}---\n{before}{part}{after}"
+
+
+def persons_header(card: str | None, name: str = "README.md") -> dict[str, Any]:
+    """The entries of a header that are not lamp_hf's own, by its note."""
+    ours = _note(card).get("header", {})
+    persons: dict[str, Any] = {}
+    for key, value in header_of(card, name).items():
+        if key in LISTS and key in ours:
+            rest = [each for each in _listed(value) if each not in _listed(ours[key])]
+            persons |= {key: rest} if rest else {}
+        elif key not in ours or ours[key] != value:
+            persons[key] = value
+    return persons
+
+
+def handwritten(card: str | None) -> bool:
+    """Whether a card is a person's as a whole: nothing of lamp_hf's is marked in it."""
+    return touched(card) and not _parts(card)[1]
 
 
 def touched(card: str | None) -> bool:
     """Whether a person has written in a card: there is text outside lamp_hf's, or beside transformers' own."""
+    before, _, after = _parts(card)
+    text = (before + after).strip()
+    return bool(text) and not _is_transformers_own(text)
+
+
+def _parts(card: str | None) -> tuple[str, str, str]:
+    """Text before lamp_hf's marks, between them, and after them; without marks all is before them."""
     text = split_card(card or "")[1]
-    if BEGIN in text and END in text:
-        return bool((text.split(BEGIN, 1)[0] + text.split(END, 1)[1]).strip())
-    return bool(text.strip()) and not _is_transformers_own(text.strip())
+    if BEGIN not in text or END not in text:
+        return text, "", ""
+    before, rest = text.split(BEGIN, 1)
+    marked, after = rest.split(END, 1)
+    return before, marked, after
+
+
+def _note(card: str | None) -> dict[str, Any]:
+    """What lamp_hf has noted in its part of a card."""
+    _, _, rest = _parts(card)[1].partition(NOTE)
+    note, end, _ = rest.partition(NOTE_END)
+    try:
+        return dict(json.loads(note)) if end else {}
+    except (ValueError, TypeError):  # somebody has written there: nothing is known to be lamp_hf's
+        return {}
+
+
+def _listed(value: Any) -> list[str]:
+    return [str(each) for each in (value if isinstance(value, list) else [value])]
 
 
 def _is_transformers_own(text: str) -> bool:
@@ -280,9 +482,11 @@ def checkpoint_card(
     *,
     existing: str | None,
     licence: Licence,
-    bases: Sequence[str],
+    sources: Sequence[Source],
+    told: Origin | None = None,
     sample: str = "",
     results: Any = None,
+    story: Path | None = None,
     on_hub: Callable[[str, str], bool] | None = None,
 ) -> str | None:
     """The card of a checkpoint, from its files.
@@ -293,9 +497,12 @@ def checkpoint_card(
         config: Its configuration, as readers will find it.
         existing: The card that is there.
         licence: See [`find_licence`].
-        bases: Names of the checkpoints that it was made from.
+        sources: The checkpoints that it was made from, and the data.
+        told: Of an earlier card of the same weights, for what the sources do not tell.
         sample: Markdown that shows what it makes.
         results: The `model-index`, if not that of the existing card.
+        story: Folder of the files that say how the weights came about and of the records, if not that of the
+            checkpoint.
         on_hub: Whether a name is that of a `"model"` or `"dataset"` on the Hub, and no folder of this machine; by
             default its looks decide.
 
@@ -303,20 +510,24 @@ def checkpoint_card(
         The card, or `None` if a person has written the existing one.
     """
     kind = KINDS.get(config["model_type"], OTHER)
-    recipe = _yaml(folder / "recipe.yaml")
-    header: dict[str, Any] = {"library_name": kind.library, **licence.entries}
+    story = story or folder
+    recipe = _yaml(story / "recipe.yaml")
+    bases = [source.name for source in sources if not source.is_data]
+    header: dict[str, Any] = {"library_name": kind.library}
     if kind.task:
         header["pipeline_tag"] = kind.task
     header["tags"] = ["lamp_hf", "human-motion", *kind.tags]
     on_hub = on_hub or (lambda name, repo_type: looks_like_hub_id(name))
     if public := [base for base in bases if on_hub(base, "model")]:
         header["base_model"] = public[0] if len(public) == 1 else public
-    data = str(recipe.get("data", {}).get("name") or "")
-    if on_hub(data, "dataset"):
-        header["datasets"] = [data]
-    if results:
+    if data := [name for name in data_of(story) if on_hub(name, "dataset")]:
+        header["datasets"] = data
+    if results is not None:
         header[MODEL_INDEX] = results
-    conversion = _json(folder / CONVERSION_FILE)
+    conversion = _json(story / CONVERSION_FILE)
+    words = [word for source in sources for word in _words_on(source, licence)]
+    if not words and told is not None and told.words:
+        words = [told.words]
     # Converted models do not estimate lengths: whoever asks says how long.
     length = "duration=4.0, " if config.get("length_hidden_sizes", ()) is None else ""
     # An evaluator that reads GloVe's vectors has no tokenizer.
@@ -330,12 +541,12 @@ def checkpoint_card(
         REMARKS.get(conversion.get("kind", ""), "").format_map(config),
         _model_section(folder, config),
         _conversion_section(conversion),
-        _training_section(recipe, _json(folder / "training.json"), bases),
-        _fine_tuning_section(_json(folder / "fine-tuning.json")),
-        _evaluation_section(folder),
-        _licence_section(licence),
+        _training_section(recipe, _json(story / "training.json"), bases),
+        _fine_tuning_section(_json(story / "fine-tuning.json")),
+        _evaluation_section(story),
+        "\n\n".join([_licence_section(licence), *dict.fromkeys(words)]),
     ]
-    return merged_card(existing, header, "\n\n".join(part for part in parts if part))
+    return merged_card(existing, header, "\n\n".join(part for part in parts if part), licence, bases)
 
 
 def write_run_card(folder: Path, *, name: str | None = None, sample: str = "", license: str | None = None) -> None:
@@ -349,19 +560,16 @@ def write_run_card(folder: Path, *, name: str | None = None, sample: str = "", l
     """
     path = folder / "README.md"
     existing = path.read_text(encoding="utf-8") if path.is_file() else None
+    name = name or str(folder)
     config = _json(folder / "config.json")
-    bases = bases_of(config, folder)
-    headers = [(CARD_ITSELF, header_of(existing)), *((base, header_of(local_card(base))) for base in bases)]
-    card = checkpoint_card(
-        folder,
-        name or str(folder),
-        config,
-        existing=existing,
-        licence=find_licence(license, headers),
-        bases=bases,
-        sample=sample,
-    )
+    sources = [Source(base, local_card(base)) for base in bases_of(config, folder)]
+    sources += [Source(data, local_card(data), is_data=True) for data in data_of(folder)]
+    headers = [(CARD_ITSELF, persons_header(existing, str(path)))]
+    headers += [(source.name, source.header) for source in sources if not source.is_data]
+    licence = find_licence(license, headers)
+    card = checkpoint_card(folder, name, config, existing=existing, licence=licence, sources=sources, sample=sample)
     if card is not None:
+        warn_of_licence(licence, name, sources)
         with atomic_path(path) as unfinished:
             unfinished.write_text(card, encoding="utf-8")
 
@@ -372,8 +580,14 @@ def bases_of(config: Mapping[str, Any], folder: Path) -> list[str]:
     return list(dict.fromkeys(portable_name(str(name)) for name in names if name))
 
 
+def data_of(folder: Path) -> list[str]:
+    """Names of the data sets that a checkpoint was trained on, by the recipe in its folder."""
+    name = _yaml(folder / "recipe.yaml").get("data", {}).get("name")
+    return [str(name)] if name else []
+
+
 def local_card(name: str) -> str | None:
-    """The card of a checkpoint that lies on this machine."""
+    """The card of a checkpoint or a data set that lies on this machine."""
     try:
         path = Path(resolve_checkpoint(name), "README.md")
     except FileNotFoundError:
@@ -496,9 +710,8 @@ def records_of(folder: Path) -> list[Any]:
 def _licence_section(licence: Licence) -> str:
     if licence.source is None:
         return "## Licence\n\nNot stated: ask whoever published this before you use it."
-    name = licence.entries.get("license_name", licence.entries["license"])
-    origin = "" if licence.source in (CARD_ITSELF, "asked for") else f", as that of {_shown(licence.source)}"
-    return f"## Licence\n\n{name}{origin}."
+    origin = "" if licence.is_persons else f", as that of {_shown(licence.source)}"
+    return f"## Licence\n\n{licence.name}{origin}."
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -506,9 +719,19 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+def sample_in(card: str | None, file: str) -> str:
+    """The Markdown with which lamp_hf shows a sample in a card, empty if it shows none."""
+    found = re.search(rf"^!\[.*\]\({re.escape(file)}\)\n\n.*$", _parts(card)[1], re.MULTILINE)
+    return found[0] if found else ""
+
+
 def _shown(name: str) -> str:
+    return f"`{_public(name)}`"
+
+
+def _public(name: str) -> str:
     """A name, without the folders of this machine."""
-    return f"`{name if looks_like_hub_id(name) else Path(name).name}`"
+    return name if looks_like_hub_id(name) else Path(name).name
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -197,8 +197,6 @@ def convert(
     files = _one_of_each(found, named, _needed(places.values()), left_out)
     for reason in left_out.values():
         logger.warning("%s", reason)
-    if license is None:
-        logger.warning("No licence was given: the card says 'other'. The authors of the weights decide on it.")
     result = Conversion(output, left_out=list(left_out))
     statistics = {}
     if mean is not None and std is not None:

@@ -122,7 +122,7 @@ def _card(path: Path) -> dict[str, Any]:
         return {}
     from .card import header_of
 
-    header = header_of(path.read_text(encoding="utf-8"))
+    header = header_of(path.read_text(encoding="utf-8"), str(path))
     datasets = header.get("datasets")
     return {
         "licence": header.get("license"),

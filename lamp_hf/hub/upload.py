@@ -1,12 +1,14 @@
 """Puts files onto the Hub, all of them in one commit or none."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from lamp_hf.hub_errors import HubError, clear_hub_errors, first_line
 
-__all__ = ["CARD", "Target"]
+__all__ = ["CARD", "Target", "matches"]
 
 CARD = "README.md"
 
@@ -47,21 +49,67 @@ class Target:
                 info = None
         if info is not None and private and not info.private:
             raise HubError(f"{self.repo_id} is public already; make it private in its settings, or name another one")
-        self.exists = info is not None
+        # What the repository is after an upload that did not finish.
+        self.state = "new and empty" if info is None else "as it was"
+        self._look(info)
+
+    def _look(self, info: Any) -> None:
+        self.revision: str | None = getattr(info, "sha", None)
         self.files = [file.rfilename for file in getattr(info, "siblings", None) or []]
 
-    @property
-    def state(self) -> str:
-        """What the repository is after an upload that did not finish."""
-        return "as it was" if self.exists else "new and empty"
+    def refresh(self, state: str) -> None:
+        """Look at the repository anew, after something else has written to it.
+
+        Args:
+            state: What it is from now on, should an upload not finish.
+        """
+        with clear_hub_errors(self.repo_id):
+            self._look(self.api.repo_info(self.repo_id, repo_type=self.repo_type))
+        self.state = state
 
     def read(self, name: str) -> str | None:
         """A text file of the repository, if it has it."""
         if name not in self.files:
             return None
         with clear_hub_errors(self.repo_id):
-            path = self.api.hf_hub_download(self.repo_id, name, repo_type=self.repo_type)
+            path = self.api.hf_hub_download(self.repo_id, name, repo_type=self.repo_type, revision=self.revision)
         return Path(path).read_text(encoding="utf-8")
+
+    def holds(self, files: Mapping[str, Path], patterns: Sequence[str]) -> bool:
+        """Whether its files that are like the patterns are these, by their digests.
+
+        Args:
+            files: Their content by their path in the repository, large ones.
+            patterns: See [`matches`].
+        """
+        from huggingface_hub import RepoFile
+
+        if not files or {name for name in self.files if matches(name, patterns)} != files.keys():
+            return False
+        with clear_hub_errors(self.repo_id):
+            infos = self.api.get_paths_info(self.repo_id, list(files), repo_type=self.repo_type, revision=self.revision)
+        theirs = {info.path: info.lfs.sha256 for info in infos if isinstance(info, RepoFile) and info.lfs}
+        return all(theirs.get(name) == file_digest(path) for name, path in files.items())
+
+    def check_card(self, card: str) -> None:
+        """Have the Hub read a card before anything is made or sent.
+
+        Raises:
+            HubError: It does not take it, and says why.
+        """
+        from huggingface_hub import get_session
+        from huggingface_hub.utils import hf_raise_for_status
+
+        asked = {"content": card, "repoType": self.repo_type}
+        with clear_hub_errors(self.repo_id):
+            response = get_session().post(f"{self.api.endpoint}/api/validate-yaml", json=asked)
+            if response.status_code == 400:
+                reasons = [str(error.get("message")) for error in response.json().get("errors", [])]
+                raise HubError(
+                    f"the Hub does not take the header of {self.repo_id}'s {CARD}: {'; '.join(reasons)}. Nothing was "
+                    "uploaded"
+                )
+            hf_raise_for_status(response)
 
     def create(self, space_sdk: str | None = None) -> str:
         """Make the repository unless it is there.
@@ -95,27 +143,53 @@ class Target:
             URL of the repository.
 
         Raises:
-            HubError: The upload was refused or did not finish: nothing in the repository has changed.
+            HubError: The upload was refused or did not finish, or somebody else has written to the repository since
+                it was looked at: nothing in it has changed.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
         from huggingface_hub.errors import HfHubHTTPError
 
+        card = files.get(CARD)
+        if card is not None:
+            self.check_card((card if isinstance(card, bytes) else card.read_bytes()).decode())
         url = self.create(space_sdk)
-        gone = [name for name in self.files if name not in files and any(fnmatch(name, each) for each in replaces)]
+        gone = [name for name in self.files if name not in files and matches(name, replaces)]
         operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
             *(CommitOperationAdd(name, content) for name, content in files.items()),
             *(CommitOperationDelete(name) for name in gone),
         ]
         with clear_hub_errors(self.repo_id):
             try:
-                self.api.create_commit(self.repo_id, operations, commit_message=message, repo_type=self.repo_type)
+                self.api.create_commit(
+                    self.repo_id,
+                    operations,
+                    commit_message=message,
+                    repo_type=self.repo_type,
+                    parent_commit=self.revision,
+                )
             except Exception as error:
                 # That of a large file comes wrapped.
                 cause = error if isinstance(error, HfHubHTTPError) else error.__cause__ or error
                 if isinstance(cause, HfHubHTTPError) and cause.response.status_code in (401, 403, 404):
                     raise cause from None
+                if isinstance(cause, HfHubHTTPError) and cause.response.status_code == 412:
+                    raise HubError(
+                        f"{self.repo_id} was changed meanwhile, by somebody or something else. Nothing was uploaded, "
+                        "lest that change be lost; push again"
+                    ) from error
                 raise HubError(
                     f"the upload to {self.repo_id} did not finish ({first_line(cause)}). The repository is "
                     f"{self.state}, your files are as they were; push again"
                 ) from error
         return url
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether the path of a file in a repository is like one of the patterns, and in a folder as deep."""
+    return any(fnmatch(name, each) and name.count("/") == each.count("/") for each in patterns)

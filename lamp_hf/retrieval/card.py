@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lamp_hf.hub.card import CARD_ITSELF, find_licence, header_of, merged_card
+from lamp_hf.hub.card import CARD_ITSELF, find_licence, merged_card, persons_header, warn_of_licence
 
 if TYPE_CHECKING:
     from .index import MotionIndex
@@ -37,10 +37,8 @@ def index_card(index: "MotionIndex", repo_id: str, existing: str | None, license
         license: As the Hub spells it, if one is asked for.
     """
     header: dict[str, Any] = {"library_name": "lamp_hf", "tags": ["lamp_hf", "human-motion", "motion-retrieval"]}
-    licence = find_licence(license, [(CARD_ITSELF, header_of(existing))])
-    if licence.source is not None:
-        header |= licence.entries
     header["configs"] = CONFIGS
+    licence = find_licence(license, [(CARD_ITSELF, persons_header(existing, f"{repo_id}/README.md"))])
     text = TEXT.format(
         title=repo_id.rpartition("/")[2],
         num_motions=len(index),
@@ -49,4 +47,7 @@ def index_card(index: "MotionIndex", repo_id: str, existing: str | None, license
         fingerprint=index.fingerprint,
         repo_id=repo_id,
     )
-    return merged_card(existing, header, text)
+    card = merged_card(existing, header, text, licence)
+    if card is not None:
+        warn_of_licence(licence, repo_id)
+    return card

@@ -233,7 +233,7 @@ class MotionIndex:
         Args:
             repo_id: `owner/name`, or a name of your own.
             private: Make a new repository private.
-            license: As the Hub spells it; by default that of the card that is there, else none is stated.
+            license: As the Hub spells it; by default that of the card that is there, else `other`, with a warning.
             token: In place of the one that you are logged in with.
 
         Returns:

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, metadata_load
 
 from lamp_hf.evaluation.records import (
     Estimate,
@@ -13,6 +13,9 @@ from lamp_hf.evaluation.records import (
     Protocol,
     UnlikeRecordsError,
     comparison,
+    joined_results,
+    results_of,
+    without_records,
     write_to_card,
 )
 
@@ -95,3 +98,18 @@ def test_a_card_keeps_its_text_and_takes_the_newest_numbers(tmp_path) -> None:
     assert first.dataset_args["pool_size"] == 32
     assert first.dataset_args["evaluator_hash"] == "abc"
     assert found["retrieval, threshold (version 1)", "r1"].metric_value == 0.3
+
+
+def test_what_a_person_wrote_into_a_model_index_stays(tmp_path) -> None:
+    person = [{"name": "x"}, {"name": "y", "results": [{"task": {"type": "dance"}, "metrics": [{"value": 1}]}]}]
+    index = joined_results(person, results_of(record("ours", 0.1)))
+    index = joined_results(index, results_of(record("renamed", 0.2)))
+    assert index[:2] == person
+    assert [model["name"] for model in index] == ["x", "y", "ours"]
+    [result] = index[2]["results"]
+    assert result["metrics"][0]["value"] == 0.2
+    assert without_records(index) == person
+    card = tmp_path / "README.md"
+    card.write_text("---\nmodel-index:\n- name: x\n---\n")
+    write_to_card(card, record("ours", 0.1))
+    assert [model["name"] for model in metadata_load(card)["model-index"]] == ["x", "ours"]

@@ -17,20 +17,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import yaml
+
 __all__ = ["LocalHub", "Repository"]
 
 LARGE_FILES = (".safetensors", ".parquet", ".arrow", ".faiss")
 TYPES = ("models", "datasets", "spaces")
+LICENCES = ("apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "mit", "other")
 _REPOSITORY = r"/api/(models|datasets|spaces)/([^/]+/[^/]+)"
 _PREFIX = r"/(?:(datasets|spaces)/)?"
 
 
 @dataclass
 class Repository:
-    """A repository: its commits, the last one being `main`."""
+    """A repository: its commits, the last one being `main`, and the messages of those that were sent to it."""
 
     private: bool = False
     commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -65,7 +69,7 @@ class Request:
 class Refusal(Exception):
     """An answer that is an error: status, the code that huggingface_hub goes by, words, and more values."""
 
-    def __init__(self, status: int, code: str | None, words: str, **values: str):
+    def __init__(self, status: int, code: str | None, words: str, **values: Any):
         self.status, self.code, self.words, self.values = status, code, words, values
 
 
@@ -206,7 +210,11 @@ class LocalHub:
         files = dict(repository.files)
         for line in map(json.loads, request.body.splitlines()):
             value = line["value"]
-            if line["key"] == "file":
+            if line["key"] == "header":
+                if value.get("parentCommit") not in (None, repository.commits[-1][0]):
+                    raise Refusal(412, None, "A commit has happened since. Please refresh and try again.")
+                repository.messages.append(value["summary"])
+            elif line["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self._large[value["oid"]]
@@ -269,6 +277,11 @@ class LocalHub:
         return content, headers
 
     def validate(self, request: Request) -> Answer:
+        header = re.match(r"---\n(.*?)^---$", request.values["content"], re.DOTALL | re.MULTILINE)
+        licence = (yaml.safe_load(header[1]) or {}).get("license", "other") if header else "other"
+        if licence not in LICENCES:
+            said = f'"license" must be one of [{", ".join(LICENCES)}]'
+            raise Refusal(400, None, "Invalid metadata", errors=[{"message": said}], warnings=[])
         return _json({"errors": [], "warnings": []})
 
     # ---- how it is said -----------------------------------------------------------------------------------

@@ -9,7 +9,17 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol
-from lamp_hf.hub.card import CARD_ITSELF, find_licence, header_of, merged_card, touched, write_run_card
+from lamp_hf.hub.card import (
+    CARD_ITSELF,
+    CardError,
+    Licence,
+    find_licence,
+    header_of,
+    merged_card,
+    persons_header,
+    touched,
+    write_run_card,
+)
 
 RECIPE = {
     "stage": "text-to-motion",
@@ -148,9 +158,45 @@ def test_text_and_entries_around_the_marks_stay(run) -> None:
 
 def test_a_licence_replaces_the_earlier_one_whole_and_a_persons_entries_stay() -> None:
     earlier = {"license": "other", "license_name": "mine", "license_link": "LICENSE", "datasets": ["me/mocap"]}
-    first = merged_card(None, earlier, "text")
-    told = header_of(merged_card(first, {"license": "mit"}, "text"))
+    first = f"---\n{yaml.safe_dump(earlier)}---\n"
+    told = header_of(merged_card(first, {}, "text", Licence({"license": "mit"}, "asked for")))
     assert told == {"datasets": ["me/mocap"], "license": "mit"}
+
+
+def test_lists_are_joined_with_a_persons_and_what_lamp_hf_wrote_into_them_leaves_again() -> None:
+    person = {"datasets": ["me/one", "me/two"], "base_model": "me/big", "tags": ["ballet"], "language": "en"}
+    first = f"---\n{yaml.safe_dump(person, sort_keys=False)}---\n"
+    ours = {"datasets": ["me/three"], "base_model": "me/a", "tags": ["lamp_hf"], "pipeline_tag": "text-to-motion"}
+    second = merged_card(first, ours, "text")
+    assert header_of(second) == {
+        "datasets": ["me/three", "me/one", "me/two"],
+        "base_model": ["me/a", "me/big"],
+        "tags": ["lamp_hf", "ballet"],
+        "language": "en",
+        "pipeline_tag": "text-to-motion",
+    }
+    assert persons_header(second) == person | {"base_model": ["me/big"]}
+    assert header_of(merged_card(second, {"tags": ["lamp_hf"]}, "text")) == {
+        "datasets": ["me/one", "me/two"],
+        "base_model": ["me/big"],
+        "tags": ["lamp_hf", "ballet"],
+        "language": "en",
+    }
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("license: mit\nauthor: me: myself [\n", "README.md line 3: the header is no YAML (mapping values are not"),
+        ("just words\n", "README.md line 2: expected a header of `key: value`, found 'just words'"),
+    ],
+)
+def test_a_header_that_cannot_be_read_is_refused(run, header, said) -> None:
+    (run / "README.md").write_text(f"---\n{header}---\n")
+    with pytest.raises(CardError) as raised:
+        write_run_card(run)
+    assert f"{run}/{said}" in str(raised.value)
+    assert (run / "README.md").read_text() == f"---\n{header}---\n"
 
 
 def test_a_model_index_stays() -> None:
@@ -197,3 +243,45 @@ OWN = {"license": "other", "license_name": "house-rules", "license_link": "LICEN
 def test_a_licence_is_asked_for_or_inherited_and_never_made_up(asked, headers, expected) -> None:
     found = find_licence(asked, headers)
     assert (dict(found.entries), found.source) == expected
+
+
+def test_a_licence_of_the_base_leaves_with_the_base_and_a_persons_stays(run, caplog) -> None:
+    base = run.parent / "base"
+    base.mkdir()
+    (base / "README.md").write_text("---\nlicense: mit\n---\n# Base\n")
+    (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"base": str(base)}))
+    write_run_card(run)
+    assert header_of((run / "README.md").read_text())["license"] == "mit"
+    (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    write_run_card(run)
+    assert header_of((run / "README.md").read_text())["license"] == "cc-by-nc-4.0"
+    assert not caplog.messages
+    write_run_card(run, license="apache-2.0")
+    write_run_card(run)
+    assert header_of((run / "README.md").read_text())["license"] == "apache-2.0"
+    said = f"The card of {run} says apache-2.0, but lamp-small, from which it was made, is under cc-by-nc-4.0"
+    assert [message.startswith(said) for message in caplog.messages] == [True, True]
+    assert "`lamp-small`, from which it was made, is under cc-by-nc-4.0." in (run / "README.md").read_text()
+
+
+def test_who_is_to_be_named_is_named_by_what_was_made_from_it(run) -> None:
+    write_run_card(run)
+    card = (run / "README.md").read_text()
+    words = card[card.index("From the card of `lamp-small`:") : card.index("<!-- End")].strip()
+    assert "© 2022 Bandai Namco Research Inc." in words
+    assert "## Training" not in words
+    later = run.parent / "later"
+    shutil.copytree(run, later, ignore=shutil.ignore_patterns("README.md"))
+    (later / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"base": str(run)}))
+    write_run_card(later)
+    again = (later / "README.md").read_text()
+    assert "cc-by-nc-4.0, as that of `dance`." in again
+    assert again.count(words) == 1
+    assert again.count("From the card of") == 1
+
+
+def test_a_card_without_a_licence_is_warned_of(run, caplog) -> None:
+    (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"base": None}))
+    write_run_card(run)
+    assert "Not stated" in (run / "README.md").read_text()
+    assert f"No licence was given for {run}: its card says `other`." in caplog.text

@@ -177,6 +177,40 @@ def test_a_first_upload_that_fails_says_that_the_new_repository_is_empty(hub, pu
     assert "notes.txt" not in hub["me/unborn"].files
 
 
+def test_what_is_written_to_a_repository_during_a_push_is_not_lost(hub, publisher, tiny_checkpoint) -> None:
+    assert publisher.lamp_hf("push", tiny_checkpoint, "me/busy", "--license", "mit", "--no-sample") == 0
+    error = publisher.error(
+        "from huggingface_hub import HfApi\n"
+        "from lamp_hf.hub import sample\n"
+        "from lamp_hf.hub.publish import publish\n"
+        "def write_sample(*arguments):\n"
+        "    HfApi().upload_file(path_or_fileobj=b'# Mine', path_in_repo='README.md', repo_id='me/busy')\n"
+        "    return ''\n"
+        "kept, sample.write_sample = sample.write_sample, write_sample\n"
+        f"try: publish({str(tiny_checkpoint)!r}, 'me/busy', sample='a bow')\n"
+        "finally: sample.write_sample = kept"
+    )
+    assert error.startswith("HubError: me/busy was changed meanwhile, by somebody or something else. Nothing was")
+    assert error.endswith("push again")
+    assert hub["me/busy"].files["README.md"] == b"# Mine"
+    assert publisher.lamp_hf("push", tiny_checkpoint, "me/busy", "--no-sample") == 0
+    assert hub["me/busy"].files["README.md"] == b"# Mine"
+
+
+def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_made(
+    hub, publisher, tiny_checkpoint, walker
+) -> None:
+    folder = publisher.folder / "one_more_walk"
+    folder.mkdir()
+    walker.save(folder / "walk.npz")
+    (folder / "metadata.jsonl").write_text('{"file_name": "walk.npz", "text": "a person walks"}\n')
+    for source in (tiny_checkpoint, folder):
+        assert publisher.lamp_hf("push", source, "me/unlicensed", "--license", "MIT License", "--no-sample") == 1
+        said = 'the Hub does not take the header of me/unlicensed\'s README.md: "license" must be one of [apache-2.0, '
+        assert said in publisher.printed
+    assert not {("models", "me/unlicensed"), ("datasets", "me/unlicensed")} & hub.repositories.keys()
+
+
 def test_a_data_set_whose_upload_fails_says_what_is_there(hub, publisher, walker) -> None:
     folder = publisher.folder / "one_walk"
     folder.mkdir()

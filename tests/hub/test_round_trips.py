@@ -155,6 +155,8 @@ def test_an_index_goes_round(hub, publisher, reader, published) -> None:
         'index = build_index("index", source, encoder, progress=False)'
     )
     assert publisher.lamp_hf("push", "index", "me/index") == 0
+    assert "No licence was given for me/index: its card says `other`" in publisher.printed
+    assert header(hub, "datasets/me/index")["license"] == "other"
     repository = hub["datasets/me/index"]
     assert len(repository.commits) == 2
     assert str(reader.folder) not in repository.files["index.json"].decode()

@@ -242,7 +242,7 @@ def test_a_sample_of_a_converted_model_says_how_long(converted: Conversion, tmp_
 def test_a_licence_is_not_invented(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
     with caplog.at_level(logging.WARNING, "lamp_hf"):
         convert_originals(copies / FILES["evaluator"], tmp_path / "out")
-    assert "No licence was given: the card says 'other'" in caplog.text
+    assert "its card says `other`" in caplog.text
     assert yaml.safe_load((tmp_path / "out" / "README.md").read_text().split("---")[1])["license"] == "other"
 
 
