@@ -15,8 +15,9 @@ than lamp-small, an hour on two CPU cores:
     python benchmarks/fine_tune.py run --data DATA --base runs/base --output work/ [--lora]
 
 `run` writes `work/my_mocap` (BVH files and a metadata.jsonl, as a user would have them), fine-tunes as
-`lamp-hf train text-to-motion --data work/my_mocap --base …` does, and asks a probe, which was trained on real clips of
-all actions, what it sees in motions that base and fine-tuned model make for the captions of the validation clips.
+`lamp-hf train text-to-motion --data work/my_mocap --base …` does unless that is done already, and asks a probe, which
+was trained on real clips of all actions, what it sees in motions that base and fine-tuned model make for the captions of
+the validation clips.
 """
 
 import argparse
@@ -37,11 +38,13 @@ import lamp_hf
 from lamp_hf.data import bandai_namco_grammar, load_bandai_namco
 from lamp_hf.data.bandai_namco import clip_labels
 from lamp_hf.evaluation.text_to_motion import TextToMotionJudge
-from lamp_hf.training import fine_tune
+from lamp_hf.motion.skeleton import HUMANML3D_22
+from lamp_hf.training import FineTuning, fine_tune
 
 HELD_BACK = ("run", "dash", "wave-both-hands", "bow")
 SPLITS = {"train": "train.txt", "validation": "val.txt"}
 CAPTIONS_PER_CLIP = 4
+WALK = "walk"  # what a run that comes out too slow looks like
 
 
 def names_of(path: Path) -> list[str]:
@@ -104,7 +107,18 @@ def scores_of(judge: TextToMotionJudge, joints: list[np.ndarray], held_back: tup
         rows = np.flatnonzero(chosen)
         parts = [[values[row] for row in rows] for values in (joints, clips.contents, clips.styles)]
         scores[group] = {**judge.judge(*parts), "clips": len(rows)}
+    scores["speed_m_s"] = {
+        content: float(
+            np.mean([root_speed(joints[row]) for row in np.flatnonzero(np.asarray(clips.contents) == content)])
+        )
+        for content in (*held_back, WALK)
+    }
     return {**scores, "by_content": judge.content_accuracies(joints, clips.contents)}
+
+
+def root_speed(joints: np.ndarray) -> float:
+    """Of the pelvis over the floor, metres a second, for joints `(T, J, 3)` at 20 fps."""
+    return float(np.linalg.norm(np.diff(joints[:, 0, [0, 2]], axis=0), axis=-1).mean() * HUMANML3D_22.default_fps)
 
 
 def generated(judge: TextToMotionJudge, checkpoint: str, texts: list[str]) -> list[np.ndarray]:
@@ -120,7 +134,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if not mocap.is_dir():
         counts = write_mocap(arguments.data, mocap, held_back, arguments.clips)
         print({split: dict(count) for split, count in counts.items()})
-    report = fine_tune(mocap, model, base=arguments.base, lora=arguments.lora, overrides=arguments.overrides)
+    finished = model / "fine-tuning.json"
+    if finished.is_file() and (report := FineTuning(**json.loads(finished.read_text(encoding="utf-8")))).finished:
+        print(f"{model} is finished already, and probed anew")
+    else:
+        report = fine_tune(mocap, model, base=arguments.base, lora=arguments.lora, overrides=arguments.overrides)
 
     dataset = load_bandai_namco(arguments.data, cache_dir=arguments.cache_dir)
     judge = TextToMotionJudge(dataset)
@@ -154,6 +172,7 @@ def show(results: dict[str, Any]) -> None:
         for part in ("content_accuracy", "style_accuracy", "foot_skating")
     }
     rows |= {f"  {content}": ("by_content", content) for content in results["held_back"]}
+    rows |= {f"speed in m/s, {content}": ("speed_m_s", content) for content in results["probe"]["real"]["speed_m_s"]}
     for name, (group, part) in rows.items():
         cells = [results["probe"][model][group].get(part) for model in ("real", "base", "fine-tuned")]
         table.add_row(name, *("" if cell is None else f"{cell:.3f}" for cell in cells))

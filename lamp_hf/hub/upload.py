@@ -43,6 +43,8 @@ class Target:
             owners = [who["name"], *(group["name"] for group in who.get("orgs", []))]
             if self.repo_id.split("/")[0] not in owners:
                 raise HubError(f"you cannot push to {self.repo_id}: as {who['name']} you own {', '.join(owners)}")
+            if who.get("auth", {}).get("accessToken", {}).get("role") == "read":
+                raise HubError(f"you cannot push to {self.repo_id}: your token may only read; take one that may write")
             try:
                 info = self.api.repo_info(self.repo_id, repo_type=repo_type)
             except RepositoryNotFoundError:

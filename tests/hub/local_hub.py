@@ -80,11 +80,11 @@ class LocalHub:
     """The server; `url` is its address, `repositories` what it holds, by (type, id).
 
     Attributes:
-        tokens: Users by token; one that begins with `hf_read` may not write.
+        tokens: Users by token; one that begins with `hf_read` may not write, and `hf_reader` says so when it is asked.
     """
 
     def __init__(self) -> None:
-        self.tokens = {"hf_me": "me", "hf_read_me": "me", "hf_you": "you"}
+        self.tokens = {"hf_me": "me", "hf_read_me": "me", "hf_reader": "me", "hf_you": "you"}
         self.repositories: dict[tuple[str, str], Repository] = {}
         self._stall_at: str | None = None
         self._stalled = threading.Event()
@@ -163,7 +163,9 @@ class LocalHub:
     def who(self, request: Request) -> Answer:
         if request.user is None:
             raise Refusal(401, None, "Invalid username or password.")
-        return _json({"name": request.user, "type": "user", "orgs": [], "auth": {"type": "access_token"}})
+        token = {"role": "read" if request.token == "hf_reader" else "fineGrained"}
+        auth = {"type": "access_token", "accessToken": token}
+        return _json({"name": request.user, "type": "user", "orgs": [], "auth": auth})
 
     def create(self, request: Request) -> Answer:
         values = request.values
