@@ -16,8 +16,8 @@ than lamp-small, an hour on two CPU cores:
 
 `run` writes `work/my_mocap` (BVH files and a metadata.jsonl, as a user would have them), fine-tunes as
 `lamp-hf train text-to-motion --data work/my_mocap --base …` does unless that is done already, and asks a probe, which
-was trained on real clips of all actions, what it sees in motions that base and fine-tuned model make for the captions of
-the validation clips.
+was trained on real clips of all actions, what it sees in motions that base and fine-tuned model make for the captions
+of the validation clips.
 """
 
 import argparse
@@ -107,12 +107,10 @@ def scores_of(judge: TextToMotionJudge, joints: list[np.ndarray], held_back: tup
         rows = np.flatnonzero(chosen)
         parts = [[values[row] for row in rows] for values in (joints, clips.contents, clips.styles)]
         scores[group] = {**judge.judge(*parts), "clips": len(rows)}
-    scores["speed_m_s"] = {
-        content: float(
-            np.mean([root_speed(joints[row]) for row in np.flatnonzero(np.asarray(clips.contents) == content)])
-        )
-        for content in (*held_back, WALK)
-    }
+    speeds: dict[str, list[float]] = {content: [] for content in (*held_back, WALK)}
+    for motion, content in zip(joints, clips.contents, strict=True):
+        speeds.get(content, []).append(root_speed(motion))
+    scores["speed_m_s"] = {content: float(np.mean(found)) for content, found in speeds.items()}
     return {**scores, "by_content": judge.content_accuracies(joints, clips.contents)}
 
 
