@@ -1,5 +1,6 @@
 """Conversion of the authors' checkpoints: what is found, what is told, what is refused with nothing written."""
 
+import io
 import json
 import logging
 import os
@@ -419,8 +420,9 @@ def test_damaged_files(copies: Path, refused) -> None:
     assert "qformer.tar: the file is empty" in refused(copies)
     file.write_bytes(b"<html>404</html>" * 100)
     assert "qformer.tar: not a checkpoint of PyTorch" in refused(copies)
-    for start, what in ((2000, "data.pkl"), (len(whole) // 2, "data/")):
-        file.write_bytes(whole[:start] + b"\xff" * 3000 + whole[start + 3000 :])
+    queries = torch.load(io.BytesIO(whole), weights_only=True)["motion_qformer"]["query_tokens"].numpy().tobytes()
+    for start, what in ((2000, "data.pkl"), (whole.index(queries), "data/")):
+        file.write_bytes(whole[:start] + b"\xff" * 100 + whole[start + 100 :])
         error = refused(copies)
         assert f"{file}: not a checkpoint of PyTorch, or damaged (qformer/{what}" in error
         assert "in it is not what was written: its checksum differs" in error
@@ -428,15 +430,17 @@ def test_damaged_files(copies: Path, refused) -> None:
 
 def test_a_truncated_file_of_the_old_format(copies: Path, refused) -> None:
     file = copies / FILES["motion-vqvae"]
-    torch.save(torch.load(file, weights_only=True), file, _use_new_zipfile_serialization=False)
+    content = torch.load(file, weights_only=True)
+    torch.save(content, file, _use_new_zipfile_serialization=False)
     whole = file.read_bytes()
     for cut in (40, len(whole) // 2, len(whole) - 100):
         file.write_bytes(whole[:cut])
         assert "vq.tar: not a checkpoint of PyTorch, or" in refused(file)
     # This format has no checksums: what is told is that numbers are none.
-    middle = len(whole) // 2
-    file.write_bytes(whole[:middle] + b"\xff" * 3000 + whole[middle + 3000 :])
-    assert "hold numbers that are not finite (NaN or infinity): vqvae." in refused(file)
+    codes = content["vq_model"]["vqvae.quantizer.codebook"].numpy().tobytes()
+    assert whole.count(codes) == 1
+    file.write_bytes(whole.replace(codes, b"\xff" * len(codes)))
+    assert "hold numbers that are not finite (NaN or infinity): vqvae.quantizer.codebook" in refused(file)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
