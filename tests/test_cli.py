@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +50,7 @@ def test_help_and_version(run) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["convert-motion", "walk.npz", "walk.glb"], ["info", "walk.npz"]])
-def test_light_commands_answer_without_torch_within_a_second(
-    tmp_path: Path, walker: Motion, arguments: list[str]
-) -> None:
+def test_light_commands_answer_without_torch(tmp_path: Path, walker: Motion, arguments: list[str]) -> None:
     walker.save(tmp_path / "walk.npz")
     code = (
         f"import sys, atexit; sys.path.insert(0, {str(ROOT)!r}); from lamp_hf.cli import main\n"
@@ -61,14 +58,9 @@ def test_light_commands_answer_without_torch_within_a_second(
         "atexit.register(lambda: print(*(heavy & set(sys.modules))))\n"
         "main()"
     )
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
-        seconds.append(time.perf_counter() - start)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1] == ""  # none of them loaded
-    assert min(seconds) < 1.0
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == ""  # none of them loaded; benchmarks/import_time.py says what that takes
 
 
 # ---- convert-motion and info ------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import contextlib
 import faulthandler
 import io
 import json
+import logging
 import os
 import sys
 from typing import Any
@@ -21,6 +22,7 @@ def serve() -> None:
     names: dict[str, Any] = {}
     for line in sys.stdin:
         printed = io.StringIO()
+        logging.getLogger("lamp_hf").handlers.clear()  # a command before this piece wrote into its own output
         names["result"] = error = None
         try:
             faulthandler.dump_traceback_later(LONGEST_S, exit=True)

@@ -208,8 +208,8 @@ def test_of_a_finished_run_whose_upload_failed_the_upload_is_made(
 ) -> None:
     model, pushed = tmp_path / "model", []
     shutil.copytree(tuned, model)
-    monkeypatch.setattr("lamp_hf.hub.upload.Target", lambda *arguments, **options: None)
     monkeypatch.setattr("lamp_hf.hub.publish.push_checkpoint", lambda *arguments, **options: pushed.append(arguments))
+    monkeypatch.setattr("lamp_hf.hub.upload.Target", lambda *arguments, **options: None)
     monkeypatch.setattr(fine_tuning, "train", lambda *arguments: pytest.fail("it trains again"))
     fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY, push_to="me/model")
     assert pushed == [(model, "me/model")]
@@ -250,7 +250,7 @@ def test_bad_input_is_refused_before_any_work(my_mocap: Path, tiny_base: Path, t
         ("trainer.max_step=3", r"unknown key max_step \(did you mean max_steps\?\)"),
         ("rehearsal.share=2", "rehearsal.share=2 is not between 0 and 1"),
         ("lora.rank=0", "lora.rank=0 is not a whole number"),
-        ("generation.steps=5", "generation section has unknown keys steps"),
+        ("generation.steps=5", "generation section has the unknown key steps"),
         ("generation.guidance_scale=-1", "guidance_scale=-1 is not a number from 0"),
         ("stage=lamp", "stage, base, data, tokenizer follow from what"),
     ):
