@@ -5,6 +5,7 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,7 +134,7 @@ def _read_array(file: IO[bytes], what: str) -> np.ndarray:
             shape, fortran, dtype = npy_format.read_array_header_2_0(file)
         else:
             raise MotionFormatError(f"{what}: NumPy format {version} is not supported")
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, TokenError) as error:  # the latter where NumPy tries to mend a header
         raise MotionFormatError(f"{what}: not a NumPy file ({error})") from error
     if dtype.kind not in "fiuU":
         raise MotionFormatError(f"{what}: expected numbers, found the type {dtype} (objects are never loaded)")

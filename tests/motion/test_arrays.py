@@ -92,6 +92,19 @@ def test_damaged_archives_never_crash(tmp_path, walker, cut, place, value):
         assert "walk.npz" in str(error)
 
 
+@pytest.mark.parametrize("place", range(8, 128, 3))
+def test_damaged_headers_never_crash(tmp_path, walker, place):
+    path = tmp_path / "walk.npy"
+    walker.crop(0, 0.3).save(path)
+    whole = path.read_bytes()
+    for value in b"\0\n'(){,:9xL\xff":
+        path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+        try:
+            assert isinstance(Motion.load(path), Motion)
+        except MotionFormatError as error:
+            assert "walk.npy" in str(error)
+
+
 def test_zip_bombs_are_not_unpacked(tmp_path):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2, 22, 3)})
