@@ -200,7 +200,7 @@ def fine_tune(
     if push_to is not None and process_state().is_main_process:
         from lamp_hf.hub.publish import push_checkpoint
 
-        push_checkpoint(output, push_to, private=private or None, license=license, sample=_sample_text(dataset))
+        push_checkpoint(output, push_to, private=private or None, license=license)
     return report
 
 
@@ -464,14 +464,10 @@ def _records(pipe: "TextToMotionPipeline", validation: EvaluationSet, name: str,
     return records
 
 
-def _sample_text(dataset: DatasetDict) -> str:
-    """The first caption of a held-out clip."""
-    return str(dataset["validation"][0]["captions"][0]["text"])
-
-
 def _write_card(output: Path, dataset: DatasetDict, license: str | None) -> None:
     from lamp_hf.hub.card import write_run_card
     from lamp_hf.hub.sample import write_sample
 
-    sample = write_sample(output, "text-to-motion", output, _sample_text(dataset))
+    text = dataset["validation"][0]["captions"][0]["text"]  # of a clip that was held out
+    sample = write_sample(output, "text-to-motion", output, text)
     write_run_card(output, sample=sample, license=license)
