@@ -145,8 +145,9 @@ def test_an_upload_that_is_cut_off_leaves_both_sides_as_they_were(
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(tiny_checkpoint, folder)
-    weights = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))  # trained a little further
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-5] ^= 1  # trained a little further, to weights that no other test has uploaded
+    (folder / "model.safetensors").write_bytes(weights)
 
     def digest() -> dict[str, str]:
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
