@@ -49,7 +49,7 @@ def train(
 
     `lamp-hf train motion-vqvae -c recipe.yaml -o runs/motion-vqvae --data DATA trainer.max_steps=2000`
 
-    `accelerate launch -m lamp_hf.training` takes the same arguments.
+    `accelerate launch -m lamp_hf.training`, or on CPUs `torchrun`, takes the same arguments.
     """
     changes = list(overrides or [])
     if config is None:
