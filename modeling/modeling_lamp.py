@@ -311,7 +311,7 @@ class LampModel(LampPreTrainedModel):
             motion_attention_mask = None  # padded frames are motion, as in the released code (L6)
         motion_values = motion_values.to(self.dtype)
         with torch.autocast(motion_values.device.type, enabled=False):  # tokens are targets: no rounding
-            latents, token_mask = self.motion_vqvae.encode(motion_values, motion_attention_mask)
+            latents, token_mask = self.motion_vqvae.get_latents(motion_values, motion_attention_mask)
             codes = self.motion_vqvae.quantizer.nearest(latents).masked_fill(~token_mask, IGNORED_CODE)
             if self.motion_encoder is not None:
                 lengths = token_mask.sum(-1) * self.motion_vqvae.config.frames_per_token
