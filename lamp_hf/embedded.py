@@ -51,11 +51,11 @@ def resolve_checkpoint(name_or_path: str) -> str:
             f"{name_or_path} does not exist, though the folder {path.parent} does"
             + (f"; did you mean {path.parent / near[0]}?" if near else "")
         )
-    found = ", ".join(_embedded()) or "none"
+    known = ", ".join(_embedded()) or "none"
     near = get_close_matches(name_or_path, _embedded(), n=1)
-    meant = f"; did you mean {near[0]}?" if near else ""
     raise FileNotFoundError(
-        f"{name_or_path} is neither a folder nor a checkpoint of this package ({found}) nor a Hub id (owner/name){meant}"
+        f"{name_or_path} is neither a folder nor a checkpoint of this package ({known}) nor a Hub id (owner/name)"
+        + (f"; did you mean {near[0]}?" if near else "")
     )
 
 

@@ -19,7 +19,8 @@ from .checkpoints import LampBaseModel
 from .configuration_lamp import LampTextToMotionConfig
 from .distributed import global_mean, uniform_rows
 from .generation_lamp import MaskedMotionGenerationConfig, MaskedMotionGenerationMixin
-from .modeling_lamp import HIDDEN, LampEmbeddingsMixin, LampModel
+from .modeling_lamp import LampEmbeddingsMixin, LampModel
+from .modeling_lamp_qformer import HIDDEN, eager_attention_forward
 from .modeling_motion_vqvae import IGNORED_CODE
 
 __all__ = [
@@ -100,24 +101,6 @@ def attention_bias(kind: str, length: int, token_mask: torch.Tensor | None, like
         padding = (~F.pad(token_mask.bool(), (1, 0), value=True)).to(like.dtype)[:, None, None] * HIDDEN
         bias = padding if bias is None else bias + padding
     return bias
-
-
-def eager_attention_forward(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention in plain steps; `query`, `key`, `value` are `(B, heads, S, head_size)`."""
-    scores = query @ key.transpose(-1, -2) * scaling
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    weights = F.dropout(scores.softmax(-1, dtype=torch.float32).to(query.dtype), dropout, module.training)
-    return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
 class MaskedMotionAttention(nn.Module):

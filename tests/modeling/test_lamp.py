@@ -437,7 +437,7 @@ def test_a_fresh_model_starts_as_configured():
     layer = lamp.qformer.encoder.layer[1]
     assert layer.intermediate_query.dense.weight.shape == (20, 32)
     assert layer.intermediate.dense.weight.shape == (48, 32)
-    assert not hasattr(layer, "crossattention")
+    assert layer.crossattention is None
     assert lamp.qformer.encoder.layer[2].crossattention.attention.key.in_features == 20
 
 
