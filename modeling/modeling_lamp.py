@@ -213,14 +213,13 @@ class LampModel(LampPreTrainedModel):
         """
         if not self.config.mask_motion_padding:
             motion_attention_mask = None  # padded frames are motion, as in the released code (L6)
-        motion_values = motion_values.to(self.dtype)
         with torch.autocast(motion_values.device.type, enabled=False):  # tokens are targets: no rounding
-            latents, token_mask = self.motion_vqvae.encode(motion_values, motion_attention_mask)
+            latents, token_mask = self.motion_vqvae.get_latents(motion_values, motion_attention_mask)
             codes = self.motion_vqvae.quantizer.nearest(latents).masked_fill(~token_mask, IGNORED_CODE)
             if self.motion_encoder is not None:
                 lengths = token_mask.sum(-1) * self.motion_vqvae.config.frames_per_token
                 latents = self.motion_encoder(motion_values, lengths)
-        return latents, token_mask, codes
+        return latents.to(self.dtype), token_mask, codes
 
     def _motion_states(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None
