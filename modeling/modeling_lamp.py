@@ -159,9 +159,9 @@ class LampModel(LampPreTrainedModel):
         if module is self:
             init.normal_(self.query_tokens, std=self.config.initializer_range)
             init.constant_(self.logit_scale, self.config.logit_scale_init_value)
-        elif module is self.motion_projection or module is self.text_projection:
             # Keeps the scale of what is projected; the paper's 1408 inputs are too many for the usual 0.02.
-            init.normal_(module.weight, std=module.in_features**-0.5)
+            for projection in (self.motion_projection, self.text_projection):
+                init.normal_(projection.weight, std=projection.in_features**-0.5)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.qformer.get_input_embeddings()
