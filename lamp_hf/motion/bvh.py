@@ -10,19 +10,17 @@ import numpy as np
 
 from lamp_hf.motion import rotations
 from lamp_hf.motion.bvh_parser import MAX_FPS, MIN_FPS, BvhClip, parse_bvh
+from lamp_hf.motion.detection import METRES_PER_UNIT, Detection, check_unit_and_up_axis, detect
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.kinematics import forward_kinematics, inverse_kinematics
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.rigs import (
     LAMP_HF_JOINT_NAMES,
-    METRES_PER_UNIT,
     Hierarchy,
     JointSource,
     RigMapping,
     depth_first,
-    detect_unit,
-    detect_up_axis,
     resolve_mapping,
 )
 from lamp_hf.motion.skeleton import HUMANML3D_22
@@ -30,6 +28,7 @@ from lamp_hf.motion.skeleton import HUMANML3D_22
 logger = logging.getLogger(__name__)
 
 _CHUNK_FRAMES = 4096
+_SAMPLE_POSES = 48  # frames by which shape, size and orientation are judged
 _LARGEST_M = 1e4  # a joint farther away than 10 km is damage, not motion
 
 
@@ -38,20 +37,28 @@ class BvhReadReport:
     """What `read_bvh` found out about a file, or was told.
 
     Attributes:
-        rig: name of the rig, or "mapping" where the caller gave every joint.
+        rig: name of the rig, "mapping" where the caller gave every joint, or what else the joints are known by.
+        recognized_by: "list", "names", "shape" or "mapping"; see `lamp_hf.motion.rigs.RigMapping`.
+        sources: for each of the 22 joints, the joints of the file that it is placed by.
         fps: frames per second.
         unit: key of `METRES_PER_UNIT`.
-        up_axis: "y" or "z".
+        up_axis: one of `lamp_hf.motion.detection.UP_AXES`.
         up_axis_share: how much of the way from ankles to neck lies along the up axis; near 1 when upright.
         num_frames: number of frames.
+        detection: the readings of unit, up axis and handedness with their evidence.
+        warnings: what had to be repaired or guessed.
     """
 
     rig: str
+    recognized_by: str
+    sources: Mapping[str, tuple[str, ...]]
     fps: float
     unit: str
     up_axis: str
     up_axis_share: float
     num_frames: int
+    detection: Detection
+    warnings: tuple[str, ...]
 
 
 def read_bvh(
@@ -61,27 +68,29 @@ def read_bvh(
     fps: float | None = None,
     unit: str | None = None,
     up_axis: str | None = None,
+    strict: bool = False,
 ) -> Motion:
-    """Read a BVH file of a known rig, or of any rig with a mapping.
+    """Read a BVH file of a person, whatever the rig.
 
-    What is not given is detected and reported to the log at level INFO, doubtful guesses at WARNING.
+    What is not given is detected and reported to the log at level INFO. Guesses and repairs are reported at WARNING.
 
     Args:
         path: the file.
         mapping: sources of HumanML3D joints by name, as {"left_hip": "LeftThigh", "spine2": {"Spine": 0.4,
             "Chest": 0.6}}; see `lamp_hf.motion.rigs.resolve_mapping`.
         fps: frames per second, in place of the file's.
-        unit: unit of the file's positions: "m", "cm", "mm", "inch" or "cmu".
-        up_axis: "y" or "z".
+        unit: unit of the file's positions: "m", "dm", "cm", "mm", "inch", "foot" or "cmu".
+        up_axis: "x", "-x", "y", "-y", "z" or "-z".
+        strict: refuse files that can only be read after a repair or with a doubtful guess.
 
     Returns:
-        A motion of the 22 joints of HumanML3D in metres, Y up, at the file's frame rate.
+        A motion of the 22 joints of HumanML3D in meters, Y up, at the file's frame rate.
 
     Raises:
         FileNotFoundError: there is no such file.
         MotionFormatError: the file is damaged or too large, or its rig, unit or size cannot be made out.
     """
-    return read_bvh_with_report(path, mapping=mapping, fps=fps, unit=unit, up_axis=up_axis)[0]
+    return read_bvh_with_report(path, mapping=mapping, fps=fps, unit=unit, up_axis=up_axis, strict=strict)[0]
 
 
 def read_bvh_with_report(
@@ -91,51 +100,55 @@ def read_bvh_with_report(
     fps: float | None = None,
     unit: str | None = None,
     up_axis: str | None = None,
+    strict: bool = False,
 ) -> tuple[Motion, BvhReadReport]:
     """Read a BVH file as `read_bvh` does, and say what was detected."""
     name = Path(path).name
-    if unit is not None and unit not in METRES_PER_UNIT:
-        raise MotionFormatError(f"{name}: expected unit among {', '.join(METRES_PER_UNIT)}, got {unit!r}")
-    if up_axis not in (None, "y", "z"):
-        raise MotionFormatError(f"{name}: expected up_axis to be 'y' or 'z', got {up_axis!r}")
+    check_unit_and_up_axis(unit, up_axis, name)
     if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
         raise MotionFormatError(f"{name}: expected fps from {MIN_FPS:g} to {MAX_FPS:g}, got {fps}")
-    clip = parse_bvh(path)
+    clip = parse_bvh(path, fps=fps, strict=strict)
     with np.errstate(over="ignore", invalid="ignore"):
-        first = clip.positions(range(len(clip.joint_names)), slice(0, 1))[0]
-        if not np.isfinite(first).all():
-            raise MotionFormatError(f"{name}: joint positions of the first frame are not finite")
-        rig = resolve_mapping(Hierarchy(clip.joint_names, clip.parents, first), mapping, file_name=name)
-        if unit is None:
-            unit = detect_unit(np.matmul(rig.weights, first[list(rig.sources)]))
-            if unit is None:
-                raise MotionFormatError(
-                    f"{name}: the legs have human length in none of {', '.join(METRES_PER_UNIT)} "
-                    "(check the rig, or pass unit=)"
-                )
-        joints = _map_frames(clip, rig, METRES_PER_UNIT[unit])
+        poses = clip.positions(range(len(clip.joint_names)), slice(0, None, max(1, clip.num_frames // _SAMPLE_POSES)))
+        if not np.isfinite(poses).all():
+            raise MotionFormatError(f"{name}: joint positions are not finite (damaged values?)")
+        hierarchy = Hierarchy(clip.joint_names, clip.parents, poses, clip.rest_positions())
+        rig = resolve_mapping(hierarchy, mapping, file_name=name, strict=strict)
+        sources = list(rig.sources)
+        detection = detect(
+            np.matmul(rig.weights, poses[:, sources]),
+            rest=None
+            if hierarchy.rest_positions is None
+            else np.matmul(rig.weights, hierarchy.rest_positions[sources]),
+            unit=unit,
+            up_axis=up_axis,
+            file_name=name,
+            strict=strict,
+        )
+        joints = _map_frames(clip, rig, detection.meters_per_unit)
     bad = ~(np.abs(joints) < _LARGEST_M).all(axis=(1, 2))
     if bad.any():
         raise MotionFormatError(
             f"{name}: frame {int(np.argmax(bad)) + 1} has a joint more than {_LARGEST_M:g} m away (damaged values?)"
         )
-    detected_axis, share = detect_up_axis(joints[:: max(1, len(joints) // 200)])
-    if up_axis is None:
-        up_axis = detected_axis
-        if share < 0.7:
-            logger.warning("%s: the body does not stand; taking %s as up (pass up_axis= if wrong)", name, up_axis)
-    if up_axis == "z":
-        joints = np.stack([joints[..., 0], joints[..., 2], -joints[..., 1]], axis=-1)
-    report = BvhReadReport(rig.rig, fps or clip.fps, unit, up_axis, share, clip.num_frames)
-    logger.info(
-        "%s: rig %s, %d frames at %g fps, unit %s, %s up",
-        *(name, report.rig, report.num_frames, report.fps, report.unit, report.up_axis),
+    report = BvhReadReport(
+        rig=rig.rig,
+        recognized_by=rig.recognized_by,
+        sources=rig.source_names(clip.joint_names),
+        fps=clip.fps,
+        unit=detection.unit,
+        up_axis=detection.up_axis,
+        up_axis_share=detection.up_axis_share,
+        num_frames=clip.num_frames,
+        detection=detection,
+        warnings=(*clip.warnings, *rig.guesses, *detection.doubts),
     )
-    return Motion(joints=joints, fps=report.fps, name=Path(path).stem), report
+    logger.info("%s: rig %s, %d frames at %g fps, %s", name, report.rig, report.num_frames, report.fps, detection)
+    return Motion(joints=detection.turn(joints), fps=report.fps, name=Path(path).stem), report
 
 
 def _map_frames(clip: BvhClip, rig: RigMapping, metres_per_unit: float) -> np.ndarray:
-    """Joints (T, 22, 3) in metres; long files go in pieces to spare memory."""
+    """Joints (T, 22, 3) in meters; long files go in pieces to spare memory."""
     joints = np.empty((clip.num_frames, len(rig.weights), 3), dtype=np.float32)
     for start in range(0, clip.num_frames, _CHUNK_FRAMES):
         frames = slice(start, start + _CHUNK_FRAMES)
