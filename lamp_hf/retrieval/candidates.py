@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from lamp_hf.extras import require_faiss
 from lamp_hf.motion.files import atomic_path
 
 from .storage import MappedVectors, checksum
@@ -94,7 +95,10 @@ class CandidateFinder:
         groups: list[int] | None = None,
         written: str | None = None,
     ):
-        self.faiss = _import_faiss()
+        require_faiss()
+        import faiss
+
+        self.faiss: Any = faiss
         self.path = path
         self.vectors = vectors
         self.per_row = per_row
@@ -239,11 +243,3 @@ def _num_cells(num_vectors: int) -> int:
     if num_vectors <= FLAT_VECTORS:
         return 0
     return int(2 ** round(np.log2(4 * num_vectors**0.5)))
-
-
-def _import_faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise ImportError("a motion index needs FAISS: pip install 'lamp_hf[retrieval]'") from error
-    return faiss

@@ -322,6 +322,18 @@ class MotionIndex:
         """How many vectors FAISS holds of each motion."""
         return self._state.vectors_per_motion
 
+    def describe(self) -> dict[str, str]:
+        """What it holds, by name, as text to show."""
+        return {
+            "index": str(self.path),
+            "motions": str(len(self)),
+            "captions": str(self.num_captions),
+            "checkpoint": f"{self.checkpoint} (hash {self.fingerprint[:12]})",
+            "vectors in FAISS": f"{self.vectors_per_motion} of each motion",
+            "sources": ", ".join(str(source["name"]) for source in self._state.sources) or "none",
+            "complete": "yes" if self.complete else "no: index its source again to go on",
+        }
+
     def check(self, encoder: MotionTextEncoder) -> None:
         """Refuse an encoder whose vectors are not those of the index.
 
