@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from transformers import AutoConfig
-from transformers.models.auto.auto_factory import _BaseAutoModelClass
+from transformers import AutoConfig, AutoModel
 
 from lamp_hf.checkpoint_files import CheckpointError
 
@@ -14,7 +13,7 @@ from .modeling_lamp_motion_to_text import LampForMotionToText
 __all__ = ["AutoModelForMotionCaptioning"]
 
 
-class AutoModelForMotionCaptioning(_BaseAutoModelClass):
+class AutoModelForMotionCaptioning(AutoModel):
     """What captions motions: LaMP itself, or a language model that it tells of them.
 
     `AutoModelForMotionCaptioning.from_pretrained(…)` gives a [`LampForMotionToText`] for checkpoints of LaMP and of

@@ -9,26 +9,14 @@ from typing import Any, Self, cast
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import (
-    BertConfig,
-    BertForMaskedLM,
-    BertModel,
-    InstructBlipQFormerConfig,
-    InstructBlipQFormerModel,
-)
+from transformers import BertConfig, BertForMaskedLM, BertModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
-from transformers.models.bert.modeling_bert import BertLayer
-from transformers.models.instructblip.modeling_instructblip import (
-    InstructBlipQFormerIntermediate,
-    InstructBlipQFormerLayer,
-    InstructBlipQFormerOutput,
-)
-from transformers.utils.generic import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
-from .checkpoints import LampBaseModel
 from .configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
 from .distributed import gather_rows, global_mean, uniform_rows
+from .modeling_lamp_qformer import LampPreTrainedModel, LampQFormerLayer, LampQFormerModel
 from .modeling_motion_vqvae import IGNORED_CODE, MotionVQVAEEncoder, MotionVQVAEModel
 
 __all__ = [
@@ -39,9 +27,6 @@ __all__ = [
     "LampPreTrainedModel",
 ]
 
-# Added to the attention scores of what must not be seen. Its exponential is zero in every floating type, and,
-# unlike the smallest float32, it does not become infinite when autocast turns it into a shorter type.
-HIDDEN = -3e4
 MAX_LOGIT_SCALE = 100.0
 # What a checkpoint with LaMP in it may hold besides: text to motion, and the state of the tokenizer's training.
 BESIDES_LAMP = [
@@ -111,43 +96,15 @@ class LampLanguageModelHead(nn.Module):
         return self.decoder(self.layer_norm(self.activation(self.dense(hidden))))
 
 
-def qformer_config(config: LampConfig) -> InstructBlipQFormerConfig:
-    """Configuration of the Q-Former inside LaMP; its text feed-forward is as wide as BERT's."""
-    inner = InstructBlipQFormerConfig(
-        vocab_size=config.vocab_size,
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.num_hidden_layers,
-        num_attention_heads=config.num_attention_heads,
-        intermediate_size=config.intermediate_size,
-        hidden_dropout_prob=config.hidden_dropout_prob,
-        attention_probs_dropout_prob=config.attention_probs_dropout_prob,
-        max_position_embeddings=config.max_position_embeddings,
-        initializer_range=float(config.initializer_range),
-        layer_norm_eps=config.layer_norm_eps,
-        pad_token_id=config.pad_token_id,
-        cross_attention_frequency=config.cross_attention_frequency,
-        encoder_hidden_size=config.motion_hidden_size,
-    )
-    inner._attn_implementation = config._attn_implementation
-    return inner
-
-
-def padding_bias(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """Additive attention mask `(B, 1, 1, L)` of a padding mask `(B, L)`; none where nothing is padded."""
-    if mask is None:
-        return None
-    return (mask == 0)[:, None, None, :].to(dtype) * HIDDEN
-
-
-def captioning_bias(attention_mask: torch.Tensor, num_queries: int, dtype: torch.dtype) -> torch.Tensor:
-    """Additive mask `(B, 1, Q + L, Q + L)`: queries see queries, words also words so far."""
+def caption_mask(attention_mask: torch.Tensor, num_queries: int) -> torch.Tensor:
+    """Boolean mask `(B, Q + L, Q + L)`: queries see queries, words also words so far."""
     batch, length = attention_mask.shape
     size = num_queries + length
     visible = torch.ones(batch, size, size, dtype=torch.bool, device=attention_mask.device)
     visible[:, :num_queries, num_queries:] = False
     causal = torch.ones(length, length, dtype=torch.bool, device=attention_mask.device).tril()
     visible[:, num_queries:, num_queries:] = causal & attention_mask[:, None, :].bool()
-    return (~visible)[:, None].to(dtype) * HIDDEN
+    return visible
 
 
 def used_length(mask: torch.Tensor) -> int:
@@ -163,31 +120,6 @@ def own_lamp_config(config: LampConfig | LampTextToMotionConfig) -> LampConfig:
     if not isinstance(config, LampConfig):
         raise TypeError(f"expected the configuration of a LaMP, got a {type(config).__name__}")
     return config
-
-
-class LampPreTrainedModel(LampBaseModel):
-    """What all LaMP models share: configuration, initialisation, capabilities."""
-
-    config: LampConfig
-    config_class = LampConfig
-    base_model_prefix = "lamp"
-    main_input_name = "motion_values"
-    input_modalities = ["motion", "text"]
-    supports_gradient_checkpointing = True
-    accepts_loss_kwargs = False
-    _supports_sdpa = True
-    _supports_attention_backend = True
-    _no_split_modules = ["InstructBlipQFormerLayer", "MotionVQVAEModel"]
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, LampModel):
-            init.normal_(module.query_tokens, std=module.config.initializer_range)
-            init.constant_(module.logit_scale, module.config.logit_scale_init_value)
-            # Keeps the scale of what is projected; the paper's 1408 inputs are too many for the usual 0.02.
-            for projection in (module.motion_projection, module.text_projection):
-                init.normal_(projection.weight, std=projection.in_features**-0.5)
 
 
 class LampModel(LampPreTrainedModel):
@@ -210,15 +142,7 @@ class LampModel(LampPreTrainedModel):
         self.motion_projection = nn.Linear(tokenizer_config.code_dim, config.motion_hidden_size, bias=False)
         self.text_projection = nn.Linear(config.hidden_size, config.motion_hidden_size, bias=False)
         self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, config.hidden_size))
-        inner = qformer_config(config)
-        self.qformer = InstructBlipQFormerModel(inner)
-        if config.query_intermediate_size is not None:
-            narrow = InstructBlipQFormerConfig(
-                **{**inner.to_dict(), "intermediate_size": config.query_intermediate_size}
-            )
-            for layer in self.qformer.encoder.layer:
-                layer.intermediate_query = InstructBlipQFormerIntermediate(narrow)
-                layer.output_query = InstructBlipQFormerOutput(narrow)
+        self.qformer = LampQFormerModel(config)
         self.motion_proj = nn.Linear(config.hidden_size, config.projection_dim)
         self.text_proj = nn.Linear(config.hidden_size, config.projection_dim)
         self.logit_scale = nn.Parameter(torch.zeros(()))
@@ -227,6 +151,16 @@ class LampModel(LampPreTrainedModel):
         self.motion_token_head = nn.Linear(config.hidden_size, tokenizer_config.num_codes, bias=False)
         self.post_init()
         self._freeze()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self:
+            init.normal_(self.query_tokens, std=self.config.initializer_range)
+            init.constant_(self.logit_scale, self.config.logit_scale_init_value)
+            # Keeps the scale of what is projected; the paper's 1408 inputs are too many for the usual 0.02.
+            for projection in (self.motion_projection, self.text_projection):
+                init.normal_(projection.weight, std=projection.in_features**-0.5)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.qformer.get_input_embeddings()
@@ -257,44 +191,14 @@ class LampModel(LampPreTrainedModel):
         self._freeze()
         return self
 
-    def _run(
-        self,
-        input_ids: torch.Tensor | None = None,
-        bias: torch.Tensor | None = None,
-        states: torch.Tensor | None = None,
-        states_bias: torch.Tensor | None = None,
-        keep: int | None = None,
-    ) -> torch.Tensor:
-        """One pass of the Q-Former: queries that read `states`, or words, or both, queries first.
+    def _run(self, states: torch.Tensor | None = None, **options: Any) -> torch.Tensor:
+        """Hidden states of one pass of the Q-Former, in which queries read `states` `(B, n, motion_hidden_size)`.
 
-        Args:
-            input_ids: Words `(B, L)`.
-            bias: Additive attention mask, broadcast to `(B, heads, S, S)`, S being all positions.
-            states: What the queries cross-attend to, `(B, n, motion_hidden_size)`; `None`: words alone.
-            states_bias: Its additive mask, broadcast to `(B, heads, Q, n)`.
-            keep: Only the first that many positions of the output are wanted. They must be queries, or words
-                alone; the last layer then reads the other positions without computing their outputs.
-
-        Returns:
-            Hidden states `(B, S or keep, H)`.
+        Other arguments are those of [`LampQFormerModel`].
         """
-        num_queries = 0
-        query_embeds = None
-        if states is not None:
-            num_queries = self.config.num_query_tokens
-            query_embeds = self.query_tokens.expand(states.shape[0], -1, -1)
-        hidden = self.qformer.embeddings(input_ids=input_ids, query_embeds=query_embeds)
-        layers = [cast(InstructBlipQFormerLayer, layer) for layer in self.qformer.encoder.layer]
-        for layer in layers[:-1] if keep else layers:
-            # States by position: gradient checkpointing looks for gradients among those.
-            hidden = layer(hidden, bias, states, encoder_attention_mask=states_bias, query_length=num_queries)
-        if keep:
-            layer = layers[-1]
-            kept = layer.attention(hidden[:, :keep], encoder_hidden_states=hidden, encoder_attention_mask=bias)
-            if num_queries and layer.has_cross_attention:
-                kept = layer.crossattention(kept, encoder_hidden_states=states, encoder_attention_mask=states_bias)
-            hidden = layer.feed_forward_chunk_query(kept) if num_queries else layer.feed_forward_chunk(kept)
-        return hidden
+        queries = None if states is None else self.query_tokens.expand(states.shape[0], -1, -1)
+        output = self.qformer(query_embeds=queries, encoder_hidden_states=states, return_dict=True, **options)
+        return output.last_hidden_state
 
     # ---- motion -------------------------------------------------------------------------------------------
 
@@ -309,14 +213,13 @@ class LampModel(LampPreTrainedModel):
         """
         if not self.config.mask_motion_padding:
             motion_attention_mask = None  # padded frames are motion, as in the released code (L6)
-        motion_values = motion_values.to(self.dtype)
         with torch.autocast(motion_values.device.type, enabled=False):  # tokens are targets: no rounding
-            latents, token_mask = self.motion_vqvae.encode(motion_values, motion_attention_mask)
+            latents, token_mask = self.motion_vqvae.get_latents(motion_values, motion_attention_mask)
             codes = self.motion_vqvae.quantizer.nearest(latents).masked_fill(~token_mask, IGNORED_CODE)
             if self.motion_encoder is not None:
                 lengths = token_mask.sum(-1) * self.motion_vqvae.config.frames_per_token
                 latents = self.motion_encoder(motion_values, lengths)
-        return latents, token_mask, codes
+        return latents.to(self.dtype), token_mask, codes
 
     def _motion_states(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None
@@ -334,7 +237,7 @@ class LampModel(LampPreTrainedModel):
         Returns:
             Query outputs `(B, Q, H)`.
         """
-        return self._run(states=states, states_bias=padding_bias(mask, states.dtype))
+        return self._run(states, encoder_attention_mask=mask)
 
     def get_motion_features(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
@@ -350,11 +253,11 @@ class LampModel(LampPreTrainedModel):
 
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Hidden states `(B, L, H)` of captions, read by the text branch alone."""
-        return self._run(input_ids, padding_bias(attention_mask, self.dtype))
+        return self._run(input_ids=input_ids, attention_mask=attention_mask)
 
     def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Features `(B, P)` of captions in the shared space, of unit length."""
-        first_word = self._run(input_ids, padding_bias(attention_mask, self.dtype), keep=1)[:, 0]
+        first_word = self._run(input_ids=input_ids, attention_mask=attention_mask, keep=1)[:, 0]
         return F.normalize(self.text_proj(first_word).float(), dim=-1)
 
     def query_text(self, states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -399,10 +302,10 @@ class LampModel(LampPreTrainedModel):
         num_queries = self.config.num_query_tokens
         both = F.pad(attention_mask, (num_queries, 0), value=1)
         query_output = self._run(
-            input_ids,
-            padding_bias(both, self.dtype),
             motion_states,
-            padding_bias(motion_mask, motion_states.dtype),
+            input_ids=input_ids,
+            attention_mask=both,
+            encoder_attention_mask=motion_mask,
             keep=num_queries,
         )
         return self.matching_head(query_output).mean(1)
@@ -443,10 +346,10 @@ class LampModel(LampPreTrainedModel):
         """
         num_queries = self.config.num_query_tokens
         hidden = self._run(
-            caption_ids,
-            captioning_bias(attention_mask, num_queries, self.dtype),
             motion_states,
-            padding_bias(motion_mask, motion_states.dtype),
+            input_ids=caption_ids,
+            attention_mask=caption_mask(attention_mask, num_queries),
+            encoder_attention_mask=motion_mask,
         )
         return hidden[:, :num_queries], hidden[:, num_queries:]
 
@@ -455,14 +358,14 @@ class LampModel(LampPreTrainedModel):
         embeddings = self.qformer.embeddings(input_ids=caption_ids)
         return self.query(self.text_projection(embeddings), attention_mask)
 
+    @can_return_tuple
     def forward(
         self,
         motion_values: torch.Tensor,
         motion_attention_mask: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        return_dict: bool | None = None,
-    ) -> LampOutput | tuple:
+    ) -> LampOutput:
         """Features and similarities of M motions and T captions."""
         if input_ids is None:
             raise ValueError(
@@ -472,13 +375,12 @@ class LampModel(LampPreTrainedModel):
         motion_features = self.get_motion_features(motion_values, motion_attention_mask)
         text_features = self.get_text_features(input_ids, attention_mask)
         logits = self.similarity(motion_features, text_features) * self.scale()
-        output = LampOutput(
+        return LampOutput(
             logits_per_motion=logits,
             logits_per_text=logits.T,
             motion_features=motion_features,
             text_features=text_features,
         )
-        return output if return_dict is not False else output.to_tuple()
 
     # ---- start --------------------------------------------------------------------------------------------
 
@@ -520,7 +422,7 @@ class LampModel(LampPreTrainedModel):
         ours.position_embeddings.weight.copy_(positions[: self.config.max_position_embeddings])
         ours.layernorm.load_state_dict(theirs.LayerNorm.state_dict())
         for ours_at, theirs_at in zip(self.qformer.encoder.layer, source.encoder.layer, strict=False):
-            layer, pretrained = cast(InstructBlipQFormerLayer, ours_at), cast(BertLayer, theirs_at)
+            layer, pretrained = cast(LampQFormerLayer, ours_at), cast(Any, theirs_at)
             layer.attention.attention.load_state_dict(pretrained.attention.self.state_dict())
             layer.attention.output.load_state_dict(pretrained.attention.output.state_dict())
             layer.intermediate.load_state_dict(pretrained.intermediate.state_dict())
@@ -541,7 +443,7 @@ class LampModel(LampPreTrainedModel):
         """What [`init_from_bert`] fills, but for the copies that are the queries' own and the word-prediction head."""
         modules: list[nn.Module] = [self.qformer.embeddings]
         for each in self.qformer.encoder.layer:
-            layer = cast(InstructBlipQFormerLayer, each)
+            layer = cast(LampQFormerLayer, each)
             modules += [layer.attention, layer.intermediate, layer.output]
         return [parameter for module in modules for parameter in module.parameters()]
 
@@ -602,6 +504,7 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
         self.post_init()
         self.lamp._freeze()
 
+    @can_return_tuple
     def forward(
         self,
         motion_values: torch.Tensor | None = None,
@@ -613,8 +516,7 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
         motion_codes: torch.Tensor | None = None,
         pair_groups: torch.Tensor | None = None,
         negatives: tuple[torch.Tensor, torch.Tensor] | None = None,
-        return_dict: bool | None = None,
-    ) -> LampForPreTrainingOutput | tuple:
+    ) -> LampForPreTrainingOutput:
         """Losses of B pairs of motion and caption.
 
         Args:
@@ -674,7 +576,7 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
         captioning_loss = self.captioning_loss(word_output, caption_ids, attention_mask)
         motion_token_loss, motion_token_logits = self.motion_token_loss(caption_ids, attention_mask, motion_codes)
 
-        output = LampForPreTrainingOutput(
+        return LampForPreTrainingOutput(
             loss=contrastive_loss + matching_loss + captioning_loss + motion_token_loss,
             contrastive_loss=contrastive_loss.detach(),
             matching_loss=matching_loss.detach(),
@@ -685,7 +587,6 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
             matching_logits=matching_logits,
             motion_token_logits=motion_token_logits,
         )
-        return output if return_dict is not False else output.to_tuple()
 
     def contrastive_loss(
         self, logits_per_motion: torch.Tensor, logits_per_text: torch.Tensor, positives: torch.Tensor

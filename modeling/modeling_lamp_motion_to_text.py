@@ -8,24 +8,19 @@ import torch
 from torch.nn import functional as F
 from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, GenerationMixin, PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.instructblip.modeling_instructblip import (
-    InstructBlipQFormerLayer,
-    InstructBlipQFormerMultiHeadAttention,
-    eager_attention_forward,
-)
-from transformers.utils.generic import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_lamp import LampConfig, LampTextToMotionConfig
 from .modeling_lamp import (
     BESIDES_LAMP,
-    HIDDEN,
     LampEmbeddingsMixin,
     LampModel,
     LampPreTrainedModel,
     own_lamp_config,
-    padding_bias,
 )
+
+# Before 5.24, transformers names it past_key_values, in what a model is given and in what it returns.
+CACHE_NAME = "cache" if "cache" in Seq2SeqLMOutput.__dataclass_fields__ else "past_key_values"
 
 __all__ = ["LampForMotionToText", "MotionCaptions", "mean_log_probs"]
 
@@ -93,43 +88,43 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
             motion_values, motion_attention_mask: As in [`LampModel`].
 
         Returns:
-            `last_hidden_state`: queries as each layer finds them, `(B, layers, Q, H)`.
+            `last_hidden_state`: queries as each layer finds them, `(B, Q, layers, H)`.
         """
         lamp = self.lamp
         latents, token_mask, _ = lamp.encode_motion(motion_values, motion_attention_mask)
-        states = lamp.motion_projection(latents)
-        bias = padding_bias(token_mask, states.dtype)
-        hidden = lamp.qformer.embeddings(query_embeds=lamp.query_tokens.expand(len(states), -1, -1))
-        found = [hidden]
-        for layer in list(lamp.qformer.encoder.layer)[:-1]:  # nobody sees what the last one makes of the queries
-            hidden = layer(hidden, None, states, encoder_attention_mask=bias, query_length=self.config.num_query_tokens)
-            found.append(hidden)
-        return BaseModelOutput(last_hidden_state=torch.stack(found, 1))
+        queries = lamp.query_tokens.expand(len(latents), -1, -1)
+        found = lamp.qformer.found_queries(queries, lamp.motion_projection(latents), token_mask)
+        return BaseModelOutput(last_hidden_state=found)
 
+    @can_return_tuple
     def forward(
         self,
         motion_values: torch.Tensor | None = None,
         motion_attention_mask: torch.Tensor | None = None,
         decoder_input_ids: torch.Tensor | None = None,
         encoder_outputs: BaseModelOutput | None = None,
+        cache: EncoderDecoderCache | None = None,
         past_key_values: EncoderDecoderCache | None = None,
         use_cache: bool | None = None,
-        return_dict: bool | None = None,
-        **kwargs: Any,
-    ) -> Seq2SeqLMOutput | tuple:
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> Seq2SeqLMOutput:
         """Logits of the next words.
 
         Args:
             motion_values, motion_attention_mask: Motions, as in [`LampModel`].
-            decoder_input_ids: Captions so far `(B, L)`, `[DEC]` first, padded on the right; with `past_key_values`
-                the words that are not in it yet.
+            decoder_input_ids: Captions so far `(B, L)`, `[DEC]` first, padded on the right; with `cache` the words that
+                are not in it yet.
             encoder_outputs: What [`encode_motion`] returned, in place of `motion_values`.
-            past_key_values: Keys and values of the queries and of earlier words.
+            cache: Keys and values of the queries and of earlier words.
+            past_key_values: The same, as transformers before 5.24 names it.
             use_cache: Give them back for the next word.
+            output_hidden_states, output_attentions: As in [`LampQFormerModel`]. A word's attention goes to the queries
+                and then to words.
 
         Returns:
-            `logits` `(B, L, vocab_size)`, `past_key_values`, and `encoder_last_hidden_state` as `encode_motion`
-            gives it.
+            `logits` `(B, L, vocab_size)`, `cache`, `encoder_last_hidden_state` as `encode_motion` gives it,
+            and on request `decoder_hidden_states` and `decoder_attentions`.
         """
         if decoder_input_ids is None:
             raise ValueError("decoder_input_ids is missing: the caption so far, [DEC] first; generate() writes one")
@@ -138,68 +133,35 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
                 raise ValueError("the motion is missing: give motion_values, or encoder_outputs of encode_motion")
             encoder_outputs = self.encode_motion(motion_values, motion_attention_mask)
         queries = cast(torch.Tensor, encoder_outputs.last_hidden_state)
-        if use_cache and past_key_values is None:
-            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        past = 0 if past_key_values is None else past_key_values.get_seq_length()
+        cache = past_key_values if cache is None else cache
+        if use_cache and cache is None:
+            cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        words = None if cache is None else cache.self_attention_cache
+        past = 0 if words is None else words.get_seq_length()
         length = decoder_input_ids.shape[1]
-        if past + length > self.config.max_position_embeddings:
+        if not torch.compiler.is_compiling() and past + length > self.config.max_position_embeddings:
             raise ValueError(
-                f"a caption of {past + length} tokens is longer than max_position_embeddings="
+                f"a caption of {int(past) + length} tokens is longer than max_position_embeddings="
                 f"{self.config.max_position_embeddings}: lower max_new_tokens"
             )
-
-        hidden = self.lamp.qformer.embeddings(input_ids=decoder_input_ids, past_key_values_length=past)
-        bias = word_bias(length, past, queries.shape[2], hidden)
-        for index, layer in enumerate(self.lamp.qformer.encoder.layer):
-            layer = cast(InstructBlipQFormerLayer, layer)
-            read = self._attend(layer.attention.attention, index, hidden, queries[:, index], bias, past_key_values)
-            hidden = layer.feed_forward_chunk(layer.attention.output(read, hidden))
-        output = Seq2SeqLMOutput(
-            logits=self.lamp.lm_head(hidden),
-            past_key_values=past_key_values if use_cache else None,
+        places = length if words is None else words.get_mask_sizes(length, 0)[0]
+        decoded = self.lamp.qformer(
+            input_ids=decoder_input_ids,
+            attention_mask=word_mask(length, past, queries.shape[1], places, queries.device),
+            prefix_states=queries,
+            cache=cache,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            return_dict=True,
+        )
+        kept: dict[str, Any] = {CACHE_NAME: cache if use_cache else None}
+        return Seq2SeqLMOutput(
+            logits=self.lamp.lm_head(decoded.last_hidden_state),
+            **kept,
+            decoder_hidden_states=decoded.hidden_states,
+            decoder_attentions=decoded.attentions,
             encoder_last_hidden_state=queries,
         )
-        return output if return_dict is not False else output.to_tuple()
-
-    def _attend(
-        self,
-        attention: InstructBlipQFormerMultiHeadAttention,
-        index: int,
-        hidden: torch.Tensor,
-        queries: torch.Tensor,
-        bias: torch.Tensor | None,
-        cache: EncoderDecoderCache | None,
-    ) -> torch.Tensor:
-        """Words `(B, L, H)` read queries `(B, Q, H)`, earlier words and themselves; result `(B, L, H)`."""
-
-        def heads(states: torch.Tensor) -> torch.Tensor:
-            return states.unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
-
-        keys, values = heads(attention.key(hidden)), heads(attention.value(hidden))
-        if cache is None:
-            of_queries = heads(attention.key(queries)), heads(attention.value(queries))
-        else:
-            keys, values = cache.self_attention_cache.update(keys, values, index)
-            if cache.is_updated.get(index):
-                kept: Any = cache.cross_attention_cache.layers[index]
-                of_queries = kept.keys, kept.values
-            else:
-                of_queries = cache.cross_attention_cache.update(
-                    heads(attention.key(queries)), heads(attention.value(queries)), index
-                )
-                cache.is_updated[index] = True
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager_attention_forward)
-        output, _ = attend(
-            attention,
-            heads(attention.query(hidden)),
-            torch.cat([of_queries[0], keys], 2),
-            torch.cat([of_queries[1], values], 2),
-            bias,
-            dropout=attention.attention_dropout if self.training else 0.0,
-            scaling=attention.scaling,
-            is_causal=False,  # whatever is hidden is in the bias
-        )
-        return output.flatten(2)
 
     @torch.no_grad()
     def generate(  # type: ignore[override]
@@ -257,10 +219,19 @@ def caption_generation_config(config: PreTrainedConfig) -> GenerationConfig:
     )
 
 
-def word_bias(length: int, past: int, num_queries: int, like: torch.Tensor) -> torch.Tensor | None:
-    """Additive mask `(1, 1, L, Q + past + L)`: words see queries and words up to themselves; `None`: one sees all."""
-    if length == 1:
+def word_mask(
+    length: int, past: int | torch.Tensor, num_queries: int, places: int, device: torch.device
+) -> torch.Tensor | None:
+    """Boolean mask `(1, L, Q + places)`: words see queries and words up to themselves; `None`: one sees all.
+
+    Args:
+        length: New words, L.
+        past: Words before them.
+        num_queries: Q.
+        places: Words that there is room for: `past + length`, or all that a static cache holds.
+        device: Where it is needed.
+    """
+    if length == 1 and isinstance(past, int) and places == past + 1:
         return None
-    seen = num_queries + past
-    hidden = torch.ones(length, seen + length, dtype=torch.bool, device=like.device).triu(seen + 1)
-    return hidden[None, None].to(like.dtype) * HIDDEN
+    last_seen = torch.arange(length, device=device)[:, None] + past + num_queries
+    return (torch.arange(num_queries + places, device=device) <= last_seen)[None]

@@ -1,6 +1,7 @@
 """Retrieval between motions and texts: LaMP's two encoders, and its matching head for a second look (section 4.3)."""
 
 import torch
+from transformers.utils import can_return_tuple
 
 from .configuration_lamp import LampConfig, LampTextToMotionConfig
 from .modeling_lamp import (
@@ -94,13 +95,13 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
         """
         return similarities * self.lamp.scale().to(similarities.device) + matching_logits
 
+    @can_return_tuple
     def forward(
         self,
         motion_values: torch.Tensor,
         motion_attention_mask: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        return_dict: bool | None = None,
-    ) -> LampOutput | tuple:
+    ) -> LampOutput:
         """Features and scaled similarities of M motions and T texts."""
-        return self.lamp(motion_values, motion_attention_mask, input_ids, attention_mask, return_dict)
+        return self.lamp(motion_values, motion_attention_mask, input_ids, attention_mask, return_dict=True)

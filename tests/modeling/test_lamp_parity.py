@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lamp_hf.hub.original import lamp_state_dict
 from lamp_hf.modeling.configuration_lamp import LampConfig
-from lamp_hf.modeling.modeling_lamp import LampForPreTraining, draw_negatives, padding_bias
+from lamp_hf.modeling.modeling_lamp import LampForPreTraining, draw_negatives
 
 GRADIENTS = {
     "query_tokens": "query_tokens",
@@ -133,8 +133,8 @@ def test_pass_that_matches(case, close):
     texts = torch.cat([torch.arange(3), torch.arange(3), io["neg_text_idx"]])
     states, ids, mask = io["motion_embeds"][motions], case.input_ids[texts], case.attention_mask[texts]
     # All positions; `match` computes only the queries' in the last layer.
-    bias = padding_bias(F.pad(mask, (7, 0), value=1), torch.float32)
-    close(lamp._run(ids, bias, states), io["ptm_last_hidden"])
+    seen = F.pad(mask, (7, 0), value=1)
+    close(lamp._run(states, input_ids=ids, attention_mask=seen), io["ptm_last_hidden"])
     close(lamp.match(states, None, ids, mask), io["ptm_logits"])
     scores = lamp.matching_score(io["motion"][motions], ids, attention_mask=mask)
     close(scores, io["ptm_logits"].softmax(-1)[:, 1])
