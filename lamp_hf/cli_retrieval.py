@@ -126,13 +126,19 @@ def search(
     if rerank and by_motion and not captions:
         raise typer.BadParameter("--rerank orders texts and motions; it cannot compare two motions")
     require_faiss()
-    asked: Any = query
-    if by_motion:  # checked before the model is loaded
+    # What can be known before the model is loaded is checked now.
+    if by_motion:
         from lamp_hf.motion.inputs import as_motion
 
         as_motion(query, **reading)
-        asked = Path(query)
     from lamp_hf.pipelines.motion_retrieval import MotionRetrievalPipeline
+    from lamp_hf.retrieval.index import is_index
+    from lamp_hf.retrieval.sources import find_source, may_be_on_hub
+
+    if not is_index(where) and not may_be_on_hub(where):
+        find_source(where, reader_options=reading)
+    elif reading and not by_motion:
+        raise typer.BadParameter(f"--mapping, --source-fps, --unit and --up-axis are for motion files; {where} is none")
 
     encoder = _encoder(model, device)
     pipe = MotionRetrievalPipeline(
@@ -143,7 +149,13 @@ def search(
         reader_options=reading,
         device=device,
     )
-    hits = pipe(asked, top_k=top_k, target="caption" if captions else "motion", rerank=rerank, exact=exact)
+    hits = pipe(
+        Path(query) if by_motion else query,
+        top_k=top_k,
+        target="caption" if captions else "motion",
+        rerank=rerank,
+        exact=exact,
+    )
     matches = ["match"] if rerank else []
     rows = [
         (

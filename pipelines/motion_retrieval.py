@@ -43,7 +43,7 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
     >>> hits = search("someone waves", top_k=3)
     >>> sorted(hits[0])
     ['captions', 'file', 'id', 'score']
-    >>> captions = search("my_mocap/walk.bvh", target="caption", top_k=1)
+    >>> others = search("my_mocap/walk.bvh", top_k=1)
 
     ```
 
