@@ -53,6 +53,12 @@ class TextEncoder:
             encoded.append(self._backend.post_process(encoding, None, True))
         return [encoding.ids for encoding in encoded], [encoding.attention_mask for encoding in encoded]
 
+    def pieces(self, word: str) -> list[int]:
+        """Token ids of a word by itself, without special tokens."""
+        if self._backend is None:
+            return self.tokenizer(word, add_special_tokens=False)["input_ids"]
+        return self._backend.encode(word, add_special_tokens=False).ids
+
     def pad(self, ids: list[list[int]], mask: list[list[int]], length: int) -> tuple[list[list[int]], list[list[int]]]:
         """Token ids and masks, filled up to a length on the tokenizer's side of padding."""
 

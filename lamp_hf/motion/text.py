@@ -23,11 +23,11 @@ _TURNS = (
     r"rock|shift|shuffl|sidestep|slant|slid|spin|stag|stay|step|strafe|strafing|sway|swerv|swing|swivel|take|tilt|turn|twist|"
     r"veer|wheel)\w*"
 )
-_BEFORE_SIDES = r"the|a|an|his|her|their|its|my|your|to|and|or|far|back|forward|left|diagonally|slightly|sharply|hard|quickly|slowly"
+_BEFORE_SIDES = r"the|a|an|his|her|their|its|my|your|to|and|or|far|back|forward|left|hard|[a-z]+ly"
 # Where "right" before these is "directly".
 _PLACES = (
     r"into|onto|up|down|through|past|back|in front|in the middle|in place|behind|after|before|next to|beside|between|"
-    r"above|below|under|underneath|over|on top|on time|off|out|outside|inside|by|alongside|where|when|ahead|straight ahead|"
+    r"above|below|under|underneath|over|on top|on time|off|out|outside|inside|by|alongside|where|when|ahead|"
     r"at (?:him|her|them|it|the (?:camera|viewer|start|end|beginning))|"
     r"to the (?:end|top|bottom|edge|door|wall|floor|ground)"
 )
