@@ -1,8 +1,17 @@
 """The checkpoints that travel with the package: their names and where they lie."""
 
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
-__all__ = ["DEFAULT_CHECKPOINT", "embedded_checkpoint", "is_embedded", "portable_name", "resolve_checkpoint"]
+__all__ = [
+    "DEFAULT_CHECKPOINT",
+    "embedded_checkpoint",
+    "embedded_path",
+    "is_embedded",
+    "portable_name",
+    "resolve_checkpoint",
+]
 
 CHECKPOINTS_FOLDER = Path(__file__).resolve().parent / "checkpoints"
 DEFAULT_CHECKPOINT = "lamp-small"
@@ -23,21 +32,38 @@ def embedded_checkpoint(name: str = DEFAULT_CHECKPOINT) -> Path:
 def resolve_checkpoint(name_or_path: str) -> str:
     """What `from_pretrained` takes: the folder of an embedded checkpoint for its name, folders and Hub ids as given.
 
-    A folder of that name in the current directory comes first, as with Hub ids.
+    A folder of that name in the current directory comes first, as with Hub ids. A path into a folder that is there is
+    no Hub id.
 
     Raises:
         FileNotFoundError: It is none of them.
     """
     if Path(name_or_path).is_dir():
         return name_or_path
-    if is_embedded(name_or_path):
-        return str(CHECKPOINTS_FOLDER / name_or_path)
-    if len(Path(name_or_path).parts) == 2 and not name_or_path.startswith((".", "/", "~")):
-        return name_or_path
-    found = ", ".join(_embedded()) or "none"
+    if (folder := embedded_path(name_or_path)) != name_or_path:
+        return str(folder)
+    path = Path(name_or_path)
+    if len(path.parts) == 2 and not path.is_absolute() and path.parts[0] not in (".", "..", "~"):
+        if not path.parent.is_dir():
+            return name_or_path
+        near = get_close_matches(path.name, sorted(each.name for each in path.parent.iterdir() if each.is_dir()))
+        raise FileNotFoundError(
+            f"{name_or_path} does not exist, though the folder {path.parent} does"
+            + (f"; did you mean {path.parent / near[0]}?" if near else "")
+        )
+    known = ", ".join(_embedded()) or "none"
+    near = get_close_matches(name_or_path, _embedded(), n=1)
     raise FileNotFoundError(
-        f"{name_or_path} is neither a folder nor a checkpoint of this package ({found}) nor a Hub id (owner/name)"
+        f"{name_or_path} is neither a folder nor a checkpoint of this package ({known}) nor a Hub id (owner/name)"
+        + (f"; did you mean {near[0]}?" if near else "")
     )
+
+
+def embedded_path(name: Any) -> Any:
+    """The folder of an embedded checkpoint for its name, whatever else is given as it is."""
+    if isinstance(name, str) and is_embedded(name) and not Path(name).is_dir():
+        return str(CHECKPOINTS_FOLDER / name)
+    return name
 
 
 def is_embedded(name: str) -> bool:

@@ -11,11 +11,13 @@ one of them would find another half done. The top package is lazy, and complete 
 is looked for.
 """
 
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 __all__ = ["register", "register_when_transformers_is_imported"]
 
@@ -27,6 +29,7 @@ def register() -> None:
         AutoFeatureExtractor,
         AutoModel,
         AutoProcessor,
+        AutoTokenizer,
         Pipeline,
         PreTrainedConfig,
         PreTrainedModel,
@@ -86,6 +89,61 @@ def register() -> None:
                 default={"model": (str(CHECKPOINTS_FOLDER / DEFAULT_CHECKPOINT), "main")},
                 type="multimodal",
             )
+    for auto_class in (AutoConfig, AutoFeatureExtractor, AutoModel, AutoProcessor, AutoTokenizer):
+        _take_embedded_names(auto_class)
+    _check_names_first(pipelines)
+
+
+def _take_embedded_names(auto_class: Any) -> None:
+    """Let an auto class of transformers take the name of an embedded checkpoint; all other names stay its own matter.
+
+    It offers no other way: a class of ours is asked only once the configuration has been found by the name.
+    """
+    from lamp_hf.embedded import embedded_path
+
+    original = auto_class.from_pretrained.__func__
+    if hasattr(original, "__wrapped_by_lamp_hf__"):
+        return
+
+    @functools.wraps(original)
+    def from_pretrained(cls: Any, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        return original(cls, embedded_path(pretrained_model_name_or_path), *args, **kwargs)
+
+    from_pretrained.__wrapped_by_lamp_hf__ = True  # type: ignore[attr-defined]
+    auto_class.from_pretrained = classmethod(from_pretrained)
+
+
+def _check_names_first(tasks: Container[str]) -> None:
+    """Have `transformers.pipeline` look at the name of a model for our tasks before it asks the Hub for its files.
+
+    Left to itself it asks for an adapter, a configuration and more, five times each, when a name is mistyped; and
+    it warns whoever takes the default model. It also asks whether to run code of the repository: ours needs none.
+    """
+    import transformers
+    from transformers import pipelines
+
+    original: Callable[..., Any] = pipelines.pipeline
+    if hasattr(original, "__wrapped_by_lamp_hf__"):
+        return
+
+    @functools.wraps(original)
+    def pipeline(task: str | None = None, model: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if task in tasks:
+            from lamp_hf.checkpoint_files import checked_name
+            from lamp_hf.embedded import embedded_checkpoint
+
+            if model is None:
+                model = str(embedded_checkpoint())
+            elif isinstance(model, str):
+                options = {**(kwargs.get("model_kwargs") or {}), **kwargs}
+                model = checked_name(model, options)
+            if kwargs.get("trust_remote_code") is None:
+                kwargs["trust_remote_code"] = False
+        return original(task, model, *args, **kwargs)
+
+    pipeline.__wrapped_by_lamp_hf__ = True  # type: ignore[attr-defined]
+    pipelines.pipeline = pipeline
+    transformers.pipeline = pipeline
 
 
 def register_when_transformers_is_imported() -> None:

@@ -199,6 +199,10 @@ class LampTextToMotionConfig(LampBaseConfig):
     text_familiarity_threshold: float | int | None = None
     initializer_range: float | int = 0.02
 
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> LampConfig:
+        """The part that knows words: LaMP's. Resized word embeddings change its `vocab_size`."""
+        return self.lamp_config
+
     @property
     def motion_vqvae_config(self) -> MotionVQVAEConfig:
         """Configuration of the motion tokenizer inside LaMP."""
@@ -265,10 +269,14 @@ class LampCaptioningConfig(LampBaseConfig):
     max_text_length: int = 32
     initializer_range: float | int = 0.02
 
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Any:
+        """The part that knows words: the language model's. Resized word embeddings change its `vocab_size`."""
+        return self.language_model_config.get_text_config(decoder=decoder, encoder=encoder)
+
     @property
     def embedding_size(self) -> int:
         """Size of the language model's word embeddings, and so of its soft prompt."""
-        text_config = self.language_model_config.get_text_config(decoder=True)
+        text_config = self.get_text_config(decoder=True)
         return getattr(text_config, "word_embed_proj_dim", None) or text_config.hidden_size
 
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 import numpy as np
 from transformers import BatchFeature, FeatureExtractionMixin
 
+from lamp_hf.checkpoint_files import EXTRACTOR_FILES, checked_name, explained
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
 
@@ -61,6 +62,17 @@ class LampFeatureExtractor(PublishedProcessor, FeatureExtractionMixin):
                 raise ValueError(f"{name} holds {len(values)} numbers, feature_size is {feature_size}")
         if min(self.std) <= 0:
             raise ValueError("std holds a value that is not positive")
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """As for any feature extractor of transformers, by the name of an embedded checkpoint too.
+
+        Raises:
+            CheckpointError: The checkpoint has no file of a feature extractor, or it is damaged.
+        """
+        name = checked_name(pretrained_model_name_or_path, kwargs)
+        with explained(name, (EXTRACTOR_FILES,), kwargs, blamed=EXTRACTOR_FILES):
+            return super().from_pretrained(name, **kwargs)
 
     def normalize(self, features: np.ndarray) -> np.ndarray:
         """Features `(…, feature_size)` in units of the training set's deviations, float32."""

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from transformers import GenerationConfig
-from transformers.utils import logging
+from transformers.utils import GENERATION_CONFIG_NAME, logging
 from transformers.utils.generic import ModelOutput
+
+from lamp_hf.checkpoint_files import explained
 
 from .modeling_motion_vqvae import IGNORED_CODE
 
@@ -40,6 +42,9 @@ __all__ = [
 logger = logging.get_logger(__name__)
 
 ROWS_PER_PASS = 16
+# What one call may ask for: beyond, it would take hours or all of the memory, which is hardly meant.
+MAX_STEPS = 1_000
+MAX_TOKENS = 100_000  # of all motions of a call; five and a half hours at 20 frames per second
 LENGTH_STEP = 8  # on an accelerator, lengths are padded to multiples of this
 
 # Called after every step with the number of steps done, the number of all, and the token ids of every
@@ -51,7 +56,8 @@ class MaskedMotionGenerationConfig(GenerationConfig):
     """How motion tokens are decoded; saved as `generation_config.json` (T5).
 
     Args:
-        num_inference_steps: Passes of the network, in each of which the surest tokens are kept.
+        num_inference_steps: Passes of the network, in each of which the surest tokens are kept, up to 1,000. More
+            than a motion has tokens serve no purpose.
         guidance_scale: Weight of the text: 1 is the plain model, more follows the text more closely.
         temperature: Of the draw of codes; 0 takes the likeliest.
         top_k: Only that many of the likeliest codes may be drawn; `None` means a tenth of all, as released.
@@ -87,23 +93,51 @@ class MaskedMotionGenerationConfig(GenerationConfig):
         return cls()
 
     def validate(self, strict: bool = False, user_set_attributes: set[str] | None = None) -> None:
-        """Refuse values that cannot work, by name and value."""
-        rules = (
-            ("num_inference_steps", "a whole number from 1", lambda v: isinstance(v, int) and v >= 1),
-            ("guidance_scale", "a number from 0", lambda v: v >= 0),
-            ("temperature", "a number from 0", lambda v: v >= 0),
+        """Refuse values that cannot work, by name and value.
+
+        Raises:
+            ValueError: A value is of another type than expected, or out of bounds.
+        """
+        rules: tuple[tuple[str, str, bool], ...] = (
             (
-                "top_k",
-                "None or a whole number from 1",
-                lambda v: v is None or (isinstance(v, int) and v >= 1),
+                "num_inference_steps",
+                f"a whole number from 1 to {MAX_STEPS:,}",
+                whole(self.num_inference_steps, MAX_STEPS),
             ),
-            ("remasking_noise", "a number from 0", lambda v: v >= 0),
-            ("top_p", "None or a number above 0 and up to 1", lambda v: v is None or 0 < v <= 1),
-            ("seed", "None or a whole number from 0", lambda v: v is None or (isinstance(v, int) and v >= 0)),
+            ("guidance_scale", "a number from 0", at_least_0(self.guidance_scale)),
+            ("temperature", "a number from 0", at_least_0(self.temperature)),
+            ("top_k", "None or a whole number from 1", self.top_k is None or whole(self.top_k)),
+            (
+                "top_p",
+                "None or a number above 0 and up to 1",
+                self.top_p is None or (at_least_0(self.top_p) and 0 < self.top_p <= 1),
+            ),
+            ("remasking_noise", "a number from 0", at_least_0(self.remasking_noise)),
+            ("seed", SEEDS, self.seed is None or is_seed(self.seed)),
         )
         for name, expected, holds in rules:
-            if not holds(getattr(self, name)):
+            if not holds:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not {expected}")
+
+
+def whole(value: Any, most: int | None = None, least: int = 1) -> bool:
+    """Whether a value is a whole number of these bounds; `True` is not one."""
+    whole_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole_number and value >= least and (most is None or value <= most)
+
+
+def at_least_0(value: Any) -> bool:
+    """Whether a value is a finite number from 0; `True` is not one."""
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return number and 0 <= value < math.inf
+
+
+SEEDS = "None or a whole number from 0 and below 2**63"
+
+
+def is_seed(value: Any) -> bool:
+    """Whether torch's generators take it."""
+    return whole(value, 2**63 - 1, least=0)
 
 
 @dataclass
@@ -314,6 +348,31 @@ def per_item(name: str, value: Any, count: int) -> list[Any]:
     return list(value)
 
 
+def seeds_of(value: Any, count: int) -> list[int | None]:
+    """Seeds of motions, from one for all or a list.
+
+    Raises:
+        ValueError: One is not a seed.
+    """
+    seeds = per_item("seed", value, count)
+    if wrong := [seed for seed in seeds if seed is not None and not is_seed(seed)]:
+        raise ValueError(f"seed={wrong[0]!r} is not {SEEDS}")
+    return seeds
+
+
+def refuse_more_tokens(tokens: int, frames_per_token: int) -> None:
+    """Refuse what one call cannot make.
+
+    Raises:
+        ValueError: The motions of a call have more than `MAX_TOKENS`.
+    """
+    if tokens > MAX_TOKENS:
+        raise ValueError(
+            f"{tokens:,} motion tokens ({tokens * frames_per_token:,} frames) are more than one call makes: at most "
+            f"{MAX_TOKENS:,} ({MAX_TOKENS * frames_per_token:,} frames) of all motions together"
+        )
+
+
 class MotionDecoder:
     """Runs a model over texts, windows and token sequences, always in passes of the same shape.
 
@@ -465,16 +524,18 @@ class MaskedMotionGenerationMixin:
         **kwargs: Any,
     ) -> None:
         """Called by `from_pretrained`: reads `generation_config.json` as the class it was written from."""
-        if generation_config is not None:
+        if generation_config is not None and not isinstance(generation_config, MaskedMotionGenerationConfig):
             values = {name: value for name, value in generation_config.to_dict().items() if value is not None}
-            self.generation_config = MaskedMotionGenerationConfig.from_dict(values)
+            generation_config = MaskedMotionGenerationConfig.from_dict(values)
+        if generation_config is not None:
+            self.generation_config = generation_config
             return
         names = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
         found = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+        name = pretrained_model_name_or_path
         try:
-            self.generation_config = MaskedMotionGenerationConfig.from_pretrained(
-                pretrained_model_name_or_path, **found
-            )
+            with explained(name, (), found, blamed=(GENERATION_CONFIG_NAME,)):
+                self.generation_config = MaskedMotionGenerationConfig.from_pretrained(name, **found)
         except OSError:
             logger.info("No generation_config.json: the defaults are used.")
 
@@ -525,14 +586,16 @@ class MaskedMotionGenerationMixin:
         """
         model = cast("LampForTextToMotion", self)
         config = self._call_config(generation_config, kwargs)
-        if num_motions_per_prompt < 1:
-            raise ValueError(f"num_motions_per_prompt={num_motions_per_prompt} is not a whole number from 1")
+        if not whole(num_motions_per_prompt, MAX_TOKENS):
+            raise ValueError(
+                f"num_motions_per_prompt={num_motions_per_prompt!r} is not a whole number from 1 to {MAX_TOKENS:,}"
+            )
         texts, copies = len(input_ids), num_motions_per_prompt
         decoder = MotionDecoder(model, config)
         conditions, estimated = decoder.read(input_ids, attention_mask)
         negatives = self._negatives(decoder, conditions, negative_input_ids, negative_attention_mask)
-        sequences = self._sequences(texts, num_tokens, estimated, motion_codes, edit_mask)
-        starts = per_item("seed", config.seed if seed is None else seed, texts)
+        starts = seeds_of(config.seed if seed is None else seed, texts)
+        sequences = self._sequences(texts, num_tokens, estimated, motion_codes, edit_mask, copies)
         seeds = [draw_seed() if start is None else int(start) + copy for start in starts for copy in range(copies)]
         sequences = [(codes.clone(), editable) for codes, editable in sequences for _ in range(copies)]
 
@@ -583,14 +646,14 @@ class MaskedMotionGenerationMixin:
         model = cast("LampForTextToMotion", self)
         config = self._call_config(generation_config, kwargs)
         longest = model.config.max_motion_tokens
-        if seam_tokens < 0:
-            raise ValueError(f"seam_tokens={seam_tokens} is not a whole number from 0")
+        if not whole(seam_tokens, least=0):
+            raise ValueError(f"seam_tokens={seam_tokens!r} is not a whole number from 0")
+        (chosen_seed,) = seeds_of(config.seed if seed is None else seed, 1)
         decoder = MotionDecoder(model, config)
         conditions, estimated = decoder.read(input_ids, attention_mask)
         negatives = self._negatives(decoder, conditions, negative_input_ids, negative_attention_mask)
         parts = self._sequences(len(input_ids), num_tokens, estimated, None, None)
         lengths = [len(codes) for codes, _ in parts]
-        chosen_seed = config.seed if seed is None else seed
         used_seed = draw_seed() if chosen_seed is None else int(chosen_seed)
 
         codes = torch.full((sum(lengths),), model.config.mask_token_id)
@@ -671,8 +734,9 @@ class MaskedMotionGenerationMixin:
         estimated: list[int] | None,
         motion_codes: torch.Tensor | None,
         edit_mask: torch.Tensor | None,
+        copies: int = 1,
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Token ids and which of them are to be decided, for each text."""
+        """Token ids and which of them are to be decided, for each text, of which there will be so many copies."""
         model = cast("LampForTextToMotion", self)
         if (motion_codes is None) != (edit_mask is None):
             raise ValueError("motion_codes and edit_mask go together: a motion, and which of its tokens to change")
@@ -683,8 +747,9 @@ class MaskedMotionGenerationMixin:
                     "this checkpoint has no length estimator: give num_tokens, in the pipeline duration or num_frames, "
                     "on the command line --duration"
                 )
-            if wrong := [length for length in lengths if int(length) != length or length < 1]:
-                raise ValueError(f"num_tokens={wrong[0]} is not a whole number from 1")
+            if wrong := [length for length in lengths if not whole(length)]:
+                raise ValueError(f"num_tokens={wrong[0]!r} is not a whole number from 1")
+            refuse_more_tokens(sum(lengths) * copies, model.config.motion_vqvae_config.frames_per_token)
             return [
                 (torch.full((int(n),), model.config.mask_token_id), torch.ones(int(n), dtype=torch.bool))
                 for n in lengths
@@ -696,6 +761,7 @@ class MaskedMotionGenerationMixin:
                 f"motion_codes {tuple(motion_codes.shape)} and edit_mask {tuple(edit_mask.shape)} must be "
                 f"(1, n) or ({texts}, n)"
             )
+        refuse_more_tokens(motion_codes[0].numel() * texts * copies, model.config.motion_vqvae_config.frames_per_token)
         if (largest := int(motion_codes.max())) >= model.config.num_codes:
             raise ValueError(f"motion_codes hold {largest}, the tokenizer has {model.config.num_codes} codes")
         pairs = []

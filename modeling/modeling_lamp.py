@@ -133,6 +133,7 @@ class LampModel(LampPreTrainedModel):
     """
 
     _tied_weights_keys = {"lm_head.decoder.weight": "qformer.embeddings.word_embeddings.weight"}
+    _keys_to_ignore_on_load_unexpected = BESIDES_LAMP
 
     def __init__(self, config: LampConfig):
         super().__init__(config)
@@ -158,9 +159,9 @@ class LampModel(LampPreTrainedModel):
         if module is self:
             init.normal_(self.query_tokens, std=self.config.initializer_range)
             init.constant_(self.logit_scale, self.config.logit_scale_init_value)
-        elif module is self.motion_projection or module is self.text_projection:
             # Keeps the scale of what is projected; the paper's 1408 inputs are too many for the usual 0.02.
-            init.normal_(module.weight, std=module.in_features**-0.5)
+            for projection in (self.motion_projection, self.text_projection):
+                init.normal_(projection.weight, std=projection.in_features**-0.5)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.qformer.get_input_embeddings()
@@ -213,14 +214,13 @@ class LampModel(LampPreTrainedModel):
         """
         if not self.config.mask_motion_padding:
             motion_attention_mask = None  # padded frames are motion, as in the released code (L6)
-        motion_values = motion_values.to(self.dtype)
         with torch.autocast(motion_values.device.type, enabled=False):  # tokens are targets: no rounding
-            latents, token_mask = self.motion_vqvae.encode(motion_values, motion_attention_mask)
+            latents, token_mask = self.motion_vqvae.get_latents(motion_values, motion_attention_mask)
             codes = self.motion_vqvae.quantizer.nearest(latents).masked_fill(~token_mask, IGNORED_CODE)
             if self.motion_encoder is not None:
                 lengths = token_mask.sum(-1) * self.motion_vqvae.config.frames_per_token
                 latents = self.motion_encoder(motion_values, lengths)
-        return latents, token_mask, codes
+        return latents.to(self.dtype), token_mask, codes
 
     def _motion_states(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None

@@ -8,9 +8,13 @@ from typing import Any, Self, cast
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import ModelOutput
+from transformers.utils.output_capturing import capture_outputs
+
+from lamp_hf.checkpoint_files import CheckpointError
 
 from .checkpoints import LampBaseModel
 from .configuration_lamp import LampTextToMotionConfig
@@ -47,6 +51,10 @@ class LampForTextToMotionOutput(ModelOutput):
         logits: Of each token, `(B, n, num_codes)`.
         length_logits: Of each number of tokens, from 1, `(B, max_motion_tokens)`.
         condition: What the texts said, `(B, H)`.
+        hidden_states: With `output_hidden_states`, what the masked transformer's first layer is given and what each
+            layer gives, `(B, 1 + n, hidden_size)`; the condition comes before the tokens.
+        attentions: With `output_attentions` and `attn_implementation="eager"`, of each layer
+            `(B, heads, 1 + n, 1 + n)`.
     """
 
     loss: torch.Tensor | None = None
@@ -56,6 +64,8 @@ class LampForTextToMotionOutput(ModelOutput):
     logits: torch.Tensor | None = None
     length_logits: torch.Tensor | None = None
     condition: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 def sinusoidal_positions(length: int, size: int, like: torch.Tensor) -> torch.Tensor:
@@ -107,11 +117,11 @@ class MaskedMotionAttention(nn.Module):
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, bias: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         batch, size, width = hidden.shape
         qkv = self.qkv(hidden).view(batch, size, 3, -1, self.head_size).permute(2, 0, 3, 1, 4)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        output, _ = attend(
+        output, weights = attend(
             self,
             qkv[0],
             qkv[1],
@@ -121,7 +131,7 @@ class MaskedMotionAttention(nn.Module):
             scaling=self.scaling,
             is_causal=False,
         )
-        return self.out_proj(output.reshape(batch, size, width))
+        return self.out_proj(output.reshape(batch, size, width)), weights
 
 
 class MaskedMotionLayer(GradientCheckpointingLayer):
@@ -137,7 +147,7 @@ class MaskedMotionLayer(GradientCheckpointingLayer):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, hidden: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, bias)))
+        hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, bias)[0]))
         inner = self.fc2(self.dropout(F.gelu(self.fc1(hidden))))
         return self.output_norm(hidden + self.dropout(inner))
 
@@ -297,7 +307,8 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
     generation_config_class = MaskedMotionGenerationConfig
     _supports_sdpa = True
     _supports_attention_backend = True
-    _no_split_modules = ["MaskedMotionLayer", "LampQFormerLayer", "MotionVQVAEModel"]
+    _no_split_modules = ["MaskedMotionLayer"]
+    _can_record_outputs = {"hidden_states": MaskedMotionLayer, "attentions": MaskedMotionAttention}
 
     def __init__(self, config: LampTextToMotionConfig):
         super().__init__(config)
@@ -326,6 +337,12 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         self.register_buffer("reference_token_ids", torch.zeros(count, dtype=torch.long) if count else None)
         self.post_init()
         self._freeze()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self and self.reference_token_ids is not None:
+            init.zeros_(self.reference_token_ids)
 
     @classmethod
     def from_lamp(cls, lamp: LampModel, **values: Any) -> "LampForTextToMotion":
@@ -381,6 +398,17 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
             condition = condition + self.words_to_condition(masked_mean(text_hidden_states, attention_mask))
         return condition
 
+    def check_tensors(self, stored: dict[str, tuple[str, str]]) -> None:
+        """As for all models; the reference tokens must be word pieces of this model."""
+        super().check_tensors(stored)
+        tokens, size = self.reference_token_ids, self.config.lamp_config.vocab_size
+        if tokens is not None and not bool(((tokens >= 0) & (tokens < size)).all()):
+            file, _ = stored.get("reference_token_ids", ("the checkpoint", ""))
+            raise CheckpointError(
+                f"{file} is damaged: reference_token_ids holds {int(tokens.min())} to {int(tokens.max())}, expected "
+                f"word pieces from 0 to {size - 1}"
+            )
+
     def set_reference_tokens(self, token_ids: torch.Tensor, threshold: float) -> None:
         """Keep which word pieces the training texts are made of, so that other texts can be told from them.
 
@@ -434,6 +462,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
             embeds = codebook[token_ids.where(is_code, 0)] * is_code[..., None]
         return self.masked_transformer(embeds.to(self.dtype), condition.to(self.dtype), token_mask)
 
+    @capture_outputs
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -446,8 +475,10 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         draws: MaskingDraws | None = None,
         token_targets: torch.Tensor | None = None,
         generator: torch.Generator | None = None,
-        return_dict: bool | None = None,
-    ) -> LampForTextToMotionOutput | tuple:
+        return_loss: bool = True,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> LampForTextToMotionOutput:
         """Hide tokens of B motions and guess them from their texts; guess their lengths.
 
         Args:
@@ -460,15 +491,40 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
             token_targets: How likely each code is, in place of `motion_codes` as the one that is to be guessed,
                 `(B, n, num_codes)`.
             generator: Draws `draws`, and which texts are dropped; it lives on the codes' device.
+            return_loss: Compute the losses.
+            output_attentions, output_hidden_states: Return those of the masked transformer too.
+
+        Raises:
+            ValueError: The motion or the text is missing, or a motion is empty or longer than `max_motion_tokens`.
+
+        Example:
+
+        ```python
+        >>> import torch
+        >>> from lamp_hf import LampForTextToMotion, LampProcessor
+
+        >>> model = LampForTextToMotion.from_pretrained("lamp-small")
+        >>> processor = LampProcessor.from_pretrained("lamp-small")
+        >>> inputs = processor(text="a person waves")
+        >>> output = model(**inputs, motion_codes=torch.randint(model.config.num_codes, (1, 12)))
+        >>> output.loss.shape, output.logits.shape == (1, 12, model.config.num_codes)
+        (torch.Size([]), True)
+
+        >>> made = model.generate(**inputs, num_tokens=12, seed=7)
+        >>> processor.post_process_motion(made.motion_values, made.motion_attention_mask)[0].num_frames
+        48
+
+        ```
         """
         if motion_codes is None:
             if motion_values is None:
                 raise ValueError("motions are missing: give motion_codes or motion_values")
             _, _, motion_codes = self.lamp.encode_motion(motion_values, motion_attention_mask)
-        self._check_codes(motion_codes)
         num_tokens = (motion_codes >= 0).sum(-1)
-        # Columns that all motions leave empty cost time and change nothing.
-        motion_codes = motion_codes[:, : int(num_tokens.max())]
+        if not torch.compiler.is_compiling():  # to read a length would break the graph
+            self._check_lengths(num_tokens)
+            # Columns that all motions leave empty cost time and change nothing.
+            motion_codes = motion_codes[:, : int(num_tokens.max())]
         if condition is None:
             condition = self.get_text_condition(input_ids, attention_mask, text_hidden_states)
 
@@ -480,37 +536,40 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
             chance = uniform_rows(len(condition), 1, motion_codes.device, generator)
             shown = condition * (chance >= self.config.condition_dropout).to(condition)
         logits = self.predict_tokens(token_ids, shown, motion_codes >= 0)
-        guessed = labels >= 0
-        targets = labels if token_targets is None else token_targets[:, : labels.shape[1]]
-        total = F.cross_entropy(logits[guessed].float(), targets[guessed], reduction="sum")
-        token_loss = global_mean(total, guessed.sum())
-
-        loss, length_loss, length_logits = token_loss, None, None
+        length_logits = None
         if self.length_estimator is not None:
             # The length is learned from the condition as it is: its loss does not bend what the tokens need.
             length_logits = self.length_estimator(condition.detach().to(self.dtype))
-            total = F.cross_entropy(length_logits.float(), num_tokens - 1, reduction="sum")
-            length_loss = global_mean(total, len(num_tokens))
-            loss = token_loss + length_loss
 
-        hits = logits.detach()[guessed].argmax(-1) == labels[guessed]
-        output = LampForTextToMotionOutput(
+        loss = token_loss = length_loss = token_accuracy = None
+        if return_loss:
+            guessed = labels >= 0
+            count = guessed.sum()
+            targets = labels if token_targets is None else token_targets[:, : labels.shape[1]].transpose(1, 2)
+            errors = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
+            loss = token_loss = global_mean((errors * guessed).sum(), count)
+            hits = (logits.detach().argmax(-1) == labels) & guessed
+            token_accuracy = hits.sum() / count.clamp(min=1)
+            if length_logits is not None:
+                total = F.cross_entropy(length_logits.float(), num_tokens - 1, reduction="sum")
+                length_loss = global_mean(total, len(num_tokens))
+                loss = token_loss + length_loss
+        return LampForTextToMotionOutput(
             loss=loss,
-            token_loss=token_loss.detach(),
+            token_loss=None if token_loss is None else token_loss.detach(),
             length_loss=None if length_loss is None else length_loss.detach(),
-            token_accuracy=hits.float().mean(),
+            token_accuracy=token_accuracy,
             logits=logits,
             length_logits=length_logits,
             condition=condition,
         )
-        return output if return_dict is not False else output.to_tuple()
 
-    def _check_codes(self, motion_codes: torch.Tensor) -> None:
-        longest = self.config.max_motion_tokens
-        lengths = (motion_codes >= 0).sum(-1)
-        if int(lengths.max()) > longest:
+    def _check_lengths(self, num_tokens: torch.Tensor) -> None:
+        shortest, longest = int(num_tokens.min()), int(num_tokens.max())
+        if longest > self.config.max_motion_tokens:
             raise ValueError(
-                f"a motion of {int(lengths.max())} tokens is longer than max_motion_tokens={longest}: crop it"
+                f"a motion of {longest} tokens is longer than max_motion_tokens={self.config.max_motion_tokens}: "
+                "crop it"
             )
-        if int(lengths.min()) < 1:
+        if shortest < 1:
             raise ValueError("a motion without tokens: every row of motion_codes needs at least one code")

@@ -13,11 +13,12 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .checkpoints import LampBaseModel
 from .configuration_lamp import MotionTextEvaluatorConfig
 from .distributed import gather_rows, global_mean
-from .modeling_motion_vqvae import length_mask, masked
+from .modeling_motion_vqvae import length_mask, masked, refuse_short
 
 __all__ = ["MotionTextEvaluatorModel", "MotionTextEvaluatorOutput"]
 
@@ -35,6 +36,8 @@ class MotionTextEvaluatorOutput(ModelOutput):
         negative_loss: Mean square of what a mismatched pair lacks to the margin, `()`.
         motion_features: `(B, D)`.
         text_features: `(B, D)`.
+        hidden_states: With `output_hidden_states`, what the movement encoder makes of the motions,
+            `(B, T // 4, movement_size)`.
     """
 
     loss: torch.Tensor | None = None
@@ -42,6 +45,7 @@ class MotionTextEvaluatorOutput(ModelOutput):
     negative_loss: torch.Tensor | None = None
     motion_features: torch.Tensor | None = None
     text_features: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
 class MotionTextEvaluatorMovementEncoder(nn.Module):
@@ -108,6 +112,10 @@ class MotionTextEvaluatorModel(LampBaseModel):
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     _supports_sdpa = True  # it has no attention; a model around it that has may use any
+    _no_split_modules = ["MotionTextEvaluatorMovementEncoder", "MotionTextEvaluatorBiGRU"]
+    _can_record_outputs = {
+        "hidden_states": OutputRecorder(MotionTextEvaluatorMovementEncoder, capture_initial_hidden_state=False)
+    }
     word_embeddings: nn.Embedding | None
     pos_projection: nn.Linear | None
 
@@ -208,9 +216,7 @@ class MotionTextEvaluatorModel(LampBaseModel):
         else:
             lengths = motion_attention_mask.long().sum(-1)
         size = self.config.frames_per_token
-        shortest = int(lengths.min())
-        if shortest < size:
-            raise ValueError(f"a clip of {shortest} frames is too short: the evaluator reads {size} frames at a time")
+        refuse_short(lengths, size)
         movements = self.movement_encoder(
             motion_values[..., :-NUM_CONTACTS].to(self.dtype), lengths if self.config.mask_motion_padding else None
         )
@@ -243,7 +249,7 @@ class MotionTextEvaluatorModel(LampBaseModel):
             lengths = torch.full((len(states),), states.shape[1], device=states.device)
         else:
             lengths = attention_mask.long().sum(-1)
-        if int(lengths.min()) < 1:
+        if not torch.compiler.is_compiling() and int(lengths.min()) < 1:
             raise ValueError("a text has no words; attention_mask is 0 on all of a row")
         return self.text_encoder(states, lengths)
 
@@ -253,6 +259,7 @@ class MotionTextEvaluatorModel(LampBaseModel):
 
     # ---- training -----------------------------------------------------------------------------------------
 
+    @capture_outputs
     def forward(
         self,
         motion_values: torch.Tensor | None = None,
@@ -262,8 +269,9 @@ class MotionTextEvaluatorModel(LampBaseModel):
         word_embeddings: torch.Tensor | None = None,
         pos_one_hots: torch.Tensor | None = None,
         pair_groups: torch.Tensor | None = None,
-        return_dict: bool | None = None,
-    ) -> MotionTextEvaluatorOutput | tuple:
+        return_loss: bool = True,
+        output_hidden_states: bool | None = None,
+    ) -> MotionTextEvaluatorOutput:
         """Features of motions, of texts, or of both; where both are given, the loss of the pairs.
 
         The loss is that of the original training (`TextMotionMatchTrainer` of EricGuo5513/text-to-motion): the
@@ -271,10 +279,29 @@ class MotionTextEvaluatorModel(LampBaseModel):
         the movement encoder was trained beforehand as part of an autoencoder and kept; here it learns along.
 
         Args:
+            motion_values, motion_attention_mask: Motions, see [`get_motion_features`].
+            input_ids, attention_mask, word_embeddings, pos_one_hots: Texts, see [`get_text_features`].
             pair_groups: `(B,)`, equal where motions show the same: these are no mismatches. `None`: none are.
+            return_loss: Compute the loss where motions and texts are given.
+            output_hidden_states: Return `hidden_states` too.
 
         Raises:
             ValueError: Nothing was given, or motions and texts in different numbers.
+
+        Example:
+
+        ```python
+        >>> import numpy as np
+        >>> from lamp_hf import LampProcessor, MotionTextEvaluatorModel
+
+        >>> evaluator = MotionTextEvaluatorModel.from_pretrained("lamp-small-evaluator")
+        >>> processor = LampProcessor.from_pretrained("lamp-small-evaluator")
+        >>> inputs = processor(text="a person waves", motion=np.zeros((40, 263), dtype=np.float32))
+        >>> output = evaluator(**inputs)
+        >>> output.motion_features.shape == output.text_features.shape == (1, evaluator.config.projection_dim)
+        True
+
+        ```
         """
         motion = text = None
         if motion_values is not None:
@@ -283,14 +310,20 @@ class MotionTextEvaluatorModel(LampBaseModel):
             text = self.get_text_features(input_ids, attention_mask, word_embeddings, pos_one_hots)
         if motion is None and text is None:
             raise ValueError("give motion_values=, a text or both")
-        output = MotionTextEvaluatorOutput(motion_features=motion, text_features=text)
-        if motion is not None and text is not None:
-            if len(motion) != len(text):
-                raise ValueError(f"{len(text)} texts were given for {len(motion)} motions; they go in pairs")
+        if motion is not None and text is not None and len(motion) != len(text):
+            raise ValueError(f"{len(text)} texts were given for {len(motion)} motions; they go in pairs")
+        loss = positive_loss = negative_loss = None
+        if motion is not None and text is not None and return_loss:
             positive_loss, negative_loss = self._losses(motion.float(), text.float(), pair_groups)
-            output.loss = positive_loss + negative_loss
-            output.positive_loss, output.negative_loss = positive_loss.detach(), negative_loss.detach()
-        return output if return_dict is not False else output.to_tuple()
+            loss = positive_loss + negative_loss
+            positive_loss, negative_loss = positive_loss.detach(), negative_loss.detach()
+        return MotionTextEvaluatorOutput(
+            loss=loss,
+            positive_loss=positive_loss,
+            negative_loss=negative_loss,
+            motion_features=motion,
+            text_features=text,
+        )
 
     def _losses(
         self, motion: torch.Tensor, text: torch.Tensor, pair_groups: torch.Tensor | None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from transformers.utils.generic import ModelOutput
+from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from .checkpoints import LampBaseModel
 from .configuration_lamp import MotionLengthEstimatorConfig
@@ -40,6 +40,7 @@ class MotionLengthEstimatorModel(LampBaseModel):
     base_model_prefix = "motion_length_estimator"
     main_input_name = "text_features"
     input_modalities = ["text"]
+    _supports_sdpa = True  # it has no attention; a model around it that has may use any
 
     def __init__(self, config: MotionLengthEstimatorConfig):
         super().__init__(config)
@@ -48,13 +49,25 @@ class MotionLengthEstimatorModel(LampBaseModel):
         )
         self.post_init()
 
-    def forward(
-        self, text_features: torch.Tensor, return_dict: bool | None = None
-    ) -> MotionLengthEstimatorOutput | tuple:
+    @can_return_tuple
+    def forward(self, text_features: torch.Tensor) -> MotionLengthEstimatorOutput:
         """Lengths of motions for text features `(B, input_size)`.
 
         Raises:
             ValueError: Features of another size.
+
+        Example:
+
+        ```python
+        >>> import torch
+        >>> from lamp_hf import MotionLengthEstimatorConfig, MotionLengthEstimatorModel
+
+        >>> estimator = MotionLengthEstimatorModel(MotionLengthEstimatorConfig()).eval()
+        >>> output = estimator(torch.zeros(2, 512))
+        >>> output.num_tokens.shape, bool((output.num_frames == 4 * output.num_tokens).all())
+        (torch.Size([2]), True)
+
+        ```
         """
         if text_features.shape[-1] != self.config.input_size:
             raise ValueError(
@@ -63,9 +76,8 @@ class MotionLengthEstimatorModel(LampBaseModel):
             )
         text_features = text_features.to(self.dtype)
         num_tokens = self.length_estimator.num_tokens(text_features)
-        output = MotionLengthEstimatorOutput(
+        return MotionLengthEstimatorOutput(
             logits=self.length_estimator(text_features),
             num_tokens=num_tokens,
             num_frames=num_tokens * self.config.frames_per_token,
         )
-        return output if return_dict is not False else output.to_tuple()

@@ -8,13 +8,15 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
+from transformers.utils.output_capturing import capture_outputs
 
 from .checkpoints import LampBaseModel
 from .configuration_lamp import MotionVQVAEConfig
 from .distributed import gather_rows, global_mean, num_processes
 
-__all__ = ["MotionVQVAEModel", "MotionVQVAEOutput", "length_mask"]
+__all__ = ["MotionVQVAECodes", "MotionVQVAEModel", "MotionVQVAEOutput", "length_mask"]
 
 IGNORED_CODE = -100  # marks padding among motion codes, as in every Hugging Face label tensor
 
@@ -22,6 +24,17 @@ IGNORED_CODE = -100  # marks padding among motion codes, as in every Hugging Fac
 def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
     """Boolean mask `(B, size)`, true on the first `lengths[b]` positions of row b."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
+
+
+@dataclass
+class MotionVQVAECodes(ModelOutput):
+    """Result of [`MotionVQVAEModel.encode`].
+
+    Args:
+        codes: Token ids `(B, n)`, -100 on padding.
+    """
+
+    codes: torch.Tensor | None = None
 
 
 @dataclass
@@ -38,6 +51,8 @@ class MotionVQVAEOutput(ModelOutput):
         perplexity: Exponential of the entropy of code use in this batch, `()`.
         reconstruction: Normalised features `(B, 4 n, motion_dim)`, zero on padding.
         codes: Token ids `(B, n)`, -100 on padding.
+        hidden_states: With `output_hidden_states`, what each residual block gives, before them what the first one is
+            given: `(B, hidden_size, frames or fewer)`, encoder first.
     """
 
     loss: torch.Tensor | None = None
@@ -49,9 +64,10 @@ class MotionVQVAEOutput(ModelOutput):
     perplexity: torch.Tensor | None = None
     reconstruction: torch.Tensor | None = None
     codes: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
-class MotionVQVAEResidualBlock(nn.Module):
+class MotionVQVAEResidualBlock(GradientCheckpointingLayer):
     """ReLU, dilated convolution, ReLU, pointwise convolution, dropout, and the input added."""
 
     def __init__(self, config: MotionVQVAEConfig, dilation: int):
@@ -66,9 +82,16 @@ class MotionVQVAEResidualBlock(nn.Module):
         return masked(hidden + residual, mask)
 
 
-def mean_error(errors: torch.Tensor, joint: bool) -> torch.Tensor:
-    """Mean of errors; `joint`: over those of all processes, see [`global_mean`]."""
-    return global_mean(errors.sum(), errors.numel()) if joint else errors.mean()
+def mean_error(errors: torch.Tensor, real: torch.Tensor, joint: bool) -> torch.Tensor:
+    """Mean of errors `(B, S, D)` where `real` `(B, S)` is true.
+
+    Errors elsewhere are set to zero and not left out: a tensor whose size depends on its values does not compile.
+
+    Args:
+        joint: Over the errors of all processes, see [`global_mean`].
+    """
+    total, count = (errors.float() * real[..., None]).sum(), real.sum() * errors.shape[-1]
+    return global_mean(total, count) if joint else total / count.clamp(min=1)
 
 
 def masked(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -80,6 +103,15 @@ def residual_stack(config: MotionVQVAEConfig) -> nn.ModuleList:
     """Residual blocks with the largest dilation first, in encoder and decoder alike (V3)."""
     dilations = [config.dilation_growth_rate**i for i in reversed(range(config.num_residual_layers))]
     return nn.ModuleList(MotionVQVAEResidualBlock(config, dilation) for dilation in dilations)
+
+
+def refuse_short(lengths: torch.Tensor, frames_per_token: int) -> None:
+    """Refuse clips that are shorter than one token.
+
+    Compiled and exported models take it for granted: to read a length would break their graph.
+    """
+    if not torch.compiler.is_compiling() and (shortest := int(lengths.min())) < frames_per_token:
+        raise ValueError(f"a clip of {shortest} frames is shorter than one token ({frames_per_token} frames)")
 
 
 class MotionVQVAEEncoder(nn.Module):
@@ -96,8 +128,8 @@ class MotionVQVAEEncoder(nn.Module):
         self.conv_out = nn.Conv1d(width, config.code_dim, 3, padding=1)
 
     def forward(self, motion_values: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Encode; `lengths` `(B,)` counts the real frames of each clip."""
-        hidden = motion_values.transpose(1, 2)
+        """Encode, in the type of the weights; `lengths` `(B,)` counts the real frames of each clip."""
+        hidden = motion_values.to(self.conv_in.weight.dtype).transpose(1, 2)
         mask = None if lengths is None else length_mask(lengths, hidden.shape[-1])
         hidden = masked(F.relu(self.conv_in(masked(hidden, mask))), mask)
         for downsample, blocks in zip(self.downsample, self.blocks, strict=True):
@@ -161,8 +193,8 @@ class MotionVQVAEQuantizer(nn.Module):
         self.settled: torch.Tensor
 
     def nearest(self, rows: torch.Tensor) -> torch.Tensor:
-        """Index of the nearest code for rows `(..., code_dim)`."""
-        codebook = self.codebook.to(rows.dtype)
+        """Index of the nearest code for rows `(..., code_dim)`, by distances in float32."""
+        rows, codebook = rows.float(), self.codebook.float()
         with torch.autocast(rows.device.type, enabled=False):  # in bfloat16, neighbours are taken for each other
             distances = codebook.pow(2).sum(-1) - 2 * rows @ codebook.T
         return distances.argmin(-1)
@@ -217,29 +249,32 @@ class MotionVQVAEQuantizer(nn.Module):
         Returns:
             Straight-through quantised latents, codes with -100 on padding, commitment loss, perplexity.
         """
-        rows = latents[mask].float()
+        states = latents.float()
         if self.training and not self.initialized:
-            self.initialize(rows.detach())
-        codes = self.nearest(rows)
-        quantized_rows = self.codebook[codes]
+            self.initialize(states.detach()[mask])
+        codes = self.nearest(states)
+        nearest = self.codebook[codes].float()
         # Order of the released code (V4): quantise with the old codebook, then move it.
         if self.training:
-            self.update(rows.detach(), codes)
-        commitment_loss = mean_error((rows - quantized_rows).pow(2), joint=self.training)
-        quantized = torch.zeros_like(latents)
-        quantized[mask] = (rows + (quantized_rows - rows).detach()).to(latents.dtype)
-        share = F.one_hot(codes, self.config.num_codes).float().mean(0)
+            self.update(states.detach()[mask], codes[mask])
+        commitment_loss = mean_error((states - nearest).pow(2), mask, joint=self.training)
+        quantized = (states + (nearest - states).detach()).to(latents.dtype) * mask[..., None]
+        counts = torch.zeros(self.config.num_codes, device=latents.device)
+        counts = counts.scatter_add(0, codes.flatten(), mask.flatten().float())
+        share = counts / counts.sum().clamp(min=1)
         perplexity = torch.exp(-(share * torch.log(share + 1e-7)).sum())
-        all_codes = torch.full(mask.shape, IGNORED_CODE, dtype=torch.long, device=latents.device)
-        all_codes[mask] = codes
+        all_codes = codes.masked_fill(~mask, IGNORED_CODE)
         return quantized, all_codes, commitment_loss, perplexity
 
 
 class MotionVQVAEModel(LampBaseModel):
     """Turns motion into tokens and back.
 
-    Padding is masked in every convolution: a clip gives the same tokens and the same reconstruction alone and in
-    any batch.
+    `decode(encode(motion).codes)` gives the motion back, nearly. Padding is masked in every convolution: a clip gives
+    the same tokens and the same reconstruction alone and in any batch.
+
+    A model that is loaded in half precision keeps what decides on the tokens, encoder and codebook, in float32:
+    rounded, they would turn every 25th token into another one.
     """
 
     config: MotionVQVAEConfig
@@ -247,7 +282,20 @@ class MotionVQVAEModel(LampBaseModel):
     base_model_prefix = "motion_vqvae"
     main_input_name = "motion_values"
     input_modalities = "motion"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
     _supports_sdpa = True  # it has no attention; a model around it that has may use any
+    _no_split_modules = ["MotionVQVAEEncoder", "MotionVQVAEQuantizer", "MotionVQVAEDecoder"]
+    # Of the encoder and the quantizer. The names also hold where this model, or its encoder, is part of another one.
+    _keep_in_fp32_modules_strict = [
+        "encoder.conv_in",
+        "encoder.downsample",
+        "encoder.blocks",
+        "encoder.conv_out",
+        "quantizer.codebook",
+        "quantizer.code_count",
+    ]
+    _can_record_outputs = {"hidden_states": MotionVQVAEResidualBlock}
 
     def __init__(self, config: MotionVQVAEConfig):
         super().__init__(config)
@@ -292,21 +340,13 @@ class MotionVQVAEModel(LampBaseModel):
             lengths = torch.full((batch,), frames, device=motion_values.device)
         else:
             lengths = motion_attention_mask.long().sum(-1)
-        shortest = int(lengths.min())
-        if shortest < self.config.frames_per_token:
-            raise ValueError(
-                f"a clip of {shortest} frames is shorter than one token ({self.config.frames_per_token} frames)"
-            )
+        refuse_short(lengths, self.config.frames_per_token)
         return lengths
 
-    def encode(
+    def get_latents(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents before quantisation.
-
-        Args:
-            motion_values: Normalised features `(B, T, motion_dim)`.
-            motion_attention_mask: `(B, T)`, 1 on real frames, padding on the right; `None`: all real.
+        """What motions are before they are quantized; arguments as in [`encode`].
 
         Returns:
             Latents `(B, T // 4, code_dim)`, zero on padding, and their boolean mask `(B, T // 4)`.
@@ -318,69 +358,115 @@ class MotionVQVAEModel(LampBaseModel):
         latents = self.encoder(motion_values, lengths)
         return latents, length_mask(lengths // self.config.frames_per_token, latents.shape[1])
 
-    def get_codes(self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Token ids `(B, T // 4)` of motions, -100 on padding; arguments as in [`encode`]."""
-        latents, mask = self.encode(motion_values, motion_attention_mask)
-        return self.quantizer.nearest(latents).masked_fill(~mask, IGNORED_CODE)
+    def encode(
+        self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
+    ) -> MotionVQVAECodes:
+        """Motions as token ids; [`decode`] is the inverse.
+
+        Args:
+            motion_values: Normalized features `(B, T, motion_dim)`.
+            motion_attention_mask: `(B, T)`, 1 on real frames, padding on the right; `None`: all real.
+
+        Returns:
+            `codes` `(B, T // 4)`: one for four frames, -100 on padding. Up to three frames at the end of a clip, too
+            few for a token, are dropped.
+
+        Raises:
+            ValueError: Wrong number of features, or a clip shorter than one token.
+
+        Example:
+
+        ```python
+        >>> import torch
+        >>> from lamp_hf import LampForTextToMotion
+
+        >>> tokenizer = LampForTextToMotion.from_pretrained("lamp-small").lamp.motion_vqvae
+        >>> codes = tokenizer.encode(torch.zeros(1, 40, 263)).codes
+        >>> codes.shape
+        torch.Size([1, 10])
+        >>> tokenizer.decode(codes).shape
+        torch.Size([1, 40, 263])
+
+        ```
+        """
+        latents, mask = self.get_latents(motion_values, motion_attention_mask)
+        return MotionVQVAECodes(codes=self.quantizer.nearest(latents).masked_fill(~mask, IGNORED_CODE))
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Motions of token ids.
+        """Motions of token ids, the inverse of [`encode`].
 
         Args:
             codes: `(B, n)`, negative on padding, which is on the right.
 
         Returns:
-            Normalised features `(B, 4 n, motion_dim)`, zero on padding.
+            Normalized features `(B, 4 n, motion_dim)`, zero on padding.
         """
         mask = codes >= 0
         latents = self.quantizer.codebook[codes.clamp(min=0)].to(self.dtype)
         return self.decoder(latents, mask.sum(-1))
 
+    @capture_outputs
     def forward(
         self,
         motion_values: torch.Tensor,
         motion_attention_mask: torch.Tensor | None = None,
-        return_dict: bool | None = None,
-    ) -> MotionVQVAEOutput | tuple:
-        """Reconstruct motions and compute the losses over real frames; arguments as in [`encode`]."""
-        latents, mask = self.encode(motion_values, motion_attention_mask)
+        return_loss: bool = True,
+        output_hidden_states: bool | None = None,
+    ) -> MotionVQVAEOutput:
+        """Reconstruct motions; arguments as in [`encode`].
+
+        Args:
+            return_loss: Compute the losses over real frames.
+            output_hidden_states: Return `hidden_states` too.
+
+        Example:
+
+        ```python
+        >>> import torch
+        >>> from lamp_hf import LampForTextToMotion
+
+        >>> tokenizer = LampForTextToMotion.from_pretrained("lamp-small").lamp.motion_vqvae
+        >>> output = tokenizer(torch.zeros(1, 40, 263))
+        >>> output.reconstruction.shape, output.codes.shape
+        (torch.Size([1, 40, 263]), torch.Size([1, 10]))
+
+        ```
+        """
+        latents, mask = self.get_latents(motion_values, motion_attention_mask)
         quantized, codes, commitment_loss, perplexity = self.quantizer(latents, mask)
         lengths = mask.sum(-1)
-        reconstruction = self.decoder(quantized, lengths)
-        frames = length_mask(lengths * self.config.frames_per_token, reconstruction.shape[1])
-        target = motion_values[:, : reconstruction.shape[1]]
-
-        positions = slice(4, 4 + 3 * (self.config.num_joints - 1))
-        joint = self.training
-        errors = F.smooth_l1_loss(reconstruction[frames], target[frames], reduction="none")
-        reconstruction_loss, position_loss = mean_error(errors, joint), mean_error(errors[..., positions], joint)
-        steps = frames[:, 1:]
-        velocity_loss = mean_error(
-            F.smooth_l1_loss(reconstruction.diff(dim=1)[steps], target.diff(dim=1)[steps], reduction="none"), joint
-        )
-        turn_and_steps = slice(0, 3)
-        real = frames[..., None]
-        path, real_path = (
-            (motion[..., turn_and_steps].float() * real).cumsum(1)[frames] for motion in (reconstruction, target)
-        )
-        trajectory_loss = mean_error(F.smooth_l1_loss(path, real_path, reduction="none"), joint)
-        config = self.config
-        loss = (
-            config.reconstruction_loss_weight * reconstruction_loss
-            + config.position_loss_weight * position_loss
-            + config.velocity_loss_weight * velocity_loss
-            + config.trajectory_loss_weight * trajectory_loss
-            + config.commitment_loss_weight * commitment_loss
-        )
-        output = MotionVQVAEOutput(
+        reconstruction = self.decoder(quantized.to(self.dtype), lengths)
+        losses: dict[str, torch.Tensor] = {}
+        loss = None
+        if return_loss:
+            frames = length_mask(lengths * self.config.frames_per_token, reconstruction.shape[1])
+            target = motion_values[:, : reconstruction.shape[1]].to(reconstruction.dtype)
+            losses = self._losses(reconstruction, target, frames) | {"commitment": commitment_loss}
+            weighted = [getattr(self.config, f"{name}_loss_weight") * each for name, each in losses.items()]
+            loss = torch.stack(weighted).sum()
+        return MotionVQVAEOutput(
             loss=loss,
-            reconstruction_loss=reconstruction_loss.detach(),
-            position_loss=position_loss.detach(),
-            velocity_loss=velocity_loss.detach(),
-            trajectory_loss=trajectory_loss.detach(),
-            commitment_loss=commitment_loss.detach(),
+            **{f"{name}_loss": each.detach() for name, each in losses.items()},
             perplexity=perplexity,
             reconstruction=reconstruction,
             codes=codes,
         )
-        return output if return_dict is not False else output.to_tuple()
+
+    def _losses(
+        self, reconstruction: torch.Tensor, target: torch.Tensor, frames: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Losses of features `(B, T, motion_dim)` over real `frames` `(B, T)`, by name."""
+        joint = self.training
+        errors = F.smooth_l1_loss(reconstruction, target, reduction="none")
+        positions = slice(4, 4 + 3 * (self.config.num_joints - 1))
+        steps = F.smooth_l1_loss(reconstruction.diff(dim=1), target.diff(dim=1), reduction="none")
+        turn_and_steps = slice(0, 3)
+        path, real_path = (
+            (motion[..., turn_and_steps].float() * frames[..., None]).cumsum(1) for motion in (reconstruction, target)
+        )
+        return {
+            "reconstruction": mean_error(errors, frames, joint),
+            "position": mean_error(errors[..., positions], frames, joint),
+            "velocity": mean_error(steps, frames[:, 1:], joint),
+            "trajectory": mean_error(F.smooth_l1_loss(path, real_path, reduction="none"), frames, joint),
+        }

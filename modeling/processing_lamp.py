@@ -6,7 +6,12 @@ from typing import Any, Literal
 import torch
 from transformers import BatchFeature, ProcessorMixin
 
-from lamp_hf.checkpoint_files import PROCESSOR_FILES, explained
+from lamp_hf.checkpoint_files import (
+    EXTRACTOR_FILES,
+    PROCESSOR_FILES,
+    checked_name,
+    explained,
+)
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
 
@@ -53,10 +58,11 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
         """As for any processor of transformers.
 
         Raises:
-            CheckpointError: The checkpoint lacks the feature extractor's file or the tokenizer's.
+            CheckpointError: The checkpoint lacks the feature extractor's file or the tokenizer's, or one is damaged.
         """
-        with explained(pretrained_model_name_or_path, PROCESSOR_FILES, kwargs):
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        name = checked_name(pretrained_model_name_or_path, kwargs)
+        with explained(name, PROCESSOR_FILES, kwargs, blamed=(*EXTRACTOR_FILES, "tokenizer_config.json")):
+            return super().from_pretrained(name, **kwargs)
 
     def __call__(
         self,

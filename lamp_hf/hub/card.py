@@ -85,7 +85,7 @@ from transformers import AutoFeatureExtractor, AutoModel
 tokenizer = AutoModel.from_pretrained("{name}")
 extractor = AutoFeatureExtractor.from_pretrained("{name}")
 motion = lamp_hf.Motion.load("walk.bvh").resample(extractor.fps)
-codes = tokenizer.get_codes(**extractor(motion, return_tensors="pt"))
+codes = tokenizer.encode(**extractor(motion, return_tensors="pt")).codes
 """
 FEATURES = """
 import lamp_hf.metrics

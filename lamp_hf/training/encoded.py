@@ -69,7 +69,7 @@ def encode_clips(
     for first in progress_bar(range(0, len(jobs), batch_size), "encoding clips", "batch"):
         batch = jobs[first : first + batch_size]
         inputs = extractor([clips[index][start:] for index, start in batch]).to(model.device)
-        batch_latents, mask = model.encode(**inputs)
+        batch_latents, mask = model.get_latents(**inputs)
         batch_codes = model.quantizer.nearest(batch_latents)
         for row, job in enumerate(batch):
             count = int(mask[row].sum())

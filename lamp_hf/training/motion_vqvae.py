@@ -112,7 +112,7 @@ class MotionVQVAEStage(Stage):
             size = model.config.frames_per_token
             features = self.eval_clips[ids.index(clip)]
             features = features[: len(features) // size * size]
-            codes = model.get_codes(**self.processor([features]).to(model.device))
+            codes = model.encode(**self.processor([features]).to(model.device)).codes
             rebuilt = model.decode(codes)[0].float().cpu().numpy()
             for values, text in ((features, clip), (self.processor.denormalize(rebuilt), f"{clip}, reconstructed")):
                 yield Motion(features=values, fps=self.processor.fps, skeleton=skeleton, text=text)

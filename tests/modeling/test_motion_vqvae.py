@@ -33,7 +33,7 @@ def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4)
 def test_forward_equals_released_code(original, parity):
     model, io = original
     output = model(io["motion"])
-    latents, mask = model.encode(io["motion"])
+    latents, mask = model.get_latents(io["motion"])
     parity("vqvae", latents.transpose(1, 2), io["encoder_out"])
     assert torch.equal(output.codes, io["code_idx"])
     parity("vqvae", model.quantizer(latents, mask)[0].transpose(1, 2), io["quantized"])

@@ -301,7 +301,7 @@ def test_texts_and_motions_may_be_precomputed(tiny_text_to_motion):
     captions = texts()
     motion = {"motion_values": torch.randn(3, 42, 263), "motion_attention_mask": torch.ones(3, 42).long()}
     motion["motion_attention_mask"][1, 30:] = 0
-    codes = model.lamp.motion_vqvae.get_codes(**motion)
+    codes = model.lamp.motion_vqvae.encode(**motion).codes
     draws = MaskingDraws.draw(codes, 24, torch.Generator().manual_seed(0))
     expected = model(**captions, **motion, draws=draws)
     states = model.lamp.encode_text(**captions)

@@ -94,7 +94,7 @@ def test_motion_vqvae(reference_files: Path, golden: Path, convert_reference, pa
     convert_reference(reference_files, tmp_path / "vq", kind="motion-vqvae")
     model = lamp_hf.MotionVQVAEModel.from_pretrained(tmp_path / "vq").eval()
     io = load_file(golden / "vqvae.io.safetensors")
-    latents, _ = model.encode(io["motion"])
+    latents, _ = model.get_latents(io["motion"])
     output = model(io["motion"])
     parity("convert: vqvae", latents.transpose(1, 2), io["encoder_out"])
     assert torch.equal(output.codes, io["code_idx"])
