@@ -14,6 +14,7 @@ from .checkpoints import PublishedProcessor
 
 __all__ = ["LampFeatureExtractor"]
 
+FILE_KEYS = ("feature_extractor_type", "processor_class", "auto_map")
 MotionInput = Motion | np.ndarray | Sequence[Motion | np.ndarray]
 
 
@@ -40,6 +41,9 @@ class LampFeatureExtractor(PublishedProcessor, FeatureExtractionMixin):
         std: Sequence[float] | None = None,
         **kwargs: Any,
     ):
+        # transformers gives what else stands in the file, such as the names of classes.
+        if unknown := sorted(name for name in kwargs if name not in FILE_KEYS):
+            raise TypeError(f"{type(self).__name__}() got unexpected keyword arguments: {', '.join(unknown)}")
         super().__init__(**kwargs)
         if skeleton not in SKELETONS:
             raise ValueError(f"skeleton={skeleton!r} is unknown; choose one of {', '.join(sorted(SKELETONS))}")
@@ -99,7 +103,7 @@ class LampFeatureExtractor(PublishedProcessor, FeatureExtractionMixin):
             )
         return features
 
-    def __call__(self, motion: MotionInput, return_tensors: str | None = "pt", **kwargs: Any) -> BatchFeature:
+    def __call__(self, motion: MotionInput, return_tensors: str | None = "pt") -> BatchFeature:
         """Normalise and pad.
 
         Args:
