@@ -214,11 +214,7 @@ def test_warnings_are_shown(run, tiny_checkpoint: Path) -> None:
         (["generate", "a", "-o", "x.bvh", "--edit", "1:2"], 2, "--motion and --edit go together"),
         (["generate", "a", "-o", "x.bvh", "--motion", "walk.npz", "--edit", "1-2"], 2, "START:END in seconds"),
         (["generate", "a", "b", "-o", "x.bvh", "--storyboard", "-d", "1"], 2, "--storyboard needs one --duration per"),
-        (["train", "lamp", "-c", "no.yaml", "-o", "r"], 1, "Error: no.yaml: no such file, and not the name of a recipe"),
-            ["train", "lamp", "-c", "nowhere.yaml", "-o", "r"],
-            1,
-            "Error: nowhere.yaml: no such file, and not the name of a recipe",
-        ),
+        (["train", "lamp", "-c", "no.yaml", "-o", "r"], 1, "Error: no.yaml: no such file, and not the name of"),
         (["train", "lamp", "-c", "RECIPE", "-o", "r"], 1, "is a recipe for the stage motion-vqvae, not lamp"),
         (
             ["train", "motion-vqvae", "-c", "RECIPE", "-o", "r", "oops"],
@@ -261,23 +257,11 @@ def test_a_model_of_another_kind_is_refused(run, tiny_checkpoint: Path, tmp_path
 def test_train_hands_over_recipe_data_and_base(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import lamp_hf.training.run
 
-        *("train", "lamp", "-c", "bandai-namco/lamp", "-o", "runs/lamp", "--data", "mocap"),
-        *("--base", "base", "trainer.max_steps=5"),
+    calls = []
     monkeypatch.setattr(lamp_hf.training.run, "train", lambda recipe, output: calls.append((recipe, output)) or output)
     (tmp_path / "base").mkdir()
-    result = run(
-        "train",
-        "lamp",
-        "-c",
-        "bandai-namco/lamp",
-        "-o",
-        "runs/lamp",
-        "--data",
-        "mocap",
-        "--base",
-        "base",
-        "trainer.max_steps=5",
-    )
+    command = ("train", "lamp", "-c", "bandai-namco/lamp", "-o", "runs/lamp", "--data", "mocap", "--base", "base")
+    result = run(*command, "trainer.max_steps=5")
     assert (result.code, result.out) == (0, "finished: runs/lamp\n")
     [(given, output)] = calls
     assert (given.data["path"], given.base, given.trainer["max_steps"]) == ("mocap", "base", 5)
