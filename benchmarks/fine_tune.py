@@ -4,12 +4,12 @@ The base must not know the actions, so it is trained first, by the recipes, from
 than lamp-small, an hour on two CPU cores:
 
     python benchmarks/fine_tune.py split --data DATA --output without/
-    R=examples/recipes/bandai-namco; LAST="data.split_dir=without/ trainer.load_best_model_at_end=false"
-    lamp-hf train motion-vqvae -c $R/motion-vqvae.yaml -o runs/vq --data DATA $LAST trainer.max_steps=3000 \\
+    LAST="data.split_dir=without/ trainer.load_best_model_at_end=false"
+    lamp-hf train motion-vqvae -c bandai-namco/motion-vqvae -o runs/vq --data DATA $LAST trainer.max_steps=3000 \\
         trainer.eval_steps=1000 model.trajectory_loss_weight=0.005
-    lamp-hf train lamp -c $R/lamp.yaml -o runs/lamp --data DATA --base runs/vq $LAST trainer.max_steps=800 \\
+    lamp-hf train lamp -c bandai-namco/lamp -o runs/lamp --data DATA --base runs/vq $LAST trainer.max_steps=800 \\
         trainer.eval_steps=400 trainer.save_steps=200
-    lamp-hf train text-to-motion -c $R/text-to-motion.yaml -o runs/base --data DATA --base runs/lamp $LAST \\
+    lamp-hf train text-to-motion -c bandai-namco/text-to-motion -o runs/base --data DATA --base runs/lamp $LAST \\
         trainer.max_steps=2400 trainer.eval_steps=800 trainer.save_steps=400 generation.num_inference_steps=20 \\
         generation.guidance_scale=1.5 generation.remasking_noise=2.0
     python benchmarks/fine_tune.py run --data DATA --base runs/base --output work/ [--lora]

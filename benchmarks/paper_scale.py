@@ -23,7 +23,6 @@ import tempfile
 import time
 from pathlib import Path
 
-RECIPES = Path(__file__).resolve().parents[1] / "examples" / "recipes"
 STAGES = ("motion-vqvae", "lamp", "text-to-motion", "captioning", "evaluator")
 WORDS = (
     "a",
@@ -99,7 +98,7 @@ def run_stage(name: str, stage_name: str, work: Path) -> dict[str, float]:
     from lamp_hf.training import load_recipe
 
     set_seed(0)
-    recipe = load_recipe(RECIPES / name / f"{stage_name}.yaml")
+    recipe = load_recipe(f"{name}/{stage_name}")
     recipe.data |= {"path": str(work / name), "cache_dir": str(work / "cache"), "num_proc": 1}
     if recipe.base is not None:
         recipe.base = str(work / recipe.base)

@@ -18,7 +18,6 @@ from lamp_hf.training import Recipe, load_recipe
 
 __all__ = ["add_arguments", "compare", "make_data", "save_results", "short_recipe", "weights_of"]
 
-RECIPES = Path(__file__).resolve().parents[1] / "examples" / "recipes" / "bandai-namco"
 SPLITS = {"train": 24, "validation": 8}
 # In these few steps codes shall die, be drawn anew, and fit one batch: every code that was not used is dead at once.
 CODEBOOK = {"num_codes": 64, "code_reset_threshold": 0.995}
@@ -91,7 +90,7 @@ def short_recipe(stage: str, data: Path, *, language_model: Path | None = None, 
         language_model: Of a captioner.
         trainer: In place of the recipe's arguments.
     """
-    recipe = load_recipe(RECIPES / f"{stage}.yaml")
+    recipe = load_recipe(f"bandai-namco/{stage}")
     recipe.data = {"name": str(data)}
     if stage == "motion-vqvae":
         recipe.model |= CODEBOOK

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from lamp_hf.training import load_recipe, train
 
-RECIPES = Path(__file__).resolve().parents[1] / "examples" / "recipes" / "bandai-namco"
-
 
 def main() -> None:
     """Run a few steps of every stage and print its speed."""
@@ -22,7 +20,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
     for stage, base in (("motion-vqvae", None), ("lamp", arguments.tokenizer), ("text-to-motion", arguments.lamp)):
-        recipe = load_recipe(RECIPES / f"{stage}.yaml", [f"data.path={arguments.data}"])
+        recipe = load_recipe(f"bandai-namco/{stage}", [f"data.path={arguments.data}"])
         recipe.base = base
         recipe.trainer |= {"max_steps": arguments.steps, "eval_strategy": "no", "save_strategy": "no"}
         recipe.trainer |= {"load_best_model_at_end": False, "disable_tqdm": True}

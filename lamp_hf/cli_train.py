@@ -21,7 +21,10 @@ def train(
     config: Annotated[
         Path | None,
         typer.Option(
-            "--config", "-c", help="Recipe (YAML); see examples/recipes. Without one, text-to-motion is fine-tuned."
+            "--config",
+            "-c",
+            help="A recipe (YAML), or the name of one of the package: bandai-namco/, humanml3d/ or kit-ml/ with the "
+            "stage, as in humanml3d/lamp. Without one, text-to-motion is fine-tuned.",
         ),
     ] = None,
     overrides: Annotated[
@@ -47,7 +50,7 @@ def train(
 
     `lamp-hf train text-to-motion --data my_mocap/ --base lamp-small --output my-model`
 
-    `lamp-hf train motion-vqvae -c recipe.yaml -o runs/motion-vqvae --data DATA trainer.max_steps=2000`
+    `lamp-hf train motion-vqvae -c humanml3d/motion-vqvae -o runs/motion-vqvae --data HumanML3D trainer.max_steps=2000`
 
     `accelerate launch -m lamp_hf.training`, or on CPUs `torchrun`, takes the same arguments.
     """

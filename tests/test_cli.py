@@ -11,6 +11,7 @@ import pytest
 import lamp_hf
 from lamp_hf.cli import main
 from lamp_hf.motion.motion import Motion
+from lamp_hf.training.recipe import RECIPES_FOLDER
 
 ROOT = Path(lamp_hf.__file__).resolve().parent.parent
 
@@ -220,7 +221,7 @@ def test_warnings_are_shown(run, tiny_checkpoint: Path) -> None:
         (["generate", "a", "-o", "x.bvh", "--edit", "1:2"], 2, "--motion and --edit go together"),
         (["generate", "a", "-o", "x.bvh", "--motion", "walk.npz", "--edit", "1-2"], 2, "START:END in seconds"),
         (["generate", "a", "b", "-o", "x.bvh", "--storyboard", "-d", "1"], 2, "--storyboard needs one --duration per"),
-        (["train", "lamp", "-c", "nowhere.yaml", "-o", "r"], 1, "Error: nowhere.yaml: No such file or directory"),
+        (["train", "lamp", "-c", "no.yaml", "-o", "r"], 1, "Error: no.yaml: no such file, and not the name of"),
         (["train", "lamp", "-c", "RECIPE", "-o", "r"], 1, "is a recipe for the stage motion-vqvae, not lamp"),
         (
             ["train", "motion-vqvae", "-c", "RECIPE", "-o", "r", "oops"],
@@ -235,7 +236,7 @@ def test_errors_take_one_line(
 ) -> None:
     walker.save(tmp_path / "walk.npz")
     (tmp_path / "empty").mkdir()
-    recipe = ROOT / "examples" / "recipes" / "bandai-namco" / "motion-vqvae.yaml"
+    recipe = RECIPES_FOLDER / "bandai-namco" / "motion-vqvae.yaml"
     places = {"TINY": str(tiny_checkpoint), "RECIPE": str(recipe)}
     result = run(*(places.get(argument, argument) for argument in arguments))
     assert result.code == code
@@ -265,11 +266,9 @@ def test_train_hands_over_recipe_data_and_base(run, tmp_path: Path, monkeypatch:
 
     calls = []
     monkeypatch.setattr(lamp_hf.training.run, "train", lambda recipe, output: calls.append((recipe, output)) or output)
-    recipe = ROOT / "examples" / "recipes" / "bandai-namco" / "lamp.yaml"
     (tmp_path / "base").mkdir()
-    result = run(
-        "train", "lamp", "-c", recipe, "-o", "runs/lamp", "--data", "mocap", "--base", "base", "trainer.max_steps=5"
-    )
+    command = ("train", "lamp", "-c", "bandai-namco/lamp", "-o", "runs/lamp", "--data", "mocap", "--base", "base")
+    result = run(*command, "trainer.max_steps=5")
     assert (result.code, result.out) == (0, "finished: runs/lamp\n")
     [(given, output)] = calls
     assert (given.data["path"], given.base, given.trainer["max_steps"]) == ("mocap", "base", 5)

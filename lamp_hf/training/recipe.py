@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
-__all__ = ["Recipe", "load_recipe", "recipe_of", "refuse_unknown"]
+__all__ = ["RECIPES_FOLDER", "Recipe", "load_recipe", "recipe_names", "recipe_of", "refuse_unknown"]
+
+RECIPES_FOLDER = Path(__file__).resolve().parent / "recipes"
 
 
 class _Loader(yaml.SafeLoader):
@@ -93,17 +95,37 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply overrides.
 
     Args:
-        path: YAML file.
+        path: YAML file, or the name of a recipe of the package as [`recipe_names`] has it: `"bandai-namco/lamp"`. A
+            file in the current directory comes first.
         overrides: As for [`recipe_of`].
 
     Raises:
-        FileNotFoundError: No such file.
+        FileNotFoundError: There is no such file, and no recipe of the package has this name.
         ValueError: The file is no recipe, has a key that no recipe has, or an override is wrong.
     """
-    values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    values = yaml.load(_find(path).read_text(encoding="utf-8"), _Loader)
     if not isinstance(values, dict) or "stage" not in values:
         raise ValueError(f"{path} is no recipe: a mapping with the key `stage` is expected")
     return recipe_of(values, overrides, str(path))
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes of the package, such as `"bandai-namco/lamp"`."""
+    return sorted(
+        path.relative_to(RECIPES_FOLDER).with_suffix("").as_posix() for path in RECIPES_FOLDER.rglob("*.yaml")
+    )
+
+
+def _find(path: str | Path) -> Path:
+    """The file of a recipe that is given by its path or its name."""
+    if Path(path).exists():
+        return Path(path)
+    name = Path(path).as_posix()
+    if name in recipe_names():
+        return RECIPES_FOLDER / f"{name}.yaml"
+    near = get_close_matches(name, recipe_names(), 1)
+    meant = f"did you mean {near[0]}?" if near else f"the package has {', '.join(recipe_names())}"
+    raise FileNotFoundError(f"{path}: no such file, and not the name of a recipe of this package; {meant}")
 
 
 def recipe_of(values: dict[str, Any], overrides: Sequence[str], name: str) -> Recipe:

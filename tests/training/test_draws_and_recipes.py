@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lamp_hf.training import load_recipe
 from lamp_hf.training.draws import ClipDraws, balanced_weights
 from lamp_hf.training.lamp import LampStage
+from lamp_hf.training.recipe import recipe_names
 
 
 def draws(seed: int = 3, num_draws: int = 2000, weights: tuple[float, ...] = (0.5, 0.3, 0.2)) -> ClipDraws:
@@ -91,11 +92,10 @@ def test_bad_recipes_are_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "path",
-    sorted((Path(__file__).parents[2] / "examples" / "recipes").rglob("*.yaml")),
-    ids=lambda path: path.stem,
+    "name",
+    recipe_names(),
 )
-def test_recipes_of_the_repository_are_valid(path: Path):
-    recipe = load_recipe(path)
+def test_recipes_of_the_package_are_valid(name: str):
+    recipe = load_recipe(name)
     assert recipe.trainer["max_steps"] > 0
     assert recipe.trainer["eval_steps"] == recipe.trainer["save_steps"]  # the best checkpoint must be a saved one

@@ -26,6 +26,7 @@ from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.training import Recipe, load_recipe, train
 from lamp_hf.training.evaluator import new_config
+from lamp_hf.training.recipe import RECIPES_FOLDER
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STAGES = ("motion-vqvae", "lamp", "text-to-motion", "captioning", "evaluator")
@@ -42,7 +43,7 @@ OPT_2_7B: dict[str, Any] = {
 
 
 def recipe_of(name: str, stage: str) -> Recipe:
-    return load_recipe(EXAMPLES / "recipes" / name / f"{stage}.yaml")
+    return load_recipe(f"{name}/{stage}")
 
 
 def lamp_config(name: str) -> LampConfig:
@@ -170,7 +171,7 @@ def test_what_the_recipes_say_of_sizes(name: str) -> None:
 
 
 def heading(name: str, stage: str) -> str:
-    return (EXAMPLES / "recipes" / name / f"{stage}.yaml").read_text().splitlines()[0]
+    return (RECIPES_FOLDER / name / f"{stage}.yaml").read_text().splitlines()[0]
 
 
 # ---- runs -------------------------------------------------------------------------------------------------
