@@ -156,7 +156,8 @@ def test_a_batch_of_one_has_no_negatives():
 def test_what_the_encoder_made_stands_in_for_the_motion():
     model, batch = tiny(), make_batch()
     negatives = torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1])
-    embeds, mask, codes = model.lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
+    encoded = model.lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
+    embeds, mask, codes = encoded.motion_embeds, encoded.motion_token_mask, encoded.motion_codes
     text = {name: batch[name] for name in ("input_ids", "attention_mask")}
     expected = model(**batch, negatives=negatives)
     extra = {"motion_embeds": F.pad(embeds, (0, 0, 0, 2)), "motion_codes": F.pad(codes, (0, 2), value=-100)}
@@ -170,7 +171,8 @@ def test_what_the_encoder_made_stands_in_for_the_motion():
 def test_tokens_beyond_the_last_query_are_not_asked_for():
     model = tiny()
     batch = make_batch((36, 12), ((5, 6), (7,)))
-    embeds, _, codes = model.lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
+    encoded = model.lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
+    embeds, codes = encoded.motion_embeds, encoded.motion_codes
     assert codes.shape == (2, 9)
     text = {name: batch[name] for name in ("input_ids", "attention_mask")}
     whole = model(**text, motion_embeds=embeds, motion_codes=codes)
@@ -186,20 +188,24 @@ def test_tokens_beyond_the_last_query_are_not_asked_for():
 @torch.no_grad()
 def test_a_word_sees_motion_and_earlier_words_only_and_queries_see_none():
     lamp, batch = tiny().lamp, make_batch()
-    latents, mask, _ = lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
+    encoded = lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
+    latents, mask = encoded.motion_embeds, encoded.motion_token_mask
     states = lamp.motion_projection(latents)
     ids, attention = lamp.caption_ids(batch["input_ids"]), batch["attention_mask"]
     assert (ids[:, 0] == DEC).all()
     assert (batch["input_ids"][:, 0] == CLS).all()
-    queries, words = lamp.query_and_caption(states, mask, ids, attention)
+    hidden = lamp.query_and_caption(states, mask, ids, attention).last_hidden_state
+    queries, words = hidden[:, : lamp.config.num_query_tokens], hidden[:, lamp.config.num_query_tokens :]
     close(queries, lamp.query(states, mask))
     changed = ids.clone()
     changed[1, 3] = 20
-    other_queries, other_words = lamp.query_and_caption(states, mask, changed, attention)
+    hidden = lamp.query_and_caption(states, mask, changed, attention).last_hidden_state
+    other_queries, other_words = hidden[:, : lamp.config.num_query_tokens], hidden[:, lamp.config.num_query_tokens :]
     assert torch.equal(queries, other_queries)
     assert torch.equal(words[:, :3], other_words[:, :3])
     assert ((words - other_words)[1, 3:].abs().amax(-1) > 1e-4).all()
-    _, silent = lamp.query_and_caption(states * 0, mask, ids, attention)
+    hidden = lamp.query_and_caption(states * 0, mask, ids, attention).last_hidden_state
+    silent = hidden[:, lamp.config.num_query_tokens :]
     assert (silent - words).abs().max() > 1e-4
 
 

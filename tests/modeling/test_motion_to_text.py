@@ -41,7 +41,8 @@ def test_logits_are_those_of_the_pretraining_branch(case):
     caption_ids[:, 0] = lamp.config.bos_token_id
     mask = torch.ones_like(caption_ids)
     mask[1, 5:] = 0
-    _, words = lamp.query_and_caption(*lamp._motion_states(**case.inputs), caption_ids, mask)
+    hidden = lamp.query_and_caption(*lamp._motion_states(**case.inputs), caption_ids, mask).last_hidden_state
+    words = hidden[:, lamp.config.num_query_tokens :]
     expected = lamp.lm_head(words)
     logits = case.model(**case.inputs, decoder_input_ids=caption_ids).logits
     real = mask.bool()
@@ -59,8 +60,8 @@ def test_the_cache_changes_nothing(case, options):
 
 def test_queries_read_once_and_each_step_computes_one_word(case, monkeypatch):
     reads, steps = [], []
-    encode, forward = case.model.encode_motion, case.model.forward
-    monkeypatch.setattr(case.model, "encode_motion", lambda *args: reads.append(len(args[0])) or encode(*args))
+    read, forward = case.model.read_motion, case.model.forward
+    monkeypatch.setattr(case.model, "read_motion", lambda *args: reads.append(len(args[0])) or read(*args))
 
     @wraps(forward)
     def stepping(*args, **kwargs):
