@@ -75,7 +75,7 @@ def attention_bias(
     Args:
         mask: `(B, K)`, 1 at positions that all may see, or `(B or 1, S, K)`, 1 where the position of the row sees that
             of the column; `None`: everything is seen.
-        hidden_states: `(B, S, H)`, for batch, type and device.
+        hidden_states: `(B, S, H)`, for its type.
         num_rows: Positions that look.
         implementation: Of attention.
 
@@ -98,10 +98,7 @@ def attention_bias(
             "give motions without padding to queries that read, or call model.set_attn_implementation('sdpa')"
         )
     visible = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
-    bias = (~visible).to(hidden_states.dtype) * HIDDEN
-    if implementation == "flex_attention":  # takes a number for each score
-        bias = bias.expand(hidden_states.shape[0], -1, num_rows, -1)
-    return bias
+    return (~visible).to(hidden_states.dtype) * HIDDEN
 
 
 class LampPreTrainedModel(LampBaseModel):
@@ -116,7 +113,6 @@ class LampPreTrainedModel(LampBaseModel):
     accepts_loss_kwargs = False
     _supports_sdpa = True
     _supports_flash_attn = True
-    _supports_flex_attn = True
     _supports_attention_backend = True
     _no_split_modules = ["LampQFormerLayer", "MotionVQVAEModel"]
     # What a checkpoint with LaMP in it may hold besides: text to motion, and the state of the tokenizer's training.

@@ -55,11 +55,10 @@ def passes() -> dict[str, dict[str, torch.Tensor]]:
 def test_attention_implementations_agree(name: str) -> None:
     model, inputs = make(), passes()[name]
     outputs = {}
-    for implementation in ("eager", "sdpa", "flex_attention"):
+    for implementation in ("eager", "sdpa"):
         model.set_attn_implementation(implementation)
         outputs[implementation] = model(**inputs).last_hidden_state
-    for implementation, output in outputs.items():
-        torch.testing.assert_close(output, outputs["eager"], atol=1e-5, rtol=1e-5, msg=implementation)
+    torch.testing.assert_close(outputs["sdpa"], outputs["eager"], atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -81,13 +80,15 @@ def test_the_last_layer_computes_what_is_kept_alone(
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("name", "untouched"), [("queries", "intermediate"), ("words", "crossattention")])
-def test_a_pass_runs_no_part_that_it_does_not_need(name: str, untouched: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [("queries", ("intermediate", "output")), ("words", ("crossattention", "intermediate_query", "output_query"))],
+)
+def test_a_pass_runs_no_part_that_it_does_not_need(name: str, parts: tuple[str, ...]) -> None:
     model = make()
     for layer in model.encoder.layer:
-        setattr(layer, untouched, None) if untouched == "intermediate" else None
-        if untouched == "crossattention":
-            layer.intermediate_query = layer.output_query = layer.crossattention = None
+        for part in parts:
+            setattr(layer, part, None)
     assert torch.isfinite(model(**passes()[name]).last_hidden_state).all()
 
 
