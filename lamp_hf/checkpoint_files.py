@@ -77,11 +77,16 @@ def _ask_hub(repo_id: str, options: Mapping[str, Any]) -> None:
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
 
     cached = {name: options[name] for name in ("cache_dir", "revision") if options.get(name) is not None}
-    if constants.HF_HUB_OFFLINE or options.get("local_files_only"):
-        return  # then transformers, too, looks into the cache alone
+    prefix = f"{options['subfolder']}/" if options.get("subfolder") else ""
     with clear_hub_errors(repo_id):
-        if any(isinstance(try_to_load_from_cache(repo_id, file, **cached), str) for file in JSON_FILES):
+        files = (*JSON_FILES, "adapter_config.json")
+        if any(isinstance(try_to_load_from_cache(repo_id, prefix + file, **cached), str) for file in files):
             return
+        if constants.HF_HUB_OFFLINE or options.get("local_files_only"):
+            raise HubError(
+                f"{repo_id} is not a folder here, and not in the cache either; the Hub is not asked, because "
+                f"{'HF_HUB_OFFLINE is set' if constants.HF_HUB_OFFLINE else 'of local_files_only=True'}"
+            )
         api = HfApi(token=options.get("token"))
         api.repo_info(repo_id, revision=options.get("revision"), timeout=HUB_TIMEOUT_S)
 
@@ -202,6 +207,8 @@ def _json_fault(path: Path, files: Mapping[str, Path | None]) -> str | None:
             Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises nothing narrower
             return str(error)
+    if path.name == "processor_config.json" and not isinstance(part := values.get("feature_extractor", {}), dict):
+        return f"feature_extractor is a {type(part).__name__}, expected an object with named values"
     if path.name == INDEX_FILE:
         shards = values.get("weight_map")
         if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):

@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModel
 
-from lamp_hf.checkpoint_files import CheckpointError
+from lamp_hf.checkpoint_files import CheckpointError, checked_name
 
 from .configuration_lamp import LampCaptioningConfig, LampConfig, LampTextToMotionConfig
 from .modeling_lamp_captioning import HUB_ARGUMENTS, LampForMotionCaptioning
@@ -33,12 +33,13 @@ class AutoModelForMotionCaptioning(AutoModel):
         Raises:
             CheckpointError: The checkpoint holds no captioner.
         """
+        source = checked_name(pretrained_model_name_or_path, kwargs)
         found = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
-        config = kwargs.get("config") or AutoConfig.from_pretrained(pretrained_model_name_or_path, **found)
+        config = kwargs.get("config") or AutoConfig.from_pretrained(source, **found)
         if type(config) not in cls._model_mapping:
             wanted = " or ".join(repr(known.model_type) for known in cls._model_mapping)
             raise CheckpointError(
                 f"{pretrained_model_name_or_path} holds a {config.model_type!r} model where {wanted} is needed; name "
                 "another checkpoint"
             )
-        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        return super().from_pretrained(source, *model_args, **kwargs)

@@ -8,6 +8,7 @@ from typing import Any, Self, cast
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import ModelOutput
@@ -336,6 +337,12 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         self.register_buffer("reference_token_ids", torch.zeros(count, dtype=torch.long) if count else None)
         self.post_init()
         self._freeze()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self and self.reference_token_ids is not None:
+            init.zeros_(self.reference_token_ids)
 
     @classmethod
     def from_lamp(cls, lamp: LampModel, **values: Any) -> "LampForTextToMotion":

@@ -40,6 +40,7 @@ class MotionLengthEstimatorModel(LampBaseModel):
     base_model_prefix = "motion_length_estimator"
     main_input_name = "text_features"
     input_modalities = ["text"]
+    _supports_sdpa = True  # it has no attention; a model around it that has may use any
 
     def __init__(self, config: MotionLengthEstimatorConfig):
         super().__init__(config)

@@ -292,7 +292,8 @@ class MotionVQVAEModel(LampBaseModel):
         "encoder.downsample",
         "encoder.blocks",
         "encoder.conv_out",
-        "quantizer",
+        "quantizer.codebook",
+        "quantizer.code_count",
     ]
     _can_record_outputs = {"hidden_states": MotionVQVAEResidualBlock}
 
