@@ -207,6 +207,8 @@ def _json_fault(path: Path, files: Mapping[str, Path | None]) -> str | None:
             Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises nothing narrower
             return str(error)
+    if path.name == "processor_config.json" and not isinstance(part := values.get("feature_extractor", {}), dict):
+        return f"feature_extractor is a {type(part).__name__}, expected an object with named values"
     if path.name == INDEX_FILE:
         shards = values.get("weight_map")
         if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):

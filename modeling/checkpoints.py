@@ -134,7 +134,14 @@ class LampBaseModel(PreTrainedModel):
         """
         name = checked_name(pretrained_model_name_or_path, kwargs)
         with explained(name, (WEIGHT_FILES,), kwargs):
-            loaded, report = super().from_pretrained(name, *model_args, **{**kwargs, "output_loading_info": True})
+            options = {**kwargs, "output_loading_info": True, "ignore_mismatched_sizes": True}
+            loaded, report = super().from_pretrained(name, *model_args, **options)
+            if report["mismatched_keys"] and not kwargs.get("ignore_mismatched_sizes"):
+                key, stored, wanted = min(report["mismatched_keys"])
+                raise CheckpointError(
+                    f"{name} holds tensors of other sizes than its configuration asks for "
+                    f"({len(report['mismatched_keys'])}): {key} is {tuple(stored)}, expected {tuple(wanted)}"
+                )
             if kwargs.get("output_loading_info"):
                 return loaded, report
             missing = sorted(report["missing_keys"])

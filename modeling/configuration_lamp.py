@@ -107,6 +107,9 @@ class LampConfig(LampBaseConfig):
         logit_scale_init_value: Start of the learned log temperature, ln(1/0.07) (L3).
         mask_motion_padding: `False` lets padded frames be seen, as the released code does (L6).
         mask_text_padding: `False` lets padded words be seen in the text condition, as released (T4).
+        contrastive_targets: What belongs together in the contrastive loss. `"equal_pairs"`: each pair, and pairs of
+            equal captions, of equal motions, or of one `pair_groups` number, among which the target is spread evenly.
+            `"diagonal"`: each motion and its own caption alone, as in the released code.
         separate_motion_encoder: `True` keeps a motion encoder apart from the tokenizer's: the released
             checkpoints hold two with different weights (L1).
         freeze_word_embeddings: Word embeddings, and the tied output layer, stay as pretrained.
@@ -140,6 +143,7 @@ class LampConfig(LampBaseConfig):
     logit_scale_init_value: float | int = 2.6592
     mask_motion_padding: bool = True
     mask_text_padding: bool = True
+    contrastive_targets: Literal["equal_pairs", "diagonal"] = "equal_pairs"
     separate_motion_encoder: bool = False
     freeze_word_embeddings: bool = False
     initializer_range: float | int = 0.02

@@ -18,6 +18,13 @@ FILE_KEYS = ("feature_extractor_type", "processor_class", "auto_map")
 MotionInput = Motion | np.ndarray | Sequence[Motion | np.ndarray]
 
 
+def _numbers(name: str, values: Sequence[float]) -> list[float]:
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is not a list of numbers: {error}") from error
+
+
 class LampFeatureExtractor(PublishedProcessor, FeatureExtractionMixin):
     """Normalises motion features with the training set's statistics and pads them into a batch.
 
@@ -55,8 +62,8 @@ class LampFeatureExtractor(PublishedProcessor, FeatureExtractionMixin):
         self.feature_size = feature_size
         self.fps = fps
         self.skeleton = skeleton
-        self.mean = [0.0] * feature_size if mean is None else [float(value) for value in mean]
-        self.std = [1.0] * feature_size if std is None else [float(value) for value in std]
+        self.mean = [0.0] * feature_size if mean is None else _numbers("mean", mean)
+        self.std = [1.0] * feature_size if std is None else _numbers("std", std)
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != feature_size:
                 raise ValueError(f"{name} holds {len(values)} numbers, feature_size is {feature_size}")

@@ -16,24 +16,40 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
 from .distributed import gather_rows, global_mean, uniform_rows
-from .modeling_lamp_qformer import LampPreTrainedModel, LampQFormerLayer, LampQFormerModel
+from .modeling_lamp_qformer import (
+    LampPreTrainedModel,
+    LampQFormerLayer,
+    LampQFormerModel,
+    LampQFormerModelOutput,
+    asked_for,
+)
 from .modeling_motion_vqvae import IGNORED_CODE, MotionVQVAEEncoder, MotionVQVAEModel
 
 __all__ = [
     "LampForPreTraining",
     "LampForPreTrainingOutput",
     "LampModel",
+    "LampMotionEncoding",
     "LampOutput",
     "LampPreTrainedModel",
 ]
 
 MAX_LOGIT_SCALE = 100.0
-# What a checkpoint with LaMP in it may hold besides: text to motion, and the state of the tokenizer's training.
-BESIDES_LAMP = [
-    r"^(text_to_condition|words_to_condition|token_embeddings|masked_transformer|length_estimator)\.",
-    r"^reference_token_ids$",
-    r"\.quantizer\.code_count$",
-]
+
+
+@dataclass
+class LampMotionEncoding(ModelOutput):
+    """What the frozen encoder makes of motions: it never changes, so that training and an index may keep it.
+
+    Args:
+        motion_embeds: Latents `(B, n, code_dim)`.
+        motion_token_mask: `(B, n)`, true on real tokens.
+        motion_codes: Token ids `(B, n)`, -100 on padding; `None` if they were not asked for.
+    """
+
+    motion_embeds: torch.Tensor
+    motion_token_mask: torch.Tensor = None  # type: ignore[assignment]  # transformers wants a default
+    motion_codes: torch.Tensor = None  # type: ignore[assignment]
 
 
 @dataclass
@@ -45,12 +61,17 @@ class LampOutput(ModelOutput):
         logits_per_text: The same, `(T, M)`.
         motion_features: `(M, Q, P)`, of unit length.
         text_features: `(T, P)`, of unit length.
+        motion_model_output: What the Q-Former made of the motions, with its `hidden_states`, `attentions` and
+            `cross_attentions` where they were asked for.
+        text_model_output: The same of the texts. Its last hidden state is that of the first word alone.
     """
 
     logits_per_motion: torch.Tensor | None = None
     logits_per_text: torch.Tensor | None = None
     motion_features: torch.Tensor | None = None
     text_features: torch.Tensor | None = None
+    motion_model_output: LampQFormerModelOutput | None = None
+    text_model_output: LampQFormerModelOutput | None = None
 
 
 @dataclass
@@ -68,6 +89,8 @@ class LampForPreTrainingOutput(ModelOutput):
         matching_logits: `(B + negatives, 2)`: true pairs first, then each text with its negative motion, then
             each motion with its negative text; the second number speaks for a match.
         motion_token_logits: `(B, n, num_codes)`.
+        model_output: Of the pass in which queries read motions and words see both, with its `hidden_states`,
+            `attentions` and `cross_attentions` where they were asked for; queries come first.
     """
 
     loss: torch.Tensor | None = None
@@ -79,6 +102,7 @@ class LampForPreTrainingOutput(ModelOutput):
     logits_per_text: torch.Tensor | None = None
     matching_logits: torch.Tensor | None = None
     motion_token_logits: torch.Tensor | None = None
+    model_output: LampQFormerModelOutput | None = None
 
 
 class LampLanguageModelHead(nn.Module):
@@ -108,7 +132,9 @@ def caption_mask(attention_mask: torch.Tensor, num_queries: int) -> torch.Tensor
 
 
 def used_length(mask: torch.Tensor) -> int:
-    """Columns up to the last one that any row of `mask` `(B, L)` uses."""
+    """Columns up to the last one that any row of `mask` `(B, L)` uses; compiled, all: to look would break the graph."""
+    if torch.compiler.is_compiling():
+        return mask.shape[1]
     return int(mask.bool().any(0).nonzero()[-1]) + 1
 
 
@@ -192,41 +218,48 @@ class LampModel(LampPreTrainedModel):
         self._freeze()
         return self
 
-    def _run(self, states: torch.Tensor | None = None, **options: Any) -> torch.Tensor:
-        """Hidden states of one pass of the Q-Former, in which queries read `states` `(B, n, motion_hidden_size)`.
+    def _run(self, states: torch.Tensor | None = None, **options: Any) -> LampQFormerModelOutput:
+        """One pass of the Q-Former, in which queries read `states` `(B, n, motion_hidden_size)`.
 
         Other arguments are those of [`LampQFormerModel`].
         """
         queries = None if states is None else self.query_tokens.expand(states.shape[0], -1, -1)
-        output = self.qformer(query_embeds=queries, encoder_hidden_states=states, return_dict=True, **options)
-        return output.last_hidden_state
+        return self.qformer(query_embeds=queries, encoder_hidden_states=states, return_dict=True, **options)
 
     # ---- motion -------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def encode_motion(
-        self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What the frozen encoder makes of a motion: it never changes, so that training may keep it.
+        self,
+        motion_values: torch.Tensor,
+        motion_attention_mask: torch.Tensor | None = None,
+        output_codes: bool = True,
+    ) -> LampMotionEncoding:
+        """Run the frozen encoder.
 
-        Returns:
-            Latents `(B, n, code_dim)`, their boolean mask `(B, n)`, token ids `(B, n)` with -100 on padding.
+        Args:
+            motion_values, motion_attention_mask: Motions, as above.
+            output_codes: Look up the token ids too.
         """
         if not self.config.mask_motion_padding:
             motion_attention_mask = None  # padded frames are motion, as in the released code (L6)
+        codes: Any = None
         with torch.autocast(motion_values.device.type, enabled=False):  # tokens are targets: no rounding
             latents, token_mask = self.motion_vqvae.get_latents(motion_values, motion_attention_mask)
-            codes = self.motion_vqvae.quantizer.nearest(latents).masked_fill(~token_mask, IGNORED_CODE)
+            if output_codes:
+                codes = self.motion_vqvae.quantizer.nearest(latents).masked_fill(~token_mask, IGNORED_CODE)
             if self.motion_encoder is not None:
                 lengths = token_mask.sum(-1) * self.motion_vqvae.config.frames_per_token
                 latents = self.motion_encoder(motion_values, lengths)
-        return latents.to(self.dtype), token_mask, codes
+        return LampMotionEncoding(
+            motion_embeds=latents.to(self.dtype), motion_token_mask=token_mask, motion_codes=codes
+        )
 
     def _motion_states(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        latents, token_mask, _ = self.encode_motion(motion_values, motion_attention_mask)
-        return self.motion_projection(latents), token_mask
+        encoded = self.encode_motion(motion_values, motion_attention_mask, output_codes=False)
+        return self.motion_projection(encoded.motion_embeds), cast(torch.Tensor, encoded.motion_token_mask)
 
     def query(self, states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Let the queries read states.
@@ -238,7 +271,7 @@ class LampModel(LampPreTrainedModel):
         Returns:
             Query outputs `(B, Q, H)`.
         """
-        return self._run(states, encoder_attention_mask=mask)
+        return self._run(states, encoder_attention_mask=mask).last_hidden_state
 
     def get_motion_features(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
@@ -254,12 +287,16 @@ class LampModel(LampPreTrainedModel):
 
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Hidden states `(B, L, H)` of captions, read by the text branch alone."""
-        return self._run(input_ids=input_ids, attention_mask=attention_mask)
+        return self._run(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
     def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Features `(B, P)` of captions in the shared space, of unit length."""
-        first_word = self._run(input_ids=input_ids, attention_mask=attention_mask, keep=1)[:, 0]
-        return F.normalize(self.text_proj(first_word).float(), dim=-1)
+        output = self._run(input_ids=input_ids, attention_mask=attention_mask, keep=1)
+        return self.project_text(output.last_hidden_state)
+
+    def project_text(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Captions' hidden states `(B, L, H)` in the shared space: of their first words, `(B, P)`, of unit length."""
+        return F.normalize(self.text_proj(hidden_states[:, 0]).float(), dim=-1)
 
     def query_text(self, states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Query outputs `(B, Q, H)` after reading text states `(B, L, motion_hidden_size)`.
@@ -308,7 +345,7 @@ class LampModel(LampPreTrainedModel):
             attention_mask=both,
             encoder_attention_mask=motion_mask,
             keep=num_queries,
-        )
+        ).last_hidden_state
         return self.matching_head(query_output).mean(1)
 
     def matching_score(
@@ -336,28 +373,42 @@ class LampModel(LampPreTrainedModel):
         motion_mask: torch.Tensor | None,
         caption_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        **options: Any,
+    ) -> LampQFormerModelOutput:
         """Read motions and, in the same pass, the captions as their writer sees them.
 
-        Queries do not see words, so that their outputs are those of [`query`].
+        Args:
+            motion_states, motion_mask: `(B, n, motion_hidden_size)` and `(B, n)`.
+            caption_ids, attention_mask: Captions, `(B, L)`, as [`caption_ids`] gives them.
+            options: `output_hidden_states` and `output_attentions`.
 
         Returns:
-            Query outputs `(B, Q, H)` and word outputs `(B, L, H)`; each word has seen the motion and the
-            words up to itself.
+            `last_hidden_state` `(B, Q + L, H)`: queries, which do not see words, so that they are those of [`query`];
+            then words, each of which has seen the motion and the words up to itself.
         """
         num_queries = self.config.num_query_tokens
-        hidden = self._run(
+        return self._run(
             motion_states,
             input_ids=caption_ids,
             attention_mask=caption_mask(attention_mask, num_queries),
             encoder_attention_mask=motion_mask,
+            **options,
         )
-        return hidden[:, :num_queries], hidden[:, num_queries:]
 
-    def query_words(self, caption_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Query outputs `(B, Q, H)` after reading word embeddings: no self-attention among words (L5)."""
-        embeddings = self.qformer.embeddings(input_ids=caption_ids)
-        return self.query(self.text_projection(embeddings), attention_mask)
+    def query_words(
+        self, caption_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, keep: int | None = None
+    ) -> torch.Tensor:
+        """Outputs of queries that read word embeddings: no self-attention among words (L5).
+
+        Args:
+            caption_ids, attention_mask: Captions, `(B, L)`, as [`caption_ids`] gives them.
+            keep: Only the first that many queries are wanted.
+
+        Returns:
+            `(B, Q or keep, H)`.
+        """
+        states = self.text_projection(self.qformer.embeddings(input_ids=caption_ids))
+        return self._run(states, encoder_attention_mask=attention_mask, keep=keep).last_hidden_state
 
     @can_return_tuple
     def forward(
@@ -366,21 +417,49 @@ class LampModel(LampPreTrainedModel):
         motion_attention_mask: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> LampOutput:
-        """Features and similarities of M motions and T captions."""
+        """Compare M motions with T captions.
+
+        Args:
+            motion_values, motion_attention_mask, input_ids, attention_mask: Motions and captions, as above; M and T
+                may differ.
+            output_hidden_states, output_attentions: As in [`LampQFormerModel`].
+
+        Example:
+
+        ```python
+        >>> import torch
+        >>> from lamp_hf import LampModel, LampProcessor
+
+        >>> model, processor = (each.from_pretrained("lamp-small") for each in (LampModel, LampProcessor))
+        >>> texts = processor(text=["a person walks", "a person waves", "a person bows"])
+        >>> output = model(torch.zeros(2, 40, 263), **texts)
+        >>> output.logits_per_motion.shape
+        torch.Size([2, 3])
+
+        ```
+        """
         if input_ids is None:
             raise ValueError(
                 "input_ids is missing: LampModel compares motions with texts; for motions alone "
                 "call get_motion_features"
             )
-        motion_features = self.get_motion_features(motion_values, motion_attention_mask)
-        text_features = self.get_text_features(input_ids, attention_mask)
+        told = asked_for(output_hidden_states, output_attentions)
+        states, mask = self._motion_states(motion_values, motion_attention_mask)
+        motion_output = self._run(states, encoder_attention_mask=mask, **told)
+        text_output = self._run(input_ids=input_ids, attention_mask=attention_mask, keep=1, **told)
+        motion_features = self.project_motion(motion_output.last_hidden_state)
+        text_features = self.project_text(text_output.last_hidden_state)
         logits = self.similarity(motion_features, text_features) * self.scale()
         return LampOutput(
             logits_per_motion=logits,
             logits_per_text=logits.T,
             motion_features=motion_features,
             text_features=text_features,
+            motion_model_output=motion_output,
+            text_model_output=text_output,
         )
 
     # ---- start --------------------------------------------------------------------------------------------
@@ -517,8 +596,11 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
         motion_codes: torch.Tensor | None = None,
         pair_groups: torch.Tensor | None = None,
         negatives: tuple[torch.Tensor, torch.Tensor] | None = None,
+        return_loss: bool = True,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> LampForPreTrainingOutput:
-        """Losses of B pairs of motion and caption.
+        """Compute the losses of B pairs of motion and caption.
 
         Args:
             motion_values, motion_attention_mask, input_ids, attention_mask: As in [`LampModel`].
@@ -528,6 +610,22 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
                 group belong together like pairs of one caption: they are positives of each other, no negatives.
             negatives: For each caption the index of a motion, and for each motion the index of a caption,
                 that do not belong to it; `(B,)` each, -1 for none. Drawn by similarity if not given.
+            return_loss: `False` computes features and their similarities alone.
+            output_hidden_states, output_attentions: As in [`LampQFormerModel`].
+
+        Example:
+
+        ```python
+        >>> import torch
+        >>> from lamp_hf import LampForPreTraining, LampProcessor
+
+        >>> processor = LampProcessor.from_pretrained("lamp-small")
+        >>> model = LampForPreTraining.from_pretrained("lamp-small")
+        >>> output = model(torch.randn(2, 40, 263), **processor(text=["a person walks", "a person bows"]))
+        >>> output.loss.ndim, output.logits_per_motion.shape
+        (0, torch.Size([2, 2]))
+
+        ```
         """
         lamp = self.lamp
         if input_ids is None:
@@ -535,7 +633,9 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         if motion_values is not None:
-            motion_embeds, motion_token_mask, motion_codes = lamp.encode_motion(motion_values, motion_attention_mask)
+            encoded = lamp.encode_motion(motion_values, motion_attention_mask)
+            motion_embeds, motion_codes = encoded.motion_embeds, encoded.motion_codes
+            motion_token_mask = encoded.motion_token_mask
         if motion_embeds is None or motion_codes is None:
             raise ValueError(
                 "the motion is missing: give motion_values, or motion_embeds and motion_codes as "
@@ -552,19 +652,30 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
         caption_ids = lamp.caption_ids(input_ids)
 
         states = lamp.motion_projection(motion_embeds)
-        query_output, word_output = lamp.query_and_caption(states, motion_token_mask, caption_ids, attention_mask)
+        told = asked_for(output_hidden_states, output_attentions)
+        model_output = lamp.query_and_caption(states, motion_token_mask, caption_ids, attention_mask, **told)
+        query_output, word_output = model_output.last_hidden_state.split([self.config.num_query_tokens, length], 1)
         motion_features = lamp.project_motion(query_output)
         text_features = lamp.get_text_features(input_ids, attention_mask)
 
+        logits_per_motion = lamp.similarity(motion_features, gather_rows(text_features)[0]) * lamp.scale()
+        logits_per_text = lamp.similarity(gather_rows(motion_features)[0], text_features).T * lamp.scale()
+        if not return_loss:
+            return LampForPreTrainingOutput(
+                logits_per_motion=logits_per_motion, logits_per_text=logits_per_text, model_output=model_output
+            )
+
         pair_ids = input_ids.masked_fill(attention_mask == 0, -1)
-        captions, _ = gather_rows(pair_ids, -1)
+        captions, first = gather_rows(pair_ids, -1)
         clips, _ = gather_rows(motion_codes, IGNORED_CODE)
         positives = same_rows(pair_ids, captions) | same_rows(motion_codes, clips)
         if pair_groups is not None:
             positives |= pair_groups[:, None] == gather_rows(pair_groups[:, None])[0][:, 0]
-        logits_per_motion = lamp.similarity(motion_features, gather_rows(text_features)[0]) * lamp.scale()
-        logits_per_text = lamp.similarity(gather_rows(motion_features)[0], text_features).T * lamp.scale()
-        contrastive_loss = self.contrastive_loss(logits_per_motion, logits_per_text, positives)
+        targets = positives
+        if self.config.contrastive_targets == "diagonal":
+            own = torch.arange(len(positives), device=positives.device) + first
+            targets = own[:, None] == torch.arange(len(captions), device=positives.device)
+        contrastive_loss = self.contrastive_loss(logits_per_motion, logits_per_text, targets)
 
         if negatives is None:
             negatives = (
@@ -587,6 +698,7 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
             logits_per_text=logits_per_text,
             matching_logits=matching_logits,
             motion_token_logits=motion_token_logits,
+            model_output=model_output,
         )
 
     def contrastive_loss(
@@ -662,9 +774,8 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
         Tokens beyond the last query are not asked for.
         """
         motion_codes = motion_codes[:, : self.config.num_query_tokens]
-        tokens = motion_codes.shape[1]
-        query_output = self.lamp.query_words(caption_ids, attention_mask)
-        logits = self.lamp.motion_token_head(query_output[:, :tokens])
+        query_output = self.lamp.query_words(caption_ids, attention_mask, keep=motion_codes.shape[1])
+        logits = self.lamp.motion_token_head(query_output)
         total = F.cross_entropy(
             logits.float().flatten(0, 1),
             motion_codes.flatten(),

@@ -1,7 +1,10 @@
 """Motion captioning: LaMP's queries, projected, are the soft prompt of a causal language model (section 3.4)."""
 
+import inspect
+import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
@@ -11,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, TransformersKwargs
 from transformers.utils.hub import cached_file
 
 from lamp_hf.embedded import resolve_checkpoint
@@ -43,6 +46,7 @@ class LampForMotionCaptioning(LampBaseModel):
     main_input_name = "motion_values"
     input_modalities = ["motion", "text"]
     accepts_loss_kwargs = False
+    supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_attention_backend = True
     # from_pretrained reads the adapter of a language model that lies elsewhere by itself.
@@ -197,24 +201,24 @@ class LampForMotionCaptioning(LampBaseModel):
                 nn.Module.to(language_model, model.device)
         model.attach(lamp, language_model)
         if language_model is not None and model.config.lora_rank:
-            found = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
-            file = cached_file(pretrained_model_name_or_path, SAFE_WEIGHTS_NAME, **found)
-            model._load_adapter(cast(str, file))
+            model._load_adapter(weight_files(pretrained_model_name_or_path, kwargs))
         model.eval()
         return loaded
 
-    def _load_adapter(self, file: str) -> None:
+    def _load_adapter(self, files: Sequence[str]) -> None:
         from safetensors import safe_open
 
         prefix = "language_model."
-        with safe_open(file, framework="pt") as stored:
-            names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118 (no mapping)
-            adapter = {name.removeprefix(prefix): stored.get_tensor(name) for name in names}
+        adapter: dict[str, torch.Tensor] = {}
+        for file in files:
+            with safe_open(file, framework="pt") as stored:
+                names = [name for name in stored.keys() if name.startswith(prefix)]  # noqa: SIM118 (no mapping)
+                adapter |= {name.removeprefix(prefix): stored.get_tensor(name) for name in names}
         result = self.language_model.load_state_dict(adapter, strict=False)
         missing = [name for name in result.missing_keys if ".lora_" in name]
         if missing or result.unexpected_keys:
             raise ValueError(
-                f"the adapter in {file} does not fit {self.config.language_model_name}: {len(missing)} tensors are "
+                f"the adapter in {files[0]} does not fit {self.config.language_model_name}: {len(missing)} tensors are "
                 f"missing, {len(result.unexpected_keys)} are not known to it"
             )
 
@@ -225,6 +229,22 @@ class LampForMotionCaptioning(LampBaseModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self._language_model().set_input_embeddings(value)
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> Any:
+        """Change the vocabulary of the language model, as for any model of transformers.
+
+        Raises:
+            ValueError: The language model is found by its name, and so is not saved with this one.
+        """
+        if self.config.language_model_name is not None:
+            raise ValueError(
+                f"the vocabulary of {self.config.language_model_name} would be lost: it is found by its name and not "
+                "saved with this captioner. Call merge_adapter() first, or give from_parts the resized model itself"
+            )
+        language_model = self._language_model()
+        embeddings = language_model.resize_token_embeddings(*args, **kwargs)
+        self.config.language_model_config.get_text_config(decoder=True).vocab_size = embeddings.num_embeddings
+        return embeddings
 
     def _language_model(self) -> Any:
         if self.language_model is None:
@@ -240,8 +260,8 @@ class LampForMotionCaptioning(LampBaseModel):
             raise ValueError(
                 f"the LaMP {self.config.lamp_name} is not in place: load with from_pretrained, or attach()"
             )
-        latents, token_mask, _ = self.lamp.encode_motion(motion_values, motion_attention_mask)
-        return self.lamp.query(self.lamp.motion_projection(latents), token_mask)
+        encoded = self.lamp.encode_motion(motion_values, motion_attention_mask, output_codes=False)
+        return self.lamp.query(self.lamp.motion_projection(encoded.motion_embeds), encoded.motion_token_mask)
 
     def _queries(
         self,
@@ -287,12 +307,32 @@ class LampForMotionCaptioning(LampBaseModel):
                 frozen it never changes.
             input_ids, attention_mask: Captions `(B, L)`, padded on the right; see [`encode_captions`].
             labels: `(B, L)`, the captions with -100 where no loss is wanted.
-            kwargs: Passed on to the language model.
+            kwargs: Passed on to the language model: `output_hidden_states`, `output_attentions`, `return_dict`, ….
 
         Returns:
             `logits` `(B, Q + L, vocab_size)` and, with `labels`, `loss`, the mean cross-entropy of the captions'
             tokens.
+
+        Raises:
+            TypeError: An argument that the language model does not have.
+
+        Example:
+
+        ```python
+        >>> import torch
+        >>> from lamp_hf import LampForMotionCaptioning, LampModel
+        >>> from transformers import OPTConfig, OPTForCausalLM
+
+        >>> language_model = OPTForCausalLM(OPTConfig(hidden_size=32, ffn_dim=32, num_hidden_layers=1))
+        >>> model = LampForMotionCaptioning.from_parts(LampModel.from_pretrained("lamp-small"), language_model)
+        >>> captions = torch.tensor([[2, 10, 11, 50118]])
+        >>> output = model(torch.zeros(1, 40, 263), input_ids=captions, labels=captions)
+        >>> output.loss.ndim, output.logits.shape[1]  # 24 queries and 4 words
+        (0, 28)
+
+        ```
         """
+        self._check_options(kwargs)
         query_output = self._queries(motion_values, motion_attention_mask, query_output)
         embeds, mask = self._prompted(query_output, input_ids, attention_mask)
         if labels is not None:
@@ -301,6 +341,15 @@ class LampForMotionCaptioning(LampBaseModel):
             inputs_embeds=embeds, attention_mask=mask, labels=labels, **kwargs
         )
         return output
+
+    def _check_options(self, options: dict[str, Any]) -> None:
+        """Refuse what the language model would swallow."""
+        model = self._language_model()
+        model = model.get_base_model() if self.config.lora_rank else model
+        known = {*inspect.signature(model.forward).parameters, *TransformersKwargs.__annotations__, "return_dict"}
+        unknown = sorted(options.keys() - known)
+        if unknown:
+            raise TypeError(f"{type(self).__name__}.forward() got unexpected arguments: {', '.join(unknown)}")
 
     @torch.no_grad()
     def generate(
@@ -355,6 +404,24 @@ class LampForMotionCaptioning(LampBaseModel):
         logits = self(query_output=query_output, input_ids=shown).logits[:, -sequences.shape[1] :]
         mask = through_end(sequences, cast(int, config.eos_token_id))
         return MotionCaptions(sequences=sequences, scores=mean_log_probs(logits, sequences, mask).exp())
+
+
+def weight_files(name: str | os.PathLike[str], options: dict[str, Any]) -> list[str]:
+    """The safetensors files of a checkpoint, one or several, fetched from the Hub where it lies there.
+
+    Args:
+        name: Folder or Hub id.
+        options: Of `from_pretrained`: `variant`, `revision`, `token`, ….
+    """
+    found = {key: options[key] for key in HUB_ARGUMENTS if options.get(key) is not None}
+    variant = f".{options['variant']}" if options.get("variant") else ""
+    whole = SAFE_WEIGHTS_NAME.removesuffix(".safetensors") + variant + ".safetensors"
+    index = SAFE_WEIGHTS_INDEX_NAME.removesuffix(".json") + variant + ".json"
+    try:
+        return [cast(str, cached_file(name, whole, **found))]
+    except OSError:
+        parts = json.loads(Path(cast(str, cached_file(name, index, **found))).read_text(encoding="utf-8"))
+        return [cast(str, cached_file(name, part, **found)) for part in sorted(set(parts["weight_map"].values()))]
 
 
 def load_lamp(name: str) -> LampModel:

@@ -12,12 +12,13 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .configuration_lamp import LampConfig, LampTextToMotionConfig
 from .modeling_lamp import (
-    BESIDES_LAMP,
     LampEmbeddingsMixin,
     LampModel,
+    LampMotionEncoding,
     LampPreTrainedModel,
     own_lamp_config,
 )
+from .modeling_lamp_qformer import asked_for
 
 # Before 5.24, transformers names it past_key_values, in what a model is given and in what it returns.
 CACHE_NAME = "cache" if "cache" in Seq2SeqLMOutput.__dataclass_fields__ else "past_key_values"
@@ -62,8 +63,6 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
     pretraining is that of [`LampForPreTraining`]. Below, Q is the number of queries, H the hidden size.
     """
 
-    _keys_to_ignore_on_load_unexpected = BESIDES_LAMP
-
     def __init__(self, config: LampConfig | LampTextToMotionConfig):
         config = copy.deepcopy(own_lamp_config(config))
         config.is_encoder_decoder = True  # for `generate`: LaMP that reads a motion, and its branch that writes
@@ -78,11 +77,19 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
         if generation_config is not None or self.config.architectures == [type(self).__name__]:
             super().adjust_generation_fn(generation_config, *args, **kwargs)  # type: ignore[misc]
 
-    @torch.no_grad()
     def encode_motion(
+        self,
+        motion_values: torch.Tensor,
+        motion_attention_mask: torch.Tensor | None = None,
+        output_codes: bool = True,
+    ) -> LampMotionEncoding:
+        """What the frozen encoder makes of motions; see [`LampModel.encode_motion`]."""
+        return self.lamp.encode_motion(motion_values, motion_attention_mask, output_codes)
+
+    def read_motion(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
     ) -> BaseModelOutput:
-        """What words see of motions.
+        """Let the queries read motions: what words see of them, the `encoder_outputs` of [`forward`].
 
         Args:
             motion_values, motion_attention_mask: As in [`LampModel`].
@@ -91,9 +98,10 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
             `last_hidden_state`: queries as each layer finds them, `(B, Q, layers, H)`.
         """
         lamp = self.lamp
-        latents, token_mask, _ = lamp.encode_motion(motion_values, motion_attention_mask)
-        queries = lamp.query_tokens.expand(len(latents), -1, -1)
-        found = lamp.qformer.found_queries(queries, lamp.motion_projection(latents), token_mask)
+        encoded = lamp.encode_motion(motion_values, motion_attention_mask, output_codes=False)
+        states = lamp.motion_projection(encoded.motion_embeds)
+        queries = lamp.query_tokens.expand(len(states), -1, -1)
+        found = lamp.qformer.found_queries(queries, states, encoded.motion_token_mask)
         return BaseModelOutput(last_hidden_state=found)
 
     @can_return_tuple
@@ -102,10 +110,12 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
         motion_values: torch.Tensor | None = None,
         motion_attention_mask: torch.Tensor | None = None,
         decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
         encoder_outputs: BaseModelOutput | None = None,
         cache: EncoderDecoderCache | None = None,
         past_key_values: EncoderDecoderCache | None = None,
         use_cache: bool | None = None,
+        labels: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> Seq2SeqLMOutput:
@@ -115,23 +125,46 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
             motion_values, motion_attention_mask: Motions, as in [`LampModel`].
             decoder_input_ids: Captions so far `(B, L)`, `[DEC]` first, padded on the right; with `cache` the words that
                 are not in it yet.
-            encoder_outputs: What [`encode_motion`] returned, in place of `motion_values`.
+            decoder_attention_mask: Not needed: a word sees no later one, and so no padding.
+            encoder_outputs: What [`read_motion`] returned, in place of `motion_values`.
             cache: Keys and values of the queries and of earlier words.
             past_key_values: The same, as transformers before 5.24 names it.
             use_cache: Give them back for the next word.
+            labels: Captions `(B, L)`, `[DEC]` or `[CLS]` first, -100 on padding, for the loss of pretraining. Without
+                `decoder_input_ids`, these are made of them.
             output_hidden_states, output_attentions: As in [`LampQFormerModel`]. A word's attention goes to the queries
                 and then to words.
 
         Returns:
-            `logits` `(B, L, vocab_size)`, `cache`, `encoder_last_hidden_state` as `encode_motion` gives it,
-            and on request `decoder_hidden_states` and `decoder_attentions`.
+            `logits` `(B, L, vocab_size)`, `cache`, `encoder_last_hidden_state` as `read_motion` gives it,
+            with `labels` `loss`, and on request `decoder_hidden_states` and `decoder_attentions`.
+
+        Example:
+
+        ```python
+        >>> import torch
+        >>> from lamp_hf import LampForMotionToText, LampProcessor
+
+        >>> processor = LampProcessor.from_pretrained("lamp-small")
+        >>> model = LampForMotionToText.from_pretrained("lamp-small")
+        >>> motion = torch.randn(1, 40, 263)
+        >>> output = model(motion, labels=processor(text="a person walks")["input_ids"])
+        >>> output.loss.ndim, output.logits.shape[:2]
+        (0, torch.Size([1, 5]))
+        >>> captions = processor.batch_decode(model.generate(motion, num_beams=2), skip_special_tokens=True)
+        >>> len(captions)
+        1
+
+        ```
         """
+        if decoder_input_ids is None and labels is not None:
+            decoder_input_ids = self.lamp.caption_ids(labels.masked_fill(labels < 0, self.config.pad_token_id or 0))
         if decoder_input_ids is None:
             raise ValueError("decoder_input_ids is missing: the caption so far, [DEC] first; generate() writes one")
         if encoder_outputs is None:
             if motion_values is None:
-                raise ValueError("the motion is missing: give motion_values, or encoder_outputs of encode_motion")
-            encoder_outputs = self.encode_motion(motion_values, motion_attention_mask)
+                raise ValueError("the motion is missing: give motion_values, or encoder_outputs of read_motion")
+            encoder_outputs = self.read_motion(motion_values, motion_attention_mask)
         queries = cast(torch.Tensor, encoder_outputs.last_hidden_state)
         cache = past_key_values if cache is None else cache
         if use_cache and cache is None:
@@ -150,13 +183,21 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
             attention_mask=word_mask(length, past, queries.shape[1], places, queries.device),
             prefix_states=queries,
             cache=cache,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
             return_dict=True,
+            **asked_for(output_hidden_states, output_attentions),
         )
+        logits = self.lamp.lm_head(decoded.last_hidden_state)
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(
+                logits[:, :-1].float().flatten(0, 1),
+                labels[:, 1:].flatten(),
+                label_smoothing=self.config.label_smoothing,
+            )
         kept: dict[str, Any] = {CACHE_NAME: cache if use_cache else None}
         return Seq2SeqLMOutput(
-            logits=self.lamp.lm_head(decoded.last_hidden_state),
+            loss=loss,
+            logits=logits,
             **kept,
             decoder_hidden_states=decoded.hidden_states,
             decoder_attentions=decoded.attentions,
@@ -175,7 +216,7 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
 
         Args:
             motion_values, motion_attention_mask: Motions, as in [`LampModel`].
-            encoder_outputs: What [`encode_motion`] returned for them, in place of them.
+            encoder_outputs: What [`read_motion`] returned for them, in place of them.
             kwargs: Of transformers' `generate`: `num_beams`, `do_sample`, `temperature`, `top_k`, `top_p`,
                 `num_return_sequences`, `max_new_tokens`, `output_scores`, …; `decoder_input_ids` `(B, L)` begin
                 the captions.
@@ -185,8 +226,8 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
         """
         if encoder_outputs is None:
             if motion_values is None:
-                raise ValueError("the motion is missing: give motion_values, or encoder_outputs of encode_motion")
-            encoder_outputs = self.encode_motion(motion_values, motion_attention_mask)
+                raise ValueError("the motion is missing: give motion_values, or encoder_outputs of read_motion")
+            encoder_outputs = self.read_motion(motion_values, motion_attention_mask)
         # transformers repeats what is in it for the beams: it gets an object of its own.
         own = BaseModelOutput(last_hidden_state=encoder_outputs.last_hidden_state)
         return super().generate(encoder_outputs=own, **kwargs)  # type: ignore[misc]
@@ -196,7 +237,7 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None, **kwargs: Any
     ) -> MotionCaptions:
         """Captions with scores; arguments as for [`generate`]."""
-        encoded = self.encode_motion(motion_values, motion_attention_mask)
+        encoded = self.read_motion(motion_values, motion_attention_mask)
         sequences = self.generate(encoder_outputs=encoded, **{**kwargs, "return_dict_in_generate": False})
         queries = cast(torch.Tensor, encoded.last_hidden_state)
         queries = queries.repeat_interleave(len(sequences) // len(queries), 0)

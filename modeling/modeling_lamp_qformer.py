@@ -3,6 +3,7 @@
 After BLIP-2's (Li et al., 2023). Parameters are named as in BERT and in transformers' own Q-Formers.
 """
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -11,18 +12,35 @@ from torch.nn import functional as F
 from transformers import EncoderDecoderCache
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .checkpoints import LampBaseModel
 from .configuration_lamp import LampConfig
 
-__all__ = ["LampPreTrainedModel", "LampQFormerModel"]
+__all__ = ["LampPreTrainedModel", "LampQFormerModel", "LampQFormerModelOutput"]
 
 # Added to the attention scores of what must not be seen. Its exponential is zero in every floating type, and,
 # unlike the smallest float32, it does not become infinite when autocast turns it into a shorter type.
 HIDDEN = -3e4
+
+
+@dataclass
+class LampQFormerModelOutput(ModelOutput):
+    """Result of [`LampQFormerModel`]: queries first, then words.
+
+    Args:
+        last_hidden_state: `(B, S, H)`.
+        hidden_states: Of the embeddings and of each layer, `(B, S, H)` each, on request.
+        attentions: Weights of each layer's self-attention, `(B, heads, S, S)`, on request.
+        cross_attentions: Of each layer in which queries read, `(B, heads, Q, n)`, on request.
+    """
+
+    last_hidden_state: torch.Tensor
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    cross_attentions: tuple[torch.Tensor, ...] | None = None
 
 
 def eager_attention_forward(
@@ -43,6 +61,12 @@ def eager_attention_forward(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
+def asked_for(output_hidden_states: bool | None, output_attentions: bool | None) -> dict[str, Any]:
+    """Arguments for [`LampQFormerModel`]; what is `None` is left to the configuration."""
+    given = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def attention_bias(
     mask: torch.Tensor | None, hidden_states: torch.Tensor, num_rows: int, implementation: str | None
 ) -> torch.Tensor | None:
@@ -51,7 +75,7 @@ def attention_bias(
     Args:
         mask: `(B, K)`, 1 at positions that all may see, or `(B or 1, S, K)`, 1 where the position of the row sees that
             of the column; `None`: everything is seen.
-        hidden_states: `(B, S, H)`, for batch, type and device.
+        hidden_states: `(B, S, H)`, for its type.
         num_rows: Positions that look.
         implementation: Of attention.
 
@@ -74,10 +98,7 @@ def attention_bias(
             "give motions without padding to queries that read, or call model.set_attn_implementation('sdpa')"
         )
     visible = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
-    bias = (~visible).to(hidden_states.dtype) * HIDDEN
-    if implementation == "flex_attention":  # takes a number for each score
-        bias = bias.expand(hidden_states.shape[0], -1, num_rows, -1)
-    return bias
+    return (~visible).to(hidden_states.dtype) * HIDDEN
 
 
 class LampPreTrainedModel(LampBaseModel):
@@ -92,9 +113,14 @@ class LampPreTrainedModel(LampBaseModel):
     accepts_loss_kwargs = False
     _supports_sdpa = True
     _supports_flash_attn = True
-    _supports_flex_attn = True
     _supports_attention_backend = True
     _no_split_modules = ["LampQFormerLayer", "MotionVQVAEModel"]
+    # What a checkpoint with LaMP in it may hold besides: text to motion, and the state of the tokenizer's training.
+    _keys_to_ignore_on_load_unexpected = [
+        r"^(text_to_condition|words_to_condition|token_embeddings|masked_transformer|length_estimator)\.",
+        r"^reference_token_ids$",
+        r"\.quantizer\.code_count$",
+    ]
 
 
 class LampQFormerEmbeddings(nn.Module):
@@ -363,7 +389,7 @@ class LampQFormerModel(LampPreTrainedModel):
         cache: EncoderDecoderCache | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
-    ) -> BaseModelOutputWithPastAndCrossAttentions:
+    ) -> LampQFormerModelOutput:
         """Run the layers.
 
         Args:
@@ -406,7 +432,7 @@ class LampQFormerModel(LampPreTrainedModel):
                 keep=rows if index == last else None,
                 cache=cache,
             )
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden if keep is None else hidden[:, :keep])
+        return LampQFormerModelOutput(last_hidden_state=hidden if keep is None else hidden[:, :keep])
 
     def found_queries(
         self,

@@ -5,9 +5,9 @@ from transformers.utils import can_return_tuple
 
 from .configuration_lamp import LampConfig, LampTextToMotionConfig
 from .modeling_lamp import (
-    BESIDES_LAMP,
     LampEmbeddingsMixin,
     LampModel,
+    LampMotionEncoding,
     LampOutput,
     LampPreTrainedModel,
     own_lamp_config,
@@ -27,36 +27,45 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
     motion tokens.
     """
 
-    _keys_to_ignore_on_load_unexpected = BESIDES_LAMP
-
     def __init__(self, config: LampConfig | LampTextToMotionConfig):
         super().__init__(own_lamp_config(config))
         self.lamp = LampModel(self.config)
         self.post_init()
         self.lamp._freeze()
 
+    def encode_motion(
+        self,
+        motion_values: torch.Tensor,
+        motion_attention_mask: torch.Tensor | None = None,
+        output_codes: bool = True,
+    ) -> LampMotionEncoding:
+        """What an index keeps to match motions with texts later; see [`LampModel.encode_motion`]."""
+        return self.lamp.encode_motion(motion_values, motion_attention_mask, output_codes)
+
     def get_motion_features(
-        self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
+        self,
+        motion_values: torch.Tensor | None = None,
+        motion_attention_mask: torch.Tensor | None = None,
+        motion_embeds: torch.Tensor | None = None,
+        motion_token_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Features `(B, Q, P)` of motions, one a query, of unit length."""
-        return self.lamp.get_motion_features(motion_values, motion_attention_mask)
+        """Features `(B, Q, P)` of motions, one a query, of unit length.
+
+        Args:
+            motion_values, motion_attention_mask: Motions.
+            motion_embeds, motion_token_mask: In their place, what [`encode_motion`] returned for them.
+        """
+        lamp = self.lamp
+        if motion_embeds is not None:
+            states = lamp.motion_projection(motion_embeds.to(self.dtype))
+            return lamp.project_motion(lamp.query(states, motion_token_mask))
+        if motion_values is None:
+            raise ValueError("the motion is missing: give motion_values, or motion_embeds as encode_motion returns it")
+        return lamp.get_motion_features(motion_values, motion_attention_mask)
 
     def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Features `(B, P)` of texts, of unit length."""
         return self.lamp.get_text_features(input_ids, attention_mask)
-
-    def encode_motion(
-        self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What an index keeps of motions: enough to find them, and to match them with texts later.
-
-        Returns:
-            Features `(B, Q, P)` of unit length, latents of the motion encoder `(B, n, code_dim)`, and their
-            boolean mask `(B, n)`.
-        """
-        latents, token_mask, _ = self.lamp.encode_motion(motion_values, motion_attention_mask)
-        query_output = self.lamp.query(self.lamp.motion_projection(latents), token_mask)
-        return self.lamp.project_motion(query_output), latents, token_mask
 
     def similarity(self, motion_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
         """Cosine `(M, T)` of texts `(T, P)` with the best-fitting query of motions `(M, Q, P)`."""
@@ -64,24 +73,24 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
 
     def matching_logits(
         self,
-        latents: torch.Tensor,
-        token_mask: torch.Tensor | None,
+        motion_embeds: torch.Tensor,
+        motion_token_mask: torch.Tensor | None,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Log-odds `(B,)` that the b-th text describes the b-th motion, whose latents [`encode_motion`] gave.
+        """Log-odds `(B,)` that the b-th text describes the b-th motion, which [`encode_motion`] encoded.
 
         Motion and text are read together, which is slower than [`similarity`]: it is meant for the candidates that
         similarity has found. The sigmoid is [`LampModel.matching_score`].
 
         Args:
-            latents, token_mask: Of motions, `(B, n, code_dim)` and `(B, n)`.
+            motion_embeds, motion_token_mask: Of motions, `(B, n, code_dim)` and `(B, n)`.
             input_ids, attention_mask: Texts, `(B, L)`.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        states = self.lamp.motion_projection(latents.to(self.dtype))
-        logits = self.lamp.match(states, token_mask, input_ids, attention_mask).float()
+        states = self.lamp.motion_projection(motion_embeds.to(self.dtype))
+        logits = self.lamp.match(states, motion_token_mask, input_ids, attention_mask).float()
         return logits[:, 1] - logits[:, 0]
 
     def rerank_scores(self, similarities: torch.Tensor, matching_logits: torch.Tensor) -> torch.Tensor:
@@ -102,6 +111,31 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
         motion_attention_mask: torch.Tensor | None = None,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
     ) -> LampOutput:
-        """Features and scaled similarities of M motions and T texts."""
-        return self.lamp(motion_values, motion_attention_mask, input_ids, attention_mask, return_dict=True)
+        """Compare M motions with T texts; see [`LampModel.forward`].
+
+        Example:
+
+        ```python
+        >>> import torch
+        >>> from lamp_hf import LampForMotionTextRetrieval, LampProcessor
+
+        >>> processor = LampProcessor.from_pretrained("lamp-small")
+        >>> model = LampForMotionTextRetrieval.from_pretrained("lamp-small")
+        >>> texts = processor(text=["a person walks", "a person waves", "a person bows"])
+        >>> model(torch.zeros(2, 40, 263), **texts).logits_per_text.shape
+        torch.Size([3, 2])
+
+        ```
+        """
+        return self.lamp(
+            motion_values,
+            motion_attention_mask,
+            input_ids,
+            attention_mask,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            return_dict=True,
+        )

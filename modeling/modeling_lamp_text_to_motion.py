@@ -519,7 +519,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         if motion_codes is None:
             if motion_values is None:
                 raise ValueError("motions are missing: give motion_codes or motion_values")
-            _, _, motion_codes = self.lamp.encode_motion(motion_values, motion_attention_mask)
+            motion_codes = self.lamp.encode_motion(motion_values, motion_attention_mask).motion_codes
         num_tokens = (motion_codes >= 0).sum(-1)
         if not torch.compiler.is_compiling():  # to read a length would break the graph
             self._check_lengths(num_tokens)

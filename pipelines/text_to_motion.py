@@ -442,7 +442,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
             clips.append(np.pad(features, ((0, -len(features) % step), (0, 0)), mode="edge"))
         encoded = self.processor(motion=clips).to(self.model.device)
         with torch.no_grad():
-            _, _, codes = self.model.lamp.encode_motion(**encoded)
+            codes = self.model.lamp.encode_motion(**encoded).motion_codes
         edit_mask = torch.zeros_like(codes, dtype=torch.bool)
         for row, request in enumerate(requests):
             for first, last in request.spans:

@@ -95,7 +95,9 @@ class MotionTextEncoder:
         encoded: dict[int, EncodedMotion] = {}
         for batch in _batches(sorted(range(len(motions)), key=lambda row: len(motions[row])), BATCH_SIZE):
             inputs = self.processor(motion=[motions[row] for row in batch]).to(self.model.device)
-            outputs = self.model.encode_motion(inputs["motion_values"], inputs["motion_attention_mask"])
+            values, frames = inputs["motion_values"], inputs["motion_attention_mask"]
+            encoding = self.model.encode_motion(values, frames, output_codes=False)
+            outputs = (self.model.get_motion_features(**encoding), encoding.motion_embeds, encoding.motion_token_mask)
             features, latents, mask = (output.float().cpu().numpy() for output in outputs)
             for k, row in enumerate(batch):
                 encoded[row] = EncodedMotion(features[k], latents[k][mask[k] > 0])

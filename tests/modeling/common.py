@@ -347,7 +347,9 @@ class ModelTester:
                 assert torch.equal(output[name], exact[name])  # tokens are decided in float32
             elif exact[name].is_floating_point():
                 scale = exact[name].abs().amax()
-                assert (output[name].float() - exact[name]).abs().amax() < (0.15 * scale if dtype.itemsize == 2 else 1e-6)
+                assert (output[name].float() - exact[name]).abs().amax() < (
+                    0.15 * scale if dtype.itemsize == 2 else 1e-6
+                )
 
     # ---- outputs
 
@@ -399,7 +401,9 @@ class ModelTester:
                     alone[name] = value[row : row + 1, :size] if size else value[row : row + 1]
                 elif isinstance(value, MaskingDraws):
                     cut = {key: each[row : row + 1] for key, each in vars(value).items()}
-                    alone[name] = MaskingDraws(**{k: v[:, : sizes["codes"][row]] if v.ndim > 1 else v for k, v in cut.items()})
+                    alone[name] = MaskingDraws(
+                        **{k: v[:, : sizes["codes"][row]] if v.ndim > 1 else v for k, v in cut.items()}
+                    )
             output = model(**alone)
             for name in case.rows:
                 one = output[name][:1]
@@ -465,7 +469,9 @@ class ModelTester:
         inputs = case.inputs()
         names = {name: tensor for name, tensor in case.build().named_parameters() if tensor.requires_grad}
         assert names or case.model_class is lamp_hf.MotionVQVAEModel
-        model = get_peft_model(case.build(), LoraConfig(r=2, target_modules=list(case.adapter), init_lora_weights=False))
+        model = get_peft_model(
+            case.build(), LoraConfig(r=2, target_modules=list(case.adapter), init_lora_weights=False)
+        )
         with torch.no_grad():
             adapted = model.eval()(**inputs)
             model.save_pretrained(tmp_path)

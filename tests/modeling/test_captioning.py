@@ -239,3 +239,72 @@ def test_errors(model, caption_ids):
         bare(query_output=torch.zeros(1, 4, 16), input_ids=caption_ids[:1])
     with pytest.raises(ValueError, match=r"the LaMP .* is not in place"):
         bare.query(torch.zeros(1, 8, 263))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "options", [{"max_shard_size": "2KB"}, {"variant": "fp16"}, {"variant": "a", "max_shard_size": "2KB"}]
+)
+def test_shards_and_variants_load_with_parts_by_name(model, motion, caption_ids, tmp_path: Path, options):
+    for name, tensor in model.named_parameters():
+        if ".lora_B." in name:
+            tensor.normal_()
+    model.save_pretrained(tmp_path, **options)
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == ("max_shard_size" in options)
+    assert not (tmp_path / "model.safetensors").exists()
+    chosen = {name: value for name, value in options.items() if name == "variant"}
+    again = LampForMotionCaptioning.from_pretrained(tmp_path, **chosen)
+    assert torch.equal(model(**motion, input_ids=caption_ids).logits, again(**motion, input_ids=caption_ids).logits)
+
+
+@torch.no_grad()
+def test_a_larger_vocabulary_is_saved_and_loaded(
+    model, tiny_checkpoint: Path, tiny_language_model: Path, motion, caption_ids, tmp_path: Path
+):
+    with pytest.raises(ValueError, match=r"would be lost.* merge_adapter\(\) first"):
+        model.resize_token_embeddings(80)
+    language_model = AutoModelForCausalLM.from_pretrained(tiny_language_model)
+    for rank in (0, 2):
+        whole = LampForMotionCaptioning.from_parts(
+            load_lamp(str(tiny_checkpoint)), language_model, lora_rank=rank
+        ).eval()
+        size = 80 + rank
+        whole.resize_token_embeddings(size)
+        whole.save_pretrained(tmp_path / str(rank))
+        again = LampForMotionCaptioning.from_pretrained(tmp_path / str(rank))
+        assert again.config.language_model_config.vocab_size == size
+        assert again.get_input_embeddings().num_embeddings == size
+        ids = caption_ids.clone()
+        ids[0, 0] = size - 1
+        assert torch.equal(whole(**motion, input_ids=ids).logits, again(**motion, input_ids=ids).logits)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(tiny_captioner: Path, motion, caption_ids):
+    results = []
+    for enabled in (False, True):
+        model = LampForMotionCaptioning.from_pretrained(tiny_captioner)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        for layer in model.language_model.get_base_model().model.decoder.layers:
+            layer.dropout = layer.self_attn.dropout = 0.0
+        model.language_model.get_base_model().model.decoder.dropout = 0.0
+        if enabled:
+            model.gradient_checkpointing_enable()
+            assert model.language_model.get_base_model().model.decoder.layers[0].gradient_checkpointing
+        model.train()
+        model(**motion, input_ids=caption_ids, labels=caption_ids).loss.backward()
+        results.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    assert results[0].keys() == results[1].keys()
+    assert "projection.weight" in results[0]
+    for name, gradient in results[0].items():
+        torch.testing.assert_close(results[1][name], gradient, atol=1e-6, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_unknown_arguments_are_refused(model, motion, caption_ids):
+    with pytest.raises(TypeError, match=r"unexpected arguments: lables, typo"):
+        model(**motion, input_ids=caption_ids, lables=caption_ids, typo=1)
+    output = model(**motion, input_ids=caption_ids, output_hidden_states=True)
+    assert output.hidden_states[0].shape[1] == output.logits.shape[1]
+    assert isinstance(model(**motion, input_ids=caption_ids, return_dict=False), tuple)

@@ -78,5 +78,3 @@ def test_what_is_missing_is_named(checkpoint) -> None:
     (checkpoint / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"has no config.json that names its model type"):
         lamp_hf.LampForTextToMotion.from_pretrained(checkpoint)
-
-

@@ -17,6 +17,8 @@ from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from lamp_hf.modeling.configuration_lamp import LampConfig, MotionVQVAEConfig
 from lamp_hf.modeling.modeling_lamp import LampForPreTraining, LampModel, draw_negatives, same_rows
+from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
+from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
 
 LOSSES = ("contrastive_loss", "matching_loss", "captioning_loss", "motion_token_loss")
 PAD, CLS, SEP, DEC = 0, 1, 2, 39
@@ -156,7 +158,8 @@ def test_a_batch_of_one_has_no_negatives():
 def test_what_the_encoder_made_stands_in_for_the_motion():
     model, batch = tiny(), make_batch()
     negatives = torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1])
-    embeds, mask, codes = model.lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
+    encoded = model.lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
+    embeds, mask, codes = encoded.motion_embeds, encoded.motion_token_mask, encoded.motion_codes
     text = {name: batch[name] for name in ("input_ids", "attention_mask")}
     expected = model(**batch, negatives=negatives)
     extra = {"motion_embeds": F.pad(embeds, (0, 0, 0, 2)), "motion_codes": F.pad(codes, (0, 2), value=-100)}
@@ -170,7 +173,8 @@ def test_what_the_encoder_made_stands_in_for_the_motion():
 def test_tokens_beyond_the_last_query_are_not_asked_for():
     model = tiny()
     batch = make_batch((36, 12), ((5, 6), (7,)))
-    embeds, _, codes = model.lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
+    encoded = model.lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
+    embeds, codes = encoded.motion_embeds, encoded.motion_codes
     assert codes.shape == (2, 9)
     text = {name: batch[name] for name in ("input_ids", "attention_mask")}
     whole = model(**text, motion_embeds=embeds, motion_codes=codes)
@@ -186,20 +190,24 @@ def test_tokens_beyond_the_last_query_are_not_asked_for():
 @torch.no_grad()
 def test_a_word_sees_motion_and_earlier_words_only_and_queries_see_none():
     lamp, batch = tiny().lamp, make_batch()
-    latents, mask, _ = lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
+    encoded = lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
+    latents, mask = encoded.motion_embeds, encoded.motion_token_mask
     states = lamp.motion_projection(latents)
     ids, attention = lamp.caption_ids(batch["input_ids"]), batch["attention_mask"]
     assert (ids[:, 0] == DEC).all()
     assert (batch["input_ids"][:, 0] == CLS).all()
-    queries, words = lamp.query_and_caption(states, mask, ids, attention)
+    hidden = lamp.query_and_caption(states, mask, ids, attention).last_hidden_state
+    queries, words = hidden[:, : lamp.config.num_query_tokens], hidden[:, lamp.config.num_query_tokens :]
     close(queries, lamp.query(states, mask))
     changed = ids.clone()
     changed[1, 3] = 20
-    other_queries, other_words = lamp.query_and_caption(states, mask, changed, attention)
+    hidden = lamp.query_and_caption(states, mask, changed, attention).last_hidden_state
+    other_queries, other_words = hidden[:, : lamp.config.num_query_tokens], hidden[:, lamp.config.num_query_tokens :]
     assert torch.equal(queries, other_queries)
     assert torch.equal(words[:, :3], other_words[:, :3])
     assert ((words - other_words)[1, 3:].abs().amax(-1) > 1e-4).all()
-    _, silent = lamp.query_and_caption(states * 0, mask, ids, attention)
+    hidden = lamp.query_and_caption(states * 0, mask, ids, attention).last_hidden_state
+    silent = hidden[:, lamp.config.num_query_tokens :]
     assert (silent - words).abs().max() > 1e-4
 
 
@@ -520,3 +528,153 @@ def test_a_bert_that_does_not_fit_is_refused(bert):
     ):
         with pytest.raises(ValueError, match=message):
             tiny(**changes).lamp.init_from_bert(BertModel(bert.config))
+
+
+# ---- what transformers' users expect ----------------------------------------------------------------------
+
+
+def plain_contrastive_loss(logits: torch.Tensor, smoothing: float = 0.1) -> torch.Tensor:
+    """Mean over rows of the cross-entropy with the diagonal, smoothed, in plain steps."""
+    log = logits - logits.exp().sum(-1, keepdim=True).log()
+    size = len(log)
+    target = torch.full((size, size), smoothing / size)
+    target += torch.eye(size) * (1 - smoothing)
+    return -(target * log).sum(-1).mean()
+
+
+@torch.no_grad()
+def test_released_contrastive_targets_are_the_diagonal():
+    batch = make_batch((12, 12, 12, 12), ((5, 6), (7, 8), (5, 6), (9,)))
+    batch["motion_values"][3] = batch["motion_values"][1]
+    groups = torch.tensor([0, 1, 2, 0])
+    spread, diagonal = tiny(), tiny(contrastive_targets="diagonal")
+    output = diagonal(**batch, pair_groups=groups)
+    logits = output.logits_per_motion, output.logits_per_text
+    expected = sum(map(plain_contrastive_loss, logits)) / 2
+    close(output.contrastive_loss, expected)
+    other = spread(**batch, pair_groups=groups)
+    close(other.logits_per_motion, output.logits_per_motion)
+    assert abs(other.contrastive_loss - expected) > 1e-2
+    with pytest.raises(Exception, match="contrastive_targets"):
+        tiny_config(contrastive_targets="rows")
+
+
+@torch.no_grad()
+def test_outputs_as_tuples_and_what_layers_make():
+    model, batch = tiny(), make_batch()
+    negatives = {"negatives": (torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1]))}
+    for one, more in ((model.lamp, {}), (model, negatives)):
+        output = one(**batch, **more, output_hidden_states=True)
+        as_tuple = one(**batch, **more, return_dict=False)
+        assert isinstance(as_tuple, tuple)
+        assert torch.equal(as_tuple[0], output[0])
+        one.config.return_dict = False
+        assert isinstance(one(**batch, **more), tuple)
+        assert one(**batch, **more, return_dict=True).keys() == output.keys()
+        one.config.return_dict = True
+        with pytest.raises(TypeError, match="typo"):
+            one(**batch, typo=1)
+    found = model.lamp(**batch, output_hidden_states=True)
+    close(found.motion_features, model.lamp.project_motion(found.motion_model_output.hidden_states[-1]))
+    close(found.text_features, model.lamp.project_text(found.text_model_output.hidden_states[-1]))
+    model.set_attn_implementation("eager")
+    weights = model.lamp(**batch, output_attentions=True).motion_model_output.cross_attentions
+    assert [tuple(each.shape) for each in weights] == [(3, 2, 6, 5)] * 2
+    assert not weights[0][1, :, :, 3:].any()  # the second clip has three tokens
+
+
+@torch.no_grad()
+def test_similarities_alone():
+    model, batch = tiny(), make_batch()
+    output, expected = model(**batch, return_loss=False), model(**batch)
+    assert set(output) == {"logits_per_motion", "logits_per_text", "model_output"}
+    assert torch.equal(output.logits_per_motion, expected.logits_per_motion)
+    close(expected.logits_per_motion, model.lamp(**batch).logits_per_motion)
+
+
+def test_a_trainer_evaluates_the_loss(tmp_path):
+    from transformers import Trainer, TrainingArguments
+
+    model, batch = tiny(), make_batch()
+    rows = [{name: tensor[row] for name, tensor in batch.items()} for row in range(3)]
+    arguments = TrainingArguments(
+        tmp_path, per_device_eval_batch_size=3, report_to=[], use_cpu=True, remove_unused_columns=False
+    )
+    found = Trainer(model, arguments, eval_dataset=rows).evaluate()
+    assert 0 < found["eval_loss"] < 20
+    with torch.no_grad():
+        model.eval()
+        torch.manual_seed(0)
+        assert abs(found["eval_loss"] - model(**batch).loss) < 1  # negatives are drawn
+
+
+@torch.no_grad()
+def test_the_encoders_compile_and_export():
+    torch.compiler.reset()
+    lamp, batch = tiny().lamp, make_batch()
+    expected = lamp(**batch)
+    compiled = torch.compile(lamp, fullgraph=True, backend="eager")(**batch)
+    close(compiled.logits_per_motion, expected.logits_per_motion)
+
+    class Encoder(torch.nn.Module):
+        def __init__(self, name: str):
+            super().__init__()
+            self.lamp, self.name = lamp, name
+
+        def forward(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return getattr(self.lamp, self.name)(values, mask)
+
+    for name, inputs, features in (
+        ("get_motion_features", (batch["motion_values"], batch["motion_attention_mask"]), expected.motion_features),
+        ("get_text_features", (batch["input_ids"], batch["attention_mask"]), expected.text_features),
+    ):
+        size = torch.export.Dim("batch", min=1, max=64)
+        exported = torch.export.export(Encoder(name), inputs, dynamic_shapes=({0: size}, {0: size}))
+        close(exported.module()(*inputs), features)
+        close(exported.module()(*(each[:2] for each in inputs)), features[:2])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("separate", [False, True])
+def test_loaded_in_half_precision_it_reads_float32_motions_and_keeps_their_tokens(tmp_path, separate):
+    model, batch = tiny(separate_motion_encoder=separate), make_batch()
+    model.save_pretrained(tmp_path)
+    half = LampForPreTraining.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert half.lamp.query_tokens.dtype == torch.bfloat16
+    motion = batch["motion_values"], batch["motion_attention_mask"]
+    assert torch.equal(half.lamp.encode_motion(*motion).motion_codes, model.lamp.encode_motion(*motion).motion_codes)
+    output, expected = half.lamp(**batch), model.lamp(**batch)
+    assert output.logits_per_motion.dtype == torch.float32
+    torch.testing.assert_close(output.logits_per_motion, expected.logits_per_motion, rtol=0.1, atol=0.3)
+    assert half.lamp.matching_score(**batch).dtype == torch.float32
+
+
+@torch.no_grad()
+def test_a_larger_vocabulary_is_saved_and_loaded(tmp_path):
+    model = tiny()
+    model.resize_token_embeddings(47)
+    model.save_pretrained(tmp_path)
+    again = LampForPreTraining.from_pretrained(tmp_path)
+    assert again.config.vocab_size == 47
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+    assert again.lamp.lm_head.decoder.weight is again.lamp.qformer.embeddings.word_embeddings.weight
+    batch = make_batch()
+    batch["input_ids"][0, 1] = 45
+    assert torch.isfinite(again(**batch).loss)
+
+
+def test_a_part_loads_without_a_list_of_what_else_there_is(tiny_checkpoint: Path, capfd, caplog):
+    from transformers.utils import logging
+
+    logging.set_verbosity_warning()
+    logger = logging.get_logger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        for part in (LampModel, LampForPreTraining, LampForMotionToText, LampForMotionTextRetrieval):
+            _, report = part.from_pretrained(tiny_checkpoint, output_loading_info=True)
+            assert not report["unexpected_keys"]
+            assert not report["missing_keys"]
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert "UNEXPECTED" not in capfd.readouterr().err + caplog.text

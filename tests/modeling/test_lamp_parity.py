@@ -51,7 +51,8 @@ def close(parity: Callable[..., None]) -> Callable[..., None]:
 @torch.no_grad()
 def test_motion_branch(case, close):
     lamp, io = case.lamp, case.io
-    latents, mask, codes = lamp.encode_motion(io["motion"])
+    encoded = lamp.encode_motion(io["motion"])
+    latents, mask, codes = encoded.motion_embeds, encoded.motion_token_mask, encoded.motion_codes
     close(latents, io["motion_encoder_out"])
     assert torch.equal(codes, io["gen_targets"])
     assert mask.all()
@@ -65,7 +66,8 @@ def test_motion_branch(case, close):
 @torch.no_grad()
 def test_longer_motion_whole_and_with_hidden_tokens(case, close):
     lamp, io = case.lamp, case.io
-    latents, mask, _ = lamp.encode_motion(io["long_motion"])
+    encoded = lamp.encode_motion(io["long_motion"])
+    latents, mask = encoded.motion_embeds, encoded.motion_token_mask
     states = lamp.motion_projection(latents)
     close(lamp.query(states, mask), io["long_motion_query_output"])
     mask[0, 9:] = False
@@ -108,7 +110,8 @@ def test_similarities_and_chances_of_negatives(case, close):
 def test_pass_that_captions(case, close):
     lamp, io = case.lamp, case.io
     caption_ids = lamp.caption_ids(case.input_ids)
-    queries, words = lamp.query_and_caption(io["motion_embeds"], None, caption_ids, case.attention_mask)
+    hidden = lamp.query_and_caption(io["motion_embeds"], None, caption_ids, case.attention_mask).last_hidden_state
+    queries, words = hidden[:, : lamp.config.num_query_tokens], hidden[:, lamp.config.num_query_tokens :]
     close(queries, io["query_output_last_hidden"])
     close(words, io["lm_last_hidden"])
     close(lamp.lm_head(words[:, :-1]), io["lm_shift_logits"])
@@ -134,7 +137,7 @@ def test_pass_that_matches(case, close):
     states, ids, mask = io["motion_embeds"][motions], case.input_ids[texts], case.attention_mask[texts]
     # All positions; `match` computes only the queries' in the last layer.
     seen = F.pad(mask, (7, 0), value=1)
-    close(lamp._run(states, input_ids=ids, attention_mask=seen), io["ptm_last_hidden"])
+    close(lamp._run(states, input_ids=ids, attention_mask=seen).last_hidden_state, io["ptm_last_hidden"])
     close(lamp.match(states, None, ids, mask), io["ptm_logits"])
     scores = lamp.matching_score(io["motion"][motions], ids, attention_mask=mask)
     close(scores, io["ptm_logits"].softmax(-1)[:, 1])

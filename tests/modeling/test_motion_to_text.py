@@ -9,6 +9,7 @@ import torch
 from transformers import GenerationConfig
 
 import lamp_hf
+from lamp_hf.modeling.modeling_lamp import LampForPreTraining
 from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText, mean_log_probs, through_end
 
 
@@ -41,7 +42,8 @@ def test_logits_are_those_of_the_pretraining_branch(case):
     caption_ids[:, 0] = lamp.config.bos_token_id
     mask = torch.ones_like(caption_ids)
     mask[1, 5:] = 0
-    _, words = lamp.query_and_caption(*lamp._motion_states(**case.inputs), caption_ids, mask)
+    hidden = lamp.query_and_caption(*lamp._motion_states(**case.inputs), caption_ids, mask).last_hidden_state
+    words = hidden[:, lamp.config.num_query_tokens :]
     expected = lamp.lm_head(words)
     logits = case.model(**case.inputs, decoder_input_ids=caption_ids).logits
     real = mask.bool()
@@ -59,8 +61,8 @@ def test_the_cache_changes_nothing(case, options):
 
 def test_queries_read_once_and_each_step_computes_one_word(case, monkeypatch):
     reads, steps = [], []
-    encode, forward = case.model.encode_motion, case.model.forward
-    monkeypatch.setattr(case.model, "encode_motion", lambda *args: reads.append(len(args[0])) or encode(*args))
+    read, forward = case.model.read_motion, case.model.forward
+    monkeypatch.setattr(case.model, "read_motion", lambda *args: reads.append(len(args[0])) or read(*args))
 
     @wraps(forward)
     def stepping(*args, **kwargs):
@@ -153,3 +155,70 @@ def test_errors(case):
         model.generate(**case.inputs, num_baems=2)
     with pytest.raises(TypeError, match="expected the configuration of a LaMP, got a MotionVQVAEConfig"):
         LampForMotionToText(lamp_hf.MotionVQVAEConfig())
+
+
+def test_a_static_cache_writes_the_same(case):
+    quick = case.model.generate(**case.inputs)
+    assert torch.equal(quick, case.model.generate(**case.inputs, cache_implementation="static"))
+    beams = {"num_beams": 3, "num_return_sequences": 2}
+    assert torch.equal(
+        case.model.generate(**case.inputs, **beams),
+        case.model.generate(**case.inputs, **beams, cache_implementation="static"),
+    )
+
+
+@torch.no_grad()
+def test_labels_give_the_loss_of_pretraining(case):
+    lamp = case.model.lamp
+    pretraining = LampForPreTraining(lamp.config).eval()
+    pretraining.lamp = lamp
+    ids = torch.randint(3, 38, (3, 9))
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    expected = pretraining(**case.inputs, input_ids=ids, attention_mask=mask).captioning_loss
+    labels = ids.masked_fill(mask == 0, -100)
+    output = case.model(**case.inputs, labels=labels)
+    torch.testing.assert_close(output.loss, expected, atol=1e-5, rtol=1e-5)
+    caption_ids = lamp.caption_ids(ids)
+    torch.testing.assert_close(output.logits[0], case.model(**case.inputs, decoder_input_ids=caption_ids).logits[0])
+    assert isinstance(case.model(**case.inputs, labels=labels, return_dict=False), tuple)
+    with pytest.raises(TypeError, match="typo"):
+        case.model(**case.inputs, labels=labels, typo=1)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(case):
+    labels = torch.randint(3, 38, (3, 9))
+    model = case.model
+    results = []
+    try:
+        for enabled in (False, True):
+            model.gradient_checkpointing_enable() if enabled else model.gradient_checkpointing_disable()
+            model.train()
+            for module in model.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+                if hasattr(module, "head_size"):
+                    module.dropout = 0.0
+            model.zero_grad()
+            model(**case.inputs, labels=labels).loss.backward()
+            results.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+            written = model.generate(**case.inputs, max_new_tokens=4)
+            assert torch.equal(written, model.eval().generate(**case.inputs, max_new_tokens=4))
+    finally:
+        model.gradient_checkpointing_disable()
+        model.eval()
+        model.zero_grad()
+    assert results[0].keys() == results[1].keys()
+    assert "lamp.query_tokens" in results[0]
+    for name, gradient in results[0].items():
+        torch.testing.assert_close(results[1][name], gradient, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_where_words_look(case):
+    ids = torch.randint(3, 38, (3, 4))
+    case.model.set_attn_implementation("eager")
+    output = case.model(**case.inputs, decoder_input_ids=ids, output_hidden_states=True, output_attentions=True)
+    assert len(output.decoder_hidden_states) == 5
+    assert [tuple(weights.shape) for weights in output.decoder_attentions] == [(3, 2, 4, 5 + 4)] * 4
+    assert not output.decoder_attentions[0][:, :, 0, 6:].any()

@@ -54,7 +54,9 @@ def test_matching_from_latents_is_matching_from_motions(tiny_checkpoint: Path, m
     processor = lamp_hf.LampProcessor.from_pretrained(tiny_checkpoint)
     motions = [walker.features, waver.features[:30]]
     inputs = processor(text=["the person walks", "waves"], motion=motions)
-    features, latents, mask = model.encode_motion(inputs["motion_values"], inputs["motion_attention_mask"])
+    encoded = model.encode_motion(inputs["motion_values"], inputs["motion_attention_mask"])
+    latents, mask = encoded.motion_embeds, encoded.motion_token_mask
+    features = model.get_motion_features(motion_embeds=latents, motion_token_mask=mask)
     torch.testing.assert_close(
         features, model.get_motion_features(inputs["motion_values"], inputs["motion_attention_mask"])
     )
@@ -81,7 +83,9 @@ def test_the_released_code(golden: Path, released_lamp_config: Callable[..., Lam
     model = LampForMotionTextRetrieval(released_lamp_config()).eval()
     model.lamp.load_state_dict(lamp_state_dict(load_file(golden / "lamp.state_dict.safetensors")))
     io = load_file(golden / "lamp.io.safetensors")
-    features, latents, mask = model.encode_motion(io["motion"])
+    encoded = model.encode_motion(io["motion"])
+    latents, mask = encoded.motion_embeds, encoded.motion_token_mask
+    features = model.get_motion_features(motion_embeds=latents, motion_token_mask=mask)
     text = model.get_text_features(io["input_ids"], io["attention_mask"])
     similarity = model.similarity(features, text)
     motions = torch.cat([torch.arange(3), io["neg_motion_idx"], torch.arange(3)])

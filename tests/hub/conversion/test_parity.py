@@ -119,7 +119,8 @@ def lamp(request, reference_files: Path, reference: Conversion, convert_referenc
 def test_lamp(lamp: lamp_hf.LampModel, golden: Path, parity) -> None:
     io = load_file(golden / "lamp.io.safetensors")
     ids, mask = io["input_ids"], io["attention_mask"]
-    _, _, codes = lamp.encode_motion(io["motion"])
+    encoded = lamp.encode_motion(io["motion"])
+    codes = encoded.motion_codes
     assert torch.equal(codes, io["gen_targets"])
     output = lamp(io["motion"], input_ids=ids, attention_mask=mask)
     parity("convert: lamp", output.motion_features, io["motion_feats"])
@@ -129,7 +130,8 @@ def test_lamp(lamp: lamp_hf.LampModel, golden: Path, parity) -> None:
     texts = torch.cat([torch.arange(3), torch.arange(3), io["neg_text_idx"]])
     parity("convert: lamp", lamp.match(io["motion_embeds"][motions], None, ids[texts], mask[texts]), io["ptm_logits"])
     caption_ids = lamp.caption_ids(ids)
-    _, words = lamp.query_and_caption(io["motion_embeds"], None, caption_ids, mask)
+    hidden = lamp.query_and_caption(io["motion_embeds"], None, caption_ids, mask).last_hidden_state
+    words = hidden[:, lamp.config.num_query_tokens :]
     parity("convert: lamp", lamp.lm_head(words[:, :-1]), io["lm_shift_logits"])
     parity("convert: lamp", lamp.motion_token_head(lamp.query_words(caption_ids, mask)), io["gen_logits"])
 
