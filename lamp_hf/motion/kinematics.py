@@ -162,7 +162,116 @@ def export_kinematics(
     if not own_body:
         offsets = default_body(skeleton)
         wanted = retarget(wanted, offsets, skeleton)
-    return *inverse_kinematics(wanted, skeleton, offsets=offsets), wanted
+    local, root, offsets = inverse_kinematics(wanted, skeleton, offsets=offsets)
+    for start in range(0, len(wanted), _CHUNK_FRAMES):
+        made = forward_kinematics(
+            local[start : start + _CHUNK_FRAMES], root[start : start + _CHUNK_FRAMES], offsets, skeleton.parents
+        )
+        if np.linalg.norm(made - wanted[start : start + _CHUNK_FRAMES], axis=-1).max(initial=0.0) > _GOOD_ENOUGH_M:
+            local, root = refine_kinematics(local, root, offsets, wanted, skeleton)
+            break
+    return local, root, offsets, wanted
+
+
+_CHUNK_FRAMES = 512
+_GOOD_ENOUGH_M = 0.003
+_ROUNDS = 6
+_LARGE_ERROR_M = 0.003  # errors beyond this weigh more, so that none stays large
+_DAMPING = 1e-3
+
+
+def refine_kinematics(
+    local: np.ndarray, root: np.ndarray, offsets: np.ndarray, joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22
+) -> tuple[np.ndarray, np.ndarray]:
+    """Spread what constant bones cannot follow over the body, so that no joint is far from its place.
+
+    Aiming bones one after the other leaves the whole error of a spine that bends, or of collars that shrug, at one joint.
+    This moves all rotations and the root together, by Levenberg-Marquardt steps on the joints' distances; large
+    ones count more. Twist about a bone that moves no joint is left as it is.
+
+    Args:
+        local: (T, J, 4), where to start.
+        root: (T, 3), where to start.
+        offsets: (J, 3), the body.
+        joints: (T, J, 3), where the joints should be.
+        skeleton: which joints these are.
+
+    Returns:
+        local rotations (T, J, 4) without sign jumps, and root positions (T, 3).
+    """
+    local, root = local.copy(), root.copy()
+    for start in range(0, len(joints), _CHUNK_FRAMES):
+        part = slice(start, start + _CHUNK_FRAMES)
+        local[part], root[part] = _refine(local[part], root[part], offsets, joints[part], skeleton.parents)
+    return _continuous(local), root
+
+
+def _refine(
+    local: np.ndarray, root: np.ndarray, offsets: np.ndarray, joints: np.ndarray, parents: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    turning = [joint for joint, below in enumerate(_children(parents)) if below]
+    above = np.zeros((len(turning), len(parents)), dtype=bool)  # whether a joint hangs below a turning one
+    for joint in range(len(parents)):
+        ancestor = parents[joint]
+        while ancestor >= 0:
+            above[turning.index(ancestor), joint] = True
+            ancestor = parents[ancestor]
+    size = 3 + 3 * len(turning)
+    damping = np.full(len(joints), _DAMPING)
+    made = forward_kinematics(local, root, offsets, parents)
+    cost, weight = _cost(made, joints)
+    for _ in range(_ROUNDS):
+        error = joints - made
+        # A turn w about a joint at p moves what hangs below, at q, by w x (q - p).
+        arms = (made[:, None] - made[:, turning, None]) * above[:, :, None]
+        x, y, z = np.moveaxis(arms, -1, 0)
+        slopes = np.zeros((len(joints), len(parents), 3, size))
+        slopes[..., :3] = np.eye(3)
+        turns = slopes[..., 3:].reshape(len(joints), len(parents), 3, len(turning), 3)
+        x, y, z = (np.swapaxes(part, 1, 2) for part in (x, y, z))
+        turns[..., 0, :, 1], turns[..., 0, :, 2] = z, -y
+        turns[..., 1, :, 0], turns[..., 1, :, 2] = -z, x
+        turns[..., 2, :, 0], turns[..., 2, :, 1] = y, -x
+        slopes[..., 3:] = turns.reshape(len(joints), len(parents), 3, -1)
+        slopes = slopes.reshape(len(joints), -1, size)
+        weighted = slopes * np.repeat(weight, 3, axis=-1)[..., None]
+        normal = np.swapaxes(weighted, -1, -2) @ slopes
+        mean = np.trace(normal, axis1=-2, axis2=-1) / size
+        normal += np.eye(size) * (damping * mean + 1e-12)[:, None, None]
+        step = np.linalg.solve(normal, np.swapaxes(weighted, -1, -2) @ error.reshape(len(joints), -1, 1))[..., 0]
+        new_root = root + step[:, :3]
+        new_local = _turned(local, step[:, 3:].reshape(len(joints), len(turning), 3), turning, parents)
+        new_made = forward_kinematics(new_local, new_root, offsets, parents)
+        new_cost, new_weight = _cost(new_made, joints)
+        better = new_cost < cost
+        damping = np.where(better, damping * 0.3, damping * 10.0)
+        cost = np.where(better, new_cost, cost)
+        pick = better[:, None, None]
+        local, made = np.where(pick, new_local, local), np.where(pick, new_made, made)
+        root, weight = np.where(better[:, None], new_root, root), np.where(better[:, None], new_weight, weight)
+    return local, root
+
+
+def _cost(made: np.ndarray, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How bad each frame is (T,), and how much each joint's error counts (T, J)."""
+    squared = np.sum((made - joints) ** 2, axis=-1)
+    excess = squared / _LARGE_ERROR_M**2
+    return np.sum(squared * (1.0 + excess / 2.0), axis=-1), 1.0 + excess
+
+
+def _turned(local: np.ndarray, turns: np.ndarray, turning: Sequence[int], parents: Sequence[int]) -> np.ndarray:
+    """Local rotations (T, J, 4) after world turns (T, K, 3), rotation vectors, of some joints."""
+    result = local.copy()
+    world: list[np.ndarray] = []
+    for joint, parent in enumerate(parents):
+        above = world[parent] if parent >= 0 else None
+        world.append(local[:, joint] if above is None else rotations.multiply(above, local[:, joint]))
+        if joint in turning:
+            turn = rotations.from_vector(turns[:, turning.index(joint)])
+            if above is not None:
+                turn = rotations.multiply(rotations.conjugate(above), rotations.multiply(turn, above))
+            result[:, joint] = rotations.normalise(rotations.multiply(turn, local[:, joint]))
+    return result
 
 
 def inverse_kinematics(
