@@ -169,8 +169,37 @@ def export_kinematics(
         )
         if np.linalg.norm(made - wanted[start : start + _CHUNK_FRAMES], axis=-1).max(initial=0.0) > _GOOD_ENOUGH_M:
             local, root = refine_kinematics(local, root, offsets, wanted, skeleton)
+            if own_body:  # bones halfway between what the clip asks of them, then once more
+                offsets = _middle_offsets(local, root, offsets, wanted, skeleton.parents)
+                local, root = refine_kinematics(local, root, offsets, wanted, skeleton)
             break
     return local, root, offsets, wanted
+
+
+def _middle_offsets(
+    local: np.ndarray, root: np.ndarray, offsets: np.ndarray, joints: np.ndarray, parents: Sequence[int]
+) -> np.ndarray:
+    """Offsets (J, 3) in the middle of the range that a clip asks for, so that the largest error is small.
+
+    Bones of joints with several get a direction and a length, all others keep the direction of the T-pose.
+    """
+    sample = slice(None, None, max(1, len(joints) // 2000))
+    local, root, joints = local[sample], root[sample], joints[sample]
+    made = forward_kinematics(local, root, offsets, parents)
+    result = offsets.copy()
+    world: list[np.ndarray] = []
+    children = _children(parents)
+    for joint, parent in enumerate(parents):
+        world.append(local[:, joint] if parent < 0 else rotations.multiply(world[parent], local[:, joint]))
+        if parent < 0:
+            continue
+        way = rotations.rotate(rotations.conjugate(world[parent]), joints[:, joint] - (made[:, parent] + joints[:, parent]) / 2)
+        if len(children[parent]) > 1:
+            result[joint] = np.quantile(way, [0.01, 0.99], axis=0).mean(axis=0)
+        else:
+            length = float(np.quantile(np.linalg.norm(way, axis=-1), [0.01, 0.99]).mean())
+            result[joint] *= length / max(float(np.linalg.norm(offsets[joint])), 1e-12)
+    return result
 
 
 _CHUNK_FRAMES = 512
