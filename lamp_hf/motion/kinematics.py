@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lamp_hf.motion import rotations
-from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
+from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, Skeleton, rest_pose_offsets
 
 
 def forward_kinematics(
@@ -41,8 +41,270 @@ def forward_kinematics(
     return positions
 
 
+def default_body(skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
+    """The one body of exported files: a symmetric T-pose of mean adult proportions.
+
+    Bone lengths are those of HumanML3D's skeleton, averaged over both sides. Arms and legs are straight, the feet slope
+    from ankle to toe as feet on the floor do, and the toes lie on the floor, so that the ankles are 6 cm above it.
+    KIT-ML's skeleton, which has no lengths of its own, gets those of the bones that it shares.
+
+    Args:
+        skeleton: which joints.
+
+    Returns:
+        (J, 3) meters, each joint in its parent's frame; row 0 is zero.
+    """
+    if skeleton.name == KIT_21.name:
+        return _default_body_of_kit(skeleton)
+    offsets = rest_pose_offsets(skeleton)
+    lengths = np.linalg.norm(offsets, axis=-1, keepdims=True)
+    straight = t_pose_directions(skeleton)
+    for joint, name in enumerate(skeleton.joint_names):
+        part = name.rpartition("_")[2]
+        if part == "foot":
+            offsets[joint, 0] = 0.0
+            offsets[joint] *= lengths[joint] / np.linalg.norm(offsets[joint])
+        elif part not in _SLANTED:
+            offsets[joint] = straight[joint] * lengths[joint]
+    return offsets
+
+
+# Bones that a T-pose leaves as the body has them; all others lie along an axis.
+_SLANTED = ("pelvis", "hip", "collar", "foot")
+
+
+def _default_body_of_kit(skeleton: Skeleton) -> np.ndarray:
+    body = dict(zip(HUMANML3D_22.joint_names, _world(default_body(HUMANML3D_22), HUMANML3D_22), strict=True))
+    # KIT-ML's fourth leg joint is at the heel's end of the foot, its fifth at the toes.
+    places = {"root": "pelvis", "spine1": "spine1", "spine2": "spine3"}
+    world = np.zeros((skeleton.num_joints, 3))
+    for joint, name in enumerate(skeleton.joint_names):
+        side, _, part = name.rpartition("_")
+        if part == "foot":
+            world[joint] = body[f"{side}_ankle"] * 0.4 + body[f"{side}_foot"] * 0.6
+        elif part == "toe":
+            world[joint] = body[f"{side}_foot"]
+        else:
+            world[joint] = body[places.get(name, name)]
+    offsets = world.copy()
+    for joint, parent in enumerate(skeleton.parents):
+        if parent >= 0:
+            offsets[joint] -= world[parent]
+    offsets[0] = 0.0
+    return offsets
+
+
+def _world(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Places (J, 3) of the joints at rest, with the root at the origin."""
+    world = offsets.copy()
+    for joint, parent in enumerate(skeleton.parents):
+        if parent >= 0:
+            world[joint] += world[parent]
+    return world
+
+
+def retarget(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
+    """Give joints the bone lengths of another body; every bone keeps its direction.
+
+    The root's way is scaled by the legs' length, and the body raised or lowered, by one distance for all frames, so that
+    its feet come as near to the floor as before.
+
+    Args:
+        joints: (T, J, 3), meters, Y up.
+        offsets: (J, 3), the other body, as of `default_body`.
+        skeleton: which joints these are.
+
+    Returns:
+        (T, J, 3), float64.
+    """
+    joints = np.asarray(joints, dtype=np.float64)
+    lengths = np.linalg.norm(offsets, axis=-1)
+    parents = np.asarray(skeleton.parents)
+    bones = joints[:, 1:] - joints[:, parents[1:]]
+    own = np.linalg.norm(bones, axis=-1, keepdims=True)
+    legs = [joint for pair in skeleton.mirror_pairs for joint in pair if _is_leg(skeleton, joint)]
+    leg = float(np.median(own[:, [joint - 1 for joint in legs], 0].sum(axis=1)))
+    scale = float(lengths[legs].sum()) / leg if leg > 1e-6 else 1.0
+    start = joints[:1, 0] * [1.0, 0.0, 1.0]
+    result = np.empty_like(joints)
+    result[:, 0] = (joints[:, 0] - start) * scale + start
+    fallback = rotations.normalise(offsets)
+    for joint in range(1, len(parents)):
+        way = rotations.normalise(bones[:, joint - 1], fallback[joint])
+        result[:, joint] = result[:, parents[joint]] + way * lengths[joint]
+    feet = list(skeleton.contact_joints)
+    low = [np.quantile(places[:, feet, 1].min(axis=1), 0.1) for places in (joints, result)]
+    result[..., 1] += low[0] - low[1]
+    return result
+
+
+def _is_leg(skeleton: Skeleton, joint: int) -> bool:
+    """Whether a bone belongs to thigh or shank."""
+    return skeleton.joint_names[joint].rpartition("_")[2] in ("knee", "ankle")
+
+
+def export_kinematics(
+    joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22, *, own_body: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What a file with bones holds: rotations on the default body, or on a body with the clip's own lengths.
+
+    Args:
+        joints: (T, J, 3), meters.
+        skeleton: which joints these are.
+        own_body: whether the bones keep the lengths that they have in the clip.
+
+    Returns:
+        local rotations (T, J, 4), root positions (T, 3) and offsets (J, 3), as of `inverse_kinematics`; and the joints
+        (T, J, 3) that they were fitted to: `joints`, or these on the default body.
+    """
+    wanted = np.asarray(joints, dtype=np.float64)
+    offsets = None
+    if not own_body:
+        offsets = default_body(skeleton)
+        wanted = retarget(wanted, offsets, skeleton)
+    local, root, offsets = inverse_kinematics(wanted, skeleton, offsets=offsets)
+    for start in range(0, len(wanted), _CHUNK_FRAMES):
+        made = forward_kinematics(
+            local[start : start + _CHUNK_FRAMES], root[start : start + _CHUNK_FRAMES], offsets, skeleton.parents
+        )
+        if np.linalg.norm(made - wanted[start : start + _CHUNK_FRAMES], axis=-1).max(initial=0.0) > _GOOD_ENOUGH_M:
+            local, root = refine_kinematics(local, root, offsets, wanted, skeleton)
+            if own_body:  # bones halfway between what the clip asks of them, then once more
+                offsets = _middle_offsets(local, root, offsets, wanted, skeleton.parents)
+                local, root = refine_kinematics(local, root, offsets, wanted, skeleton)
+            break
+    return local, root, offsets, wanted
+
+
+def _middle_offsets(
+    local: np.ndarray, root: np.ndarray, offsets: np.ndarray, joints: np.ndarray, parents: Sequence[int]
+) -> np.ndarray:
+    """Offsets (J, 3) in the middle of the range that a clip asks for, so that the largest error is small.
+
+    Bones of joints with several get a direction and a length, all others keep the direction of the T-pose.
+    """
+    sample = slice(None, None, max(1, len(joints) // 2000))
+    local, root, joints = local[sample], root[sample], joints[sample]
+    made = forward_kinematics(local, root, offsets, parents)
+    result = offsets.copy()
+    world: list[np.ndarray] = []
+    children = _children(parents)
+    for joint, parent in enumerate(parents):
+        world.append(local[:, joint] if parent < 0 else rotations.multiply(world[parent], local[:, joint]))
+        if parent < 0:
+            continue
+        way = rotations.rotate(rotations.conjugate(world[parent]), joints[:, joint] - (made[:, parent] + joints[:, parent]) / 2)
+        if len(children[parent]) > 1:
+            result[joint] = np.quantile(way, [0.01, 0.99], axis=0).mean(axis=0)
+        else:
+            length = float(np.quantile(np.linalg.norm(way, axis=-1), [0.01, 0.99]).mean())
+            result[joint] *= length / max(float(np.linalg.norm(offsets[joint])), 1e-12)
+    return result
+
+
+_CHUNK_FRAMES = 512
+_GOOD_ENOUGH_M = 0.003
+_ROUNDS = 6
+_LARGE_ERROR_M = 0.003  # errors beyond this weigh more, so that none stays large
+_DAMPING = 1e-3
+
+
+def refine_kinematics(
+    local: np.ndarray, root: np.ndarray, offsets: np.ndarray, joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22
+) -> tuple[np.ndarray, np.ndarray]:
+    """Spread what constant bones cannot follow over the body, so that no joint is far from its place.
+
+    Aiming bones one after the other leaves the whole error of a spine that bends, or of collars that shrug, at one joint.
+    This moves all rotations and the root together, by Levenberg-Marquardt steps on the joints' distances; large
+    ones count more. Twist about a bone that moves no joint is left as it is.
+
+    Args:
+        local: (T, J, 4), where to start.
+        root: (T, 3), where to start.
+        offsets: (J, 3), the body.
+        joints: (T, J, 3), where the joints should be.
+        skeleton: which joints these are.
+
+    Returns:
+        local rotations (T, J, 4) without sign jumps, and root positions (T, 3).
+    """
+    local, root = local.copy(), root.copy()
+    for start in range(0, len(joints), _CHUNK_FRAMES):
+        part = slice(start, start + _CHUNK_FRAMES)
+        local[part], root[part] = _refine(local[part], root[part], offsets, joints[part], skeleton.parents)
+    return _continuous(local), root
+
+
+def _refine(
+    local: np.ndarray, root: np.ndarray, offsets: np.ndarray, joints: np.ndarray, parents: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    turning = [joint for joint, below in enumerate(_children(parents)) if below]
+    above = np.zeros((len(turning), len(parents)), dtype=bool)  # whether a joint hangs below a turning one
+    for joint in range(len(parents)):
+        ancestor = parents[joint]
+        while ancestor >= 0:
+            above[turning.index(ancestor), joint] = True
+            ancestor = parents[ancestor]
+    size = 3 + 3 * len(turning)
+    damping = np.full(len(joints), _DAMPING)
+    made = forward_kinematics(local, root, offsets, parents)
+    cost, weight = _cost(made, joints)
+    for _ in range(_ROUNDS):
+        error = joints - made
+        # A turn w about a joint at p moves what hangs below, at q, by w x (q - p).
+        arms = (made[:, None] - made[:, turning, None]) * above[:, :, None]
+        x, y, z = np.moveaxis(arms, -1, 0)
+        slopes = np.zeros((len(joints), len(parents), 3, size))
+        slopes[..., :3] = np.eye(3)
+        turns = slopes[..., 3:].reshape(len(joints), len(parents), 3, len(turning), 3)
+        x, y, z = (np.swapaxes(part, 1, 2) for part in (x, y, z))
+        turns[..., 0, :, 1], turns[..., 0, :, 2] = z, -y
+        turns[..., 1, :, 0], turns[..., 1, :, 2] = -z, x
+        turns[..., 2, :, 0], turns[..., 2, :, 1] = y, -x
+        slopes[..., 3:] = turns.reshape(len(joints), len(parents), 3, -1)
+        slopes = slopes.reshape(len(joints), -1, size)
+        weighted = slopes * np.repeat(weight, 3, axis=-1)[..., None]
+        normal = np.swapaxes(weighted, -1, -2) @ slopes
+        mean = np.trace(normal, axis1=-2, axis2=-1) / size
+        normal += np.eye(size) * (damping * mean + 1e-12)[:, None, None]
+        step = np.linalg.solve(normal, np.swapaxes(weighted, -1, -2) @ error.reshape(len(joints), -1, 1))[..., 0]
+        new_root = root + step[:, :3]
+        new_local = _turned(local, step[:, 3:].reshape(len(joints), len(turning), 3), turning, parents)
+        new_made = forward_kinematics(new_local, new_root, offsets, parents)
+        new_cost, new_weight = _cost(new_made, joints)
+        better = new_cost < cost
+        damping = np.where(better, damping * 0.3, damping * 10.0)
+        cost = np.where(better, new_cost, cost)
+        pick = better[:, None, None]
+        local, made = np.where(pick, new_local, local), np.where(pick, new_made, made)
+        root, weight = np.where(better[:, None], new_root, root), np.where(better[:, None], new_weight, weight)
+    return local, root
+
+
+def _cost(made: np.ndarray, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How bad each frame is (T,), and how much each joint's error counts (T, J)."""
+    squared = np.sum((made - joints) ** 2, axis=-1)
+    excess = squared / _LARGE_ERROR_M**2
+    return np.sum(squared * (1.0 + excess / 2.0), axis=-1), 1.0 + excess
+
+
+def _turned(local: np.ndarray, turns: np.ndarray, turning: Sequence[int], parents: Sequence[int]) -> np.ndarray:
+    """Local rotations (T, J, 4) after world turns (T, K, 3), rotation vectors, of some joints."""
+    result = local.copy()
+    world: list[np.ndarray] = []
+    for joint, parent in enumerate(parents):
+        above = world[parent] if parent >= 0 else None
+        world.append(local[:, joint] if above is None else rotations.multiply(above, local[:, joint]))
+        if joint in turning:
+            turn = rotations.from_vector(turns[:, turning.index(joint)])
+            if above is not None:
+                turn = rotations.multiply(rotations.conjugate(above), rotations.multiply(turn, above))
+            result[:, joint] = rotations.normalise(rotations.multiply(turn, local[:, joint]))
+    return result
+
+
 def inverse_kinematics(
-    joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22
+    joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22, *, offsets: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit rotations of a skeleton with constant bones to joint positions.
 
@@ -52,6 +314,7 @@ def inverse_kinematics(
     Args:
         joints: (T, J, 3), world positions, Y up, in any unit.
         skeleton: which joints these are.
+        offsets: (J, 3), the T-pose of the body to fit; by default one with the clip's proportions, `rest_offsets`.
 
     Returns:
         local_rotations: (T, J, 4), unit quaternions (w, x, y, z) relative to the parent, without sign jumps.
@@ -59,7 +322,8 @@ def inverse_kinematics(
         offsets: (J, 3), the T-pose: each joint in its parent's frame, in the unit of `joints`.
     """
     joints = np.asarray(joints, dtype=np.float64)
-    offsets = rest_offsets(joints, skeleton)
+    if offsets is None:
+        offsets = rest_offsets(joints, skeleton)
     children = _children(skeleton.parents)
     positions = joints.copy()
     local = np.zeros((*joints.shape[:-1], 4))

@@ -166,6 +166,14 @@ def about_axis(axis: str, angles: ArrayLike) -> np.ndarray:
     return quaternions
 
 
+def from_vector(vectors: ArrayLike) -> np.ndarray:
+    """Turn rotation vectors (..., 3), axis times angle in radians, into unit quaternions (..., 4)."""
+    vectors = np.asarray(vectors, dtype=np.float64)
+    half = np.linalg.norm(vectors, axis=-1, keepdims=True) / 2.0
+    # np.sinc is sin(pi x) / (pi x): no division by zero
+    return np.concatenate([np.cos(half), 0.5 * np.sinc(half / np.pi) * vectors], axis=-1)
+
+
 def from_euler(angles: ArrayLike, order: str) -> np.ndarray:
     """Turn Euler angles into quaternions.
 

@@ -158,16 +158,8 @@ def _rotations(values: np.ndarray, what: str) -> np.ndarray:
         if values.ndim == 2 and values.shape[1] % 3 == 0 and values.shape[1] > 0:
             values = values.reshape(len(values), -1, 3)
         if values.ndim == 3 and values.shape[-1] == 3:
-            return _from_axis_angle(values)
+            return rotations.from_vector(values)
     raise MotionFormatError(
         f"{what}: expected axis-angle rotations of shape (frames, 3 x joints) or (frames, joints, 3), or matrices of "
         f"shape (frames, joints, 3, 3), found {values.shape}"
     )
-
-
-def _from_axis_angle(vectors: np.ndarray) -> np.ndarray:
-    """Quaternions (..., 4) of rotation vectors (..., 3), radians."""
-    angle = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    half = angle / 2.0
-    # sin(x/2)/x without a division by zero
-    return np.concatenate([np.cos(half), 0.5 * np.sinc(half / np.pi) * vectors], axis=-1)

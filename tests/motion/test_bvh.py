@@ -453,7 +453,7 @@ def test_units_of_writing(unit, metres, tmp_path):
     back, report = read_bvh_with_report(tmp_path / "dance.bvh")
     assert report.unit == unit
     np.testing.assert_allclose(back.joints, motion.joints, atol=1e-4)
-    with pytest.raises(ValueError, match="expected unit among m, cm"):
+    with pytest.raises(ValueError, match="expected unit among m, "):
         write_bvh(motion, tmp_path / "dance.bvh", unit="ell")
 
 
