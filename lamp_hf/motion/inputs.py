@@ -61,7 +61,7 @@ def as_motion(
         value = value.detach().float().cpu().numpy()
     if not isinstance(value, np.ndarray | list | tuple):
         raise TypeError(f"a {type(value).__name__} holds no motion; give a Motion, a path or an array")
-    return motion_of_array(np.asarray(value, np.float32), Path("the array"), **options)
+    return motion_of_array(np.asarray(value, np.float32), Path("a motion"), **options)
 
 
 class MotionFiles(NamedTuple):
