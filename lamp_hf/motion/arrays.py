@@ -232,11 +232,10 @@ def _motion_of_poses(
 ) -> "Motion":
     from lamp_hf.motion.motion import Motion
 
-    num_frames = max(np.shape(arrays[name])[0] for name in poses.names if np.ndim(arrays[name])) if poses.names else 0
-    _check_frames(num_frames, path)
+    _check_frames(max((len(arrays[name]) for name in poses.names if np.ndim(arrays[name])), default=0), path)
     with np.errstate(over="ignore", invalid="ignore"):
         joints, model, notes = pose_joints(poses, arrays, path.name)
-    _check_finite(joints, path)
+    _check_values(joints, path)
     if fps is None:
         fps = 30.0
         notes.append("no frame rate: 30 fps are assumed (pass fps= if wrong)")
@@ -260,6 +259,14 @@ def _check_finite(values: np.ndarray, path: Path) -> None:
     finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1) if values.size else np.ones(1, bool)
     if not finite.all():
         raise MotionFormatError(f"{path.name}: frame {int(np.argmin(finite)) + 1} has a value that is not finite")
+
+
+def _check_values(values: np.ndarray, path: Path) -> None:
+    """Refuse what is not finite, or too large to be a length in any unit."""
+    _check_finite(values, path)
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > 1e9:
+        raise MotionFormatError(f"{path.name}: values reach {largest:.3g} (damaged?)")
 
 
 def _check_size(joints: np.ndarray, path: Path) -> None:
@@ -307,7 +314,7 @@ def motion_of_array(
     known = list(SKELETONS.values()) if skeleton is None else [skeleton]
     clip, view, found = _read_shape(array, known, path)
     _check_frames(len(clip), path)
-    _check_finite(clip, path)
+    _check_values(clip, path)
     values: dict[str, Any] = {"fps": found.default_fps if fps is None else fps, "skeleton": found, "text": text}
     if view == "joints" and len(clip):
         clip, _ = standardize(
