@@ -63,6 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         app([argument for argument in given if argument != "--debug"], prog_name="lamp-hf")
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_INTERRUPTED)
+    except SystemExit as ended:  # typer makes one of Ctrl-C, without a word
+        if ended.code == EXIT_INTERRUPTED:
+            _fail("interrupted", EXIT_INTERRUPTED)
+        raise
     except Exception as error:
         if debug:
             raise
@@ -291,8 +295,8 @@ def _convert_folder(
             target.parent.mkdir(parents=True, exist_ok=True)
             _convert_file(file, target, fps, reading)
         except OSError as error:
-            if error.errno in NO_PLACE:  # nor would it be for the others
-                raise OSError(error.errno, error.strerror, str(target)) from error
+            if error.errno in NO_PLACE:  # nor would there be for the others
+                raise
             failures.append(failure(file, error))
         except Exception as error:  # whatever it is: one file shall not stop the others
             failures.append(failure(file, error))

@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from pathlib import Path
@@ -209,8 +210,12 @@ class _Workers:
         if self.pool is None:
             # Forked workers run NumPy only, and need no `if __name__ == "__main__"` in the user's script.
             method = "fork" if "fork" in get_all_start_methods() else None
-            self.pool = ProcessPoolExecutor(self.num_proc, mp_context=get_context(method), initializer=_begin_worker)
-        future = self.pool.submit(_convert, file, *options)
+            with _ctrl_c_held():
+                pool = ProcessPoolExecutor(self.num_proc, mp_context=get_context(method), initializer=_begin_worker)
+                future = pool.submit(_convert, file, *options)
+                self.pool = pool
+        else:
+            future = self.pool.submit(_convert, file, *options)
         self.waiting[future] = (file.clip, digest)
         while len(self.waiting) >= 4 * self.num_proc:
             self._collect()
@@ -226,6 +231,22 @@ class _Workers:
             self._collect()
         if self.pool is not None:
             self.pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """Put off Ctrl-C to the end of the block: a pool that is half started never ends."""
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield
+        return
+    pressed: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda *_: pressed.append(1))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _begin_worker() -> None:

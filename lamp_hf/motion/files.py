@@ -1,5 +1,6 @@
 """Which module reads or writes which file type, and how files are put in place whole or not at all."""
 
+import errno
 import importlib
 import os
 import secrets
@@ -115,8 +116,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        raise _naming(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _naming(path: Path, error: OSError) -> OSError:
+    """The error of writing a file, which names the file, as that of a full disk does not by itself."""
+    full = error.errno is None and str(error).endswith("written")  # NumPy's "7062 requested and 992 written"
+    number = errno.ENOSPC if full else error.errno
+    if number is None:
+        return error
+    return OSError(number, os.strerror(number), str(path))
 
 
 @contextmanager

@@ -61,7 +61,9 @@ def as_motion(
         value = value.detach().float().cpu().numpy()
     if not isinstance(value, np.ndarray | list | tuple):
         raise TypeError(f"a {type(value).__name__} holds no motion; give a Motion, a path or an array")
-    return motion_of_array(np.asarray(value, np.float32), Path("the array"), **options)
+    if mapping is not None:
+        raise ValueError("mapping: for files, which name their joints; those of an array are told by its shape")
+    return motion_of_array(np.asarray(value, np.float32), Path("a motion"), **options)
 
 
 class MotionFiles(NamedTuple):

@@ -144,13 +144,10 @@ class CandidateFinder:
         self._add_missing(self._index, progress=progress)
         content = self.faiss.serialize_index(self._index)
         with atomic_path(self.path) as unfinished:
-            try:
-                with unfinished.open("wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError as error:  # a full disk: which one is told by the name
-                raise OSError(error.errno, error.strerror, str(self.path)) from error
+            with unfinished.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             written = checksum(unfinished)
         self.written = written
 

@@ -285,12 +285,8 @@ class MotionIndex:
         state.caption_files, state.caption_checksums = list(self._captions.counts), list(self._captions.checksums)
         finders = (self._motion_finder, self._caption_finder)
         state.faiss_checksums = {finder.path.name: finder.written for finder in finders if finder.written}
-        path = self.path / FILE_NAME
-        with atomic_path(path) as unfinished:
-            try:
-                unfinished.write_text(_written(asdict(state)), encoding="utf-8")
-            except OSError as error:  # a full disk: which one is told by the name
-                raise OSError(error.errno, error.strerror, str(path)) from error
+        with atomic_path(self.path / FILE_NAME) as unfinished:
+            unfinished.write_text(_written(asdict(state)), encoding="utf-8")
 
     # ---- facts --------------------------------------------------------------------------------------------
 

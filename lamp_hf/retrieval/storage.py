@@ -95,13 +95,10 @@ class PartedDataset:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(len(self.counts))
         with atomic_path(path) as unfinished:
-            try:
-                with unfinished.open("wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-                    writer.write_table(table)
-                with unfinished.open("rb") as written:
-                    os.fsync(written.fileno())
-            except OSError as error:  # a full disk: which one is told by the name
-                raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+            with unfinished.open("wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+                writer.write_table(table)
+            with unfinished.open("rb") as written:
+                os.fsync(written.fileno())
             written_checksum = checksum(unfinished)
         self.counts.append(len(table))
         self.checksums.append(written_checksum)
