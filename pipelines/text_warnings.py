@@ -42,4 +42,4 @@ def warn(category: type[TextToMotionWarning], message: str) -> None:
     frame = None if frame is None else frame.f_back
     while frame is not None and frame.f_code.co_filename.startswith(_FOLDER):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level - 1)
+    warnings.warn(message, category, stacklevel=level)
