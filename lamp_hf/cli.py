@@ -3,10 +3,12 @@
 The commands import what they need when they run: help and conversion answer without torch.
 """
 
+import errno
 import math
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -23,7 +25,9 @@ from lamp_hf import (
     cli_train,
 )
 from lamp_hf.cli_checkpoints import find_checkpoint
+from lamp_hf.cli_options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
 from lamp_hf.motion.files import READERS, WRITERS, find_writer
+from lamp_hf.terminal import shown
 
 if TYPE_CHECKING:
     from lamp_hf.motion.motion import Motion
@@ -33,6 +37,7 @@ __all__ = ["app", "main"]
 
 MAX_FPS = 1000
 MAX_CHARACTERS = 10_000  # as in the pipelines, which take seconds to import
+NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a full disk, and one that cannot be written to
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
 FORMATS = " ".join(WRITERS)
@@ -63,6 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         app([argument for argument in given if argument != "--debug"], prog_name="lamp-hf")
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_INTERRUPTED)
+    except SystemExit as ended:  # typer makes one of Ctrl-C, without a word
+        if ended.code == EXIT_INTERRUPTED:
+            _fail("interrupted", EXIT_INTERRUPTED)
+        raise
     except Exception as error:
         if debug:
             raise
@@ -117,6 +126,10 @@ def generate(
     fps: Annotated[
         float | None, typer.Option("--fps", help="Frame rate of the file; by default the model's, 20 as a rule.")
     ] = None,
+    mapping: MappingOption = None,
+    source_fps: SourceFpsOption = None,
+    unit: UnitOption = None,
+    up_axis: UpAxisOption = None,
     model: ModelOption = None,
     device: Annotated[
         str | None, typer.Option("--device", help="cpu, cuda, mps …; by default an accelerator if present.")
@@ -154,12 +167,15 @@ def generate(
         raise typer.BadParameter("--motion and --edit go together, and without --duration and --split")
     if not storyboard and len(durations) not in (0, 1, len(text)):
         raise typer.BadParameter(f"{len(durations)} times --duration for {len(text)} texts")
+    reading = reading_options(mapping, source_fps, unit, up_axis)
+    if reading and motion is None:
+        raise typer.BadParameter("--mapping, --source-fps, --unit and --up-axis are for the file of --motion")
     options: dict[str, Any] = {"seed": seed}
     if guidance_scale is not None:
         options["guidance_scale"] = guidance_scale
     source = None
     if motion is not None and edit is not None:
-        source, options["edit"] = _read_edit(motion, edit)
+        source, options["edit"] = _read_edit(motion, edit, reading)
 
     pipe = _pipeline(model, device)
     if storyboard:
@@ -209,85 +225,74 @@ def prompts(
 
 @app.command()
 def info(
-    target: Annotated[str | None, typer.Argument(help="A motion file, or folder or Hub id of a checkpoint.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Argument(help="A motion file, a folder of them or of an index, or folder or Hub id of a checkpoint."),
+    ] = None,
+    mapping: MappingOption = None,
+    source_fps: SourceFpsOption = None,
+    unit: UnitOption = None,
+    up_axis: UpAxisOption = None,
 ) -> None:
-    """Describe a motion file or a checkpoint; without an argument, the embedded checkpoint."""
-    if target is not None and Path(target).suffix.lower() in READERS:
-        from lamp_hf.motion.motion import Motion
+    """Describe a motion file, a folder of motions, an index or a checkpoint; by default the embedded checkpoint.
 
-        motion = Motion.load(target)
+    `lamp-hf info walk.bvh`
+
+    `lamp-hf info my_mocap/`
+    """
+    reading = reading_options(mapping, source_fps, unit, up_axis)
+    path = None if target is None else Path(target)
+    if path is not None and (path.is_file() or (path.suffix.lower() in READERS and not path.is_dir())):
+        from lamp_hf.motion.inputs import as_motion
+
+        motion = as_motion(path, **reading)
         _say(f"{target}: {motion.skeleton.name}, {motion.report()}")
-    else:
-        from lamp_hf.embedded import DEFAULT_CHECKPOINT
-        from lamp_hf.hub.describe import describe_checkpoint
+        return
+    if path is not None and path.is_dir() and not (path / "config.json").is_file():
+        from lamp_hf.motion.inputs import find_motion_files
 
-        _table(describe_checkpoint(target or DEFAULT_CHECKPOINT))
+        if (path / "index.json").is_file() and not reading:
+            from lamp_hf.retrieval.index import MotionIndex
+
+            _table(MotionIndex.open(path).describe())
+            return
+        if any(find_motion_files(path)):
+            _describe_folder(path, reading)
+            return
+    if reading:
+        raise typer.BadParameter("--mapping, --source-fps, --unit and --up-axis are for motion files and folders")
+    from lamp_hf.embedded import DEFAULT_CHECKPOINT
+    from lamp_hf.hub.describe import describe_checkpoint
+
+    _table(describe_checkpoint(target or DEFAULT_CHECKPOINT))
 
 
 @app.command("convert-motion")
 def convert_motion(
-    source: Annotated[Path, typer.Argument(help="A motion file (.bvh .npz .npy), or a folder of them.")],
+    source: Annotated[Path, typer.Argument(help=f"A motion file ({' '.join(READERS)}), or a folder of them.")],
     destination: Annotated[Path, typer.Argument(help=f"A file ({FORMATS}), or a folder with --to.")],
     to: Annotated[str | None, typer.Option("--to", help=f"Format, when a folder is converted: {FORMATS}")] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="Resample to this frame rate.")] = None,
-    source_fps: Annotated[
-        float | None, typer.Option("--source-fps", help="Frame rate of the source, if it lacks one or lies.")
-    ] = None,
-    unit: Annotated[
-        str | None, typer.Option("--unit", help="Unit of a BVH file, if taken wrongly: m, cm, mm, inch, cmu.")
-    ] = None,
-    up_axis: Annotated[
-        str | None, typer.Option("--up-axis", help="Up axis of a BVH file, if taken wrongly: y or z.")
-    ] = None,
-    mapping: Annotated[
-        Path | None,
-        typer.Option("--mapping", help="JSON file for an unknown BVH rig: {joint of lamp_hf: joint of the file}."),
-    ] = None,
+    mapping: MappingOption = None,
+    source_fps: SourceFpsOption = None,
+    unit: UnitOption = None,
+    up_axis: UpAxisOption = None,
 ) -> None:
-    """Convert motion between formats.
+    """Convert motion between formats. Originals are never overwritten.
 
     `lamp-hf convert-motion walk.bvh walk.glb`
 
     `lamp-hf convert-motion my_mocap/ players/ --to .html`
     """
-    from lamp_hf.motion.motion import Motion
-
-    bvh_options: dict[str, Any] = {"unit": unit, "up_axis": up_axis}
-    if mapping is not None:
-        bvh_options["mapping"] = _read_json(mapping)
-    bvh_options = {name: value for name, value in bvh_options.items() if value is not None}
-    options = {} if source_fps is None else {"fps": source_fps}
-
-    def convert(file: Path, target: Path) -> str:
-        is_bvh = file.suffix.lower() == ".bvh"
-        motion = Motion.load(file, **options, **(bvh_options if is_bvh else {}))
-        return _save(motion if fps is None else motion.resample(fps), target)
-
-    if not source.is_dir():
-        if bvh_options and source.suffix.lower() != ".bvh":
-            raise typer.BadParameter(f"--unit, --up-axis and --mapping are for BVH files; {source} is none")
-        find_writer(destination)
-        _say(convert(source, destination))
+    reading = reading_options(mapping, source_fps, unit, up_axis)
+    if source.is_dir():
+        _convert_folder(source, destination, to, fps, reading)
         return
-    if to is None:
-        raise typer.BadParameter(f"{source} is a folder: say the format with --to, one of {FORMATS}")
-    suffix = f".{to.lstrip('.')}"
-    find_writer(f"{destination}/*{suffix}")
-    files = sorted(path for path in source.rglob("*") if path.suffix.lower() in READERS)
-    if not files:
-        raise FileNotFoundError(f"{source} has no motion files ({' '.join(READERS)})")
-    _log_to_stderr(quiet=True)
-    failures = []
-    for file in _progress(files):
-        target = destination / file.relative_to(source).with_suffix(suffix)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            convert(file, target)
-        except (ValueError, OSError) as error:
-            failures.append(_one_line(error))
-    _say(f"{len(files) - len(failures)} of {len(files)} files converted to {destination}")
-    if failures:
-        _fail("\n".join(failures))
+    if to is not None:
+        raise typer.BadParameter(f"--to is for folders; {source} is {'a file' if source.exists() else 'not there'}")
+    find_writer(destination)
+    _refuse_originals({source: destination})
+    _say(_convert_file(source, destination, fps, reading))
 
 
 app.command()(cli_train.train)
@@ -319,15 +324,91 @@ def _check_text(text: str) -> None:
         raise ValueError(f"text has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read")
 
 
-def _read_edit(path: Path, edit: str) -> "tuple[Motion, tuple[float, float | None]]":
+def _read_edit(path: Path, edit: str, reading: dict[str, Any]) -> "tuple[Motion, tuple[float, float | None]]":
     """The motion to be changed, and the span."""
-    from lamp_hf.motion.motion import Motion
+    from lamp_hf.motion.inputs import as_motion
 
     start, end = _span(edit)
-    motion = Motion.load(path)
+    motion = as_motion(path, **reading)
     if not 0 <= start < motion.duration or (end is not None and end <= start):
         raise ValueError(f"--edit {edit} is not within {path}, which lasts {motion.duration:g} s")
     return motion, (start, end)
+
+
+def _convert_file(source: Path, target: Path, fps: float | None, reading: dict[str, Any]) -> str:
+    from lamp_hf.motion.inputs import as_motion
+
+    motion = as_motion(source, **reading)
+    return _save(motion if fps is None else motion.resample(fps), target)
+
+
+def _convert_folder(
+    source: Path, destination: Path, to: str | None, fps: float | None, reading: dict[str, Any]
+) -> None:
+    from lamp_hf.motion.inputs import failure, find_motion_files
+
+    if to is None:
+        raise typer.BadParameter(f"{source} is a folder: say the format with --to, one of {FORMATS}")
+    suffix = f".{to.lstrip('.')}"
+    find_writer(f"{destination}/*{suffix}")
+    if destination.exists() and not destination.is_dir():
+        raise NotADirectoryError(f"{destination} is a file; expected a folder for the motions of {source}")
+    found = find_motion_files(source)
+    if not any(found):
+        raise FileNotFoundError(f"{source} has no motion files ({' '.join(READERS)})")
+    targets = {file: destination / file.relative_to(source).with_suffix(suffix) for file in found.files}
+    _refuse_originals(targets)
+    _log_to_stderr(quiet=True)
+    failures = [f"{path}: {problem}" for path, problem in found.problems.items()]
+    for file in _progress(found.files):
+        target = targets[file]
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _convert_file(file, target, fps, reading)
+        except OSError as error:
+            if error.errno in NO_PLACE:  # nor would there be for the others
+                raise
+            failures.append(failure(file, error))
+        except Exception as error:  # whatever it is: one file shall not stop the others
+            failures.append(failure(file, error))
+    total = len(found.files) + len(found.problems)
+    _say(f"{total - len(failures)} of {total} files converted to {destination}")
+    if failures:
+        _fail("\n".join(failures))
+
+
+def _refuse_originals(targets: dict[Path, Path]) -> None:
+    """Check that each file has a target of its own, which is none of the files."""
+    originals = {}
+    for file in targets:
+        with suppress(OSError):
+            status = file.stat()
+            originals[status.st_dev, status.st_ino] = file
+    sources: dict[Path, Path] = {}
+    for file, target in targets.items():
+        if (other := sources.setdefault(target, file)) != file:
+            raise ValueError(f"{other} and {file} would both become {target}: rename one, or convert to another format")
+        with suppress(OSError):
+            status = target.stat()
+            if original := originals.get((status.st_dev, status.st_ino)):
+                raise ValueError(f"{target} would overwrite the original {original}: choose another destination")
+
+
+def _describe_folder(folder: Path, reading: dict[str, Any]) -> None:
+    """What lies in a folder of motions; each file is read."""
+    from collections import Counter
+
+    from lamp_hf.data.doctor import check_data
+    from lamp_hf.motion.inputs import find_motion_files
+
+    _log_to_stderr(quiet=True)
+    report = check_data(folder, reader_options=reading)
+    formats = Counter(path.suffix.lower() for path in find_motion_files(folder).files)
+    files = ", ".join(f"{count} {suffix}" for suffix, count in sorted(formats.items()))
+    _table({"folder": folder, "layout": report.layout, "files": files or "none", **report.counts})
+    if report.findings:
+        others = len(report.findings) - len(report.errors)
+        _say(f"{len(report.errors)} errors, {others} warnings: `lamp-hf data check {folder}` lists them")
 
 
 def _save(motion: "Motion", path: Path) -> str:
@@ -349,15 +430,6 @@ def _span(text: str) -> tuple[float, float | None]:
     return span
 
 
-def _read_json(path: Path) -> Any:
-    import json
-
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-
-
 def _progress(files: Sequence[Path]) -> Any:
     from rich.console import Console
     from rich.progress import track
@@ -372,14 +444,16 @@ def _table(rows: dict[str, Any]) -> None:
 
 
 def _say(text: str) -> None:
-    print(text)
+    print(shown(text))
 
 
 def _fail(message: str, code: int = EXIT_ERROR) -> NoReturn:
     from rich.console import Console
     from rich.text import Text
 
-    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(f"Error: {message}", style="red"))
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        Text(f"Error: {shown(message, lines=True)}", style="red")
+    )
     raise SystemExit(code)
 
 
@@ -395,7 +469,7 @@ def _warn_on_stderr() -> None:
 
     def show_line(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
         if category.__module__.startswith("lamp_hf."):
-            print(f"WARNING: {message}", file=sys.stderr)
+            print(shown(f"WARNING: {message}"), file=sys.stderr)
         else:
             show(message, category, *args, **kwargs)
 
@@ -406,8 +480,12 @@ def _log_to_stderr(*, quiet: bool = False) -> None:
     """Show what the library logs: warnings and, unless `quiet`, what it detected in files."""
     import logging
 
+    class Shown(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return shown(super().format(record), lines=True)
+
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(Shown("%(levelname)s: %(message)s"))
     logger = logging.getLogger("lamp_hf")
     logger.handlers = [handler]
     logger.setLevel(logging.WARNING if quiet else logging.INFO)

@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lamp_hf.cli_checkpoints import find_checkpoint
+from lamp_hf.cli_options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
+from lamp_hf.motion.files import READERS
+from lamp_hf.terminal import shown, shown_json
 
 if TYPE_CHECKING:
     from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
 
 __all__ = ["caption"]
 
+FILES_AT_A_TIME = 64
+
 
 def caption(
-    files: Annotated[list[Path], typer.Argument(help="Motion files (.bvh .npz .npy), or folders of them.")],
+    files: Annotated[list[Path], typer.Argument(help=f"Motion files ({' '.join(READERS)}), or folders of them.")],
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="Captions of each motion.")] = 1,
     beams: Annotated[
         int | None, typer.Option("--beams", min=1, help="Beams of the search; by default 1, and as many as --num.")
@@ -25,6 +30,10 @@ def caption(
         float | None, typer.Option("--window", help="Seconds captioned at a time; by default 196 frames.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a file.")] = False,
+    mapping: MappingOption = None,
+    source_fps: SourceFpsOption = None,
+    unit: UnitOption = None,
+    up_axis: UpAxisOption = None,
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", help="Folder or Hub id of a checkpoint; by default the embedded one."),
@@ -39,48 +48,62 @@ def caption(
 
     `lamp-hf caption my_mocap/ --window 4`
     """
-    paths = motion_files(files)
+    from lamp_hf.motion.inputs import as_motion, failure
+
+    reading = reading_options(mapping, source_fps, unit, up_axis)
+    paths, problems = motion_files(files)
+    failures = [f"{path}: {problem}" for path, problem in problems.items()]
+    if not paths:
+        raise ValueError(_left_out(failures, len(failures)))
     pipe = _pipeline(model, device)
-    motions, failures = {}, []
-    for path in paths:
-        try:
-            motions[path] = pipe.read_motion(path)
-        except (ValueError, OSError) as error:
-            # Files are named without their folders there, of which there may be several here.
-            failures.append(" ".join(str(error).split()).replace(path.name, str(path), 1))
     options: dict[str, Any] = {"num_beams": beams or num, "num_return_sequences": num}
-    answers = pipe(list(motions.values()), window_s=window, **options) if motions else []
-    for path, captions in zip(motions, answers, strict=True):
-        if as_json:
-            print(json.dumps({"file": str(path), "captions": captions}, ensure_ascii=False))
-        else:
+    for first in range(0, len(paths), FILES_AT_A_TIME):
+        motions = {}
+        for path in paths[first : first + FILES_AT_A_TIME]:
+            try:
+                motions[path] = pipe.read_motion(as_motion(path, **reading))
+            except Exception as error:  # whatever it is: one file shall not stop the others
+                failures.append(failure(path, error))
+        answers = pipe(list(motions.values()), window_s=window, **options) if motions else []
+        for path, captions in zip(motions, answers, strict=True):
+            if as_json:
+                print(shown_json(json.dumps({"file": str(path), "captions": captions}, ensure_ascii=False)))
+                continue
             for answer in captions:
                 span = f" {answer['start']:.1f}-{answer['end']:.1f} s" if "start" in answer else ""
-                print(f"{path}{span}: {answer['caption']} ({answer['score']:.2f})")
+                print(shown(f"{path}{span}: {answer['caption']} ({answer['score']:.2f})"))
     if failures:
-        raise ValueError(f"{len(failures)} of {len(paths)} files could not be captioned: {'; '.join(failures)}")
+        raise ValueError(_left_out(failures, len(paths) + len(problems)))
 
 
-def motion_files(paths: Sequence[Path]) -> list[Path]:
-    """Files as given, and in place of folders the motion files in them.
+def _left_out(failures: Sequence[str], total: int) -> str:
+    return f"{len(failures)} of {total} files could not be captioned: {'; '.join(failures)}"
+
+
+def motion_files(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
+    """Files as given, and in place of folders the motion files in them; and what cannot be read, with the reason.
 
     Raises:
         FileNotFoundError: A path does not exist, or a folder holds no motion file.
     """
-    from lamp_hf.motion.files import READERS
+    from lamp_hf.motion.inputs import find_motion_files, problem_of
 
     found: list[Path] = []
+    problems: dict[Path, str] = {}
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in READERS)
-            if not inside:
+            inside = find_motion_files(path)
+            if not any(inside):
                 raise FileNotFoundError(f"{path} has no motion files ({' '.join(READERS)})")
-            found += inside
-        elif path.exists():
+            found += inside.files
+            problems |= inside.problems
+        elif not (problem := problem_of(path)):
             found.append(path)
+        elif problem == "no such file":
+            raise FileNotFoundError(f"{path}: {problem}")
         else:
-            raise FileNotFoundError(f"{path}: no such file")
-    return found
+            problems[path] = problem
+    return list(dict.fromkeys(found)), problems
 
 
 def _pipeline(model: str | None, device: str | None) -> "MotionCaptioningPipeline":

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lamp_hf.cli_options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
+from lamp_hf.terminal import shown
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -26,11 +29,16 @@ def _data() -> None:
 @app.command()
 def check(
     path: Annotated[
-        Path, typer.Argument(help="Folder of HumanML3D or KIT-ML, or of motions with metadata.jsonl or .csv.")
+        Path,
+        typer.Argument(help="Folder of HumanML3D or KIT-ML, or of motions, with or without metadata.jsonl or .csv."),
     ],
     show_all: Annotated[
         bool, typer.Option("--all", help=f"List every finding, not only the first {SHOWN} of a kind.")
     ] = False,
+    mapping: MappingOption = None,
+    source_fps: SourceFpsOption = None,
+    unit: UnitOption = None,
+    up_axis: UpAxisOption = None,
 ) -> None:
     """Read every file of a data set and say what is wrong with which; ends with 1 if there are errors.
 
@@ -42,7 +50,7 @@ def check(
 
     from lamp_hf.data.doctor import check_data
 
-    report = check_data(path)
+    report = check_data(path, reader_options=reading_options(mapping, source_fps, unit, up_axis))
     console = Console(highlight=False, soft_wrap=True)
     _print_report(console, report, None if show_all else SHOWN)
     if report.errors:
@@ -53,15 +61,15 @@ def _print_report(console: "Console", report: "DataReport", limit: int | None) -
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"{report.path}: {report.layout}", title_justify="left", show_header=False)
+    table = Table(title=Text(shown(f"{report.path}: {report.layout}")), title_justify="left", show_header=False)
     for name, value in report.counts.items():
-        table.add_row(name, value)
+        table.add_row(name, shown(value))
     console.print(table)
     for (severity, kind), group in groupby(report.findings, key=lambda finding: (finding.severity, finding.kind)):
         findings = list(group)
         console.print(Text(f"{severity}: {kind} ({len(findings)})", style="red" if severity == "error" else "yellow"))
         for finding in findings[:limit]:
-            console.print(Text(f"  {finding}"))
+            console.print(Text(f"  {shown(finding)}"))
         if limit is not None and len(findings) > limit:
             console.print(f"  and {len(findings) - limit} more (--all lists them)")
     warnings = len(report.findings) - len(report.errors)

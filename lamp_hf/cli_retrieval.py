@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lamp_hf.cli_checkpoints import find_checkpoint
+from lamp_hf.cli_options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
+from lamp_hf.extras import require_faiss
+from lamp_hf.motion.files import READERS
+from lamp_hf.terminal import shown
 
 if TYPE_CHECKING:
     from lamp_hf.retrieval.encoder import MotionTextEncoder
@@ -41,6 +45,10 @@ def index(
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
     num_proc: ProcessesOption = None,
+    mapping: MappingOption = None,
+    source_fps: SourceFpsOption = None,
+    unit: UnitOption = None,
+    up_axis: UpAxisOption = None,
     duplicates: Annotated[bool, typer.Option("--duplicates", help="List clips that are copies of each other.")] = False,
     threshold: Annotated[
         float, typer.Option("--threshold", min=0.0, max=1.0, help="With --duplicates: how like copies must be.")
@@ -63,15 +71,17 @@ def index(
     """
     if push_to is None and (private or license):
         raise typer.BadParameter("--private and --license are for what --push-to uploads")
+    reading = reading_options(mapping, source_fps, unit, up_axis)
+    require_faiss()
     from lamp_hf.retrieval import build_index, find_source, near_duplicates
     from lamp_hf.retrieval.opening import cached_index_path
 
     options: dict[str, Any] = {} if data is None else {"path": str(data)}
-    motions = find_source(source, skip_bad=skip_bad, num_proc=num_proc, **options)
+    motions = find_source(source, skip_bad=skip_bad, num_proc=num_proc, reader_options=reading, **options)
     encoder = _encoder(model, device)
     path = output if output is not None else cached_index_path(motions, encoder)
     made = build_index(path, motions, encoder, vectors_per_motion=vectors)
-    print(f"{path}: {len(made)} motions, {made.num_captions} captions, {encoder.name}")
+    print(shown(f"{path}: {len(made)} motions, {made.num_captions} captions, {encoder.name}"))
     if duplicates:
         groups = near_duplicates(made, threshold)
         rows = [
@@ -85,7 +95,7 @@ def index(
 
 
 def search(
-    query: Annotated[str, typer.Argument(help="What the person does, or a motion file (.bvh .npz .npy).")],
+    query: Annotated[str, typer.Argument(help=f"What the person does, or a motion file ({' '.join(READERS)}).")],
     where: Annotated[str, typer.Argument(help="Folder of motion files or of an index, or Hub id.", metavar="INDEX")],
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many hits.")] = 5,
     captions: Annotated[
@@ -96,33 +106,68 @@ def search(
     ] = 0,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with all motions; slower in large sets.")] = False,
     num_proc: ProcessesOption = None,
+    mapping: MappingOption = None,
+    source_fps: SourceFpsOption = None,
+    unit: UnitOption = None,
+    up_axis: UpAxisOption = None,
     model: ModelOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
-    """Find motions by text or by example.
+    """Find motions by text or by example. A motion file is not among its own hits.
 
     `lamp-hf search "a kick" my_mocap/`
 
     `lamp-hf search walk.bvh mocap_index --captions`
     """
-    from lamp_hf.motion.files import READERS
-    from lamp_hf.pipelines.motion_retrieval import MotionRetrievalPipeline
-
+    reading = reading_options(mapping, source_fps, unit, up_axis)
     by_motion = Path(query).suffix.lower() in READERS
     if captions and not by_motion:
         raise typer.BadParameter("--captions needs a motion file as query")
     if rerank and by_motion and not captions:
         raise typer.BadParameter("--rerank orders texts and motions; it cannot compare two motions")
+    require_faiss()
+    # What can be known before the model is loaded is checked now.
+    if by_motion:
+        from lamp_hf.motion.inputs import as_motion
+
+        as_motion(query, **reading)
+    from lamp_hf.pipelines.motion_retrieval import MotionRetrievalPipeline
+    from lamp_hf.retrieval.index import is_index
+    from lamp_hf.retrieval.sources import find_source, may_be_on_hub
+
+    if not is_index(where) and not may_be_on_hub(where):
+        find_source(where, reader_options=reading)
+    elif reading and not by_motion:
+        raise typer.BadParameter(f"--mapping, --source-fps, --unit and --up-axis are for motion files; {where} is none")
+
     encoder = _encoder(model, device)
     pipe = MotionRetrievalPipeline(
-        model=encoder.model, processor=encoder.processor, index=where, num_proc=num_proc, device=device
+        model=encoder.model,
+        processor=encoder.processor,
+        index=where,
+        num_proc=num_proc,
+        reader_options=reading,
+        device=device,
     )
-    hits = pipe(query, top_k=top_k, target="caption" if captions else "motion", rerank=rerank, exact=exact)
+    hits = pipe(
+        Path(query) if by_motion else query,
+        top_k=top_k,
+        target="caption" if captions else "motion",
+        rerank=rerank,
+        exact=exact,
+    )
+    matches = ["match"] if rerank else []
     rows = [
-        (str(place), f"{hit['score']:.3f}", hit["file"] or hit["id"], _captions(hit["captions"]))
+        (
+            str(place),
+            f"{hit['score']:.3f}",
+            *(f"{hit[name]:.3f}" for name in matches),
+            hit["file"] or hit["id"],
+            _captions(hit["captions"]),
+        )
         for place, hit in enumerate(hits, start=1)
     ]
-    _show(["", "score", "file", "captions"], rows, empty="the index has no captions" if captions else "no motions")
+    _show(["", "score", *matches, "file", "captions"], rows, empty=f"nothing found: {where} holds no other motion")
 
 
 def _encoder(model: str | None, device: str) -> "MotionTextEncoder":
@@ -148,13 +193,13 @@ def _show(header: list[str], rows: Iterable[tuple[str, ...]], *, empty: str) -> 
 
     rows = list(rows)
     if not rows:
-        print(empty)
+        print(shown(empty))
         return
     table = Table(box=None, pad_edge=False)
     for name in header:
-        table.add_column(name, overflow="fold", justify="right" if name in ("", "group", "score") else "left")
+        table.add_column(name, overflow="fold", justify="right" if name in ("", "group", "score", "match") else "left")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(shown(cell)) for cell in row))
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=10_000)

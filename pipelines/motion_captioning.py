@@ -16,8 +16,8 @@ from transformers import GenerationConfig, GenerationMixin, Pipeline
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
 from lamp_hf.modeling.processing_lamp import LampProcessor
+from lamp_hf.motion.inputs import as_motion
 from lamp_hf.motion.motion import Motion
-from lamp_hf.motion.skeleton import SKELETONS
 
 from .requests import num_frames_of
 from .saving import SavedPipeline
@@ -203,15 +203,10 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
             FileNotFoundError, MotionFormatError, TypeError, ValueError: As a call.
         """
         extractor = self.processor.feature_extractor
-        motion: Any = item
-        if isinstance(item, str | os.PathLike):
-            motion = Motion.load(item)
-        elif isinstance(item, np.ndarray | torch.Tensor):
-            array = np.asarray(item)
-            view: dict[str, Any] = {"joints" if array.ndim == 3 else "features": array}
-            motion = Motion(**view, fps=extractor.fps, skeleton=SKELETONS[extractor.skeleton])
-        if not isinstance(motion, Motion):
-            raise TypeError(f"cannot caption a {type(motion).__name__}; give a Motion, a path or an array")
+        if not isinstance(item, Motion | str | os.PathLike | np.ndarray | torch.Tensor):
+            raise TypeError(f"cannot caption a {type(item).__name__}; give a Motion, a path or an array")
+        is_array = isinstance(item, np.ndarray | torch.Tensor)
+        motion = as_motion(item, fps=extractor.fps if is_array else None)
         if abs(motion.fps - extractor.fps) > 1e-3:
             motion = motion.resample(extractor.fps)
         extractor(motion)  # refuses another skeleton and values that are not finite, and says what to do

@@ -2,17 +2,19 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from transformers import Pipeline
 
+from lamp_hf.extras import require_faiss
 from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.files import READERS
+from lamp_hf.motion.inputs import as_motion
 from lamp_hf.motion.motion import Motion
-from lamp_hf.motion.skeleton import SKELETONS
 
 from .saving import SavedPipeline
 
@@ -41,7 +43,7 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
     >>> hits = search("someone waves", top_k=3)
     >>> sorted(hits[0])
     ['captions', 'file', 'id', 'score']
-    >>> captions = search("my_mocap/walk.bvh", target="caption", top_k=1)
+    >>> others = search("my_mocap/walk.bvh", top_k=1)
 
     ```
 
@@ -52,6 +54,8 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
             index or a dataset. All but indexes are indexed in the cache first, which takes a while once; files
             that cannot be read are left out with a warning.
         num_proc: Number of processes that read motion files, all cores by default.
+        reader_options: Passed to [`as_motion`] for files, those of queries and those of a folder: `mapping`, `fps`,
+            `unit` and `up_axis`, where they are detected wrongly.
     """
 
     task = "motion-retrieval"
@@ -64,9 +68,18 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
     _load_image_processor = False  # type: ignore[assignment]
     _load_video_processor = False  # type: ignore[assignment]
 
-    def __init__(self, *args: Any, index: "IndexInput | None" = None, num_proc: int | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        index: "IndexInput | None" = None,
+        num_proc: int | None = None,
+        reader_options: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ):
+        require_faiss()
         # Registration imports this module, and `datasets` takes a second: whoever makes motions does not need it.
         from lamp_hf.retrieval.encoder import MotionTextEncoder
+        from lamp_hf.retrieval.index import is_index
         from lamp_hf.retrieval.opening import open_index
 
         super().__init__(*args, **kwargs)
@@ -80,7 +93,10 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
                 "motion files, the folder of an index, a dataset, or a Hub id"
             )
         self.encoder = MotionTextEncoder(self.model, self.processor)
-        self.index: MotionIndex = open_index(index, self.encoder, num_proc=num_proc)
+        self.reader_options = reader_options or {}
+        # An index has been read already.
+        options = self.reader_options if isinstance(index, str | os.PathLike) and not is_index(index) else None
+        self.index: MotionIndex = open_index(index, self.encoder, num_proc=num_proc, reader_options=options)
 
     @property
     def fps(self) -> float:
@@ -109,11 +125,13 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
             exact: Compare the query with all that the index holds, not only with the candidates of FAISS.
 
         Returns:
-            For one query a list of hits, best first: dictionaries of `id`, `file` (`None` where there is none),
-            `score` and `captions`. The score is a cosine: that of the best query for text and motion, the mean
-            of like queries for two motions; with `rerank` it is the scaled cosine plus the log-odds of a match. A
-            hit of target `"caption"` has one caption, and names a motion that
-            has it. For a list, a list of such lists.
+            For one query a list of hits, best first, empty if nothing was found: dictionaries of `id`, `file` (`None`
+            where there is none), `score` and `captions`. The score is a cosine: that of the best query for text and
+            motion, the mean of like queries for two motions. With `rerank` it is the same, and hits also have
+            `match`, the probability of the matching head that motion and text belong together; their order is that
+            of both together, so that scores need not fall. A hit of target `"caption"` has one caption, and names a
+            motion that has it. A file that is the query itself is not among the motions found. For a list, a list of
+            such lists.
 
         Raises:
             FileNotFoundError: There is no file of the query's path.
@@ -124,12 +142,14 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
         given = {"top_k": top_k, "target": target, "rerank": rerank, "exact": exact}
         settings = _checked({**self._forward_params, **{name: x for name, x in given.items() if x is not None}})
         single = isinstance(query, str | Motion | np.ndarray | os.PathLike)
-        queries = [self._read(item) for item in ([query] if single else query)]  # type: ignore[list-item, union-attr]
+        items: list[Any] = [query] if single else list(query)  # type: ignore[arg-type, list-item]
+        queries = [self._read(item) for item in items]
+        own = [_own_file(item, read) for item, read in zip(items, queries, strict=True)]
         results: list[list[dict[str, Any]]] = [[] for _ in queries]
         for kind in (str, Motion):
             places = [place for place, item in enumerate(queries) if isinstance(item, kind)]
             if places:
-                inputs = self.preprocess([queries[place] for place in places])
+                inputs = self.preprocess([queries[place] for place in places], own=[own[place] for place in places])
                 found = self.postprocess(self.forward(inputs, **settings))
                 for place, hits in zip(places, found, strict=True):
                     results[place] = hits
@@ -141,10 +161,9 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
                 raise ValueError("the query is an empty text")
             return query
         if isinstance(query, str | os.PathLike):
-            query = Motion.load(query)
-        if isinstance(query, np.ndarray):
-            extractor = self.processor.feature_extractor
-            query = Motion(features=query, fps=extractor.fps, skeleton=SKELETONS[extractor.skeleton])
+            query = as_motion(query, **self.reader_options)
+        elif isinstance(query, np.ndarray):
+            query = as_motion(query, fps=self.fps)
         if not isinstance(query, Motion):
             raise TypeError(f"cannot search for a {type(query).__name__}; give a text, a Motion, an array or a path")
         if abs(query.fps - self.fps) > 1e-3:
@@ -158,12 +177,14 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         known = ("top_k", "target", "rerank", "exact")
         if strangers := sorted(set(kwargs) - set(known)):
-            raise TypeError(f"unknown arguments {', '.join(strangers)}; known: index, num_proc, {', '.join(known)}")
+            raise TypeError(
+                f"unknown arguments {', '.join(strangers)}; known: index, num_proc, reader_options, {', '.join(known)}"
+            )
         return {}, kwargs, {}
 
     def preprocess(self, input_: Sequence[str | Motion], **kwargs: Any) -> dict[str, Any]:
-        """Queries of one kind, texts or motions."""
-        return {"queries": list(input_)}
+        """Queries of one kind, texts or motions, each with the file that it is, if any."""
+        return {"queries": list(input_), "own": list(kwargs.get("own") or [None] * len(input_))}
 
     def _forward(  # type: ignore[override]
         self,
@@ -180,6 +201,11 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
             raise ValueError('a text finds motions: target="caption" is for motions')
         if rerank and not of_text and target == "motion":
             raise ValueError("rerank orders texts and motions by how they match; it cannot compare two motions")
+        if target == "caption" and not self.index.num_captions:
+            raise ValueError(
+                f"{self.index.path} holds no captions to be found: give the folder a metadata.jsonl and index it "
+                'again, or search for motions, target="motion"'
+            )
         count = max(top_k, rerank)
         if of_text:
             found = self.index.find_motions(self.encoder.encode_texts(queries), count, exact=exact)
@@ -187,33 +213,59 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
             encoded = self.encoder.encode_motions([motion.features for motion in queries])
             features = np.stack([motion.features for motion in encoded])
             find = self.index.find_captions if target == "caption" else self.index.find_similar
-            found = find(features, count, exact=exact)
+            found = find(features, count + (target == "motion"), exact=exact)
+        if target == "motion":
+            found = [self._without(own, rows) for own, rows in zip(input_tensors["own"], found, strict=True)]
+        matches: list[list[float] | None] = [None] * len(found)
         if rerank:
-            latents = None if of_text else [motion.latents for motion in encoded]
-            found = [
-                self._rerank(rows[:rerank], queries[k], None if latents is None else latents[k])
-                for k, rows in enumerate(found)
-            ]
-        return {"found": [rows[:top_k] for rows in found], "target": target}
+            for k, rows in enumerate(found):
+                if rows:
+                    latents = None if of_text else encoded[k].latents
+                    found[k], matches[k] = self._rerank(rows[:rerank], queries[k], latents)
+        return {"found": [rows[:top_k] for rows in found], "matches": matches, "target": target}
 
-    def _rerank(self, found: "list[Found]", query: str | Motion, latents: np.ndarray | None) -> "list[Found]":
-        """The same rows, ordered anew: motions for a text, or captions for a motion's latents."""
-        if not found:
-            return []
+    def _without(self, own: Path | None, found: "list[Found]") -> "list[Found]":
+        """The same rows without that of a file."""
+        if own is None:
+            return found
+        files = [hit["file"] for hit in self.index.motion_hits(found)]
+        return [row for row, file in zip(found, files, strict=True) if file is None or not _same_file(own, file)]
+
+    def _rerank(
+        self, found: "list[Found]", query: str | Motion, latents: np.ndarray | None
+    ) -> "tuple[list[Found], list[float]]":
+        """The same rows in another order, motions for a text or captions for a motion's latents, and their matches."""
         rows = [row for row, _ in found]
-        similarities = [score for _, score in found]
         if latents is None:
-            scores = self.encoder.rerank_scores(similarities, self.index.latents(rows), [str(query)] * len(rows))
+            logits = self.encoder.matching_logits(self.index.latents(rows), [str(query)] * len(rows))
         else:
             texts = list(self.index.caption_dataset.select(rows)["text"])
-            scores = self.encoder.rerank_scores(similarities, [latents] * len(rows), texts)
+            logits = self.encoder.matching_logits([latents] * len(rows), texts)
+        scores = self.encoder.combined([score for _, score in found], logits)
         order = np.argsort(-scores, kind="stable")
-        return [found[k]._replace(score=float(scores[k])) for k in order]
+        matches = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        return [found[k] for k in order], [float(matches[k]) for k in order]
 
     def postprocess(self, model_outputs: dict[str, Any], **kwargs: Any) -> list[list[dict[str, Any]]]:  # type: ignore[override]
         """Hits of each query."""
         hits = self.index.caption_hits if model_outputs["target"] == "caption" else self.index.motion_hits
-        return [hits(found) for found in model_outputs["found"]]
+        results = [hits(found) for found in model_outputs["found"]]
+        for found, matches in zip(results, model_outputs["matches"], strict=True):
+            for hit, match in zip(found, matches or (), strict=False):
+                hit["match"] = match
+        return results
+
+
+def _own_file(item: Any, query: str | Motion) -> Path | None:
+    """The file that a query is, if it is one."""
+    is_file = isinstance(query, Motion) and isinstance(item, str | os.PathLike)
+    return Path(item) if is_file else None
+
+
+def _same_file(first: Path, second: str) -> bool:
+    with suppress(OSError):
+        return first.samefile(second)
+    return False
 
 
 def _checked(settings: dict[str, Any]) -> dict[str, Any]:

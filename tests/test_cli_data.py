@@ -50,4 +50,23 @@ def test_findings_are_listed_by_kind(run, tmp_path: Path, field_sets: SimpleName
 def test_a_folder_that_is_no_data_set(run, tmp_path: Path) -> None:
     code, out, err = run(tmp_path)
     assert (code, out) == (1, "")
-    assert "expected the folders new_joint_vecs and texts" in err
+    assert "expected motion files (.bvh" in err
+
+
+def test_a_folder_without_captions(run, tmp_path: Path, procedural) -> None:
+    procedural.walker(40).save(tmp_path / "walk.bvh")
+    procedural.walker(40, fps=30).save(tmp_path / "fast.npz")
+    (tmp_path / "bad.bvh").write_text("nonsense")
+    (tmp_path / "gone.npy").symlink_to("nowhere.npy")
+    code, out, _ = run(tmp_path)
+    assert code == 1
+    lines = out.splitlines()
+    assert lines[0] == f"{tmp_path}: motions"
+    start = lines.index("error: unreadable motion (2)")
+    assert lines[start + 1].startswith("  bad.bvh: ")
+    assert lines[start + 2] == "  gone.npy: links to nowhere.npy, which does not exist"
+    assert any(line.startswith("  metadata.jsonl: no such file; training needs a line for each") for line in lines)
+    assert lines[-1] == "2 errors, 2 warnings"
+    for name in ("bad.bvh", "gone.npy"):
+        (tmp_path / name).unlink()
+    assert run(tmp_path)[0] == 0

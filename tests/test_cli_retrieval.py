@@ -48,10 +48,10 @@ def test_index_then_search(run, tiny_checkpoint: Path, tmp_path: Path, procedura
 
 def test_search_in_a_folder_by_example(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     model = ("-m", tiny_checkpoint, "--num-proc", 1)
-    code, out, _ = run("search", "mocap/wave.bvh", "mocap", "-k", 1, *model)
+    code, out, _ = run("search", "mocap/wave.bvh", "mocap", *model)
     assert code == 0
-    assert str(tmp_path / "mocap" / "wave.bvh") in out
-    assert "1.000" in out
+    found = {line.split()[2] for line in out.splitlines()[1:]}
+    assert found == {str(tmp_path / "mocap" / name) for name in ("walk.npz", "walk_copy.bvh")}  # and not itself
     code, out, _ = run("search", "mocap/wave.bvh", "mocap", "--captions", *model)
     assert code == 0
     assert out.splitlines()[1].endswith("a person walks forward")
@@ -84,6 +84,7 @@ def test_push(run, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_errors(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     model = ("-m", tiny_checkpoint, "--num-proc", 1)
+    run("index", "mocap", *model)
     for arguments, expected, message in [
         (("search", "walks", "nowhere", *model), 1, "nowhere: no such folder; expected a folder of motion files"),
         (("search", "none.bvh", "mocap", *model), 1, "none.bvh: no such file"),
@@ -112,3 +113,52 @@ def test_another_model_is_refused(run, tiny_checkpoint: Path) -> None:
     assert code == 1
     assert "the index made was made with tiny" in err
     assert "make the index anew with `lamp-hf index`" in err
+
+
+def test_nothing_found_is_said(run, tiny_checkpoint: Path, tmp_path: Path, procedural) -> None:
+    model = ("-m", tiny_checkpoint, "--num-proc", 1)
+    (tmp_path / "one").mkdir()
+    procedural.waver(40).save("one/wave.bvh")
+    assert run("search", "one/wave.bvh", "one", *model)[:2] == (0, "nothing found: one holds no other motion\n")
+    code, out, err = run("search", "one/wave.bvh", "one", "--captions", *model)
+    assert (code, out) == (1, "")
+    assert "holds no captions to be found: give the folder a metadata.jsonl" in err
+
+
+def test_scores_are_of_one_scale(run, tiny_checkpoint: Path) -> None:
+    model = ("-m", tiny_checkpoint, "--num-proc", 1)
+    plain = run("search", "the person walks", "mocap", *model)[1].splitlines()
+    ranked = run("search", "the person walks", "mocap", "--rerank", 9, *model)[1].splitlines()
+    assert ranked[0].split() == ["score", "match", "file", "captions"]
+    assert {(line.split()[3], line.split()[1]) for line in ranked[1:]} == {
+        (line.split()[2], line.split()[1]) for line in plain[1:]
+    }
+
+
+@pytest.mark.parametrize("arguments", [("index", "mocap"), ("search", "walks", "mocap")])
+def test_without_its_extra_it_ends_before_any_work(run, monkeypatch: pytest.MonkeyPatch, arguments) -> None:
+    import sys
+
+    import lamp_hf.cli_retrieval
+
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.setattr(lamp_hf.cli_retrieval, "_encoder", None)
+    code, out, err = run(*arguments)
+    assert (code, out) == (1, "")
+    assert "a motion index needs FAISS: pip install 'lamp_hf[retrieval]'" in err
+
+
+def test_arguments_are_checked_before_the_model_is_loaded(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import lamp_hf.cli_retrieval
+
+    monkeypatch.setattr(lamp_hf.cli_retrieval, "_encoder", None)
+    (tmp_path / "empty").mkdir()
+    for arguments, message in [
+        (("walks", "nowhere"), "nowhere: no such folder"),
+        (("walks", "mocap/nowhere"), "mocap/nowhere: no such folder"),  # no name on the Hub
+        (("walks", "empty"), "empty: no motion files"),
+        (("mocap/none.bvh", "mocap"), "mocap/none.bvh: no such file"),
+    ]:
+        code, _, err = run("search", *arguments)
+        assert code == 1
+        assert message in err

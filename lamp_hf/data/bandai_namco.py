@@ -28,6 +28,7 @@ from lamp_hf.data.conversion import (
     ClipFile,
     cached_dataset,
     default_cache_dir,
+    open_clips,
     refuse_failures,
 )
 from lamp_hf.data.schema import MIRRORED, motion_features
@@ -256,18 +257,21 @@ def _convert_all(
 ) -> dict[str, str]:
     """Digest of each clip's file, all of them converted."""
     index_path = None
+    unopened: dict[str, str] = {}
     if path.is_file():
         # Unpacking takes ten times as long as reading the finished set: remember what the archive holds.
         index_path = cache.cache_dir / "archives" / f"{_file_digest(path)}.json"
-        if index_path.is_file():
-            digests: dict[str, str] = json.loads(index_path.read_text(encoding="utf-8"))
+        digests = _read_digests(index_path)
+        if digests:
             chosen = digests if wanted is None else {c: digests[c] for c in _all_found(wanted, digests, path)}
-            if all(cache.path(f"{clip}.bvh", digest).is_file() for clip, digest in chosen.items()):
+            if all(cache.has(f"{clip}.bvh", digest) for clip, digest in chosen.items()):
                 return chosen
         files, total = _archive_clips(path, wanted), None if wanted is None else len(wanted)
     else:
-        files, total = _folder_clips(path, wanted)
+        paths = _folder_clips(path, wanted)
+        files, total = open_clips(paths, unopened), len(paths)
     digests, failures = cache.convert(files, num_proc=num_proc, progress=progress, total=total)
+    failures |= unopened
     if wanted is not None:
         _all_found(wanted, {**digests, **failures}, path)
     refuse_failures(failures, path, skip_bad=skip_bad)
@@ -281,6 +285,15 @@ def _convert_all(
         with atomic_path(index_path) as unfinished:
             unfinished.write_text(json.dumps(digests), encoding="utf-8")
     return digests
+
+
+def _read_digests(path: Path) -> dict[str, str]:
+    """Digests of an archive's clips; none where they are not known yet, or the file was damaged."""
+    try:
+        digests = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return digests if isinstance(digests, dict) else {}
 
 
 def _all_found(wanted: frozenset[str], found: Collection[str], path: Path) -> list[str]:
@@ -317,11 +330,10 @@ def _archive_clips(path: Path, wanted: frozenset[str] | None) -> Iterator[ClipFi
         raise MotionFormatError(f"{path}: damaged or truncated archive ({error})") from error
 
 
-def _folder_clips(path: Path, wanted: frozenset[str] | None) -> tuple[Iterator[ClipFile], int]:
-    """Clips anywhere below a folder, and their number."""
+def _folder_clips(path: Path, wanted: frozenset[str] | None) -> dict[str, Path]:
+    """Files of clips anywhere below a folder."""
     paths = {file.stem: file for file in path.rglob("dataset-*.bvh") if _CLIP_NAME.fullmatch(file.stem)}
-    chosen = [clip for clip in sorted(paths) if wanted is None or clip in wanted]
-    return (ClipFile(clip, paths[clip].name, paths[clip].read_bytes()) for clip in chosen), len(chosen)
+    return {clip: paths[clip] for clip in sorted(paths) if wanted is None or clip in wanted}
 
 
 def _file_digest(path: Path) -> str:

@@ -1,29 +1,37 @@
 """Turn motion files into feature arrays: in parallel, once per content, safe to interrupt and to repeat."""
 
 import hashlib
+import io
+import json
 import logging
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset, DatasetDict, Features, NamedSplit, load_from_disk
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from tqdm.auto import tqdm
 
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.files import atomic_path
-from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.inputs import as_motion, failure, problem_of
 
 logger = logging.getLogger(__name__)
 
-CONVERSION_VERSION = 2  # raise it whenever the same file would give other features
+CONVERSION_VERSION = 3  # raise it whenever the same file would give other features
+_SIZES = "sizes.json"
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def default_cache_dir() -> Path:
@@ -51,14 +59,39 @@ class ClipFile:
         return hashlib.sha256(self.content).hexdigest()
 
 
+def open_clips(paths: Mapping[str, Path], failures: dict[str, str]) -> Iterator[ClipFile]:
+    """Files to convert by the names of their clips, each read when it is needed.
+
+    Args:
+        paths: where they are.
+        failures: takes the reason of each that cannot be read, which is passed over.
+    """
+    for clip, path in paths.items():
+        if problem := problem_of(path):
+            failures[clip] = f"{clip}: {problem}"
+            continue
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            failures[clip] = failure(clip, error)
+        else:
+            yield ClipFile(clip, path.name, content)
+
+
+class DamagedClipError(ValueError):
+    """A clip in the cache is not what was written there."""
+
+
 @dataclass
 class ClipCache:
     """Feature arrays on disk, named by what they were computed from.
 
+    Each file ends with the SHA-256 of all that comes before it.
+
     Attributes:
         cache_dir: folder of the cache; arrays lie in `clips/`.
         mirror: whether to convert the mirror image of every clip too.
-        reader_options: options for `Motion.load`, such as `{"fps": 30.0}`.
+        reader_options: options for `as_motion`, such as `{"fps": 30.0}`.
     """
 
     cache_dir: Path
@@ -67,20 +100,39 @@ class ClipCache:
 
     def path(self, file_name: str, digest: str) -> Path:
         """Where the array of a file lies, whether converted yet or not."""
-        options = sorted(self.reader_options.items())
-        parts = (CONVERSION_VERSION, Path(file_name).suffix.lower(), self.mirror, options)
+        parts = (CONVERSION_VERSION, Path(file_name).suffix.lower(), self.mirror, self.options_key)
         key = hashlib.sha256(f"{parts!r} {digest}".encode()).hexdigest()
         return self.cache_dir / "clips" / key[:2] / f"{key}.npy"
 
+    @property
+    def options_key(self) -> str:
+        """The options for reading, the same text for the same options."""
+        return json.dumps(self.reader_options, sort_keys=True)
+
     def read(self, file_name: str, digest: str, *, mirrored: bool = False) -> np.ndarray:
-        """Features (T, D) of a converted file, float32, as recorded or mirrored."""
-        both: np.ndarray = np.load(self.path(file_name, digest), mmap_mode="r", allow_pickle=False)
-        return np.array(both[int(mirrored)])
+        """Features (T, D) of a converted file, float32, as recorded or mirrored.
+
+        Raises:
+            DamagedClipError: it was damaged after it was converted; `convert` does it again.
+        """
+        return np.array(_read_clip(self.path(file_name, digest))[int(mirrored)])
 
     def shape(self, file_name: str, digest: str) -> tuple[int, int]:
         """Frames and features (T, D) of a converted file, without reading it whole."""
         both = np.load(self.path(file_name, digest), mmap_mode="r", allow_pickle=False)
         return both.shape[1], both.shape[2]
+
+    def has(self, file_name: str, digest: str) -> bool:
+        """Whether a file is converted, and what was written is still there as it was."""
+        path = self.path(file_name, digest)
+        if not path.is_file():
+            return False
+        try:
+            _read_clip(path)
+        except (DamagedClipError, OSError) as error:
+            logger.warning("converting again: %s", error)
+            return False
+        return True
 
     def convert(
         self,
@@ -90,7 +142,7 @@ class ClipCache:
         progress: bool = True,
         total: int | None = None,
     ) -> tuple[dict[str, str], dict[str, str]]:
-        """Convert what is not converted yet.
+        """Convert what is not converted yet, or was damaged since.
 
         Args:
             files: the files; consumed as they are needed, so that a large archive never lies in memory whole.
@@ -115,12 +167,28 @@ class ClipCache:
         with bar, _Workers(num_proc or os.cpu_count() or 1, finish) as workers:
             for file in files:
                 digest = file.digest
-                target = self.path(file.file_name, digest)
-                if target.is_file():
+                if self.has(file.file_name, digest):
                     finish(file.clip, digest, None)
                 else:
+                    target = self.path(file.file_name, digest)
                     workers.submit(file, digest, target, self.mirror, self.reader_options)
         return digests, failures
+
+
+def _read_clip(path: Path) -> np.ndarray:
+    content = path.read_bytes()
+    body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    if hashlib.sha256(body).digest() != digest:
+        raise DamagedClipError(f"the cached clip {path} is damaged: its checksum differs")
+    array: np.ndarray = np.load(io.BytesIO(body), allow_pickle=False)
+    return array
+
+
+def _write_clip(path: Path, features: np.ndarray) -> None:
+    body = io.BytesIO()
+    np.save(body, features, allow_pickle=False)
+    with atomic_path(path) as unfinished:
+        unfinished.write_bytes(body.getvalue() + hashlib.sha256(body.getvalue()).digest())
 
 
 class _Workers:
@@ -137,13 +205,17 @@ class _Workers:
 
     def submit(self, file: ClipFile, digest: str, *options: Any) -> None:
         if self.num_proc == 1:
-            self.finish(file.clip, digest, _convert(file.file_name, file.content, *options))
+            self.finish(file.clip, digest, _convert(file, *options))
             return
         if self.pool is None:
             # Forked workers run NumPy only, and need no `if __name__ == "__main__"` in the user's script.
             method = "fork" if "fork" in get_all_start_methods() else None
-            self.pool = ProcessPoolExecutor(self.num_proc, mp_context=get_context(method))
-        future = self.pool.submit(_convert, file.file_name, file.content, *options)
+            with _ctrl_c_held():
+                pool = ProcessPoolExecutor(self.num_proc, mp_context=get_context(method), initializer=_begin_worker)
+                future = pool.submit(_convert, file, *options)
+                self.pool = pool
+        else:
+            future = self.pool.submit(_convert, file, *options)
         self.waiting[future] = (file.clip, digest)
         while len(self.waiting) >= 4 * self.num_proc:
             self._collect()
@@ -161,26 +233,57 @@ class _Workers:
             self.pool.shutdown(cancel_futures=True)
 
 
-def _convert(file_name: str, content: bytes, target: Path, mirror: bool, reader_options: dict[str, Any]) -> str | None:
+@contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """Put off Ctrl-C to the end of the block: a pool that is half started never ends."""
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield
+        return
+    pressed: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda *_: pressed.append(1))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the parent, and do not outlive it, however it ends: a worker would keep its locks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _convert(file: ClipFile, target: Path, mirror: bool, reader_options: dict[str, Any]) -> str | None:
     """Convert one file; return why it failed, or None."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    # Errors name the file: by its path in its folder, where that is the clip's name.
+    name = file.clip if Path(file.clip).name == file.file_name else file.file_name
     with tempfile.TemporaryDirectory(prefix="lamp_hf-") as folder:
-        source = Path(folder) / Path(file_name).name  # readers take paths, and name the file in their errors
-        source.write_bytes(content)
+        source = Path(folder) / Path(file.file_name).name  # readers take paths
+        source.write_bytes(file.content)
         try:
-            motion = Motion.load(source, **reader_options)
+            motion = as_motion(source, **reader_options)
             if motion.fps != motion.skeleton.default_fps:
                 motion = motion.resample(motion.skeleton.default_fps)
             features = [motion.features]
             if mirror:
                 # From mirrored joints: the features of a mirrored body would have its bone lengths swapped.
                 features.append(motion.mirror().features)
-        except ValueError as error:  # MotionFormatError and what the feature maths refuses
-            return str(error) if source.name in str(error) else f"{source.name}: {error}"
-    with atomic_path(target) as unfinished:
-        # Mirroring a file of features through its joints costs the last frame.
-        num_frames = min(map(len, features))
-        np.save(unfinished, np.stack([array[:num_frames] for array in features]))
+        except Exception as error:  # whatever it is: one file shall not stop the others
+            return failure(name, error)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Mirroring a file of features through its joints costs the last frame.
+    num_frames = min(map(len, features))
+    _write_clip(target, np.stack([array[:num_frames] for array in features]))
     return None
 
 
@@ -190,8 +293,8 @@ def refuse_failures(failures: dict[str, str], source: str | os.PathLike[str], *,
     Raises:
         MotionFormatError: there are some, and `skip_bad` is False.
     """
-    for clip, reason in failures.items():
-        logger.warning("%s left out: %s", clip, reason)
+    for reason in failures.values():
+        logger.warning("left out: %s", reason)
     if failures and not skip_bad:
         listed = "\n  ".join(list(failures.values())[:20])
         more = f"\n  and {len(failures) - 20} more, see the log" if len(failures) > 20 else ""
@@ -219,25 +322,49 @@ def cached_dataset(
         progress: show the bars of `datasets`.
     """
     target = cache_dir / "sets" / key
-    if not target.is_dir():
+    saved = _load_set(target) if target.is_dir() else None
+    if saved is None:
         target.parent.mkdir(parents=True, exist_ok=True)
         hidden = are_progress_bars_disabled()
         if not progress:
             disable_progress_bars()
         try:
             with tempfile.TemporaryDirectory(prefix=".build-", dir=target.parent) as folder:
-                _build(splits, features, Path(folder) / "generated").save_to_disk(str(Path(folder) / "saved"))
+                built = Path(folder) / "saved"
+                _build(splits, features, Path(folder) / "generated").save_to_disk(str(built))
                 shutil.rmtree(Path(folder) / "generated")
+                (built / _SIZES).write_text(json.dumps(_sizes(built)), encoding="utf-8")
                 try:
-                    os.rename(Path(folder) / "saved", target)
+                    os.rename(built, target)
                 except OSError:
                     if not target.is_dir():  # otherwise another process was faster, with the same content
                         raise
         finally:
             if not hidden:
                 enable_progress_bars()
-    saved = load_from_disk(str(target))
+        saved = load_from_disk(str(target))
     return DatasetDict({split: saved[split] if split in saved else _empty(features, split) for split in splits})
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file."""
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != _SIZES
+    }
+
+
+def _load_set(folder: Path) -> Any:
+    """The dataset in a folder of the cache; one that was damaged is put aside, and `None` takes its place."""
+    try:
+        if json.loads((folder / _SIZES).read_text(encoding="utf-8")) != _sizes(folder):
+            raise ValueError("the sizes of its files have changed")
+        return load_from_disk(str(folder))
+    except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:
+        logger.warning("the cached data set %s is damaged (%s); it is made again", folder, error)
+    shutil.rmtree(folder)
+    return None
 
 
 def _build(splits: dict[str, Callable[[], Iterator[dict[str, Any]]]], features: Features, folder: Path) -> DatasetDict:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -33,6 +33,7 @@ from lamp_hf.data.motionfolder import METADATA_NAMES, TIME_TOLERANCE_S, find_tab
 from lamp_hf.data.schema import FeatureStatistics
 from lamp_hf.motion.features import features_to_joints
 from lamp_hf.motion.files import READERS
+from lamp_hf.motion.inputs import as_motion, failure, find_motion_files
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import Skeleton
 
@@ -69,7 +70,7 @@ class DataReport:
 
     Attributes:
         path: the folder.
-        layout: "humanml3d", "kit-ml" or "motionfolder".
+        layout: "humanml3d", "kit-ml", "motionfolder", or "motions" for a folder of motions without captions.
         counts: what is in it, by name, as text to show.
         findings: what is wrong with it, errors first.
     """
@@ -92,31 +93,40 @@ class DataReport:
         self.findings.append(Finding(severity, kind, file, str(message)))
 
 
-def check_data(path: str | os.PathLike[str], *, progress: bool = True) -> DataReport:
-    """Read every file of a HumanML3D or KIT-ML folder, or of a motionfolder, and report instead of stopping.
+def check_data(
+    path: str | os.PathLike[str], *, reader_options: dict[str, Any] | None = None, progress: bool = True
+) -> DataReport:
+    """Read every file of a folder of motions, and report instead of stopping.
 
-    No file of HumanML3D and KIT-ML says its frame rate: a lower one than the set's is told by captions that end after
-    their motion, a higher one not at all.
+    The folder is one of HumanML3D or KIT-ML, one of motions with a table of captions (see `load_motionfolder`), or one
+    of motions alone. No file of HumanML3D and KIT-ML says its frame rate: a lower one than the set's is told by
+    captions that end after their motion, a higher one not at all.
 
     Args:
         path: the folder. Which data set it holds is told by the features.
+        reader_options: passed to `as_motion` for every file, as `{"fps": 30.0}`.
         progress: show a bar.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it is neither.
+        ValueError: it holds no motions, or options are given for HumanML3D and KIT-ML, whose files are features.
     """
     root = Path(path)
     if not root.is_dir():
-        raise FileNotFoundError(f"{root}: no such folder")
+        raise FileNotFoundError(f"{root}: no such folder{' (it is a file)' if root.exists() else ''}")
+    options = reader_options or {}
     if is_field_layout(root):
+        if options:
+            raise ValueError(f"{root}: {', '.join(options)} is for motion files; these are features of a data set")
         report = _check_field_layout(root, progress)
     elif find_tables(root):
-        report = _check_motionfolder(root, progress)
+        report = _check_motionfolder(root, options, progress)
+    elif any(find_motion_files(root)):
+        report = _check_motions(root, options, progress)
     else:
         raise ValueError(
-            f"{root}: expected the folders {MOTIONS} and {TEXTS} (HumanML3D, KIT-ML), or a "
-            f"{' or '.join(METADATA_NAMES)} (a folder of motions with captions); found neither"
+            f"{root}: expected motion files ({' '.join(READERS)}), perhaps with {' or '.join(METADATA_NAMES)}, or the "
+            f"folders {MOTIONS} and {TEXTS} (HumanML3D, KIT-ML); found neither"
         )
     report.findings.sort(key=lambda finding: (finding.severity != "error", finding.kind, finding.file))
     return report
@@ -139,16 +149,20 @@ class _Read:
 
 
 def _read_all(
-    report: DataReport, paths: dict[str, Path], look: Callable[[str, Motion], None], progress: bool
+    report: DataReport,
+    paths: dict[str, Path],
+    look: Callable[[str, Motion], None],
+    progress: bool,
+    options: dict[str, Any] | None = None,
 ) -> dict[str, _Read]:
     """Read motions by name; `look` sees each and may raise ValueError."""
     found: dict[str, _Read] = {}
     for name, path in tqdm(paths.items(), desc="Reading motions", unit="file", leave=False, disable=not progress):
         try:
-            motion = Motion.load(path)
+            motion = as_motion(path, **(options or {}))
             look(name, motion)
-        except (ValueError, OSError) as error:
-            report.add("error", "unreadable motion", path, error)
+        except Exception as error:  # whatever it is: one file shall not stop the others
+            report.add("error", "unreadable motion", path, failure(path, error))
         else:
             found[name] = _Read(motion.skeleton, motion.fps, motion.num_frames)
     return found
@@ -274,9 +288,9 @@ def _check_joints(report: DataReport, path: Path, motion: Motion) -> None:
         report.add("warning", "missing joints", path, "no such file (training does not need it)")
         return
     try:
-        joints = Motion.load(path)
-    except (ValueError, OSError) as error:
-        report.add("error", "unreadable joints", path, error)
+        joints = as_motion(path)
+    except Exception as error:
+        report.add("error", "unreadable joints", path, failure(path, error))
         return
     if not joints.made_of_joints or joints.skeleton.name != motion.skeleton.name:
         found = f"{joints.skeleton.num_joints} joints" if joints.made_of_joints else "features"
@@ -404,7 +418,7 @@ def _count_field_set(
 # ---- motionfolder -----------------------------------------------------------------------------------------
 
 
-def _check_motionfolder(root: Path, progress: bool) -> DataReport:
+def _check_motionfolder(root: Path, options: dict[str, Any], progress: bool) -> DataReport:
     report = DataReport(root, layout="motionfolder")
 
     def note(error: ValueError) -> None:
@@ -412,34 +426,78 @@ def _check_motionfolder(root: Path, progress: bool) -> DataReport:
         report.add("error", "bad line", where, message)
 
     clips = read_tables(root, on_error=note)
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in READERS and path.relative_to(root).as_posix() not in clips:
+    for clip in clips.values():
+        if clip.problem:
+            note(ValueError(clip.problem))
+    files = _find_files(report, known=clips)
+    for name, path in files.items():
+        if name not in clips:
             report.add("warning", "motion without captions", path, "no line of a table names it; not used")
-    paths = {name: clip.path for name, clip in clips.items()}
-
-    num_frames: dict[str, int] = {}
-
-    def look(name: str, motion: Motion) -> None:
-        # As the loader does it: not every motion that can be read has features.
-        num_frames[name] = len(motion.resample(motion.skeleton.default_fps).features)
-
-    motions = _read_all(report, paths, look, progress)
-    skeleton = _most_frequent(motion.skeleton.name for motion in motions.values())
-    rate = _most_frequent(f"{motion.fps:g}" for motion in motions.values())
-    if skeleton is None:
+    paths = {name: clip.path for name, clip in clips.items() if not clip.problem}
+    motions, num_frames = _read_motions(report, paths, options, progress)
+    if not motions:
         report.add("error", "no motions", root, "none of the motions that the tables name can be read")
         return report
-    wanted = next(motion.skeleton for motion in motions.values() if motion.skeleton.name == skeleton)
-    _report_skeletons(report, motions, paths, wanted)
-    for name, motion in motions.items():
-        if f"{motion.fps:g}" != rate:
-            message = f"{motion.fps:g} fps, most files have {rate} (resampled to {wanted.default_fps:g})"
-            report.add("warning", "other frame rate", paths[name], message)
+    wanted = _compare(report, paths, motions)
+    for name in motions:
         for caption in clips[name].captions:
-            if problem := caption.problem(name, num_frames[name], motion.skeleton.default_fps):
+            if problem := caption.problem(name, num_frames[name], wanted.default_fps):
                 report.add("error", "bad times", caption.where.removeprefix(f"{root}/"), problem)
     report.counts["motions"] = str(len(motions))
     report.counts["captions"] = str(sum(len(clips[name].captions) for name in motions))
     report.counts |= {split: str(count) for split, count in Counter(map(split_of, motions)).items()}
     _count_lengths(report, motions.values())
     return report
+
+
+def _check_motions(root: Path, options: dict[str, Any], progress: bool) -> DataReport:
+    """Look through a folder of motions that nothing is said about."""
+    report = DataReport(root, layout="motions")
+    paths = _find_files(report)
+    motions, _ = _read_motions(report, paths, options, progress)
+    report.counts["motions"] = str(len(motions))
+    report.counts["captions"] = "none"
+    if not motions:
+        report.add("error", "no motions", root, "none of its motion files can be read")
+        return report
+    _compare(report, paths, motions)
+    example = '{"file_name": "walk.bvh", "text": "a person walks"}'
+    message = f"no such file; training needs a line for each motion, as {example}"
+    report.add("warning", "no captions", METADATA_NAMES[0], message)
+    _count_lengths(report, motions.values())
+    return report
+
+
+def _find_files(report: DataReport, known: Collection[str] = ()) -> dict[str, Path]:
+    """Motion files of the folder by their path in it; others of such names are reported, if not known already."""
+    found = find_motion_files(report.path)
+    for path, problem in found.problems.items():
+        if path.relative_to(report.path).as_posix() not in known:
+            report.add("error", "unreadable motion", path, problem)
+    return {path.relative_to(report.path).as_posix(): path for path in found.files}
+
+
+def _read_motions(
+    report: DataReport, paths: dict[str, Path], options: dict[str, Any], progress: bool
+) -> tuple[dict[str, _Read], dict[str, int]]:
+    """Motions by name, and how many frames of features each has."""
+    num_frames: dict[str, int] = {}
+
+    def look(name: str, motion: Motion) -> None:
+        # As the loader does it: not every motion that can be read has features.
+        num_frames[name] = len(motion.resample(motion.skeleton.default_fps).features)
+
+    return _read_all(report, paths, look, progress, options), num_frames
+
+
+def _compare(report: DataReport, paths: dict[str, Path], motions: dict[str, _Read]) -> Skeleton:
+    """Report motions that differ from most others; return the skeleton of these."""
+    skeleton = _most_frequent(motion.skeleton.name for motion in motions.values())
+    rate = _most_frequent(f"{motion.fps:g}" for motion in motions.values())
+    wanted = next(motion.skeleton for motion in motions.values() if motion.skeleton.name == skeleton)
+    _report_skeletons(report, motions, paths, wanted)
+    for name, motion in motions.items():
+        if f"{motion.fps:g}" != rate:
+            message = f"{motion.fps:g} fps, most files have {rate} (resampled to {wanted.default_fps:g})"
+            report.add("warning", "other frame rate", paths[name], message)
+    return wanted

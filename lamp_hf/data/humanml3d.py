@@ -15,9 +15,9 @@ from datasets import Dataset, DatasetDict
 from lamp_hf.data.conversion import (
     CONVERSION_VERSION,
     ClipCache,
-    ClipFile,
     cached_dataset,
     default_cache_dir,
+    open_clips,
     refuse_failures,
 )
 from lamp_hf.data.field_layout import (
@@ -131,7 +131,7 @@ def _load(
     names = list(dict.fromkeys(name for listed in splits.values() for name in listed))
     captions, failures = _read_texts(root, names)
     cache = ClipCache(Path(cache_dir) if cache_dir is not None else default_cache_dir(), mirror=False)
-    files = (ClipFile(n, f"{n}.npy", _motion_path(root, n).read_bytes()) for n in captions)
+    files = open_clips({name: _motion_path(root, name) for name in captions}, failures)
     digests, unreadable = cache.convert(files, num_proc=num_proc, progress=progress, total=len(captions))
     failures |= unreadable
     shapes = {name: cache.shape(f"{name}.npy", digest) for name, digest in digests.items()}

@@ -30,14 +30,15 @@ from lamp_hf.data.captions import swap_sides
 from lamp_hf.data.conversion import (
     CONVERSION_VERSION,
     ClipCache,
-    ClipFile,
     cached_dataset,
     default_cache_dir,
+    open_clips,
     refuse_failures,
 )
 from lamp_hf.data.schema import MIRRORED, motion_features
 from lamp_hf.data.text_files import read_lines
 from lamp_hf.motion.files import READERS
+from lamp_hf.motion.inputs import find_motion_files, problem_of
 from lamp_hf.motion.skeleton import skeleton_for_feature_dim
 
 logger = logging.getLogger(__name__)
@@ -81,10 +82,17 @@ class _Caption:
 
 @dataclass
 class FolderClip:
-    """What the tables of a folder say about one of its files."""
+    """What the tables of a folder say about one of its files.
+
+    Attributes:
+        path: the file.
+        captions: what is said about it.
+        problem: why it cannot be opened, with the line that names it; empty if it can.
+    """
 
     path: Path
     captions: list[_Caption] = field(default_factory=list)
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ def load_motionfolder(
 
     Args:
         path: the folder.
-        reader_options: passed to `Motion.load` for every file, as `{"fps": 30.0}`.
+        reader_options: passed to `as_motion` for every file, as `{"fps": 30.0}`.
         mirror: add the mirror image of every training clip, as `<id>-mirrored`, with "left" and "right"
             swapped in the captions.
         skip_bad: leave out files that cannot be read, with a warning, instead of refusing the folder.
@@ -140,9 +148,10 @@ def load_motionfolder(
     clips = read_tables(root)
     _warn_of_files_without_captions(root, clips)
     cache = ClipCache(Path(cache_dir) if cache_dir is not None else default_cache_dir(), mirror, reader_options or {})
-    sources = (ClipFile(name, clip.path.name, clip.path.read_bytes()) for name, clip in clips.items())
-    digests, failures = cache.convert(sources, num_proc=num_proc, progress=progress, total=len(clips))
-    refuse_failures(failures, root, skip_bad=skip_bad)
+    failures = {name: clip.problem for name, clip in clips.items() if clip.problem}
+    sources = open_clips({name: clip.path for name, clip in clips.items() if not clip.problem}, failures)
+    digests, unreadable = cache.convert(sources, num_proc=num_proc, progress=progress, total=len(clips))
+    refuse_failures(failures | unreadable, root, skip_bad=skip_bad)
     feature_dim = _common_feature_dim(root, clips, digests, cache)
     splits: dict[str, list[_Row]] = {}
     for name in clips:
@@ -151,7 +160,7 @@ def load_motionfolder(
             rows = _rows_of(name, clips[name], digests[name], mirror and split == "train")
             splits.setdefault(split, []).extend(rows)
     key = hashlib.sha256(
-        repr((_LAYOUT_VERSION, CONVERSION_VERSION, cache.reader_options, root.name, splits)).encode()
+        repr((_LAYOUT_VERSION, CONVERSION_VERSION, cache.options_key, root.name, splits)).encode()
     ).hexdigest()
     makers: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
         split: partial(_make_rows, rows, cache, root.name) for split, rows in splits.items()
@@ -173,6 +182,8 @@ def find_tables(root: Path) -> list[Path]:
 
 def read_tables(root: Path, on_error: Callable[[ValueError], None] | None = None) -> dict[str, FolderClip]:
     """Clips by their path in the folder, in the order of the tables; errors as for `load_motionfolder`.
+
+    A file that a table names and nobody can open is among them, with the problem.
 
     Args:
         root: the folder.
@@ -259,8 +270,6 @@ def _add_row(clips: dict[str, FolderClip], root: Path, folder: Path, where: str,
     path = folder / relative
     if path.suffix.lower() not in READERS:
         raise ValueError(f"{where}: expected a {', '.join(READERS)} file, found {file_name!r}")
-    if not path.is_file():
-        raise ValueError(f"{where}: {file_name} does not exist in {folder}")
     text = row.get("text")
     texts = [text] if isinstance(text, str) else text
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
@@ -268,7 +277,13 @@ def _add_row(clips: dict[str, FolderClip], root: Path, folder: Path, where: str,
     start, end = _seconds(row, "start", where), _seconds(row, "end", where)
     if (start, end) != (0.0, 0.0) and not start < end:
         raise ValueError(f"{where}: expected start before end, found {start:g} and {end:g} seconds")
-    clip = clips.setdefault(path.relative_to(root).as_posix(), FolderClip(path))
+    name = path.relative_to(root).as_posix()
+    if name not in clips:
+        problem = problem_of(path)
+        if problem == "no such file":
+            problem = f"does not exist in {folder}"
+        clips[name] = FolderClip(path, problem=f"{where}: {file_name} {problem}" if problem else "")
+    clip = clips[name]
     content, style = str(row.get("content", "")), str(row.get("style", ""))
     clip.captions += [_Caption(t.strip(), start, end, content, style, where) for t in texts]
 
@@ -292,7 +307,7 @@ def split_of(clip: str) -> str:
 
 
 def _warn_of_files_without_captions(root: Path, clips: dict[str, FolderClip]) -> None:
-    present = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix.lower() in READERS}
+    present = {path.relative_to(root).as_posix() for path in find_motion_files(root).files}
     if forgotten := sorted(present - set(clips)):
         logger.warning("%s: %d files have no captions and are left out, as %s", root, len(forgotten), forgotten[0])
 

@@ -19,7 +19,8 @@ def export_checkpoint(run: str | Path, output: str | Path, *, dtype: torch.dtype
 
     Args:
         run: Folder of a finished training run, or any checkpoint.
-        output: Folder to write; an existing one is replaced only when everything is written.
+        output: Folder to write. What lies there stays, a model card for instance, but for files of the same names; they
+            are replaced only when everything is written.
         dtype: Of the stored weights.
 
     Returns:
@@ -38,9 +39,22 @@ def export_checkpoint(run: str | Path, output: str | Path, *, dtype: torch.dtype
         processor.save_pretrained(partial)
         config = json.loads((partial / "config.json").read_text(encoding="utf-8"))
         (partial / "config.json").write_text(json.dumps(_published(config), indent=2) + "\n", encoding="utf-8")
-        if (card := output / "README.md").is_file():  # it may hold what a person wrote
-            shutil.copy2(card, partial)
+        if output.is_dir():
+            _keep(output, partial)
     return output
+
+
+def _keep(folder: Path, new: Path) -> None:
+    """Bring what lies in a folder into the one that takes its place."""
+    shutil.copytree(
+        folder,
+        new,
+        symlinks=True,
+        dirs_exist_ok=True,
+        ignore=lambda parent, names: [
+            name for name in names if (new / Path(parent).relative_to(folder) / name).is_file()
+        ],
+    )
 
 
 def _published(config: dict) -> dict:

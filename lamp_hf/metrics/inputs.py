@@ -1,15 +1,12 @@
 """What metrics take: motions in any form, embeddings in any array, captions; and the models that embed."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lamp_hf.embedded import portable_name
-from lamp_hf.motion.arrays import motion_of_array
-from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.inputs import as_motion
 
 __all__ = ["Embedder", "as_array", "as_captions", "as_motion", "as_references", "paired"]
 
@@ -35,22 +32,6 @@ def as_array(values: Any) -> np.ndarray:
     if isinstance(values, list | tuple) and values and hasattr(values[0], "detach"):
         values = [value.detach().float().cpu().numpy() for value in values]
     return np.asarray(values, dtype=np.float32)
-
-
-def as_motion(item: Any) -> Motion:
-    """A motion of a [`Motion`], a file's path, or an array: joints `(T, J, 3)` in metres, or features `(T, D)`.
-
-    Arrays have the frame rate of the data set that their skeleton belongs to.
-
-    Raises:
-        FileNotFoundError: There is no file of this path.
-        MotionFormatError: A file or an array that makes no motion.
-    """
-    if isinstance(item, Motion):
-        return item
-    if isinstance(item, str | os.PathLike):
-        return Motion.load(item)
-    return motion_of_array(as_array(item), Path("a motion"))
 
 
 def as_captions(texts: Any) -> list[str]:

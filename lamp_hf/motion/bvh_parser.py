@@ -1,11 +1,13 @@
 """Parse the text of BVH files into channel values and turn these into joint positions.
 
 The parser takes any BVH skeleton: every channel order, position channels on any joint, End Sites, several
-roots. Files come from strangers, so all that a file declares is checked against fixed limits and its real
-size before memory is set aside, nothing recurses, and each refusal is a `MotionFormatError` with a line
-number.
+roots. Small faults of headers and rows are repaired with a warning that names the line, or refused where the caller is
+strict. Files come from strangers, so all that a file declares is checked against fixed limits and its real size before
+memory is set aside, nothing recurses, and each refusal is a `MotionFormatError` with a line number.
 """
 
+import codecs
+import logging
 import math
 import os
 import re
@@ -19,6 +21,8 @@ import numpy as np
 
 from lamp_hf.motion.errors import MotionFormatError
 
+logger = logging.getLogger(__name__)
+
 MAX_FILE_BYTES = 256 * 2**20
 MAX_LINE_CHARS = 2**20
 MAX_JOINTS = 1000
@@ -26,13 +30,30 @@ MAX_NAME_CHARS = 200
 MAX_FRAMES = 500_000  # over an hour at 120 fps
 MAX_VALUES = 40_000_000  # frames x channels; 320 MB as float64
 MIN_FPS, MAX_FPS = 1.0, 1000.0
+MAX_DURATION_S = 24 * 3600
 
 END_SITE_SUFFIX = " End"  # the End Site of joint "Foot" is called "Foot End"
 
 _AXES = {"xposition": 0, "yposition": 1, "zposition": 2, "xrotation": 3, "yrotation": 4, "zrotation": 5}
-_JOINT_LINE = re.compile(r"\s*(ROOT|JOINT)\s+([^{}]+)(.*)", re.IGNORECASE)  # takes linear time
-_FRAMES_LINE = re.compile(r"\s*frames\s*:\s*(\S+)\s*$", re.IGNORECASE)
-_FRAME_TIME_LINE = re.compile(r"\s*frame\s+time\s*:\s*(\S+)\s*$", re.IGNORECASE)
+_SCALES = {"xscale": 6, "yscale": 7, "zscale": 8}  # they take columns, and change nothing
+_CHANNELS = _AXES | _SCALES
+_JOINT_LINE = re.compile(r"\s*(ROOT|JOINT)\b([^{}]*)(.*)", re.IGNORECASE)  # takes linear time
+_FRAMES_LINE = re.compile(r"\s*(?:number\s+of\s+)?frames?\s*[:=]?\s*([^\s:=]\S*)\s*$", re.IGNORECASE)
+_FRAME_TIME_LINE = re.compile(r"\s*frame[\s_]*time\s*[:=]?\s*([^\s:=]\S*)\s*$", re.IGNORECASE)
+_PLAIN_FRAMES = re.compile(r"\s*frames\s*:\s*\S+\s*$", re.IGNORECASE)
+_PLAIN_FRAME_TIME = re.compile(r"\s*frame\s+time\s*:\s*\S+\s*$", re.IGNORECASE)
+_COMMENT = re.compile(r"\s*(#|//|;|%)")
+_NUMBER_LIKE = re.compile(r"[+-]?(\d|[.,]\d|nan|inf)", re.IGNORECASE)
+_USUAL_FPS: tuple[float, ...] = (
+    *(10, 12, 12.5, 15, 20, 23.976, 24, 25, 29.97, 30, 48, 50, 59.94, 60, 72, 75, 90, 100, 120, 144, 150, 200, 240),
+    *(250, 300, 360, 480, 500, 1000),
+)
+_ASSUMED_FPS = 30.0
+_MAX_EXTRA_VALUES = 6
+_MAX_WARNINGS = 20
+_MAX_END_SITE_WORDS = 20
+_HEAD_BYTES = 2**20  # names stand at the beginning
+_JAPANESE = ("左", "右", "センター", "上半身")
 _Take = Callable[[str], str]  # returns the next word, or fails saying what was expected
 _CHUNK_JOINT_FRAMES = 100_000  # bounds the memory of the forward kinematics of long files
 
@@ -45,9 +66,10 @@ class BvhClip:
         joint_names: joints and End Sites (named "<joint> End") in file order; parents precede their children.
         parents: index of each joint's parent, -1 for a root.
         offsets: (J, 3), rest position relative to the parent, in the file's unit.
-        channels: per joint, its channels as indices: 0-2 position x, y, z; 3-5 rotation about x, y, z.
+        channels: per joint, its channels as indices: 0-2 position x, y, z; 3-5 rotation about x, y, z; 6-8 scale.
         values: (T, C) float64, channel values of every frame; degrees and the file's unit.
         fps: frames per second.
+        warnings: what was repaired, with line numbers.
     """
 
     joint_names: tuple[str, ...]
@@ -56,11 +78,20 @@ class BvhClip:
     channels: tuple[tuple[int, ...], ...]
     values: np.ndarray
     fps: float
+    warnings: tuple[str, ...] = ()
 
     @property
     def num_frames(self) -> int:
         """Number of frames."""
         return int(self.values.shape[0])
+
+    def rest_positions(self) -> np.ndarray:
+        """Positions (J, 3) of the joints at rest, where no joint is rotated, in the file's unit."""
+        positions = self.offsets.copy()
+        for joint, parent in enumerate(self.parents):
+            if parent >= 0:
+                positions[joint] += positions[parent]
+        return positions
 
     def path_to_root(self, joint: int) -> list[int]:
         """Return the joint, its parent, and so on up to the root."""
@@ -118,13 +149,13 @@ class BvhClip:
         """Rotation matrices (T, 3, 3) of the joints; those with equal channel order are computed together."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for joint in needed:
-            order = tuple(axis - 3 for axis in self.channels[joint] if axis >= 3)
+            order = tuple(axis - 3 for axis in self.channels[joint] if 3 <= axis < 6)
             if order or self.parents[joint] < 0:
                 groups.setdefault(order, []).append(joint)
         local: dict[int, np.ndarray] = {}
         for order, members in groups.items():
             columns = [
-                [first_column[joint] + k for k, axis in enumerate(self.channels[joint]) if axis >= 3]
+                [first_column[joint] + k for k, axis in enumerate(self.channels[joint]) if 3 <= axis < 6]
                 for joint in members
             ]
             angles = np.radians(values.T[np.asarray(columns, dtype=np.intp)])  # (members, len(order), T)
@@ -148,11 +179,15 @@ def _euler_matrices(angles: np.ndarray, order: Sequence[int]) -> np.ndarray:
     return np.stack(columns, axis=-1).reshape(*angles.shape[:-1], 3, 3)
 
 
-def parse_bvh(path: str | os.PathLike[str]) -> BvhClip:
+def parse_bvh(path: str | os.PathLike[str], *, fps: float | None = None, strict: bool = False) -> BvhClip:
     """Parse a BVH file.
+
+    What can be repaired is, with a warning in the log that names the line.
 
     Args:
         path: a regular file.
+        fps: frames per second, in place of the file's frame time.
+        strict: refuse what would have to be repaired.
 
     Returns:
         The hierarchy and the channel values.
@@ -169,18 +204,53 @@ def parse_bvh(path: str | os.PathLike[str]) -> BvhClip:
         raise MotionFormatError(
             f"{path.name}: expected at most {MAX_FILE_BYTES} bytes, found {status.st_size} (cut the take into parts)"
         )
-    with open(path, encoding="utf-8-sig", newline=None) as stream:
-        return _Parser(path.name, stream, status.st_size).parse()
+    with open(path, "rb") as binary:
+        encoding = _find_encoding(binary.read(_HEAD_BYTES))
+    with open(path, encoding=encoding, errors="surrogateescape", newline=None) as stream:
+        return _Parser(path.name, stream, status.st_size, encoding, fps, strict).parse()
+
+
+def _find_encoding(head: bytes) -> str:
+    """Name the encoding of a file that begins with these bytes.
+
+    UTF-8 and UTF-16 are certain. Among older encodings only names differ, so that of Japanese tools is taken where it
+    gives words of their rigs, and that of Western Windows otherwise.
+    """
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    for encoding, high in (("utf-16-le", head[1:40:2]), ("utf-16-be", head[0:40:2])):
+        if len(high) > 4 and not any(high):
+            return encoding
+    if _decodes(head, "utf-8") is not None:
+        return "utf-8-sig"
+    japanese = _decodes(head, "cp932")
+    if japanese is not None and any(word in japanese for word in _JAPANESE):
+        return "cp932"
+    return "cp1252" if _decodes(head, "cp1252") is not None else "latin-1"
+
+
+def _decodes(head: bytes, encoding: str) -> str | None:
+    try:
+        return codecs.getincrementaldecoder(encoding)().decode(head)  # a character may be cut at the end
+    except UnicodeDecodeError:
+        return None
 
 
 class _Parser:
     """One pass over the lines of one file."""
 
-    def __init__(self, name: str, stream: TextIO, num_bytes: int) -> None:
+    def __init__(
+        self, name: str, stream: TextIO, num_bytes: int, encoding: str, fps: float | None, strict: bool
+    ) -> None:
         self._name = name
         self._stream = stream
         self._num_bytes = num_bytes
+        self._encoding = encoding
+        self._fps = fps
+        self._strict = strict
         self._line = 0
+        self._warnings: list[str] = []
+        self._kinds: set[str] = set()
         self._joint_names: list[str] = []
         self._names: set[str] = set()
         self._parents: list[int] = []
@@ -192,6 +262,7 @@ class _Parser:
         self._parse_hierarchy()
         num_frames, fps = self._parse_motion_header()
         values = self._parse_rows(num_frames)
+        self._check_scales(values)
         return BvhClip(
             joint_names=tuple(self._joint_names),
             parents=tuple(self._parents),
@@ -199,6 +270,7 @@ class _Parser:
             channels=tuple(channels or () for channels in self._channels),
             values=values,
             fps=fps,
+            warnings=tuple(self._warnings),
         )
 
     # Reading lines and tokens
@@ -206,7 +278,20 @@ class _Parser:
     def _fail(self, expected: str, found: str, hint: str = "") -> NoReturn:
         found = found if len(found) <= 60 else found[:57] + "..."
         message = f"{self._name} line {self._line}: expected {expected}, found {found}"
+        message = message.encode("utf-8", "backslashreplace").decode()
         raise MotionFormatError(message + (f" ({hint})" if hint else "")) from None
+
+    def _repair(self, kind: str, expected: str, found: str, remedy: str, hint: str = "") -> None:
+        """Warn of a fault that is repaired, once for each kind; refuse it where the caller is strict."""
+        if self._strict:
+            self._fail(expected, found, hint)
+        if kind in self._kinds or len(self._warnings) >= _MAX_WARNINGS:
+            return
+        self._kinds.add(kind)
+        found = found if len(found) <= 60 else found[:57] + "..."
+        warning = f"line {self._line}: expected {expected}, found {found}; {remedy}"
+        self._warnings.append(warning)
+        logger.warning("%s %s", self._name, warning)
 
     def _next_line(self) -> str | None:
         """Return the next line that is not blank, None at the end of the file."""
@@ -215,7 +300,7 @@ class _Parser:
             try:
                 line = self._stream.readline(MAX_LINE_CHARS + 1)
             except UnicodeDecodeError:
-                self._fail("UTF-8 text", "other bytes", "binary file or other text encoding?")
+                self._fail("text", "other bytes", "binary file?")
             if len(line) > MAX_LINE_CHARS:
                 self._fail(f"at most {MAX_LINE_CHARS} characters in a line", "more")
             if "\0" in line:
@@ -225,16 +310,24 @@ class _Parser:
             if not line.isspace():
                 return line
 
+    def _next_content(self) -> str | None:
+        """Return the next line that is neither blank nor a comment, without a comment at its end."""
+        while (line := self._next_line()) is not None:
+            if not _COMMENT.match(line):
+                return line
+            self._repair("comment", "no comments", repr(line.strip()), "it is skipped")
+        return None
+
     def _tokens(self) -> Iterator[str]:
         """Yield the words of the hierarchy; a joint's name is one word even where it holds spaces."""
-        while (line := self._next_line()) is not None:
+        while (line := self._next_content()) is not None:
             joint = _JOINT_LINE.match(line)
             if joint:
                 yield joint[1]
                 if name := joint[2].strip():
                     yield name
                 line = joint[3]
-            yield from line.replace("{", " { ").replace("}", " } ").split()
+            yield from re.sub(r"\s(#|//).*", "", line).replace("{", " { ").replace("}", " } ").split()
 
     # Hierarchy
 
@@ -247,11 +340,19 @@ class _Parser:
                 self._fail(expected, "the end of the file", "file truncated?")
             return token
 
-        if (first := take("HIERARCHY")).upper() != "HIERARCHY":
+        first: str | None = take("HIERARCHY")
+        if first is not None and first.upper() == "ROOT":
+            self._repair("hierarchy", "HIERARCHY", repr(first), "the line is taken as missing")
+        elif first is not None and first.upper() == "HIERARCHY":
+            first = None
+        else:
             self._fail("HIERARCHY", repr(first), "not a BVH file?")
+        if self._encoding not in ("utf-8-sig", "utf-16"):
+            self._repair("encoding", "UTF-8 text", f"what looks like {self._encoding}", "it is read as such")
         open_nodes: list[int] = []
         while True:
-            token = take("a joint or MOTION")
+            token = first if first is not None else take("a joint or MOTION")
+            first = None
             keyword = token.upper()
             if not open_nodes:
                 if keyword == "MOTION" and self._joint_names:
@@ -267,15 +368,22 @@ class _Parser:
                 if self._offsets[node] is not None:
                     self._fail("one OFFSET", f"a second one in {self._joint_names[node]!r}")
                 self._offsets[node] = [self._number(take("three OFFSET numbers")) for _ in range(3)]
+            elif keyword == "CHANNELS":
+                if self._is_end_site[node]:
+                    self._repair("end channels", "OFFSET or }", repr(token), "the End Site may have channels")
+                self._channels[node] = self._parse_channels(node, take)
             elif self._is_end_site[node]:
                 self._fail("OFFSET or }", repr(token))
-            elif keyword == "CHANNELS":
-                self._channels[node] = self._parse_channels(node, take)
             elif keyword == "JOINT":
                 open_nodes.append(self._open_node(take("a joint name"), node, take))
-            elif keyword == "END":
-                if (site := take("Site")).upper() != "SITE":
-                    self._fail("'End Site'", repr(f"{token} {site}"))
+            elif keyword in ("END", "ENDSITE", "END_SITE"):
+                words = [token]
+                while (word := take("{")) != "{":
+                    words.append(word)
+                    if len(words) > _MAX_END_SITE_WORDS:
+                        self._fail("{", repr(word))
+                if [word.lower() for word in words] != ["end", "site"]:
+                    self._repair("end site", "'End Site'", repr(" ".join(words)), "it is taken for one")
                 open_nodes.append(self._open_node(None, node, take))
             else:
                 self._fail("OFFSET, CHANNELS, JOINT, End Site or }", repr(token))
@@ -283,20 +391,28 @@ class _Parser:
             self._fail("at least one channel", "none in the hierarchy")
 
     def _open_node(self, name: str | None, parent: int, take: _Take) -> int:
+        """Add a joint, or an End Site (no name), whose brace has been read already."""
         if len(self._joint_names) >= MAX_JOINTS:
             self._fail(f"at most {MAX_JOINTS} joints", "more")
         is_end_site = name is None
         if name is None:
             name = self._joint_names[parent] + END_SITE_SUFFIX
-            siblings = self._parents.count(parent)
             if name in self._names:  # some files give a joint several End Sites
-                name += f" {siblings + 1}"
-        if name in self._names:
-            self._fail("joint names that differ", f"{name!r} twice")
-        if len(name) > MAX_NAME_CHARS:
-            self._fail(f"joint names of at most {MAX_NAME_CHARS} characters", f"one of {len(name)}")
-        if (brace := take("{")) != "{":
-            self._fail("{", repr(brace))
+                name += f" {self._parents.count(parent) + 1}"
+            name = self._unused(name)
+        elif name == "{":
+            name = self._unused(f"joint {len(self._joint_names) + 1}")
+            self._repair("no name", "a joint name", "'{'", f"the joint is called {name!r}")
+        else:
+            if len(name) > MAX_NAME_CHARS:
+                self._fail(f"joint names of at most {MAX_NAME_CHARS} characters", f"one of {len(name)}")
+            if name in self._names:
+                unused = self._unused(name)
+                remedy = f"the second is called {unused!r}"
+                self._repair(f"name {name}", "joint names that differ", f"{name!r} twice", remedy)
+                name = unused
+            if (brace := take("{")) != "{":
+                self._fail("{", repr(brace))
         self._joint_names.append(name)
         self._names.add(name)
         self._parents.append(parent)
@@ -305,90 +421,196 @@ class _Parser:
         self._is_end_site.append(is_end_site)
         return len(self._joint_names) - 1
 
+    def _unused(self, name: str) -> str:
+        number = 2
+        while f"{name} #{number}" in self._names:
+            number += 1
+        return name if name not in self._names else f"{name} #{number}"
+
     def _close_node(self, node: int) -> None:
         if self._offsets[node] is None:
-            self._fail(f"an OFFSET in {self._joint_names[node]!r}", "}")
+            expected = f"an OFFSET in {self._joint_names[node]!r}"
+            if not self._is_end_site[node]:
+                self._fail(expected, "}")
+            self._repair("offset", expected, "}", "it is taken as 0 0 0")
+            self._offsets[node] = [0.0, 0.0, 0.0]
 
     def _parse_channels(self, node: int, take: _Take) -> tuple[int, ...]:
         if self._channels[node] is not None:
             self._fail("one CHANNELS", f"a second one in {self._joint_names[node]!r}")
         count = take("a number of channels")
-        if count not in {"0", "1", "2", "3", "4", "5", "6"}:
-            self._fail("0 to 6 channels", repr(count))
+        if not re.fullmatch("[0-9]", count):
+            self._fail("0 to 9 channels", repr(count))
         channels = []
         for _ in range(int(count)):
             word = take("a channel name")
-            if word.lower() not in _AXES:
+            if word.lower() not in _CHANNELS:
                 self._fail("a channel like Xposition or Zrotation", repr(word))
-            channels.append(_AXES[word.lower()])
+            channels.append(_CHANNELS[word.lower()])
         if len(set(channels)) != len(channels):
             self._fail("each channel once", f"one twice in {self._joint_names[node]!r}")
         return tuple(channels)
 
     # Motion
 
-    def _parse_motion_header(self) -> tuple[int, float]:
-        line = self._next_line() or ""
+    def _parse_motion_header(self) -> tuple[int | None, float]:
+        """Return the number of frames, None where it is not told, and frames per second."""
+        line = self._next_content() or ""
         match = _FRAMES_LINE.match(line)
-        if not match:
-            self._fail("'Frames: <number>'", repr(line.strip()) if line else "the end of the file")
-        if not re.fullmatch(r"[0-9]{1,18}", match[1]) or int(match[1]) < 1:
-            self._fail("at least one frame", repr(match[1]))
-        num_frames = int(match[1])
+        found = repr(line.strip()) if line else "the end of the file"
+        if not match or _FRAME_TIME_LINE.match(line):
+            self._fail("'Frames: <number>'", found)
+        if not _PLAIN_FRAMES.match(line):
+            self._repair("frames line", "'Frames: <number>'", found, "it is taken for that")
+        num_frames: int | None = None
+        if re.fullmatch(r"[0-9]{1,18}", match[1]) and int(match[1]) >= 1:
+            num_frames = int(match[1])
+        else:
+            self._repair("frames", "at least one frame", repr(match[1]), "the frames that follow are counted")
         num_channels = sum(len(channels or ()) for channels in self._channels)
-        if num_frames > MAX_FRAMES or num_frames * num_channels > MAX_VALUES:
+        if num_frames is not None and (num_frames > MAX_FRAMES or num_frames * num_channels > MAX_VALUES):
             self._fail(
                 f"at most {MAX_FRAMES} frames and {MAX_VALUES} channel values",
                 f"{num_frames} frames of {num_channels} channels",
                 "cut the take into parts",
             )
-        if 2 * num_frames * num_channels > self._num_bytes:  # a value takes a digit and a blank at least
-            self._fail(
-                f"{num_frames} frames of {num_channels} channel values",
-                f"only {self._num_bytes} bytes in the file",
+        line = self._next_content() or ""
+        match = _FRAME_TIME_LINE.match(line)
+        found = repr(line.strip()) if line else "the end of the file"
+        if not match:
+            self._fail("'Frame Time: <seconds>'", found)
+        if not _PLAIN_FRAME_TIME.match(line):
+            self._repair("frame time line", "'Frame Time: <seconds>'", found, "it is taken for that")
+        fps = self._read_frame_time(match[1])
+        if num_frames is not None and num_frames / fps > MAX_DURATION_S:
+            self._fail(f"at most {MAX_DURATION_S} seconds", f"{num_frames} frames at {fps:g} fps")
+        return num_frames, fps
+
+    def _read_frame_time(self, text: str) -> float:
+        """Frames per second, from a time in seconds or from what some tools write instead."""
+        expected = f"a frame time from {1 / MAX_FPS} to {1 / MIN_FPS} seconds"
+        if self._fps is not None:  # whatever the file says does not count
+            return self._fps
+        frame_time = self._number(text)
+        if 1 / MAX_FPS <= frame_time <= 1 / MIN_FPS:
+            return _frame_rate(text.replace(",", "."), frame_time)
+        if frame_time == 0:
+            remedy = f"taking {_ASSUMED_FPS:g} frames per second (pass fps= if wrong)"
+            self._repair("frame time", expected, repr(text), remedy, "pass fps=")
+            return _ASSUMED_FPS
+        for what, fps in _readings_of_frame_time(frame_time):
+            remedy = f"taking it as {what}, {fps:g} frames per second (pass fps= if wrong)"
+            self._repair("frame time", expected, repr(text), remedy, f"pass fps=; {fps:g}?")
+            return fps
+        self._fail(expected, repr(text), "pass fps=")
+
+    def _parse_rows(self, num_frames: int | None) -> np.ndarray:
+        num_channels = sum(len(channels or ()) for channels in self._channels)
+        # A value takes a digit and a blank at least.
+        most = min(MAX_FRAMES, MAX_VALUES // num_channels, self._num_bytes // (2 * num_channels) + 1)
+        values = np.empty((min(num_frames or most, most), num_channels))
+        count = 0
+        pending: list[float] = []  # values of a frame that goes on in the next line
+        while (line := self._next_line()) is not None:
+            words = line.split()
+            row: Sequence[float] | np.ndarray | None = None
+            if len(words) == num_channels and not pending:
+                try:
+                    row = np.fromiter(map(float, words), np.float64, num_channels)
+                except ValueError:
+                    row = None
+                if row is not None and ("_" in line or not np.isfinite(row).all()):
+                    row = None
+            if row is None:
+                pending += self._read_odd_row(line, count + 1, num_channels, len(pending))
+                if len(pending) < num_channels:
+                    continue
+                rows = [pending[k : k + num_channels] for k in range(0, len(pending), num_channels)]
+                pending = []
+            else:
+                rows = [row]  # type: ignore[list-item]
+            for each in rows:
+                if count == len(values):
+                    if count >= most:
+                        self._fail(f"at most {most} frames", "more", "cut the take into parts")
+                    values = np.concatenate([values, np.empty((min(len(values) + 100, most - count), num_channels))])
+                values[count] = each
+                count += 1
+        if pending:
+            self._repair(
+                *("cut", f"{num_channels} channel values", str(len(pending)), "the frame is left out"),
                 "file truncated?",
             )
-        line = self._next_line() or ""
-        match = _FRAME_TIME_LINE.match(line)
-        if not match:
-            self._fail("'Frame Time: <seconds>'", repr(line.strip()) if line else "the end of the file")
-        frame_time = self._number(match[1])
-        if not 1 / MAX_FPS <= frame_time <= 1 / MIN_FPS:
-            self._fail(f"a frame time from {1 / MAX_FPS} to {1 / MIN_FPS} seconds", repr(match[1]))
-        return num_frames, _frame_rate(match[1], frame_time)
+        if count == 0:
+            self._fail(f"frames of {num_channels} channel values", "none", "file truncated?")
+        if num_frames is not None and count != num_frames:
+            hint = "file truncated?" if count < num_frames else "wrong number in 'Frames:'?"
+            self._repair("count", f"{num_frames} frames", str(count), f"taking the {count} that are there", hint)
+        return values[:count]
 
-    def _parse_rows(self, num_frames: int) -> np.ndarray:
-        num_channels = sum(len(channels or ()) for channels in self._channels)
-        values = np.empty((num_frames, num_channels))
-        for frame in range(num_frames):
-            line = self._next_line()
-            if line is None:
-                expected = f"frame {frame + 1} of {num_frames} ({num_channels} channel values)"
-                self._fail(expected, "the end of the file", "file truncated?")
+    def _read_odd_row(self, line: str, frame: int, num_channels: int, num_pending: int) -> list[float]:
+        """Read the values of a line that is not simply one frame."""
+        if _COMMENT.match(line):
+            self._repair("comment", "no comments", repr(line.strip()), "it is skipped")
+            return []
+        line = re.sub(r"\s(#|//).*", "", line)
+        if "," in line:
             words = line.split()
-            if len(words) != num_channels:
-                hint = "file truncated?" if len(words) < num_channels else ""
-                self._fail(f"{num_channels} channel values", str(len(words)), hint)
-            try:
-                values[frame] = np.fromiter(map(float, words), np.float64, num_channels)
-                valid = bool(np.isfinite(values[frame]).all()) and "_" not in line
-            except ValueError:
-                valid = False
-            if not valid:
-                for word in words:  # names the culprit; "nan", "inf" and "1_0" are floats to Python
-                    self._number(word)
-        if self._next_line() is not None:
-            self._fail(f"the end of the file after {num_frames} frames", "more text", "wrong number in 'Frames:'?")
-        return values
+            is_decimal = "." not in line and len(words) > 1 and all(word.count(",") <= 1 for word in words)
+            kind = "decimal commas" if is_decimal and not line.rstrip().endswith(",") else "commas between values"
+            self._repair("commas", "numbers like 0.5 with blanks between", kind, "they are read as such")
+            line = line.replace(",", "." if kind == "decimal commas" else " ")
+        words = line.split()
+        if not any(_NUMBER_LIKE.match(word) for word in words):
+            self._repair("text", "channel values", repr(line.strip()), "the line is skipped")
+            return []
+        if num_pending + len(words) > num_channels and len(words) % num_channels:
+            extra = num_pending + len(words) - num_channels
+            if num_pending or extra > _MAX_EXTRA_VALUES:
+                found = f"{num_pending} in the lines before and {len(words)}" if num_pending else str(len(words))
+                self._fail(f"{num_channels} channel values", found)
+            self._repair("extra", f"{num_channels} channel values", str(len(words)), "those at the end are left out")
+            words = words[:num_channels]
+        elif len(words) != num_channels:
+            what = "one frame in several lines" if len(words) < num_channels else "several frames in a line"
+            if num_pending + len(words) <= num_channels or not num_pending:
+                self._repair(
+                    *("wrapped", f"{num_channels} channel values", str(len(words)), f"reading {what}"),
+                    "file truncated?" if len(words) < num_channels else "",
+                )
+            else:
+                self._fail(f"{num_channels} channel values", f"{num_pending} in the lines before and {len(words)}")
+        return [self._number(word, f" in frame {frame}") for word in words]
 
-    def _number(self, word: str) -> float:
+    def _check_scales(self, values: np.ndarray) -> None:
+        channels = [channel for channels in self._channels for channel in channels or ()]
+        columns = [column for column, channel in enumerate(channels) if channel > 5]
+        if columns and np.abs(values[:, columns] - 1.0).max() > 1e-3:
+            self._repair("scale", "scale channels of 1", "others", "scales are left out")
+
+    def _number(self, word: str, where: str = "") -> float:
+        if "," in word and "." not in word and word.count(",") == 1:
+            self._repair("commas", "numbers like 0.5", repr(word), "the comma is read as a decimal point")
+            word = word.replace(",", ".")
         try:
             number = float(word)
         except ValueError:
             number = math.nan
         if not math.isfinite(number) or "_" in word:
-            self._fail("a finite number", repr(word))
+            self._fail(f"a finite number{where}", repr(word))
         return number
+
+
+def _readings_of_frame_time(value: float) -> Iterator[tuple[str, float]]:
+    """Yield what a frame time that is no time in seconds may stand for, best first."""
+    readings = [("a rate", value), ("milliseconds", 1e3 / value if value > 0 else 0.0)]
+    readings.append(("microseconds", 1e6 / value if value > 0 else 0.0))
+    allowed = [(what, fps) for what, fps in readings if value > 1 and MIN_FPS <= fps <= MAX_FPS]
+    for what, fps in allowed:
+        for usual in _USUAL_FPS:
+            if abs(fps - usual) < 0.002 * usual:
+                yield what, float(usual)
+    yield from allowed
 
 
 def _frame_rate(text: str, frame_time: float) -> float:

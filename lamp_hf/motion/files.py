@@ -1,5 +1,6 @@
 """Which module reads or writes which file type, and how files are put in place whole or not at all."""
 
+import errno
 import importlib
 import os
 import secrets
@@ -16,6 +17,38 @@ READERS: Mapping[str, tuple[str, str]] = {
     ".bvh": ("lamp_hf.motion.bvh", "read_bvh"),
     ".npy": ("lamp_hf.motion.arrays", "read_npy"),
     ".npz": ("lamp_hf.motion.arrays", "read_npz"),
+    ".glb": ("lamp_hf.motion.gltf_reader", "read_gltf"),
+    ".gltf": ("lamp_hf.motion.gltf_reader", "read_gltf"),
+    ".vrma": ("lamp_hf.motion.gltf_reader", "read_gltf"),
+}
+_BLENDER = (
+    'blender -b --python-expr "import bpy; bpy.ops.wm.read_factory_settings(use_empty=True); {read}; '
+    "bpy.ops.export_scene.gltf(filepath='{stem}.glb')\""
+)
+# How other motion files become readable, by suffix.
+_DETOURS: Mapping[str, str] = {
+    ".fbx": "convert it with Blender: " + _BLENDER.replace("{read}", "bpy.ops.import_scene.fbx(filepath='{name}')"),
+    ".dae": "convert it with Blender up to 4.5: "
+    + _BLENDER.replace("{read}", "bpy.ops.wm.collada_import(filepath='{name}')"),
+    ".usd": "convert it with Blender: " + _BLENDER.replace("{read}", "bpy.ops.wm.usd_import(filepath='{name}')"),
+    ".blend": "export it with Blender: blender -b {name} --python-expr \"import bpy; "
+    "bpy.ops.export_scene.gltf(filepath='{stem}.glb')\"",
+    ".c3d": "C3D holds markers, not joints: solve a skeleton first (Vicon, Motive, or Mosh++ to SMPL), and save it as BVH",
+    ".trc": "TRC holds markers, not joints: solve a skeleton first (OpenSim), and save it as BVH",
+    ".asf": "ASF/AMC: convert the pair to BVH (amc2bvh, or Blender's add-on), and save it as BVH",
+    ".bip": "BIP belongs to 3ds Max: load it onto a Biped there and export FBX, then convert that with Blender",
+    ".vmd": "VMD belongs to MikuMikuDance: load it onto a model in Blender with mmd_tools and export BVH",
+    ".anim": "Unity's .anim: export it with Unity's FBX Exporter, then convert the FBX with Blender",
+    ".pkl": "a pickle is code and is never loaded; if you trust it: python -c \"import pickle, numpy as np; "
+    "np.savez('{stem}.npz', **pickle.load(open('{name}', 'rb')))\"",
+    ".pt": "a pickle is code and is never loaded; if you trust it: python -c \"import torch, numpy as np; "
+    "np.savez('{stem}.npz', **torch.load('{name}', weights_only=True)['smpl_params_global'])\" for GVHMR's results",
+}
+_SAME_DETOUR = {
+    **dict.fromkeys((".usda", ".usdc", ".usdz"), ".usd"),
+    ".amc": ".asf",
+    ".pickle": ".pkl",
+    ".pth": ".pt",
 }
 WRITERS: Mapping[str, tuple[str, str]] = {
     ".bvh": ("lamp_hf.motion.bvh", "write_bvh"),
@@ -51,6 +84,10 @@ def _find(path: str | os.PathLike[str], registry: Mapping[str, tuple[str, str]],
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in registry:
+        detour = _DETOURS.get(_SAME_DETOUR.get(suffix, suffix))
+        if detour is not None and verb == "read":
+            hint = detour.replace("{name}", path.name).replace("{stem}", path.stem)
+            raise MotionFormatError(f"{path.name}: {suffix} files are not read ({hint})")
         found = f"the suffix {suffix!r}" if suffix else "no suffix"
         raise MotionFormatError(
             f"{path.name}: cannot {verb} this; expected one of {', '.join(registry)}, found {found}"
@@ -79,8 +116,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        raise _naming(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _naming(path: Path, error: OSError) -> OSError:
+    """The error of writing a file, which names the file, as that of a full disk does not by itself."""
+    full = error.errno is None and str(error).endswith("written")  # NumPy's "7062 requested and 992 written"
+    number = errno.ENOSPC if full else error.errno
+    if number is None:
+        return error
+    return OSError(number, os.strerror(number), str(path))
 
 
 @contextmanager

@@ -16,19 +16,20 @@ from lamp_hf.motion.drawing import (
     limbs,
 )
 from lamp_hf.motion.files import atomic_path
-from lamp_hf.motion.kinematics import inverse_kinematics
+from lamp_hf.motion.kinematics import export_kinematics
 from lamp_hf.motion.motion import Motion
-from lamp_hf.motion.skeleton import Skeleton
+from lamp_hf.motion.rigs import LAMP_HF_JOINT_NAMES
+from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
 
 _SEGMENTS = 12  # corners of a limb's cross-section
 _CAP_RINGS = 3  # rings between a limb's tip and its straight part
 _NAME_LENGTH = 60  # Blender cuts names at 63 bytes
 
 
-def write_glb(motion: Motion, path: str | os.PathLike[str]) -> None:
+def write_glb(motion: Motion, path: str | os.PathLike[str], *, own_body: bool | None = None) -> None:
     """Write a motion as an animated figure with bones of constant length.
 
-    Every joint is a node in a T-pose, in metres with Y up. The rotations, found by inverse kinematics, and
+    Every joint is a node in a T-pose, in meters with Y up, under Mixamo's name as in BVH files. The rotations, found by inverse kinematics, and
     the root's translation are animated with one key per frame. A mesh of solid limbs, blue on the left and
     orange on the right, is skinned to the joints: of that Blender makes an armature. The text names the
     animation.
@@ -36,12 +37,14 @@ def write_glb(motion: Motion, path: str | os.PathLike[str]) -> None:
     Args:
         motion: the motion.
         path: where to write; the file appears only when complete.
+        own_body: as for `lamp_hf.motion.bvh.write_bvh`.
     """
     import pygltflib
 
     skeleton = motion.skeleton
-    joints = np.asarray(motion.joints, dtype=np.float64)
-    local, root, offsets = inverse_kinematics(joints, skeleton)
+    names = LAMP_HF_JOINT_NAMES if skeleton == HUMANML3D_22 else skeleton.joint_names
+    own_body = motion.own_body if own_body is None else own_body
+    local, root, offsets, joints = export_kinematics(motion.joints, skeleton, own_body=own_body)
     size = body_size(joints, skeleton)
     rest = _rest_positions(offsets, skeleton)
     text = " ".join((motion.text or motion.name or "").split())
@@ -49,7 +52,7 @@ def write_glb(motion: Motion, path: str | os.PathLike[str]) -> None:
     file = _Buffer(pygltflib.GLTF2())
     gltf = file.gltf
     gltf.asset = pygltflib.Asset(version="2.0", generator="lamp_hf")
-    for index, name in enumerate(skeleton.joint_names):
+    for index, name in enumerate(names):
         children = [child for child, parent in enumerate(skeleton.parents) if parent == index]
         translation = rest[0] if index == 0 else offsets[index]
         gltf.nodes.append(pygltflib.Node(name=name, children=children, translation=np.float32(translation).tolist()))
@@ -86,7 +89,7 @@ def write_glb(motion: Motion, path: str | os.PathLike[str]) -> None:
         gltf.meshes[0].primitives.append(pygltflib.Primitive(attributes=attributes, indices=indices, material=material))
 
     animation = pygltflib.Animation(name=text[:_NAME_LENGTH] or "motion")
-    times = file.add((np.arange(len(joints)) / motion.fps).astype(np.float32), "SCALAR", bounds=True)
+    times = file.add(_key_times(len(joints), motion.fps), "SCALAR", bounds=True)
     xyzw = local[..., [1, 2, 3, 0]].astype(np.float32)
     curves = [(0, "translation", root.astype(np.float32), "VEC3")]
     # The last joint of a limb never turns: what lies beyond it is not known.
@@ -102,6 +105,16 @@ def write_glb(motion: Motion, path: str | os.PathLike[str]) -> None:
     file.close()
     with atomic_path(path) as temporary:
         gltf.save_binary(str(temporary))
+
+
+def _key_times(num_frames: int, fps: float) -> np.ndarray:
+    """Times (T,) of the keys in seconds, float32: on whole frames where the rate is that of a data set or a film.
+
+    Blender puts a key at time x fps, so that a time a little too small, rounded down, lies before its frame.
+    """
+    times = (np.arange(num_frames) / fps).astype(np.float32)
+    early = times.astype(np.float64) * fps < np.arange(num_frames)
+    return np.where(early, np.nextafter(times, np.float32(np.inf)), times).astype(np.float32)
 
 
 _COMPONENT_TYPES = {"float32": 5126, "uint16": 5123, "uint8": 5121}

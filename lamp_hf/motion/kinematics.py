@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lamp_hf.motion import rotations
-from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
+from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, Skeleton, rest_pose_offsets
 
 
 def forward_kinematics(
@@ -41,8 +41,132 @@ def forward_kinematics(
     return positions
 
 
+def default_body(skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
+    """The one body of exported files: a symmetric T-pose of mean adult proportions.
+
+    Bone lengths are those of HumanML3D's skeleton, averaged over both sides. Arms and legs are straight, the feet slope
+    from ankle to toe as feet on the floor do, and the toes lie on the floor, so that the ankles are 6 cm above it.
+    KIT-ML's skeleton, which has no lengths of its own, gets those of the bones that it shares.
+
+    Args:
+        skeleton: which joints.
+
+    Returns:
+        (J, 3) meters, each joint in its parent's frame; row 0 is zero.
+    """
+    if skeleton.name == KIT_21.name:
+        return _default_body_of_kit(skeleton)
+    offsets = rest_pose_offsets(skeleton)
+    lengths = np.linalg.norm(offsets, axis=-1, keepdims=True)
+    straight = t_pose_directions(skeleton)
+    for joint, name in enumerate(skeleton.joint_names):
+        part = name.rpartition("_")[2]
+        if part == "foot":
+            offsets[joint, 0] = 0.0
+            offsets[joint] *= lengths[joint] / np.linalg.norm(offsets[joint])
+        elif part not in _SLANTED:
+            offsets[joint] = straight[joint] * lengths[joint]
+    return offsets
+
+
+# Bones that a T-pose leaves as the body has them; all others lie along an axis.
+_SLANTED = ("pelvis", "hip", "collar", "foot")
+
+
+def _default_body_of_kit(skeleton: Skeleton) -> np.ndarray:
+    body = dict(zip(HUMANML3D_22.joint_names, _world(default_body(HUMANML3D_22), HUMANML3D_22), strict=True))
+    # KIT-ML's fourth leg joint is at the heel's end of the foot, its fifth at the toes.
+    places = {"root": "pelvis", "spine1": "spine1", "spine2": "spine3"}
+    world = np.zeros((skeleton.num_joints, 3))
+    for joint, name in enumerate(skeleton.joint_names):
+        side, _, part = name.rpartition("_")
+        if part == "foot":
+            world[joint] = body[f"{side}_ankle"] * 0.4 + body[f"{side}_foot"] * 0.6
+        elif part == "toe":
+            world[joint] = body[f"{side}_foot"]
+        else:
+            world[joint] = body[places.get(name, name)]
+    offsets = world.copy()
+    for joint, parent in enumerate(skeleton.parents):
+        if parent >= 0:
+            offsets[joint] -= world[parent]
+    offsets[0] = 0.0
+    return offsets
+
+
+def _world(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Places (J, 3) of the joints at rest, with the root at the origin."""
+    world = offsets.copy()
+    for joint, parent in enumerate(skeleton.parents):
+        if parent >= 0:
+            world[joint] += world[parent]
+    return world
+
+
+def retarget(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
+    """Give joints the bone lengths of another body; every bone keeps its direction.
+
+    The root's way is scaled by the legs' length, and the body raised or lowered, by one distance for all frames, so that
+    its feet come as near to the floor as before.
+
+    Args:
+        joints: (T, J, 3), meters, Y up.
+        offsets: (J, 3), the other body, as of `default_body`.
+        skeleton: which joints these are.
+
+    Returns:
+        (T, J, 3), float64.
+    """
+    joints = np.asarray(joints, dtype=np.float64)
+    lengths = np.linalg.norm(offsets, axis=-1)
+    parents = np.asarray(skeleton.parents)
+    bones = joints[:, 1:] - joints[:, parents[1:]]
+    own = np.linalg.norm(bones, axis=-1, keepdims=True)
+    legs = [joint for pair in skeleton.mirror_pairs for joint in pair if _is_leg(skeleton, joint)]
+    leg = float(np.median(own[:, [joint - 1 for joint in legs], 0].sum(axis=1)))
+    scale = float(lengths[legs].sum()) / leg if leg > 1e-6 else 1.0
+    start = joints[:1, 0] * [1.0, 0.0, 1.0]
+    result = np.empty_like(joints)
+    result[:, 0] = (joints[:, 0] - start) * scale + start
+    fallback = rotations.normalise(offsets)
+    for joint in range(1, len(parents)):
+        way = rotations.normalise(bones[:, joint - 1], fallback[joint])
+        result[:, joint] = result[:, parents[joint]] + way * lengths[joint]
+    feet = list(skeleton.contact_joints)
+    low = [np.quantile(places[:, feet, 1].min(axis=1), 0.1) for places in (joints, result)]
+    result[..., 1] += low[0] - low[1]
+    return result
+
+
+def _is_leg(skeleton: Skeleton, joint: int) -> bool:
+    """Whether a bone belongs to thigh or shank."""
+    return skeleton.joint_names[joint].rpartition("_")[2] in ("knee", "ankle")
+
+
+def export_kinematics(
+    joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22, *, own_body: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What a file with bones holds: rotations on the default body, or on a body with the clip's own lengths.
+
+    Args:
+        joints: (T, J, 3), meters.
+        skeleton: which joints these are.
+        own_body: whether the bones keep the lengths that they have in the clip.
+
+    Returns:
+        local rotations (T, J, 4), root positions (T, 3) and offsets (J, 3), as of `inverse_kinematics`; and the joints
+        (T, J, 3) that they were fitted to: `joints`, or these on the default body.
+    """
+    wanted = np.asarray(joints, dtype=np.float64)
+    offsets = None
+    if not own_body:
+        offsets = default_body(skeleton)
+        wanted = retarget(wanted, offsets, skeleton)
+    return *inverse_kinematics(wanted, skeleton, offsets=offsets), wanted
+
+
 def inverse_kinematics(
-    joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22
+    joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22, *, offsets: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit rotations of a skeleton with constant bones to joint positions.
 
@@ -52,6 +176,7 @@ def inverse_kinematics(
     Args:
         joints: (T, J, 3), world positions, Y up, in any unit.
         skeleton: which joints these are.
+        offsets: (J, 3), the T-pose of the body to fit; by default one with the clip's proportions, `rest_offsets`.
 
     Returns:
         local_rotations: (T, J, 4), unit quaternions (w, x, y, z) relative to the parent, without sign jumps.
@@ -59,7 +184,8 @@ def inverse_kinematics(
         offsets: (J, 3), the T-pose: each joint in its parent's frame, in the unit of `joints`.
     """
     joints = np.asarray(joints, dtype=np.float64)
-    offsets = rest_offsets(joints, skeleton)
+    if offsets is None:
+        offsets = rest_offsets(joints, skeleton)
     children = _children(skeleton.parents)
     positions = joints.copy()
     local = np.zeros((*joints.shape[:-1], 4))

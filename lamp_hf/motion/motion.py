@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.features import features_to_joints, joints_to_features, mirror_joints, resample_joints
 from lamp_hf.motion.files import find_reader, find_writer
+from lamp_hf.motion.limits import MAX_FRAMES, check_fps
 from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
 from lamp_hf.motion.text import swap_sides
 
@@ -69,13 +70,15 @@ class Motion:
         skeleton: which joints these are.
         text: caption.
         name: such as the file's.
+        own_body: whether the bones' lengths are a person's own, to be kept in BVH and GLB files. By default those
+            of joints are; features describe one body for all.
 
     Attributes:
         made_of_joints: Whether joints were given; then features are the computed view.
 
     Raises:
-        MotionFormatError: neither is given, a shape does not fit the skeleton, there are no frames, values are not
-            finite, or the frame rate is not positive.
+        MotionFormatError: neither is given, a shape does not fit the skeleton, there are no frames or more than
+            1,000,000, values are not finite, or the frame rate is not from 1 to 1,000.
     """
 
     def __init__(
@@ -87,12 +90,11 @@ class Motion:
         skeleton: Skeleton = HUMANML3D_22,
         text: str | None = None,
         name: str | None = None,
+        own_body: bool | None = None,
     ) -> None:
         if joints is None and features is None:
             raise MotionFormatError("a Motion needs joints (T, J, 3) or features (T, D); neither was given")
-        if not (np.isfinite(fps) and fps > 0):
-            raise MotionFormatError(f"expected a frame rate above 0, got fps={fps}")
-        self.fps = float(fps)
+        self.fps = check_fps(fps)
         self.skeleton = skeleton
         self.text = text
         self.name = name
@@ -101,6 +103,7 @@ class Motion:
         if features is not None:
             self.__dict__["features"] = _frozen(features, (skeleton.feature_dim,), "features", skeleton)
         self.made_of_joints = joints is not None
+        self.own_body = self.made_of_joints if own_body is None else bool(own_body)
         self._ready = True
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -111,7 +114,7 @@ class Motion:
     @cached_property
     def joints(self) -> np.ndarray:
         """Joint positions (T, J, 3), float32, metres."""
-        return _read_only(features_to_joints(self.features, self.skeleton))
+        return _read_only(_finite(features_to_joints(self.features, self.skeleton), "joints of these features"))
 
     @cached_property
     def features(self) -> np.ndarray:
@@ -119,7 +122,7 @@ class Motion:
 
         They describe a body of the data set's size that starts at the origin, facing +Z.
         """
-        return _read_only(joints_to_features(self.joints, self.skeleton))
+        return _read_only(_finite(joints_to_features(self.joints, self.skeleton), "features of these joints"))
 
     @cached_property
     def rotations(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -146,7 +149,7 @@ class Motion:
     # ---- new motions --------------------------------------------------------------------------------------
 
     def _with(self, **changes: Any) -> "Motion":
-        values = {"fps": self.fps, "skeleton": self.skeleton, "text": self.text, "name": self.name}
+        values = {key: getattr(self, key) for key in ("fps", "skeleton", "text", "name", "own_body")}
         return Motion(**{**values, **changes})
 
     def with_text(self, text: str | None) -> "Motion":
@@ -156,9 +159,19 @@ class Motion:
         return self._with(features=self.features, text=text)
 
     def resample(self, fps: float) -> "Motion":
-        """The motion at another frame rate, joints interpolated linearly; itself if the rate is the same."""
+        """The motion at another frame rate, joints interpolated linearly; itself if the rate is the same.
+
+        Raises:
+            MotionFormatError: the rate is not from 1 to 1,000, or there would be more than 1,000,000 frames.
+        """
+        fps = check_fps(fps)
         if fps == self.fps:
             return self
+        if self.duration * fps > MAX_FRAMES:
+            raise MotionFormatError(
+                f"{self.duration:g} s at {fps:g} fps are {self.duration * fps:.0f} frames; at most {MAX_FRAMES} are made "
+                "(crop the motion, or choose a lower rate)"
+            )
         return self._with(joints=resample_joints(self.joints, self.fps, fps), fps=fps)
 
     def mirror(self) -> "Motion":
@@ -229,7 +242,12 @@ class Motion:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> "Motion":
-        """Read a motion; the suffix chooses the reader (.bvh, .npy, .npz), which takes `options`.
+        """Read a motion; the suffix chooses the reader: .bvh, .npy, .npz, .glb, .gltf or .vrma.
+
+        Args:
+            path: the file.
+            **options: every reader takes `mapping`, `fps`, `unit`, `up_axis` and `strict`. By default all of these
+                are detected, and what was detected goes to the log.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -241,13 +259,19 @@ class Motion:
         assert isinstance(motion, Motion)
         return motion
 
-    def save(self, path: str | os.PathLike[str], **options: Any) -> Any:
+    def save(self, path: str | os.PathLike[str], *, fps: float | None = None, **options: Any) -> Any:
         """Write the motion; the suffix chooses the writer (.bvh .glb .npz .npy .gif .mp4 .png .html).
+
+        Args:
+            path: the file.
+            fps: frames per second of the file; by default the motion's own (a GIF has at most 50).
+            **options: what the writer takes.
 
         Returns:
             The writer's report, if it has one: for BVH the error of its constant bones.
         """
-        return find_writer(path)(self, path, **options)
+        write = find_writer(path)
+        return write(self if fps is None else self.resample(fps), path, **options)
 
     def _repr_html_(self) -> str:
         from lamp_hf.motion.html import motion_to_html
@@ -272,6 +296,12 @@ class Motion:
     __hash__ = None  # type: ignore[assignment]
 
 
+def _finite(array: np.ndarray, what: str) -> np.ndarray:
+    if not np.isfinite(array).all():
+        raise MotionFormatError(f"the {what} are not finite (damaged values?)")
+    return array
+
+
 def _frozen(values: ArrayLike, frame: tuple[int, ...], what: str, skeleton: Skeleton) -> np.ndarray:
     array = np.array(values, dtype=np.float32)
     if array.ndim != 1 + len(frame) or array.shape[1:] != frame:
@@ -281,6 +311,8 @@ def _frozen(values: ArrayLike, frame: tuple[int, ...], what: str, skeleton: Skel
         )
     if not len(array):
         raise MotionFormatError(f"the {what} have no frames")
+    if len(array) > MAX_FRAMES:
+        raise MotionFormatError(f"the {what} have {len(array)} frames; at most {MAX_FRAMES} are taken")
     if not np.isfinite(array).all():
         frame_index = int(np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1)))
         raise MotionFormatError(f"the {what} hold values that are not finite, first in frame {frame_index}")

@@ -1,4 +1,4 @@
-"""Map the joints of foreign rigs to the 22 joints of HumanML3D, and find a file's unit and up axis.
+"""Map the joints of foreign rigs to the 22 joints of HumanML3D.
 
 A rig is known by its joint names, compared without case, namespaces ("mixamorig:"), separators and prefixes
 that all joints share. The spine is not looked up by name: rigs have one to five spine joints, so the three of
@@ -17,14 +17,6 @@ from lamp_hf.motion.skeleton import HUMANML3D_22
 JointSource = str | Mapping[str, float]
 """Where a joint comes from: the name of a source joint, or weights (adding up to 1) of several."""
 
-METRES_PER_UNIT = {
-    "m": 1.0,
-    "cm": 0.01,
-    "mm": 0.001,
-    "inch": 0.0254,
-    "cmu": 0.0254 / 0.45,  # the CMU database and cgspeed's conversions of it
-}
-
 _TARGETS = HUMANML3D_22.joint_names
 _SPINE = ("spine1", "spine2", "spine3")
 _REQUIRED = tuple(name for name in _TARGETS if name not in _SPINE)
@@ -37,14 +29,6 @@ _PELVIS_HEIGHT = 1.266
 # Its collars lie 0.45 of the way from the body's axis to the shoulders. Some rigs (CMU) put both on the axis.
 _COLLAR_SHARE = 0.45
 _COLLARS_ON_AXIS = 0.2
-# Legs of people of about 1.0 to 2.6 m; the ranges do not overlap in the unit of the file.
-_LEG_RANGE_M = {
-    "m": (0.4, 1.3),
-    "mm": (0.4, 1.3),
-    "cm": (0.47, 1.3),
-    "inch": (0.52, 1.19),
-    "cmu": (0.45, 1.13),
-}
 
 
 @dataclass(frozen=True)
@@ -186,6 +170,9 @@ class RigMapping:
         lift_m: the lift in metres, None where it is `lift_units`.
         lift_units: the lift in units of the file.
         lift_from, lift_to: positions in `sources` between which the lift points.
+        recognized_by: "list" for a rig of the list, "names" for joint names whose words say what they are, "shape" for
+            topology and proportions, "mapping" where the caller gave every joint.
+        guesses: sentences about what was guessed.
     """
 
     rig: str
@@ -196,6 +183,15 @@ class RigMapping:
     lift_units: float
     lift_from: int
     lift_to: int
+    recognized_by: str = "list"
+    guesses: tuple[str, ...] = ()
+
+    def source_names(self, joint_names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """For each of the 22 joints, the names of the source joints that it is placed by."""
+        return {
+            target: tuple(joint_names[self.sources[k]] for k in np.flatnonzero(row))
+            for target, row in zip(_TARGETS, self.weights, strict=True)
+        }
 
     def apply(self, positions: np.ndarray, metres_per_unit: float) -> np.ndarray:
         """Turn positions (T, len(sources), 3) in the file's unit into 22 joints (T, 22, 3) in metres."""
@@ -211,10 +207,18 @@ class RigMapping:
 class Hierarchy:
     """Joint names, parents and first-frame positions of a file: what a mapping is resolved against."""
 
-    def __init__(self, joint_names: Sequence[str], parents: Sequence[int], positions: np.ndarray) -> None:
+    def __init__(
+        self,
+        joint_names: Sequence[str],
+        parents: Sequence[int],
+        positions: np.ndarray,
+        rest_positions: np.ndarray | None = None,
+    ) -> None:
         self.joint_names = tuple(joint_names)
         self.parents = tuple(parents)
-        self.positions = positions
+        self.poses = positions if positions.ndim == 3 else positions[None]
+        self.positions = self.poses[0]
+        self.rest_positions = rest_positions
         # Where all joints share a prefix such as "Character1_" it says nothing about a joint.
         prefix = re.match(r"(.*[_:.\s-])?", _common_prefix(self.joint_names))
         skip = len(prefix[0]) if prefix and len(self.joint_names) > 1 else 0
@@ -262,7 +266,11 @@ def depth_first(parents: Sequence[int]) -> list[int]:
 
 
 def resolve_mapping(
-    hierarchy: Hierarchy, mapping: Mapping[str, JointSource] | None = None, *, file_name: str = "motion"
+    hierarchy: Hierarchy,
+    mapping: Mapping[str, JointSource] | None = None,
+    *,
+    file_name: str = "motion",
+    strict: bool = False,
 ) -> RigMapping:
     """Find where the 22 joints come from.
 
@@ -473,42 +481,3 @@ class _Resolver:
         above = int(np.clip(np.searchsorted(heights, height), 1, len(path) - 1))
         share = (height - heights[above - 1]) / max(heights[above] - heights[above - 1], 1e-12)
         self._rows[target] = {path[above - 1]: 1.0 - float(share), path[above]: float(share)}
-
-
-def detect_unit(joints: np.ndarray) -> str | None:
-    """Name the unit in which a body has human size.
-
-    Args:
-        joints: (22, 3), one frame in the file's unit.
-
-    Returns:
-        A key of `METRES_PER_UNIT` in which hip to ankle measures as much as a leg of a person of 1.0 to 2.6 m
-        does, or None.
-    """
-    index = {name: k for k, name in enumerate(_TARGETS)}
-    leg = 0.0
-    for side in ("left", "right"):
-        hip, knee, ankle = (joints[index[f"{side}_{part}"]] for part in ("hip", "knee", "ankle"))
-        leg += 0.5 * float(np.linalg.norm(knee - hip) + np.linalg.norm(ankle - knee))
-    for unit, (shortest, longest) in _LEG_RANGE_M.items():
-        if shortest <= leg * METRES_PER_UNIT[unit] < longest:
-            return unit
-    return None
-
-
-def detect_up_axis(joints: np.ndarray) -> tuple[str, float]:
-    """Find the axis along which bodies stand.
-
-    Args:
-        joints: (T, 22, 3) in any unit.
-
-    Returns:
-        "y" or "z", and the share (0 to 1) of the way from ankles to neck that lies along it on average. Below
-        0.7 the body does not stand and the answer is a guess, in favour of y.
-    """
-    index = {name: k for k, name in enumerate(_TARGETS)}
-    ankles = (joints[:, index["left_ankle"]] + joints[:, index["right_ankle"]]) / 2
-    way = joints[:, index["neck"]] - ankles
-    share = np.mean(np.abs(way) / np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), 1e-12), axis=0)
-    axis = "z" if share[2] > 0.7 and share[2] > share[1] else "y"
-    return axis, float(share["xyz".index(axis)])

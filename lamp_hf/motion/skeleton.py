@@ -159,6 +159,44 @@ KIT_21 = Skeleton(
     unit=0.001,
 )
 
+# Directions of bones of the mean SMPL-H body in its rest pose, left side, as (sideways, up, forward); each is the mean of
+# both sides of the published rest joints, rounded. The lengths are HumanML3D's own (`bone_lengths`), both sides' mean.
+_BONES: Mapping[str, Direction] = {
+    "hip": (0.56, -0.81, -0.15),
+    "knee": (0.11, -0.99, 0.00),
+    "ankle": (-0.04, -1.00, -0.08),
+    "foot": (0.27, -0.43, 0.86),
+    "spine1": (0.00, 0.955, -0.29),
+    "spine2": (0.00, 0.98, 0.19),
+    "spine3": (0.00, 1.00, 0.05),
+    "neck": (0.00, 0.99, -0.16),
+    "head": (0.00, 0.87, 0.49),
+    "collar": (0.56, 0.82, -0.15),
+    "shoulder": (0.93, 0.36, -0.11),
+    "elbow": (0.995, -0.06, -0.10),
+    "wrist": (1.00, 0.04, -0.02),
+}
+
+
+def rest_pose_offsets(skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
+    """Offsets (J, 3) of the mean body from the parent in SMPL's rest pose, metres: a T-pose, symmetric, facing +Z.
+
+    Args:
+        skeleton: HUMANML3D_22; KIT-ML's skeleton has no bone lengths.
+
+    Raises:
+        ValueError: the skeleton has no bone lengths.
+    """
+    lengths = np.linalg.norm(skeleton.rest_offsets, axis=-1)
+    lengths = (lengths + lengths[skeleton.mirror_permutation]) / 2.0
+    offsets = np.zeros((skeleton.num_joints, 3))
+    for joint, name in enumerate(skeleton.joint_names[1:], 1):
+        side, _, part = name.rpartition("_")
+        direction = np.array(_BONES[part]) * [-1.0 if side == "right" else 1.0, 1.0, 1.0]
+        offsets[joint] = direction / np.linalg.norm(direction) * lengths[joint]
+    return offsets
+
+
 SKELETONS: Mapping[str, Skeleton] = {skeleton.name: skeleton for skeleton in (HUMANML3D_22, KIT_21)}
 
 

@@ -4,6 +4,9 @@ A motion has a vector for each of its queries, and the one that fits a text best
 the same, so that FAISS need not hold them all: like ones are grouped, and their means stand for them.
 """
 
+import logging
+import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,14 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from lamp_hf.extras import require_faiss
 from lamp_hf.motion.files import atomic_path
 
-from .storage import MappedVectors
+from .storage import MappedVectors, checksum
 
 __all__ = ["CandidateFinder", "group_means", "group_queries"]
+
+logger = logging.getLogger(__name__)
 
 # Up to this many vectors are compared with a query one by one, beyond it those of the nearest cells.
 FLAT_VECTORS = 32_768
@@ -64,74 +70,101 @@ class CandidateFinder:
 
     Small sets are searched whole; of larger ones the vectors lie in cells (IVF), one byte a number.
 
+    The file is made of the vectors: a damaged one, or one that another process has replaced meanwhile, is not read,
+    and what it should hold is computed.
+
     Args:
         path: File of the FAISS index; it need not exist yet.
         vectors: The rows' vectors `(Q, P)`.
         per_row: How many vectors FAISS holds of each row, at most Q.
         groups: Which queries they are the means of; `None` if that is still to be decided.
+        written: Checksum of the file; `None` where none was finished.
+
+    Attributes:
+        written: The same, of what was written since.
 
     Raises:
         ImportError: FAISS is not installed.
     """
 
-    def __init__(self, path: Path, vectors: MappedVectors, per_row: int, groups: list[int] | None = None):
-        self.faiss = _import_faiss()
+    def __init__(
+        self,
+        path: Path,
+        vectors: MappedVectors,
+        per_row: int,
+        groups: list[int] | None = None,
+        written: str | None = None,
+    ):
+        require_faiss()
+        import faiss
+
+        self.faiss: Any = faiss
         self.path = path
         self.vectors = vectors
         self.per_row = per_row
         self.groups = groups
+        self.written = written
         self._index: Any = None
+        self._loading = threading.Lock()
 
     @property
     def _total(self) -> int:
         return len(self.vectors) * self.per_row
 
     def load(self) -> None:
-        """Read the file, from disk as needed; rows that it does not know yet are added in memory."""
-        self._index = self._read(self.faiss.IO_FLAG_MMAP)
-        if not self._is_complete():
-            self._index = self._read(0)
-            if self._outgrown():
-                self._index = self._create()
-            self._add_missing(progress=False)
+        """Read the file, from disk as needed; rows that it does not know yet are added in memory.
+
+        Several threads may ask for it at once.
+        """
+        with self._loading:
+            if self._index is None:
+                index = self._read(self.faiss.IO_FLAG_MMAP)
+                if index is None or index.ntotal != self._total:
+                    index = self._read(0)
+                    if self._outgrown(index):
+                        index = self._create()
+                    self._add_missing(index, progress=False)
+                self._index = index
 
     def prepare(self) -> None:
         """Read the file to add to it; one that is outgrown goes, and the queries are grouped anew."""
         self._index = self._read(0)
-        if self._outgrown():
+        if self._outgrown(self._index):
             # Before the new groups are written anywhere: nobody shall take the old vectors for theirs.
             self.path.unlink(missing_ok=True)
-            self._index = None
+            self._index = self.written = None
             self.groups = self._group()
 
     def update(self, *, progress: bool) -> None:
         """After [`prepare`], add the rows that the file does not know yet, and write it."""
-        if self._is_complete():
-            return
         if self._index is None:
             self._index = self._create()
-        self._add_missing(progress=progress)
+        elif self._index.ntotal == self._total:
+            return
+        self._add_missing(self._index, progress=progress)
+        content = self.faiss.serialize_index(self._index)
         with atomic_path(self.path) as unfinished:
-            self.faiss.write_index(self._index, str(unfinished))
+            with unfinished.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            written = checksum(unfinished)
+        self.written = written
 
     def _read(self, flags: int) -> Any:
-        if not self.path.is_file() or self.groups is None:
+        if self.written is None or self.groups is None or not self.path.is_file():
             return None
-        try:
-            index = self.faiss.read_index(str(self.path), flags)
-        except RuntimeError as error:
-            raise ValueError(f"{self.path} cannot be read; delete it and index again to have it made anew") from error
-        if index.d != self.vectors.shape[1] or index.ntotal > self._total:
-            raise ValueError(f"{self.path} belongs to another index; delete it and index again to have it made anew")
-        return index
+        # Compared first: FAISS ends the process over some damaged files.
+        if checksum(self.path) != self.written:
+            logger.warning("%s is not what this index wrote (damaged, or cut off?); it is made again", self.path)
+            self.written = None
+            return None
+        return self.faiss.read_index(str(self.path), flags)
 
-    def _is_complete(self) -> bool:
-        return self._index is not None and self._index.ntotal == self._total
-
-    def _outgrown(self) -> bool:
-        if self._index is None:
+    def _outgrown(self, index: Any) -> bool:
+        if index is None:
             return True
-        wanted, cells = _num_cells(self._total), getattr(self._index, "nlist", 0)
+        wanted, cells = _num_cells(self._total), getattr(index, "nlist", 0)
         return wanted**2 > OUTGROWN * cells**2  # cells grow with the root of the number
 
     def _group(self) -> list[int]:
@@ -160,11 +193,11 @@ class CandidateFinder:
         index.train(self._means(self.vectors.take(rows)))
         return index
 
-    def _add_missing(self, *, progress: bool) -> None:
-        known = self._index.ntotal // self.per_row
+    def _add_missing(self, index: Any, *, progress: bool) -> None:
+        known = index.ntotal // self.per_row
         with tqdm(total=len(self.vectors) - known, desc="Adding to FAISS", unit="row", disable=not progress) as bar:
             for _, block in self.vectors.blocks(BLOCK_ROWS, start=known):
-                self._index.add(self._means(block))
+                index.add(self._means(block))
                 bar.update(len(block))
 
     def find(self, queries: np.ndarray, count: int) -> list[np.ndarray]:
@@ -207,11 +240,3 @@ def _num_cells(num_vectors: int) -> int:
     if num_vectors <= FLAT_VECTORS:
         return 0
     return int(2 ** round(np.log2(4 * num_vectors**0.5)))
-
-
-def _import_faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise ImportError("a motion index needs FAISS: pip install 'lamp_hf[retrieval]'") from error
-    return faiss

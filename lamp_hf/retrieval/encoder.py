@@ -111,20 +111,14 @@ class MotionTextEncoder:
         return result
 
     @torch.no_grad()
-    def rerank_scores(
-        self, similarities: Sequence[float], latents: Sequence[np.ndarray], texts: Sequence[str]
-    ) -> np.ndarray:
-        """Scores `(N,)` of pairs that have been found by similarity, with the matching head's word on each.
+    def matching_logits(self, latents: Sequence[np.ndarray], texts: Sequence[str]) -> np.ndarray:
+        """Log-odds `(N,)` that a motion and a text belong together, of pairs, by the matching head.
 
         Args:
-            similarities: Cosines of the pairs.
             latents: Of each pair's motion, `(n, code_dim)`.
             texts: Of each pair.
-
-        Returns:
-            See [`LampForMotionTextRetrieval.rerank_scores`].
         """
-        scores = np.empty(len(texts), np.float32)
+        found = np.empty(len(texts), np.float32)
         device = self.model.device
         for batch in _batches(sorted(range(len(texts)), key=lambda row: len(latents[row])), MATCH_BATCH_SIZE):
             longest = max(len(latents[row]) for row in batch)
@@ -136,9 +130,29 @@ class MotionTextEncoder:
                 mask[k, :length] = 1
             inputs = self.processor(text=[texts[row] for row in batch]).to(device)
             logits = self.model.matching_logits(states.to(device), mask.to(device), **inputs)
-            found = torch.tensor([similarities[row] for row in batch], device=device)
-            scores[batch] = self.model.rerank_scores(found, logits).cpu().numpy()
-        return scores
+            found[batch] = logits.float().cpu().numpy()
+        return found
+
+    def rerank_scores(
+        self, similarities: Sequence[float], latents: Sequence[np.ndarray], texts: Sequence[str]
+    ) -> np.ndarray:
+        """Scores `(N,)` that order pairs found by similarity, with the matching head's word on each.
+
+        Args:
+            similarities: Cosines of the pairs.
+            latents, texts: As for [`matching_logits`].
+
+        Returns:
+            See [`LampForMotionTextRetrieval.rerank_scores`].
+        """
+        return self.combined(similarities, self.matching_logits(latents, texts))
+
+    @torch.no_grad()
+    def combined(self, similarities: Sequence[float], logits: np.ndarray) -> np.ndarray:
+        """The same of pairs whose [`matching_logits`] are known."""
+        found = torch.as_tensor(np.asarray(similarities, np.float32), device=self.model.device)
+        known = torch.as_tensor(logits, device=self.model.device)
+        return self.model.rerank_scores(found, known).float().cpu().numpy()
 
 
 def _batches(order: Sequence[int], size: int) -> Iterator[list[int]]:

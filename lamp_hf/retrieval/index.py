@@ -8,14 +8,18 @@
       captions.faiss           finds candidates among the captions
 
 `index.json` is replaced after every file of rows, so that whatever interrupts the work, an index holds what it
-says, and the next call goes on from there.
+says, and the next call goes on from there. It has the checksum of every file, and of itself: they are compared when
+an index is opened.
 """
 
+import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,24 +27,27 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from datasets import Dataset, Features, List, Value
-from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from lamp_hf.hub_errors import clear_hub_errors
+from lamp_hf.locks import folder_lock
 from lamp_hf.motion.files import atomic_path
 
 from .candidates import CandidateFinder, group_means
 from .encoder import MotionTextEncoder
 from .sources import Clip, Source
-from .storage import MappedSequences, MappedVectors, PartedDataset, ragged
+from .storage import DamagedFileError, MappedSequences, MappedVectors, PartedDataset, ragged
 
 __all__ = ["Found", "IndexMismatchError", "MotionIndex", "MotionIndexError"]
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 FILE_NAME = "index.json"
 UPLOADED = ("motions/*.arrow", "captions/*.arrow", "*.faiss")
+PARTS = ("", "motions", "captions")  # its folders
+_CHECKSUM = "checksum"  # key of index.json for that of all others
+_ATTEMPTS = 5
 ROWS_PER_FILE = 2048
 EXACT_BLOCK_ROWS = 512
 # So many of the rows that FAISS finds get exact scores: enough to lose few (benchmarks/motion_index.py).
@@ -50,7 +57,7 @@ Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class MotionIndexError(ValueError):
-    """A motion index that is damaged, unfinished or in use."""
+    """A motion index that is damaged, or of another version."""
 
 
 class IndexMismatchError(MotionIndexError):
@@ -77,6 +84,8 @@ class _State:
         complete: Whether the last source was read to its end.
         sources: Name and folder (or `None`) of each.
         motion_files, caption_files: Rows of each file.
+        motion_checksums, caption_checksums: SHA-256 of each file.
+        faiss_checksums: Of the files of FAISS by their names, those that are finished.
         removed: Rows whose motion is gone or was replaced.
     """
 
@@ -91,6 +100,9 @@ class _State:
     sources: list[dict[str, str | None]] = field(default_factory=list)
     motion_files: list[int] = field(default_factory=list)
     caption_files: list[int] = field(default_factory=list)
+    motion_checksums: list[str] = field(default_factory=list)
+    caption_checksums: list[str] = field(default_factory=list)
+    faiss_checksums: dict[str, str] = field(default_factory=dict)
     removed: list[int] = field(default_factory=list)
     format: int = FORMAT
 
@@ -119,9 +131,11 @@ class MotionIndex:
     def _load(self, state: _State) -> None:
         self._state = state
         shape = (state.num_queries, state.projection_dim)
-        self._motions = PartedDataset(self.path / "motions", _motion_columns(*shape), state.motion_files)
+        self._motions = PartedDataset(
+            self.path / "motions", _motion_columns(*shape), state.motion_files, state.motion_checksums
+        )
         columns = _caption_columns(state.projection_dim)
-        self._captions = PartedDataset(self.path / "captions", columns, state.caption_files)
+        self._captions = PartedDataset(self.path / "captions", columns, state.caption_files, state.caption_checksums)
         self._refresh()
 
     def _refresh(self) -> None:
@@ -132,15 +146,16 @@ class MotionIndex:
         self.features = MappedVectors(self.dataset, "features", (state.num_queries, state.projection_dim))
         self._latents = MappedSequences(self.dataset, "latents", state.code_dim)
         caption_features = MappedVectors(self.caption_dataset, "features", (1, state.projection_dim))
-        self._motion_finder = CandidateFinder(
-            self.path / "motions.faiss", self.features, state.vectors_per_motion, state.groups
-        )
-        self._caption_finder = CandidateFinder(self.path / "captions.faiss", caption_features, 1, [0])
+        self._motion_finder = self._finder("motions.faiss", self.features, state.vectors_per_motion, state.groups)
+        self._caption_finder = self._finder("captions.faiss", caption_features, 1, [0])
         self.alive = np.ones(len(self.dataset), bool)
         self.alive[state.removed] = False
         self._caption_owner = np.array(self.caption_dataset["row"][:], np.int64)
         if state.removed:
             self._caption_owner = self._owners_alive()
+
+    def _finder(self, name: str, vectors: MappedVectors, per_row: int, groups: list[int] | None) -> CandidateFinder:
+        return CandidateFinder(self.path / name, vectors, per_row, groups, self._state.faiss_checksums.get(name))
 
     def _owners_alive(self) -> np.ndarray:
         """For each caption the first motion that still has it, or -1."""
@@ -174,12 +189,16 @@ class MotionIndex:
             vectors_per_motion = min(VECTORS_PER_MOTION, encoder.num_queries)
         if not 1 <= vectors_per_motion <= encoder.num_queries:
             raise ValueError(f"vectors_per_motion={vectors_per_motion} is not from 1 to {encoder.num_queries}")
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise FileExistsError(f"{path} exists and is not an empty folder")
+        if path.exists() and not path.is_dir():
+            raise FileExistsError(f"{path} exists and is not a folder")
         path.mkdir(parents=True, exist_ok=True)
-        sizes = (encoder.num_queries, encoder.projection_dim, encoder.code_dim)
-        index = cls(path, _State(encoder.name, encoder.fingerprint, *sizes, vectors_per_motion))
-        index._save()
+        with folder_lock(path, busy=_busy(path), wait=True):
+            # Hidden files are the lock, and what was being written when something went wrong.
+            if any(not inside.name.startswith(".") for inside in path.iterdir()):
+                raise FileExistsError(f"{path} exists and is not an empty folder")
+            sizes = (encoder.num_queries, encoder.projection_dim, encoder.code_dim)
+            index = cls(path, _State(encoder.name, encoder.fingerprint, *sizes, vectors_per_motion))
+            index._save()
         return index
 
     @classmethod
@@ -193,16 +212,15 @@ class MotionIndex:
         path = Path(path)
         if not is_index(path):
             raise FileNotFoundError(f"{path} holds no motion index: {FILE_NAME} is missing")
-        try:
-            values = json.loads((path / FILE_NAME).read_text(encoding="utf-8"))
-            if values["format"] != FORMAT:
-                raise MotionIndexError(
-                    f"{path} is a motion index of format {values['format']}; this version reads format {FORMAT}: "
-                    "make it anew with `lamp-hf index`"
-                )
-            index = cls(path, _State(**values))
-        except (json.JSONDecodeError, KeyError, TypeError, OSError) as error:
-            raise MotionIndexError(f"{path} is damaged ({error}); delete it and make it anew") from error
+        for attempt in range(_ATTEMPTS):
+            state = _read_state(path)
+            try:
+                index = cls(path, state)
+                break
+            except (DamagedFileError, OSError) as error:
+                # Another process may just be writing: then the state is another one by now.
+                if attempt + 1 == _ATTEMPTS or _read_state(path) == state:
+                    raise _damaged(path, error) from error
         if not index.complete:
             logger.warning("%s is unfinished (%d motions); index its source again to go on", path, len(index))
         return index
@@ -253,21 +271,22 @@ class MotionIndex:
             path.relative_to(self.path).as_posix(): path
             for pattern in UPLOADED
             for path in sorted(self.path.glob(pattern))
+            if not path.name.startswith(".")
         }
-        files[FILE_NAME] = (json.dumps(state, indent=2) + "\n").encode()
+        files[FILE_NAME] = _written(state).encode()
         card = index_card(self, target.repo_id, target.read(CARD), license)
         if card is not None:
             files[CARD] = card.encode()
         return target.commit(files, "Upload motion index", replaces=UPLOADED)
 
-    def _read(self) -> _State:
-        return _State(**json.loads((self.path / FILE_NAME).read_text(encoding="utf-8")))
-
     def _save(self) -> None:
-        self._state.motion_files = list(self._motions.counts)
-        self._state.caption_files = list(self._captions.counts)
+        state = self._state
+        state.motion_files, state.motion_checksums = list(self._motions.counts), list(self._motions.checksums)
+        state.caption_files, state.caption_checksums = list(self._captions.counts), list(self._captions.checksums)
+        finders = (self._motion_finder, self._caption_finder)
+        state.faiss_checksums = {finder.path.name: finder.written for finder in finders if finder.written}
         with atomic_path(self.path / FILE_NAME) as unfinished:
-            unfinished.write_text(json.dumps(asdict(self._state), indent=2) + "\n", encoding="utf-8")
+            unfinished.write_text(_written(asdict(state)), encoding="utf-8")
 
     # ---- facts --------------------------------------------------------------------------------------------
 
@@ -299,6 +318,18 @@ class MotionIndex:
         """How many vectors FAISS holds of each motion."""
         return self._state.vectors_per_motion
 
+    def describe(self) -> dict[str, str]:
+        """What it holds, by name, as text to show."""
+        return {
+            "index": str(self.path),
+            "motions": str(len(self)),
+            "captions": str(self.num_captions),
+            "checkpoint": f"{self.checkpoint} (hash {self.fingerprint[:12]})",
+            "vectors in FAISS": f"{self.vectors_per_motion} of each motion",
+            "sources": ", ".join(str(source["name"]) for source in self._state.sources) or "none",
+            "complete": "yes" if self.complete else "no: index its source again to go on",
+        }
+
     def check(self, encoder: MotionTextEncoder) -> None:
         """Refuse an encoder whose vectors are not those of the index.
 
@@ -319,7 +350,8 @@ class MotionIndex:
         """Bring the index up to date with a source; only what is new is encoded.
 
         Motions that are there already are passed over, changed ones replaced. Those whose file has left the
-        source's folder leave the index. A call that was interrupted goes on where it stopped.
+        source's folder leave the index. A call that was interrupted goes on where it stopped. While another process
+        is adding, the call waits, and then adds what is still missing; where nothing is, nothing is written.
 
         Args:
             source: Where the motions are, see [`find_source`].
@@ -332,10 +364,11 @@ class MotionIndex:
         Raises:
             IndexMismatchError: The encoder is another one.
             MotionFormatError: Motions cannot be read, and the source does not leave bad ones out.
-            MotionIndexError: Another process is adding to the index.
+            MotionIndexError: The index was damaged meanwhile.
         """
         self.check(encoder)
         with self._locked():
+            before = deepcopy(self._state)
             number = self._number_of(source)
             rows = {
                 (name, digest): row
@@ -344,13 +377,11 @@ class MotionIndex:
             }
             row_of_id = {name: row for (name, _), row in rows.items()}
             captions = {text: row for row, text in enumerate(self.caption_dataset["text"])}
-            self._state.complete = False
-            self._save()
             added = 0
             with tqdm(total=len(source), desc="Indexing motions", unit="motion", disable=not progress) as bar:
-                for chunk in source.clips(rows.keys(), ROWS_PER_FILE):
-                    new = self._encodable(chunk, encoder)
-                    if new:
+                for chunk in source.clips(rows.keys(), ROWS_PER_FILE, progress=progress):
+                    if new := self._encodable(chunk, encoder):
+                        self._state.complete = False
                         self._append(new, number, encoder, captions, row_of_id)
                         self._save()
                     added += len(new)
@@ -358,31 +389,42 @@ class MotionIndex:
             if (ids := source.ids()) is not None:
                 gone = set(row_of_id) - set(ids)
                 self._state.removed = sorted({*self._state.removed, *(row_of_id[name] for name in gone)})
-            self._refresh()
-            finders = (self._motion_finder, self._caption_finder)
-            for finder in finders:
-                finder.prepare()
-            self._state.groups = self._motion_finder.groups
-            self._save()
-            for finder in finders:
-                finder.update(progress=progress)
-            self._state.complete = True
-            self._save()
+            if self._state != before or not self._state.complete:
+                self._finish(progress)
         return added
+
+    def _finish(self, progress: bool) -> None:
+        """Bring the files of FAISS up to date with the rows, and say that all is there."""
+        self._refresh()
+        finders = (self._motion_finder, self._caption_finder)
+        for finder in finders:
+            finder.prepare()
+        self._state.groups = self._motion_finder.groups
+        self._state.complete = False
+        self._save()
+        for finder in finders:
+            finder.update(progress=progress)
+        self._state.complete = True
+        self._save()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        try:
-            with FileLock(self.path / ".lock", timeout=0):
-                if self._read() != self._state:
-                    raise MotionIndexError(f"{self.path} has changed since it was opened; open it again to add to it")
-                try:
-                    yield
-                except BaseException:
-                    self._load(self._read())  # what is written is what counts
-                    raise
-        except Timeout as error:
-            raise MotionIndexError(f"{self.path} is in use: another process is adding to it") from error
+        """Alone with the index as it is on disk by now; after an error, what is written is what counts."""
+        with folder_lock(self.path, busy=_busy(self.path), wait=True):
+            for part in PARTS:
+                for unfinished in (self.path / part).glob(".*.*"):  # of a process that was killed
+                    if unfinished.suffix in (".arrow", ".faiss", ".json"):
+                        unfinished.unlink(missing_ok=True)
+            state = _read_state(self.path)
+            try:
+                if state != self._state:
+                    self._load(state)
+                yield
+            except DamagedFileError as error:
+                raise _damaged(self.path, error) from error
+            except BaseException:
+                self._load(_read_state(self.path))
+                raise
 
     def _number_of(self, source: Source) -> int:
         entry = {"name": source.name, "root": None if source.root is None else str(source.root)}
@@ -552,6 +594,66 @@ class MotionIndex:
         if not file:
             return None
         return file if root is None else str(Path(root, file))
+
+
+def _busy(path: Path) -> str:
+    return f"{path} is in use: another process is adding to it"
+
+
+def _damaged(path: Path, error: Exception) -> MotionIndexError:
+    return MotionIndexError(
+        f"the index {path} is damaged: {error}. Delete its folder and make it again with `lamp-hf index`"
+    )
+
+
+def _written(state: dict[str, Any]) -> str:
+    """Text of `index.json`."""
+    return json.dumps({**state, _CHECKSUM: _state_checksum(state)}, indent=2) + "\n"
+
+
+def _state_checksum(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _read_state(path: Path) -> _State:
+    """What `index.json` of a folder holds.
+
+    Raises:
+        MotionIndexError: It is damaged, or of another version of the package.
+    """
+    file = path / FILE_NAME
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise DamagedFileError(f"{file} is not what was written")
+        checksum = values.pop(_CHECKSUM, None)
+        if isinstance(values.get("format"), int) and values["format"] != FORMAT:
+            raise MotionIndexError(
+                f"{path} is a motion index of format {values['format']}; this version reads {FORMAT}: delete "
+                "its folder and make it again with `lamp-hf index`"
+            )
+        if checksum != _state_checksum(values):
+            raise DamagedFileError(f"{file} is not what was written: its checksum differs")
+        return _State(**values)
+    except MotionIndexError:
+        raise
+    except (ValueError, TypeError, OSError, RecursionError) as error:
+        message = error if isinstance(error, DamagedFileError) else f"{file} cannot be read ({error})"
+        raise _damaged(path, ValueError(str(message))) from error
+
+
+def discard_index(path: Path) -> None:
+    """Remove what a damaged index of the cache holds, so that it can be made again in its folder."""
+    with folder_lock(path, busy=_busy(path), wait=True):
+        try:
+            MotionIndex.open(path)
+            return  # another process has made it again already
+        except (MotionIndexError, FileNotFoundError):
+            pass
+        for part in ("motions", "captions"):
+            shutil.rmtree(path / part, ignore_errors=True)
+        for name in ("motions.faiss", "captions.faiss", FILE_NAME):  # the last says that there is an index
+            (path / name).unlink(missing_ok=True)
 
 
 def is_index(path: str | os.PathLike[str]) -> bool:

@@ -11,14 +11,14 @@ from typing import Any, Protocol
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
-from lamp_hf.data.conversion import ClipCache, ClipFile, default_cache_dir, refuse_failures
+from lamp_hf.data.conversion import ClipCache, default_cache_dir, open_clips, refuse_failures
 from lamp_hf.data.loading import NAMED_SETS, load_motion_dataset
 from lamp_hf.data.motionfolder import find_tables, read_tables
 from lamp_hf.data.schema import with_numpy_motion
 from lamp_hf.motion.files import READERS
-from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.inputs import as_motion, failure, find_motion_files
 
-__all__ = ["Clip", "DatasetSource", "FolderSource", "Source", "find_source"]
+__all__ = ["Clip", "DatasetSource", "FolderSource", "Source", "find_source", "may_be_on_hub"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,9 @@ class Source(Protocol):
     def ids(self) -> Collection[str] | None:
         """All ids, where a motion that is not among them shall leave the index; else `None`."""
 
-    def clips(self, known: Collection[tuple[str, str]], chunk_size: int) -> Iterator[list[Clip | None]]:
+    def clips(
+        self, known: Collection[tuple[str, str]], chunk_size: int, *, progress: bool = False
+    ) -> Iterator[list[Clip | None]]:
         """All motions in chunks; in place of one whose id and digest are known, and of a bad one, `None`."""
 
 
@@ -73,7 +75,7 @@ class FolderSource:
 
     Args:
         root: The folder; its sub-folders are searched too.
-        reader_options: Passed to `Motion.load` for every file, as `{"fps": 30.0}`.
+        reader_options: Passed to `as_motion` for every file, as `{"fps": 30.0}`.
         skip_bad: Leave out files that cannot be read, with a warning, instead of refusing the folder.
         num_proc: Number of processes for the conversion, all cores by default.
         cache_dir: Folder of the cache, by default $LAMP_HF_CACHE or ~/.cache/lamp_hf.
@@ -96,61 +98,82 @@ class FolderSource:
         if not self.root.is_dir():
             raise FileNotFoundError(f"{root}: no such folder")
         self._root = self.root
-        self.name = self.identity = str(self._root)
         self.skip_bad = skip_bad
         self.num_proc = num_proc
         self.cache = ClipCache(
             Path(cache_dir or default_cache_dir()), mirror=False, reader_options=reader_options or {}
         )
-        self.files = sorted(
-            path.relative_to(self._root).as_posix()
-            for path in self._root.rglob("*")
-            if path.suffix.lower() in READERS and not path.name.startswith(".")
-        )
-        if not self.files:
+        self.name = str(self._root)
+        self.identity = f"{self._root} {self.cache.options_key}" if reader_options else self.name
+        found = find_motion_files(self._root)
+        if not any(found):
             raise FileNotFoundError(f"{root}: no motion files ({' '.join(READERS)}) in this folder")
+        self.files = [path.relative_to(self._root).as_posix() for path in found.files]
+        problems = {path.relative_to(self._root).as_posix(): problem for path, problem in found.problems.items()}
+        self._problems = {name: f"{name}: {problem}" for name, problem in problems.items()}
+        self._left_out: frozenset[str] = frozenset()
         self.captions: dict[str, tuple[str, ...]] = {}
         if find_tables(self._root):
             for name, clip in read_tables(self._root).items():
                 self.captions[name] = tuple(dict.fromkeys(caption.text for caption in clip.captions))
+                if clip.problem:
+                    self._problems[name] = clip.problem
 
     def __len__(self) -> int:
         return len(self.files)
 
     def ids(self) -> Collection[str] | None:
-        """The files of the folder."""
-        return self.files
+        """The files of the folder, without those that could not be read."""
+        return [name for name in self.files if name not in self._left_out]
 
-    def clips(self, known: Collection[tuple[str, str]], chunk_size: int) -> Iterator[list[Clip | None]]:
+    def clips(
+        self, known: Collection[tuple[str, str]], chunk_size: int, *, progress: bool = False
+    ) -> Iterator[list[Clip | None]]:
         """See [`Source`].
+
+        All files are converted before the first chunk, so that all bad ones are named together.
 
         Raises:
             MotionFormatError: Files cannot be read, and `skip_bad` is False.
         """
+        failures = dict(self._problems)
+        digests: dict[str, str] = {}
+        for name in self.files:
+            try:
+                digests[name] = self._digest(name, _content_digest(self._root / name))
+            except OSError as error:
+                failures[name] = failure(name, error)
+        new = {name: self._root / name for name, digest in digests.items() if (name, digest) not in known}
+        contents, unreadable = self.cache.convert(
+            open_clips(new, failures), num_proc=self.num_proc, progress=progress and bool(new), total=len(new)
+        )
+        failures |= unreadable
+        refuse_failures(failures, self._root, skip_bad=self.skip_bad)
+        self._left_out = frozenset(failures)
         for start in range(0, len(self.files), chunk_size):
-            names = self.files[start : start + chunk_size]
-            digests = {name: self._digest(name) for name in names}
-            new = [name for name in names if (name, digests[name]) not in known]
-            sources = (ClipFile(name, Path(name).name, (self._root / name).read_bytes()) for name in new)
-            contents, failures = self.cache.convert(sources, num_proc=self.num_proc, progress=False, total=len(new))
-            refuse_failures(failures, self._root, skip_bad=self.skip_bad)
-            chunk: list[Clip | None] = [None] * len(names)
-            for k, name in enumerate(names):
-                if name in contents:
-                    motion = self.cache.read(name, contents[name])
-                    chunk[k] = Clip(name, name, self._captions(name), digests[name], motion)
-            yield chunk
+            yield [
+                self._clip(name, contents[name]) if name in contents else None
+                for name in self.files[start : start + chunk_size]
+            ]
 
-    def _digest(self, name: str) -> str:
-        content = hashlib.sha256((self._root / name).read_bytes())
-        content.update(repr((self.captions.get(name), sorted(self.cache.reader_options.items()))).encode())
-        return content.hexdigest()
+    def _clip(self, name: str, content: str) -> Clip:
+        motion = self.cache.read(name, content)
+        return Clip(name, name, self._captions(name), self._digest(name, content), motion)
+
+    def _digest(self, name: str, content: str) -> str:
+        parts = (content, self.captions.get(name), self.cache.options_key)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def _captions(self, name: str) -> tuple[str, ...]:
         if name in self.captions or Path(name).suffix.lower() != ".npz":
             return self.captions.get(name, ())
-        text = Motion.load(self._root / name).text
+        text = as_motion(self._root / name, **self.cache.reader_options).text
         return (text,) if text else ()
+
+
+def _content_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class DatasetSource:
@@ -187,7 +210,9 @@ class DatasetSource:
         """`None`: another split of a set may have been indexed under the same name."""
         return None
 
-    def clips(self, known: Collection[tuple[str, str]], chunk_size: int) -> Iterator[list[Clip | None]]:
+    def clips(
+        self, known: Collection[tuple[str, str]], chunk_size: int, *, progress: bool = False
+    ) -> Iterator[list[Clip | None]]:
         """See [`Source`]."""
         for rows in self.dataset.iter(batch_size=chunk_size):
             chunk: list[Clip | None] = []
@@ -211,26 +236,31 @@ def find_source(
     skip_bad: bool = False,
     num_proc: int | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    reader_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> Source:
     """The motions of a folder of motion files, a folder that `save_to_disk` wrote, a dataset, or one known by name.
 
     Args:
         source: A folder, a dataset, or what [`load_motion_dataset`] takes.
-        skip_bad, num_proc, cache_dir: As in [`FolderSource`].
+        skip_bad, num_proc, cache_dir, reader_options: As in [`FolderSource`].
         options: Of [`load_motion_dataset`], such as `path` for `"bandai-namco"` and the other known names.
 
     Raises:
         FileNotFoundError: It is none of them.
-        ValueError: A dataset with other columns.
+        ValueError: A dataset with other columns, or `reader_options` with anything but a folder of motion files.
     """
     if isinstance(source, Dataset | DatasetDict):
+        _refuse_reading(reader_options)
         return DatasetSource(source)
     folder = Path(source)
     saved = any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
     if folder.is_dir() and not saved:
-        return FolderSource(folder, skip_bad=skip_bad, num_proc=num_proc, cache_dir=cache_dir)
-    if not folder.exists() and str(source) not in NAMED_SETS and len(folder.parts) != 2:
+        return FolderSource(
+            folder, reader_options=reader_options, skip_bad=skip_bad, num_proc=num_proc, cache_dir=cache_dir
+        )
+    _refuse_reading(reader_options)
+    if not folder.exists() and str(source) not in NAMED_SETS and not may_be_on_hub(source):
         raise FileNotFoundError(
             f"{source}: no such folder; expected a folder of motion files, the folder of an index, a folder written by "
             "save_to_disk, or a Hub id (owner/name)"
@@ -241,3 +271,14 @@ def find_source(
         # A mirror image is another clip to train on, but none that anyone could open.
         options = {"mirror": False, **options}
     return DatasetSource(load_motion_dataset(source, **options), str(folder.resolve() if saved else source))
+
+
+def may_be_on_hub(name: str | os.PathLike[str]) -> bool:
+    """Whether a name looks like `owner/name`, and not like a path on this machine that was mistyped."""
+    parts = Path(name).parts
+    return len(parts) == 2 and not parts[0].startswith((".", "/", "~")) and not Path(parts[0]).exists()
+
+
+def _refuse_reading(reader_options: dict[str, Any] | None) -> None:
+    if reader_options:
+        raise ValueError(f"{', '.join(reader_options)}: for folders of motion files; these motions were read already")

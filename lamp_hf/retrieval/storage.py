@@ -1,5 +1,6 @@
 """Rows of vectors on disk: a `datasets.Dataset` of several Arrow files, one written whole after the other."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,17 @@ from datasets import Dataset, Features, concatenate_datasets
 
 from lamp_hf.motion.files import atomic_path
 
-__all__ = ["MappedSequences", "MappedVectors", "PartedDataset", "ragged"]
+__all__ = ["DamagedFileError", "MappedSequences", "MappedVectors", "PartedDataset", "checksum", "ragged"]
+
+
+class DamagedFileError(ValueError):
+    """A file of an index is not what was written."""
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def ragged(arrays: Sequence[np.ndarray]) -> pa.Array:
@@ -36,20 +47,29 @@ class PartedDataset:
         features: Columns.
         counts: Rows of each file. A file beyond them was being written when something went wrong, and is
             written anew.
+        checksums: Of each file. They are compared before a file is opened: damaged ones can end the process.
+
+    Raises:
+        DamagedFileError: A file is missing, or not what was written.
     """
 
-    def __init__(self, folder: Path, features: Features, counts: Sequence[int]):
+    def __init__(self, folder: Path, features: Features, counts: Sequence[int], checksums: Sequence[str]):
         self.folder = folder
         self.features = features
         self.counts = list(counts)
-        parts = [Dataset.from_file(str(self._path(number))) for number in range(len(self.counts))]
-        for number, part in enumerate(parts):
-            if len(part) != self.counts[number]:
-                raise ValueError(
-                    f"{self._path(number)} holds {len(part)} rows where {self.counts[number]} are expected: "
-                    "the index is damaged; delete it and make it anew"
-                )
-        self._parts = parts
+        self.checksums = list(checksums)
+        self._parts = [self._open(number) for number in range(len(self.counts))]
+
+    def _open(self, number: int) -> Dataset:
+        path = self._path(number)
+        if not path.is_file():
+            raise DamagedFileError(f"{path} is missing")
+        if checksum(path) != self.checksums[number]:
+            raise DamagedFileError(f"{path} is damaged: its checksum differs")
+        part = Dataset.from_file(str(path))
+        if len(part) != self.counts[number]:
+            raise DamagedFileError(f"{path} holds {len(part)} rows where {self.counts[number]} are expected")
+        return part
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:05d}.arrow"
@@ -75,11 +95,13 @@ class PartedDataset:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(len(self.counts))
         with atomic_path(path) as unfinished:
-            with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+            with unfinished.open("wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
                 writer.write_table(table)
             with unfinished.open("rb") as written:
                 os.fsync(written.fileno())
+            written_checksum = checksum(unfinished)
         self.counts.append(len(table))
+        self.checksums.append(written_checksum)
         self._parts.append(Dataset.from_file(str(path)))
 
 

@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from lamp_hf.hub.card import write_run_card
+from lamp_hf.locks import folder_lock
 from lamp_hf.motion.files import atomic_path
 
 from .recipe import Recipe, load_recipe, refuse_unknown
@@ -110,16 +111,30 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
     Raises:
         ValueError: Unknown stage, or a recipe that does not fit its stage.
         FileExistsError: The folder holds checkpoints of another recipe, or any, and `resume` is false.
+        BlockingIOError: Another training is writing to the folder.
     """
     if recipe.stage not in STAGES:
         raise ValueError(f"unknown stage {recipe.stage!r}; choose one of {', '.join(STAGES)}")
     output_dir = Path(output_dir)
+    arguments = training_arguments(recipe, output_dir)
+    with _alone_in(output_dir) if arguments.process_index == 0 else nullcontext():
+        return _train(recipe, output_dir, arguments, resume)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    busy = f"{folder} is in use: another training is writing there; wait for it, or take another folder"
+    with folder_lock(folder, busy=busy, wait=False):
+        yield
+
+
+def _train(recipe: Recipe, output_dir: Path, arguments: TrainingArguments, resume: bool) -> Path:
     last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
     if last and not resume:
         # Later checkpoints of another run would outlive those of this one, and be gone on from.
         raise FileExistsError(f"{last} is of an earlier run: take another folder, remove it, or let it go on")
     set_seed(recipe.seed)
-    arguments = training_arguments(recipe, output_dir)
     with arguments.main_process_first(desc="comparing with an earlier run"):
         _begin(recipe, output_dir, go_on=last is not None)
     with arguments.main_process_first(desc="preparing the data"):

@@ -95,7 +95,7 @@ def test_motions_that_are_broken_or_missing(folder: Path) -> None:
     assert messages["new_joint_vecs/000004.npy"] == "expected features (T, D), found joints"
     assert "found (60, 200)" in messages["new_joint_vecs/000005.npy"]
     assert messages["new_joint_vecs/000006.npy"].startswith("not a NumPy file (")
-    assert messages["new_joint_vecs/000007.npy"] == "no such file"
+    assert messages["new_joint_vecs/000007.npy"] == "links to nowhere, which does not exist"
 
 
 def test_texts_that_are_broken_or_missing(folder: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_motionfolder(mocap: Path, procedural: SimpleNamespace) -> None:
 def test_other_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such folder"):
         check(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"expected the folders new_joint_vecs and texts .* or a metadata\.jsonl"):
+    with pytest.raises(ValueError, match=r"expected motion files .* or the folders new_joint_vecs and texts"):
         check(tmp_path)
     (tmp_path / "new_joint_vecs").mkdir()
     report = check(tmp_path)

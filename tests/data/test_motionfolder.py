@@ -187,9 +187,9 @@ def test_a_new_file_alone_is_converted(
     load(folder)
     convert, converted = conversion._convert, []
 
-    def noted(file_name: str, *args: Any) -> str | None:
-        converted.append(file_name)
-        return convert(file_name, *args)
+    def noted(file: conversion.ClipFile, *args: Any) -> str | None:
+        converted.append(file.file_name)
+        return convert(file, *args)
 
     monkeypatch.setattr(conversion, "_convert", noted)
     (folder / "new.bvh").write_bytes(bvh_bytes(5))
@@ -224,7 +224,7 @@ def test_unreadable_motions_are_named(
         load(folder)
     with caplog.at_level(logging.WARNING):
         assert load(folder, skip_bad=True)["train"]["id"][:] == ["walk.bvh"]
-    assert "wave.bvh left out" in caplog.text
+    assert "left out: wave.bvh line" in caplog.text
     (folder / "walk.bvh").write_text("")
     with pytest.raises(ValueError, match="none of the 2 motions can be read"):
         load(folder, skip_bad=True)

@@ -49,12 +49,16 @@ def test_no_folder_of_this_machine_is_published(tiny_checkpoint, tmp_path):
     assert "_name_or_path" not in json.dumps(json.loads((output / "config.json").read_text()))
 
 
-def test_a_card_that_a_person_wrote_stays_and_old_weights_go(tiny_checkpoint, tmp_path):
+def test_what_lies_in_the_folder_stays(tiny_checkpoint, tmp_path):
     run, output = run_of(tiny_checkpoint, tmp_path / "run"), tmp_path / "small"
-    output.mkdir()
+    (output / "takes" / "deep").mkdir(parents=True)
     (output / "README.md").write_text("my card")
-    (output / "pytorch_model.bin").write_text("old")
+    (output / "takes" / "deep" / "walk.bvh").write_text("my mocap")
+    (output / "link").symlink_to("takes")
+    (output / "config.json").write_text("of another model")
     export_checkpoint(run, output)
     assert (output / "README.md").read_text() == "my card"
-    assert not (output / "pytorch_model.bin").exists()
+    assert (output / "takes" / "deep" / "walk.bvh").read_text() == "my mocap"
+    assert (output / "link").readlink() == Path("takes")
+    assert AutoModel.from_pretrained(output).config.model_type == "lamp_text_to_motion"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "small"]  # nothing half-written is left

@@ -64,8 +64,10 @@ def test_truncated_and_foreign_files_say_what_is_wrong(tmp_path, walker):
     np.save(tmp_path / "image.npy", np.zeros((4, 5)))
     with pytest.raises(MotionFormatError, match=r"image.npy: expected an array of shape .* found \(4, 5\)"):
         Motion.load(tmp_path / "image.npy")
-    np.savez(tmp_path / "other.npz", poses=np.zeros((4, 5)))
-    with pytest.raises(MotionFormatError, match=r"other.npz: expected an array 'joints' or 'features', found poses"):
+    np.savez(tmp_path / "other.npz", images=np.zeros((4, 5)))
+    with pytest.raises(
+        MotionFormatError, match=r"other.npz: expected an array 'joints' or 'features', .* found images"
+    ):
         Motion.load(tmp_path / "other.npz")
     (tmp_path / "no.npz").write_bytes(b"PK not a zip")
     with pytest.raises(MotionFormatError, match=r"no.npz: not a readable .npz archive"):
@@ -110,4 +112,4 @@ def test_zip_bombs_are_not_unpacked(tmp_path):
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2, 22, 3)})
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("joints.npy", header.getvalue() + b"\0" * 50_000_000)
-    assert Motion.load(tmp_path / "bomb.npz").num_frames == 2  # what follows the values is not read
+    assert Motion.load(tmp_path / "bomb.npz", unit="m").num_frames == 2  # what follows the values is not read

@@ -112,7 +112,7 @@ def test_rotations_give_the_joints_back(waver):
         ({"features": np.zeros((5, 251))}, r"expected features of shape \(frames, 263\)"),
         ({"joints": np.zeros((0, 22, 3))}, "have no frames"),
         ({"joints": np.full((3, 22, 3), np.nan)}, "not finite, first in frame 0"),
-        ({"joints": np.zeros((3, 22, 3)), "fps": 0}, "expected a frame rate above 0, got fps=0"),
+        ({"joints": np.zeros((3, 22, 3)), "fps": 0}, "expected fps from 1 to 1000 frames per second, got fps=0"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):

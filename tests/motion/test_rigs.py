@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 
 from lamp_hf.motion.bvh import read_bvh_with_report
+from lamp_hf.motion.detection import METRES_PER_UNIT
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.rigs import (
     LAMP_HF_JOINT_NAMES,
-    METRES_PER_UNIT,
     Hierarchy,
-    detect_unit,
-    detect_up_axis,
     resolve_mapping,
 )
 from lamp_hf.motion.skeleton import HUMANML3D_22
@@ -276,18 +274,3 @@ def test_our_own_names_are_read_joint_by_joint():
     assert mapping.rig == "lamp_hf"
     mapped = mapping.apply(positions[None, list(mapping.sources)], 1.0)[0]
     np.testing.assert_array_equal(mapped[order], positions)
-
-
-def test_units_and_axes_of_bare_joints():
-    joints = HUMANML3D_22.rest_offsets.copy()
-    for joint in range(1, 22):
-        joints[joint] += joints[HUMANML3D_22.parents[joint]]
-    assert detect_unit(joints) == "m"
-    assert detect_unit(joints * 39.37) == "inch"
-    assert detect_unit(joints * 5) is None
-    assert detect_unit(joints * 0) is None
-    axis, share = detect_up_axis(joints[None])
-    assert axis == "y"
-    assert share > 0.9
-    assert detect_up_axis(joints[None][..., [0, 2, 1]])[0] == "z"
-    assert detect_up_axis(joints[None][..., [1, 0, 2]])[0] == "y"

@@ -1,6 +1,8 @@
 """The pipeline motion-retrieval, on a tiny model of random weights: hits are those of the index, in order."""
 
 import doctest
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import lamp_hf
 from lamp_hf import Motion, MotionIndex, MotionRetrievalPipeline
 
 NAMES = ["bow.npz", "turn.bvh", "walk.bvh", "wave.npz"]
+THREAD_REQUESTS = 100  # of each of eight threads
 CAPTIONS = {"bow.npz": "the person bows", "wave.npz": "a person waves"}
 
 
@@ -68,8 +71,7 @@ def test_a_motion_finds_motions_and_captions(search: MotionRetrievalPipeline, fo
 def test_whatever_holds_the_motion_gives_the_same(search: MotionRetrievalPipeline, folder: Path) -> None:
     motion = Motion.load(folder / "walk.bvh")
     hits = search(motion)
-    for query in (motion.features, folder / "walk.bvh", str(folder / "walk.bvh")):
-        assert search(query) == hits
+    assert search(motion.features) == hits
     other = search(motion.resample(30))  # brought to the model's frame rate
     assert [hit["score"] for hit in other] == pytest.approx([hit["score"] for hit in hits], abs=0.02)
 
@@ -85,38 +87,88 @@ def test_lists_give_lists_whatever_they_mix(search: MotionRetrievalPipeline, fol
     assert search([]) == []
 
 
-def rerank_scores(search: MotionRetrievalPipeline, texts: list[str], motions: list[np.ndarray]) -> list[float]:
-    """Of pairs, by LaMP itself: log-odds of a match and scaled similarity."""
+def both_heads(
+    search: MotionRetrievalPipeline, texts: list[str], motions: list[np.ndarray]
+) -> tuple[list[float], list[float]]:
+    """Of pairs, by LaMP itself: probability of a match; and its log-odds with the scaled similarity added."""
     inputs = search.processor(text=texts, motion=motions)
     lamp = search.model.lamp
     similarity = lamp(**inputs).logits_per_motion.diagonal()
-    return (lamp.matching_score(**inputs).logit() + similarity).tolist()
+    matches = lamp.matching_score(**inputs)
+    return matches.tolist(), (matches.logit() + similarity).tolist()
 
 
 @torch.no_grad()
-def test_reranking_adds_what_the_matching_head_says(search: MotionRetrievalPipeline, folder: Path) -> None:
+def test_reranking_orders_by_both_heads_and_leaves_scores_alone(search: MotionRetrievalPipeline, folder: Path) -> None:
     text = "the person bows"
-    hits = search(text, rerank=True)
-    expected = rerank_scores(search, [text] * 4, [Motion.load(hit["file"]).features for hit in hits])
-    assert [hit["score"] for hit in hits] == pytest.approx(expected, abs=0.02)  # latents and features in half precision
-    scores = [hit["score"] for hit in hits]
-    assert scores == sorted(scores, reverse=True)
+    hits, plain = search(text, rerank=True), search(text)
+    assert {hit["id"]: hit["score"] for hit in hits} == {hit["id"]: hit["score"] for hit in plain}
+    assert all("match" not in hit for hit in plain)
+    matches, both = both_heads(search, [text] * 4, [Motion.load(hit["file"]).features for hit in hits])
+    assert [hit["match"] for hit in hits] == pytest.approx(matches, abs=0.01)  # what is stored has half precision
+    assert both == pytest.approx(sorted(both, reverse=True), abs=0.02)
     # Only the best by similarity are looked at again; the others do not come back.
-    plain = search(text, top_k=2)
-    assert {hit["id"] for hit in search(text, top_k=1, rerank=2)} <= {hit["id"] for hit in plain}
-    assert {hit["id"] for hit in search(text, top_k=2, rerank=1)} == {hit["id"] for hit in plain}
+    few = search(text, top_k=2)
+    assert {hit["id"] for hit in search(text, top_k=1, rerank=2)} <= {hit["id"] for hit in few}
+    assert {hit["id"] for hit in search(text, top_k=2, rerank=1)} == {hit["id"] for hit in few}
     motion = Motion.load(folder / "bow.npz")
-    captions = search(motion, target="caption", rerank=True)
-    expected = rerank_scores(search, [hit["captions"][0] for hit in captions], [motion.features] * 2)
-    assert [hit["score"] for hit in captions] == pytest.approx(expected, abs=0.02)
+    captions, plain = (search(motion, target="caption", rerank=rerank) for rerank in (True, False))
+    assert sorted(hit["score"] for hit in captions) == sorted(hit["score"] for hit in plain)
+    matches, both = both_heads(search, [hit["captions"][0] for hit in captions], [motion.features] * 2)
+    assert [hit["match"] for hit in captions] == pytest.approx(matches, abs=0.01)
+    assert both == pytest.approx(sorted(both, reverse=True), abs=0.02)
 
 
 def test_the_matching_head_may_change_the_order(search: MotionRetrievalPipeline, monkeypatch) -> None:
     before = search("waves")
-    monkeypatch.setattr(search.encoder, "rerank_scores", lambda similarities, latents, texts: np.arange(len(texts)))
+    logits = np.array([0.0, 100.0, 200.0], np.float32)
+    monkeypatch.setattr(search.encoder, "matching_logits", lambda latents, texts: logits[: len(texts)])
     after = search("waves", rerank=3, top_k=3)
     assert [hit["id"] for hit in after] == [hit["id"] for hit in before[2::-1]]
-    assert [hit["score"] for hit in after] == [2, 1, 0]
+    assert [hit["score"] for hit in after] == [hit["score"] for hit in before[2::-1]]
+    assert [hit["match"] for hit in after] == pytest.approx([1, 1, 0.5])
+
+
+def test_a_file_does_not_find_itself(search: MotionRetrievalPipeline, folder: Path, tmp_path: Path) -> None:
+    everything = search(Motion.load(folder / "walk.bvh"))
+    (tmp_path / "link.bvh").symlink_to(folder / "walk.bvh")
+    for query in (folder / "walk.bvh", str(folder / "walk.bvh"), folder / ".." / folder.name / "walk.bvh"):
+        hits = search(query)
+        assert [hit["id"] for hit in hits] == [hit["id"] for hit in everything if hit["id"] != "walk.bvh"]
+    assert len(search(tmp_path / "link.bvh", top_k=3)) == 3
+    assert "walk.bvh" not in {hit["id"] for hit in search(tmp_path / "link.bvh")}
+    shutil.copy(folder / "walk.bvh", tmp_path / "copy.bvh")  # another file, though of the same motion
+    assert "walk.bvh" in {hit["id"] for hit in search(tmp_path / "copy.bvh")}
+    captions = search(folder / "bow.npz", target="caption")
+    assert {hit["id"] for hit in captions} == set(CAPTIONS)
+
+
+def test_without_captions_none_are_looked_for(tiny_checkpoint: Path, tmp_path: Path, procedural, monkeypatch) -> None:
+    monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "mute").mkdir()
+    procedural.walker(40).save(tmp_path / "mute" / "walk.bvh")
+    search = pipeline("motion-retrieval", model=str(tiny_checkpoint), index=tmp_path / "mute", num_proc=1, device="cpu")
+    with pytest.raises(ValueError, match=r"holds no captions to be found: give the folder a metadata\.jsonl"):
+        search(procedural.waver(40), target="caption")
+    assert search(tmp_path / "mute" / "walk.bvh") == []
+
+
+def test_threads_get_what_they_would_get_alone(search: MotionRetrievalPipeline, tiny_checkpoint: Path, folder) -> None:
+    words = ["the person walks", "waves", "the person bows and waves and walks and bows and waves"]
+    requests = [
+        *({"query": text, "top_k": 3, "rerank": rerank} for text in words for rerank in (0, 4)),
+        {"query": Motion.load(folder / "walk.bvh"), "top_k": 2},
+        {"query": folder / "wave.npz", "target": "caption"},
+        {"query": [*words, folder / "turn.bvh"], "exact": True},
+    ]
+    alone = [search(**request) for request in requests]
+    fresh = pipeline("motion-retrieval", model=str(tiny_checkpoint), index=search.index.path, device="cpu")
+
+    def ask(number: int) -> bool:
+        return fresh(**requests[number % len(requests)]) == alone[number % len(requests)]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(8 * THREAD_REQUESTS)))
 
 
 # ---- what may be searched ---------------------------------------------------------------------------------
@@ -159,7 +211,7 @@ def test_the_default_is_the_embedded_checkpoint(search: MotionRetrievalPipeline)
         (np.zeros((20, 263), np.float32), {"rerank": 5}, ValueError, "it cannot compare two motions"),
         (" ", {}, ValueError, "the query is an empty text"),
         (np.zeros((3, 263), np.float32), {}, ValueError, "it has 3 frames; the shortest motion has 4"),
-        (np.zeros((20, 22, 3), np.float32), {}, ValueError, r"features of shape \(frames, 263\)"),
+        (np.zeros((20, 22, 4), np.float32), {}, ValueError, r"expected an array of shape \(T, 22, 3\)"),
         ("nowhere.bvh", {}, FileNotFoundError, "nowhere.bvh: no such file"),
         ([5], {}, TypeError, "cannot search for a int"),
     ],
@@ -172,7 +224,7 @@ def test_refusals(search: MotionRetrievalPipeline, query, settings: dict, error:
 def test_something_to_search_is_needed(tiny_checkpoint: Path, search: MotionRetrievalPipeline) -> None:
     with pytest.raises(ValueError, match=r'needs something to search: pipeline\("motion-retrieval", index=…\)'):
         pipeline("motion-retrieval", model=str(tiny_checkpoint), device="cpu")
-    with pytest.raises(TypeError, match="unknown arguments topk; known: index, num_proc, top_k"):
+    with pytest.raises(TypeError, match="unknown arguments topk; known: index, num_proc, reader_options, top_k"):
         pipeline("motion-retrieval", model=str(tiny_checkpoint), index=search.index, topk=3, device="cpu")
     whole = lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint)
     with pytest.raises(TypeError, match="needs a LampForMotionTextRetrieval, not a LampForTextToMotion"):

@@ -16,7 +16,7 @@ COLUMNS = Features({"features": List(Value("float16"), length=48)})
 
 
 def vectors(folder: Path, *counts: int) -> MappedVectors:
-    table = PartedDataset(folder, COLUMNS, [])
+    table = PartedDataset(folder, COLUMNS, [], [])
     for seed, count in enumerate(counts):
         rng = np.random.default_rng(seed)
         array = rng.normal(size=(count, 1, 16)) + 0.5 * rng.normal(size=(count, *SHAPE))
@@ -34,9 +34,11 @@ def best(rows: MappedVectors, query: np.ndarray, count: int) -> set[int]:
     return set(np.argsort(-scores)[:count].tolist())
 
 
-def finder(path: Path, rows: MappedVectors, per_row: int, groups: list[int] | None = None) -> CandidateFinder:
+def finder(
+    path: Path, rows: MappedVectors, per_row: int, groups: list[int] | None = None, written: str | None = None
+) -> CandidateFinder:
     """One that is up to date with its file."""
-    made = CandidateFinder(path, rows, per_row, groups)
+    made = CandidateFinder(path, rows, per_row, groups, written)
     made.prepare()
     made.update(progress=False)
     return made
@@ -82,8 +84,8 @@ def test_any_vector_of_a_request_may_decide(tmp_path: Path) -> None:
 def test_cells_find_nearly_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_row: int) -> None:
     monkeypatch.setattr(candidates, "FLAT_VECTORS", 500)
     rows = vectors(tmp_path, 1500, 1500)
-    groups = finder(tmp_path / "x.faiss", rows, per_row).groups
-    fresh = CandidateFinder(tmp_path / "x.faiss", rows, per_row, groups)
+    first = finder(tmp_path / "x.faiss", rows, per_row)
+    fresh = CandidateFinder(tmp_path / "x.faiss", rows, per_row, first.groups, first.written)
     found = fresh.find(queries(), 200)
     assert fresh._index.nlist in (256, 512)
     assert all(len(some) == len(set(some.tolist())) == 200 for some in found)
@@ -97,16 +99,17 @@ def test_a_file_grows(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     path = tmp_path / "x.faiss"
-    groups = finder(path, vectors(tmp_path / "a", 30), 2).groups
+    first = finder(path, vectors(tmp_path / "a", 30), 2)
+    groups, written = first.groups, first.written
     before = path.stat().st_mtime_ns
-    finder(path, vectors(tmp_path / "a", 30), 2, groups)
+    finder(path, vectors(tmp_path / "a", 30), 2, groups, written)
     assert path.stat().st_mtime_ns == before  # nothing new, nothing written
     more = vectors(tmp_path / "b", 30, 40)
-    loaded = CandidateFinder(path, more, 2, groups)
+    loaded = CandidateFinder(path, more, 2, groups, written)
     loaded.load()
     assert loaded._index.ntotal == 140
     assert path.stat().st_mtime_ns == before
-    grown = finder(path, more, 2, groups)
+    grown = finder(path, more, 2, groups, written)
     assert grown.groups == groups
     own = grown.find(more.take(np.array([5, 60])).mean(1, keepdims=True), 1)
     assert [rows.tolist() for rows in own] == [[5], [60]]
@@ -114,12 +117,12 @@ def test_a_file_grows(tmp_path: Path) -> None:
 
 def test_cells_are_kept_until_outgrown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "FLAT_VECTORS", 100)
-    path, cells, groups = tmp_path / "x.faiss", [], None
+    path, cells, groups, written = tmp_path / "x.faiss", [], None, None
     for number, counts in enumerate([(90,), (90, 400), (90, 400, 1000), (90, 400, 1000, 8000)]):
         folder = tmp_path / str(number)
         folder.mkdir()
-        grown = finder(path, vectors(folder, *counts), 1, groups)
-        groups = grown.groups
+        grown = finder(path, vectors(folder, *counts), 1, groups, written)
+        groups, written = grown.groups, grown.written
         assert grown._index.ntotal == sum(counts)
         cells.append(getattr(grown._index, "nlist", 0))
     assert cells[0] == 0
@@ -127,17 +130,31 @@ def test_cells_are_kept_until_outgrown(tmp_path: Path, monkeypatch: pytest.Monke
     assert cells[3] > cells[2]
 
 
-def test_another_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    path = tmp_path / "x.faiss"
-    groups = finder(path, vectors(tmp_path / "a", 30), 1).groups
-    other = vectors(tmp_path / "b", 20)
-    with pytest.raises(ValueError, match=r"x\.faiss belongs to another index; delete it"):
-        CandidateFinder(path, other, 1, groups).load()
-    path.write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match=r"x\.faiss cannot be read; delete it"):
-        CandidateFinder(path, other, 1, groups).load()
+@pytest.mark.parametrize("damage", ["nonsense", "another", "missing", "cut", "a byte"])
+def test_a_damaged_file_is_not_read_but_made_again(tmp_path: Path, damage: str, caplog) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    path, rows = tmp_path / "x.faiss", vectors(tmp_path / "a", 30)
+    first = finder(path, rows, 2)
+    content = path.read_bytes()
+    finder(tmp_path / "y.faiss", vectors(tmp_path / "b", 40), 2)
+    contents = {
+        "nonsense": b"nonsense",
+        "another": (tmp_path / "y.faiss").read_bytes(),
+        "cut": content[: len(content) // 2],
+        "a byte": content[:40] + bytes([content[40] ^ 1]) + content[41:],
+    }
+    path.unlink()
+    if damage in contents:
+        path.write_bytes(contents[damage])
+    opened = CandidateFinder(path, rows, 2, first.groups, first.written)
+    for found, expected in zip(opened.find(queries(), 5), first.find(queries(), 5), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert ("x.faiss is not what this index wrote" in caplog.text) == (damage != "missing")
+    again = CandidateFinder(path, rows, 2, first.groups, first.written)
+    again.prepare()
+    again.update(progress=False)
+    assert path.read_bytes() == content
 
 
 def test_faiss_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

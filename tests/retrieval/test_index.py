@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from datasets import Dataset, DatasetDict
 
 import lamp_hf
 from lamp_hf.data import motion_features
+from lamp_hf.locks import folder_lock
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.motion import Motion
 from lamp_hf.retrieval import (
@@ -106,7 +108,7 @@ def test_a_table_gives_captions(mocap: Path, encoder, tmp_path: Path) -> None:
     assert index.num_captions == 2
     (mocap / "metadata.jsonl").write_text('{"file_name": "nothing.bvh", "text": "walks"}')
     with pytest.raises(ValueError, match=r"metadata\.jsonl line 1: nothing\.bvh does not exist"):
-        find_source(mocap)
+        index.add(find_source(mocap, num_proc=1), encoder, progress=False)
 
 
 def test_a_dataset_of_several_splits(encoder, procedural, tmp_path: Path) -> None:
@@ -227,16 +229,23 @@ def test_bad_files(mocap: Path, encoder, tmp_path: Path, caplog) -> None:
     assert "short.npy is left out: it has 3 frames; the shortest motion has 4" in caplog.text
 
 
-def test_two_at_a_time_are_refused(index: MotionIndex, mocap: Path, encoder, procedural) -> None:
-    from filelock import FileLock
-
-    other = MotionIndex.open(index.path)
-    with FileLock(index.path / ".lock"), pytest.raises(MotionIndexError, match="another process is adding to it"):
-        other.add(FolderSource(mocap, num_proc=1), encoder, progress=False)
+def test_two_at_a_time_wait_for_each_other(index: MotionIndex, mocap: Path, encoder, procedural, caplog) -> None:
+    other, third = MotionIndex.open(index.path), MotionIndex.open(index.path)
     procedural.walker(40, speed=0.5).save(mocap / "slow.bvh")
     index.add(FolderSource(mocap, num_proc=1), encoder, progress=False)
-    with pytest.raises(MotionIndexError, match="has changed since it was opened"):
-        other.add(FolderSource(mocap, num_proc=1), encoder, progress=False)
+    # What has changed since it was opened is read again, and nothing is written where nothing is new.
+    before = (index.path / "index.json").stat().st_mtime_ns
+    assert other.add(FolderSource(mocap, num_proc=1), encoder, progress=False) == 0
+    assert (len(other), len(third)) == (5, 4)
+    assert (index.path / "index.json").stat().st_mtime_ns == before
+    procedural.walker(44, speed=0.7).save(mocap / "fast.bvh")
+    with ThreadPoolExecutor() as pool, folder_lock(index.path, busy="", wait=False):
+        added = pool.submit(third.add, FolderSource(mocap, num_proc=1), encoder, progress=False)
+        with pytest.raises(TimeoutError):
+            added.result(timeout=2.5)
+        assert "is in use: another process is adding to it; waiting for it" in caplog.text
+    assert added.result() == 1
+    assert len(MotionIndex.open(index.path)) == 6
 
 
 # ---- search -----------------------------------------------------------------------------------------------
@@ -289,8 +298,9 @@ def test_motions_find_their_like(many: MotionIndex, exact: bool) -> None:
 def test_however_many_vectors_faiss_holds(many: MotionIndex, encoder, tmp_path: Path, vectors: int) -> None:
     shutil.copytree(many.path, tmp_path / "copy")
     state = json.loads((tmp_path / "copy" / "index.json").read_text())
+    del state["checksum"]
     changed = state | {"vectors_per_motion": vectors, "groups": None}
-    (tmp_path / "copy" / "index.json").write_text(json.dumps(changed))
+    (tmp_path / "copy" / "index.json").write_text(index_module._written(changed))
     (tmp_path / "copy" / "motions.faiss").unlink()
     text = encoder.encode_texts(TEXTS)
     assert MotionIndex.open(tmp_path / "copy").find_motions(text) == many.find_motions(text)
@@ -341,15 +351,74 @@ def test_damage_is_told(index: MotionIndex, tmp_path: Path) -> None:
         MotionIndex.open(tmp_path)
     state = json.loads((index.path / "index.json").read_text())
     (index.path / "index.json").write_text(json.dumps(state | {"format": 99}))
-    with pytest.raises(MotionIndexError, match="of format 99; this version reads format 1"):
+    with pytest.raises(MotionIndexError, match="of format 99; this version reads 2: delete its folder"):
         MotionIndex.open(index.path)
-    (index.path / "index.json").write_text(json.dumps(state))
-    (index.path / "motions" / "00000.arrow").unlink()
-    with pytest.raises(MotionIndexError, match="is damaged"):
-        MotionIndex.open(index.path)
-    (index.path / "index.json").write_text('{"format": ')
-    with pytest.raises(MotionIndexError, match="is damaged"):
-        MotionIndex.open(index.path)
+    for content in (
+        b"",
+        b'{"format": ',
+        b"[]",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        json.dumps(state | {"groups": []}).encode(),
+    ):
+        (index.path / "index.json").write_bytes(content)
+        with pytest.raises(MotionIndexError, match=r"is damaged: .*index\.json .*make it again with `lamp-hf index`"):
+            MotionIndex.open(index.path)
+
+
+@pytest.mark.parametrize("name", ["motions/00000.arrow", "captions/00000.arrow", "motions.faiss", "captions.faiss"])
+def test_no_damaged_file_is_read(many: MotionIndex, encoder, name: str, caplog) -> None:
+    text = encoder.encode_texts(TEXTS)
+    found = many.find_motions(text)
+    path = many.path / name
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    flipped = [bytearray(content) for _ in range(8)]
+    for damaged in flipped:
+        place = rng.integers(len(content))
+        damaged[place] ^= int(rng.integers(1, 256))
+    for damaged in (b"", content[:-1], content[:100], content + b"x", bytes(len(content)), *flipped):
+        path.write_bytes(damaged)
+        if path.suffix == ".faiss":  # made of the rows, so it is made again
+            caplog.clear()
+            opened = MotionIndex.open(many.path)
+            assert opened.find_motions(text) == found
+            opened.find_captions(opened.features.take(np.arange(1)))
+            assert f"{path} is not what this index wrote" in caplog.text
+        else:
+            with pytest.raises(MotionIndexError, match=rf"{name} is damaged.*make it again with `lamp-hf index`"):
+                MotionIndex.open(many.path)
+    path.unlink()
+    if path.suffix == ".faiss":
+        assert MotionIndex.open(many.path).find_motions(text) == found
+    else:
+        with pytest.raises(MotionIndexError, match=f"{name} is missing"):
+            MotionIndex.open(many.path)
+
+
+def test_a_damaged_index_in_the_cache_is_made_again(mocap: Path, cache: Path, encoder, caplog) -> None:
+    first = open_index(mocap, encoder, num_proc=1, progress=False)
+    found = first.find_motions(encoder.encode_texts(TEXTS))
+    for name in ("motions/00000.arrow", "index.json"):
+        (first.path / name).write_bytes(b"nonsense")
+        caplog.clear()
+        again = open_index(mocap, encoder, num_proc=1, progress=False)
+        assert again.find_motions(encoder.encode_texts(TEXTS)) == found
+        assert f"{name} " in caplog.text
+        assert "it lies in the cache and is made again now" in caplog.text
+
+
+def test_a_damaged_clip_in_the_cache_is_converted_again(mocap: Path, cache: Path, encoder, tmp_path, caplog) -> None:
+    first = build_index(tmp_path / "a", FolderSource(mocap, num_proc=1), encoder, progress=False)
+    clips = sorted((cache / "clips").rglob("*.npy"))
+    contents = [clip.read_bytes() for clip in clips]
+    clips[0].write_bytes(b"")
+    clips[1].write_bytes(contents[1][:-50])
+    clips[2].write_bytes(contents[2][:500] + bytes([contents[2][500] ^ 1]) + contents[2][501:])
+    again = build_index(tmp_path / "b", FolderSource(mocap, num_proc=1), encoder, progress=False)
+    assert again.dataset["features"][:] == first.dataset["features"][:]
+    assert [clip.read_bytes() for clip in clips] == contents
+    assert all(f"converting again: the cached clip {clip} is damaged" in caplog.text for clip in clips[:3])
 
 
 def test_a_folder_in_use_is_not_overwritten(index: MotionIndex, mocap: Path, encoder) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from datasets import Features, List, Value, load_dataset
 
-from lamp_hf.retrieval.storage import MappedSequences, MappedVectors, PartedDataset, ragged
+from lamp_hf.retrieval.storage import DamagedFileError, MappedSequences, MappedVectors, PartedDataset, ragged
 
 COLUMNS = Features(
     {
@@ -31,7 +31,7 @@ def rows(count: int, seed: int) -> dict:
 
 @pytest.fixture
 def written(tmp_path: Path) -> tuple[PartedDataset, list[dict]]:
-    table = PartedDataset(tmp_path, COLUMNS, [])
+    table = PartedDataset(tmp_path, COLUMNS, [], [])
     contents = [rows(count, seed) for seed, count in enumerate(SIZES)]
     for content in contents:
         table.append(content | {"latents": ragged(content["latents"])})
@@ -40,7 +40,7 @@ def written(tmp_path: Path) -> tuple[PartedDataset, list[dict]]:
 
 def test_what_is_written_is_read(written, tmp_path: Path) -> None:
     table, contents = written
-    for opened in (table, PartedDataset(tmp_path, COLUMNS, SIZES)):
+    for opened in (table, PartedDataset(tmp_path, COLUMNS, SIZES, table.checksums)):
         dataset = opened.dataset
         assert len(opened) == len(dataset) == 8
         assert dataset.features == COLUMNS
@@ -71,17 +71,23 @@ def test_blocks_give_every_row_once(written, start: int) -> None:
 
 
 def test_files_beyond_the_count_are_written_anew(written, tmp_path: Path) -> None:
-    cut = PartedDataset(tmp_path, COLUMNS, SIZES[:2])
+    checksums = written[0].checksums
+    cut = PartedDataset(tmp_path, COLUMNS, SIZES[:2], checksums[:2])
     assert len(cut.dataset) == 4
     content = rows(2, 9)
     cut.append(content | {"latents": ragged(content["latents"])})
-    assert PartedDataset(tmp_path, COLUMNS, [3, 1, 2]).dataset["id"][4:] == ["9-0", "9-1"]
-    with pytest.raises(ValueError, match=r"00002.arrow holds 2 rows where 4 are expected"):
-        PartedDataset(tmp_path, COLUMNS, SIZES)
+    assert PartedDataset(tmp_path, COLUMNS, [3, 1, 2], cut.checksums).dataset["id"][4:] == ["9-0", "9-1"]
+    with pytest.raises(DamagedFileError, match=r"00002.arrow is damaged: its checksum differs"):
+        PartedDataset(tmp_path, COLUMNS, SIZES, checksums)
+    with pytest.raises(DamagedFileError, match=r"00002.arrow holds 2 rows where 4 are expected"):
+        PartedDataset(tmp_path, COLUMNS, SIZES, cut.checksums)
+    (tmp_path / "00002.arrow").unlink()
+    with pytest.raises(DamagedFileError, match=r"00002.arrow is missing"):
+        PartedDataset(tmp_path, COLUMNS, [3, 1, 2], cut.checksums)
 
 
 def test_nothing_is_a_dataset_too(tmp_path: Path) -> None:
-    empty = PartedDataset(tmp_path, COLUMNS, []).dataset
+    empty = PartedDataset(tmp_path, COLUMNS, [], []).dataset
     assert len(empty) == 0
     assert len(MappedVectors(empty, "features", (2, 3))) == 0
     assert list(MappedVectors(empty, "features", (2, 3)).blocks(4)) == []

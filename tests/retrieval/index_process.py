@@ -1,0 +1,51 @@
+"""Run by tests as a process of its own: says "ready" when all is loaded, then does one thing with an index.
+
+index_process.py CHECKPOINT open FOLDER TIMES     opens the cached index of a folder so many times
+index_process.py CHECKPOINT index FOLDER OUTPUT   indexes a folder with two workers
+index_process.py CHECKPOINT command ARGUMENT …    a command of `lamp-hf`
+"""
+
+import multiprocessing
+import sys
+import threading
+from pathlib import Path
+
+import lamp_hf
+from lamp_hf.retrieval import FolderSource, MotionTextEncoder, build_index, open_index
+from lamp_hf.retrieval import index as index_module
+
+
+def tell_workers() -> None:
+    """Print the ids of worker processes as they come."""
+    told: set[int] = set()
+    while True:
+        for child in multiprocessing.active_children():
+            if child.pid not in told:
+                told.add(child.pid or 0)
+                print("worker", child.pid, flush=True)
+        threading.Event().wait(0.01)
+
+
+def main(checkpoint: str, what: str, *rest: str) -> None:
+    model = lamp_hf.LampForMotionTextRetrieval.from_pretrained(checkpoint)
+    encoder = MotionTextEncoder(model, lamp_hf.LampProcessor.from_pretrained(checkpoint))
+    threading.Thread(target=tell_workers, daemon=True).start()
+    print("ready", flush=True)
+    if what == "open":
+        sys.stdin.readline()  # until all are ready
+        for _ in range(int(rest[1])):
+            index = open_index(rest[0], encoder, num_proc=1, progress=False)
+            [found] = index.find_motions(encoder.encode_texts(["a person walks"]), top_k=3)
+            print("opened", len(index), len(found), flush=True)
+    elif what == "index":
+        index_module.ROWS_PER_FILE = 16
+        index = build_index(Path(rest[1]), FolderSource(rest[0], num_proc=2), encoder, progress=False)
+        print("indexed", len(index), flush=True)
+    else:
+        from lamp_hf.cli import main as command
+
+        command(list(rest))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
