@@ -179,8 +179,8 @@ def generate(
 
     pipe = _pipeline(model, device)
     if storyboard:
-        scenes = zip(text, durations or [None] * len(text), strict=True)
-        results = [pipe.storyboard(list(scenes), **options)]
+        seconds: list[Any] = durations or [None] * len(text)
+        results = [pipe.storyboard(list(zip(text, seconds, strict=True)), **options)]
     else:
         if source is not None:
             options["motion"] = source if abs(source.fps - pipe.fps) < 1e-3 else source.resample(pipe.fps)

@@ -26,10 +26,11 @@ _OWN_SUBJECT = re.compile(
     r"^(?:a|an|the|there|this|that|he|she|it|they|someone|somebody|we|you|i)\s+(?!few\b|bit\b)", re.IGNORECASE
 )
 _LEAD = re.compile(r"^(?:and\s+)?(?:then|afterwards?|after that|next|finally|first)\b,?\s+", re.IGNORECASE)
-_NOT_VERBS = frozenset(
-    "as is was has hands arms legs feet steps sides knees shoulders hips elbows wrists ankles fists fingers toes times paces heels "
-    "left right forwards backwards sideways upwards downwards always across towards this his its yours eyes palms "
-    "strides moves movements swings ups punches kicks circles".split()
+# What may begin a part of a list, ends like a verb, and is none.
+_NOT_VERBS = re.compile(
+    r"as|is|was|has|hands|arms|legs|feet|steps|sides|knees|shoulders|hips|elbows|wrists|ankles|fists|fingers|toes|times|"
+    r"paces|heels|left|right|forwards|backwards|sideways|upwards|downwards|always|across|towards|this|his|its|yours|eyes|"
+    r"palms|strides|moves|movements|swings|ups|circles"
 )
 
 
@@ -91,6 +92,6 @@ def _form(part: str) -> str | None:
     words = re.findall(r"[\w-]+", part.lower())
     while words and (words[0].endswith("ly") or words[0] in ("is", "are")):
         words = words[1:]
-    if not words or words[0] in _NOT_VERBS:
+    if not words or _NOT_VERBS.fullmatch(words[0]):
         return None
     return next((ending for ending in ("ing", "s") if words[0].endswith(ending) and not words[0].endswith("ss")), None)

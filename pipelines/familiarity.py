@@ -22,8 +22,13 @@ THRESHOLD = 0.55
 NEAREST = 3
 SMALLEST_GROUP = 2
 
+
+def _set_of(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 # Words of the frame of a caption: who does it, on which side, with auxiliaries and particles.
-_FRAME = frozenset(
+_FRAME = _set_of(
     """a about above actor again all along also am an and animation any anybody anyone are around as at avatar be been
     being boy by can character child did do does doing done down each for from full gets getting girl give given gives
     giving going guy had has have having he her hers herself him himself his human i if in individual into is it its
@@ -31,13 +36,13 @@ _FRAME = frozenset(
     people perform performer performing performs person plays player see seen she show showing shows so some somebody
     someone something still style take takes taking than that the their them themselves then there these they this
     those through to together two under up upon very was way we were what when where which while who whole whom whose
-    will with without woman women would you your fashion figure""".split()
-) - {"plays", "full"}
+    will with without woman women would you your fashion figure"""
+) - {"plays"}
 # Words that many actions share, and that are not what a group of sentences is called by.
-_SHARED = frozenset(
+_SHARED = _set_of(
     """arm arms hand hands left right leg legs foot feet forward forwards ahead back front head body both side sides like
     straight leftward rightward high upper two-handed handed line torso forearm direction looks look looking movements full
-    energy facing diagonally toward towards upward active air holds hold masculine guest seems feminine last""".split()
+    energy facing diagonally toward towards upward active air holds hold masculine guest seems feminine last"""
 )
 
 

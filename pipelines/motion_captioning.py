@@ -123,8 +123,8 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
 
         Args:
             motion: A [`Motion`]; the path of a file (`.bvh`, `.npy`, `.npz`); an array, features `(T, D)` or joints
-                `(T, J, 3)` in metres at the model's frame rate; a list of these; or a generator, a `KeyDataset` or another dataset of these, of
-                any length, whose results come one by one as they are asked for.
+                `(T, J, 3)` in meters at the model's frame rate; a list of these; or a generator, a
+                `KeyDataset` or another dataset of these, of any length, whose results come as they are asked for.
             window_s: Seconds of a window, 196 frames if not said otherwise. A longer motion is cut into the fewest
                 equal windows that are no longer.
             batch_size: Windows captioned together; of a generator or a dataset also the motions that are read at once,

@@ -2,7 +2,7 @@
 
 import difflib
 import itertools
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 __all__ = ["in_batches", "is_stream", "refuse_unknown"]
@@ -17,12 +17,9 @@ def is_stream(value: Any) -> bool:
 
 def in_batches(stream: Any, size: int) -> Iterator[list[Any]]:
     """Items of a stream, so many at a time; no more of it is read than what is asked for."""
-    items: Iterable[Any]
-    if hasattr(stream, "__iter__"):
-        items = stream
-    else:  # a `KeyDataset` and other datasets of torch are read by number
-        items = (stream[index] for index in range(len(stream)))
-    iterator = iter(items)
+    # A `KeyDataset` and other datasets of torch are read by number.
+    by_number = not hasattr(stream, "__iter__")
+    iterator = (stream[index] for index in range(len(stream))) if by_number else iter(stream)
     while batch := list(itertools.islice(iterator, size)):
         yield batch
 

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -145,8 +144,8 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
             step_callback: Called after each step with the number of steps done, the number of all, and the token ids
                 of the motions of the batch.
             batch_size: Motions made together.
-            generation_settings: Of [`MaskedMotionGenerationConfig`]: `guidance_scale` (how closely to follow the text: 1
-                is the plain model, more is closer), `num_inference_steps` (passes of the network), `temperature` (of
+            generation_settings: Of [`MaskedMotionGenerationConfig`]: `guidance_scale` (how closely to follow the text:
+                1 is the plain model, more is closer), `num_inference_steps` (passes of the network), `temperature` (of
                 the draw: 0 takes the likeliest, more than 1 is more varied), `top_k`, `top_p`, `remasking_noise`.
 
         Returns:
@@ -183,7 +182,8 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         options |= {"seed": seed, "motion": motion, "edit": edit}
         if not is_stream(text):
             single = isinstance(text, str)
-            results = self._make([text] if single else cast(Any, text), size or BATCH_SIZE, settings, **options)
+            texts: Any = [text] if single else text
+            results = self._make(texts, size or BATCH_SIZE, settings, **options)
             return results[0] if single else results
         for name, value in options.items():
             if isinstance(value, list) or (isinstance(value, tuple) and name != "edit"):
@@ -343,7 +343,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
             on_step: Called after each step.
         """
         inputs = self._tokenize(list(texts))
-        lengths_s = list(seconds) if seconds is not None else [None] * len(texts)
+        lengths_s: list[Any] = list(seconds) if seconds is not None else [None] * len(texts)
         if any(length is None for length in lengths_s):
             tokens = self._chosen_tokens(inputs)
             chosen = [count * self.frames_per_token / self.fps for count in tokens]
@@ -354,10 +354,10 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                     raise ValueError(
                         f"{len(texts)} actions do not fit into {request.num_frames} frames; they need {shortest}"
                     )
-                share = request.num_frames / self.fps / sum(cast("list[float]", lengths_s))
-                lengths_s = [length * share for length in cast("list[float]", lengths_s)]
+                share = request.num_frames / self.fps / sum(lengths_s)
+                lengths_s = [length * share for length in lengths_s]
         # Scenes begin and end with a token. To round their ends, not their lengths, keeps errors from adding up.
-        ends_s = np.cumsum(cast("list[float]", lengths_s))
+        ends_s = np.cumsum(lengths_s)
         num_frames = round(ends_s[-1] * self.fps)
         ends = [math.floor(end * self.fps / self.frames_per_token + 0.5) for end in ends_s[:-1]]
         ends.append(math.ceil(num_frames / self.frames_per_token))
@@ -524,8 +524,8 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
             if end > motion.duration + 0.5 / self.fps:
                 warn(
                     EditWarning,
-                    f"edit=({start:g}, {end:g}) ends after the motion, which lasts {motion.duration:g} s: what is there "
-                    f"is edited, from {start:g} to {motion.duration:g} s. An edit keeps the length of a motion.",
+                    f"edit=({start:g}, {end:g}) ends after the motion, which lasts {motion.duration:g} s: what is "
+                    f"there is edited, from {start:g} to {motion.duration:g} s. An edit keeps the length of a motion.",
                 )
             first, last = round(start * self.fps), min(round(end * self.fps), total)
             if first >= last:
@@ -591,8 +591,9 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                 warn(
                     UnfamiliarTextWarning,
                     f"{sentence!r} is far from all that this checkpoint was trained on (familiarity "
-                    f"{familiarity.score:.2f}, usual is {THRESHOLD:.2f} or more): the motion may have little to do with "
-                    f"it. Nearest known sentences: {nearest}. More of them: pipe.suggest(text), `lamp-hf prompts`.",
+                    f"{familiarity.score:.2f}, usual is {THRESHOLD:.2f} or more): the motion may have little to "
+                    f"do with it. Nearest known sentences: {nearest}. More of them: pipe.suggest(text), "
+                    "`lamp-hf prompts`.",
                 )
         if not edits:
             for text, sentences in zip(texts, parts, strict=True):
