@@ -40,9 +40,10 @@ _FRAME = _set_of(
 ) - {"plays"}
 # Words that many actions share, and that are not what a group of sentences is called by.
 _SHARED = _set_of(
-    """arm arms hand hands left right leg legs foot feet forward forwards ahead back front head body both side sides like
-    straight leftward rightward high upper two-handed handed line torso forearm direction looks look looking movements full
-    energy facing diagonally toward towards upward active air holds hold masculine guest seems feminine last"""
+    """arm arms hand hands left right leg legs foot feet forward forwards ahead back front head body both side sides
+    like straight leftward rightward high upper two-handed handed line torso forearm direction looks look looking
+    movements full energy facing diagonally toward towards upward active air holds hold masculine guest seems
+    feminine last"""
 )
 
 
