@@ -4,7 +4,9 @@ The commands import what they need when they run: help and conversion answer wit
 """
 
 import errno
+import math
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
+MAX_FPS = 1000
+MAX_CHARACTERS = 10_000  # as in the pipelines, which take seconds to import
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a full disk, and one that cannot be written to
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -60,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     debug = "--debug" in given  # taken out here, so that it may stand before or after the command
     try:
         _log_to_stderr()
+        _warn_on_stderr()
         app([argument for argument in given if argument != "--debug"], prog_name="lamp-hf")
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_INTERRUPTED)
@@ -98,19 +103,28 @@ def generate(
         list[float] | None,
         typer.Option("--duration", "-d", help="Seconds, once or per text; by default the model decides."),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", "-s", help="Same seed, text and duration: same motion.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", "-s", min=0, help="Same seed, text and duration: same motion.")
+    ] = None,
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="Motions per text.")] = 1,
     guidance_scale: Annotated[
-        float | None, typer.Option("--guidance-scale", help="How closely to follow the text.")
+        float | None, typer.Option("--guidance-scale", min=0, help="How closely to follow the text.")
     ] = None,
     storyboard: Annotated[
-        bool, typer.Option("--storyboard", help="One motion that does the texts in turn; needs -d for each.")
+        bool, typer.Option("--storyboard", help="One motion that does the texts in turn; -d for each, or for none.")
+    ] = False,
+    split: Annotated[
+        bool, typer.Option("--split", help='Do the actions of a text in turn, as of "a man walks then waves".')
     ] = False,
     motion: Annotated[
         Path | None, typer.Option("--motion", help="With --edit: the motion to change, .bvh .npz .npy")
     ] = None,
     edit: Annotated[
-        str | None, typer.Option("--edit", help="START:END, seconds of --motion that are made anew.")
+        str | None,
+        typer.Option("--edit", help="START:END, seconds of --motion that are made again; START: is to its end."),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option("--fps", help="Frame rate of the file; by default the model's, 20 as a rule.")
     ] = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
@@ -121,46 +135,92 @@ def generate(
         str | None, typer.Option("--device", help="cpu, cuda, mps …; by default an accelerator if present.")
     ] = None,
 ) -> None:
-    """Write a motion for a sentence.
+    """Write a motion for a sentence; `lamp-hf prompts` lists what the model knows.
 
     `lamp-hf generate "a person waves" -o wave.bvh -d 4 --seed 1`
+
+    `lamp-hf generate "a person walks then waves" --split -o both.bvh`
 
     `lamp-hf generate "a person walks" "the person bows" -d 3 -d 2.5 --storyboard -o scene.glb`
 
     `lamp-hf generate "a person bows" --motion walk.bvh --edit 1.0:2.5 -o edited.bvh`
     """
-    find_writer(output)  # an unknown format is refused now and not after the work
+    # All that can be wrong is said now: the model takes a while to load.
+    find_writer(output)
     if not output.parent.is_dir():
         raise FileNotFoundError(f"the folder {output.parent} does not exist")
+    if output.is_dir():
+        raise IsADirectoryError(f"{output} is a folder; name a file")
+    for sentence in text:
+        _check_text(sentence)
     durations = duration or []
+    for value in durations:
+        if not 0 <= value < math.inf:
+            raise ValueError(f"duration={value} is not a number from 0")
+    if fps is not None and not 1 <= fps <= MAX_FPS:
+        raise typer.BadParameter(f"--fps {fps:g} is not a frame rate from 1 to {MAX_FPS}")
+    if storyboard and (len(durations) not in (0, len(text)) or num > 1 or motion or edit or split):
+        raise typer.BadParameter(
+            "--storyboard needs one --duration per text or none at all, no --num, --split, --motion or --edit"
+        )
+    if (motion is None) != (edit is None) or (motion and (durations or split)):
+        raise typer.BadParameter("--motion and --edit go together, and without --duration and --split")
+    if not storyboard and len(durations) not in (0, 1, len(text)):
+        raise typer.BadParameter(f"{len(durations)} times --duration for {len(text)} texts")
     reading = reading_options(mapping, source_fps, unit, up_axis)
     if reading and motion is None:
         raise typer.BadParameter("--mapping, --source-fps, --unit and --up-axis are for the file of --motion")
     options: dict[str, Any] = {"seed": seed}
     if guidance_scale is not None:
         options["guidance_scale"] = guidance_scale
+    source = None
+    if motion is not None and edit is not None:
+        source, options["edit"] = _read_edit(motion, edit, reading)
+
+    pipe = _pipeline(model, device)
     if storyboard:
-        if len(durations) != len(text) or num > 1 or motion or edit:
-            raise typer.BadParameter("--storyboard needs one --duration per text, no --num, --motion or --edit")
-        pipe = _pipeline(model, device)
-        results = [pipe.storyboard(list(zip(text, durations, strict=True)), **options)]
+        seconds: list[Any] = durations or [None] * len(text)
+        results = [pipe.storyboard(list(zip(text, seconds, strict=True)), **options)]
     else:
-        if (motion is None) != (edit is None) or (motion and durations):
-            raise typer.BadParameter("--motion and --edit go together, and without --duration")
-        if len(durations) not in (0, 1, len(text)):
-            raise typer.BadParameter(f"{len(durations)} times --duration for {len(text)} texts")
-        if motion and edit:
-            options["edit"] = _span(edit)
-        pipe = _pipeline(model, device)
-        if motion:
-            options["motion"] = _load(motion, pipe.fps, reading)
+        if source is not None:
+            options["motion"] = source if abs(source.fps - pipe.fps) < 1e-3 else source.resample(pipe.fps)
         if durations:
             options["duration"] = durations[0] if len(durations) == 1 else durations
-        per_text = pipe(list(text), num_motions_per_prompt=num, **options)
+        per_text = pipe(list(text), num_motions_per_prompt=num, split=split, **options)
         results = [result for group in per_text for result in (group if num > 1 else [group])]
     for number, result in enumerate(results, start=1):
         path = output if len(results) == 1 else output.with_stem(f"{output.stem}-{number}")
-        _say(f"{_save(result['motion'], path)}, seed {result['seed']}, {result['text']!r}")
+        made = result["motion"] if fps is None else result["motion"].resample(fps)
+        _say(f"{_save(made, path)}, seed {result['seed']}, {result['text']!r}")
+
+
+@app.command()
+def prompts(
+    like: Annotated[str | None, typer.Argument(help="List only what is nearest to this sentence.")] = None,
+    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Sentences of a group, or nearest ones.")] = 5,
+    model: ModelOption = None,
+) -> None:
+    """List what a text-to-motion model knows: sentences of its training, by action.
+
+    `lamp-hf prompts`
+
+    `lamp-hf prompts "play the guitar"`
+    """
+    if like is not None:
+        _check_text(like)
+    pipe = _pipeline(model, "cpu")
+    known = pipe.known_sentences
+    if known is None:
+        raise ValueError("this checkpoint does not say what it was trained on: its processor has no example_texts")
+    if like is not None:
+        for sentence in known.suggest(like, num):
+            _say(sentence)
+        return
+    for name, sentences in known.groups().items():
+        _say(f"{name} ({len(sentences)})")
+        for sentence in sentences[:num]:
+            _say(f"  {sentence}")
+    _say(f"{len(known.sentences)} sentences; --num shows more of each group")
 
 
 @app.command()
@@ -257,11 +317,22 @@ def _pipeline(model: str | None, device: str | None) -> "TextToMotionPipeline":
     return pipe
 
 
-def _load(path: Path, fps: float, reading: dict[str, Any]) -> "Motion":
+def _check_text(text: str) -> None:
+    if not text.strip():
+        raise ValueError('text is empty; say what the person does, as in "a person walks"')
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"text has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read")
+
+
+def _read_edit(path: Path, edit: str, reading: dict[str, Any]) -> "tuple[Motion, tuple[float, float | None]]":
+    """The motion to be changed, and the span."""
     from lamp_hf.motion.inputs import as_motion
 
+    start, end = _span(edit)
     motion = as_motion(path, **reading)
-    return motion if abs(motion.fps - fps) < 1e-3 else motion.resample(fps)
+    if not 0 <= start < motion.duration or (end is not None and end <= start):
+        raise ValueError(f"--edit {edit} is not within {path}, which lasts {motion.duration:g} s")
+    return motion, (start, end)
 
 
 def _convert_file(source: Path, target: Path, fps: float | None, reading: dict[str, Any]) -> str:
@@ -336,8 +407,8 @@ def _describe_folder(folder: Path, reading: dict[str, Any]) -> None:
     files = ", ".join(f"{count} {suffix}" for suffix, count in sorted(formats.items()))
     _table({"folder": folder, "layout": report.layout, "files": files or "none", **report.counts})
     if report.findings:
-        warnings = len(report.findings) - len(report.errors)
-        _say(f"{len(report.errors)} errors, {warnings} warnings: `lamp-hf data check {folder}` lists them")
+        others = len(report.findings) - len(report.errors)
+        _say(f"{len(report.errors)} errors, {others} warnings: `lamp-hf data check {folder}` lists them")
 
 
 def _save(motion: "Motion", path: Path) -> str:
@@ -348,14 +419,15 @@ def _save(motion: "Motion", path: Path) -> str:
     return text if error is None else f"{text}, joints within {error * 1000:.1f} mm on average"
 
 
-def _span(text: str) -> tuple[float, float]:
+def _span(text: str) -> tuple[float, float | None]:
     start, separator, end = text.partition(":")
     try:
-        if separator:
-            return float(start), float(end)
+        span = float(start), float(end) if end.strip() else None
     except ValueError:
-        pass
-    raise typer.BadParameter(f"--edit expects START:END in seconds, as 1.0:2.5, and got {text!r}")
+        span = math.nan, None
+    if not separator or not all(math.isfinite(value) for value in span if value is not None):
+        raise typer.BadParameter(f"--edit expects START:END in seconds, as 1.0:2.5 or 1.0:, and got {text!r}")
+    return span
 
 
 def _progress(files: Sequence[Path]) -> Any:
@@ -389,6 +461,19 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _warn_on_stderr() -> None:
+    """Show what the library warns of as one line, and every time."""
+    show = warnings.showwarning
+
+    def show_line(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+        if category.__module__.startswith("lamp_hf."):
+            print(shown(f"WARNING: {message}"), file=sys.stderr)
+        else:
+            show(message, category, *args, **kwargs)
+
+    warnings.showwarning = show_line
 
 
 def _log_to_stderr(*, quiet: bool = False) -> None:

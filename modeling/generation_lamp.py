@@ -552,7 +552,7 @@ class MaskedMotionGenerationMixin:
         num_motions_per_prompt: int = 1,
         motion_codes: torch.Tensor | None = None,
         edit_mask: torch.Tensor | None = None,
-        callback_on_step_end: StepCallback | None = None,
+        step_callback: StepCallback | None = None,
         generation_config: MaskedMotionGenerationConfig | None = None,
         **kwargs: Any,
     ) -> MaskedMotionGenerationOutput:
@@ -573,7 +573,7 @@ class MaskedMotionGenerationMixin:
             motion_codes: Motions to be changed, `(B or 1, n)`, -100 on padding; tokens to be decided anew may
                 hold any code.
             edit_mask: Which of their tokens are decided anew, `(B or 1, n)`. All others are kept.
-            callback_on_step_end: Called after every step with the number of steps done, that of all steps,
+            step_callback: Called after every step with the number of steps done, that of all steps,
                 and the token ids of every motion, `config.mask_token_id` where nothing is decided.
             generation_config: In place of the model's own.
             kwargs: Values of [`MaskedMotionGenerationConfig`] for this call.
@@ -608,7 +608,7 @@ class MaskedMotionGenerationMixin:
                 rounds[turn].append(
                     Window(codes, start, chosen, generator, conditions[text : text + 1], negatives[text])
                 )
-        decoder.run(list(rounds.values()), [codes for codes, _ in sequences], callback_on_step_end)
+        decoder.run(list(rounds.values()), [codes for codes, _ in sequences], step_callback)
         return decoder.output([codes for codes, _ in sequences], seeds)
 
     @torch.no_grad()
@@ -622,7 +622,7 @@ class MaskedMotionGenerationMixin:
         negative_input_ids: torch.Tensor | None = None,
         negative_attention_mask: torch.Tensor | None = None,
         seam_tokens: int = 3,
-        callback_on_step_end: StepCallback | None = None,
+        step_callback: StepCallback | None = None,
         generation_config: MaskedMotionGenerationConfig | None = None,
         **kwargs: Any,
     ) -> MaskedMotionGenerationOutput:
@@ -637,7 +637,7 @@ class MaskedMotionGenerationMixin:
             num_tokens: Length of each part; estimated if not given.
             seed: Of the whole motion.
             seam_tokens: How many tokens are decided anew on each side of a seam, at most half of a part.
-            negative_input_ids, negative_attention_mask, callback_on_step_end, generation_config, kwargs: As
+            negative_input_ids, negative_attention_mask, step_callback, generation_config, kwargs: As
                 in [`generate`].
 
         Returns:
@@ -688,7 +688,7 @@ class MaskedMotionGenerationMixin:
                         )
                     )
         self._warn_if_blind(len(lengths) > 1)
-        decoder.run(list(rounds.values()), [codes], callback_on_step_end)
+        decoder.run(list(rounds.values()), [codes], step_callback)
         output = decoder.output([codes], [used_seed])
         output["part_tokens"] = lengths
         return output

@@ -1,16 +1,17 @@
 """`pipeline("motion-captioning")`: motions in, sentences out."""
 
+import inspect
 import itertools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from transformers import Pipeline
+from transformers import GenerationConfig, GenerationMixin, Pipeline
 
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
@@ -20,12 +21,18 @@ from lamp_hf.motion.motion import Motion
 
 from .requests import num_frames_of
 from .saving import SavedPipeline
+from .streams import in_batches, is_stream, refuse_unknown
 
 __all__ = ["MotionCaptioningPipeline"]
 
 BATCH_SIZE = 32
 LONGEST_FRAMES = 196  # of the field's training clips; LaMP has seen none that is longer
 PROGRESS_DELAY_S = 2.0  # work that is done sooner shows no progress bar
+# What transformers' `generate` takes beside the model's inputs, which the motion gives.
+GENERATION_SETTINGS = (
+    *(name for name in GenerationConfig().to_dict() if name != "transformers_version"),
+    *(set(inspect.signature(GenerationMixin.generate).parameters) - {"self", "inputs", "kwargs"}),
+)
 MotionInput = Motion | str | os.PathLike[str] | np.ndarray | torch.Tensor
 
 
@@ -66,7 +73,8 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
 
     ```
 
-    Settings given to `pipeline(…)`, such as `num_beams=4`, hold for every call that does not give its own.
+    Settings given to `pipeline(…)`, such as `num_beams=4`, hold for every call that does not give its own. Threads may
+    share a pipeline: nothing of a call is kept.
     """
 
     task = "motion-captioning"
@@ -103,7 +111,7 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
 
     def __call__(  # type: ignore[override]
         self,
-        motion: MotionInput | Sequence[MotionInput],
+        motion: MotionInput | Iterable[MotionInput],
         *,
         window_s: float | None = None,
         batch_size: int | None = None,
@@ -115,10 +123,12 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
 
         Args:
             motion: A [`Motion`]; the path of a file (`.bvh`, `.npy`, `.npz`); an array, features `(T, D)` or joints
-                `(T, J, 3)` in metres at the model's frame rate; or a list of these.
+                `(T, J, 3)` in meters at the model's frame rate; a list of these; or a generator, a
+                `KeyDataset` or another dataset of these, of any length, whose results come as they are asked for.
             window_s: Seconds of a window, 196 frames if not said otherwise. A longer motion is cut into the fewest
                 equal windows that are no longer.
-            batch_size: Windows captioned together.
+            batch_size: Windows captioned together; of a generator or a dataset also the motions that are read at once,
+                one if not said otherwise.
             generate_kwargs: Of transformers' `generate`: `num_beams`, `num_return_sequences`, `do_sample`,
                 `temperature`, `top_p`, `max_new_tokens`, …
 
@@ -127,14 +137,33 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
             many, best first. The score is the geometric mean of the probabilities that the model gives the caption's
             words, 1 at most. Of motions in windows, and of all if `window_s` is given, each answer also has `start`
             and `end` in seconds, and those of a window follow those of the one before. For a list of motions a list
-            of such lists.
+            of such lists, for a generator or a dataset an iterator of them.
 
         Raises:
             FileNotFoundError: There is no file of this path.
             MotionFormatError: It cannot be read.
-            TypeError: A value of the wrong kind.
+            TypeError: A value of the wrong kind, or an unknown argument.
             ValueError: A value that cannot work, or a motion that does not fit the model.
         """
+        refuse_unknown(type(self).__name__, generate_kwargs, ("window_s", "batch_size", *GENERATION_SETTINGS))
+        window_s = self._preprocess_params.get("window_s") if window_s is None else window_s
+        if window_s is not None:
+            num_frames_of("window_s", window_s, self.fps, 2 * self.frames_per_token)
+        size = batch_size if batch_size is not None else self._batch_size
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise ValueError(f"batch_size={size!r} is not a whole number from 1")
+        settings = {**self._forward_params, **generate_kwargs}
+        if isinstance(motion, Motion | os.PathLike) or not is_stream(motion):
+            return self._caption(motion, window_s, size or BATCH_SIZE, settings)
+        return self._stream(motion, window_s, size or 1, settings)
+
+    def _stream(self, motions: Any, window_s: float | None, size: int, settings: dict[str, Any]) -> Iterator[Any]:
+        for batch in in_batches(motions, size):
+            yield from self._caption(batch, window_s, size, settings, show_progress=False)
+
+    def _caption(
+        self, motion: Any, window_s: float | None, size: int, settings: dict[str, Any], show_progress: bool = True
+    ) -> Any:
         # 1. Check the inputs: motions at the model's frame rate, in windows.
         single = isinstance(motion, str | os.PathLike | Motion | np.ndarray | torch.Tensor)
         items: Any = [motion] if single else motion
@@ -143,18 +172,13 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
         if not items:
             raise ValueError("no motion was given")
         motions = [self.read_motion(item) for item in items]
-        window_s = self._preprocess_params.get("window_s") if window_s is None else window_s
         windows = [window for number, item in enumerate(motions) for window in self._windows(item, number, window_s)]
-        settings = {**self._forward_params, **generate_kwargs}
-
-        size = batch_size or self._batch_size or BATCH_SIZE
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"batch_size={size!r} is not a whole number from 1")
 
         # 2. For each batch of windows of like lengths: tensors, token ids and scores, captions.
         answers: list[list[dict[str, Any]]] = [[] for _ in windows]
         order = sorted(range(len(windows)), key=lambda place: len(windows[place].features))
-        with tqdm(total=len(windows), unit="window", delay=PROGRESS_DELAY_S) as bar:
+        hidden = None if show_progress else True  # None: shown in terminals and notebooks
+        with tqdm(total=len(windows), unit="window", delay=PROGRESS_DELAY_S, disable=hidden) as bar:
             for start in range(0, len(order), size):
                 places = order[start : start + size]
                 inputs = self.preprocess([windows[place] for place in places])
@@ -211,6 +235,7 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
     def _sanitize_parameters(
         self, window_s: float | None = None, **generate_kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        refuse_unknown(type(self).__name__, generate_kwargs, ("window_s", *GENERATION_SETTINGS))
         return {} if window_s is None else {"window_s": window_s}, generate_kwargs, {}
 
     def preprocess(self, input_: Sequence[Window], **kwargs: Any) -> dict[str, Any]:

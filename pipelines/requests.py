@@ -8,7 +8,10 @@ import numpy as np
 
 from lamp_hf.motion.motion import Motion
 
-__all__ = ["MotionRequest", "checked_number", "num_frames_of", "per_text"]
+__all__ = ["MAX_CHARACTERS", "MotionRequest", "checked_number", "checked_text", "num_frames_of", "per_text"]
+
+MAX_CHARACTERS = 10_000  # of a text; no caption comes near it, and a file read by mistake goes far beyond
+MAX_FRAMES = 400_000  # of a motion: five and a half hours at 20 fps
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class MotionRequest:
         negative: What the motion shall not show.
         motion: A motion to be changed.
         spans: Frames of it that may change, each from the first up to, and without, the last.
+        familiarity: How well the model knows the text.
     """
 
     text: str
@@ -30,6 +34,26 @@ class MotionRequest:
     negative: str | None = None
     motion: Motion | None = None
     spans: tuple[tuple[int, int], ...] = ()
+    familiarity: float | None = None
+
+
+def checked_text(value: Any, name: str = "text") -> str:
+    """A text that says something.
+
+    Raises:
+        TypeError: It is no string.
+        ValueError: It is empty or longer than any caption.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} holds {value!r:.200}, a {type(value).__name__}; expected strings")
+    if not value.strip():
+        raise ValueError(f'{name} is empty; say what the person does, as in "a person walks"')
+    if len(value) > MAX_CHARACTERS:
+        raise ValueError(
+            f"{name} has {len(value):,} characters, {value[:40]!r} …; at most {MAX_CHARACTERS:,} are read. For a long "
+            "motion give several short sentences to storyboard()"
+        )
+    return value
 
 
 def per_text(name: str, value: Any, count: int, kind: type) -> list[Any]:
@@ -64,4 +88,6 @@ def num_frames_of(name: str, value: Any, fps: float, shortest: int) -> int:
     frames = round(checked_number(name, value) * fps)
     if frames < shortest:
         raise ValueError(f"{name}={value} is {frames} frames; the shortest motion has {shortest}")
+    if frames > MAX_FRAMES:
+        raise ValueError(f"{name}={value} is {frames:,} frames; the longest motion has {MAX_FRAMES:,}")
     return frames

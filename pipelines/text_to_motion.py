@@ -1,8 +1,8 @@
 """`pipeline("text-to-motion")`: sentences in, motions out."""
 
-import logging
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +13,7 @@ from transformers import Pipeline
 from lamp_hf.modeling.generation_lamp import (
     MaskedMotionGenerationConfig,
     MaskedMotionGenerationOutput,
+    MotionDecoder,
     StepCallback,
     draw_seed,
 )
@@ -20,16 +21,24 @@ from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
 
+from .actions import split_actions
 from .editing import paste
-from .requests import MotionRequest, checked_number, num_frames_of, per_text
+from .familiarity import THRESHOLD, Familiarity, KnownSentences
+from .requests import MotionRequest, checked_number, checked_text, num_frames_of, per_text
 from .saving import SavedPipeline
+from .streams import in_batches, is_stream, refuse_unknown
+from .text_warnings import CutTextWarning, EditWarning, SeveralActionsWarning, UnfamiliarTextWarning, warn
 
 __all__ = ["TextToMotionPipeline"]
 
-logger = logging.getLogger(__name__)
-
-Span = tuple[float, float]
+Span = tuple[float, float | None]
 BATCH_SIZE = 64
+# Where the model chooses a length, the motion lasts so long at least. Clips of one step or one lift of a hand taught
+# it lengths of half a second, which nobody means who says "a person runs".
+SHORTEST_CHOSEN_S = 2.0
+KNOWN_SEQUENCE = 0.85  # from this familiarity on, several actions are one that the model was trained on
+# What a call takes beside the generation settings, and what a pipeline therefore takes too.
+CALL_SETTINGS = ("duration", "num_frames", "num_motions_per_prompt", "negative_prompt", "split", "step_callback")
 PROGRESS_DELAY_S = 2.0  # work that is done sooner shows no progress bar
 
 
@@ -47,8 +56,8 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
 
     ```
 
-    Generation settings given to `pipeline(…)`, such as `guidance_scale=2.0`, hold for every call that does
-    not give its own.
+    Settings given to `pipeline(…)`, such as `guidance_scale=2.0` or `duration=3.0`, hold for every call that does not
+    give its own. Threads may share a pipeline: nothing of a call is kept.
     """
 
     task = "text-to-motion"
@@ -69,6 +78,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
             raise ValueError("text-to-motion needs a processor: give processor=LampProcessor.from_pretrained(…)")
         self.model.eval()
         self._progress_bar_config: dict[str, Any] = {}
+        self._known: tuple[list[str], KnownSentences] | None = None
 
     @property
     def fps(self) -> float:
@@ -81,27 +91,29 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         return self.model.config.motion_vqvae_config.frames_per_token
 
     def set_progress_bar_config(self, **config: Any) -> None:
-        """Arguments of tqdm for the progress bar of long calls; `disable=True` hides it."""
+        """Arguments of tqdm for the progress bar of calls that take more than two seconds.
+
+        It is shown in terminals and notebooks; `disable=True` hides it, `disable=False` also writes it to files.
+        """
         self._progress_bar_config = config
 
     # ---- calls --------------------------------------------------------------------------------------------
 
     def __call__(  # type: ignore[override]
         self,
-        text: str | Sequence[str],
+        text: str | Iterable[str],
         *,
         duration: float | Sequence[float] | None = None,
         num_frames: int | Sequence[int] | None = None,
-        num_motions_per_prompt: int = 1,
+        num_motions_per_prompt: int | None = None,
         seed: int | Sequence[int] | None = None,
         negative_prompt: str | Sequence[str] | None = None,
-        guidance_scale: float | None = None,
-        num_inference_steps: int | None = None,
-        temperature: float | None = None,
         motion: Motion | Sequence[Motion] | None = None,
         edit: Span | Sequence[Span] | None = None,
-        callback_on_step_end: StepCallback | None = None,
+        split: bool | None = None,
+        step_callback: StepCallback | None = None,
         batch_size: int | None = None,
+        **generation_settings: Any,
     ) -> Any:
         """Make motions from texts, or change parts of given ones.
 
@@ -113,42 +125,112 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         which the edited part ends.
 
         Args:
-            text: What the person does, one text or a list.
+            text: What the person does: one text; a list; or a generator, a `KeyDataset` or another dataset of texts,
+                of any length, whose results come one by one as they are asked for.
             duration: Length in seconds, one for all texts or one for each. Without it, and without
-                `num_frames`, the model chooses.
+                `num_frames`, the model chooses, two seconds at least.
             num_frames: Length in frames in place of `duration`.
             num_motions_per_prompt: Motions of each text.
             seed: One for all texts, or one for each text, or one for each motion. The j-th motion of a text
                 whose seed is s, from 0, has the seed s + j. Without seeds they are drawn, and the results
                 tell them.
             negative_prompt: What the motions shall not show, one text for all or one for each.
-            guidance_scale: How closely to follow the text: 1 is the plain model, more is closer.
-            num_inference_steps: Passes of the network.
-            temperature: Of the draw: 0 takes the likeliest, more than 1 is more varied.
             motion: A motion to be changed, one for all texts or one for each, with the frame rate and the
                 skeleton of the model.
-            edit: Span of `motion` that changes, `(start, end)` in seconds, or a list of spans.
-            callback_on_step_end: Called after each step with the number of steps done, the number of all,
-                and the token ids of the motions of the batch.
+            edit: Span of `motion` that changes, `(start, end)` in seconds, or a list of spans. An end of `None` is
+                that of the motion, and so is one that lies after it, with a warning.
+            split: Make a storyboard of each text that names several actions, such as "a man walks forward then waves";
+                a `duration` is shared out among them.
+            step_callback: Called after each step with the number of steps done, the number of all, and the token ids
+                of the motions of the batch.
             batch_size: Motions made together.
+            generation_settings: Of [`MaskedMotionGenerationConfig`]: `guidance_scale` (how closely to follow the text:
+                1 is the plain model, more is closer), `num_inference_steps` (passes of the network), `temperature` (of
+                the draw: 0 takes the likeliest, more than 1 is more varied), `top_k`, `top_p`, `remasking_noise`.
 
         Returns:
-            For one text a dictionary of `motion` ([`Motion`]), `text`, `seed` and `num_frames`; with
-            `num_motions_per_prompt` above 1 a list of them. For a list of texts, a list of what each one
-            gives.
+            For one text a dictionary of `motion` ([`Motion`]), `text`, `seed`, `num_frames` and `familiarity` (1 for
+            what the model was trained on, less for what is far from that, `None` where the checkpoint does not say
+            what it knows); with `num_motions_per_prompt` above 1 a list of them. For a list of texts, a list of what
+            each one gives; for a generator or a dataset, an iterator of that.
 
         Raises:
-            TypeError: A value of the wrong kind.
+            TypeError: A value of the wrong kind, or an unknown argument.
             ValueError: A value that cannot work, lists of different lengths, or a motion that does not fit.
+
+        Warns:
+            CutTextWarning, EditWarning, SeveralActionsWarning, UnfamiliarTextWarning: The motion may not be what was
+                asked for.
         """
+        given = {
+            "duration": duration,
+            "num_frames": num_frames,
+            "num_motions_per_prompt": num_motions_per_prompt,
+            "negative_prompt": negative_prompt,
+            "split": split,
+            "step_callback": step_callback,
+        }
+        options = {**self._preprocess_params, **{name: value for name, value in given.items() if value is not None}}
+        if duration is not None and num_frames is None:
+            options.pop("num_frames", None)  # that of the pipeline: a call that says one of the two means it
+        elif num_frames is not None and duration is None:
+            options.pop("duration", None)
+        settings = self._settings(generation_settings)
+        size = batch_size if batch_size is not None else self._batch_size
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise ValueError(f"batch_size={size!r} is not a whole number from 1")
+        options |= {"seed": seed, "motion": motion, "edit": edit}
+        if not is_stream(text):
+            single = isinstance(text, str)
+            texts: Any = [text] if single else text
+            results = self._make(texts, size or BATCH_SIZE, settings, **options)
+            return results[0] if single else results
+        for name, value in options.items():
+            if isinstance(value, list) or (isinstance(value, tuple) and name != "edit"):
+                raise ValueError(f"{name} is a list: for a generator or a dataset of texts give one value for all")
+        return self._stream(cast("Iterable[str]", text), size or 1, settings, options)
+
+    def _stream(
+        self, texts: Iterable[str], size: int, settings: dict[str, Any], options: dict[str, Any]
+    ) -> Iterator[Any]:
+        for batch in in_batches(texts, size):
+            yield from self._make(batch, size, settings, show_progress=False, **options)
+
+    def _make(
+        self,
+        text: Sequence[str],
+        batch_size: int,
+        settings: dict[str, Any],
+        *,
+        seed: Any,
+        motion: Any,
+        edit: Any,
+        duration: Any = None,
+        num_frames: Any = None,
+        num_motions_per_prompt: int = 1,
+        negative_prompt: Any = None,
+        split: bool = False,
+        step_callback: StepCallback | None = None,
+        show_progress: bool = True,
+    ) -> list[Any]:
+        """One result for each text, or a list of them."""
         # 1. Check the inputs: what is wanted, motion by motion.
         texts = self._check_texts(text)
         lengths = self._check_lengths(len(texts), duration, num_frames)
         motions, spans = self._check_edit(len(texts), motion, edit)
-        if motion is not None and lengths[0] is not None:
+        if motion is not None and (duration is not None or num_frames is not None):
             raise ValueError("an edited motion keeps its length: give no duration or num_frames with motion=")
         negatives = per_text("negative_prompt", negative_prompt, len(texts), str)
+        for negative in negatives:
+            if negative:
+                checked_text(negative, "negative_prompt")
         seeds = self._check_seeds(seed, len(texts), num_motions_per_prompt)
+        if split not in (True, False):
+            raise TypeError(f"split={split!r} is neither True nor False")
+        if split and motion is not None:
+            raise ValueError("an edit is of one action: give no split=True with motion=")
+        parts = [split_actions(item) if split else [item] for item in texts]
+        known = self._check_familiarity(texts, parts, edits=motion is not None)
         requests = [
             MotionRequest(
                 texts[i],
@@ -157,45 +239,48 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                 negatives[i],
                 motions[i],
                 spans[i],
+                known[i],
             )
             for i in range(len(texts))
             for j in range(num_motions_per_prompt)
         ]
-        settings = self._settings(guidance_scale, num_inference_steps, temperature)
-        self._check_familiarity(texts)
+        scenes = [parts[i] for i in range(len(texts)) for _ in range(num_motions_per_prompt)]
+        simple = [index for index, sentences in enumerate(scenes) if len(sentences) == 1]
+        batches = [simple[start : start + batch_size] for start in range(0, len(simple), batch_size)]
 
         # 2. For each batch: texts and motions as tensors, tokens and what they stand for, motions.
-        results: list[dict[str, Any]] = []
-        size = batch_size or self._batch_size or BATCH_SIZE
-        with self._progress_bar(len(requests), "motion") as bar:
-            for start in range(0, len(requests), size):
-                batch = requests[start : start + size]
+        results: list[Any] = [None] * len(requests)
+        with self._progress_bar(show_progress) as bar:
+            for indices in batches:
+                batch = [requests[index] for index in indices]
                 inputs = self.preprocess(batch)
-                on_step = _Progress(bar, len(batch), callback_on_step_end)
-                outputs = self.forward(inputs, callback_on_step_end=on_step, **settings)
-                results += self.postprocess(outputs, requests=batch)
+                on_step = _Progress(bar, 100 * len(batch) / len(requests), step_callback)
+                outputs = self.forward(inputs, step_callback=on_step, **settings)
+                for index, result in zip(indices, self.postprocess(outputs, requests=batch), strict=True):
+                    results[index] = result
+            for index, request in enumerate(requests):
+                if len(scenes[index]) > 1:
+                    on_step = _Progress(bar, 100 / len(requests), step_callback)
+                    results[index] = self._storyboard(scenes[index], None, request, settings, on_step)
 
         # 3. One result for each text.
-        grouped: list[Any] = results
-        if num_motions_per_prompt > 1:
-            groups = range(0, len(results), num_motions_per_prompt)
-            grouped = [results[start : start + num_motions_per_prompt] for start in groups]
-        return grouped[0] if isinstance(text, str) else grouped
+        if num_motions_per_prompt == 1:
+            return results
+        groups = range(0, len(results), num_motions_per_prompt)
+        return [results[start : start + num_motions_per_prompt] for start in groups]
 
     def storyboard(
         self,
-        scenes: Sequence[tuple[str, float]],
+        scenes: Sequence[tuple[str, float | None]],
         *,
         seed: int | None = None,
         negative_prompt: str | None = None,
-        guidance_scale: float | None = None,
-        num_inference_steps: int | None = None,
-        temperature: float | None = None,
-        callback_on_step_end: StepCallback | None = None,
+        step_callback: StepCallback | None = None,
+        **generation_settings: Any,
     ) -> dict[str, Any]:
         """One continuous motion, of any length, in which scenes follow each other.
 
-        Each scene is made from its own text; then the motion around each seam is made anew with both sides
+        Each scene is made from its own text; then the motion around each seam is made again with both sides
         in view.
 
         ```python
@@ -207,50 +292,135 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         ```
 
         Args:
-            scenes: Texts and their seconds.
+            scenes: Texts and their seconds; `None` leaves a length to the model.
             seed: Of the whole motion; drawn if not given.
-            negative_prompt, guidance_scale, num_inference_steps, temperature, callback_on_step_end: As in a
-                call.
+            negative_prompt, step_callback, generation_settings: As in a call.
 
         Returns:
-            A dictionary of `motion`, `text` (of all scenes), `seed`, `num_frames` and `scenes`: each one's
-            text, start and end in seconds.
+            A dictionary of `motion`, `text` (of all scenes), `seed`, `num_frames`, `familiarity` (of the scene that
+            the model knows least) and `scenes`: each one's text, start and end in seconds.
 
         Raises:
-            TypeError: A value of the wrong kind.
+            TypeError: A value of the wrong kind, or an unknown argument.
             ValueError: A value that cannot work.
         """
         if isinstance(scenes, str) or not all(isinstance(scene, list | tuple) and len(scene) == 2 for scene in scenes):
             raise TypeError('a storyboard is a list of (text, seconds), as in [("a person walks", 3.0), …]')
         texts = self._check_texts([text for text, _ in scenes])
-        for _, seconds in scenes:
-            num_frames_of("seconds", seconds, self.fps, self.frames_per_token)
+        lengths = [None if seconds is None else checked_number("seconds", seconds) for _, seconds in scenes]
+        for seconds in lengths:
+            if seconds is not None:
+                num_frames_of("seconds", seconds, self.fps, self.frames_per_token)
+        if sum(seconds or 0 for seconds in lengths):
+            num_frames_of("seconds", sum(seconds or 0 for seconds in lengths), self.fps, self.frames_per_token)
+        if negative_prompt is not None:
+            checked_text(negative_prompt, "negative_prompt")
         [used_seed] = self._check_seeds(seed, 1, 1)
-        settings = self._settings(guidance_scale, num_inference_steps, temperature)
-        self._check_familiarity(texts)
+        settings = self._settings(generation_settings)
+        known = self._check_familiarity(texts, [[text] for text in texts], edits=False)
+        least = min((item for item in known if item is not None), default=None)
+        request = MotionRequest("; ".join(texts), used_seed, None, negative_prompt, familiarity=least)
+        with self._progress_bar(True) as bar:
+            on_step = _Progress(bar, 100, step_callback)
+            return self._storyboard(texts, lengths, request, settings, on_step)
 
+    def _storyboard(
+        self,
+        texts: Sequence[str],
+        seconds: Sequence[float | None] | None,
+        request: MotionRequest,
+        settings: dict[str, Any],
+        on_step: StepCallback,
+    ) -> dict[str, Any]:
+        """The motion of a request whose scenes have these texts.
+
+        Args:
+            texts: Of the scenes.
+            seconds: Of each scene; where there are none, the model's choices, which share out the frames of the request
+                if it names them.
+            request: What the motion as a whole is to be.
+            settings: Of generation.
+            on_step: Called after each step.
+        """
+        inputs = self._tokenize(list(texts))
+        lengths_s: list[Any] = list(seconds) if seconds is not None else [None] * len(texts)
+        if any(length is None for length in lengths_s):
+            tokens = self._chosen_tokens(inputs)
+            chosen = [count * self.frames_per_token / self.fps for count in tokens]
+            lengths_s = [own if length is None else length for own, length in zip(chosen, lengths_s, strict=True)]
+            if seconds is None and request.num_frames is not None:
+                shortest = len(texts) * self.frames_per_token
+                if request.num_frames < shortest:
+                    raise ValueError(
+                        f"{len(texts)} actions do not fit into {request.num_frames} frames; they need {shortest}"
+                    )
+                share = request.num_frames / self.fps / sum(lengths_s)
+                lengths_s = [length * share for length in lengths_s]
         # Scenes begin and end with a token. To round their ends, not their lengths, keeps errors from adding up.
-        ends_s = np.cumsum([seconds for _, seconds in scenes])
+        ends_s = np.cumsum(lengths_s)
         num_frames = round(ends_s[-1] * self.fps)
         ends = [math.floor(end * self.fps / self.frames_per_token + 0.5) for end in ends_s[:-1]]
         ends.append(math.ceil(num_frames / self.frames_per_token))
-        inputs = self._tokenize(texts) | self._tokenize_negative([negative_prompt])
-        inputs |= {"num_tokens": np.diff(ends, prepend=0).tolist(), "seed": used_seed}
-        with self._progress_bar(100, "%") as bar:
-            on_step = _Progress(bar, 100, callback_on_step_end)
-            outputs = self.forward(inputs, callback_on_step_end=on_step, storyboard=True, **settings)
-        request = MotionRequest("; ".join(texts), used_seed, num_frames)
-        [result] = self.postprocess(outputs, requests=[request])
+        for place in range(len(ends)):  # a scene that is shared out may be shorter than a token
+            ends[place] = max(ends[place], place + 1)
+        inputs |= self._tokenize_negative([request.negative])
+        inputs |= {"num_tokens": np.diff(ends, prepend=0).tolist(), "seed": request.seed}
+        outputs = self.forward(inputs, step_callback=on_step, storyboard=True, **settings)
+        made = MotionRequest(
+            "; ".join(texts) if seconds is not None else request.text,
+            request.seed,
+            num_frames,
+            familiarity=request.familiarity,
+        )
+        [result] = self.postprocess(outputs, requests=[made])
         result["scenes"] = list(zip(texts, [0.0, *ends_s[:-1].tolist()], ends_s.tolist(), strict=True))
         return result
+
+    # ---- what the model knows ---------------------------------------------------------------------------
+
+    @property
+    def known_sentences(self) -> KnownSentences | None:
+        """What the checkpoint was trained on, `None` where it does not say."""
+        examples = self.processor.example_texts
+        if not examples:
+            return None
+        known = self._known
+        if known is None or known[0] != examples:
+            embeddings = cast(torch.nn.Embedding, self.model.lamp.get_input_embeddings()).weight
+            known = (list(examples), KnownSentences(examples, self.processor.text_encoder, embeddings))
+            self._known = known
+        return known[1]
+
+    def suggest(self, text: str, count: int = 5) -> list[str]:
+        """Sentences that the model knows, nearest to a text first.
+
+        ```python
+        >>> len(pipe.suggest("a person plays the guitar", count=3))
+        3
+
+        ```
+
+        Args:
+            text: What the person should do.
+            count: How many.
+
+        Raises:
+            ValueError: The checkpoint does not say what it was trained on.
+        """
+        known = self.known_sentences
+        if known is None:
+            raise ValueError("this checkpoint does not say what it was trained on: its processor has no example_texts")
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"count={count!r} is not a whole number from 1")
+        return known.suggest(checked_text(text), count)
 
     # ---- the steps that transformers names ---------------------------------------------------------------
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        known = MaskedMotionGenerationConfig.fields
-        if strangers := sorted(set(kwargs) - set(known)):
-            raise TypeError(f"unknown arguments {', '.join(strangers)}; known: {', '.join(known)}")
-        return {}, kwargs, {}
+        settings = MaskedMotionGenerationConfig.fields
+        refuse_unknown(type(self).__name__, kwargs, (*CALL_SETTINGS, *settings))
+        of_calls = {name: value for name, value in kwargs.items() if name in CALL_SETTINGS and value is not None}
+        return of_calls, {name: value for name, value in kwargs.items() if name in settings}, {}
 
     def preprocess(self, input_: Sequence[MotionRequest], **kwargs: Any) -> dict[str, Any]:
         """Arguments of the model's `generate` for a batch."""
@@ -261,6 +431,8 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
             inputs |= self._encode_edits(input_)
         elif input_[0].num_frames is not None:
             inputs["num_tokens"] = [math.ceil((request.num_frames or 0) / self.frames_per_token) for request in input_]
+        else:
+            inputs["num_tokens"] = self._chosen_tokens(inputs)
         return inputs
 
     def _forward(  # type: ignore[override]
@@ -298,24 +470,19 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                     "text": request.text,
                     "seed": request.seed,
                     "num_frames": len(motion.features),
+                    "familiarity": request.familiarity,
                 }
             )
         return results
 
     # ---- checks -------------------------------------------------------------------------------------------
 
-    def _check_texts(self, text: str | Sequence[str]) -> list[str]:
-        texts = [text] if isinstance(text, str) else text
-        if not isinstance(texts, list | tuple):
-            raise TypeError(f"text is a {type(text).__name__}; expected a string or a list of strings")
-        if not texts:
+    def _check_texts(self, text: Any) -> list[str]:
+        if not isinstance(text, list | tuple):
+            raise TypeError(f"text is a {type(text).__name__}; expected a string, a list or an iterable of strings")
+        if not text:
             raise ValueError("no text was given")
-        for item in texts:
-            if not isinstance(item, str):
-                raise TypeError(f"text holds {item!r}, a {type(item).__name__}; expected strings")
-            if not item.strip():
-                raise ValueError('text is empty; say what the person does, as in "a person walks"')
-        return list(texts)
+        return [checked_text(item) for item in text]
 
     def _check_lengths(self, count: int, duration: Any, num_frames: Any) -> list[int | None]:
         if duration is not None and num_frames is not None:
@@ -348,10 +515,17 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         for span in edit if several else [edit]:
             if not isinstance(span, list | tuple) or len(span) != 2:
                 raise TypeError(f"edit={edit!r}; expected (start, end) in seconds, or a list of such spans")
-            start, end = (checked_number("edit", value) for value in span)
-            if not 0 <= start < end <= motion.duration + 0.5 / self.fps:
+            start = checked_number("edit", span[0])
+            end = motion.duration if span[1] is None else checked_number("edit", span[1])
+            if not 0 <= start < min(end, motion.duration):
                 raise ValueError(
                     f"edit=({start:g}, {end:g}) is not within the motion, which lasts {motion.duration:g} s"
+                )
+            if end > motion.duration + 0.5 / self.fps:
+                warn(
+                    EditWarning,
+                    f"edit=({start:g}, {end:g}) ends after the motion, which lasts {motion.duration:g} s: what is "
+                    f"there is edited, from {start:g} to {motion.duration:g} s. An edit keeps the length of a motion.",
                 )
             first, last = round(start * self.fps), min(round(end * self.fps), total)
             if first >= last:
@@ -377,53 +551,87 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
             return per_text("seed", seed, texts * copies, int)
         return [start + copy for start in per_text("seed", seed, texts, int) for copy in range(copies)]
 
-    def _settings(self, *values: Any) -> dict[str, Any]:
-        """Generation settings of a call, over those of the pipeline; the model's own fill in the rest."""
-        names = ("guidance_scale", "num_inference_steps", "temperature")
-        given = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+    def _settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Generation settings of a call, over those of the pipeline; the model's own fill in the rest.
+
+        Raises:
+            TypeError: One is unknown.
+            ValueError: One cannot work.
+        """
+        known = tuple(name for name in MaskedMotionGenerationConfig.fields if name != "seed")
+        refuse_unknown(type(self).__name__, given, (*CALL_SETTINGS, "seed", "motion", "edit", "batch_size", *known))
+        given = {name: value for name, value in given.items() if value is not None}
         settings = {**self._forward_params, **given}
         settings.pop("seed", None)
+        copy.deepcopy(self.model.generation_config).update(**settings)  # refuses what cannot work
         return settings
 
-    def _check_familiarity(self, texts: Sequence[str]) -> None:
-        """Warn about texts that are cut, and about those far from what the model was trained on."""
-        unique = list(dict.fromkeys(texts))
-        for text in unique:
-            if cut := self._cut_words(text):
-                logger.warning(
-                    "A text is longer than the %d word pieces that the model reads; left out: %r",
-                    *(self.processor.tokenizer.model_max_length, cut),
-                )
-        threshold = self.model.config.text_familiarity_threshold
-        with torch.no_grad():
-            inputs = self.ensure_tensor_on_device(**self._tokenize(unique))
-            similarities = self.model.text_familiarity(**inputs)
-        if threshold is None or similarities is None:
-            return
-        for text, similarity in zip(unique, similarities.tolist(), strict=True):
-            if similarity < threshold:
-                logger.warning(
-                    "%r is far from all that this checkpoint was trained on (similarity %.2f, usual is %.2f "
-                    "or more): the motion may have little to do with it.",
-                    *(text, similarity, threshold),
-                )
+    def _check_familiarity(
+        self, texts: Sequence[str], parts: Sequence[Sequence[str]], edits: bool
+    ) -> list[float | None]:
+        """How well the model knows each text; warn about those it does not know, cuts, or shows a part of.
 
-    def _cut_words(self, text: str) -> str:
-        """The end of a text that the tokenizer does not keep, from the first word that loses a piece."""
-        tokenizer = self.processor.tokenizer
-        whole = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        kept = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
-        if len(whole["input_ids"]) <= kept:
-            return ""
-        start = whole["offset_mapping"][kept][0]
-        while start and not text[start - 1].isspace():
-            start -= 1
-        return text[start:].strip()
+        Args:
+            texts: As given.
+            parts: Of each text, the sentences that motions are made of.
+            edits: Whether a motion is changed, in which a storyboard has no place.
+        """
+        known = self.known_sentences
+        found: dict[str, Familiarity | None] = {}
+        for sentence in dict.fromkeys(sentence for sentences in parts for sentence in sentences):
+            if cut := self.processor.cut_words(sentence):
+                warn(
+                    CutTextWarning,
+                    f"A text is longer than the {self.processor.tokenizer.model_max_length} word pieces that the model "
+                    f"reads; left out: {cut!r}",
+                )
+            familiarity = found[sentence] = None if known is None else known.familiarity(sentence)
+            if familiarity is not None and familiarity.is_low:
+                nearest = "; ".join(map(repr, familiarity.nearest))
+                warn(
+                    UnfamiliarTextWarning,
+                    f"{sentence!r} is far from all that this checkpoint was trained on (familiarity "
+                    f"{familiarity.score:.2f}, usual is {THRESHOLD:.2f} or more): the motion may have little to "
+                    f"do with it. Nearest known sentences: {nearest}. More of them: pipe.suggest(text), "
+                    "`lamp-hf prompts`.",
+                )
+        if not edits:
+            for text, sentences in zip(texts, parts, strict=True):
+                actions = split_actions(text) if len(sentences) == 1 else []
+                if len(actions) > 1 and not self._is_known_sequence(found[text]):
+                    warn(
+                        SeveralActionsWarning,
+                        f"{text!r} names {len(actions)} actions, of which one motion shows the first as a rule: "
+                        f"{'; '.join(map(repr, actions))}. pipe(text, split=True) or `lamp-hf generate --split` makes "
+                        "them one after the other.",
+                    )
+        scores = [[found[sentence] for sentence in sentences] for sentences in parts]
+        return [min((item.score for item in items if item is not None), default=None) for items in scores]
+
+    @staticmethod
+    def _is_known_sequence(familiarity: Familiarity | None) -> bool:
+        """Whether a sentence of several actions is like one that the model was trained on."""
+        if familiarity is None or familiarity.score < KNOWN_SEQUENCE:
+            return False
+        return any(len(split_actions(sentence)) > 1 for sentence in familiarity.nearest)
 
     # ---- tensors ------------------------------------------------------------------------------------------
 
     def _tokenize(self, texts: list[str]) -> dict[str, Any]:
         return dict(self.processor(text=texts))
+
+    def _chosen_tokens(self, inputs: dict[str, Any]) -> list[int]:
+        """Lengths that the model chooses for texts, none shorter than `SHORTEST_CHOSEN_S`."""
+        model = self.model
+        decoder = MotionDecoder(model, cast(MaskedMotionGenerationConfig, model.generation_config))
+        with torch.no_grad():
+            _, lengths = decoder.read(inputs["input_ids"], inputs["attention_mask"])
+        if lengths is None:
+            raise ValueError(
+                "this checkpoint has no length estimator: give duration or num_frames, on the command line --duration"
+            )
+        shortest = round(SHORTEST_CHOSEN_S * self.fps / self.frames_per_token)
+        return [max(length, min(shortest, model.config.max_motion_tokens)) for length in lengths]
 
     def _tokenize_negative(self, texts: Sequence[str | None]) -> dict[str, Any]:
         if all(text is None for text in texts):
@@ -449,8 +657,10 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                 edit_mask[row, first // step : math.ceil(last / step)] = True
         return {"motion_codes": codes, "edit_mask": edit_mask}
 
-    def _progress_bar(self, total: int, unit: str) -> tqdm:
-        return tqdm(total=total, **{"unit": unit, "delay": PROGRESS_DELAY_S, **self._progress_bar_config})
+    def _progress_bar(self, shown: bool) -> tqdm:
+        layout = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+        options = {"disable": None, "delay": PROGRESS_DELAY_S, "bar_format": layout, **self._progress_bar_config}
+        return tqdm(total=100, **(options if shown else {"disable": True}))
 
 
 class _Progress:
@@ -462,15 +672,12 @@ class _Progress:
         callback: The user's, if any.
     """
 
-    def __init__(self, bar: tqdm, worth: int, callback: StepCallback | None):
+    def __init__(self, bar: tqdm, worth: float, callback: StepCallback | None):
         self.bar = bar
         self.worth = worth
         self.callback = callback
-        self.shown = 0
 
     def __call__(self, done: int, total: int, tokens: list[torch.Tensor]) -> None:
-        now = self.worth * done // total
-        self.bar.update(now - self.shown)
-        self.shown = now
+        self.bar.update(self.worth / total)
         if self.callback is not None:
             self.callback(done, total, tokens)

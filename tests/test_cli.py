@@ -184,10 +184,81 @@ def test_an_edited_motion_is_brought_to_the_frame_rate(
 
 
 def test_warnings_are_shown(run, tiny_checkpoint: Path) -> None:
-    text = "a person walks and waves and waves and waves and waves and bows"
+    text = "a person walks\x1b[31m and the strange person slowly waves both of the hands"
     result = run("generate", text, "-o", "w.npy", "-m", tiny_checkpoint, "-d", 0.4)
     assert result.code == 0
     assert result.err.startswith("WARNING: A text is longer than the 16 word pieces that the model reads")
+    assert "\x1b" not in result.err + result.out
+    assert r"walks\x1b[31m" in result.out
+
+
+def test_actions_of_a_text_in_turn(run, tiny_checkpoint: Path) -> None:
+    arguments = ["generate", "a person walks then waves", "-o", "both.npz", "-m", tiny_checkpoint, "-s", 1]
+    alone = run(*arguments)
+    assert alone.out == "both.npz: 40 frames, 2.00 s, seed 1, 'a person walks then waves'\n"
+    assert "names 2 actions" in alone.err
+    assert "`lamp-hf generate --split`" in alone.err
+    result = run(*arguments, "--split")
+    assert result.out == "both.npz: 80 frames, 4.00 s, seed 1, 'a person walks then waves'\n"
+    assert "actions" not in result.err
+    scenes = run("generate", "a person walks", "a person waves", "--storyboard", *arguments[2:])
+    assert scenes.out.startswith("both.npz: 80 frames, 4.00 s, seed 1")
+
+
+def test_an_edit_past_the_end(run, walker: Motion, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    walker.save(tmp_path / "walk.bvh")
+    arguments = ["generate", "the person bows", "--motion", "walk.bvh", "-o", "e.npz", "-m", tiny_checkpoint]
+    past = run(*arguments, "--edit", "1.5:4.5")
+    assert past.code == 0, past.err
+    assert "ends after the motion, which lasts" in past.err
+    assert "ends after" not in run(*arguments, "--edit", "1.5:").err
+
+
+def test_the_frame_rate_of_a_file(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    result = run("generate", "a person walks", "-o", "fast.npz", "-m", tiny_checkpoint, "-d", 1, "--fps", 30)
+    assert result.code == 0, result.err
+    assert Motion.load(tmp_path / "fast.npz").fps == pytest.approx(30, rel=1e-3)
+
+
+def test_prompts(run, tiny_base: Path, tiny_checkpoint: Path) -> None:
+    assert run("prompts", "-m", tiny_base).out.splitlines() == [
+        "bows (3)",
+        "  bow",
+        "  the person bows",
+        "  a person bows low",
+        "3 sentences; --num shows more of each group",
+    ]
+    assert run("prompts", "bowing", "-m", tiny_base, "-n", 1).out in ("bow\n", "the person bows\n")
+    assert "does not say what it was trained on" in run("prompts", "-m", tiny_checkpoint).err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["", "-o", "x.bvh"],
+        ["walks " * 2000, "-o", "x.bvh"],
+        ["a", "-o", "x.fbx"],
+        ["a", "-o", "no/x.bvh"],
+        ["a", "-o", "x.bvh", "-d", "nan"],
+        ["a", "-o", "x.bvh", "-d", "-1"],
+        ["a", "-o", "x.bvh", "-s", "-1"],
+        ["a", "-o", "x.bvh", "--fps", "0"],
+        ["a", "-o", "x.bvh", "--motion", "nowhere.bvh", "--edit", "1:2"],
+        ["a", "-o", "x.bvh", "--motion", "walk.npz", "--edit", "4:5"],
+        ["a", "-o", "x.bvh", "--motion", "walk.npz", "--edit", "2:1"],
+        ["a", "-o", "x.bvh", "--motion", "walk.npz", "--edit", "1:nan"],
+        ["a", "b", "-o", "x.bvh", "--storyboard", "--split"],
+    ],
+)
+def test_arguments_are_checked_before_the_model_is_loaded(
+    run, walker: Motion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    walker.save(tmp_path / "walk.npz")
+    monkeypatch.setattr("lamp_hf.cli._pipeline", lambda *_: pytest.fail("the model was loaded"))
+    result = run("generate", *arguments)
+    assert result.code in (1, 2)
+    assert "Traceback" not in result.err
+    assert not list(tmp_path.glob("x*"))
 
 
 # ---- errors -----------------------------------------------------------------------------------------------

@@ -294,7 +294,7 @@ def test_callback_is_told_of_every_step(model):
         num_tokens=[12, 5],
         seed=0,
         num_inference_steps=6,
-        callback_on_step_end=lambda done, total, tokens: told.append((done, total, tokens)),
+        step_callback=lambda done, total, tokens: told.append((done, total, tokens)),
     )
     assert [(done, total) for done, total, _ in told] == [(step, 6) for step in range(1, 7)]
     assert [len(row) for row in told[0][2]] == [12, 5]
@@ -547,12 +547,12 @@ def test_values_of_a_call_hold_for_that_call(model):
         steps.count = total
 
     captions = texts(WORDS[0])
-    model.generate(**captions, num_tokens=3, num_inference_steps=4, callback_on_step_end=count)
+    model.generate(**captions, num_tokens=3, num_inference_steps=4, step_callback=count)
     assert steps.count == 4
-    model.generate(**captions, num_tokens=3, callback_on_step_end=count)
+    model.generate(**captions, num_tokens=3, step_callback=count)
     assert steps.count == 10
     config = MaskedMotionGenerationConfig(num_inference_steps=7)
-    model.generate(**captions, num_tokens=3, callback_on_step_end=count, generation_config=config)
+    model.generate(**captions, num_tokens=3, step_callback=count, generation_config=config)
     assert steps.count == 7
 
 

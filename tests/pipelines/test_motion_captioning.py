@@ -1,6 +1,7 @@
 """The captioning pipeline: what it takes, how it cuts and batches, what it answers, how it fails."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,55 @@ def test_settings_of_the_pipeline_hold_for_every_call(tiny_checkpoint: Path, wal
     pipe = pipeline("motion-captioning", model=str(tiny_checkpoint), num_beams=2, num_return_sequences=2, window_s=1.5)
     assert [(a["start"], a["end"]) for a in pipe(walker)] == [(0.0, 1.5)] * 2 + [(1.5, 2.95)] * 2
     assert len(pipe(walker, num_return_sequences=1, window_s=10.0)) == 1
+    with pytest.raises(TypeError, match="got an unexpected keyword argument 'num_beam'; did you mean num_beams"):
+        pipeline("motion-captioning", model=str(tiny_checkpoint), num_beam=2)
+
+
+def test_streams_are_answered_as_they_are_asked(pipe, walker: Motion, waver: Motion):
+    from datasets import Dataset
+    from transformers.pipelines.pt_utils import KeyDataset
+
+    read: list[int] = []
+
+    def motions():
+        for number in range(10**9):  # nobody reads all of it
+            read.append(number)
+            yield (walker, waver)[number % 2]
+
+    expected = pipe([walker, waver])
+    answers = pipe(motions())
+    assert read == []
+    assert [next(answers), next(answers)] == expected
+    assert read == [0, 1]
+    dataset = Dataset.from_dict({"motion": [walker.features, waver.features]}).with_format("numpy")
+    answers = list(pipe(KeyDataset(dataset, "motion"), window_s=10.0))
+    assert [answer["caption"] for [answer] in answers] == [answer["caption"] for [answer] in expected]
+    with pytest.raises(TypeError, match="cannot caption a int; give a Motion, a path or an array"):
+        next(pipe(iter([3])))
+
+
+def answers_in_threads(pipe: MotionCaptioningPipeline, count: int, motions: list[Motion]) -> None:
+    """Eight threads, each through all of the requests in an order of its own, give what one alone gives."""
+    settings = [{}, {"num_beams": 2}, {"max_new_tokens": 4}, {"num_beams": 3, "num_return_sequences": 2}]
+    requests = [(motions[number % len(motions)], settings[number % len(settings)]) for number in range(count)]
+    expected = [pipe(motion, **options) for motion, options in requests]
+
+    def work(seed: int) -> None:
+        for index in np.random.default_rng(seed).permutation(count):
+            motion, options = requests[index]
+            assert pipe(motion, **options) == expected[index]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+
+
+def test_threads_may_share_a_pipeline(pipe, procedural):
+    answers_in_threads(pipe, 12, [procedural.walker(frames) for frames in (12, 33, 60)])
+
+
+@pytest.mark.slow
+def test_eight_threads_with_a_thousand_requests_each(pipe, procedural):
+    answers_in_threads(pipe, 1000, [procedural.walker(frames) for frames in (12, 33, 60, 45, 27)])
 
 
 # ---- windows ----------------------------------------------------------------------------------------------
@@ -152,7 +202,9 @@ def test_windows_may_be_asked_for(any_pipe, walker: Motion):
         ),
         (np.zeros((40, 263)), {"window_s": 0.2}, ValueError, "window_s=0.2 is 4 frames; the shortest motion has 8"),
         (np.zeros((40, 263)), {"window_s": "long"}, TypeError, "window_s='long' is a str"),
-        (np.zeros((40, 263)), {"num_baems": 3}, ValueError, "num_baems"),
+        (np.zeros((40, 263)), {"num_baems": 3}, TypeError, "argument 'num_baems'; did you mean num_beams?"),
+        (np.zeros((40, 263)), {"batch_size": 0}, ValueError, "batch_size=0 is not a whole number from 1"),
+        ({"motion": "walk.bvh"}, {}, TypeError, "cannot caption a dict; give a Motion"),
     ],
 )
 def test_errors_say_what_was_given_and_expected(pipe, given, options, error, message):

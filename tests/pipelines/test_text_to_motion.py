@@ -3,21 +3,32 @@
 import copy
 import io
 import json
-import logging
+import re
 import subprocess
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor, pipeline
 
 import lamp_hf
 from lamp_hf import LampProcessor, Motion, TextToMotionPipeline
+from lamp_hf.pipelines.actions import split_actions
 from lamp_hf.pipelines.editing import paste
+from lamp_hf.pipelines.familiarity import THRESHOLD
+from lamp_hf.pipelines.text_warnings import (
+    CutTextWarning,
+    EditWarning,
+    SeveralActionsWarning,
+    UnfamiliarTextWarning,
+)
 
 TEXTS = ["a person walks", "the person bows", "the person waves"]
 
@@ -44,7 +55,7 @@ def features(result: dict[str, Any]) -> np.ndarray:
 
 def test_a_text_gives_a_motion(pipe: TextToMotionPipeline) -> None:
     result = pipe("a person walks", duration=1.55, seed=3)
-    assert set(result) == {"motion", "text", "seed", "num_frames"}
+    assert set(result) == {"motion", "text", "seed", "num_frames", "familiarity"}
     assert (result["text"], result["seed"], result["num_frames"]) == ("a person walks", 3, 31)
     motion = result["motion"]
     assert isinstance(motion, Motion)
@@ -80,8 +91,15 @@ def test_several_motions_of_a_text(pipe: TextToMotionPipeline) -> None:
 def test_the_model_chooses_the_length(pipe: TextToMotionPipeline) -> None:
     inputs = pipe.processor(text=["a person walks"])
     condition = pipe.model.get_text_condition(**inputs)
-    tokens = int(pipe.model.length_estimator.num_tokens(condition)[0])
-    assert pipe("a person walks", seed=0)["num_frames"] == 4 * tokens
+    # A token is 0.2 s, and the tiny model's longest motion 2 s: of its choices only the longest is long enough.
+    assert int(pipe.model.length_estimator.num_tokens(condition)[0]) <= 10
+    assert pipe("a person walks", seed=0)["num_frames"] == 40
+    assert pipe("a person walks", seed=0, duration=0.6)["num_frames"] == 12
+    pipe.model.config.max_motion_tokens = 12
+    last = [layer for layer in pipe.model.length_estimator.modules() if isinstance(layer, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        last.bias[8] = 500.0  # nine tokens
+    assert pipe("a person walks", seed=0)["num_frames"] == 40
 
 
 def test_longer_than_one_piece(pipe: TextToMotionPipeline) -> None:
@@ -153,17 +171,17 @@ def test_a_negative_prompt_for_each_text(pipe: TextToMotionPipeline) -> None:
 def test_settings_of_the_pipeline_hold_until_a_call_gives_its_own(tiny_checkpoint: Path) -> None:
     pipe = pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu", num_inference_steps=3)
     calls: list[tuple[int, int]] = []
-    pipe("a person walks", num_frames=8, callback_on_step_end=lambda done, total, tokens: calls.append((done, total)))
+    pipe("a person walks", num_frames=8, step_callback=lambda done, total, tokens: calls.append((done, total)))
     assert calls == [(1, 3), (2, 3), (3, 3)]
     calls.clear()
     pipe(
         "a person walks",
         num_frames=8,
         num_inference_steps=1,
-        callback_on_step_end=lambda done, total, tokens: calls.append((done, total)),
+        step_callback=lambda done, total, tokens: calls.append((done, total)),
     )
     assert calls == [(1, 1)]
-    with pytest.raises(TypeError, match="unknown arguments speed; known: num_inference_steps"):
+    with pytest.raises(TypeError, match="got an unexpected keyword argument 'speed'; did you mean seed"):
         pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu", speed=2)
 
 
@@ -174,18 +192,23 @@ def test_callbacks_see_the_tokens(pipe: TextToMotionPipeline) -> None:
     def count(done: int, total: int, tokens: list[Any]) -> None:
         masked.append([int((sequence == mask).sum()) for sequence in tokens])
 
-    pipe(TEXTS[:2], num_frames=[40, 20], callback_on_step_end=count)
+    pipe(TEXTS[:2], num_frames=[40, 20], step_callback=count)
     assert len(masked) == pipe.model.generation_config.num_inference_steps
     assert masked[-1] == [0, 0]
 
 
 def test_the_progress_bar(pipe: TextToMotionPipeline) -> None:
     shown, hidden = io.StringIO(), io.StringIO()
-    pipe.set_progress_bar_config(delay=0, file=shown)
+    pipe.set_progress_bar_config(delay=0, file=shown, disable=False, mininterval=0)
+    pipe(TEXTS[0], num_frames=8, num_inference_steps=10)
+    percents = [int(number) for number in re.findall(r"(\d+)%", shown.getvalue())]
+    assert percents == sorted(percents)
+    assert set(range(10, 101, 10)) <= set(percents)  # one motion, and yet it moves
+    pipe.set_progress_bar_config(delay=0, file=hidden)  # no terminal
     pipe(TEXTS, num_frames=8, batch_size=2)
-    assert "3/3" in shown.getvalue()
-    pipe.set_progress_bar_config(delay=0, file=hidden, disable=True)
-    pipe(TEXTS, num_frames=8, batch_size=2)
+    assert hidden.getvalue() == ""
+    pipe.set_progress_bar_config(file=hidden, disable=False)
+    pipe(TEXTS[0], num_frames=8)  # too short a call
     assert hidden.getvalue() == ""
 
 
@@ -209,6 +232,15 @@ def test_an_edit_changes_its_frames_and_no_others(
     same = (features(result) == walker.features).all(axis=1)
     assert np.flatnonzero(~same).tolist() == list(changed)
     assert (result["text"], result["motion"].text, result["num_frames"]) == ("the person bows", "the person bows", 59)
+
+
+def test_an_edit_past_the_end_ends_with_the_motion(pipe: TextToMotionPipeline, walker: Motion) -> None:
+    common = {"motion": walker, "seed": 2}
+    expected = features(pipe("the person bows", edit=(1.5, 3.0), **common))
+    with pytest.warns(EditWarning, match=r"ends after the motion, which lasts 3 s: what is there is edited, from 1.5"):
+        past = pipe("the person bows", edit=(1.5, 4.5), **common)
+    np.testing.assert_array_equal(features(past), expected)
+    np.testing.assert_array_equal(features(pipe("the person bows", edit=(1.5, None), **common)), expected)
 
 
 def test_spans_that_touch_are_one(pipe: TextToMotionPipeline, walker: Motion) -> None:
@@ -265,7 +297,7 @@ def test_pasting(data: st.DataObject) -> None:
 def test_a_storyboard(pipe: TextToMotionPipeline) -> None:
     scenes = [("a person walks", 1.5), ("the person bows", 3.33), ("the person waves", 0.7)]
     result = pipe.storyboard(scenes, seed=4)
-    assert set(result) == {"motion", "text", "seed", "num_frames", "scenes"}
+    assert set(result) == {"motion", "text", "seed", "num_frames", "familiarity", "scenes"}
     assert result["num_frames"] == result["motion"].num_frames == round(5.53 * 20)
     assert result["text"] == "a person walks; the person bows; the person waves"
     starts = [start for _, start, _ in result["scenes"]]
@@ -305,41 +337,224 @@ def test_scenes_keep_their_time(loaded: TextToMotionPipeline, seconds: list[floa
     assert ends[-1] >= np.sum(seconds) - 0.025 - 1e-6
 
 
+# ---- streams, lists and settings by name ------------------------------------------------------------------
+
+
+def test_a_generator_is_answered_as_it_is_asked(pipe: TextToMotionPipeline) -> None:
+    read: list[int] = []
+
+    def texts() -> Any:
+        for number in range(10**9):  # nobody reads all of it
+            read.append(number)
+            yield TEXTS[number % 3]
+
+    results = pipe(texts(), num_frames=8, seed=1)
+    assert read == []
+    first, second = next(results), next(results)
+    assert read == [0, 1]
+    expected = pipe(TEXTS[:2], num_frames=8, seed=1)
+    for one, other in zip((first, second), expected, strict=True):
+        np.testing.assert_array_equal(features(one), features(other))
+    batched = pipe(texts(), num_frames=8, seed=1, batch_size=4)
+    next(batched)
+    assert len(read) == 2 + 4
+
+
+def test_datasets_are_streams(pipe: TextToMotionPipeline) -> None:
+    from datasets import Dataset
+    from transformers.pipelines.pt_utils import KeyDataset
+
+    dataset = Dataset.from_dict({"text": TEXTS})
+    streamed = (row["text"] for row in dataset.to_iterable_dataset())
+    expected = [features(result) for result in pipe(TEXTS, num_frames=8, seed=3)]
+    for stream in (KeyDataset(dataset, "text"), streamed, iter(TEXTS)):
+        results = pipe(stream, num_frames=8, seed=3)
+        assert not isinstance(results, list)
+        for result, wanted in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(features(result), wanted)
+
+
+def test_a_stream_takes_one_value_for_all(pipe: TextToMotionPipeline) -> None:
+    with pytest.raises(ValueError, match="seed is a list: for a generator or a dataset"):
+        pipe(iter(TEXTS), num_frames=8, seed=[1, 2, 3])
+    with pytest.raises(TypeError, match="text holds 3, a int"):
+        next(pipe(iter([3]), num_frames=8))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"top_k": 3},
+        {"top_p": 0.4},
+        {"remasking_noise": 2.0},
+        {"guidance_scale": 1.0},
+        {"num_inference_steps": 2},
+        {"temperature": 0.3},
+        {"duration": 1.0},
+        {"num_frames": 12},
+        {"negative_prompt": "the person bows"},
+        {"num_motions_per_prompt": 2},
+        {"split": True},
+    ],
+)
+def test_calls_and_pipelines_take_the_same_settings(
+    pipe: TextToMotionPipeline, tiny_checkpoint: Path, setting: dict[str, Any]
+) -> None:
+    own = pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu", **setting)
+    text = "a person walks then waves"
+    common = {"seed": 1} if "temperature" in setting else {"seed": 1, "temperature": 30.0}  # else few codes matter
+    results = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for result in (pipe(text, **common, **setting), own(text, **common)):
+            results.append(features(result[1] if isinstance(result, list) else result))
+        plain = pipe(text, **common)
+    np.testing.assert_array_equal(*results)
+    assert results[0].shape != features(plain).shape or not np.array_equal(results[0], features(plain))
+
+
+def test_a_length_of_a_call_comes_before_that_of_the_pipeline(tiny_checkpoint: Path) -> None:
+    pipe = pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu", duration=1.0)
+    assert pipe("a person walks", num_frames=8)["num_frames"] == 8
+    assert pipe("a person walks")["num_frames"] == 20
+
+
+# ---- threads ----------------------------------------------------------------------------------------------
+
+
+def answers_in_threads(pipe: TextToMotionPipeline, requests: list[dict[str, Any]]) -> None:
+    """Eight threads, each through all of the requests in an order of its own, give what one alone gives."""
+    expected = [features(pipe(**request)) for request in requests]
+
+    def work(seed: int) -> None:
+        order = np.random.default_rng(seed).permutation(len(requests))
+        for index in order:
+            np.testing.assert_array_equal(features(pipe(**requests[index])), expected[index])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+
+
+def thread_requests(count: int) -> list[dict[str, Any]]:
+    texts = [*TEXTS, "a person walks and waves and waves and waves and bows", "a", "strange words are spelled"]
+    return [
+        {
+            "text": texts[number % len(texts)],
+            "num_frames": 4 + 4 * (number % 3),
+            "seed": number,
+            "num_inference_steps": 1 + number % 3,
+            "temperature": number % 2,
+        }
+        for number in range(count)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::lamp_hf.pipelines.text_warnings.TextToMotionWarning")
+def test_threads_may_share_a_pipeline(pipe: TextToMotionPipeline) -> None:
+    answers_in_threads(pipe, thread_requests(15))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::lamp_hf.pipelines.text_warnings.TextToMotionWarning")
+def test_eight_threads_with_a_thousand_requests_each(pipe: TextToMotionPipeline) -> None:
+    answers_in_threads(pipe, thread_requests(1000))
+
+
+# ---- several actions --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "actions"),
+    [
+        ("a man walks forward then waves", ["a man walks forward", "a man waves"]),
+        ("walk forward, then wave", ["walk forward", "wave"]),
+        ("a person walks, bows and waves", ["a person walks", "a person bows", "a person waves"]),
+        ("she is walking and then waving", ["she is walking", "she is waving"]),
+        ("he walks before waving", ["he walks", "he is waving"]),
+        ("a person bows after walking", ["a person is walking", "a person bows"]),
+        ("after bowing, the man walks away", ["the man is bowing", "the man walks away"]),
+        ("A person walks. Then he bows. Finally, he waves!", ["A person walks", "he bows", "he waves"]),
+        ("a person kicks; then punches", ["a person kicks", "a person punches"]),
+        ("a person bows followed by a wave", ["a person bows", "a wave"]),
+        ("the tall man in red walks and then they wave", ["the tall man in red walks", "they wave"]),
+        ("a person walks", None),
+        ("a person walks and turns left", None),
+        ("a person raises both hands and waves", None),
+        ("someone raises the left arm, the right arm and the head", None),
+        ("a person waves the hand up, down, and around", None),
+        ("a tired, sad and slow person walks", None),
+        ("walking backwards, with short steps", None),
+    ],
+)
+def test_actions_of_a_sentence(text: str, actions: list[str] | None) -> None:
+    assert split_actions(text) == (actions or [text])
+
+
+def test_several_actions_are_named_and_made_on_demand(pipe: TextToMotionPipeline) -> None:
+    text = "a person walks then waves"
+    with pytest.warns(SeveralActionsWarning, match=r"names 2 actions.*'a person walks'; 'a person waves'.*split=True"):
+        pipe(text, num_frames=8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = pipe(text, duration=3.0, seed=2, split=True)
+        both = pipe([text, "a person walks"], duration=3.0, seed=2, split=True, num_motions_per_prompt=2)
+        chosen = pipe(text, seed=2, split=True)
+    assert [scene for scene, _, _ in result["scenes"]] == ["a person walks", "a person waves"]
+    assert (result["num_frames"], result["text"], result["motion"].text) == (60, text, text)
+    assert chosen["num_frames"] == 80  # two lengths of the model's choice
+    np.testing.assert_array_equal(features(both[0][0]), features(result))
+    assert both[0][1]["seed"] == 3
+    assert "scenes" not in both[1][0]
+    scenes = [(scene, end - start) for scene, start, end in result["scenes"]]
+    np.testing.assert_array_equal(features(pipe.storyboard(scenes, seed=2)), features(result))
+    with pytest.raises(ValueError, match="2 actions do not fit into 4 frames; they need 8"):
+        pipe(text, num_frames=4, split=True)
+
+
 # ---- warnings ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("end", "cut"), [("  and bows", "bows"), ("walking", "walking"), ("and waves too", "waves too")]
 )
-def test_a_text_that_is_too_long_is_named(
-    pipe: TextToMotionPipeline, caplog: pytest.LogCaptureFixture, end: str, cut: str
-) -> None:
+def test_a_text_that_is_too_long_is_named(pipe: TextToMotionPipeline, end: str, cut: str) -> None:
     start = "a person walks and waves and waves"  # 11 of 14 word pieces: strange words are spelled
-    with caplog.at_level(logging.WARNING, logger="lamp_hf"):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         pipe(f"{start} and", num_frames=8)
-        assert not caplog.records
+        assert CutTextWarning not in [warning.category for warning in caught]
         pipe([f"{start} {end}", "a person walks"], num_frames=8)
-    [record] = caplog.records
-    assert record.getMessage() == f"A text is longer than the 16 word pieces that the model reads; left out: {cut!r}"
+    [warning] = [warning for warning in caught if warning.category is CutTextWarning]
+    assert warning.category is CutTextWarning
+    assert Path(warning.filename) == Path(__file__)
+    assert str(warning.message) == f"A text is longer than the 16 word pieces that the model reads; left out: {cut!r}"
 
 
-def test_an_unfamiliar_text_is_named(
-    pipe: TextToMotionPipeline, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    assert pipe.model.text_familiarity(**pipe.processor(text=["a person walks"])) is None
-    known = pipe.processor(text=["a person walks", "the person bows"])["input_ids"].unique()
-    pipe.model.set_reference_tokens(known, threshold=0.99)
-    similarity = pipe.model.text_familiarity(**pipe.processor(text=["the person bows", "quixotic"]))
-    assert similarity[0] == pytest.approx(1.0, abs=1e-5)
-    pipe.model.config.text_familiarity_threshold = (1 + float(similarity[1])) / 2
+def test_an_unfamiliar_text_is_named(pipe: TextToMotionPipeline, tmp_path: Path) -> None:
+    assert pipe("a person walks", num_frames=8)["familiarity"] is None
+    with pytest.raises(ValueError, match="does not say what it was trained on"):
+        pipe.suggest("a person walks")
+    pipe.processor = copy.deepcopy(pipe.processor)
+    pipe.processor.example_texts = ["a person walks", "the person bows", "someone bows low", "waves"]
     pipe.save_pretrained(tmp_path)
     pipe = pipeline("text-to-motion", model=str(tmp_path), device="cpu")
-    with caplog.at_level(logging.WARNING, logger="lamp_hf"):
-        pipe(["a person walks", "the person bows"], num_frames=8)
-        assert not caplog.records
-        pipe(["quixotic", "quixotic", "a person walks"], num_frames=8)
-    [record] = caplog.records
-    assert record.getMessage().startswith("'quixotic' is far from all that this checkpoint was trained on")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        known = pipe(["a person walks", "the person bows", "a man is waving"], num_frames=8)
+        assert not caught
+        strange, _ = pipe(["quixotic\x1b[31m", "a person walks"], num_frames=8)
+    assert [result["familiarity"] for result in known] == pytest.approx([1.0] * 3, abs=1e-5)
+    assert strange["familiarity"] < THRESHOLD
+    [warning] = caught
+    assert warning.category is UnfamiliarTextWarning
+    message = str(warning.message)
+    assert message.startswith("'quixotic\\x1b[31m' is far from all that this checkpoint was trained on (familiarity")
+    assert "\x1b" not in message
+    assert message.count("'; '") == 2
+    assert pipe.suggest("bowing", count=2)[0] == "the person bows"
+    assert set(pipe.known_sentences.groups()) == {"bows", "other"}
+    with pytest.raises(ValueError, match="count=0 is not a whole number from 1"):
+        pipe.suggest("bow", count=0)
 
 
 # ---- errors -----------------------------------------------------------------------------------------------
@@ -348,7 +563,20 @@ def test_an_unfamiliar_text_is_named(
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"text": 3}, TypeError, "text is a int; expected a string or a list of strings"),
+        ({"text": 3}, TypeError, "text is a int; expected a string, a list or an iterable of strings"),
+        ({"text": {"text": "a"}}, TypeError, "text is a dict; expected a string, a list"),
+        ({"text": "walks " * 2000}, ValueError, "text has 12,000 characters, 'walks walks"),
+        ({"negative_prompt": "walks " * 2000}, ValueError, "negative_prompt has 12,000 characters"),
+        ({"sed": 3}, TypeError, "got an unexpected keyword argument 'sed'; did you mean seed?"),
+        ({"num_frames": 10**12}, ValueError, "num_frames=1000000000000 is 1,000,000,000,000 frames; the longest"),
+        ({"duration": 1e12}, ValueError, "the longest motion has 400,000"),
+        ({"num_inference_steps": 10**9}, ValueError, "num_inference_steps=1000000000 is not a whole number from 1"),
+        ({"num_inference_steps": True}, ValueError, "num_inference_steps=True is not a whole number from 1"),
+        ({"temperature": "1"}, ValueError, "temperature='1' is not a number from 0"),
+        ({"temperature": float("nan")}, ValueError, "temperature=nan is not a number from 0"),
+        ({"top_k": 0}, ValueError, "top_k=0 is not None or a whole number from 1"),
+        ({"batch_size": 0}, ValueError, "batch_size=0 is not a whole number from 1"),
+        ({"split": "yes"}, TypeError, "split='yes' is neither True nor False"),
         ({"text": ["a", None]}, TypeError, "text holds None, a NoneType; expected strings"),
         ({"text": []}, ValueError, "no text was given"),
         ({"text": "  "}, ValueError, "text is empty; say what the person does"),
@@ -385,7 +613,8 @@ def test_what_cannot_work_is_refused(
     ("arguments", "error", "message"),
     [
         ({}, ValueError, "motion= and edit= go together"),
-        ({"edit": (1.0, 9.0)}, ValueError, "edit=(1, 9) is not within the motion, which lasts 3 s"),
+        ({"edit": (3.5, 9.0)}, ValueError, "edit=(3.5, 9) is not within the motion, which lasts 3 s"),
+        ({"edit": (0, 1), "split": True}, ValueError, "give no split=True with motion="),
         ({"edit": (2.0, 1.0)}, ValueError, "edit=(2, 1) is not within the motion"),
         ({"edit": (1.0, 1.01)}, ValueError, "edit=(1, 1.01) holds no frame at 20 fps; widen it"),
         ({"edit": (1.0, 1.5, 2.0)}, TypeError, "edit=(1.0, 1.5, 2.0); expected (start, end) in seconds"),
@@ -415,7 +644,8 @@ def test_a_motion_of_another_frame_rate_is_refused(pipe: TextToMotionPipeline, w
         (["a person walks"], TypeError, "a storyboard is a list of (text, seconds)"),
         ([], ValueError, "no text was given"),
         ([("a person walks", 0.1)], ValueError, "seconds=0.1 is 2 frames; the shortest motion has 4"),
-        ([("a person walks", None)], TypeError, "seconds=None is a NoneType; expected a number"),
+        ([("a person walks", "3")], TypeError, "seconds='3' is a str; expected a number"),
+        ([("a person walks", 1e12)], ValueError, "the longest motion has 400,000"),
         ([("", 1.0)], ValueError, "text is empty"),
     ],
 )
