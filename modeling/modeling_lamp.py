@@ -159,7 +159,6 @@ class LampModel(LampPreTrainedModel):
     """
 
     _tied_weights_keys = {"lm_head.decoder.weight": "qformer.embeddings.word_embeddings.weight"}
-    _keys_to_ignore_on_load_unexpected = BESIDES_LAMP
 
     def __init__(self, config: LampConfig):
         super().__init__(config)
