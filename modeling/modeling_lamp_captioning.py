@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, TransformersKwargs
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, TransformersKwargs, can_return_tuple
 from transformers.utils.hub import cached_file
 
 from lamp_hf.embedded import resolve_checkpoint
@@ -23,6 +23,7 @@ from .checkpoints import LampBaseModel
 from .configuration_lamp import LampCaptioningConfig
 from .modeling_lamp import LampModel
 from .modeling_lamp_motion_to_text import LampForMotionToText, MotionCaptions, mean_log_probs, through_end
+from .modeling_lamp_qformer import asked_for
 
 __all__ = ["LampForMotionCaptioning", "encode_captions", "load_lamp"]
 
@@ -291,6 +292,7 @@ class LampForMotionCaptioning(LampBaseModel):
 
     # ---- use ----------------------------------------------------------------------------------------------
 
+    @can_return_tuple
     def forward(
         self,
         motion_values: torch.Tensor | None = None,
@@ -309,7 +311,7 @@ class LampForMotionCaptioning(LampBaseModel):
                 frozen it never changes.
             input_ids, attention_mask: Captions `(B, L)`, padded on the right; see [`encode_captions`].
             labels: `(B, L)`, the captions with -100 where no loss is wanted.
-            kwargs: Passed on to the language model: `output_hidden_states`, `output_attentions`, `return_dict`, ….
+            kwargs: Passed on to the language model: `output_hidden_states`, `output_attentions`, ….
 
         Returns:
             `logits` `(B, Q + L, vocab_size)` and, with `labels`, `loss`, the mean cross-entropy of the captions'
@@ -325,7 +327,7 @@ class LampForMotionCaptioning(LampBaseModel):
         >>> from lamp_hf import LampForMotionCaptioning, LampModel
         >>> from transformers import OPTConfig, OPTForCausalLM
 
-        >>> language_model = OPTForCausalLM(OPTConfig(hidden_size=32, ffn_dim=32, num_hidden_layers=1))
+        >>> language_model = OPTForCausalLM(OPTConfig(hidden_size=36, ffn_dim=32, num_hidden_layers=1))
         >>> model = LampForMotionCaptioning.from_parts(LampModel.from_pretrained("lamp-small"), language_model)
         >>> captions = torch.tensor([[2, 10, 11, 50118]])
         >>> output = model(torch.zeros(1, 40, 263), input_ids=captions, labels=captions)
@@ -335,12 +337,13 @@ class LampForMotionCaptioning(LampBaseModel):
         ```
         """
         self._check_options(kwargs)
+        asked = asked_for(self.config.output_hidden_states or None, self.config.output_attentions or None)
         query_output = self._queries(motion_values, motion_attention_mask, query_output)
         embeds, mask = self._prompted(query_output, input_ids, attention_mask)
         if labels is not None:
             labels = F.pad(labels, (embeds.shape[1] - labels.shape[1], 0), value=IGNORED_LABEL)
         output: CausalLMOutputWithPast = self._language_model()(
-            inputs_embeds=embeds, attention_mask=mask, labels=labels, **kwargs
+            inputs_embeds=embeds, attention_mask=mask, labels=labels, return_dict=True, **{**asked, **kwargs}
         )
         return output
 
@@ -348,7 +351,7 @@ class LampForMotionCaptioning(LampBaseModel):
         """Refuse what the language model would swallow."""
         model = self._language_model()
         model = model.get_base_model() if self.config.lora_rank else model
-        known = {*inspect.signature(model.forward).parameters, *TransformersKwargs.__annotations__, "return_dict"}
+        known = {*inspect.signature(model.forward).parameters, *TransformersKwargs.__annotations__}
         unknown = sorted(options.keys() - known)
         if unknown:
             raise TypeError(f"{type(self).__name__}.forward() got unexpected arguments: {', '.join(unknown)}")

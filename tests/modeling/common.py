@@ -5,6 +5,7 @@ implementations agree, adapters fit, and so on. What a model computes is tested 
 """
 
 import copy
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +148,7 @@ class Case:
         rows: Outputs that have one row for each row of the inputs, whose padding is at the end of the second dimension.
         loss: It returns a loss.
         evaluates: `Trainer.evaluate` is to report it.
-        hidden_states: Name of its outputs with `output_hidden_states`.
+        hidden_states: Name of its outputs with `output_hidden_states`, with dots where they are part of another output.
         attentions: Name of its outputs with `output_attentions`; the empty name: it has none.
         embeddings: It has word embeddings, which can be resized.
         adapter: Layers that a LoRA adapter of peft changes; none where the model has one of its own.
@@ -204,12 +205,17 @@ CASES = [
     ),
     Case(
         lamp_hf.LampModel, lamp_config, pairs, ("motion_features", "text_features"), loss=False, evaluates=False,
+        hidden_states="motion_model_output.hidden_states", attentions="motion_model_output.attentions",
         adapter=ATTENTION,
     ),
-    Case(lamp_hf.LampForPreTraining, lamp_config, pretraining, (), adapter=ATTENTION, compiles=False, offloads=False),
+    Case(
+        lamp_hf.LampForPreTraining, lamp_config, pretraining, (), hidden_states="model_output.hidden_states",
+        attentions="model_output.attentions", adapter=ATTENTION, compiles=False, offloads=False,
+    ),
     Case(
         lamp_hf.LampForMotionTextRetrieval, lamp_config, pairs, ("motion_features", "text_features"), loss=False,
-        evaluates=False, adapter=ATTENTION,
+        evaluates=False, hidden_states="motion_model_output.hidden_states", attentions="motion_model_output.attentions",
+        adapter=ATTENTION,
     ),
     Case(
         lamp_hf.LampForTextToMotion, text_to_motion_config, text_to_motion, ("logits", "length_logits", "condition"),
@@ -375,12 +381,13 @@ class ModelTester:
         for name, option in ((case.hidden_states, "output_hidden_states"), (case.attentions, "output_attentions")):
             if not name:
                 continue
-            assert plain.get(name) is None
-            told = model(**inputs, **{option: True})[name]
+            look = operator.attrgetter(name)
+            assert look(plain) is None
+            told = look(model(**inputs, **{option: True}))
             assert told, name
             assert all(isinstance(each, torch.Tensor) for each in told), name
             by_config = case.build(_attn_implementation="eager", **{option: True})
-            assert_same(by_config(**inputs)[name], told)
+            assert_same(look(by_config(**inputs)), told)
             if option == "output_attentions":
                 assert all(torch.allclose(each.sum(-1), torch.ones(()), atol=1e-5) for each in told)
 
