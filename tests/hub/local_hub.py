@@ -59,7 +59,8 @@ class Repository:
             return self.commits[-1]
         if revision in self.branches:
             return self.branches[revision]
-        return next((commit for commit in self.commits if commit[0] == revision), None)
+        known = (*self.commits, *self.branches.values())
+        return next((commit for commit in known if commit[0] == revision), None)
 
 
 @dataclass
