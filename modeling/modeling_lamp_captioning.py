@@ -327,7 +327,7 @@ class LampForMotionCaptioning(LampBaseModel):
         >>> from lamp_hf import LampForMotionCaptioning, LampModel
         >>> from transformers import OPTConfig, OPTForCausalLM
 
-        >>> language_model = OPTForCausalLM(OPTConfig(hidden_size=36, ffn_dim=32, num_hidden_layers=1))
+        >>> language_model = OPTForCausalLM(OPTConfig(hidden_size=24, ffn_dim=24, num_hidden_layers=1))
         >>> model = LampForMotionCaptioning.from_parts(LampModel.from_pretrained("lamp-small"), language_model)
         >>> captions = torch.tensor([[2, 10, 11, 50118]])
         >>> output = model(torch.zeros(1, 40, 263), input_ids=captions, labels=captions)
