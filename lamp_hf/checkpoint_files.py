@@ -141,7 +141,7 @@ def stored_tensors(name: Any, options: Mapping[str, Any]) -> dict[str, tuple[str
     """
     from safetensors import safe_open
 
-    found = {}
+    found: dict[str, tuple[str, str]] = {}
     for path in (_files(name, options, look=False) or {}).values():
         if path is not None and path.suffix == ".safetensors" and path.stem.startswith("model"):
             with safe_open(path, framework="np") as stored:

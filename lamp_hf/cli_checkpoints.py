@@ -31,7 +31,7 @@ def find_checkpoint(model: str | None, task: str) -> str:
     checkpoint = resolve_checkpoint(model or DEFAULT_CHECKPOINT)
     try:
         with explained(checkpoint, (CONFIG_FILES,), {}):
-            model_type = transformers.AutoConfig.from_pretrained(checkpoint).model_type
+            model_type = transformers.AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).model_type
     except OSError as error:
         with clear_hub_errors(checkpoint):
             if isinstance(error.__cause__, HfHubHTTPError | LocalEntryNotFoundError):

@@ -305,7 +305,7 @@ def _embedder(evaluator: str, device: str | None) -> "Embedder":
     from lamp_hf.metrics.inputs import Embedder
 
     checkpoint = find_checkpoint(evaluator, "evaluation")
-    model: Any = transformers.AutoModel.from_pretrained(checkpoint)
+    model: Any = transformers.AutoModel.from_pretrained(checkpoint, trust_remote_code=False)
     # One that reads GloVe's vectors has no tokenizer.
     reads_glove = getattr(model.config, "text_input", None) == "glove"
     prepares: Any = transformers.AutoFeatureExtractor if reads_glove else transformers.AutoProcessor
@@ -328,8 +328,8 @@ def _tokenizer(checkpoint: str, device: str | None) -> tuple[Any, Any]:
     from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
     from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
 
-    if AutoConfig.from_pretrained(checkpoint).model_type == "motion_vqvae":
-        tokenizer: Any = AutoModel.from_pretrained(checkpoint)
+    if AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).model_type == "motion_vqvae":
+        tokenizer: Any = AutoModel.from_pretrained(checkpoint, trust_remote_code=False)
     else:
         tokenizer = LampForMotionTextRetrieval.from_pretrained(checkpoint).lamp.motion_vqvae
     return tokenizer.to(_device(device)).eval(), LampFeatureExtractor.from_pretrained(checkpoint)

@@ -135,7 +135,8 @@ class LampBaseModel(PreTrainedModel):
         name = checked_name(pretrained_model_name_or_path, kwargs)
         with explained(name, (WEIGHT_FILES,), kwargs):
             options = {**kwargs, "output_loading_info": True, "ignore_mismatched_sizes": True}
-            loaded, report = super().from_pretrained(name, *model_args, **options)
+            result: Any = super().from_pretrained(name, *model_args, **options)
+            loaded, report = result
             if report["mismatched_keys"] and not kwargs.get("ignore_mismatched_sizes"):
                 key, stored, wanted = min(report["mismatched_keys"])
                 raise CheckpointError(

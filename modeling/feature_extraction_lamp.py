@@ -71,7 +71,7 @@ class LampFeatureExtractor(PublishedProcessor, FeatureExtractionMixin):
             raise ValueError("std holds a value that is not positive")
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """As for any feature extractor of transformers, by the name of an embedded checkpoint too.
 
         Raises:

@@ -123,7 +123,9 @@ class LampForMotionCaptioning(LampBaseModel):
         language_model_name = language_model if isinstance(language_model, str) else None
         lamp = load_lamp(lamp) if isinstance(lamp, str) else lamp
         if isinstance(language_model, str):
-            language_model = cast(PreTrainedModel, AutoModelForCausalLM.from_pretrained(language_model))
+            language_model = cast(
+                PreTrainedModel, AutoModelForCausalLM.from_pretrained(language_model, trust_remote_code=False)
+            )
         tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
         text_config = language_model.config.get_text_config(decoder=True)
         values = {**{name: getattr(text_config, name, None) for name in tokens}, **values}
@@ -196,7 +198,7 @@ class LampForMotionCaptioning(LampBaseModel):
             lamp = load_lamp(model.config.lamp_name)
             nn.Module.to(lamp, model.device, model.dtype)
         if model.config.language_model_name is not None:
-            options = {"dtype": model.dtype, **(language_model_kwargs or {})}
+            options = {"dtype": model.dtype, "trust_remote_code": False, **(language_model_kwargs or {})}
             language_model = AutoModelForCausalLM.from_pretrained(model.config.language_model_name, **options)
             if "device_map" not in options:
                 nn.Module.to(language_model, model.device)

@@ -1,7 +1,7 @@
 """The motion tokenizer: a 1-D convolutional VQ-VAE with one token for four frames (after T2M-GPT, section 3.1)."""
 
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 import torch.distributed as dist
@@ -34,7 +34,7 @@ class MotionVQVAECodes(ModelOutput):
         codes: Token ids `(B, n)`, -100 on padding.
     """
 
-    codes: torch.Tensor | None = None
+    codes: torch.Tensor
 
 
 @dataclass
@@ -446,7 +446,7 @@ class MotionVQVAEModel(LampBaseModel):
             loss = torch.stack(weighted).sum()
         return MotionVQVAEOutput(
             loss=loss,
-            **{f"{name}_loss": each.detach() for name, each in losses.items()},
+            **cast(dict[str, Any], {f"{name}_loss": each.detach() for name, each in losses.items()}),
             perplexity=perplexity,
             reconstruction=reconstruction,
             codes=codes,

@@ -39,8 +39,8 @@ def sentence_embeddings(texts: Sequence[str], encoder: str = DEFAULT_ENCODER, *,
     from transformers import AutoModel, AutoTokenizer
 
     source = locate_text_encoder(encoder)
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    model = AutoModel.from_pretrained(source).eval()
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    model = AutoModel.from_pretrained(source, trust_remote_code=False).eval()
     longest = min(tokenizer.model_max_length, model.config.max_position_embeddings)
     rows: dict[str, np.ndarray] = {}
     unique = sorted(set(texts), key=len)
@@ -103,7 +103,9 @@ class BertScorer:
 
         source = locate_text_encoder(model)
         if num_layers is None:
-            num_layers = model2layers.get(model) or AutoConfig.from_pretrained(source).num_hidden_layers
+            num_layers = (
+                model2layers.get(model) or AutoConfig.from_pretrained(source, trust_remote_code=False).num_hidden_layers
+            )
         self._idf = idf
         self._scorer: Any = BERTScorer(
             model_type=source,

@@ -83,7 +83,7 @@ def _load(name_or_path: str, option: str) -> Any:
     if not folder.is_dir() and (len(folder.parts) > 2 or name_or_path.startswith((".", "/", "~"))):
         raise FileNotFoundError(f"{name_or_path}: no such folder; it should hold a tokenizer ({option})")
     try:
-        return AutoTokenizer.from_pretrained(name_or_path)
+        return AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()
         raise FileNotFoundError(

@@ -142,7 +142,11 @@ def push_checkpoint(
     sample: str | None = None,
     base: str | None = None,
     parts: Mapping[str, str] | None = None,
+    tags: Sequence[str] | str | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
     commit_message: str | None = None,
+    commit_description: str | None = None,
     token: str | None = None,
 ) -> str:
     """Push a checkpoint, or a finished run, with its card, in one commit.
@@ -162,11 +166,14 @@ def push_checkpoint(
         base: Checkpoint that this one was made from, where no recipe tells.
         parts: Of a captioner, what its configuration shall name in place of folders of this machine: names on the Hub
             for `lamp_name` and `language_model_name`.
-        commit_message: Of the commit.
+        tags: More tags of the card; one in which a person has written keeps its own.
+        revision: Branch to push to, made where it does not exist.
+        create_pr: Open a pull request with the files.
+        commit_message, commit_description: Of the commit.
         token: In place of the one that you are logged in with.
 
     Returns:
-        URL of the repository.
+        URL of the repository, or of the pull request.
 
     Raises:
         CardError: The header of a card cannot be read.
@@ -177,7 +184,7 @@ def push_checkpoint(
     folder = Path(folder)
     files = _checkpoint_files(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | dict(parts or {})
-    target = Target(repo_id, private=private, token=token)
+    target = Target(repo_id, private=private, revision=revision, create_pr=create_pr, token=token)
     on_hub = _asks_the_hub(target)
     config = _without_folders(_with_public_parts(config, folder, on_hub))
     there, ours = target.read(CARD), local_card(str(folder.resolve()))
@@ -228,7 +235,7 @@ def push_checkpoint(
             on_hub=on_hub,
         )
         if card is not None:
-            published[CARD] = card.encode()
+            published[CARD] = _with_tags(card, tags).encode()
         elif existing is not None and existing is not there:
             published[CARD] = existing.encode()
         if existing is not None and existing is not there:  # pictures that a person's text shows
@@ -240,7 +247,16 @@ def push_checkpoint(
         if card is not None and sample_in(there, SAMPLE_FILE) and SAMPLE_FILE not in card:
             stale = (*stale, SAMPLE_FILE)
         message = commit_message or f"Upload {config.get('model_type')} with lamp_hf"
-        return target.commit(published, message, replaces=stale)
+        return target.commit(published, message, description=commit_description, replaces=stale)
+
+
+def _with_tags(card: str, tags: Sequence[str] | str | None) -> str:
+    """A card with more tags."""
+    if not tags:
+        return card
+    own = header_of(card, CARD).get("tags") or []
+    added = [tags] if isinstance(tags, str) else list(tags)
+    return with_entries(card, {"tags": [*own, *(tag for tag in added if tag not in own)]})
 
 
 def push_model(model: "PreTrainedModel", repo_id: str, **options: Any) -> str:
@@ -248,10 +264,10 @@ def push_model(model: "PreTrainedModel", repo_id: str, **options: Any) -> str:
 
     Args:
         model: The model.
-        repo_id, options: As in [`push_checkpoint`].
+        repo_id, options: As in [`push_checkpoint`], and `max_shard_size`, as in `save_pretrained`.
     """
     options = {"base": str(model.name_or_path) or None, **options}
-    return _push_saved(model.save_pretrained, push_checkpoint, repo_id, options)
+    return _push_saved(model.save_pretrained, push_checkpoint, repo_id, options, ("max_shard_size",))
 
 
 def push_pipeline(pipe: "Pipeline", repo_id: str, **options: Any) -> str:
@@ -259,10 +275,10 @@ def push_pipeline(pipe: "Pipeline", repo_id: str, **options: Any) -> str:
 
     Args:
         pipe: The pipeline.
-        repo_id, options: As in [`push_checkpoint`].
+        repo_id, options: As in [`push_model`].
     """
     options = {"base": str(pipe.model.name_or_path) or None, **options}
-    return _push_saved(pipe.save_pretrained, push_checkpoint, repo_id, options)
+    return _push_saved(pipe.save_pretrained, push_checkpoint, repo_id, options, ("max_shard_size",))
 
 
 def push_processor(processor: Any, repo_id: str, **options: Any) -> str:
@@ -270,23 +286,38 @@ def push_processor(processor: Any, repo_id: str, **options: Any) -> str:
 
     Args:
         processor: With a `save_pretrained`.
-        repo_id, options: `private`, `license`, `commit_message` and `token`, as in [`push_checkpoint`].
+        repo_id, options: `private`, `license`, `tags`, `revision`, `create_pr`, `commit_message`, `commit_description`
+            and `token`, as in [`push_checkpoint`].
     """
     return _push_saved(processor.save_pretrained, _push_processor_files, repo_id, options)
 
 
-def _push_saved(save: Callable[[str], Any], push: Callable[..., str], repo_id: str, options: Mapping[str, Any]) -> str:
+def _push_saved(
+    save: Callable[..., Any],
+    push: Callable[..., str],
+    repo_id: str,
+    options: Mapping[str, Any],
+    of_saving: tuple[str, ...] = (),
+) -> str:
     """Push what an object saves.
+
+    Args:
+        save: Writes it into a folder.
+        push: Pushes the folder.
+        repo_id: Where to.
+        options: For `push`, and those named in `of_saving` for `save`.
+        of_saving: Options of `save`.
 
     Raises:
         TypeError: `push` does not take one of the options.
     """
     taken = [name for name, each in inspect.signature(push).parameters.items() if each.kind is each.KEYWORD_ONLY]
-    if unknown := sorted(options.keys() - set(taken)):
-        raise TypeError(f"push_to_hub of lamp_hf does not take {', '.join(unknown)}; it takes {', '.join(taken)}")
+    if unknown := sorted(options.keys() - {*taken, *of_saving}):
+        known = ", ".join((*taken, *of_saving))
+        raise TypeError(f"push_to_hub of lamp_hf does not take {', '.join(unknown)}; it takes {known}")
     with tempfile.TemporaryDirectory() as folder:
-        save(folder)
-        return push(folder, repo_id, **options)
+        save(folder, **{name: value for name, value in options.items() if name in of_saving})
+        return push(folder, repo_id, **{name: value for name, value in options.items() if name in taken})
 
 
 PROCESSOR_TEXT = """
@@ -309,10 +340,14 @@ def _push_processor_files(
     *,
     private: bool | None = None,
     license: str | None = None,
+    tags: Sequence[str] | str | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
     commit_message: str | None = None,
+    commit_description: str | None = None,
     token: str | None = None,
 ) -> str:
-    target = Target(repo_id, private=private, token=token)
+    target = Target(repo_id, private=private, revision=revision, create_pr=create_pr, token=token)
     files: dict[str, Path | bytes] = {
         path.name: path for path in sorted(Path(folder).iterdir()) if matches(path.name, PUBLISHED)
     }
@@ -323,8 +358,9 @@ def _push_processor_files(
         auto = "AutoProcessor" if "processor_config.json" in files else "AutoFeatureExtractor"
         text = PROCESSOR_TEXT.format(title=Path(target.repo_id).name, auto=auto, repo_id=target.repo_id)
         header = {"library_name": "lamp_hf", "tags": ["lamp_hf", "human-motion"]}
-        files[CARD] = (merged_card(there, header, text, licence) or "").encode()
-    return target.commit(files, commit_message or "Upload processor with lamp_hf")
+        files[CARD] = _with_tags(merged_card(there, header, text, licence) or "", tags).encode()
+    message = commit_message or "Upload processor with lamp_hf"
+    return target.commit(files, message, description=commit_description)
 
 
 def _checkpoint_files(folder: Path) -> dict[str, Path]:

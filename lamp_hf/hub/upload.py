@@ -20,6 +20,8 @@ class Target:
         repo_id: `owner/name`, or a name of your own.
         repo_type: `"model"`, `"dataset"` or `"space"`.
         private: Make it private; of a repository that is there already it must be true.
+        revision: Branch to write to, made from the main one where it does not exist; `None`: the main one.
+        create_pr: Write a pull request in place of the branch itself.
         token: In place of the one that you are logged in with.
 
     Raises:
@@ -27,14 +29,23 @@ class Target:
     """
 
     def __init__(
-        self, repo_id: str, *, repo_type: str = "model", private: bool | None = None, token: str | None = None
+        self,
+        repo_id: str,
+        *,
+        repo_type: str = "model",
+        private: bool | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        token: str | None = None,
     ):
         from huggingface_hub import HfApi, get_token
-        from huggingface_hub.errors import RepositoryNotFoundError
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
         self.api: HfApi = HfApi(token=token)
         self.repo_type = repo_type
         self.private = private
+        self.branch = revision
+        self.create_pr = create_pr
         if token is None and get_token() is None:
             raise HubError(f"to push to {repo_id} you must be logged in: `hf auth login`, or set HF_TOKEN")
         with clear_hub_errors(repo_id):
@@ -46,6 +57,8 @@ class Target:
             if who.get("auth", {}).get("accessToken", {}).get("role") == "read":
                 raise HubError(f"you cannot push to {self.repo_id}: your token may only read; take one that may write")
             try:
+                info = self.api.repo_info(self.repo_id, repo_type=repo_type, revision=revision)
+            except RevisionNotFoundError:
                 info = self.api.repo_info(self.repo_id, repo_type=repo_type)
             except RepositoryNotFoundError:
                 info = None
@@ -66,7 +79,7 @@ class Target:
             state: What it is from now on, should an upload not finish.
         """
         with clear_hub_errors(self.repo_id):
-            self._look(self.api.repo_info(self.repo_id, repo_type=self.repo_type))
+            self._look(self.api.repo_info(self.repo_id, repo_type=self.repo_type, revision=self.branch))
         self.state = state
 
     def read(self, name: str) -> str | None:
@@ -123,6 +136,8 @@ class Target:
             url = self.api.create_repo(
                 self.repo_id, repo_type=self.repo_type, private=self.private, exist_ok=True, space_sdk=space_sdk
             )
+            if self.branch is not None:
+                self.api.create_branch(self.repo_id, branch=self.branch, repo_type=self.repo_type, exist_ok=True)
         return str(url)
 
     def commit(
@@ -130,6 +145,7 @@ class Target:
         files: Mapping[str, Path | bytes],
         message: str,
         *,
+        description: str | None = None,
         replaces: Sequence[str] = (),
         space_sdk: str | None = None,
     ) -> str:
@@ -137,12 +153,12 @@ class Target:
 
         Args:
             files: Their content by their path in the repository.
-            message: Of the commit.
+            message, description: Of the commit.
             replaces: Patterns of files that leave the repository unless they are among the new ones.
             space_sdk: Of a new space.
 
         Returns:
-            URL of the repository.
+            URL of the repository, or of the pull request.
 
         Raises:
             HubError: The upload was refused or did not finish, or somebody else has written to the repository since
@@ -162,11 +178,14 @@ class Target:
         ]
         with clear_hub_errors(self.repo_id):
             try:
-                self.api.create_commit(
+                done = self.api.create_commit(
                     self.repo_id,
                     operations,
                     commit_message=message,
+                    commit_description=description,
                     repo_type=self.repo_type,
+                    revision=self.branch,
+                    create_pr=self.create_pr,
                     parent_commit=self.revision,
                 )
             except Exception as error:
@@ -183,7 +202,7 @@ class Target:
                     f"the upload to {self.repo_id} did not finish ({first_line(cause)}). The repository is "
                     f"{self.state}, your files are as they were; push again"
                 ) from error
-        return url
+        return str(done.pr_url) if self.create_pr else url
 
 
 def file_digest(path: Path) -> str:

@@ -39,7 +39,7 @@ class CaptioningStage(Stage):
         if recipe.base is None:
             raise ValueError("the stage captioning needs base: a checkpoint with LaMP (or a captioner)")
         base = resolve_checkpoint(recipe.base)
-        if AutoConfig.from_pretrained(base).model_type == "lamp_captioning":
+        if AutoConfig.from_pretrained(base, trust_remote_code=False).model_type == "lamp_captioning":
             self.model = LampForMotionCaptioning.from_pretrained(base)
             self.processor = LampProcessor.from_pretrained(base)
         else:
@@ -51,7 +51,9 @@ class CaptioningStage(Stage):
                 )
             self.model = LampForMotionCaptioning.from_parts(portable_name(base), language_model, **values)
             extractor = LampProcessor.from_pretrained(base).feature_extractor
-            self.processor = LampProcessor(extractor, AutoTokenizer.from_pretrained(language_model))
+            self.processor = LampProcessor(
+                extractor, AutoTokenizer.from_pretrained(language_model, trust_remote_code=False)
+            )
         torch.nn.Module.to(self.model, self.device)
         max_tokens = int(recipe.sampling.get("max_tokens", 49))
         extractor, lamp = self.processor.feature_extractor, cast(LampModel, self.model.lamp)

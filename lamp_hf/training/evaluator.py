@@ -52,7 +52,7 @@ class EvaluatorStage(Stage):
             raise ValueError("the stage evaluator needs base: a checkpoint with LaMP (or an evaluator)")
         base = resolve_checkpoint(recipe.base)
         self.processor = LampProcessor.from_pretrained(base)
-        if AutoConfig.from_pretrained(base).model_type == "motion_text_evaluator":
+        if AutoConfig.from_pretrained(base, trust_remote_code=False).model_type == "motion_text_evaluator":
             self.model = MotionTextEvaluatorModel.from_pretrained(base, **recipe.model)
         else:
             self.model = MotionTextEvaluatorModel(new_config(self.processor, recipe.model))

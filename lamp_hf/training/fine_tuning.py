@@ -251,7 +251,7 @@ class _Clock:
 
 def _check_base(base: str) -> str:
     checkpoint = resolve_checkpoint(base)
-    model_type = AutoConfig.from_pretrained(checkpoint).model_type
+    model_type = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).model_type
     if model_type != "lamp_text_to_motion":
         raise ValueError(f"{base} holds a {model_type!r} model; fine-tuning starts from a text-to-motion model")
     return checkpoint
@@ -279,7 +279,7 @@ def _check_rehearsal(recipe: Recipe, checkpoint: str) -> None:
     if not recipe.rehearsal.get("num_motions"):
         return
     texts_to_rehearse(LampProcessor.from_pretrained(checkpoint))
-    if AutoConfig.from_pretrained(checkpoint).length_hidden_sizes is None:
+    if AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).length_hidden_sizes is None:
         raise ValueError(
             "the base does not estimate how long motions are, so that it cannot rehearse: train without rehearsal "
             "(rehearsal.num_motions=0), and add clips of what it shall still do"

@@ -30,8 +30,8 @@ class LanguageModelStage(Stage):
         if recipe.base is None:
             raise ValueError("the stage language-model needs base: a checkpoint with LaMP, for its tokenizer")
         base = resolve_checkpoint(recipe.base)
-        self.processor = tokenizer = AutoTokenizer.from_pretrained(base)
-        if AutoConfig.from_pretrained(base).model_type == "opt":
+        self.processor = tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+        if AutoConfig.from_pretrained(base, trust_remote_code=False).model_type == "opt":
             self.model = OPTForCausalLM.from_pretrained(base)
         else:
             config = OPTConfig(

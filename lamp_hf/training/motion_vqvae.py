@@ -38,7 +38,7 @@ class MotionVQVAEStage(Stage):
         if self.recipe.base:
             base = resolve_checkpoint(self.recipe.base)
             self.processor = LampFeatureExtractor.from_pretrained(base)
-            if AutoConfig.from_pretrained(base).model_type == "motion_vqvae":
+            if AutoConfig.from_pretrained(base, trust_remote_code=False).model_type == "motion_vqvae":
                 self.model = MotionVQVAEModel.from_pretrained(base, **self.recipe.model)
             else:
                 self._go_on_from_part_of(base)

@@ -47,7 +47,7 @@ def lamp_tokenizer(
     """
     if vocabulary not in ("full", "ascii"):
         raise ValueError(f"text_vocabulary={vocabulary!r} is unknown; choose 'full' or 'ascii'")
-    pretrained = AutoTokenizer.from_pretrained(text_encoder)
+    pretrained = AutoTokenizer.from_pretrained(text_encoder, trust_remote_code=False)
     ids: dict[str, int] = pretrained.get_vocab()
     kept = sorted(ids, key=ids.__getitem__)
     if vocabulary == "ascii":

@@ -30,25 +30,37 @@ _PREFIX = r"/(?:(datasets|spaces)/)?"
 
 @dataclass
 class Repository:
-    """A repository: its commits, the last one being `main`, and the messages of those that were sent to it."""
+    """A repository: its commits, the last one being `main`, other branches, and the messages that were sent to it.
+
+    A pull request is a branch `refs/pr/N`.
+    """
 
     private: bool = False
     commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
+    descriptions: list[str] = field(default_factory=list)
+    branches: dict[str, tuple[str, dict[str, bytes]]] = field(default_factory=dict)
 
     @property
     def files(self) -> dict[str, bytes]:
         return self.commits[-1][1]
 
-    def commit(self, files: dict[str, bytes]) -> str:
-        digest = hashlib.sha1(repr((len(self.commits), sorted(files))).encode()).hexdigest()
-        self.commits.append((digest, files))
+    def commit(self, files: dict[str, bytes], branch: str = "main") -> str:
+        seed = len(self.commits), sorted(files), branch if branch != "main" else None
+        digest = hashlib.sha1(repr(seed).encode()).hexdigest()
+        if branch == "main":
+            self.commits.append((digest, files))
+        else:
+            self.branches[branch] = digest, files
         return digest
 
     def at(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
         if revision in ("main", "HEAD"):
             return self.commits[-1]
-        return next((commit for commit in self.commits if commit[0] == revision), None)
+        if revision in self.branches:
+            return self.branches[revision]
+        known = (*self.commits, *self.branches.values())
+        return next((commit for commit in known if commit[0] == revision), None)
 
 
 @dataclass
@@ -209,22 +221,36 @@ class LocalHub:
 
     def commit(self, request: Request, kind: str, name: str, revision: str) -> Answer:
         repository = self._writable(request, kind, name)
-        files = dict(repository.files)
+        head, files = self._commit(repository, revision)
+        files = dict(files)
         for line in map(json.loads, request.body.splitlines()):
             value = line["value"]
             if line["key"] == "header":
-                if value.get("parentCommit") not in (None, repository.commits[-1][0]):
+                if value.get("parentCommit") not in (None, head):
                     raise Refusal(412, None, "A commit has happened since. Please refresh and try again.")
                 repository.messages.append(value["summary"])
+                repository.descriptions.append(value["description"])
             elif line["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 files[value["path"]] = self._large[value["oid"]]
             elif line["key"] == "deletedFile":
                 del files[value["path"]]
-        digest = repository.commit(files)
+        answer = {}
+        if request.query.get("create_pr") == ["1"]:
+            number = 1 + sum(each.startswith("refs/pr/") for each in repository.branches)
+            revision = f"refs/pr/{number}"
+            answer = {"pullRequestUrl": f"{self.url}/{name}/discussions/{number}"}
+        digest = repository.commit(files, revision)
         url = f"{self.url}/{name}/commit/{digest}"
-        return _json({"success": True, "commitOid": digest, "commitUrl": url, "hookOutput": ""})
+        return _json({"success": True, "commitOid": digest, "commitUrl": url, "hookOutput": ""} | answer)
+
+    def branch(self, request: Request, kind: str, name: str, branch: str) -> Answer:
+        repository = self._writable(request, kind, name)
+        if branch in repository.branches:
+            raise Refusal(409, None, "Reference already exists")
+        repository.branches[branch] = repository.commits[-1]
+        return _json({})
 
     def info(self, request: Request, kind: str, name: str, revision: str | None) -> Answer:
         repository = self._repository(request, kind, name)
@@ -366,6 +392,7 @@ _ROUTES: list[tuple[str, str, Callable[..., Answer]]] = [
     ("POST", f"{_PREFIX}([^/]+/[^/]+)\\.git/info/lfs/objects/batch", LocalHub.announce_large),
     ("PUT", "/large/([0-9a-f]{64})", LocalHub.upload_large),
     ("POST", f"{_REPOSITORY}/commit/(.+)", LocalHub.commit),
+    ("POST", f"{_REPOSITORY}/branch/(.+)", LocalHub.branch),
     ("GET", f"{_REPOSITORY}(?:/revision/(.+))?", LocalHub.info),
     ("GET", f"{_REPOSITORY}/tree/([^/]+)(?:/(.+))?", LocalHub.tree),
     ("POST", f"{_REPOSITORY}/paths-info/(.+)", LocalHub.paths_info),

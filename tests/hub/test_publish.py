@@ -264,8 +264,39 @@ def test_processors_have_cards_until_a_model_comes(hub, publisher, tiny_checkpoi
 
 def test_options_that_are_not_taken_are_named(publisher, tiny_checkpoint) -> None:
     publisher(f"model = lamp_hf.LampForTextToMotion.from_pretrained({str(tiny_checkpoint)!r})")
-    error = publisher.error("model.push_to_hub('me/never', create_pr=True)")
-    assert error.startswith("TypeError: push_to_hub of lamp_hf does not take create_pr; it takes private, license, ")
+    error = publisher.error("model.push_to_hub('me/never', crate_pr=True)")
+    assert error.startswith("TypeError: push_to_hub of lamp_hf does not take crate_pr; it takes private, license, ")
+
+
+def test_options_of_transformers_are_taken(hub, publisher, tiny_checkpoint) -> None:
+    publisher(
+        f"model = lamp_hf.LampForTextToMotion.from_pretrained({str(tiny_checkpoint)!r})\n"
+        "model.push_to_hub('me/options', license='mit', sample='', tags=['dance', 'lamp_hf'], max_shard_size='20KB',\n"
+        "    commit_message='First', commit_description='In parts')"
+    )
+    there = hub["me/options"]
+    main = dict(there.files)
+    assert len([name for name in main if name.endswith(".safetensors")]) > 1
+    assert (there.messages, there.descriptions) == (["First"], ["In parts"])
+    tags = header(hub, "me/options")["tags"]
+    assert "dance" in tags
+    assert tags.count("lamp_hf") == 1
+    publisher("model.push_to_hub('me/options', sample='', license='mit', revision='next')")
+    assert there.files == main
+    assert "model.safetensors" in there.branches["next"][1]
+    publisher(
+        "url = model.push_to_hub('me/options', sample='', license='mit', create_pr=True)\n"
+        "assert url.endswith('me/options/discussions/1'), url"
+    )
+    assert there.files == main
+    assert "model.safetensors" in there.branches["refs/pr/1"][1]
+    publisher(
+        f"processor = lamp_hf.LampProcessor.from_pretrained({str(tiny_checkpoint)!r})\n"
+        "processor.push_to_hub('me/options', revision='next', commit_description='And words')"
+    )
+    assert "tokenizer.json" in there.branches["next"][1]
+    assert "tokenizer.json" not in there.files
+    publisher("lamp_hf.LampForTextToMotion.from_pretrained('me/options', revision='next')")
 
 
 def test_a_pipeline_from_the_hub_goes_back_there_with_its_story(hub, publisher, run) -> None:

@@ -302,7 +302,8 @@ class ModelTester:
         with pytest.raises(CheckpointError, match=f"lacks 1 of the tensors .*: {gone}"):
             case.model_class.from_pretrained(tmp_path)
         _, report = case.model_class.from_pretrained(tmp_path, output_loading_info=True)
-        assert report["missing_keys"] == {gone} and report["unexpected_keys"] == {"more.weight"}
+        assert report["missing_keys"] == {gone}
+        assert report["unexpected_keys"] == {"more.weight"}
 
     def test_tensors_that_no_checkpoint_holds_start_as_in_a_new_model(self, case, checkpoint, tmp_path):
         save_file({}, tmp_path / "model.safetensors", metadata={"format": "pt"})
@@ -312,7 +313,8 @@ class ModelTester:
         loaded, _ = case.model_class.from_pretrained(tmp_path, output_loading_info=True)  # from the meta device
         for name, tensor in fresh.state_dict().items():
             other = loaded.state_dict()[name]
-            assert not other.is_meta and bool(other.isfinite().all()), name
+            assert not other.is_meta, name
+            assert other.isfinite().all(), name
             if ".lora_" in name:
                 continue  # peft's own matter
             if not tensor.is_floating_point() or len(tensor.unique()) == 1:
@@ -382,7 +384,8 @@ class ModelTester:
             look = operator.attrgetter(name)
             assert look(plain) is None
             told = look(model(**inputs, **{option: True}))
-            assert told and all(isinstance(each, torch.Tensor) for each in told), name
+            assert told, name
+            assert all(isinstance(each, torch.Tensor) for each in told), name
             by_config = case.build(_attn_implementation="eager", **{option: True})
             assert_same(look(by_config(**inputs)), told)
             if option == "output_attentions":
@@ -427,7 +430,8 @@ class ModelTester:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         assert model.is_gradient_checkpointing
         found = gradients(model, case.inputs())
-        assert plain.keys() == found.keys() and plain
+        assert plain.keys() == found.keys()
+        assert plain
         for name, gradient in plain.items():
             torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
 
@@ -464,7 +468,8 @@ class ModelTester:
         model.save_pretrained(tmp_path)
         loaded = case.model_class.from_pretrained(tmp_path)
         after = loaded.get_input_embeddings().weight
-        assert after.shape[0] == VOCAB_SIZE + 5 and torch.equal(after[:VOCAB_SIZE], before)
+        assert after.shape[0] == VOCAB_SIZE + 5
+        assert torch.equal(after[:VOCAB_SIZE], before)
         with torch.no_grad():
             assert_same(loaded(**case.inputs()), model(**case.inputs()))
 

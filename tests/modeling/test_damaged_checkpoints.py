@@ -1,4 +1,4 @@
-"""Damage to any file of a checkpoint is told by the file's name, and by the key where it is one, before anything runs."""
+"""Damage to any file of a checkpoint is told by the name of the file, and of the key where it is one."""
 
 import json
 import shutil

@@ -606,3 +606,25 @@ def test_lengths_are_estimated_where_none_are_given(model):
         expected = model.length_estimator.num_tokens(model.get_text_condition(**captions)).tolist()
     assert model.generate(**captions, seed=0).num_tokens == expected
     assert model.generate_storyboard(**captions, seed=0).part_tokens == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"num_inference_steps": 10**9}, "num_inference_steps=1000000000 is not a whole number from 1 to 1,000"),
+        ({"num_inference_steps": True}, "num_inference_steps=True is not a whole number"),
+        ({"temperature": "1"}, "temperature='1' is not a number from 0"),
+        ({"guidance_scale": float("nan")}, "guidance_scale=nan is not a number from 0"),
+        ({"top_p": "0.9"}, "top_p='0.9' is not None or a number"),
+        ({"num_tokens": 10**12}, "1,000,000,000,000 motion tokens .* are more than one call makes"),
+        ({"num_tokens": True}, "num_tokens=True is not a whole number from 1"),
+        ({"num_tokens": 5, "num_motions_per_prompt": 90_000}, "450,000 motion tokens .* are more than one call makes"),
+        ({"num_motions_per_prompt": True}, "num_motions_per_prompt=True is not a whole number"),
+        ({"seed": 2**63}, "seed=9223372036854775808 is not None or a whole number"),
+    ],
+    ids=str,
+)
+def test_values_out_of_bounds_are_refused_before_any_work(tiny_text_to_motion, options, said):
+    model = tiny_text_to_motion()
+    with pytest.raises(ValueError, match=said):
+        model.generate(torch.ones(1, 4, dtype=torch.long), **options)

@@ -40,7 +40,7 @@ def test_the_default_is_taken_without_a_warning(caplog):
 
 @pytest.mark.parametrize("load", LOADERS)
 def test_a_mistyped_name_is_refused_with_what_was_meant(load, tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match="lamp-smal is neither a folder .*; did you mean lamp-small?"):
+    with pytest.raises(FileNotFoundError, match=r"lamp-smal is neither a folder .*; did you mean lamp-small\?"):
         load("lamp-smal")
     (tmp_path / "runs" / "dance").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
