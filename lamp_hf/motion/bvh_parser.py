@@ -52,7 +52,7 @@ _ASSUMED_FPS = 30.0
 _MAX_EXTRA_VALUES = 6
 _MAX_WARNINGS = 20
 _MAX_END_SITE_WORDS = 20
-_HEAD_BYTES = 2**20  # names stand at the beginning
+_HEAD_BYTES = 2**17  # names stand at the beginning
 _JAPANESE = ("左", "右", "センター", "上半身")
 _Take = Callable[[str], str]  # returns the next word, or fails saying what was expected
 _CHUNK_JOINT_FRAMES = 100_000  # bounds the memory of the forward kinematics of long files
@@ -554,7 +554,8 @@ class _Parser:
         if _COMMENT.match(line):
             self._repair("comment", "no comments", repr(line.strip()), "it is skipped")
             return []
-        line = re.sub(r"\s(#|//).*", "", line)
+        if len(line) > len(line := re.sub(r"\s(#|//).*", "", line)):
+            self._repair("comment", "no comments", "one", "it is skipped")
         if "," in line:
             words = line.split()
             is_decimal = "." not in line and len(words) > 1 and all(word.count(",") <= 1 for word in words)
@@ -565,7 +566,7 @@ class _Parser:
         if not any(_NUMBER_LIKE.match(word) for word in words):
             self._repair("text", "channel values", repr(line.strip()), "the line is skipped")
             return []
-        if num_pending + len(words) > num_channels and len(words) % num_channels:
+        if num_pending + len(words) > num_channels and (num_pending or len(words) % num_channels):
             extra = num_pending + len(words) - num_channels
             if num_pending or extra > _MAX_EXTRA_VALUES:
                 found = f"{num_pending} in the lines before and {len(words)}" if num_pending else str(len(words))
@@ -574,13 +575,8 @@ class _Parser:
             words = words[:num_channels]
         elif len(words) != num_channels:
             what = "one frame in several lines" if len(words) < num_channels else "several frames in a line"
-            if num_pending + len(words) <= num_channels or not num_pending:
-                self._repair(
-                    *("wrapped", f"{num_channels} channel values", str(len(words)), f"reading {what}"),
-                    "file truncated?" if len(words) < num_channels else "",
-                )
-            else:
-                self._fail(f"{num_channels} channel values", f"{num_pending} in the lines before and {len(words)}")
+            hint = "file truncated?" if len(words) < num_channels else ""
+            self._repair("wrapped", f"{num_channels} channel values", str(len(words)), f"reading {what}", hint)
         return [self._number(word, f" in frame {frame}") for word in words]
 
     def _check_scales(self, values: np.ndarray) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -98,6 +98,7 @@ def _common_prefix(names: Sequence[str]) -> str:
     return first[:length]
 
 
+@lru_cache(maxsize=4096)
 def _plain(name: str) -> str:
     """Reduce a joint name to what identifies it: "mixamorig:Left_UpLeg" becomes "leftupleg"."""
     name = re.sub(r"^mixamorig\d*", "", name.rpartition(":")[2].strip(), flags=re.IGNORECASE)

@@ -185,7 +185,7 @@ def _read(name: str, shared: str) -> tuple[str, str]:
     if sides:
         return "", "?"  # both sides
     if rest not in _RANKS:
-        for mark in ("left", "right", "l", "r"):
+        for mark in ("left", "right", "hidari", "migi", "l", "r"):
             for cut in (rest.removeprefix(mark), rest.removesuffix(mark)):
                 if cut != rest and cut in _RANKS:
                     return _SIDES[mark], cut

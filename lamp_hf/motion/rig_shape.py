@@ -67,7 +67,8 @@ def match_shape(hierarchy: Hierarchy) -> ShapeMatch:
             elif best is None or score > best[0]:
                 best = score, leg, arm
     if best is None:
-        worst = max(set(reasons), key=reasons.count)
+        telling = [reason for reason in reasons if not reason.startswith(("both", "one"))] or reasons
+        worst = max(sorted(set(telling)), key=telling.count)
         return ShapeMatch({}, reason=f"no two pairs of its limbs lie as legs and arms of a person do ({worst})")
     _, leg, arm = best
     sidedness = tree.sidedness(leg, arm)
@@ -196,9 +197,16 @@ class _Tree:
         score += float(length / way[-1])
         if chain[end] in self.hierarchy.end_sites:
             score -= 0.3
-        if not is_leg and len(self.children[chain[end]]) >= 3:
-            score += 0.5  # fingers begin at the wrist
+        if not is_leg:
+            if self._branches(chain[end]):
+                score += 0.4  # fingers begin at the wrist
+            if any(self._branches(joint) for joint in chain[middle + 1 : end]):
+                score -= 1.0
         return score
+
+    def _branches(self, joint: int) -> bool:
+        """Whether several chains, not only helpers, hang on a joint."""
+        return sum(bool(self.children[child]) for child in self.children[joint]) > 1
 
     def judge(self, leg: _Limb, arm: _Limb) -> tuple[float, str]:
         """How much two pairs look like legs and arms, or a reason why they cannot be."""
@@ -226,7 +234,7 @@ class _Tree:
         resting = moving
         if self.rest is not None:
             resting = float(self._legs_along_trunk(self.rest[None], hips, ankles, shoulders)[0])
-        if moving > 0.4 or min(moving, resting) > -0.5:
+        if min(moving, resting) > -0.5 or (moving > 0.4 and resting > -0.8):
             return 0.0, "the legs do not go on in the trunk's direction, as those of animals on four feet"
         if self._arms_support(hips, ankles, shoulders, wrists, leg.length):
             return 0.0, "all four limbs point the same way across the trunk, as those of animals on four feet"

@@ -324,6 +324,8 @@ def _best_rig(hierarchy: Hierarchy, given: Mapping[str, JointSource]) -> tuple[R
             missing = [name for name in _REQUIRED if name not in given]
         if best is None or len(missing) < len(best[2]):
             best = rig, found, missing
+        if not missing:
+            break
     assert best is not None
     return best
 
