@@ -122,7 +122,7 @@ def read_gltf(
     return Motion(joints=result, fps=fps, name=path.stem)
 
 
-class _Curve:
+class Curve:
     """One animated property of a node: keys, and how to go between them."""
 
     def __init__(self, node: int, kind: str, times: np.ndarray, values: np.ndarray, interpolation: str) -> None:
@@ -160,7 +160,7 @@ class _Curve:
         return np.asarray(low + (high - low) * share[:, None])
 
 
-def _span(channels: Sequence[_Curve], name: str) -> tuple[float, float]:
+def _span(channels: Sequence[Curve], name: str) -> tuple[float, float]:
     start = min(float(curve.times[0]) for curve in channels)
     end = max(float(curve.times[-1]) for curve in channels)
     if not 0.0 <= end - start <= MAX_FRAMES:
@@ -168,7 +168,7 @@ def _span(channels: Sequence[_Curve], name: str) -> tuple[float, float]:
     return start, end
 
 
-def _rate_of_keys(channels: Sequence[_Curve], name: str) -> float:
+def _rate_of_keys(channels: Sequence[Curve], name: str) -> float:
     """The common frame rate on whose frames the keys lie, 30 fps where there is none."""
     densest = max(channels, key=lambda curve: len(curve.times))
     steps = np.diff(densest.times)
@@ -242,7 +242,7 @@ class _File:
             return animations[titles.index(str(wanted))]
         raise MotionFormatError(f"{self.name}: no animation {wanted!r}; the file holds {listed}")
 
-    def channels(self, animation: Any) -> list[_Curve]:
+    def channels(self, animation: Any) -> list[Curve]:
         """The curves that move nodes."""
         curves = []
         try:
@@ -265,7 +265,7 @@ class _File:
                     raise MotionFormatError(f"{self.name}: keys of node {node} are out of order or not finite")
                 if kind == "rotation":
                     values = values[:, [3, 0, 1, 2]]  # glTF has w last
-                curves.append(_Curve(node, kind, times, values, interpolation))
+                curves.append(Curve(node, kind, times, values, interpolation))
         except MotionFormatError:
             raise
         except (TypeError, AttributeError, IndexError, ValueError, KeyError) as error:
@@ -318,7 +318,7 @@ class _File:
 
     # ---- positions ----------------------------------------------------------------------------------------
 
-    def positions(self, joints: Sequence[int], curves: Sequence[_Curve], times: np.ndarray) -> np.ndarray:
+    def positions(self, joints: Sequence[int], curves: Sequence[Curve], times: np.ndarray) -> np.ndarray:
         """World positions (T, len(joints), 3) of nodes at times (T,)."""
         needed: set[int] = set()
         for joint in joints:

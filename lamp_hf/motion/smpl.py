@@ -156,7 +156,7 @@ def _rotations(values: np.ndarray, what: str) -> np.ndarray:
         if values.ndim == 3 and values.shape[-1] != 3 and len(values) == 1:
             values = values[0]
         if values.ndim == 2 and values.shape[1] % 3 == 0 and values.shape[1] > 0:
-            values = values.reshape(len(values), -1, 3)
+            values = values.reshape(len(values), values.shape[1] // 3, 3)
         if values.ndim == 3 and values.shape[-1] == 3:
             return rotations.from_vector(values)
     raise MotionFormatError(
