@@ -192,9 +192,10 @@ class _File:
         self.name = path.name
         if path.stat().st_size > _MAX_BYTES:
             raise MotionFormatError(f"{self.name}: {path.stat().st_size} bytes; at most {_MAX_BYTES} are read")
-        _check_container(path)
-        try:
-            self.gltf: pygltflib.GLTF2 = pygltflib.GLTF2().load(str(path))
+        binary = _check_container(path)
+        try:  # by what the file holds: the library's own `load` goes by the suffix
+            library = pygltflib.GLTF2()
+            self.gltf: pygltflib.GLTF2 = library.load_binary(str(path)) if binary else library.load_json(str(path))
             if self.gltf is None:
                 raise ValueError("nothing in it")
             self._check_nodes()
@@ -405,8 +406,8 @@ class _File:
         return self._buffers[index]
 
 
-def _check_container(path: Path) -> None:
-    """Refuse what is not glTF before a library reads it."""
+def _check_container(path: Path) -> bool:
+    """Refuse what is not glTF before a library reads it, and say whether it is binary."""
     with path.open("rb") as file:
         head = file.read(20)
         if head[:4] == b"glTF":
@@ -426,3 +427,4 @@ def _check_container(path: Path) -> None:
         raise MotionFormatError(f"{path.name}: not a readable glTF file ({error})") from error
     if not isinstance(content, dict) or "asset" not in content:
         raise MotionFormatError(f"{path.name}: not a glTF file (it has no 'asset')")
+    return head[:4] == b"glTF"

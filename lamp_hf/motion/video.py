@@ -285,7 +285,7 @@ class _Scene:
         draw = ImageDraw.Draw(picture)
         for row, line in enumerate(self.caption):
             place = (self.font_size, 0.6 * self.font_size + row * round(1.3 * self.font_size))
-            draw.text(place, line, painting.INK, painting.font(self.font_size, "".join(self.lines)))
+            draw.text(place, line, painting.INK, painting.font(self.font_size, "".join(self.caption)))
         small = max(9, self.font_size * 2 // 3)
         clock = f"{index / self.fps:.2f} s   {index + 1}/{self.num_frames}"
         corner = (self.size - small * 0.7, self.size - small * 0.7)

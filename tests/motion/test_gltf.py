@@ -266,7 +266,7 @@ def test_our_files_come_back(make_motion, tmp_path, fps):
 
 def changed(path, change):
     """Rewrite a GLB after a change to pygltflib's object."""
-    gltf = pygltflib.GLTF2().load(str(path))
+    gltf = pygltflib.GLTF2().load_binary(str(path))
     change(gltf)
     gltf.save_binary(str(path))
 
