@@ -245,7 +245,7 @@ class _Parser:
         self._name = name
         self._stream = stream
         self._num_bytes = num_bytes
-        self._encoding = encoding
+        self._encoding = None if encoding in ("utf-8-sig", "utf-16") else encoding  # to be warned of
         self._fps = fps
         self._strict = strict
         self._line = 0
@@ -307,6 +307,9 @@ class _Parser:
                 self._fail("text", "a zero byte", "binary file or UTF-16 text?")
             if not line:
                 return None
+            if self._encoding is not None and not line.isascii():
+                found = f"what looks like {self._encoding}"
+                self._repair("encoding", "UTF-8 or UTF-16 with a mark", found, "it is read as such")
             if not line.isspace():
                 return line
 
@@ -347,8 +350,6 @@ class _Parser:
             first = None
         else:
             self._fail("HIERARCHY", repr(first), "not a BVH file?")
-        if self._encoding not in ("utf-8-sig", "utf-16"):
-            self._repair("encoding", "UTF-8 text", f"what looks like {self._encoding}", "it is read as such")
         open_nodes: list[int] = []
         while True:
             token = first if first is not None else take("a joint or MOTION")
@@ -553,7 +554,8 @@ class _Parser:
         if _COMMENT.match(line):
             self._repair("comment", "no comments", repr(line.strip()), "it is skipped")
             return []
-        line = re.sub(r"\s(#|//).*", "", line)
+        if len(line) > len(line := re.sub(r"\s(#|//).*", "", line)):
+            self._repair("comment", "no comments", "one", "it is skipped")
         if "," in line:
             words = line.split()
             is_decimal = "." not in line and len(words) > 1 and all(word.count(",") <= 1 for word in words)
@@ -564,7 +566,7 @@ class _Parser:
         if not any(_NUMBER_LIKE.match(word) for word in words):
             self._repair("text", "channel values", repr(line.strip()), "the line is skipped")
             return []
-        if num_pending + len(words) > num_channels and len(words) % num_channels:
+        if num_pending + len(words) > num_channels and (num_pending or len(words) % num_channels):
             extra = num_pending + len(words) - num_channels
             if num_pending or extra > _MAX_EXTRA_VALUES:
                 found = f"{num_pending} in the lines before and {len(words)}" if num_pending else str(len(words))
@@ -573,13 +575,8 @@ class _Parser:
             words = words[:num_channels]
         elif len(words) != num_channels:
             what = "one frame in several lines" if len(words) < num_channels else "several frames in a line"
-            if num_pending + len(words) <= num_channels or not num_pending:
-                self._repair(
-                    *("wrapped", f"{num_channels} channel values", str(len(words)), f"reading {what}"),
-                    "file truncated?" if len(words) < num_channels else "",
-                )
-            else:
-                self._fail(f"{num_channels} channel values", f"{num_pending} in the lines before and {len(words)}")
+            hint = "file truncated?" if len(words) < num_channels else ""
+            self._repair("wrapped", f"{num_channels} channel values", str(len(words)), f"reading {what}", hint)
         return [self._number(word, f" in frame {frame}") for word in words]
 
     def _check_scales(self, values: np.ndarray) -> None:
@@ -607,9 +604,9 @@ def _readings_of_frame_time(value: float) -> Iterator[tuple[str, float]]:
     readings.append(("microseconds", 1e6 / value if value > 0 else 0.0))
     allowed = [(what, fps) for what, fps in readings if value > 1 and MIN_FPS <= fps <= MAX_FPS]
     for what, fps in allowed:
-        for usual in _USUAL_FPS:
-            if abs(fps - usual) < 0.002 * usual:
-                yield what, float(usual)
+        usual = min(_USUAL_FPS, key=lambda rate: abs(rate - fps))
+        if abs(fps - usual) < 0.002 * usual:
+            yield what, float(usual)
     yield from allowed
 
 

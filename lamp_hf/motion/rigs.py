@@ -1,18 +1,34 @@
 """Map the joints of foreign rigs to the 22 joints of HumanML3D.
 
-A rig is known by its joint names, compared without case, namespaces ("mixamorig:"), separators and prefixes
-that all joints share. The spine is not looked up by name: rigs have one to five spine joints, so the three of
-HumanML3D are placed along the rig's own spine, at the heights where the HumanML3D skeleton has them.
+A rig of the list is known by its joint names, compared without case, namespaces ("mixamorig:"), separators and prefixes
+that all joints share; any other by the words of its names or by its shape (`rig_recognition`). The spine is not looked
+up by name: rigs have one to five spine joints, so the three of HumanML3D are placed along the rig's own spine, at the
+heights where the HumanML3D skeleton has them.
 """
 
-import re
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.hierarchy import Hierarchy, depth_first
+from lamp_hf.motion.rig_recognition import Body, limbs_hang_together, recognize
 from lamp_hf.motion.skeleton import HUMANML3D_22
+
+__all__ = [
+    "LAMP_HF_JOINT_NAMES",
+    "RIGS",
+    "Hierarchy",
+    "JointSource",
+    "Rig",
+    "RigMapping",
+    "depth_first",
+    "resolve_mapping",
+]
+
+logger = logging.getLogger(__name__)
 
 JointSource = str | Mapping[str, float]
 """Where a joint comes from: the name of a source joint, or weights (adding up to 1) of several."""
@@ -29,6 +45,7 @@ _PELVIS_HEIGHT = 1.266
 # Its collars lie 0.45 of the way from the body's axis to the shoulders. Some rigs (CMU) put both on the axis.
 _COLLAR_SHARE = 0.45
 _COLLARS_ON_AXIS = 0.2
+_KNOWN_BY = {"mapping": "mapping", "names": "known by the words of its names", "shape": "known by its shape"}
 
 
 @dataclass(frozen=True)
@@ -204,67 +221,6 @@ class RigMapping:
         return joints * metres_per_unit
 
 
-class Hierarchy:
-    """Joint names, parents and first-frame positions of a file: what a mapping is resolved against."""
-
-    def __init__(
-        self,
-        joint_names: Sequence[str],
-        parents: Sequence[int],
-        positions: np.ndarray,
-        rest_positions: np.ndarray | None = None,
-    ) -> None:
-        self.joint_names = tuple(joint_names)
-        self.parents = tuple(parents)
-        self.poses = positions if positions.ndim == 3 else positions[None]
-        self.positions = self.poses[0]
-        self.rest_positions = rest_positions
-        # Where all joints share a prefix such as "Character1_" it says nothing about a joint.
-        prefix = re.match(r"(.*[_:.\s-])?", _common_prefix(self.joint_names))
-        skip = len(prefix[0]) if prefix and len(self.joint_names) > 1 else 0
-        self._plain: dict[str, int] = {}
-        for index, name in enumerate(self.joint_names):
-            self._plain.setdefault(_plain(name[skip:]), index)
-        self._exact = {name: index for index, name in enumerate(self.joint_names)}
-
-    def find(self, name: str) -> int | None:
-        """Index of a joint by its exact name, else by its plain name; None where there is no such joint."""
-        return self._exact.get(name, self._plain.get(_plain(name)))
-
-    def path(self, ancestor: int, joint: int) -> list[int]:
-        """Joints from an ancestor down to a joint, both included; these two if one is not above the other."""
-        path = [joint]
-        while path[-1] != ancestor:
-            parent = self.parents[path[-1]]
-            if parent < 0:
-                return [ancestor, joint]
-            path.append(parent)
-        return path[::-1]
-
-
-def _common_prefix(names: Sequence[str]) -> str:
-    first, last = min(names), max(names)
-    length = next((k for k in range(len(first)) if first[k : k + 1] != last[k : k + 1]), len(first))
-    return first[:length]
-
-
-def _plain(name: str) -> str:
-    """Reduce a joint name to what identifies it: "mixamorig:Left_UpLeg" becomes "leftupleg"."""
-    name = re.sub(r"^mixamorig\d*", "", name.rpartition(":")[2].strip(), flags=re.IGNORECASE)
-    return re.sub(r"[\s_.-]+", "", name).lower()
-
-
-def depth_first(parents: Sequence[int]) -> list[int]:
-    """Return the joints in an order where each is followed by its whole subtree, as BVH files list them."""
-    order: list[int] = []
-    stack = [joint for joint in range(len(parents)) if parents[joint] < 0][::-1]
-    while stack:
-        joint = stack.pop()
-        order.append(joint)
-        stack += [child for child in range(len(parents)) if parents[child] == joint][::-1]
-    return order
-
-
 def resolve_mapping(
     hierarchy: Hierarchy,
     mapping: Mapping[str, JointSource] | None = None,
@@ -272,21 +228,25 @@ def resolve_mapping(
     file_name: str = "motion",
     strict: bool = False,
 ) -> RigMapping:
-    """Find where the 22 joints come from.
+    """Find where the 22 joints come from: by the list of rigs, by the words of joint names, or by the rig's shape.
+
+    What was guessed goes to the log: placed joints at level INFO, rigs known by shape at WARNING.
 
     Args:
         hierarchy: the joints of the file.
         mapping: sources by HumanML3D joint name. They take precedence over those of a known rig; for an
-            unknown rig all joints but spine1-3 must be given. A pelvis given by name is raised above the hip
+            unknown rig all joints but spine1-3 may be given. A pelvis given by name is raised above the hip
             line as HumanML3D's is, collars given by name that lie on the body's axis are moved outwards; what
             is given by weights is taken as it is.
         file_name: for messages.
+        strict: refuse a rig that is known by its shape alone, and other doubtful guesses.
 
     Returns:
         The resolved mapping.
 
     Raises:
-        MotionFormatError: joints are missing, or the mapping names joints that do not exist.
+        MotionFormatError: neither names nor shape tell two legs and two arms, or the mapping names joints that do not
+            exist.
     """
     given = dict(mapping or {})
     if unknown := sorted(set(given) - set(_TARGETS)):
@@ -298,9 +258,34 @@ def resolve_mapping(
         found, missing = _match(LAMP_HF_RIG, hierarchy, given)
     else:
         rig, found, missing = _best_rig(hierarchy, given)
-    if missing:
-        raise MotionFormatError(_missing_message(file_name, rig, missing, hierarchy))
-    return _Resolver(hierarchy, rig, found, given, file_name).resolve()
+    if not missing:
+        known_by = "list" if rig else "mapping"
+        body = Body({target: {joint: 1.0} for target, joint in found.items()}, known_by)
+    else:
+        anchors = {
+            target: joint for target, source in given.items() if (joint := _anchor(hierarchy, source)) is not None
+        }
+        body = recognize(hierarchy, anchors)
+        if body.refusal:
+            message = _missing_message(file_name, rig, missing, hierarchy)
+            raise MotionFormatError(f"{message}. Its shape does not help: {body.refusal}")
+        rig = None
+    used = {joint for row in body.rows.values() for joint in row}
+    for joint in sorted(used):
+        if f"{hierarchy.joint_names[joint]} #2" in hierarchy.joint_names:
+            name = hierarchy.joint_names[joint]
+            body.doubts.append(f"the joint {name!r} is there twice; taking the first (pass mapping= if wrong)")
+    if body.doubts and strict:
+        raise MotionFormatError(f"{file_name}: {body.doubts[0]}")
+    for doubt in body.doubts:
+        logger.warning("%s: %s", file_name, doubt)
+    for note in body.notes:
+        logger.info("%s: %s", file_name, note)
+    return _Resolver(hierarchy, rig, body, given, file_name).resolve()
+
+
+def _anchor(hierarchy: Hierarchy, source: JointSource) -> int | None:
+    return hierarchy.find(source if isinstance(source, str) else max(source, key=source.__getitem__))
 
 
 def _is_own(hierarchy: Hierarchy) -> bool:
@@ -335,6 +320,8 @@ def _best_rig(hierarchy: Hierarchy, given: Mapping[str, JointSource]) -> tuple[R
             sources = [[source] if isinstance(source, str) else list(source) for source in rig.spine.values()]
             named = {name for names in sources for name in names}
             missing += sorted(name for name in named - {"pelvis"} if hierarchy.find(name) is None)
+        if not missing and not limbs_hang_together(hierarchy, found):
+            missing = [name for name in _REQUIRED if name not in given]
         if best is None or len(missing) < len(best[2]):
             best = rig, found, missing
     assert best is not None
@@ -359,7 +346,7 @@ class _Resolver:
         self,
         hierarchy: Hierarchy,
         rig: Rig | None,
-        found: Mapping[str, int],
+        body: Body,
         given: Mapping[str, JointSource],
         file_name: str,
     ) -> None:
@@ -367,7 +354,8 @@ class _Resolver:
         self._rig = rig
         self._given = given
         self._file_name = file_name
-        self._rows: dict[str, dict[int, float]] = {target: {index: 1.0} for target, index in found.items()}
+        self._body = body
+        self._rows: dict[str, dict[int, float]] = {target: dict(row) for target, row in body.rows.items()}
         self._lift: dict[str, float] = {"pelvis": 1.0}
 
     def resolve(self) -> RigMapping:
@@ -375,7 +363,10 @@ class _Resolver:
             if target in self._given:
                 self._rows[target] = self._weights_of(target, self._given[target])
         self._spread_collars()
-        path = self._spine_path(self._main_source("pelvis"), self._main_source("neck"))
+        spine_end = self._body.spine_end
+        path = self._spine_path(
+            self._main_source("pelvis"), self._main_source("neck") if spine_end is None else spine_end
+        )
         lift_m, lift_units = self._pelvis_lift(path)
         rig_spine = self._rig.spine if self._rig else None
         for k, target in enumerate(_SPINE):
@@ -384,7 +375,7 @@ class _Resolver:
             if rig_spine:
                 self._rows[target] = self._weights_of(target, rig_spine[target])
             else:
-                self._place_on_spine(target, float(_SPINE_FRACTIONS[k]), path, lift_units)
+                self._place_on_spine(target, float(_SPINE_FRACTIONS[k]) * self._neck_share(path), path, lift_units)
         lift_ends = (path[0], path[1])
         sources = sorted({index for row in self._rows.values() for index in row} | set(lift_ends))
         weights = np.zeros((len(_TARGETS), len(sources)))
@@ -392,7 +383,9 @@ class _Resolver:
             for index, weight in row.items():
                 weights[_TARGETS.index(target), sources.index(index)] += weight
         return RigMapping(
-            rig=self._rig.name if self._rig else "mapping",
+            rig=self._rig.name if self._rig else _KNOWN_BY[self._body.known_by],
+            recognized_by=self._body.known_by,
+            guesses=(*self._body.doubts, *self._body.notes),
             sources=tuple(sources),
             weights=weights,
             lift=np.array([self._lift.get(target, 0.0) for target in _TARGETS]),
@@ -467,6 +460,14 @@ class _Resolver:
         # Lower than half the way to the neck, whatever the rig's proportions.
         limit = 0.4 * np.linalg.norm(positions[path[-1]] - positions[path[0]])
         return None, float(np.clip(lift, 0.0, limit))
+
+    def _neck_share(self, path: Sequence[int]) -> float:
+        """Share of the spine's path that lies below the neck: less than 1 where it ends in the head."""
+        if self._body.spine_end is None:
+            return 1.0
+        positions = self._hierarchy.positions
+        length = float(np.linalg.norm(positions[path[-1]] - positions[path[0]]))
+        return float(np.clip(np.linalg.norm(self._position("neck") - positions[path[0]]) / (length + 1e-12), 0.5, 1.0))
 
     def _position(self, target: str) -> np.ndarray:
         row = self._rows[target]

@@ -68,10 +68,10 @@ def dancer(num_frames=30, fps=20.0, seed=0, skeleton=HUMANML3D_22) -> Motion:
 def parse(tmp_path):
     """Parse a text or bytes as a BVH file."""
 
-    def run(content: str | bytes):
+    def run(content: str | bytes, **options):
         path = tmp_path / "clip.bvh"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return parse_bvh(path)
+        return parse_bvh(path, **options)
 
     return run
 
@@ -195,10 +195,10 @@ def test_the_frame_rate_can_be_told(bandai_clips):
     for wrong in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(MotionFormatError, match="expected fps from 1 to 1000"):
             read_bvh(path, fps=wrong)
-    with pytest.raises(MotionFormatError, match="expected unit among m, cm, mm, inch, cmu, got 'yard'"):
+    with pytest.raises(MotionFormatError, match="expected unit among m, dm, cm, mm, inch, foot, cmu, got 'yard'"):
         read_bvh(path, unit="yard")
-    with pytest.raises(MotionFormatError, match="expected up_axis to be 'y' or 'z', got 'x'"):
-        read_bvh(path, up_axis="x")
+    with pytest.raises(MotionFormatError, match="expected up_axis among y, z, x, -y, -z, -x, got 'w'"):
+        read_bvh(path, up_axis="w")
 
 
 # Refusing
@@ -223,7 +223,7 @@ def test_the_frame_rate_can_be_told(bandai_clips):
             "line 4: expected one OFFSET, found a second one in 'Hips'",
         ),
         ("  OFFSET 0 0 0\n", "", "line 18: expected an OFFSET in 'Hips', found }|line 14: .*'Hips'"),
-        ("CHANNELS 3", "CHANNELS 7", "line 5: expected 0 to 6 channels, found '7'"),
+        ("CHANNELS 3", "CHANNELS 10", "line 5: expected 0 to 9 channels, found '10'"),
         ("CHANNELS 3", "CHANNELS 4", "line 6: expected a channel like Xposition or Zrotation, found 'JOINT'"),
         ("Yrotation", "Zrotation", "line 5: expected each channel once, found one twice in 'Hips'"),
         (
@@ -233,7 +233,7 @@ def test_the_frame_rate_can_be_told(bandai_clips):
         ),
         ("JOINT Knee", "JOINT Hips", "line 6: expected joint names that differ, found 'Hips' twice"),
         ("JOINT Knee", "BONE Knee", "line 6: expected OFFSET, CHANNELS, JOINT, End Site or }, found 'BONE'"),
-        ("End Site", "End", "line 11: expected 'End Site', found 'End {'"),
+        ("End Site", "End", "line 11: expected 'End Site', found 'End'"),
         ("OFFSET 0 1 0", "CHANNELS 0", "line 12: expected OFFSET or }, found 'CHANNELS'"),
         (
             "}\n}\nMOTION",
@@ -247,13 +247,13 @@ def test_the_frame_rate_can_be_told(bandai_clips):
         (
             "Frames: 2",
             "Frames: 3",
-            r"line 21: expected frame 3 of 3 \(4 channel values\), found the end of the file",
+            r"line 21: expected 3 frames, found 2 \(file truncated\?\)",
         ),
-        ("Frames: 2", "Frames: 1", r"line 20: expected the end of the file after 1 frames, found more text"),
+        ("Frames: 2", "Frames: 1", r"line 21: expected 1 frames, found 2 \(wrong number"),
         (
             "Frames: 2",
             "Frames: 400",
-            r"line 17: expected 400 frames of 4 channel values, found only \d+ bytes",
+            r"line 21: expected 400 frames, found 2",
         ),
         ("Frames: 2", "Frames: 9999999999", "line 17: expected at most 500000 frames and"),
         ("Frames: 2", "Frames: " + "9" * 5000, "line 17: expected at least one frame, found '999"),
@@ -268,24 +268,125 @@ def test_the_frame_rate_can_be_told(bandai_clips):
         ),
         ("5 6 7 8", "5 6 7", r"line 20: expected 4 channel values, found 3 \(file truncated\?\)"),
         ("5 6 7 8", "5 6 7 8 9", "line 20: expected 4 channel values, found 5$"),
-        ("5 6 7 8", "5 6 x 8", "line 20: expected a finite number, found 'x'"),
-        ("5 6 7 8", "5 6 inf 8", "line 20: expected a finite number, found 'inf'"),
-        ("5 6 7 8", "5 6 1e999 8", "line 20: expected a finite number, found '1e999'"),
-        ("5 6 7 8", "5 6 1_0 8", "line 20: expected a finite number, found '1_0'"),
+        ("5 6 7 8", "5 6 x 8", "line 20: expected a finite number in frame 2, found 'x'"),
+        ("5 6 7 8", "5 6 inf 8", "line 20: expected a finite number in frame 2, found 'inf'"),
+        ("5 6 7 8", "5 6 1e999 8", "line 20: expected a finite number in frame 2, found '1e999'"),
+        ("5 6 7 8", "5 6 1_0 8", "line 20: expected a finite number in frame 2, found '1_0'"),
         ("5 6 7 8", "5 6 \0 8", r"line 20: expected text, found a zero byte \(binary"),
     ],
 )
 def test_damage_is_named_with_its_line(old, new, message, parse):
     assert old in MINIMAL
     with pytest.raises(MotionFormatError, match=f"clip.bvh {message}"):
-        parse(MINIMAL.replace(old, new, 1))
+        parse(MINIMAL.replace(old, new, 1), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "change"),
+    [
+        ("HIERARCHY", "# made by a tool\nHIERARCHY", 1, {}),
+        ("HIERARCHY\n", "", 1, {}),
+        ("End Site", "End site tip", 11, {}),
+        ("End Site", "EndSite", 11, {}),
+        ("End Site", "end_site", 11, {}),
+        ("End Site", "End", 11, {}),
+        ("OFFSET 0 1 0", "", 13, {"offsets": [[0, 0, 0], [1, 2, 3], [0, 0, 0]]}),
+        ("OFFSET 0 1 0", "OFFSET 0 1 0 CHANNELS 0", 12, {}),
+        ("OFFSET 1 2 3", "OFFSET 1,0 2,0 3,0", 8, {}),
+        ("JOINT Knee", "JOINT", 7, {"names": ("Hips", "joint 2", "joint 2 End")}),
+        ("JOINT Knee", "JOINT Hips", 6, {"names": ("Hips", "Hips #2", "Hips #2 End")}),
+        ("Frames: 2", "Frames: 3", 21, {}),
+        ("Frames: 2", "Frames: 1", 21, {}),
+        ("Frames: 2", "Frames: 0", 17, {}),
+        ("Frames: 2", "Frames: two", 17, {}),
+        ("Frames: 2", "Frames = 2", 17, {}),
+        ("Frames: 2", "Frames 2", 17, {}),
+        ("Frame Time: 0.0333333", "Frame Time: 0", 18, {}),
+        ("Frame Time: 0.0333333", "Frame Time: 30", 18, {}),
+        ("Frame Time: 0.0333333", "Frame Time: 120.0", 18, {"fps": 120.0}),
+        ("Frame Time: 0.0333333", "Frame Time: 33.3333", 18, {}),
+        ("Frame Time: 0.0333333", "Frame Time: 8.33333", 18, {"fps": 120.0}),
+        ("Frame Time: 0.0333333", "Frame Time: 33333", 18, {}),
+        ("Frame Time: 0.0333333", "Frame Time: 0,0333333", 18, {}),
+        ("Frame Time: 0.0333333", "FrameTime 0.0333333", 18, {}),
+        ("1 2 3 4\n5 6 7 8", "1 2\n3 4\n5 6\n7 8", 19, {}),
+        ("1 2 3 4\n5 6 7 8", "1 2 3 4 5 6 7 8", 19, {}),
+        ("1 2 3 4\n", "1 2 3 4 9 9\n", 19, {}),
+        ("5 6 7 8\n", "5 6 7 8\nend of take\n", 21, {}),
+        ("5 6 7 8\n", "5 6 7 8\n9 9\n", 21, {}),
+        ("1 2 3 4\n5 6 7 8", "1,0 2,0 3,0 4,0\n5,0 6,0 7,0 8,0", 19, {}),
+        ("1 2 3 4\n5 6 7 8", "1, 2, 3, 4,\n5, 6, 7, 8,", 19, {}),
+        ("1 2 3 4\n", "1 2 3 4 // first\n", 19, {}),
+    ],
+)
+def test_small_faults_are_repaired_with_a_warning_that_names_the_line(old, new, line, change, parse, caplog):
+    assert old in MINIMAL
+    text = MINIMAL.replace(old, new, 1)
+    clip = parse(text)
+    assert clip.joint_names == change.get("names", ("Hips", "Knee", "Knee End"))
+    np.testing.assert_array_equal(clip.values, [[1, 2, 3, 4], [5, 6, 7, 8]])
+    np.testing.assert_array_equal(clip.offsets, change.get("offsets", [[0, 0, 0], [1, 2, 3], [0, 1, 0]]))
+    assert clip.fps == change.get("fps", 30.0)
+    assert any(warning.startswith(f"line {line}:") for warning in clip.warnings), clip.warnings
+    assert all(f"clip.bvh {warning}" in caplog.text for warning in clip.warnings)
+    with pytest.raises(MotionFormatError, match=r"clip\.bvh line"):
+        parse(text, strict=True)
+
+
+@pytest.mark.parametrize("time", ["0", "30", "-1", "1e9", "nonsense"])
+def test_a_rate_that_is_told_makes_the_frame_time_irrelevant(time, parse):
+    clip = parse(MINIMAL.replace("0.0333333", time), fps=24.0, strict=True)
+    assert clip.fps == 24.0
+    assert clip.warnings == ()
+
+
+def test_damage_that_cannot_be_repaired_is_refused(parse):
+    for old, new, message in (
+        ("5 6 7 8", "5 6 nan 8", "line 20: expected a finite number in frame 2, found 'nan'"),
+        ("5 6 7 8", "nan nan nan nan", "line 20: expected a finite number in frame 2, found 'nan'"),
+        ("5 6 7 8", "5 6 7 8 9 9 9 9 9 9 9", "line 20: expected 4 channel values, found 11"),
+        ("1 2 3 4\n", "1 2 3\n", "line 20: expected 4 channel values, found 3 in the lines before and 4"),
+        ("0.0333333", "-0.03", "line 18: expected a frame time"),
+        ("1 2 3 4\n5 6 7 8\n", "", "found none"),
+    ):
+        with pytest.raises(MotionFormatError, match=message):
+            parse(MINIMAL.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        ("utf-8-sig", "腰"),
+        ("utf-16", "腰"),
+        ("utf-16-le", "腰"),
+        ("utf-16-be", "腰"),
+        ("cp932", "左足首"),
+        ("cp1252", "Rücken"),
+    ],
+)
+def test_other_encodings(encoding, name, parse, caplog):
+    clip = parse(MINIMAL.replace("Knee", name).encode(encoding))
+    assert clip.joint_names[1] == name
+    np.testing.assert_array_equal(clip.values, [[1, 2, 3, 4], [5, 6, 7, 8]])
+    expects_warning = encoding in ("cp932", "cp1252", "utf-16-le", "utf-16-be")
+    assert ("line 6" in caplog.text) == expects_warning
+
+
+def test_scale_channels_take_columns_and_change_nothing(parse):
+    text = MINIMAL.replace("CHANNELS 1 Xrotation", "CHANNELS 4 Xrotation Xscale Yscale Zscale")
+    clip = parse(text.replace("1 2 3 4", "1 2 3 4 1 1 1").replace("5 6 7 8", "5 6 7 8 1 1 1"))
+    plain = parse(MINIMAL)
+    np.testing.assert_array_equal(clip.positions(range(3)), plain.positions(range(3)))
+    assert not clip.warnings
+    clip = parse(text.replace("1 2 3 4", "1 2 3 4 2 1 1").replace("5 6 7 8", "5 6 7 8 1 1 1"))
+    assert "scales are left out" in clip.warnings[0]
 
 
 def test_files_that_are_no_text(parse, tmp_path):
-    with pytest.raises(MotionFormatError, match=r"clip\.bvh line 1: expected UTF-8 text"):
+    with pytest.raises(MotionFormatError, match=r"clip\.bvh line 1: expected HIERARCHY"):
         parse(b"\xff\xfe\x00" * 100)
-    with pytest.raises(MotionFormatError, match=r"zero byte .*UTF-16"):
-        parse(MINIMAL.encode("utf-16-le"))
+    with pytest.raises(MotionFormatError, match=r"clip\.bvh line 1: expected text, found a zero byte"):
+        parse(b"glTF\x02\x00\x00\x00" * 100)
     with pytest.raises(MotionFormatError, match="line 1: expected HIERARCHY, found the end of the file"):
         parse("")
     with pytest.raises(FileNotFoundError):
@@ -453,7 +554,7 @@ def test_units_of_writing(unit, metres, tmp_path):
     back, report = read_bvh_with_report(tmp_path / "dance.bvh")
     assert report.unit == unit
     np.testing.assert_allclose(back.joints, motion.joints, atol=1e-4)
-    with pytest.raises(ValueError, match="expected unit among m, "):
+    with pytest.raises(ValueError, match="expected unit among m, dm, cm"):
         write_bvh(motion, tmp_path / "dance.bvh", unit="ell")
 
 

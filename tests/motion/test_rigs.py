@@ -195,41 +195,40 @@ def test_z_up_is_turned_upright(read, make_rig, caplog):
     np.testing.assert_allclose(as_it_is.joints[..., 1], -upright[..., 2], atol=1e-6)
 
 
-def test_a_lying_body_is_doubtful(read, make_rig, caplog):
+def test_x_up_is_turned_upright_with_a_warning(read, make_rig, caplog):
     joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine", "Spine1"))
+    upright = read(joints)[0].joints
     for joint in joints:
         x, y, z = joint.offset
         joint.offset = (y, -x, z)
-    _, report = read(joints)
-    assert report.up_axis == "y"
-    assert report.up_axis_share < 0.7
-    assert "does not stand" in caplog.text
+    motion, report = read(joints)
+    assert report.up_axis == "x"
+    np.testing.assert_allclose(motion.joints, upright, atol=1e-6)
+    assert "stands along x" in caplog.text
 
 
-def test_an_unknown_rig_says_what_is_missing_and_how_to_go_on(read, make_rig, tpose):
+def test_an_unknown_rig_is_known_by_its_shape(read, make_rig, tpose, caplog):
     names = {name: f"bone{k}" for k, name in enumerate(JOINTS)}
     joints = make_rig({**names, "left_wrist": "LeftHand"}, ("back1", "back2"))
-    with pytest.raises(MotionFormatError) as error:
-        read(joints)
-    text = str(error.value)
-    assert text.startswith("clip.bvh: no joint found for pelvis, left_hip")
-    assert "bone15" in text
-    assert "back2" in text
-    assert "mapping={'pelvis': 'bone0', ...}" in text
+    motion, report = read(joints)
+    assert report.recognized_by == "shape"
+    np.testing.assert_allclose(motion.joints[0], expected_joints(tpose(2)), atol=1e-5)
+    assert "limbs were recognized by shape, left and right are sure" in caplog.text
+    assert "left_hip = 'bone1'" in caplog.text
+    with pytest.raises(MotionFormatError, match="limbs were recognized by shape"):
+        read(joints, strict=True)
     given = {key: name for key, name in names.items() if key not in SPINE}
-    motion, report = read(joints, mapping={**given, "left_wrist": "LeftHand"})
-    assert report.rig == "mapping"
+    motion, report = read(joints, mapping={**given, "left_wrist": "LeftHand"}, strict=True)
+    assert (report.rig, report.recognized_by) == ("mapping", "mapping")
     np.testing.assert_allclose(motion.joints[0], expected_joints(tpose(2)), atol=1e-5)
 
 
-def test_a_rig_with_one_joint_renamed_needs_only_that_joint(read, make_rig, tpose):
+def test_a_rig_with_one_joint_renamed_is_read(read, make_rig, tpose):
     names = sided(HUMAN_IK, "Left", "Right") | {"right_knee": "Shank_of_the_right"}
     joints = make_rig(names, ("Spine", "Spine1"))
-    with pytest.raises(MotionFormatError, match=r"no joint found for right_knee \(closest rig: Mixamo"):
-        read(joints)
-    motion, report = read(joints, mapping={"right_knee": "Shank_of_the_right"})
-    assert "Mixamo" in report.rig
-    np.testing.assert_allclose(motion.joints[0], expected_joints(tpose(2)), atol=1e-5)
+    for mapping in (None, {"right_knee": "Shank_of_the_right"}):
+        motion, _ = read(joints, mapping=mapping)
+        np.testing.assert_allclose(motion.joints[0], expected_joints(tpose(2)), atol=1e-5)
 
 
 def test_weights_in_a_mapping_are_taken_as_given(read, make_rig, tpose):
@@ -260,7 +259,7 @@ def test_a_body_of_no_human_size_is_refused(read, make_rig):
     joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine", "Spine1"))
     for joint in joints:
         joint.offset = np.asarray(joint.offset) * 3.0
-    with pytest.raises(MotionFormatError, match="legs have human length in none of m, cm, mm, inch, cmu"):
+    with pytest.raises(MotionFormatError, match="human in none of m, dm, cm, mm, inch, foot, cmu"):
         read(joints)
 
 
@@ -274,3 +273,202 @@ def test_our_own_names_are_read_joint_by_joint():
     assert mapping.rig == "lamp_hf"
     mapped = mapping.apply(positions[None, list(mapping.sources)], 1.0)[0]
     np.testing.assert_array_equal(mapped[order], positions)
+
+
+# Rigs that are not on the list. {} is the side; "-" stands for a joint that the rig lacks.
+FIELD_RIGS = {
+    "Unity Humanoid": "Hips Neck Head {}UpperLeg {}LowerLeg {}Foot {}Toes {}Shoulder {}UpperArm {}LowerArm "
+    "{}Hand|Left|Right",
+    "VRM, camel case": "hips neck head {}UpperLeg {}LowerLeg {}Foot {}Toes {}Shoulder {}UpperArm {}LowerArm "
+    "{}Hand|left|right",
+    "VRM bone names with blanks": "Hips Neck Head {}_leg {}_knee {}_ankle {}_toe {}_shoulder {}_arm {}_elbow "
+    "{}_wrist|Left|Right",
+    "VRoid": "J_Bip_C_Hips J_Bip_C_Neck J_Bip_C_Head J_Bip_{}_UpperLeg J_Bip_{}_LowerLeg J_Bip_{}_Foot "
+    "J_Bip_{}_ToeBase "
+    "J_Bip_{}_Shoulder J_Bip_{}_UpperArm J_Bip_{}_LowerArm J_Bip_{}_Hand|L|R",
+    "Biped": "Bip001_Pelvis Bip001_Neck Bip001_Head Bip001_{}_Thigh Bip001_{}_Calf Bip001_{}_Foot Bip001_{}_Toe0 "
+    "Bip001_{}_Clavicle Bip001_{}_UpperArm Bip001_{}_Forearm Bip001_{}_Hand|L|R",
+    "Valve": "ValveBiped.Bip01_Pelvis ValveBiped.Bip01_Neck1 ValveBiped.Bip01_Head1 ValveBiped.Bip01_{}_Thigh "
+    "ValveBiped.Bip01_{}_Calf ValveBiped.Bip01_{}_Foot ValveBiped.Bip01_{}_Toe0 ValveBiped.Bip01_{}_Clavicle "
+    "ValveBiped.Bip01_{}_UpperArm ValveBiped.Bip01_{}_Forearm ValveBiped.Bip01_{}_Hand|L|R",
+    "Unreal": "pelvis neck_01 head thigh_{} calf_{} foot_{} ball_{} clavicle_{} upperarm_{} lowerarm_{} hand_{}|l|r",
+    "Rigify": "spine spine.004 spine.006 thigh.{} shin.{} foot.{} toe.{} shoulder.{} upper_arm.{} forearm.{} "
+    "hand.{}|L|R",
+    "Rigify, deform": "DEF-spine DEF-neck DEF-head DEF-thigh.{} DEF-shin.{} DEF-foot.{} DEF-toe.{} DEF-shoulder.{} "
+    "DEF-upper_arm.{} DEF-forearm.{} DEF-hand.{}|L|R",
+    "Blender": "hips neck head upper_leg.{} lower_leg.{} foot.{} toe.{} shoulder.{} upper_arm.{} lower_arm.{} "
+    "hand.{}|L|R",
+    "Daz Genesis 8": "hip neckLower head {}ThighBend {}Shin {}Foot {}Toe {}Collar {}ShldrBend {}ForearmBend {}Hand|l|r",
+    "Daz Genesis 9": "hip neck1 head {}_thigh {}_shin {}_foot {}_toes {}_shoulder {}_upperarm {}_forearm {}_hand|l|r",
+    "Character Creator": "CC_Base_Hip CC_Base_NeckTwist01 CC_Base_Head CC_Base_{}_Thigh CC_Base_{}_Calf "
+    "CC_Base_{}_Foot "
+    "CC_Base_{}_ToeBase CC_Base_{}_Clavicle CC_Base_{}_Upperarm CC_Base_{}_Forearm CC_Base_{}_Hand|L|R",
+    "Motive": "Hip Neck Head {}Thigh {}Shin {}Foot {}Toe {}Shoulder {}UArm {}FArm {}Hand|L|R",
+    "CMU ASF": "root lowerneck head {}femur {}tibia {}foot {}toes {}clavicle {}humerus {}radius {}hand|l|r",
+    "Biovision": "Hips Neck Head {}UpLeg {}LowLeg {}Foot {}Toe {}Collar {}UpArm {}LowArm {}Hand|Left|Right",
+    "Biovision, older": "Hips Neck Head {}Hip {}Knee {}Ankle {}Toe {}Collar {}Shoulder {}Elbow {}Wrist|Left|Right",
+    "Kinect 1": "HipCenter Neck Head Hip{} Knee{} Ankle{} Foot{} Collar{} Shoulder{} Elbow{} Wrist{}|Left|Right",
+    "Kinect 2": "SpineBase Neck Head Hip{} Knee{} Ankle{} Foot{} - Shoulder{} Elbow{} Wrist{}|Left|Right",
+    "Azure Kinect": "PELVIS NECK HEAD HIP_{} KNEE_{} ANKLE_{} FOOT_{} CLAVICLE_{} SHOULDER_{} ELBOW_{} "
+    "WRIST_{}|LEFT|RIGHT",
+    "iPi": "Hip Neck Head {}Thigh {}Shin {}Foot {}Toe {}Clavicle {}Shoulder {}Forearm {}Hand|L|R",
+    "DeepMotion": "hips_JNT neck_JNT head_JNT {}_upleg_JNT {}_leg_JNT {}_foot_JNT {}_toebase_JNT "
+    "{}_shoulder_JNT {}_arm_JNT "
+    "{}_forearm_JNT {}_hand_JNT|l|r",
+    "SOMA": "Hips Neck1 Head {}Leg {}Shin {}Foot {}ToeBase {}Shoulder {}Arm {}ForeArm {}Hand|Left|Right",
+    "BEAT": "Hips Neck Head {}UpLeg {}Leg {}Foot {}ForeFoot {}Shoulder {}Arm {}ForeArm {}Hand|Left|Right",
+    "GENEA": "body_world b_neck0 b_head b_{}_upleg b_{}_leg b_{}_foot b_{}_toe b_{}_shoulder b_{}_arm "
+    "b_{}_forearm b_{}_wrist|l|r",
+    "Advanced Skeleton": "Root_M Neck_M Head_M Hip_{} Knee_{} Ankle_{} Toes_{} Scapula_{} Shoulder_{} Elbow_{} "
+    "Wrist_{}|L|R",
+    "Cascadeur": "pelvis neck head thigh_{} calf_{} foot_{} toe_{} clavicle_{} arm_{} forearm_{} hand_{}|l|r",
+    "MakeHuman": "root neck01 head upperleg01.{} lowerleg01.{} foot.{} toe1-1.{} clavicle.{} upperarm01.{} "
+    "lowerarm01.{} "
+    "wrist.{}|L|R",
+    "MMD": "センター 首 頭 {}足 {}ひざ {}足首 {}つま先 {}肩 {}腕 {}ひじ {}手首|左|右",
+    "MMD, English": "center neck head leg_{} knee_{} ankle_{} toe_{} shoulder_{} arm_{} elbow_{} wrist_{}|L|R",
+    "MMD, romanized": "center kubi atama {}ashi {}hiza {}ashikubi {}tsumasaki {}kata {}ude {}hiji {}tekubi|hidari|migi",
+    "Roblox R15": "LowerTorso - Head {}UpperLeg {}LowerLeg {}Foot - - {}UpperArm {}LowerArm {}Hand|Left|Right",
+    "Perception Neuron": "Robot_Hips Robot_Neck Robot_Head Robot_{}UpLeg Robot_{}Leg Robot_{}Foot - "
+    "Robot_{}Shoulder Robot_{}Arm "
+    "Robot_{}ForeArm Robot_{}Hand|Left|Right",
+    "Ready Player Me, no toes": "Hips Neck Head {}UpLeg {}Leg {}Foot - {}Shoulder {}Arm {}ForeArm {}Hand|Left|Right",
+    "RADiCAL": "Hips Neck Head {}UpLeg {}Leg {}Foot {}Toe - {}Arm {}ForeArm {}Hand|Left|Right",
+    "no head": "Hips Neck - {}Thigh {}Shin {}Foot {}Toe {}Collar {}Shldr {}ForeArm {}Hand|l|r",
+    "no neck": "Hips - Head {}Thigh {}Shin {}Foot {}Toe {}Collar {}Shldr {}ForeArm {}Hand|l|r",
+}
+LIMBS = [f"{s}_{p}" for s in ("left", "right") for p in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")]
+
+
+def field_rig(make_rig, rig):
+    """The joints of a rig of `FIELD_RIGS`, the names of those that it has, and its HumanML3D joints that it lacks."""
+    pattern, left, right = FIELD_RIGS[rig].split("|")
+    words = pattern.split()
+    keys = ("neck", "head", "foot", "collar")
+    marks = dict(zip((1, 2, 6, 7), keys, strict=True))
+    words = [
+        f"gone_{marks[k]}{'{}' if marks[k] in ('foot', 'collar') else ''}" if w == "-" else w
+        for k, w in enumerate(words)
+    ]
+    names = sided(" ".join(words), left, right)
+    joints = make_rig(names, ("abdomen", "torso1", "torso2"))
+    for gone in [joint for joint in joints if joint.name.startswith("gone_")]:
+        joints.remove(gone)
+        for joint in joints:
+            if joint.parent == gone.name:
+                joint.parent = gone.parent
+                joint.offset = np.asarray(joint.offset) + np.asarray(gone.offset)
+    return joints, {key: name for key, name in names.items() if not name.startswith("gone_")}
+
+
+@pytest.mark.parametrize("rig", FIELD_RIGS)
+def test_rigs_of_the_field_are_known_by_their_names(rig, read, make_rig, tpose):
+    joints, names = field_rig(make_rig, rig)
+    motion, report = read(joints)
+    assert report.recognized_by in ("list", "names")
+    body = tpose(3)
+    for key, name in names.items():
+        if key == "pelvis" or "collar" in key:
+            continue
+        assert report.sources[key] == (name,)
+        np.testing.assert_allclose(motion.joints[0, JOINTS.index(key)], body[key] / 100, atol=1e-5, err_msg=key)
+    heights = dict(zip(JOINTS, motion.joints[0, :, 1], strict=True))
+    assert (
+        heights["pelvis"]
+        < heights["spine1"]
+        < heights["spine2"]
+        < heights["spine3"]
+        < heights["neck"]
+        < heights["head"]
+    )
+
+
+@pytest.mark.parametrize("rig", FIELD_RIGS)
+def test_the_same_rigs_are_known_by_their_shape(rig, read, make_rig):
+    joints, _ = field_rig(make_rig, rig)
+    named, report = read(joints)
+    hidden = {joint.name: f"j{k:03d}" for k, joint in enumerate(joints)}
+    for joint in joints:
+        joint.name, joint.parent = hidden[joint.name], hidden.get(joint.parent)
+    motion, by_shape = read(joints)
+    assert by_shape.recognized_by == "shape"
+    for key in LIMBS:
+        assert by_shape.sources[key] == tuple(hidden[name] for name in report.sources[key]), key
+    assert np.abs(motion.joints - named.joints).max() < 0.15  # necks and heads that are placed may differ
+
+
+def test_twist_joints_and_helpers_are_no_limbs(read, make_rig, make_bvh, tpose):
+    """Joints along the bones, fingers, a tail, eyes and props change nothing, neither by name nor by shape."""
+    names = sided(
+        "pelvis neck_01 head thigh_{} calf_{} foot_{} ball_{} clavicle_{} upperarm_{} lowerarm_{} hand_{}", "l", "r"
+    )
+    joints = make_rig(names, ("spine_01", "spine_02", "spine_03"))
+    turns = joints[-1].channels
+    for side, sign in (("l", 1.0), ("r", -1.0)):
+        for upper, way in (
+            (f"thigh_{side}", (0, -20, 0)),
+            (f"calf_{side}", (0, -20, 0)),
+            (f"upperarm_{side}", (14 * sign, 0, 0)),
+            (f"lowerarm_{side}", (12 * sign, 0, 0)),
+        ):
+            joints.append(make_bvh.joint(upper.replace("_", "_twist_01_"), upper, way, turns, None))
+        joints.append(make_bvh.joint(f"ik_hand_{side}", "pelvis", (70 * sign, 50, 0), turns, None))
+        joints.append(make_bvh.joint(f"eye_{side}", "head", (3 * sign, 5, 8), turns, None))
+        for k, finger in enumerate(("thumb", "index", "ring")):
+            joints.append(make_bvh.joint(f"{finger}_01_{side}", f"hand_{side}", (8 * sign, 0, 3 - 3 * k), turns, None))
+            joints.append(
+                make_bvh.joint(f"{finger}_02_{side}", f"{finger}_01_{side}", (4 * sign, 0, 0), turns, (3 * sign, 0, 0))
+            )
+    joints.append(make_bvh.joint("tail_01", "pelvis", (0, -3, -12), turns, (0, -10, -20)))
+    body = tpose(3)
+    for hide in (False, True):
+        if hide:
+            hidden = {joint.name: f"j{k:03d}" for k, joint in enumerate(joints)}
+            for joint in joints:
+                joint.name, joint.parent = hidden[joint.name], hidden.get(joint.parent)
+        motion, report = read(joints)
+        assert report.recognized_by == ("shape" if hide else "names")
+        for key in LIMBS:
+            np.testing.assert_allclose(motion.joints[0, JOINTS.index(key)], body[key] / 100, atol=1e-5, err_msg=key)
+
+
+def chain_of(make_bvh, start, parent, steps, channels):
+    joints = []
+    for k, step in enumerate(steps):
+        joints.append(make_bvh.joint(f"{start}{k}", parent, step, channels, step if k == len(steps) - 1 else None))
+        parent = f"{start}{k}"
+    return joints
+
+
+def test_what_is_no_person_is_refused(read, make_rig, make_bvh):
+    person = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine",))
+    six, three = person[0].channels, person[-1].channels
+    root = make_bvh.joint("root", None, (0, 60, 0), six, None)
+    horse = [root, *chain_of(make_bvh, "back", "root", [(0, 2, 25)] * 3, three)]
+    for side, x in (("a", 9), ("b", -9)):
+        horse += chain_of(make_bvh, f"hind{side}", "root", [(x, -3, 0), (0, -30, 3), (0, -25, -3), (0, -2, 5)], three)
+        horse += chain_of(make_bvh, f"fore{side}", "back2", [(x, -3, 0), (0, -30, 2), (0, -25, -2), (0, -2, 5)], three)
+    horse += chain_of(make_bvh, "nape", "back2", [(0, 15, 10), (0, 15, 10)], three)
+    hand = [root]
+    for k in range(5):
+        hand += chain_of(make_bvh, f"finger{k}_", "root", [(2 * k - 4, 8, 0), (0, 4, 0), (0, 3, 0)], three)
+    prop = [root, *chain_of(make_bvh, "sword", "root", [(0, 10, 0)] * 4, three)]
+    face = [root] + [make_bvh.joint(f"f{k}", "root", (k % 5 - 2, k // 5, 8), three, None) for k in range(30)]
+    for joints in (horse, hand, prop, face):
+        with pytest.raises(MotionFormatError, match="Its shape does not help"):
+            read(joints, [[0.0, 60.0, 0.0] + [0.0] * (sum(len(j.channels) for j in joints) - 3)] * 2)
+
+
+def test_names_that_are_there_twice(read, make_rig, make_bvh, caplog):
+    joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine", "Spine1"))
+    joints.append(make_bvh.joint("LeftHand", "Spine", (0, 0, 5), joints[-1].channels, None))
+    with pytest.raises(MotionFormatError, match="LeftHand"):
+        read(joints, strict=True)
+    read(joints)
+    assert "the joint 'LeftHand' is there twice" in caplog.text
+
+
+def test_swapped_names_are_said(read, make_rig, caplog):
+    _, report = read(make_rig(sided(HUMAN_IK, "Right", "Left"), ("Spine", "Spine1")))
+    assert report.detection.mirrored
+    assert "left and right are swapped" in caplog.text

@@ -1,0 +1,118 @@
+"""Unit, up axis and handedness of joints without a word about them."""
+
+import numpy as np
+import pytest
+
+from lamp_hf.motion.detection import METRES_PER_UNIT, UP_AXES, detect, read_units, standardize
+from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.skeleton import KIT_21
+
+# What a file with this axis up holds for a point (x, y, z) of ours, written out on purpose.
+TURNED = {
+    "y": lambda x, y, z: (x, y, z),
+    "-y": lambda x, y, z: (x, -y, -z),
+    "z": lambda x, y, z: (x, -z, y),
+    "-z": lambda x, y, z: (x, z, -y),
+    "x": lambda x, y, z: (y, -x, z),
+    "-x": lambda x, y, z: (-y, x, z),
+}
+
+
+def turned(joints, axis):
+    return np.stack(TURNED[axis](*np.moveaxis(np.asarray(joints, dtype=np.float64), -1, 0)), axis=-1)
+
+
+@pytest.fixture
+def walk(make_motion):
+    return make_motion(num_frames=30).joints
+
+
+@pytest.mark.parametrize("unit", METRES_PER_UNIT)
+@pytest.mark.parametrize("axis", UP_AXES)
+def test_every_unit_and_axis_gives_the_same_person(unit, axis, walk):
+    joints, detection = standardize(turned(walk, axis) / METRES_PER_UNIT[unit])
+    assert (detection.unit, detection.up_axis) == (unit, axis)
+    np.testing.assert_allclose(joints, walk, atol=1e-5)
+    assert joints.dtype == np.float32
+
+
+@pytest.mark.parametrize("axis", ["x", "-x", "-y", "-z"])
+def test_unusual_axes_are_warned_of(axis, walk, caplog):
+    standardize(turned(walk, axis), file_name="take.npy")
+    assert f"take.npy: the body stands along {axis} (share 1.00), which is unusual" in caplog.text
+    with pytest.raises(MotionFormatError, match=r"take\.npy: the body stands along"):
+        standardize(turned(walk, axis), file_name="take.npy", strict=True)
+
+
+def test_what_is_told_is_taken(walk, caplog):
+    joints, detection = standardize(walk * 100, unit="m", up_axis="y")
+    np.testing.assert_allclose(joints, walk * 100, rtol=1e-6)
+    assert not detection.doubts
+    assert not caplog.text
+    with pytest.raises(MotionFormatError, match="expected unit among m, dm, cm, mm, inch, foot, cmu, got 'ell'"):
+        standardize(walk, unit="ell")
+    with pytest.raises(MotionFormatError, match="expected up_axis among y, z, x, -y, -z, -x, got 'w'"):
+        standardize(walk, up_axis="w")
+
+
+@pytest.mark.parametrize("height", [0.75, 0.9, 1.1, 1.4, 1.75, 2.0, 2.5, 3.0])
+@pytest.mark.parametrize("unit", ["m", "cm", "mm"])
+def test_toddlers_and_giants_are_read_or_warned_of(unit, height):
+    leg = 0.83 * height / 1.75 / METRES_PER_UNIT[unit]
+    readings = read_units(leg)
+    assert unit in [reading.unit for reading in readings]
+    if readings[0].unit != unit:
+        assert next(reading for reading in readings if reading.unit == unit).cost < readings[0].cost + 5.1
+
+
+def test_close_units_are_warned_of(walk, caplog):
+    """A leg of 0.52 m in inches is one of 1.14 m in the CMU database's unit."""
+    _, detection = standardize(walk * (0.515 / 0.83) / 0.0254, file_name="child.npy")
+    assert detection.unit == "inch"
+    assert "child.npy: taking the unit as inch (leg 0.5" in caplog.text
+    assert "it could be cmu (leg 1.1" in caplog.text
+
+
+def test_no_human_size_is_refused(walk):
+    for factor in (250.0 / 0.83, 1e-3, 0.0, 1e7):
+        with pytest.raises(MotionFormatError, match="human in none of m, dm, cm"):
+            standardize(walk * factor)
+
+
+def test_bad_values_are_named(walk):
+    walk = walk.copy()
+    walk[3, 2, 1] = np.nan
+    with pytest.raises(MotionFormatError, match=r"take\.npy: frame 4 has a joint that is not finite"):
+        standardize(walk, file_name="take.npy")
+
+
+def test_mirrored_data_are_said_to_be(walk, caplog):
+    _, right = standardize(walk)
+    assert right.facing > 0.9
+    assert not right.mirrored
+    for mirror in ([-1, 1, 1], [1, 1, -1]):
+        _, detection = standardize(walk * mirror)
+        assert detection.mirrored
+        assert detection.facing < -0.9
+    assert "left and right are swapped against the way the feet point" in caplog.text
+
+
+def test_a_lying_body_is_doubtful(walk, caplog):
+    lying = turned(walk[:1], "z")  # Y up, the head along Z
+    lying[..., 1] -= lying[..., 1].min()
+    lying[..., 2] += 20.0
+    _, detection = standardize(lying)
+    assert "or it lies on a floor with Y up" in caplog.text
+    bent = np.array([lying[0], walk[0], turned(walk[:1], "x")[0]])
+    _, detection = standardize(bent)
+    assert detection.up_axis == "y"
+    assert "the body does not stand" in caplog.text
+    detection = detect(bent, rest=turned(walk[:1], "z")[0])  # a rest pose tells where up is
+    assert detection.up_axis == "z"
+
+
+def test_kit_joints_in_millimeters(make_motion):
+    walk = make_motion(skeleton=KIT_21).joints
+    joints, detection = standardize(walk * 1000, skeleton=KIT_21)
+    assert detection.unit == "mm"
+    np.testing.assert_allclose(joints, walk, atol=1e-5)

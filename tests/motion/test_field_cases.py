@@ -1,0 +1,36 @@
+"""The BVH files of the field cases in `../shared/cases`, which are not part of the repository, against right values.
+
+Cases of other kinds (arrays, folders) live in modules of their own and use the same fixtures.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.skeleton import HUMANML3D_22
+
+CASES = Path(__file__).parents[3] / "shared" / "cases" / "motion_files"
+EXPECTED = json.loads((CASES / "expected.json").read_text()) if (CASES / "expected.json").exists() else {}
+BVH_CASES = sorted(name for name in EXPECTED if name.endswith(".bvh"))
+
+
+def test_the_cases_are_there():
+    if not CASES.is_dir():
+        pytest.skip(f"{CASES} is not there")
+    assert len(BVH_CASES) >= 30
+    assert {path.name for path in CASES.glob("*.bvh")} <= set(BVH_CASES)
+
+
+@pytest.mark.parametrize("name", BVH_CASES)
+def test_bvh_cases_are_read_right(name):
+    motion = Motion.load(CASES / name)
+    expected = EXPECTED[name]
+    assert len(motion.joints) == expected["frames"]
+    assert motion.fps == pytest.approx(expected["fps"], rel=1e-3)
+    for frame, key in ((0, "first_frame_m"), (-1, "last_frame_m")):
+        for joint, position in expected[key].items():
+            found = motion.joints[frame, HUMANML3D_22.joint_names.index(joint)]
+            np.testing.assert_allclose(found, position, atol=2e-3, err_msg=f"{joint}, {key}")
