@@ -301,7 +301,9 @@ class _File:
             for value in extensions.get("VRM", {}).get("humanoid", {}).get("humanBones", []):
                 bones[int(value["node"])] = value["bone"][:1].upper() + value["bone"][1:]
         except (TypeError, AttributeError, KeyError, ValueError) as error:
-            raise MotionFormatError(f"{self.name}: the human bones of the VRM extension are damaged ({error})") from error
+            raise MotionFormatError(
+                f"{self.name}: the human bones of the VRM extension are damaged ({error})"
+            ) from error
         if any(not 0 <= node < len(self.parents) for node in bones):
             raise MotionFormatError(f"{self.name}: a human bone of the VRM extension is a node that is not there")
         return bones

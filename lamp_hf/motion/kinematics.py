@@ -193,7 +193,9 @@ def _middle_offsets(
         world.append(local[:, joint] if parent < 0 else rotations.multiply(world[parent], local[:, joint]))
         if parent < 0:
             continue
-        way = rotations.rotate(rotations.conjugate(world[parent]), joints[:, joint] - (made[:, parent] + joints[:, parent]) / 2)
+        way = rotations.rotate(
+            rotations.conjugate(world[parent]), joints[:, joint] - (made[:, parent] + joints[:, parent]) / 2
+        )
         if len(children[parent]) > 1:
             result[joint] = np.quantile(way, [0.01, 0.99], axis=0).mean(axis=0)
         else:

@@ -73,7 +73,9 @@ def _header(file: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, str]:
     width = 2 if start[6] == 1 else 4
     length = int.from_bytes(file.read(width), "little")
     if length > _MAX_HEADER:
-        raise MotionFormatError(f"{what}: not a NumPy file (a header of {length} bytes; at most {_MAX_HEADER} are taken)")
+        raise MotionFormatError(
+            f"{what}: not a NumPy file (a header of {length} bytes; at most {_MAX_HEADER} are taken)"
+        )
     header = file.read(length).decode("latin-1").strip()
     if not (header.startswith("{") and header.endswith("}")):
         raise MotionFormatError(f"{what}: not a NumPy file (the header is damaged: {header[:60]!r})")

@@ -180,7 +180,9 @@ def _strip(motion: Motion, num_poses: int, pose_height: int, view: View) -> "Ima
     strip.paste(poses, (0, top))
     draw = ImageDraw.Draw(strip)
     for row, line in enumerate(lines):
-        draw.text((pixels // 2, pixels // 3 + row * line_height), line, painting.INK, painting.font(pixels, "".join(lines)))
+        draw.text(
+            (pixels // 2, pixels // 3 + row * line_height), line, painting.INK, painting.font(pixels, "".join(lines))
+        )
     for slot, frame in enumerate(frames.tolist()):
         corner = (slot * poses.width // num_poses + 3, strip.height - pixels - 2)
         clock = f"{frame / motion.fps:.1f} s"

@@ -65,7 +65,9 @@ def test_truncated_and_foreign_files_say_what_is_wrong(tmp_path, walker):
     with pytest.raises(MotionFormatError, match=r"image.npy: expected an array of shape .* found \(4, 5\)"):
         Motion.load(tmp_path / "image.npy")
     np.savez(tmp_path / "other.npz", images=np.zeros((4, 5)))
-    with pytest.raises(MotionFormatError, match=r"other.npz: expected an array 'joints' or 'features', .* found images"):
+    with pytest.raises(
+        MotionFormatError, match=r"other.npz: expected an array 'joints' or 'features', .* found images"
+    ):
         Motion.load(tmp_path / "other.npz")
     (tmp_path / "no.npz").write_bytes(b"PK not a zip")
     with pytest.raises(MotionFormatError, match=r"no.npz: not a readable .npz archive"):
