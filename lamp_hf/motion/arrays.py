@@ -1,7 +1,7 @@
 """Motions as NumPy files: `.npy` holds joints or features alone, `.npz` also frame rate, skeleton and caption.
 
-Read as well are the arrays and archives of the field: joints of SMPL's kind, clips of one batch, MDM's layout, AMASS and
-other pose parameters, and Kimodo's archives.
+The arrays and archives of the field are read as well: joints of SMPL bodies, batches of one clip, MDM's layout, AMASS
+and other pose parameters, and Kimodo's archives.
 """
 
 import logging
@@ -182,7 +182,8 @@ def _pickle_hint(path: Path) -> str:
     return (
         '(if you trust the file, convert it: python -c "import numpy as np; '
         f"d = np.load({path.name!r}, allow_pickle=True).item(); "
-        "[np.savez(f'clip{i}.npz', motion=m[..., :n], fps=20) for i, (m, n) in enumerate(zip(d['motion'], d['lengths']))]\""
+        "[np.savez(f'clip{i}.npz', motion=m[..., :n], fps=20) for i, (m, n) in enumerate(zip(d['motion'], "
+        "d['lengths']))]\""
         if path.suffix == ".npy"
         else '(if you trust the file, convert it: python -c "import pickle, numpy as np; '
         f"np.savez({target!r}, **pickle.load(open({path.name!r}, 'rb')))\""
@@ -236,7 +237,7 @@ def _motion_of_poses(
 
     _check_frames(max((len(arrays[name]) for name in poses.names if np.ndim(arrays[name])), default=0), path)
     with np.errstate(over="ignore", invalid="ignore"):
-        joints, model, notes = pose_joints(poses, arrays, path.name)
+        joints, _, notes = pose_joints(poses, arrays, path.name)
     _check_values(joints, path)
     if fps is None:
         fps = 30.0
@@ -332,7 +333,8 @@ def motion_of_array(
                 *(path.name, height),
             )
     try:
-        motion = Motion(**{view: clip}, name=path.stem, own_body=own_body, **values)
+        values[view] = clip
+        motion = Motion(name=path.stem, own_body=own_body, **values)
         _check_finite(motion.joints, path)
     except MotionFormatError as error:
         raise MotionFormatError(f"{path.name}: {str(error).removeprefix(f'{path.name}: ')}") from error

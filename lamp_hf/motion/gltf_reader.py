@@ -6,7 +6,7 @@ import os
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.limits import LARGEST_M, MAX_FRAMES, check_fps
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.rigs import Hierarchy, JointSource, depth_first, resolve_mapping
-
-if TYPE_CHECKING:
-    import pygltflib
 
 __all__ = ["read_gltf"]
 

@@ -106,8 +106,8 @@ def _world(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
 def retarget(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
     """Give joints the bone lengths of another body; every bone keeps its direction.
 
-    The root's way is scaled by the legs' length, and the body raised or lowered, by one distance for all frames, so that
-    its feet come as near to the floor as before.
+    The root's way is scaled by the legs' length, and the body raised or lowered by one distance for all frames, so
+    that its feet come as near to the floor as before.
 
     Args:
         joints: (T, J, 3), meters, Y up.
@@ -216,8 +216,8 @@ def refine_kinematics(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Spread what constant bones cannot follow over the body, so that no joint is far from its place.
 
-    Aiming bones one after the other leaves the whole error of a spine that bends, or of collars that shrug, at one joint.
-    This moves all rotations and the root together, by Levenberg-Marquardt steps on the joints' distances; large
+    Aiming bones one after the other leaves the whole error of a spine that bends, or of collars that shrug, at one
+    joint. This moves all rotations and the root together, by Levenberg-Marquardt steps on the joints' distances; large
     ones count more. Twist about a bone that moves no joint is left as it is.
 
     Args:

@@ -1,4 +1,4 @@
-"""Read arrays of NumPy files and archives whoever made them: nothing is run, and sizes are checked before memory is taken.
+"""Read arrays of NumPy files and archives: nothing is run, and sizes are checked before memory is taken.
 
 NumPy's own reader evaluates the header as Python and unpacks whole members: damaged headers raise whatever Python
 raises, and a few bytes can ask for gigabytes. This one takes only headers of plain arrays.
