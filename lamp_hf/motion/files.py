@@ -32,7 +32,7 @@ _DETOURS: Mapping[str, str] = {
     ".usd": "convert it with Blender: " + _BLENDER.replace("{read}", "bpy.ops.wm.usd_import(filepath='{name}')"),
     ".blend": 'export it with Blender: blender -b {name} --python-expr "import bpy; '
     "bpy.ops.export_scene.gltf(filepath='{stem}.glb')\"",
-    ".c3d": "C3D holds markers, not joints: solve a skeleton first (Vicon, Motive, or Mosh++ to SMPL), and save it as BVH",
+    ".c3d": "C3D holds markers, not joints: solve a skeleton (Vicon, Motive, or MoSh++ to SMPL), save it as BVH",
     ".trc": "TRC holds markers, not joints: solve a skeleton first (OpenSim), and save it as BVH",
     ".asf": "ASF/AMC: convert the pair to BVH (amc2bvh, or Blender's add-on), and save it as BVH",
     ".bip": "BIP belongs to 3ds Max: load it onto a Biped there and export FBX, then convert that with Blender",

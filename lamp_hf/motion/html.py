@@ -38,8 +38,9 @@ def motion_to_html(motion: Motion, *, height: int = _NOTEBOOK_HEIGHT) -> str:
         An `<iframe>` that holds all of the player. Positions are rounded to 1 mm; ten seconds at 20 fps take
         about 50 kB. Of more than 6,000 frames every second, third ... is shown, at the right speed.
     """
+    page = escape(_page(motion, _NOTEBOOK_FRAMES), quote=True)
     return (
-        f'<iframe srcdoc="{escape(_page(motion, _NOTEBOOK_FRAMES), quote=True)}" sandbox="allow-scripts" loading="lazy" '
+        f'<iframe srcdoc="{page}" sandbox="allow-scripts" loading="lazy" '
         f'title="Motion player" style="width:100%;max-width:{height * 3 // 2}px;height:{height}px;'
         'border:1px solid #ddd;border-radius:6px"></iframe>'
     )

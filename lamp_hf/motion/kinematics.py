@@ -264,9 +264,9 @@ def _refine(
         turns[..., 1, :, 0], turns[..., 1, :, 2] = -z, x
         turns[..., 2, :, 0], turns[..., 2, :, 1] = y, -x
         slopes[..., 3:] = turns.reshape(len(joints), len(parents), 3, -1)
-        slopes = slopes.reshape(len(joints), -1, size)
-        weighted = slopes * np.repeat(weight, 3, axis=-1)[..., None]
-        normal = np.swapaxes(weighted, -1, -2) @ slopes
+        slope = slopes.reshape(len(joints), -1, size)
+        weighted = slope * np.repeat(weight, 3, axis=-1)[..., None]
+        normal = np.swapaxes(weighted, -1, -2) @ slope
         mean = np.trace(normal, axis1=-2, axis2=-1) / size
         normal += np.eye(size) * (damping * mean + 1e-12)[:, None, None]
         step = np.linalg.solve(normal, np.swapaxes(weighted, -1, -2) @ error.reshape(len(joints), -1, 1))[..., 0]

@@ -112,8 +112,8 @@ def pose_joints(
         body = _rotations(arrays[found.body], f"{file_name}: {found.body}")
         if root.shape[1] != 1 or body.shape[1] not in (21, 23) or len(root) != len(body):
             raise MotionFormatError(
-                f"{file_name}: expected {found.root!r} of shape (frames, 3) and {found.body!r} of shape (frames, 63) or "
-                f"(frames, 69), found {arrays[found.root].shape} and {arrays[found.body].shape}"
+                f"{file_name}: expected {found.root!r} of shape (frames, 3) and {found.body!r} of shape (frames, 63) "
+                f"or (frames, 69), found {arrays[found.root].shape} and {arrays[found.body].shape}"
             )
         turns = np.concatenate([root, body], axis=1)
         model = "SMPL" if body.shape[1] == 23 else "SMPL-X"
