@@ -171,7 +171,7 @@ def random_poses(joints: int, frames: int = 6) -> tuple[np.ndarray, np.ndarray, 
     """Axis-angle poses (T, 3 x joints), the root's way, and the joints (T, 22, 3) that they make, by hand."""
     rng = np.random.default_rng(0)
     vectors = rng.normal(0.0, 0.15, (frames, joints, 3))
-    trans = [*np.cumsum(rng.normal(0.0, 0.02, (frames, 3)), axis=0), 0.0, 1.2, 0.0]
+    trans = np.cumsum(rng.normal(0.0, 0.02, (frames, 3)), axis=0) + np.array([0.0, 1.2, 0.0])
     angle = np.linalg.norm(vectors, axis=-1, keepdims=True)
     turns = np.concatenate([np.cos(angle / 2), np.sin(angle / 2) * vectors / angle], axis=-1)
     made = forward_kinematics(turns[:, :22], trans, rest_pose_offsets(), HUMANML3D_22.parents)
