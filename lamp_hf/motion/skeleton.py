@@ -160,7 +160,7 @@ KIT_21 = Skeleton(
 )
 
 # Directions of bones of the mean SMPL body in its rest pose, left side, as (sideways, up, forward); each is the mean
-# of both sides of the published rest joints, rounded. The lengths are HumanML3D's own (`bone_lengths`), both sides' mean.
+# of both sides of the published rest joints, rounded. The lengths are HumanML3D's own (`bone_lengths`).
 _BONES: Mapping[str, Direction] = {
     "hip": (0.56, -0.81, -0.15),
     "knee": (0.11, -0.99, 0.00),
