@@ -1,7 +1,7 @@
 """Motions as NumPy files: `.npy` holds joints or features alone, `.npz` also frame rate, skeleton and caption.
 
-Read as well are the arrays and archives of the field: joints of SMPL's kind, clips of one batch, MDM's layout, AMASS and
-other pose parameters, and Kimodo's archives.
+The arrays and archives of the field are read as well: joints of SMPL bodies, batches of one clip, MDM's layout, AMASS
+and other pose parameters, and Kimodo's archives.
 """
 
 import logging
@@ -95,7 +95,9 @@ def read_npy(
     _check_options(fps, unit, up_axis, path)
     with path.open("rb") as file:
         if file.read(2) in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-            raise MotionFormatError(f"{path.name}: not a NumPy file but a pickle, which is never loaded {_pickle_hint(path)}")
+            raise MotionFormatError(
+                f"{path.name}: not a NumPy file but a pickle, which is never loaded {_pickle_hint(path)}"
+            )
         file.seek(0)
         try:
             array = read_array(file, path.name)
@@ -178,11 +180,12 @@ def read_npz(
 def _pickle_hint(path: Path) -> str:
     target = f"{path.stem}.npz"
     return (
-        "(if you trust the file, convert it: python -c \"import numpy as np; "
+        '(if you trust the file, convert it: python -c "import numpy as np; '
         f"d = np.load({path.name!r}, allow_pickle=True).item(); "
-        "[np.savez(f'clip{i}.npz', motion=m[..., :n], fps=20) for i, (m, n) in enumerate(zip(d['motion'], d['lengths']))]\""
+        "[np.savez(f'clip{i}.npz', motion=m[..., :n], fps=20) for i, (m, n) in enumerate(zip(d['motion'], "
+        "d['lengths']))]\""
         if path.suffix == ".npy"
-        else "(if you trust the file, convert it: python -c \"import pickle, numpy as np; "
+        else '(if you trust the file, convert it: python -c "import pickle, numpy as np; '
         f"np.savez({target!r}, **pickle.load(open({path.name!r}, 'rb')))\""
     ) + ")"
 
@@ -234,7 +237,7 @@ def _motion_of_poses(
 
     _check_frames(max((len(arrays[name]) for name in poses.names if np.ndim(arrays[name])), default=0), path)
     with np.errstate(over="ignore", invalid="ignore"):
-        joints, model, notes = pose_joints(poses, arrays, path.name)
+        joints, _, notes = pose_joints(poses, arrays, path.name)
     _check_values(joints, path)
     if fps is None:
         fps = 30.0
@@ -317,9 +320,7 @@ def motion_of_array(
     _check_values(clip, path)
     values: dict[str, Any] = {"fps": found.default_fps if fps is None else fps, "skeleton": found, "text": text}
     if view == "joints" and len(clip):
-        clip, _ = standardize(
-            clip, skeleton=found, unit=unit, up_axis=up_axis, file_name=path.name, strict=strict
-        )
+        clip, _ = standardize(clip, skeleton=found, unit=unit, up_axis=up_axis, file_name=path.name, strict=strict)
         _check_size(clip, path)
     elif view == "features":
         if np.abs(clip).max(initial=0.0) * found.unit > LARGEST_M:
@@ -332,7 +333,8 @@ def motion_of_array(
                 *(path.name, height),
             )
     try:
-        motion = Motion(**{view: clip}, name=path.stem, own_body=own_body, **values)
+        values[view] = clip
+        motion = Motion(name=path.stem, own_body=own_body, **values)
         _check_finite(motion.joints, path)
     except MotionFormatError as error:
         raise MotionFormatError(f"{path.name}: {str(error).removeprefix(f'{path.name}: ')}") from error
@@ -375,7 +377,9 @@ def _layouts(array: np.ndarray, path: Path) -> list[tuple[np.ndarray, str]]:
     if array.ndim == 4 and (array.shape[3] == 3 or (array.shape[1] in counts and array.shape[2] == 3)):
         if len(array) != 1:
             raise batch(f"an array of shape {array.shape}")
-        inner = [(clip, "the one clip of a batch" + (f", {note}" if note else "")) for clip, note in _layouts(array[0], path)]
+        inner = [
+            (clip, "the one clip of a batch" + (f", {note}" if note else "")) for clip, note in _layouts(array[0], path)
+        ]
         return inner
     if array.ndim == 3 and array.shape[2] in widths and array.shape[1] != 3:
         if len(array) != 1:

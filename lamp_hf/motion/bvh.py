@@ -223,7 +223,14 @@ def write_bvh(
     return BvhWriteReport(error_sum / (len(root) * len(order)), error_max, unit, settings)
 
 
-_UNIT_WORDS = {"cm": "centimeters", "m": "meters", "mm": "millimeters", "inch": "inches", "dm": "decimeters", "foot": "feet"}
+_UNIT_WORDS = {
+    "cm": "centimeters",
+    "m": "meters",
+    "mm": "millimeters",
+    "inch": "inches",
+    "dm": "decimeters",
+    "foot": "feet",
+}
 
 
 def _hierarchy_lines(

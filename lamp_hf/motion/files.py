@@ -31,17 +31,17 @@ _DETOURS: Mapping[str, str] = {
     ".dae": "convert it with Blender up to 4.5: "
     + _BLENDER.replace("{read}", "bpy.ops.wm.collada_import(filepath='{name}')"),
     ".usd": "convert it with Blender: " + _BLENDER.replace("{read}", "bpy.ops.wm.usd_import(filepath='{name}')"),
-    ".blend": "export it with Blender: blender -b {name} --python-expr \"import bpy; "
+    ".blend": 'export it with Blender: blender -b {name} --python-expr "import bpy; '
     "bpy.ops.export_scene.gltf(filepath='{stem}.glb')\"",
-    ".c3d": "C3D holds markers, not joints: solve a skeleton first (Vicon, Motive, or Mosh++ to SMPL), and save it as BVH",
+    ".c3d": "C3D holds markers, not joints: solve a skeleton (Vicon, Motive, or MoSh++ to SMPL), save it as BVH",
     ".trc": "TRC holds markers, not joints: solve a skeleton first (OpenSim), and save it as BVH",
     ".asf": "ASF/AMC: convert the pair to BVH (amc2bvh, or Blender's add-on), and save it as BVH",
     ".bip": "BIP belongs to 3ds Max: load it onto a Biped there and export FBX, then convert that with Blender",
     ".vmd": "VMD belongs to MikuMikuDance: load it onto a model in Blender with mmd_tools and export BVH",
     ".anim": "Unity's .anim: export it with Unity's FBX Exporter, then convert the FBX with Blender",
-    ".pkl": "a pickle is code and is never loaded; if you trust it: python -c \"import pickle, numpy as np; "
+    ".pkl": 'a pickle is code and is never loaded; if you trust it: python -c "import pickle, numpy as np; '
     "np.savez('{stem}.npz', **pickle.load(open('{name}', 'rb')))\"",
-    ".pt": "a pickle is code and is never loaded; if you trust it: python -c \"import torch, numpy as np; "
+    ".pt": 'a pickle is code and is never loaded; if you trust it: python -c "import torch, numpy as np; '
     "np.savez('{stem}.npz', **torch.load('{name}', weights_only=True)['smpl_params_global'])\" for GVHMR's results",
 }
 _SAME_DETOUR = {

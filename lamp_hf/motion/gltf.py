@@ -29,7 +29,8 @@ _NAME_LENGTH = 60  # Blender cuts names at 63 bytes
 def write_glb(motion: Motion, path: str | os.PathLike[str], *, own_body: bool | None = None) -> None:
     """Write a motion as an animated figure with bones of constant length.
 
-    Every joint is a node in a T-pose, in meters with Y up, under Mixamo's name as in BVH files. The rotations, found by inverse kinematics, and
+    Every joint is a node in a T-pose, in meters with Y up, under Mixamo's name as in BVH files. The rotations,
+    found by inverse kinematics, and
     the root's translation are animated with one key per frame. A mesh of solid limbs, blue on the left and
     orange on the right, is skinned to the joints: of that Blender makes an armature. The text names the
     animation.

@@ -6,7 +6,7 @@ import os
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.limits import LARGEST_M, MAX_FRAMES, check_fps
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.rigs import Hierarchy, JointSource, depth_first, resolve_mapping
-
-if TYPE_CHECKING:
-    import pygltflib
 
 __all__ = ["read_gltf"]
 
@@ -122,7 +119,7 @@ def read_gltf(
     return Motion(joints=result, fps=fps, name=path.stem)
 
 
-class _Curve:
+class Curve:
     """One animated property of a node: keys, and how to go between them."""
 
     def __init__(self, node: int, kind: str, times: np.ndarray, values: np.ndarray, interpolation: str) -> None:
@@ -160,7 +157,7 @@ class _Curve:
         return np.asarray(low + (high - low) * share[:, None])
 
 
-def _span(channels: Sequence[_Curve], name: str) -> tuple[float, float]:
+def _span(channels: Sequence[Curve], name: str) -> tuple[float, float]:
     start = min(float(curve.times[0]) for curve in channels)
     end = max(float(curve.times[-1]) for curve in channels)
     if not 0.0 <= end - start <= MAX_FRAMES:
@@ -168,7 +165,7 @@ def _span(channels: Sequence[_Curve], name: str) -> tuple[float, float]:
     return start, end
 
 
-def _rate_of_keys(channels: Sequence[_Curve], name: str) -> float:
+def _rate_of_keys(channels: Sequence[Curve], name: str) -> float:
     """The common frame rate on whose frames the keys lie, 30 fps where there is none."""
     densest = max(channels, key=lambda curve: len(curve.times))
     steps = np.diff(densest.times)
@@ -192,9 +189,10 @@ class _File:
         self.name = path.name
         if path.stat().st_size > _MAX_BYTES:
             raise MotionFormatError(f"{self.name}: {path.stat().st_size} bytes; at most {_MAX_BYTES} are read")
-        _check_container(path)
-        try:
-            self.gltf: pygltflib.GLTF2 = pygltflib.GLTF2().load(str(path))
+        binary = _check_container(path)
+        try:  # by what the file holds: the library's own `load` goes by the suffix
+            library = pygltflib.GLTF2()
+            self.gltf: pygltflib.GLTF2 = library.load_binary(str(path)) if binary else library.load_json(str(path))
             if self.gltf is None:
                 raise ValueError("nothing in it")
             self._check_nodes()
@@ -242,7 +240,7 @@ class _File:
             return animations[titles.index(str(wanted))]
         raise MotionFormatError(f"{self.name}: no animation {wanted!r}; the file holds {listed}")
 
-    def channels(self, animation: Any) -> list[_Curve]:
+    def channels(self, animation: Any) -> list[Curve]:
         """The curves that move nodes."""
         curves = []
         try:
@@ -265,7 +263,7 @@ class _File:
                     raise MotionFormatError(f"{self.name}: keys of node {node} are out of order or not finite")
                 if kind == "rotation":
                     values = values[:, [3, 0, 1, 2]]  # glTF has w last
-                curves.append(_Curve(node, kind, times, values, interpolation))
+                curves.append(Curve(node, kind, times, values, interpolation))
         except MotionFormatError:
             raise
         except (TypeError, AttributeError, IndexError, ValueError, KeyError) as error:
@@ -300,7 +298,9 @@ class _File:
             for value in extensions.get("VRM", {}).get("humanoid", {}).get("humanBones", []):
                 bones[int(value["node"])] = value["bone"][:1].upper() + value["bone"][1:]
         except (TypeError, AttributeError, KeyError, ValueError) as error:
-            raise MotionFormatError(f"{self.name}: the human bones of the VRM extension are damaged ({error})") from error
+            raise MotionFormatError(
+                f"{self.name}: the human bones of the VRM extension are damaged ({error})"
+            ) from error
         if any(not 0 <= node < len(self.parents) for node in bones):
             raise MotionFormatError(f"{self.name}: a human bone of the VRM extension is a node that is not there")
         return bones
@@ -318,7 +318,7 @@ class _File:
 
     # ---- positions ----------------------------------------------------------------------------------------
 
-    def positions(self, joints: Sequence[int], curves: Sequence[_Curve], times: np.ndarray) -> np.ndarray:
+    def positions(self, joints: Sequence[int], curves: Sequence[Curve], times: np.ndarray) -> np.ndarray:
         """World positions (T, len(joints), 3) of nodes at times (T,)."""
         needed: set[int] = set()
         for joint in joints:
@@ -405,8 +405,8 @@ class _File:
         return self._buffers[index]
 
 
-def _check_container(path: Path) -> None:
-    """Refuse what is not glTF before a library reads it."""
+def _check_container(path: Path) -> bool:
+    """Refuse what is not glTF before a library reads it, and say whether it is binary."""
     with path.open("rb") as file:
         head = file.read(20)
         if head[:4] == b"glTF":
@@ -426,3 +426,4 @@ def _check_container(path: Path) -> None:
         raise MotionFormatError(f"{path.name}: not a readable glTF file ({error})") from error
     if not isinstance(content, dict) or "asset" not in content:
         raise MotionFormatError(f"{path.name}: not a glTF file (it has no 'asset')")
+    return head[:4] == b"glTF"

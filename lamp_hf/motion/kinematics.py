@@ -106,8 +106,8 @@ def _world(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
 def retarget(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
     """Give joints the bone lengths of another body; every bone keeps its direction.
 
-    The root's way is scaled by the legs' length, and the body raised or lowered, by one distance for all frames, so that
-    its feet come as near to the floor as before.
+    The root's way is scaled by the legs' length, and the body raised or lowered by one distance for all frames, so
+    that its feet come as near to the floor as before.
 
     Args:
         joints: (T, J, 3), meters, Y up.
@@ -193,7 +193,9 @@ def _middle_offsets(
         world.append(local[:, joint] if parent < 0 else rotations.multiply(world[parent], local[:, joint]))
         if parent < 0:
             continue
-        way = rotations.rotate(rotations.conjugate(world[parent]), joints[:, joint] - (made[:, parent] + joints[:, parent]) / 2)
+        way = rotations.rotate(
+            rotations.conjugate(world[parent]), joints[:, joint] - (made[:, parent] + joints[:, parent]) / 2
+        )
         if len(children[parent]) > 1:
             result[joint] = np.quantile(way, [0.01, 0.99], axis=0).mean(axis=0)
         else:
@@ -214,8 +216,8 @@ def refine_kinematics(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Spread what constant bones cannot follow over the body, so that no joint is far from its place.
 
-    Aiming bones one after the other leaves the whole error of a spine that bends, or of collars that shrug, at one joint.
-    This moves all rotations and the root together, by Levenberg-Marquardt steps on the joints' distances; large
+    Aiming bones one after the other leaves the whole error of a spine that bends, or of collars that shrug, at one
+    joint. This moves all rotations and the root together, by Levenberg-Marquardt steps on the joints' distances; large
     ones count more. Twist about a bone that moves no joint is left as it is.
 
     Args:
@@ -262,9 +264,9 @@ def _refine(
         turns[..., 1, :, 0], turns[..., 1, :, 2] = -z, x
         turns[..., 2, :, 0], turns[..., 2, :, 1] = y, -x
         slopes[..., 3:] = turns.reshape(len(joints), len(parents), 3, -1)
-        slopes = slopes.reshape(len(joints), -1, size)
-        weighted = slopes * np.repeat(weight, 3, axis=-1)[..., None]
-        normal = np.swapaxes(weighted, -1, -2) @ slopes
+        slope = slopes.reshape(len(joints), -1, size)
+        weighted = slope * np.repeat(weight, 3, axis=-1)[..., None]
+        normal = np.swapaxes(weighted, -1, -2) @ slope
         mean = np.trace(normal, axis1=-2, axis2=-1) / size
         normal += np.eye(size) * (damping * mean + 1e-12)[:, None, None]
         step = np.linalg.solve(normal, np.swapaxes(weighted, -1, -2) @ error.reshape(len(joints), -1, 1))[..., 0]

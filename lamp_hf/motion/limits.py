@@ -1,4 +1,4 @@
-"""Bounds that hold for every motion, whatever file it comes from or goes to: they stop damage before it costs memory."""
+"""Bounds that hold for every motion, whatever its file: they stop damage before it costs memory."""
 
 import numbers
 

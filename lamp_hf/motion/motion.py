@@ -169,8 +169,8 @@ class Motion:
             return self
         if self.duration * fps > MAX_FRAMES:
             raise MotionFormatError(
-                f"{self.duration:g} s at {fps:g} fps are {self.duration * fps:.0f} frames; at most {MAX_FRAMES} are made "
-                "(crop the motion, or choose a lower rate)"
+                f"{self.duration:g} s at {fps:g} fps are {self.duration * fps:.0f} frames; at most {MAX_FRAMES} are "
+                "made (crop the motion, or choose a lower rate)"
             )
         return self._with(joints=resample_joints(self.joints, self.fps, fps), fps=fps)
 

@@ -1,4 +1,4 @@
-"""Read arrays of NumPy files and archives whoever made them: nothing is run, and sizes are checked before memory is taken.
+"""Read arrays of NumPy files and archives: nothing is run, and sizes are checked before memory is taken.
 
 NumPy's own reader evaluates the header as Python and unpacks whole members: damaged headers raise whatever Python
 raises, and a few bytes can ask for gigabytes. This one takes only headers of plain arrays.
@@ -73,7 +73,9 @@ def _header(file: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, str]:
     width = 2 if start[6] == 1 else 4
     length = int.from_bytes(file.read(width), "little")
     if length > _MAX_HEADER:
-        raise MotionFormatError(f"{what}: not a NumPy file (a header of {length} bytes; at most {_MAX_HEADER} are taken)")
+        raise MotionFormatError(
+            f"{what}: not a NumPy file (a header of {length} bytes; at most {_MAX_HEADER} are taken)"
+        )
     header = file.read(length).decode("latin-1").strip()
     if not (header.startswith("{") and header.endswith("}")):
         raise MotionFormatError(f"{what}: not a NumPy file (the header is damaged: {header[:60]!r})")

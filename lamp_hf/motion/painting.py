@@ -1,5 +1,6 @@
 """Paint a body on a floor, seen by a camera, into a picture with Pillow."""
 
+import logging
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lamp_hf.motion.drawing import COLOURS, Camera, Colour, Figure
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
@@ -25,7 +28,15 @@ OVERSAMPLING = 2  # painted larger and averaged: Pillow draws with hard edges
 _GRID_STEP_M = 0.5
 _MAX_PATH_POINTS = 1000  # about: otherwise the time to paint an hour would grow with its square
 _OUTLINE = 0.55  # an outline has the limb's colour times this
-_FONTS = ("DejaVuSans.ttf", "Arial.ttf", "arial.ttf")  # found by name on Linux, macOS and Windows
+# Found by name on Linux, macOS and Windows; those behind the first three know Chinese, Japanese and Korean.
+_FONTS = (
+    *("DejaVuSans.ttf", "Arial.ttf", "arial.ttf"),
+    *("NotoSansCJK-Regular.ttc", "NotoSansCJKsc-Regular.otf", "NotoSansCJKjp-Regular.otf", "NotoSansKR-Regular.otf"),
+    *("SourceHanSans-Regular.ttc", "wqy-microhei.ttc", "wqy-zenhei.ttc", "DroidSansFallbackFull.ttf", "unifont.ttf"),
+    *("Arial Unicode.ttf", "PingFang.ttc", "Hiragino Sans GB.ttc", "AppleSDGothicNeo.ttc", "STHeiti Light.ttc"),
+    *("msyh.ttc", "YuGothM.ttc", "meiryo.ttc", "malgun.ttf", "simsun.ttc", "msgothic.ttc"),
+)
+_NO_LETTER = "\U0010ffff"
 
 
 def mix(colour: Colour, other: Colour, share: float) -> Colour:
@@ -34,25 +45,60 @@ def mix(colour: Colour, other: Colour, share: float) -> Colour:
     return red, green, blue
 
 
+def font(pixels: int, text: str = "") -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":
+    """Load a font of this size: the first one on the machine that has every letter of a text, else the first of all."""
+    fonts = _fonts(pixels)
+    return next((font for font in fonts if all(_has(font, letter) for letter in set(text))), fonts[0])
+
+
+def drawable(text: str, pixels: int) -> str:
+    """Leave out of a text what no font on the machine can draw: pictures show no boxes in place of letters."""
+    fonts = _fonts(pixels)
+    best = max(fonts, key=lambda font: sum(_has(font, letter) for letter in text[:2000]))
+    kept = "".join(letter for letter in text if _has(best, letter))
+    if kept != text:
+        logger.warning(
+            "no font on this machine has all letters of %r; what is missing is left out of the picture (install a font "
+            "such as Noto Sans CJK)",
+            text[:60],
+        )
+    return " ".join(kept.split())
+
+
 @lru_cache(maxsize=8)
-def font(pixels: int) -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":
-    """Load a font of this size; one that knows more than English letters where the machine has it."""
+def _fonts(pixels: int) -> "list[ImageFont.FreeTypeFont | ImageFont.ImageFont]":
     from PIL import ImageFont
 
+    fonts: list[ImageFont.FreeTypeFont | ImageFont.ImageFont] = []
     for name in _FONTS:
         try:
-            return ImageFont.truetype(name, pixels)
+            fonts.append(ImageFont.truetype(name, pixels))
         except OSError:
             continue
-    return ImageFont.load_default(pixels)
+    return fonts or [ImageFont.load_default(pixels)]
+
+
+@lru_cache(maxsize=4096)
+def _has(font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", letter: str) -> bool:
+    """Whether a font has a letter: it draws it otherwise than one that no font has."""
+    if letter.isspace() or (letter.isascii() and letter.isprintable()):
+        return True
+    if not letter.isprintable():
+        return False
+    try:
+        drawn, missing = font.getmask(letter), font.getmask(_NO_LETTER)
+        return (drawn.size, bytes(drawn)) != (missing.size, bytes(missing))
+    except (UnicodeEncodeError, OSError):  # Pillow's smallest font knows Latin letters alone
+        return False
 
 
 def wrap_text(text: str, pixels: int, width: float, max_lines: int) -> list[str]:
     """Break a text into lines for a font size and a width in pixels; what does not fit ends in "…"."""
-    ruler = font(pixels)
     lines: list[str] = []
     # A caption of a million words would be measured in vain: no picture holds more than this.
-    for word in text[: 200 * max_lines].split():
+    start = drawable(text[: 200 * max_lines], pixels)
+    ruler = font(pixels, start + "…")
+    for word in start.split():
         while word:
             start = f"{lines[-1]} " if lines and lines[-1] else ""
             if ruler.getlength(start + word) <= width:
@@ -65,7 +111,7 @@ def wrap_text(text: str, pixels: int, width: float, max_lines: int) -> list[str]
             lines[-1:] = [word[:kept], ""]
             word = word[kept:]
     lines = [line for line in lines if line]
-    if len(lines) > max_lines or len(text) > 200 * max_lines:
+    if lines and (len(lines) > max_lines or len(text) > 200 * max_lines):
         lines = lines[:max_lines]
         last = lines[-1]
         while last and ruler.getlength(last + "…") > width:

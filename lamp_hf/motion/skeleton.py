@@ -159,8 +159,8 @@ KIT_21 = Skeleton(
     unit=0.001,
 )
 
-# Directions of bones of the mean SMPL-H body in its rest pose, left side, as (sideways, up, forward); each is the mean of
-# both sides of the published rest joints, rounded. The lengths are HumanML3D's own (`bone_lengths`), both sides' mean.
+# Directions of bones of the mean SMPL body in its rest pose, left side, as (sideways, up, forward); each is the mean
+# of both sides of the published rest joints, rounded. The lengths are HumanML3D's own (`bone_lengths`).
 _BONES: Mapping[str, Direction] = {
     "hip": (0.56, -0.81, -0.15),
     "knee": (0.11, -0.99, 0.00),

@@ -112,8 +112,8 @@ def pose_joints(
         body = _rotations(arrays[found.body], f"{file_name}: {found.body}")
         if root.shape[1] != 1 or body.shape[1] not in (21, 23) or len(root) != len(body):
             raise MotionFormatError(
-                f"{file_name}: expected {found.root!r} of shape (frames, 3) and {found.body!r} of shape (frames, 63) or "
-                f"(frames, 69), found {arrays[found.root].shape} and {arrays[found.body].shape}"
+                f"{file_name}: expected {found.root!r} of shape (frames, 3) and {found.body!r} of shape (frames, 63) "
+                f"or (frames, 69), found {arrays[found.root].shape} and {arrays[found.body].shape}"
             )
         turns = np.concatenate([root, body], axis=1)
         model = "SMPL" if body.shape[1] == 23 else "SMPL-X"
@@ -156,7 +156,7 @@ def _rotations(values: np.ndarray, what: str) -> np.ndarray:
         if values.ndim == 3 and values.shape[-1] != 3 and len(values) == 1:
             values = values[0]
         if values.ndim == 2 and values.shape[1] % 3 == 0 and values.shape[1] > 0:
-            values = values.reshape(len(values), -1, 3)
+            values = values.reshape(len(values), values.shape[1] // 3, 3)
         if values.ndim == 3 and values.shape[-1] == 3:
             return rotations.from_vector(values)
     raise MotionFormatError(

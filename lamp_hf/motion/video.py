@@ -180,7 +180,9 @@ def _strip(motion: Motion, num_poses: int, pose_height: int, view: View) -> "Ima
     strip.paste(poses, (0, top))
     draw = ImageDraw.Draw(strip)
     for row, line in enumerate(lines):
-        draw.text((pixels // 2, pixels // 3 + row * line_height), line, painting.INK, painting.font(pixels))
+        draw.text(
+            (pixels // 2, pixels // 3 + row * line_height), line, painting.INK, painting.font(pixels, "".join(lines))
+        )
     for slot, frame in enumerate(frames.tolist()):
         corner = (slot * poses.width // num_poses + 3, strip.height - pixels - 2)
         clock = f"{frame / motion.fps:.1f} s"
@@ -285,7 +287,7 @@ class _Scene:
         draw = ImageDraw.Draw(picture)
         for row, line in enumerate(self.caption):
             place = (self.font_size, 0.6 * self.font_size + row * round(1.3 * self.font_size))
-            draw.text(place, line, painting.INK, painting.font(self.font_size))
+            draw.text(place, line, painting.INK, painting.font(self.font_size, "".join(self.caption)))
         small = max(9, self.font_size * 2 // 3)
         clock = f"{index / self.fps:.2f} s   {index + 1}/{self.num_frames}"
         corner = (self.size - small * 0.7, self.size - small * 0.7)

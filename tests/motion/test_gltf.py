@@ -8,13 +8,22 @@ import pygltflib
 import pytest
 from safetensors.numpy import load_file
 
+from lamp_hf.motion.bvh_parser import parse_bvh
+from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.gltf import write_glb
+from lamp_hf.motion.gltf_reader import Curve, read_gltf
+from lamp_hf.motion.kinematics import default_body, retarget
 from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21
 
 SKELETONS = pytest.mark.parametrize("skeleton", [HUMANML3D_22, KIT_21], ids=lambda skeleton: skeleton.name)
 TYPES = {5126: "<f4", 5123: "<u2", 5121: "u1"}
 COLUMNS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+
+
+def names_in_files(skeleton):
+    return LAMP_HF_JOINT_NAMES if skeleton == HUMANML3D_22 else skeleton.joint_names
 
 
 class Glb:
@@ -92,7 +101,7 @@ def test_nodes_and_animation_give_the_joints_back(make_motion, tmp_path, skeleto
     motion = make_motion(skeleton=skeleton, num_frames=num_frames, fps=12.5, text="a person walks")
     write_glb(motion, tmp_path / "walk.glb")
     glb = Glb(tmp_path / "walk.glb")
-    np.testing.assert_allclose(glb.joints(skeleton.joint_names), motion.joints, atol=1e-5)
+    np.testing.assert_allclose(glb.joints(names_in_files(skeleton)), motion.joints, atol=1e-5)
     np.testing.assert_allclose(glb.times(), np.arange(num_frames) / 12.5, atol=1e-6)
     assert glb.json["animations"][0]["name"] == "a person walks"
     assert list(tmp_path.iterdir()) == [tmp_path / "walk.glb"]
@@ -103,7 +112,7 @@ def test_real_motion_comes_back_within_a_centimetre(golden, tmp_path):
     for clip in ("012314", "dataset-1_kick_normal_001", "dataset-2_walk-turn-left_normal_001"):
         joints = numbers[f"{clip}/global_positions"]
         write_glb(Motion(joints=joints, fps=20.0), tmp_path / "clip.glb")
-        read = Glb(tmp_path / "clip.glb").joints(HUMANML3D_22.joint_names)
+        read = Glb(tmp_path / "clip.glb").joints(names_in_files(HUMANML3D_22))
         assert np.linalg.norm(read - joints, axis=-1).mean() < 0.01
 
 
@@ -158,3 +167,216 @@ def test_any_text_makes_a_valid_file(make_motion, tmp_path):
     gltf = pygltflib.GLTF2().load(str(tmp_path / "a.glb"))
     assert gltf.animations[0].name.startswith('waves "both hands" \\')
     assert len(gltf.animations[0].name) <= 60
+
+
+# ---- one body --------------------------------------------------------------------------------------------
+
+
+def generated(make_motion, seed=0, **options):
+    """Two unlike motions made of features, with bones that are neither constant nor alike on both sides."""
+    motion = make_motion(**options)
+    noise = np.random.default_rng(seed).normal(scale=0.01 + 0.01 * seed, size=motion.features.shape)
+    return Motion(features=motion.features + noise.astype(np.float32), fps=20)
+
+
+def hierarchy(path):
+    return path.read_text().partition("MOTION")[0]
+
+
+def test_generated_motions_share_one_symmetric_body(make_motion, tmp_path):
+    files = []
+    for seed in (0, 1):
+        motion = generated(make_motion, seed, raise_arm=("left", "right")[seed])
+        motion.save(tmp_path / f"{seed}.bvh")
+        motion.resample(30).mirror().save(tmp_path / f"{seed}b.bvh")
+        motion.save(tmp_path / f"{seed}.glb")
+        files.append(motion)
+    texts = {hierarchy(tmp_path / f"{name}.bvh") for name in ("0", "1", "0b", "1b")}
+    assert len(texts) == 1
+    glbs = [Glb(tmp_path / f"{seed}.glb").json for seed in (0, 1)]
+    assert [n.get("translation") for n in glbs[0]["nodes"]] == [n.get("translation") for n in glbs[1]["nodes"]]
+    names = {line.split()[1] for line in next(iter(texts)).splitlines() if line.strip().startswith(("ROOT", "JOINT"))}
+    assert names == {node["name"] for node in glbs[0]["nodes"]} - {"body"}  # both formats name joints alike
+    body = default_body()
+    mirrored = body[HUMANML3D_22.mirror_permutation] * [-1.0, 1.0, 1.0]
+    np.testing.assert_allclose(body, mirrored, atol=1e-12)
+
+
+def test_both_formats_hold_the_same_motion(make_motion, tmp_path):
+    motion = generated(make_motion)
+    motion.save(tmp_path / "a.bvh")
+    motion.save(tmp_path / "a.glb")
+    np.testing.assert_allclose(
+        Motion.load(tmp_path / "a.glb").joints, Motion.load(tmp_path / "a.bvh").joints, atol=1e-4
+    )
+
+
+def test_the_resting_foot_slopes_and_toes_lie_on_the_floor(make_motion, tmp_path):
+    generated(make_motion).save(tmp_path / "a.bvh", unit="m")
+    clip = parse_bvh(tmp_path / "a.bvh")
+    rest = clip.offsets.copy()
+    for joint, parent in enumerate(clip.parents):
+        if parent >= 0:
+            rest[joint] += rest[parent]
+    at = dict(zip(clip.joint_names, rest, strict=True))
+    for side in ("Left", "Right"):
+        ankle, toe, end = (at[f"{side}{part}"] for part in ("Foot", "ToeBase", "ToeBase End"))
+        assert 0.05 < ankle[1] - toe[1] < 0.1
+        assert 0.3 < (ankle[1] - toe[1]) / (toe[2] - ankle[2]) < 0.7
+        assert end[1] == pytest.approx(toe[1], abs=1e-6)
+        assert end[2] > toe[2] + 0.03
+
+
+def test_takes_keep_their_lengths_unless_told_otherwise(make_motion, tmp_path):
+    take = make_motion()
+    take.save(tmp_path / "take.bvh")
+    np.testing.assert_allclose(Motion.load(tmp_path / "take.bvh").joints, take.joints, atol=1e-4)
+    take.save(tmp_path / "default.bvh", own_body=False)
+    generated(make_motion).save(tmp_path / "generated.bvh")
+    assert hierarchy(tmp_path / "default.bvh") == hierarchy(tmp_path / "generated.bvh")
+    assert hierarchy(tmp_path / "take.bvh") != hierarchy(tmp_path / "default.bvh")
+
+
+def test_feet_come_as_near_to_the_floor_on_the_default_body(make_motion):
+    take = make_motion(num_frames=40)
+    small = Motion(joints=take.joints * 0.6, fps=20)
+    body = default_body()
+    moved = retarget(small.joints, body)
+    lengths = np.linalg.norm(moved[:, 1:] - moved[:, list(HUMANML3D_22.parents[1:])], axis=-1)
+    np.testing.assert_allclose(lengths, np.tile(np.linalg.norm(body[1:], axis=-1), (40, 1)), atol=1e-9)
+    feet = list(HUMANML3D_22.contact_joints)
+    low = [np.quantile(joints[:, feet, 1].min(axis=1), 0.1) for joints in (small.joints, moved)]
+    assert low[0] == pytest.approx(low[1], abs=1e-6)
+
+
+# ---- reading ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fps", [20, 24, 30, 60, 120])
+def test_our_files_come_back(make_motion, tmp_path, fps):
+    motion = make_motion(num_frames=30, fps=fps, text="a person walks")
+    write_glb(motion, tmp_path / "walk.glb")
+    read = Motion.load(tmp_path / "walk.glb")
+    assert (read.fps, read.num_frames) == (fps, 30)
+    np.testing.assert_allclose(read.joints, motion.joints, atol=1e-3)
+    times = Glb(tmp_path / "walk.glb").times().astype(np.float64) * fps
+    assert (times >= np.arange(30)).all()  # never just before a frame
+    np.testing.assert_allclose(times, np.arange(30), atol=1e-4)
+
+
+def changed(path, change):
+    """Rewrite a GLB after a change to pygltflib's object."""
+    gltf = pygltflib.GLTF2().load_binary(str(path))
+    change(gltf)
+    gltf.save_binary(str(path))
+
+
+def test_animations_are_chosen_by_name_and_index(make_motion, tmp_path, caplog):
+    path = tmp_path / "two.glb"
+    motion = make_motion(text="first")
+    write_glb(motion, path)
+
+    def add_still(gltf):
+        still = pygltflib.Animation(name="still", samplers=gltf.animations[0].samplers[:1])
+        still.channels = gltf.animations[0].channels[:1]
+        gltf.animations.append(still)
+
+    changed(path, add_still)
+    np.testing.assert_allclose(Motion.load(path).joints, motion.joints, atol=1e-4)
+    assert "2 animations; taking the first, 'first' (choose by animation=" in caplog.text
+    rest = Motion.load(path, animation="still").joints
+    np.testing.assert_allclose(rest - rest[:, :1], np.broadcast_to((rest - rest[:, :1])[0], rest.shape), atol=1e-5)
+    np.testing.assert_array_equal(Motion.load(path, animation=1).joints, rest)
+    with pytest.raises(MotionFormatError, match=r"two\.glb: no animation 'run'; the file holds 'first', 'still'"):
+        Motion.load(path, animation="run")
+    changed(path, lambda gltf: gltf.animations.clear())
+    with pytest.raises(MotionFormatError, match=r"two\.glb: the file holds no animation"):
+        Motion.load(path)
+
+
+def test_keys_are_sampled_as_gltf_defines_them():
+    times = np.array([0.0, 1.0, 3.0])
+    values = np.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [2.0, 4.0, 0.0]])
+    at = np.array([-1.0, 0.5, 1.0, 2.0, 9.0])
+    linear = Curve(0, "translation", times, values, "LINEAR").at(at)
+    np.testing.assert_allclose(linear, [[0, 0, 0], [1, 0, 0], [2, 0, 0], [2, 2, 0], [2, 4, 0]])
+    step = Curve(0, "translation", times, values, "STEP").at(at)
+    np.testing.assert_allclose(step, [[0, 0, 0], [0, 0, 0], [2, 0, 0], [2, 0, 0], [2, 4, 0]])
+    # A cubic with the tangents of x = t^3 - t follows it exactly; out-tangents are for the whole interval.
+    keys = np.array([0.0, 2.0])
+    cubic = np.zeros((2, 3, 3))
+    cubic[:, 1, 0] = keys**3 - keys
+    cubic[:, 0, 0] = cubic[:, 2, 0] = 3 * keys**2 - 1
+    found = Curve(0, "translation", keys, cubic.reshape(6, 3), "CUBICSPLINE").at(np.array([0.5, 1.5]))
+    np.testing.assert_allclose(found[:, 0], [0.5**3 - 0.5, 1.5**3 - 1.5])
+    half = Curve(0, "rotation", keys, np.array([[1.0, 0, 0, 0], [0.0, 0, 1, 0]]), "LINEAR").at(np.array([1.0]))
+    np.testing.assert_allclose(half, [[np.sqrt(0.5), 0, np.sqrt(0.5), 0]])
+
+
+def test_vrm_animations_name_their_bones(make_motion, tmp_path):
+    path = tmp_path / "walk.vrma"
+    motion = make_motion()
+    write_glb(motion, tmp_path / "walk.glb")
+    (tmp_path / "walk.glb").rename(path)
+    humanoid = dict(
+        zip(
+            HUMANML3D_22.joint_names,
+            (
+                *("hips", "leftUpperLeg", "rightUpperLeg", "spine", "leftLowerLeg", "rightLowerLeg", "chest"),
+                *("leftFoot", "rightFoot", "upperChest", "leftToes", "rightToes", "neck", "leftShoulder"),
+                *("rightShoulder", "head", "leftUpperArm", "rightUpperArm", "leftLowerArm", "rightLowerArm"),
+                *("leftHand", "rightHand"),
+            ),
+            strict=True,
+        )
+    )
+
+    def name_bones(gltf):
+        bones = {bone: {"node": index} for index, bone in enumerate(humanoid.values())}
+        gltf.extensions = {"VRMC_vrm_animation": {"specVersion": "1.0", "humanoid": {"humanBones": bones}}}
+        for index, node in enumerate(gltf.nodes):
+            node.name = f"J{index}"
+
+    changed(path, name_bones)
+    read = Motion.load(path)
+    limbs = [HUMANML3D_22.joint_names.index(f"{s}_{p}") for s in ("left", "right") for p in ("hip", "knee", "ankle")]
+    limbs += [HUMANML3D_22.joint_names.index(f"{s}_{p}") for s in ("left", "right") for p in ("elbow", "wrist")]
+    np.testing.assert_allclose(read.joints[:, limbs], motion.joints[:, limbs], atol=1e-3)
+
+
+def test_damaged_files_raise_nothing_else(make_motion, tmp_path):
+    path = tmp_path / "walk.glb"
+    write_glb(make_motion(num_frames=3), path)
+    whole = path.read_bytes()
+    json_size = struct.unpack_from("<I", whole, 12)[0]
+    random = np.random.default_rng(0)
+    refused = 0
+    for attempt in range(400):
+        data = bytearray(whole)
+        # Digits of the JSON part: indices, counts and offsets that lead nowhere.
+        for place in random.integers(20 if attempt % 3 else 0, 20 + json_size, random.integers(1, 4)):
+            data[place] = random.integers(256) if attempt % 2 else random.choice(list(b"0123456789-[]{}"))
+        path.write_bytes(data[: random.integers(1, len(data))] if attempt % 10 == 0 else data)
+        try:
+            assert np.isfinite(read_gltf(path).joints).all()
+        except MotionFormatError as error:
+            assert "walk.glb" in str(error)
+            refused += 1
+    assert refused > 50
+
+
+def test_buffers_elsewhere_are_not_opened(make_motion, tmp_path):
+    path = tmp_path / "walk.glb"
+    write_glb(make_motion(num_frames=3), path)
+    (tmp_path / "secret.bin").write_bytes(bytes(100_000))
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    gltf = pygltflib.GLTF2().load(str(path))
+    gltf.buffers[0].uri = "../secret.bin"
+    (inner / "walk.gltf").write_text(gltf.to_json())
+    with pytest.raises(MotionFormatError, match=r"its buffer '\.\./secret\.bin' does not lie beside it"):
+        Motion.load(inner / "walk.gltf")
+    (inner / "walk.bin").write_bytes(gltf.binary_blob())
+    gltf.buffers[0].uri = "walk.bin"
+    (inner / "walk.gltf").write_text(gltf.to_json())
+    assert Motion.load(inner / "walk.gltf").num_frames == 3

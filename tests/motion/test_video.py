@@ -210,10 +210,11 @@ def test_contact_sheet_refuses_what_it_cannot_draw(make_motion, tmp_path, option
 @given(text=st.text(max_size=300), width=st.integers(60, 500))
 def test_wrapped_lines_fit_and_lose_no_word(text, width):
     lines = painting.wrap_text(text, 14, width, 3)
+    kept = painting.drawable(text, 14)  # letters that no font has make boxes
     assert len(lines) <= 3
-    assert all(painting.font(14).getlength(line) <= width for line in lines)
+    assert all(painting.font(14, kept + "…").getlength(line) <= width for line in lines)
     if not lines or not lines[-1].endswith("…"):
-        assert "".join(lines).replace(" ", "") == "".join(text.split())
+        assert "".join(lines).replace(" ", "") == "".join(kept.split())
 
 
 def test_wrapping_keeps_words_whole_and_cuts_what_is_endless():
@@ -222,3 +223,33 @@ def test_wrapping_keeps_words_whole_and_cuts_what_is_endless():
     assert len(lines) == 2
     assert lines[1].endswith("…")
     assert painting.wrap_text("w" * 10**6, 14, 200, 2)[1].endswith("…")
+
+
+def test_letters_that_no_font_has_are_left_out_instead_of_drawn_as_boxes(monkeypatch, caplog):
+    from PIL import ImageFont
+
+    latin = [ImageFont.load_default(14)]
+    monkeypatch.setattr(painting, "_fonts", lambda pixels: latin)
+    assert painting.wrap_text("a person 走る walks", 14, 400, 2) == ["a person walks"]
+    assert "no font on this machine has all letters" in caplog.text
+    assert painting.wrap_text("歩いている人", 14, 400, 2) == []
+    assert painting.wrap_text("x\x00\x1by", 14, 400, 2) == ["xy"]
+
+
+def test_a_font_that_has_the_letters_is_chosen(monkeypatch):
+    class Fake:
+        def __init__(self, letters):
+            self.letters = letters
+
+        def getmask(self, letter):
+            class Mask(bytes):
+                size = (1, 1)
+
+            return Mask(letter.encode() if letter in self.letters else b"box")
+
+    latin, wide = Fake("é"), Fake("é走")
+    monkeypatch.setattr(painting, "_fonts", lambda pixels: [latin, wide])
+    assert painting.font(14, "é") is latin
+    assert painting.font(14, "é走") is wide
+    assert painting.font(14, "한") is latin
+    assert painting.drawable("é走한", 14) == "é走"
