@@ -50,7 +50,7 @@ def folder(tmp_path: Path, procedural, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "broken.npz").write_bytes((root / "deep" / "wave.npz").read_bytes()[:300])
     (root / "empty.bvh").write_bytes(b"")
     text = (root / "walk.bvh").read_text()
-    (root / "deep" / "cut.bvh").write_text(text[: len(text) // 2])
+    (root / "deep" / "cut.bvh").write_text(text[:300])
     for hidden in ("._walk.bvh", ".trash/walk.bvh"):
         (root / hidden).parent.mkdir(exist_ok=True)
         (root / hidden).write_bytes(b"\0\5\26\7")

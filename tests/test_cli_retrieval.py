@@ -93,7 +93,7 @@ def test_errors(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
         (("search", "mocap/wave.bvh", "mocap", "--rerank", 3, *model), 2, "cannot compare two motions"),
         (("index", "mocap", "--vectors", 2, *model), 1, "was made with vectors_per_motion=4, not 2"),
         (("index", "mocap", "--vectors", 5, "-o", "new", *model), 1, "vectors_per_motion=5 is not from 1 to 4"),
-        (("index", "cache/indexes", *model), 1, "no motion files (.bvh .npy .npz) in this folder"),
+        (("index", "cache/indexes", *model), 1, "no motion files (.bvh .npy .npz"),
     ]:
         code, _, err = run(*arguments)
         assert code == expected

@@ -288,7 +288,7 @@ def _check_joints(report: DataReport, path: Path, motion: Motion) -> None:
         report.add("warning", "missing joints", path, "no such file (training does not need it)")
         return
     try:
-        joints = as_motion(path)
+        joints = as_motion(path, unit="mm" if motion.skeleton.unit == 0.001 else "m", up_axis="y")
     except Exception as error:
         report.add("error", "unreadable joints", path, failure(path, error))
         return
@@ -301,7 +301,7 @@ def _check_joints(report: DataReport, path: Path, motion: Motion) -> None:
         report.add("warning", "joints differ", path, message)
     else:
         real = features_to_joints(motion.features, motion.skeleton)
-        error_m = np.linalg.norm(joints.joints[: len(real)] * motion.skeleton.unit - real, axis=-1).max()
+        error_m = np.linalg.norm(joints.joints[: len(real)] - real, axis=-1).max()
         if error_m > _JOINT_TOLERANCE_M:
             message = f"up to {error_m:.2f} m from the joints that the features hold"
             report.add("warning", "joints differ", path, message)

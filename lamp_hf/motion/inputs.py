@@ -33,7 +33,7 @@ def as_motion(
 
     Args:
         value: A [`Motion`], which is returned as it is; the path of a motion file; or an array or tensor, joints
-            `(T, J, 3)` or features `(T, D)`.
+            `(T, J, 3)`, meters and Y up if not said otherwise, or features `(T, D)`.
         mapping: Which joints of the file stand for those of the skeleton.
         fps: Frames per second, in place of the file's. An array without it has the rate of its skeleton's data set.
         unit: Of positions: `m`, `dm`, `cm`, `mm`, `inch`, `foot` or `cmu`.
@@ -63,6 +63,8 @@ def as_motion(
         raise TypeError(f"a {type(value).__name__} holds no motion; give a Motion, a path or an array")
     if mapping is not None:
         raise ValueError("mapping: for files, which name their joints; those of an array are told by its shape")
+    # Of a program's own arrays nothing is guessed: it knows what it computes with.
+    options = {"unit": "m", "up_axis": "y", **options}
     return motion_of_array(np.asarray(value, np.float32), Path("a motion"), **options)
 
 

@@ -75,7 +75,7 @@ def test_motions_that_are_broken_or_missing(folder: Path) -> None:
     (motions / "000001.npy").write_bytes((motions / "000001.npy").read_bytes()[:5000])
     (motions / "000002.npy").unlink()
     np.save(motions / "000003.npy", np.zeros((60, 251), np.float32))
-    np.save(motions / "000004.npy", np.zeros((60, 22, 3), np.float32))
+    np.save(motions / "000004.npy", np.load(folder / "new_joints" / "000004.npy"))
     np.save(motions / "000005.npy", np.zeros((60, 200), np.float32))
     with (motions / "000006.npy").open("wb") as file:
         np.savez(file, np.load(motions / "000007.npy"))
@@ -88,8 +88,8 @@ def test_motions_that_are_broken_or_missing(folder: Path) -> None:
         *(f"new_joint_vecs/00000{number}.npy" for number in range(8)),
         "new_joints/000003.npy",  # 22 joints beside features of 21
     }
-    assert "not finite, first in frame 7" in messages["new_joint_vecs/000000.npy"]
-    assert "file truncated?" in messages["new_joint_vecs/000001.npy"]
+    assert "frame 8 has a value that is not finite" in messages["new_joint_vecs/000000.npy"]
+    assert "truncated" in messages["new_joint_vecs/000001.npy"]
     assert messages["new_joint_vecs/000002.npy"] == "no such file, though train.txt lists it"
     assert messages["new_joint_vecs/000003.npy"].startswith("21 joints (251 features), expected 22 (263)")
     assert messages["new_joint_vecs/000004.npy"] == "expected features (T, D), found joints"

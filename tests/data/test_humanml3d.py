@@ -185,7 +185,7 @@ def test_damage_is_named_and_may_be_left_out(folder: Path, load: Callable[..., D
     with pytest.raises(MotionFormatError, match="10 clips cannot be read") as caught:
         load(folder)
     for part in (
-        "000000.npy: the features hold values that are not finite, first in frame 7",
+        "000000.npy: frame 8 has a value that is not finite",
         "000001.npy: not a NumPy file",
         "new_joint_vecs/000002.npy: no such file, though a split file lists 000002",
         "texts/000003.txt: no such file, though a split file lists 000003",

@@ -194,6 +194,7 @@ def test_windows_may_be_asked_for(any_pipe, walker: Motion):
         ([None], {}, TypeError, "cannot caption a NoneType; give a Motion, a path or an array"),
         ("nowhere.bvh", {}, FileNotFoundError, "nowhere.bvh"),
         (np.zeros((9, 7)), {}, lamp_hf.MotionFormatError, r"\(9, 7\)"),
+        (np.zeros((40, 263), np.float32), {"batch_size": -1}, ValueError, "batch_size=-1 is not a whole number from 1"),
         (
             np.zeros((3, 263)),
             {},

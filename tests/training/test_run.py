@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import pipeline
 
 from lamp_hf.data import load_motion_dataset
+from lamp_hf.locks import folder_lock
 from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
@@ -55,6 +57,16 @@ def test_all_parts_of_the_losses_are_logged(stages):
         log = json.loads((stages[stage] / "training.json").read_text())["log"]
         for name in names:
             assert any(name in entry for entry in log), (stage, name)
+
+
+def test_two_trainings_in_one_folder_are_refused(stages, tmp_path):
+    recipe = Recipe(**yaml.safe_load((stages["motion-vqvae"] / "recipe.yaml").read_text()))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with folder_lock(folder, busy="", wait=False), ThreadPoolExecutor() as other:
+        with pytest.raises(BlockingIOError, match="run is in use: another training is writing there; wait for it, or"):
+            other.submit(train, recipe, folder).result()
+        assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
 def test_the_recipe_says_how_the_model_decodes(stages, tmp_path):
