@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lamp_hf.evaluation.batches import batch_starts
+
 if TYPE_CHECKING:
     from lamp_hf.modeling.modeling_lamp import LampModel
     from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
@@ -292,7 +294,7 @@ def evaluate_lamp(
     motion_features: list[torch.Tensor] = []
     text_features: list[torch.Tensor] = []
     with torch.no_grad():
-        for start in range(0, len(clips), batch_size):
+        for start in batch_starts(len(clips), batch_size):
             part = slice(start, start + batch_size)
             inputs = processor(text=list(captions[part]), motion=list(clips[part])).to(model.device)
             motion_features.append(model.get_motion_features(inputs["motion_values"], inputs["motion_attention_mask"]))
