@@ -110,8 +110,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, procedural: Simpl
     data.mkdir(parents=True)
     for number in range(12):
         name = f"dataset-1_{('walk', 'wave-right-hand')[number % 2]}_normal_{number:03d}"
-        make = procedural.waver if number % 2 else procedural.walker
-        make(66 + 2 * number).resample(30).save(data / f"{name}.bvh")
+        frames = 66 + 2 * number
+        made = procedural.waver(frames) if number % 2 else procedural.walker(frames, turn=0.3)
+        made.resample(30).save(data / f"{name}.bvh")
         listed = tmp_path / "DATA" / ("val.txt" if number < 4 else "train.txt")
         listed.open("a").write(f"{name}\n")
     return tmp_path
