@@ -197,15 +197,16 @@ def retrieval(
     checkpoint = find_checkpoint(model, "motion-retrieval")
     card = _card(checkpoint, write_card)
     clips = _data(data, split, limit, skip_bad, cache_dir)
-    sizes = {"pool_size": pool_size, "dissimilar_size": dissimilar_size}
-    protocols = _that_fit(protocols, task.misfits(protocols, clips, **sizes))
+    misfits = task.misfits(protocols, clips, pool_size=pool_size, dissimilar_size=dissimilar_size)
+    protocols = _that_fit(protocols, misfits)
     records = task.evaluate_retrieval_protocols(
         _name(name, checkpoint),
         _encoder(checkpoint, device),
         clips,
         protocols=protocols,
         rerank=rerank,
-        **sizes,
+        pool_size=pool_size,
+        dissimilar_size=dissimilar_size,
         repeats=repeats,
         seed=seed,
         on_estimate=_say_how_long,
