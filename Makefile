@@ -6,6 +6,7 @@ lint:
 	ruff check .
 	ruff format --check .
 	mypy
+	check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 test:
 	pytest -q -n auto
@@ -13,4 +14,11 @@ test:
 ci:
 	.ci/run
 
-.PHONY: install lint test ci
+# The oldest releases that pyproject.toml declares, for CI; after every change of a bound.
+# What torch's build for GPUs needs beside it is left to pip, so that another build can take its place.
+floors:
+	uv pip compile pyproject.toml --extra dev --resolution lowest-direct --python-version 3.11 \
+		--no-annotate --custom-compile-command 'make floors' --quiet \
+		| grep -v -E '^(nvidia-|triton)' > .ci/floors.txt
+
+.PHONY: install lint test ci floors

@@ -31,8 +31,15 @@ Data = Annotated[
         help="A data set: Bandai-Namco (archive or clone), HumanML3D, KIT-ML, a folder with metadata, or a Hub id.",
     ),
 ]
-Split = Annotated[str | None, typer.Option("--split", help="By default test where there is one, else validation.")]
-Protocols = Annotated[list[str] | None, typer.Option("--protocol", "-p", help="Several may be named; by default all.")]
+Split = Annotated[
+    str | None, typer.Option("--split", help="By default test where there is one, else validation, else the only one.")
+]
+Protocols = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--protocol", "-p", help="Several may be named; by default all. One that the set is too small for is skipped."
+    ),
+]
 Repeats = Annotated[int, typer.Option("--repeats", min=1, help="How often what is random is drawn anew.")]
 Seed = Annotated[int, typer.Option("--seed", "-s", help="Of the first repeat.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=2, help="Only so many clips, to try things out.")]
@@ -46,7 +53,14 @@ Evaluator = Annotated[
     str, typer.Option("--evaluator", help="Checkpoint whose features judge; tables of one evaluator alone compare.")
 ]
 
+PoolSize = Annotated[
+    int,
+    typer.Option("--pool-size", min=2, help="Pairs in a pool. Of a small set take fewer: numbers get better by it."),
+]
+
 RECORDS = Path("evaluations")
+# What splits to evaluate on are called.
+SPLITS = ("test", "validation", "val", "valid", "dev")
 
 
 @app.command()
@@ -77,7 +91,7 @@ def reconstruction(
     clips = _data(data, split, limit, skip_bad, cache_dir)
     tokenizer, extractor = _tokenizer(checkpoint, device)
     record = task.evaluate_reconstruction_protocol(
-        _name(name, checkpoint), tokenizer, extractor, clips, repeats=repeats, seed=seed
+        _name(name, checkpoint), tokenizer, extractor, clips, repeats=repeats, seed=seed, on_estimate=_say_how_long
     )
     _finish([record], output, card)
 
@@ -99,6 +113,7 @@ def text_to_motion(
     multimodality_motions: Annotated[
         int, typer.Option("--multimodality-motions", min=10, help="Motions of each of them.")
     ] = 30,
+    pool_size: PoolSize = 32,
     seed: Seed = 0,
     limit: Limit = None,
     output: Output = RECORDS,
@@ -127,6 +142,7 @@ def text_to_motion(
     }
     card = _card(checkpoint, write_card)
     clips = _data(data, split, limit, skip_bad, cache_dir)
+    protocols = _that_fit(protocols, task.misfits(protocols, clips, pool_size=pool_size))
     options: dict[str, Any] = {}
     for judged in protocols:
         options |= judges.get(judged, dict)()
@@ -139,6 +155,8 @@ def text_to_motion(
         seed=seed,
         multimodality_texts=multimodality_texts,
         multimodality_motions=multimodality_motions,
+        pool_size=pool_size,
+        on_estimate=_say_how_long,
         **options,
     )
     _finish(records, output, card)
@@ -152,7 +170,7 @@ def retrieval(
     rerank: Annotated[
         int | None, typer.Option("--rerank", min=1, help="In a further row, re-rank so many candidates of each query.")
     ] = None,
-    pool_size: Annotated[int, typer.Option("--pool-size", min=2, help="Pairs in a pool of small_batches.")] = 32,
+    pool_size: PoolSize = 32,
     dissimilar_size: Annotated[
         int, typer.Option("--dissimilar-size", min=2, help="Pairs in the subset of dissimilar.")
     ] = 100,
@@ -179,6 +197,8 @@ def retrieval(
     checkpoint = find_checkpoint(model, "motion-retrieval")
     card = _card(checkpoint, write_card)
     clips = _data(data, split, limit, skip_bad, cache_dir)
+    misfits = task.misfits(protocols, clips, pool_size=pool_size, dissimilar_size=dissimilar_size)
+    protocols = _that_fit(protocols, misfits)
     records = task.evaluate_retrieval_protocols(
         _name(name, checkpoint),
         _encoder(checkpoint, device),
@@ -189,6 +209,7 @@ def retrieval(
         dissimilar_size=dissimilar_size,
         repeats=repeats,
         seed=seed,
+        on_estimate=_say_how_long,
     )
     _finish(records, output, card)
 
@@ -201,6 +222,7 @@ def captioning(
     evaluator: Evaluator = EMBEDDED_EVALUATOR,
     no_evaluator: Annotated[bool, typer.Option("--no-evaluator", help="Compare with captions alone.")] = False,
     beams: Annotated[int, typer.Option("--beams", min=1, help="Beams of the search.")] = 1,
+    pool_size: PoolSize = 32,
     split: Split = None,
     repeats: Repeats = 20,
     seed: Seed = 0,
@@ -228,6 +250,8 @@ def captioning(
         clips,
         evaluator=None if no_evaluator else _embedder(evaluator, device),
         num_beams=beams,
+        pool_size=pool_size,
+        on_estimate=_say_how_long,
         repeats=repeats,
         seed=seed,
     )
@@ -257,6 +281,32 @@ def _chosen(asked: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...
     return tuple(dict.fromkeys(asked or known))
 
 
+def _that_fit(protocols: Sequence[str], misfits: Mapping[str, str]) -> tuple[str, ...]:
+    """The protocols that the set is large enough for; of the others it is said why they are skipped."""
+    fitting = tuple(protocol for protocol in protocols if protocol not in misfits)
+    if not fitting:
+        raise ValueError("; ".join(f"{protocol}: {reason}" for protocol, reason in misfits.items()))
+    for protocol, reason in misfits.items():
+        _say(f"skipped {protocol}: {reason}")
+    return fitting
+
+
+def _say_how_long(seconds: float, what: str) -> None:
+    """Tell how long the work will take, before it starts."""
+    shown = "less than a minute" if seconds < 60 else f"about {seconds / 60:.0f} min"
+    if seconds >= 5400:
+        shown = f"about {seconds / 3600:.1f} h; --limit, --repeats and others in --help make it shorter"
+    _say(f"{what}: {shown}")
+
+
+def _say(text: str) -> None:
+    """Print a line about the work, beside the results; once, however many processes there are."""
+    from lamp_hf.processes import process_state
+
+    if process_state().is_main_process:
+        typer.echo(text, err=True)
+
+
 def _card(checkpoint: str, wanted: bool) -> Path | None:
     """The model card to write into."""
     if not wanted:
@@ -279,9 +329,14 @@ def _data(data: str, split: str | None, limit: int | None, skip_bad: bool, cache
 
     known = dataset_name(data)
     loaded = load_motion_dataset(data, skip_bad=skip_bad, cache_dir=cache_dir)
-    split = split or next((name for name in ("test", "validation") if name in loaded), None)
+    if split is None:
+        split = next((name for name in SPLITS if name in loaded), None)
+        if split is None and len(loaded) == 1:
+            [split] = loaded
+            _say(f"{data} has the split {split} alone: the evaluation is on it")
     if split is None or split not in loaded:
-        raise ValueError(f"{data} has the splits {', '.join(loaded)}; name the one to evaluate on by --split")
+        asked = "" if split is None else f", not {split}"
+        raise ValueError(f"{data} has the splits {', '.join(loaded)}{asked}; name the one to evaluate on by --split")
     grammar = bandai_namco_grammar(data) if known == "bandai-namco" else None
     return EvaluationSet.from_dataset(loaded[split], known or _name(None, data), split, limit=limit, grammar=grammar)
 

@@ -135,9 +135,17 @@ def test_an_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Pat
         (("retrieval", "lamp-small", "-p", "guo"), "'guo' is none of the protocols all, threshold, dissimilar"),
         (("retrieval", "nothing-here"), "neither a folder nor a checkpoint of this package"),
         (("text-to-motion", "lamp-small-evaluator"), "holds a 'motion_text_evaluator' model; text-to-motion needs"),
-        (("reconstruction", "{tiny}", "--split", "test"), "has the splits train, validation; name the one"),
+        (("reconstruction", "{tiny}", "--split", "test"), "has the splits train, validation, not test; name the one"),
         (("reconstruction", "{tiny}", "--write-card"), "--write-card needs a model card to write into"),
-        (("text-to-motion", "{tiny}"), "6 clips do not fill a pool of 32"),
+        (
+            ("text-to-motion", "{tiny}", "-p", "humanml3d"),
+            "humanml3d: 6 pairs do not fill a pool of 32; take more clips",
+        ),
+        (
+            ("retrieval", "{tiny}", "-p", "small_batches"),
+            "smaller pools, which are easier (pool_size=6, --pool-size 6)",
+        ),
+        (("retrieval", "{tiny}", "-p", "dissimilar"), "choose a smaller dissimilar_size (--dissimilar-size)"),
     ],
 )
 def test_errors_come_before_the_work(run, saved: Path, tiny_checkpoint: Path, arguments: tuple, said: str) -> None:
@@ -146,3 +154,48 @@ def test_errors_come_before_the_work(run, saved: Path, tiny_checkpoint: Path, ar
     assert code in (1, 2)
     assert said in err
     assert not Path("evaluations").exists()
+
+
+def test_a_small_set_is_evaluated_as_far_as_it_goes(run, walker, waver, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    mocap = tmp_path / "mocap"
+    mocap.mkdir()
+    walker.crop(0, 1).save(mocap / "walk.bvh")
+    waver.crop(0, 1).save(mocap / "wave.npz")
+    (mocap / "metadata.jsonl").write_text(
+        '{"file_name": "walk.bvh", "text": "a person walks"}\n{"file_name": "wave.npz", "text": "a person waves"}\n'
+    )
+    common = (tiny_checkpoint, "--data", mocap, "--repeats", 1, "--cache-dir", tmp_path / "cache")
+
+    def written() -> set[str]:
+        return {path.name.removesuffix(f"-{tiny_checkpoint.name}.json") for path in Path("evaluations").iterdir()}
+
+    code, out, err = run("evaluate", "retrieval", *common)
+    assert code == 0, err
+    assert written() == {"retrieval-all", "retrieval-threshold"}
+    assert "mocap has the split train alone: the evaluation is on it" in err
+    assert "skipped small_batches: 2 pairs do not fill a pool of 32; take more clips or smaller pools" in err
+    assert "skipped dissimilar: 2 pairs hold no dissimilar subset of 100" in err
+    assert err.index("skipped") < err.index("encoding 2 motions: less than a minute")
+    code, out, err = run("evaluate", "retrieval", *common, "--pool-size", 2, "--dissimilar-size", 2)
+    assert code == 0, err
+    assert "skipped" not in err
+    assert written() == {f"retrieval-{name}" for name in ("all", "threshold", "small_batches", "dissimilar")}
+
+    code, out, err = run("evaluate", "text-to-motion", *common, "--captioner", tiny_checkpoint)
+    assert code == 0, err
+    assert "skipped humanml3d: 2 pairs do not fill" in err
+    assert "generating 2 motions: less than a minute" in err
+    assert {"text-to-motion-lamp-bertscore", "text-to-motion-physics"} <= written()
+    sizes = ("--pool-size", 2, "--multimodality-texts", 1, "--multimodality-motions", 10)
+    code, out, err = run("evaluate", "text-to-motion", *common, "-p", "humanml3d", *sizes)
+    assert code == 0, err
+    assert "generating 12 motions" in err
+    record = json.loads(Path(f"evaluations/text-to-motion-humanml3d-{tiny_checkpoint.name}.json").read_text())
+    assert record["protocol"]["settings"]["pool_size"] == 2
+
+    for size, recall in ((32, False), (2, True)):
+        code, out, err = run("evaluate", "captioning", *common, "--pool-size", size)
+        assert code == 0, err
+        assert "2 of 2 clips have no second caption" in err
+        assert ("r_precision_1" in out) == recall
+        assert ("R-Precision and MM-Dist are left out: 2 pairs do not fill a pool of 32" in err) != recall

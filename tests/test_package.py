@@ -1,12 +1,18 @@
 """The package as a whole: what an import costs, what it registers, and what it offers."""
 
+import itertools
 import shutil
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
+import zipfile
+from pathlib import Path, PurePosixPath
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import lamp_hf
 
@@ -92,6 +98,111 @@ def test_every_package_is_listed_for_the_wheel() -> None:
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "lamp_hf").rglob("*.py")}
     assert {".".join(folder.parts) for folder in folders} <= set(setuptools["packages"])
+
+
+def tracked_files() -> list[Path]:
+    """Files of a clone, relative to its root."""
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("needs a clone with git: what belongs to the sources is asked of it")
+    return [Path(name) for name in done.stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
+    sources = tmp_path / "sources"
+    for name in tracked_files():
+        (sources / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_symlink():
+            (sources / name).symlink_to((ROOT / name).readlink())
+        elif name.parts[0] in ("lamp_hf", "modeling", "pipelines") or len(name.parts) == 1:
+            shutil.copy(ROOT / name, sources / name)
+    # As `python -m build` does: the wheel is built from the source distribution.
+    build = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
+
+    def built(what: str, where: Path) -> Path:
+        command = [sys.executable, "-c", build, f"build_{what}", str(tmp_path / what)]
+        done = subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        [path] = (tmp_path / what).iterdir()
+        return path
+
+    for what in ("sdist", "wheel"):
+        (tmp_path / what).mkdir()
+    sdist = built("sdist", sources)
+    shutil.unpack_archive(sdist, tmp_path / "unpacked", filter="data")
+    wheel = built("wheel", tmp_path / "unpacked" / sdist.name.removesuffix(".tar.gz"))
+    assert wheel.name == f"lamp_hf-{lamp_hf.__version__}-py3-none-any.whl"
+    assert wheel.stat().st_size < 100e6  # what PyPI takes
+
+    names = {PurePosixPath(name) for name in zipfile.ZipFile(wheel).namelist()}
+    places = {"modeling": PurePosixPath("lamp_hf/modeling"), "pipelines": PurePosixPath("lamp_hf/pipelines")}
+    expected = {
+        places.get(name.parts[0], PurePosixPath(name.parts[0])) / PurePosixPath(*name.parts[1:])
+        for name in tracked_files()
+        if name.parts[0] in ("lamp_hf", *places) and not (ROOT / name).is_symlink()
+    }
+    described = {name for name in names if name.parts[0].endswith(".dist-info")}
+    assert names - described == expected
+    for part in (
+        "training/recipes/bandai-namco/lamp.yaml",
+        "training/recipes/humanml3d/motion-vqvae.yaml",
+        "checkpoints/lamp-small/model.safetensors",
+        "checkpoints/lamp-small-evaluator/README.md",
+        "metrics/motion_fid/README.md",
+        "motion/player.html",
+        "py.typed",
+    ):
+        assert PurePosixPath("lamp_hf", part) in names, part
+    assert any(name.name == "LICENSE" for name in described)
+
+
+def floors() -> dict[str, str]:
+    """Packages of `.ci/floors.txt` and their releases."""
+    lines = (ROOT / ".ci" / "floors.txt").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+
+
+def test_the_floors_that_ci_installs_are_the_declared_ones() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    installed = floors()
+    checked = 0
+    for requirement in map(Requirement, declared):
+        if requirement.name == "lamp_hf":
+            continue
+        [bound] = requirement.specifier
+        assert bound.operator in (">=", "=="), requirement
+        found = installed[canonicalize_name(requirement.name)]
+        assert Version(found) == Version(bound.version), f"{requirement}: .ci/floors.txt has {found}; compile it again"
+        checked += 1
+    assert checked > 25
+
+
+def test_pythons_are_declared_as_they_are_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    prefix = "Programming Language :: Python :: "
+    declared = [item.removeprefix(prefix) for item in project["classifiers"] if item.startswith(f"{prefix}3.")]
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))
+    assert workflow["jobs"]["suite"]["strategy"]["matrix"]["python"] == declared
+    assert project["requires-python"] == f">={declared[0]}"
+
+
+def test_workflows_call_parts_of_ci_that_are_there() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    called = []
+    for path in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
+        for job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values():
+            assert job["timeout-minutes"] <= 60, path
+            for step in job["steps"]:
+                called += [line.split()[1:] for line in step.get("run", "").splitlines() if line.startswith(".ci/run")]
+    assert sorted(part for parts in called for part in parts) == ["first", "floors", "suite"]
+    for part in ("first", "floors", "suite"):
+        assert f"\n{part}() {{\n" in script
+    release = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8"))
+    publish = release["jobs"]["publish"]
+    assert publish["permissions"] == {"id-token": "write"}
+    assert publish["environment"]["name"] == "pypi"
 
 
 def test_a_checkout_without_symbolic_links(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from lamp_hf.evaluation.batches import batch_starts
 from lamp_hf.motion.features import features_to_joints
 from lamp_hf.motion.skeleton import SKELETONS
 
@@ -61,7 +62,7 @@ def reconstruction_errors(
     order = sorted((i for i, clip in enumerate(clips) if len(clip) >= frames_per_token), key=lambda i: len(clips[i]))
     errors: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     used: set[int] = set()
-    for start in range(0, len(order), batch_size):
+    for start in batch_starts(len(order), batch_size):
         places = order[start : start + batch_size]
         batch = [clips[i][: len(clips[i]) // frames_per_token * frames_per_token] for i in places]
         output = model(**extractor(batch).to(model.device))

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lamp_hf.evaluation.batches import batch_starts
+
 if TYPE_CHECKING:
     from lamp_hf.modeling.modeling_lamp import LampModel
     from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
@@ -17,6 +19,7 @@ __all__ = [
     "evaluate_lamp",
     "pool_recall",
     "recall_in_pools",
+    "require_pool",
     "retrieval_pools",
     "retrieval_scores",
     "wrong_before_right",
@@ -115,8 +118,7 @@ def pool_recall(
         ValueError: Fewer pairs than one pool holds.
     """
     count = len(groups)
-    if count < pool_size:
-        raise ValueError(f"{count} pairs do not fill a pool of {pool_size}")
+    require_pool(count, pool_size)
     _, group = np.unique(np.asarray([str(g) for g in groups]), return_inverse=True)
     right = group[:, None] == group[None, :]
     rng = np.random.default_rng(seed)
@@ -130,6 +132,19 @@ def pool_recall(
         misses = [comb(pool_size - int(size), drawn) / comb(pool_size, drawn) for size in sizes]
         result[f"chance_r{k}"] = 1 - float(np.average(misses, weights=times))
     return result
+
+
+def require_pool(count: int, pool_size: int) -> None:
+    """Check that there are enough pairs of motion and caption for one pool.
+
+    Raises:
+        ValueError: There are not; the message says how to get smaller pools.
+    """
+    if count < pool_size:
+        raise ValueError(
+            f"{count} pairs do not fill a pool of {pool_size}; take more clips or smaller pools, which are easier "
+            f"(pool_size={count}, --pool-size {count})"
+        )
 
 
 def _cut(order: np.ndarray, size: int) -> list[np.ndarray]:
@@ -156,7 +171,9 @@ def dissimilar_subset(similarity: np.ndarray, size: int) -> np.ndarray:
     """
     count = len(similarity)
     if count < size:
-        raise ValueError(f"{count} pairs hold no dissimilar subset of {size}; choose a smaller dissimilar_size")
+        raise ValueError(
+            f"{count} pairs hold no dissimilar subset of {size}; choose a smaller dissimilar_size (--dissimilar-size)"
+        )
     kept = np.ones(count, bool)
     table = similarity.astype(np.float64)
     np.fill_diagonal(table, -np.inf)
@@ -208,8 +225,7 @@ def retrieval_pools(
         raise ValueError(f"protocol={protocol!r} is unknown; choose from {', '.join(PROTOCOLS)}")
     right = np.eye(count, dtype=bool)
     if protocol == "small_batches":
-        if count < pool_size:
-            raise ValueError(f"{count} pairs do not fill a pool of {pool_size}")
+        require_pool(count, pool_size)
         return right, _cut(np.random.RandomState(seed).permutation(count), pool_size)
     if protocol == "all":
         return right, [np.arange(count)]
@@ -278,7 +294,7 @@ def evaluate_lamp(
     motion_features: list[torch.Tensor] = []
     text_features: list[torch.Tensor] = []
     with torch.no_grad():
-        for start in range(0, len(clips), batch_size):
+        for start in batch_starts(len(clips), batch_size):
             part = slice(start, start + batch_size)
             inputs = processor(text=list(captions[part]), motion=list(clips[part])).to(model.device)
             motion_features.append(model.get_motion_features(inputs["motion_values"], inputs["motion_attention_mask"]))

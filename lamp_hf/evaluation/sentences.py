@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lamp_hf.evaluation.batches import batch_starts
 from lamp_hf.training.text_encoder import locate_text_encoder
 
 __all__ = ["DEFAULT_ENCODER", "BertScore", "BertScorer", "sentence_embeddings"]
@@ -44,7 +45,7 @@ def sentence_embeddings(texts: Sequence[str], encoder: str = DEFAULT_ENCODER, *,
     longest = min(tokenizer.model_max_length, model.config.max_position_embeddings)
     rows: dict[str, np.ndarray] = {}
     unique = sorted(set(texts), key=len)
-    for start in range(0, len(unique), batch_size):
+    for start in batch_starts(len(unique), batch_size):
         batch = unique[start : start + batch_size]
         inputs = tokenizer(batch, padding=True, truncation=True, max_length=longest, return_tensors="pt")
         mask = inputs["attention_mask"][..., None].float()

@@ -195,6 +195,9 @@ def convert(
     places = _plan(found, kind)
     _check_words(output, places)
     files = _one_of_each(found, named, _needed(places.values()), left_out)
+    if (alone := _without_statistics(files, places, given=mean is not None)) is not None:
+        left_out[files["evaluator"].path] = alone
+        places = {place: each for place, each in places.items() if each != "evaluator"}
     for reason in left_out.values():
         logger.warning("%s", reason)
     result = Conversion(output, left_out=list(left_out))
@@ -204,6 +207,7 @@ def convert(
         kinds = [each for each in places.values() if each != "evaluator" or len(places) == 1]
         statistics = {each: (Path(mean), Path(std)) for each in kinds}
     converter = _Converter(files, statistics, text_tokenizer, language_model_tokenizer, license, chosen)
+    converter.check_settings(places.values())
     with atomic_folder(output) as partial:
         steps.total += len(places)
         for place, each in places.items():
@@ -211,6 +215,20 @@ def convert(
             model = converter.write(each, partial / place, str(output / place))
             result.models.append(replace(model, folder=output / place))
     return result
+
+
+def _without_statistics(files: Mapping[str, OriginalFile], places: Mapping[str, str], *, given: bool) -> str | None:
+    """Why an evaluator beside other models has to be left out, if it has to.
+
+    Statistics that the caller gave are those of the others, and not those with which an evaluator was trained.
+    """
+    if not given or len(places) == 1 or "evaluator" not in places.values() or find_statistics([files["evaluator"]]):
+        return None
+    return (
+        f"{files['evaluator'].path} is left out: there is no mean.npy and std.npy of its own beside it, and those "
+        "given are the other models'. Convert it alone with those that it was trained with (--kind evaluator --mean "
+        "FILE --std FILE)."
+    )
 
 
 class _Steps:
@@ -397,6 +415,26 @@ class _Converter:
         self.license = license
         self.settings = settings
 
+    def check_settings(self, kinds: Iterable[str]) -> None:
+        """Ask for everything at once that the tensors do not tell.
+
+        Raises:
+            ValueError: Something is missing, or a file does not fit.
+        """
+        settings = Settings(self.settings.given, missing={})
+        lamp, tokenizer = self.files.get("lamp"), self.files.get("motion-vqvae")
+        for kind in kinds:
+            file = self.files[kind]
+            if kind == "motion-vqvae":
+                vqvae_config(file, settings)
+            elif kind == "lamp":
+                lamp_config(file, settings, tokenizer)
+            elif lamp is not None and kind == "text-to-motion":
+                text_to_motion_config(file, lamp, settings, tokenizer)
+            elif lamp is not None and kind == "captioning":
+                captioning_config(_with_one_language_model(file), lamp, settings, 0, tokenizer)
+        settings.require()
+
     def write(self, kind: str, folder: Path, name: str) -> ConvertedModel:
         """Write a model with all that belongs to it; `name` is the folder that this one becomes."""
         settings = Settings(self.settings.given)
@@ -441,12 +479,9 @@ class _Converter:
         near = [self.files[each] for each in ("motion-vqvae",) if each in self.files and kind != "evaluator"]
         paths = self.statistics.get(kind) or find_statistics([*near, *prepared.sources])
         if paths is None:
-            remedy = "give them as mean and std (--mean, --std)"
-            if self.statistics:
-                remedy = f"those given are the other models'; convert the {kind} alone (--kind {kind}) and {remedy}"
             raise FileNotFoundError(
                 f"{prepared.sources[0].path}: no mean.npy and std.npy beside this checkpoint (looked in meta/ and in "
-                f"its own folder): {remedy}"
+                "its own folder): give them as mean and std (--mean, --std)"
             )
         mean, std = (read_statistic(path, skeleton) for path in paths)
         if float(std.min()) <= 0:

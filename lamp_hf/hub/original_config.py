@@ -7,6 +7,7 @@ T2, T4, T7).
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -62,10 +63,12 @@ class Settings:
     Args:
         given: By the caller; comes first.
         used: Value and where it is from, for everything that was asked for.
+        missing: If it is there, it gets what has no value, by the file that does not tell, instead of an error.
     """
 
     given: Mapping[str, int] = field(default_factory=dict)
     used: dict[str, tuple[int, str]] = field(default_factory=dict)
+    missing: dict[str, Path] | None = None
 
     def __post_init__(self) -> None:
         if strangers := sorted(set(self.given) - set(SETTINGS)):
@@ -92,12 +95,21 @@ class Settings:
             self.used[name] = int(text), "opt.txt"
         elif published is not None:
             self.used[name] = published, "published"
+        elif self.missing is not None:
+            self.missing[name] = file.path
+            return 1
         else:
-            raise ValueError(
-                f"{file.path}: its tensors do not tell {name}, and their sizes are none of the published ones: give it "
-                f"as a setting (--set {name}=…)"
-            )
+            raise _missing({name: file.path})
         return self.used[name][0]
+
+    def require(self) -> None:
+        """Refuse what is missing, all at once.
+
+        Raises:
+            ValueError: It names the options that give what is missing.
+        """
+        if self.missing:
+            raise _missing(self.missing)
 
     def heads(self, kind: str, file: OriginalFile, width: int, published: int | None) -> int:
         """Attention heads of a model `width` numbers wide; errors also where they cannot share it."""
@@ -148,6 +160,14 @@ def _check_data_set(file: OriginalFile, motion_dim: int) -> None:
             f"{file.path}: opt.txt beside it says dataset_name: {said}, whose motions have {DATASETS[said]} numbers a "
             f"frame; the tensors of its model read {motion_dim}"
         )
+
+
+def _missing(names: Mapping[str, Path]) -> ValueError:
+    said = "; ".join(f"{path}: its tensors do not tell {name}" for name, path in names.items())
+    return ValueError(
+        f"{said}. Their sizes are none of the published ones, so give it as a setting: "
+        + " ".join(f"--set {name}=NUMBER" for name in names)
+    )
 
 
 def vqvae_config(

@@ -1,6 +1,8 @@
 """What all metrics share: motions and texts are reduced to a few numbers as they come, and only these are kept."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import evaluate
@@ -43,6 +45,7 @@ class StreamingMetric(evaluate.Metric):  # type: ignore[misc]
         # Rows come back as arrays instead of lists of Python numbers. MetricInfo refuses to be made so for columns
         # that are no single values, of which ours are all of one size.
         self._module_info.format = "numpy"
+        self._storing = False
 
     def reduce(self, predictions: Any, references: Any) -> dict[str, Any]:
         """Columns of rows for a batch."""
@@ -52,10 +55,13 @@ class StreamingMetric(evaluate.Metric):  # type: ignore[misc]
         """Add a batch of predictions and references."""
         rows = self.reduce(predictions, references, **inputs)
         if len(next(iter(rows.values()))):
-            super().add_batch(**rows)
+            with self._columns_are_inputs():
+                super().add_batch(**rows)
 
     def add(self, *, prediction: Any = None, reference: Any = None, **inputs: Any) -> None:
         """Add one prediction and its reference."""
+        # `evaluate.combine` names a single one as if they were many.
+        prediction, reference = inputs.pop("predictions", prediction), inputs.pop("references", reference)
         self.add_batch(
             predictions=None if prediction is None else [prediction],
             references=None if reference is None else [reference],
@@ -69,7 +75,21 @@ class StreamingMetric(evaluate.Metric):  # type: ignore[misc]
             self.add_batch(predictions=predictions, references=references, **inputs)
         elif self.writer is None:
             raise ValueError("nothing to score: give predictions to add_batch or to compute")
-        return super().compute(**options)
+        with self._columns_are_inputs():
+            return super().compute(**options)
+
+    def _feature_names(self) -> list[str]:
+        # `evaluate` takes the columns that it stores for the inputs that it is given, and `evaluate.combine` passes on
+        # those alone. Ours differ, but while rows are stored and read.
+        return list(self.features) if self._storing else ["predictions", "references"]
+
+    @contextmanager
+    def _columns_are_inputs(self) -> Iterator[None]:
+        self._storing = True
+        try:
+            yield
+        finally:
+            self._storing = False
 
     @property
     def input_names(self) -> tuple[str, ...]:

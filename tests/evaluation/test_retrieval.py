@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lamp_hf.evaluation.batches import batch_starts
 from lamp_hf.evaluation.retrieval import (
     PROTOCOLS,
     dissimilar_subset,
@@ -16,6 +17,7 @@ from lamp_hf.evaluation.retrieval import (
     retrieval_scores,
     wrong_before_right,
 )
+from lamp_hf.evaluation.sentences import sentence_embeddings
 
 
 def test_perfect_and_worst_similarity():
@@ -131,3 +133,12 @@ def test_protocols_name_what_they_lack():
         retrieval_scores("small_batches", np.eye(4))
     with pytest.raises(ValueError, match="protocol='guo' is unknown"):
         retrieval_scores("guo", np.eye(4))
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, True])
+def test_batches_of_no_size_are_refused(batch_size) -> None:
+    assert list(batch_starts(5, 2)) == [0, 2, 4]
+    with pytest.raises(ValueError, match=rf"batch_size={batch_size}: expected a whole number from 1"):
+        batch_starts(5, batch_size)
+    with pytest.raises(ValueError, match="expected a whole number from 1"):
+        sentence_embeddings(["a person walks"], batch_size=batch_size)

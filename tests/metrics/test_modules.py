@@ -171,3 +171,22 @@ def test_several_vectors_of_a_motion_compete(load):
     scores = load("motion_retrieval").compute(predictions=vectors, references=EMBEDDINGS, protocols="all")
     mean = load("motion_retrieval").compute(predictions=vectors.mean(1), references=EMBEDDINGS, protocols="all")
     assert scores["all"]["text_to_motion_r1"] == 1.0 > mean["all"]["text_to_motion_r1"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("mm_dist", "r_precision", "motion_fid"), ("mpjpe", "foot_skating"), ("caption_scores", "caption_scores")],
+    ids=" and ".join,
+)
+def test_metrics_are_combined_by_evaluate(load, names):
+    inputs, options = CASES[names[0]]
+    alone = [load(name).compute(**inputs, **options) for name in names]
+    together = evaluate.combine([load(name) for name in names])
+    whole = together.compute(**inputs, **options)
+    assert list(whole.values()) == [value for scores in alone for value in scores.values()]
+    for start in range(0, len(inputs["predictions"]), 7):
+        together.add_batch(**{key: rows[start : start + 7] for key, rows in inputs.items()})
+    assert together.compute(**options) == whole
+    for prediction, reference in zip(inputs["predictions"], inputs["references"], strict=True):
+        together.add(prediction, reference)
+    assert together.compute(**options) == whole

@@ -1,5 +1,6 @@
 """Captions of a split's motions, compared with those that people, or a grammar, gave them."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,16 +10,19 @@ from lamp_hf.evaluation import captions as measures
 from lamp_hf.evaluation.caption_labels import CaptionReader, naming_accuracy
 from lamp_hf.evaluation.embeddings import embedding_similarity, matching_distance
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, weights_digest
-from lamp_hf.evaluation.retrieval import RANKS, pool_recall
+from lamp_hf.evaluation.retrieval import RANKS, pool_recall, require_pool
 from lamp_hf.evaluation.sentences import DEFAULT_ENCODER, BertScorer
+from lamp_hf.motion.motion import Motion
 
-from .common import EvaluationSet, derangement, shown_name, spread
+from .common import EvaluationSet, OnEstimate, derangement, estimate, shown_name, spread
 
 if TYPE_CHECKING:
     from lamp_hf.metrics.inputs import Embedder
     from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
 
-__all__ = ["PROTOCOLS", "evaluate_captioning_protocol"]
+__all__ = ["POOL_SIZE", "PROTOCOLS", "evaluate_captioning_protocol"]
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 PROTOCOLS = ("humanml3d",)
@@ -33,8 +37,10 @@ def evaluate_captioning_protocol(
     *,
     evaluator: "Embedder | None" = None,
     bertscore_model: str = DEFAULT_ENCODER,
+    pool_size: int = POOL_SIZE,
     repeats: int = 20,
     seed: int = 0,
+    on_estimate: OnEstimate | None = None,
     **generate_kwargs: Any,
 ) -> EvaluationRecord:
     """Caption the first 196 frames of every clip.
@@ -45,31 +51,47 @@ def evaluate_captioning_protocol(
     often, of an action with a side, it names the other one alone.
 
     The reference "ground truth" takes caption 0 of each clip for the answer and the others for its references;
-    "another clip" takes caption 0 of a random other clip.
+    "another clip" takes caption 0 of a random other clip. Of a set in which a clip has a single caption there is no
+    ground truth to compare, and of one with fewer clips than a pool holds no R-Precision: they are left out with a
+    warning.
 
     Args:
         name: Of the checkpoint.
         pipe: The checkpoint.
-        data: Clips with two captions or more each.
+        data: Two clips or more.
         evaluator: Of R-Precision and MM-Dist, which are left out without one.
         bertscore_model: See [`BertScorer`].
+        pool_size: Pairs in a pool of R-Precision; smaller pools are easier, and tables of them do not compare.
         repeats: How often pools and other clips are drawn.
         seed: Of the first draw.
+        on_estimate: Told how long it takes, before the work.
         generate_kwargs: Of the pipeline, such as `num_beams`.
 
     Raises:
-        ValueError: A clip has a single caption, there are too few clips, or the evaluator reads no sentences.
+        ValueError: There is a single clip, or the evaluator reads no sentences.
     """
-    if alone := [clip for clip, texts in zip(data.ids, data.captions, strict=True) if len(texts) < 2]:
-        raise ValueError(f"{len(alone)} clips have no second caption to compare the first with, among them {alone[0]}")
+    if len(data) < 2:
+        raise ValueError(f"captions are compared with those of another clip; got {len(data)} clip, expected 2 or more")
+    alone = [clip for clip, texts in zip(data.ids, data.captions, strict=True) if len(texts) < 2]
+    if alone:
+        logger.warning(
+            "Ground truth is left out: %d of %d clips have no second caption to compare the first with, among them %s.",
+            *(len(alone), len(data), alone[0]),
+        )
     if evaluator is not None:
         evaluator.require_sentences()
-        if len(data) < POOL_SIZE:
-            raise ValueError(f"{len(data)} clips do not fill a pool of {POOL_SIZE}")
-    said = spread(
-        data.motions, lambda some: [answers[0]["caption"] for answers in pipe(some, batch_size=32, **generate_kwargs)]
-    )
-    judge = CaptionScorer(data, evaluator, BertScorer(bertscore_model))
+        try:
+            require_pool(len(data), pool_size)
+        except ValueError as error:
+            logger.warning("R-Precision and MM-Dist are left out: %s.", error)
+            evaluator = None
+
+    def work(some: list[Motion]) -> list[str]:
+        return [answers[0]["caption"] for answers in pipe(some, batch_size=32, **generate_kwargs)]
+
+    estimate(on_estimate, data.motions, work, len(data), f"captioning {len(data)} motions")
+    said = spread(data.motions, work)
+    judge = CaptionScorer(data, evaluator, BertScorer(bertscore_model), pool_size)
     first, rest = data.first_captions, [texts[1:] for texts in data.captions]
     orders = [derangement(len(data), np.random.default_rng(seed + repeat)) for repeat in range(repeats)]
     others = [[first[place] for place in order] for order in orders]
@@ -100,11 +122,15 @@ def evaluate_captioning_protocol(
             len(data),
             repeats,
             seed,
-            {"bertscore_model": judge.bertscore.name, "cider": measures.CIDER_VARIANT},
+            {
+                "bertscore_model": judge.bertscore.name,
+                "cider": measures.CIDER_VARIANT,
+                **({"pool_size": pool_size} if evaluator and pool_size != POOL_SIZE else {}),
+            },
         ),
         rows={_variant(name, beams): _estimates(judge(said, data.captions, draws))},
         references={
-            "ground truth": _estimates(judge(first, rest, draws)),
+            **({} if alone else {"ground truth": _estimates(judge(first, rest, draws))}),
             "another clip": Estimate.of_rows(chance),
         },
     )
@@ -126,8 +152,9 @@ def _estimates(repeats: list[dict[str, float]]) -> dict[str, Estimate]:
 class CaptionScorer:
     """All scores of captions, one a motion."""
 
-    def __init__(self, data: EvaluationSet, evaluator: "Embedder | None", bertscore: BertScorer):
+    def __init__(self, data: EvaluationSet, evaluator: "Embedder | None", bertscore: BertScorer, pool_size: int):
         self.bertscore = bertscore
+        self._pool_size = pool_size
         self._data = data
         self._evaluator = evaluator
         self._reader = None if data.grammar is None else CaptionReader(data.grammar)
@@ -158,6 +185,6 @@ class CaptionScorer:
         similarity = embedding_similarity(self._motions, texts, "euclidean")
         found = []
         for seed in seeds:
-            recall = pool_recall(similarity, data.groups, pool_size=POOL_SIZE, repeats=1, seed=seed)
+            recall = pool_recall(similarity, data.groups, pool_size=self._pool_size, repeats=1, seed=seed)
             found.append(scores | {f"r_precision_{k}": recall[f"motion_to_text_r{k}"] for k in RANKS})
         return found

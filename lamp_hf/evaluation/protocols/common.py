@@ -1,7 +1,8 @@
-"""What all protocols start from: the clips of a split, and their work spread over processes."""
+"""What all protocols start from: the clips of a split, their work spread over processes, and how long it takes."""
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +19,13 @@ from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS, Skeleton
 from lamp_hf.processes import process_state
 
-__all__ = ["LONGEST_FRAMES", "EvaluationSet", "derangement", "shown_name", "spread"]
+__all__ = ["LONGEST_FRAMES", "EvaluationSet", "OnEstimate", "derangement", "estimate", "shown_name", "spread"]
 
 LONGEST_FRAMES = 196  # the field cuts clips here
+SAMPLE = 4  # items whose time tells that of all
+
+# Called once, before the work, with the seconds that it will take and with what takes them.
+OnEstimate = Callable[[float, str], None]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -138,3 +143,25 @@ def spread(items: Sequence[T], work: Callable[[list[T]], list[R]]) -> list[R]:
     with state.split_between_processes(list(items)) as mine:
         done = work(mine) if mine else []
     return list(gather_object(done))
+
+
+def estimate(
+    on_estimate: OnEstimate | None, items: Sequence[T], work: Callable[[list[T]], object], total: int, what: str
+) -> None:
+    """Do `work` on a few of the items and tell how long it takes for all.
+
+    Args:
+        on_estimate: Whom to tell; nothing is done without it.
+        items: Of which a few are taken, evenly apart.
+        work: What [`spread`] will be given.
+        total: On how many items it will be done altogether.
+        what: Names the work: "generating 274 motions".
+    """
+    if on_estimate is None or not items:
+        return
+    sample = [items[int(place)] for place in np.linspace(0, len(items) - 1, min(SAMPLE, len(items)))]
+    work(sample[:1])  # the first call of all is slower than the others
+    start = time.perf_counter()
+    work(sample)
+    seconds = (time.perf_counter() - start) / len(sample) * total
+    on_estimate(seconds / process_state().num_processes, what)

@@ -1,6 +1,6 @@
 """How well the motion tokenizer keeps whole clips."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, wei
 from lamp_hf.motion.features import features_to_joints
 from lamp_hf.motion.skeleton import SKELETONS
 
-from .common import EvaluationSet, derangement, spread
+from .common import EvaluationSet, OnEstimate, derangement, estimate, spread
 
 if TYPE_CHECKING:
     from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
@@ -30,6 +30,7 @@ def evaluate_reconstruction_protocol(
     *,
     repeats: int = 20,
     seed: int = 0,
+    on_estimate: OnEstimate | None = None,
 ) -> EvaluationRecord:
     """Encode and decode whole clips.
 
@@ -43,6 +44,7 @@ def evaluate_reconstruction_protocol(
         data: Clips.
         repeats: How often other clips are drawn.
         seed: Of the first draw.
+        on_estimate: Told how long it takes, before the work.
 
     Returns:
         Of all rows `mpjpe_mm` and `global_mpjpe_mm`, with the pelvises at one place and with the root's drift left
@@ -52,8 +54,15 @@ def evaluate_reconstruction_protocol(
         ValueError: There are fewer than two clips, or all are shorter than a token.
     """
     if len(data) < 2:
-        raise ValueError(f"reconstruction is compared with that of another clip; got {len(data)} clips")
-    done = spread(data.clips, lambda clips: [reconstruction_errors(model, extractor, clips)])
+        raise ValueError(
+            f"reconstruction is compared with that of another clip; got {len(data)} clip, expected 2 or more"
+        )
+
+    def work(clips: list[np.ndarray]) -> list[Any]:
+        return [reconstruction_errors(model, extractor, clips)]
+
+    estimate(on_estimate, data.clips, work, len(data), f"reconstructing {len(data)} clips")
+    done = spread(data.clips, work)
     aligned, drifting = (np.concatenate([part[k] for part in done]) for k in (0, 1))
     if not len(aligned):
         raise ValueError(f"no clip has the {model.config.frames_per_token} frames of a token")

@@ -1,5 +1,6 @@
 """Retrieval between motions and captions under TMR's four protocols, with and without re-ranking."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +11,12 @@ from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol
 from lamp_hf.evaluation.retrieval import PROTOCOLS, retrieval_pools, retrieval_scores
 from lamp_hf.evaluation.sentences import DEFAULT_ENCODER, sentence_embeddings
 
-from .common import LONGEST_FRAMES, EvaluationSet, spread
+from .common import LONGEST_FRAMES, EvaluationSet, OnEstimate, estimate, spread
 
 if TYPE_CHECKING:
     from lamp_hf.retrieval.encoder import EncodedMotion, MotionTextEncoder
 
-__all__ = ["PROTOCOLS", "evaluate_retrieval_protocols"]
+__all__ = ["PROTOCOLS", "evaluate_retrieval_protocols", "misfits"]
 
 VERSION = 1
 _LIFT = 1e4  # above any similarity: what was looked at twice comes before what was not
@@ -26,13 +27,14 @@ def evaluate_retrieval_protocols(
     encoder: "MotionTextEncoder",
     data: EvaluationSet,
     *,
-    protocols: tuple[str, ...] = PROTOCOLS,
+    protocols: Sequence[str] = PROTOCOLS,
     rerank: int | None = None,
     repeats: int = 20,
     seed: int = 0,
     sentence_encoder: str = DEFAULT_ENCODER,
     pool_size: int = 32,
     dissimilar_size: int = 100,
+    on_estimate: OnEstimate | None = None,
 ) -> list[EvaluationRecord]:
     """Find motions for captions and captions for motions.
 
@@ -51,6 +53,7 @@ def evaluate_retrieval_protocols(
         sentence_encoder: The model that tells TMR's protocols which captions say nearly the same.
         pool_size: Of "small_batches".
         dissimilar_size: Of "dissimilar".
+        on_estimate: Told how long it takes, before the work.
 
     Returns:
         A record for each protocol, with recall at 1, 2, 3, 5, 10 and the median rank, both ways.
@@ -58,14 +61,16 @@ def evaluate_retrieval_protocols(
     Raises:
         ValueError: Unknown protocol, or too few clips for one.
     """
+    for reason in misfits(protocols, data, pool_size=pool_size, dissimilar_size=dissimilar_size).values():
+        raise ValueError(reason)
     captions = data.first_captions
     sentences = sentence_embeddings(captions, sentence_encoder)
     alike = embedding_similarity(sentences, sentences)
     settings: dict[str, Any] = {"pool_size": pool_size, "dissimilar_size": dissimilar_size}
-    for protocol in protocols:  # what cannot be done is refused before the work
-        retrieval_pools(protocol, len(data), alike, **settings)
 
-    motions = spread([clip[:LONGEST_FRAMES] for clip in data.clips], encoder.encode_motions)
+    clips = [clip[:LONGEST_FRAMES] for clip in data.clips]
+    estimate(on_estimate, clips, encoder.encode_motions, len(clips), f"encoding {len(clips)} motions")
+    motions = spread(clips, encoder.encode_motions)
     texts = np.stack(spread(captions, lambda some: list(encoder.encode_texts(some))))
     similarity = embedding_similarity(np.stack([motion.features for motion in motions]), texts)
     looks: dict[str, Reranker | None] = {name: None}
@@ -115,6 +120,30 @@ def evaluate_retrieval_protocols(
             )
         )
     return records
+
+
+def misfits(
+    protocols: Sequence[str], data: EvaluationSet, *, pool_size: int = 32, dissimilar_size: int = 100
+) -> dict[str, str]:
+    """Protocols that a set is too small for, and why.
+
+    Args:
+        protocols: To look at.
+        data, pool_size, dissimilar_size: As [`evaluate_retrieval_protocols`] takes them.
+
+    Raises:
+        ValueError: Unknown protocol.
+    """
+    nothing_alike = np.eye(len(data))  # which captions are alike decides on no size
+    found = {}
+    for protocol in protocols:
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"protocol={protocol!r} is unknown; choose from {', '.join(PROTOCOLS)}")
+        try:
+            retrieval_pools(protocol, len(data), nothing_alike, pool_size=pool_size, dissimilar_size=dissimilar_size)
+        except ValueError as error:
+            found[protocol] = str(error)
+    return found
 
 
 def _settings_of(protocol: str, settings: dict[str, int]) -> dict[str, int]:

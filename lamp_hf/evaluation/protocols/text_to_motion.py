@@ -9,18 +9,18 @@ import numpy as np
 import lamp_hf
 from lamp_hf.evaluation import embeddings as measures
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, weights_digest
-from lamp_hf.evaluation.retrieval import RANKS, pool_recall
+from lamp_hf.evaluation.retrieval import RANKS, pool_recall, require_pool
 from lamp_hf.evaluation.sentences import DEFAULT_ENCODER, BertScorer
 from lamp_hf.motion.motion import Motion
 
-from .common import EvaluationSet, derangement, shown_name, spread
+from .common import EvaluationSet, OnEstimate, derangement, estimate, shown_name, spread
 
 if TYPE_CHECKING:
     from lamp_hf.metrics.inputs import Embedder
     from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
-__all__ = ["PROTOCOLS", "evaluate_text_to_motion_protocols", "generate_for_clips"]
+__all__ = ["POOL_SIZE", "PROTOCOLS", "evaluate_text_to_motion_protocols", "generate_for_clips", "misfits"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +46,13 @@ def evaluate_text_to_motion_protocols(
     seed: int = 0,
     multimodality_texts: int = 100,
     multimodality_motions: int = 30,
+    pool_size: int = POOL_SIZE,
+    on_estimate: OnEstimate | None = None,
 ) -> list[EvaluationRecord]:
     """Generate a motion for caption 0 of every clip, as long as the clip, and judge them all, again and again.
 
     "humanml3d" is the protocol of Guo et al. (2022): R-Precision in pools of 32, FID, MM-Dist, Diversity of 300 pairs
-    (of as many as there are clips, if fewer) and MultiModality, on the features of `evaluator`. Among clips of equal
+    (of all clips, if there are fewer) and MultiModality, on the features of `evaluator`. Among clips of equal
     labels, or of equal captions where there are none, no answer of R-Precision is wrong. "lamp-bertscore" captions
     what was generated and compares with all captions of the clip that it was made for; a captioner that shares no
     weights with the model is the better judge of it. "physics" tells foot skating and jitter.
@@ -70,6 +72,8 @@ def evaluate_text_to_motion_protocols(
         multimodality_texts: Texts of which MultiModality takes many motions, drawn in every repeat; all of a smaller
             set, none at 0.
         multimodality_motions: Motions of each.
+        pool_size: Pairs in a pool of R-Precision; smaller pools are easier, and tables of them do not compare.
+        on_estimate: Told how long it takes, before the work.
 
     Returns:
         A record for each protocol.
@@ -77,12 +81,20 @@ def evaluate_text_to_motion_protocols(
     Raises:
         ValueError: Unknown protocol, no judge for one, or too few clips.
     """
-    _check(protocols, data, evaluator, captioner, multimodality_texts, multimodality_motions)
+    _check(protocols, evaluator, captioner, multimodality_texts, multimodality_motions)
+    for reason in misfits(protocols, data, pool_size=pool_size).values():
+        raise ValueError(reason)
+    every = [(clip, seed + clip) for clip in range(len(data))]
+    many = min(multimodality_texts, len(data)) * multimodality_motions if "humanml3d" in protocols else 0
+    total = repeats * (len(data) + many)
+    estimate(
+        on_estimate, every, lambda jobs: generate_for_clips(pipe, data, jobs), total, f"generating {total:,} motions"
+    )
     judges: dict[str, Callable[[list[Motion], int], Rows]] = {}
     if "humanml3d" in protocols:
         assert evaluator is not None
         texts = min(multimodality_texts, len(data))
-        judges["humanml3d"] = FeatureJudge(pipe, data, evaluator, texts, multimodality_motions, seed)
+        judges["humanml3d"] = FeatureJudge(pipe, data, evaluator, texts, multimodality_motions, pool_size, seed)
     if "lamp-bertscore" in protocols:
         assert captioner is not None
         judges["lamp-bertscore"] = CaptionJudge(data, captioner, seed)
@@ -131,9 +143,21 @@ def evaluate_text_to_motion_protocols(
     return records
 
 
+def misfits(protocols: Sequence[str], data: EvaluationSet, *, pool_size: int = POOL_SIZE) -> dict[str, str]:
+    """Protocols that a set is too small for, and why."""
+    found = {}
+    if "humanml3d" in protocols:
+        try:
+            require_pool(len(data), pool_size)
+        except ValueError as error:
+            found["humanml3d"] = str(error)
+    if "lamp-bertscore" in protocols and len(data) < 2:
+        found["lamp-bertscore"] = "captions cannot be shuffled among fewer than two clips"
+    return found
+
+
 def _check(
     protocols: Sequence[str],
-    data: EvaluationSet,
     evaluator: "Embedder | None",
     captioner: "MotionCaptioningPipeline | None",
     texts: int,
@@ -145,17 +169,13 @@ def _check(
     if "humanml3d" in protocols:
         if evaluator is None:
             raise ValueError("the protocol humanml3d needs an evaluator, on whose features it is computed")
-        if len(data) < POOL_SIZE:
-            raise ValueError(f"{len(data)} clips do not fill a pool of {POOL_SIZE}")
         if texts and motions < MULTIMODALITY_PAIRS:
             raise ValueError(
-                f"MultiModality of {MULTIMODALITY_PAIRS} pairs needs as many motions a text, got {motions}"
+                f"MultiModality of {MULTIMODALITY_PAIRS} pairs needs as many motions a text, got {motions} "
+                "(multimodality_motions, --multimodality-motions)"
             )
-    if "lamp-bertscore" in protocols:
-        if captioner is None:
-            raise ValueError("the protocol lamp-bertscore needs a captioner")
-        if len(data) < 2:
-            raise ValueError("captions cannot be shuffled among fewer than two clips")
+    if "lamp-bertscore" in protocols and captioner is None:
+        raise ValueError("the protocol lamp-bertscore needs a captioner")
 
 
 def generate_for_clips(pipe: "TextToMotionPipeline", data: EvaluationSet, jobs: list[tuple[int, int]]) -> list[Motion]:
@@ -187,12 +207,13 @@ class FeatureJudge:
         evaluator: "Embedder",
         num_texts: int,
         num_motions: int,
+        pool_size: int,
         seed: int,
     ):
         self.name = shown_name(evaluator.name)
         self.digest = weights_digest(evaluator.model)
         self.settings = {
-            "pool_size": POOL_SIZE,
+            "pool_size": pool_size,
             "diversity_pairs": min(DIVERSITY_PAIRS, len(data)),
             "multimodality_texts": num_texts,
             "multimodality_motions": num_motions if num_texts else 0,
@@ -224,7 +245,7 @@ class FeatureJudge:
 
     def _pairs(self, motions: np.ndarray, texts: np.ndarray, seed: int) -> dict[str, float]:
         similarity = measures.embedding_similarity(motions, texts, "euclidean")
-        recall = pool_recall(similarity, self._data.groups, pool_size=POOL_SIZE, repeats=1, seed=seed)
+        recall = pool_recall(similarity, self._data.groups, pool_size=self.settings["pool_size"], repeats=1, seed=seed)
         return {
             **{f"r_precision_{k}": recall[f"text_to_motion_r{k}"] for k in RANKS},
             "mm_dist": measures.matching_distance(motions, texts),

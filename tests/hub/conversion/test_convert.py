@@ -560,7 +560,7 @@ def _saved(path: Path, content: Any) -> Path:
     return path
 
 
-def test_given_statistics_are_not_the_evaluators(copies: Path, tmp_path: Path, refused, convert_originals) -> None:
+def test_given_statistics_are_not_the_evaluators(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
     own = copies / "Comp_v6_KLD005" / "meta"
     given = statistics_of(copies)
     result = convert_originals(copies, tmp_path / "all", **given)
@@ -568,9 +568,9 @@ def test_given_statistics_are_not_the_evaluators(copies: Path, tmp_path: Path, r
     assert found["text-to-motion"] == found["captioning"] == (given["mean"], given["std"])
     assert found["evaluator"] == (own / "mean.npy", own / "std.npy")
     shutil.rmtree(own)
-    error = refused(copies, FileNotFoundError, **given)
-    assert f"{copies / FILES['evaluator']}: no mean.npy and std.npy beside this checkpoint" in error
-    assert "those given are the other models'; convert the evaluator alone (--kind evaluator)" in error
+    result = convert_originals(copies, tmp_path / "others", **given)
+    assert result.left_out == [copies / FILES["evaluator"]]
+    assert "evaluator_finest.tar is left out: there is no mean.npy and std.npy of its own beside it" in caplog.text
     result = convert_originals(copies, tmp_path / "evaluator", kind="evaluator", **given)
     assert result.models[0].statistics == (given["mean"], given["std"])
 
@@ -661,7 +661,11 @@ def test_settings(copies: Path, refused, settings: dict[str, int]) -> None:
     assert "unknown settings heads; known: motion-vqvae.dilation" in refused(copies, settings={"heads": 4})
     assert "lamp.max_text_length=0 is not a whole number" in refused(copies, settings={"lamp.max_text_length": 0})
     error = refused(copies, settings={})
-    assert "qformer.tar: its tensors do not tell lamp.num_attention_heads, and their sizes are none of" in error
+    assert "qformer.tar: its tensors do not tell lamp.num_attention_heads; " in error
+    assert "m2t.pth: its tensors do not tell captioning.num_attention_heads. Their sizes are none of" in error
+    assert error.endswith("--set lamp.num_attention_heads=NUMBER --set captioning.num_attention_heads=NUMBER")
+    one = refused(copies, settings={"captioning.num_attention_heads": 4}, kind="captioning")
+    assert one.endswith("give it as a setting: --set lamp.num_attention_heads=NUMBER")
     assert "qformer.tar: lamp.num_attention_heads=5 (given) does not divide 48, its width" in refused(
         copies, settings={**settings, "lamp.num_attention_heads": 5}
     )
@@ -746,3 +750,29 @@ def test_a_failure_at_the_end_leaves_the_old_folder(
 
 def test_wrong_kind(copies: Path, refused) -> None:
     assert "kind='t2m' is none of motion-vqvae, lamp, text-to-motion" in refused(copies, kind="t2m")
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["statistics beside them", "statistics given"])
+def test_a_flat_folder_converts_whole(
+    originals: Path, tmp_path: Path, convert_originals, settings: dict[str, int], caplog, given: bool
+) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in FILES.values():
+        shutil.copy(originals / "t2m" / path, flat)
+    # opt.txt belongs to one of the kinds alone, and here lies beside none.
+    told = {**settings, "text-to-motion.num_attention_heads": 4}
+    meta = originals / "t2m" / "vq" / "meta"
+    options = {"mean": meta / "mean.npy", "std": meta / "std.npy"} if given else {}
+    if not given:
+        for path in meta.iterdir():
+            shutil.copy(path, flat)
+    with caplog.at_level(logging.WARNING, "lamp_hf"):
+        result = convert_originals(flat, tmp_path / "out", settings=told, **options)
+    kinds = {model.kind for model in result.models}
+    assert kinds >= {"text-to-motion", "captioning", "length-estimator"}
+    # An evaluator was trained with statistics of its own.
+    assert ("evaluator" in kinds) == (not given)
+    assert ("evaluator_finest.tar is left out: there is no mean.npy" in caplog.text) == given
+    assert result.left_out == ([flat / "evaluator_finest.tar"] if given else [])
+    assert lamp_hf.LampForTextToMotion.from_pretrained(tmp_path / "out").config.num_attention_heads == 4
