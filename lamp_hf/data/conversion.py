@@ -58,17 +58,22 @@ class ClipCache:
     Attributes:
         cache_dir: folder of the cache; arrays lie in `clips/`.
         mirror: whether to convert the mirror image of every clip too.
-        reader_options: options for `Motion.load`, such as `{"fps": 30.0}`.
+        reader_options: options for `Motion.load`, such as `{"fps": 30.0}`, or for `to_features`.
+        to_features: turns a file into features (T, D), and those of its mirror image where asked for; a function of a
+            module, for it goes to other processes. By default `file_features`.
     """
 
     cache_dir: Path
     mirror: bool
     reader_options: dict[str, Any] = field(default_factory=dict)
+    to_features: "ToFeatures" = field(default_factory=lambda: file_features)
 
     def path(self, file_name: str, digest: str) -> Path:
         """Where the array of a file lies, whether converted yet or not."""
         options = sorted(self.reader_options.items())
-        parts = (CONVERSION_VERSION, Path(file_name).suffix.lower(), self.mirror, options)
+        parts: tuple[Any, ...] = (CONVERSION_VERSION, Path(file_name).suffix.lower(), self.mirror, options)
+        if self.to_features is not file_features:
+            parts += (self.to_features.__module__, self.to_features.__qualname__)
         key = hashlib.sha256(f"{parts!r} {digest}".encode()).hexdigest()
         return self.cache_dir / "clips" / key[:2] / f"{key}.npy"
 
@@ -119,7 +124,7 @@ class ClipCache:
                 if target.is_file():
                     finish(file.clip, digest, None)
                 else:
-                    workers.submit(file, digest, target, self.mirror, self.reader_options)
+                    workers.submit(file, digest, target, self.mirror, self.reader_options, self.to_features)
         return digests, failures
 
 
@@ -161,20 +166,28 @@ class _Workers:
             self.pool.shutdown(cancel_futures=True)
 
 
-def _convert(file_name: str, content: bytes, target: Path, mirror: bool, reader_options: dict[str, Any]) -> str | None:
+ToFeatures = Callable[[Path, bool, dict[str, Any]], list[np.ndarray]]
+
+
+def file_features(path: Path, mirror: bool, reader_options: dict[str, Any]) -> list[np.ndarray]:
+    """Features of a file at its skeleton's frame rate, and those of its mirror image where asked for."""
+    motion = Motion.load(path, **reader_options)
+    if motion.fps != motion.skeleton.default_fps:
+        motion = motion.resample(motion.skeleton.default_fps)
+    # From mirrored joints: the features of a mirrored body would have its bone lengths swapped.
+    return [motion.features, motion.mirror().features] if mirror else [motion.features]
+
+
+def _convert(
+    file_name: str, content: bytes, target: Path, mirror: bool, reader_options: dict[str, Any], to_features: ToFeatures
+) -> str | None:
     """Convert one file; return why it failed, or None."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="lamp_hf-") as folder:
         source = Path(folder) / Path(file_name).name  # readers take paths, and name the file in their errors
         source.write_bytes(content)
         try:
-            motion = Motion.load(source, **reader_options)
-            if motion.fps != motion.skeleton.default_fps:
-                motion = motion.resample(motion.skeleton.default_fps)
-            features = [motion.features]
-            if mirror:
-                # From mirrored joints: the features of a mirrored body would have its bone lengths swapped.
-                features.append(motion.mirror().features)
+            features = to_features(source, mirror, reader_options)
         except ValueError as error:  # MotionFormatError and what the feature maths refuses
             return str(error) if source.name in str(error) else f"{source.name}: {error}"
     with atomic_path(target) as unfinished:

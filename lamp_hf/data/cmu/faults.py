@@ -1,0 +1,102 @@
+"""Find what is broken in a captured motion: marker swaps and pops, joints that fly, poses that are none."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lamp_hf.motion.rotations import normalise
+from lamp_hf.motion.skeleton import HUMANML3D_22
+
+MAX_SPEED_M_PER_S = 15.0
+_MAX_JUMP_DEGREES = 90.0  # of a bone, from one frame to the next at 24 fps
+_MAX_JUMP_SLOW_DEGREES = 120.0  # the same at 12 fps, where a fast limb turns farther between two frames
+_MERGE_S = 0.5  # what lies between a jump away and the jump back is broken too
+_MAX_LEAD_S = 2.0  # a T-pose before the motion lasts at most this long
+_STILL_M_PER_S = 0.3  # what moves slower than this is a pose that was held by the software, not by a person
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A broken span of a take.
+
+    Attributes:
+        start: first broken frame.
+        stop: the frame after the last broken one.
+        kind: "joint too fast", "bone jumps" or "T-pose".
+        joint: the joint that shows it.
+        value: meters a second, or degrees, at the worst place.
+    """
+
+    start: int
+    stop: int
+    kind: str
+    joint: str
+    value: float
+
+    def describe(self, fps: float) -> str:
+        """One line with the times in seconds."""
+        size = f"{self.value:.0f} m/s" if self.kind == "joint too fast" else f"{self.value:.0f}°"
+        return f"{self.start / fps:.2f} to {self.stop / fps:.2f} s: {self.kind} ({self.joint}, {size})"
+
+
+def find_faults(joints: np.ndarray, fps: float) -> list[Fault]:
+    """Find the broken spans of a take.
+
+    Args:
+        joints: (T, 22, 3), meters, at the frame rate of the capture or thinned out to 12 to 30 fps.
+        fps: frames per second.
+
+    Returns:
+        The spans in order; they do not overlap.
+    """
+    if len(joints) < 2:
+        return []
+    joints = np.asarray(joints, dtype=np.float64)
+    speeds = np.linalg.norm(np.diff(joints, axis=0), axis=-1) * fps
+    parents = np.array(HUMANML3D_22.parents)
+    bones = normalise(joints[:, 1:] - joints[:, parents[1:]])
+    cosines = np.clip((bones[1:] * bones[:-1]).sum(axis=-1), -1.0, 1.0)
+    turns = np.pad(np.degrees(np.arccos(cosines)), ((0, 0), (1, 0)))
+    limit = _MAX_JUMP_DEGREES if fps > 18.0 else _MAX_JUMP_SLOW_DEGREES
+    too_fast, jumping = speeds > MAX_SPEED_M_PER_S, turns > limit
+    broken = np.flatnonzero((too_fast | jumping).any(axis=1))  # step k leads from frame k to k + 1
+    if not len(broken):
+        return []
+    groups = np.split(broken, np.flatnonzero(np.diff(broken) > round(_MERGE_S * fps)) + 1)
+    return [_fault(group, joints, speeds, turns, too_fast, fps) for group in groups]
+
+
+def _fault(
+    steps: np.ndarray, joints: np.ndarray, speeds: np.ndarray, turns: np.ndarray, too_fast: np.ndarray, fps: float
+) -> Fault:
+    first, last = int(steps[0]), int(steps[-1])
+    fast = bool(too_fast[steps].any())
+    values = (speeds if fast else turns)[steps]
+    worst = np.unravel_index(int(values.argmax()), values.shape)
+    joint = HUMANML3D_22.joint_names[int(worst[1])]
+    kind, start = "joint too fast" if fast else "bone jumps", max(0, first)
+    before = speeds[:first]
+    if fast and first / fps <= _MAX_LEAD_S and (not len(before) or before.mean() < _STILL_M_PER_S):
+        kind, start = "T-pose", 0  # the body stands at the origin and then is somewhere else at once
+    return Fault(start, min(len(joints), last + 2), kind, joint, float(values[worst]))
+
+
+def bridge_faults(joints: np.ndarray, faults: list[Fault]) -> np.ndarray:
+    """Put straight lines in place of broken spans, so that these do not spoil floor and heading of the rest.
+
+    Args:
+        joints: (T, J, 3).
+        faults: spans as `find_faults` gives them.
+
+    Returns:
+        (T, J, 3), a copy; joints without a sound frame are returned as they are.
+    """
+    sound = np.ones(len(joints), dtype=bool)
+    for fault in faults:
+        sound[fault.start : fault.stop] = False
+    if sound.all() or not sound.any():
+        return joints
+    frames, kept = np.arange(len(joints)), np.flatnonzero(sound)
+    flat = joints.reshape(len(joints), -1)
+    bridged = np.stack([np.interp(frames, kept, column[kept]) for column in flat.T], axis=-1)
+    return bridged.reshape(joints.shape).astype(joints.dtype)
