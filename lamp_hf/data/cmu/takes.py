@@ -82,18 +82,31 @@ def take_features(path: Path, mirror: bool, options: dict[str, Any]) -> list[np.
     Raises:
         MotionFormatError: the file cannot be read, is too short, or is broken from end to end.
     """
-    joints, fps = read_take(path, options["capture_fps"].get(take_of(path), CLAIMED_FPS))
-    faults = find_faults(joints, fps)
-    joints = resample_smoothly(bridge_faults(joints, faults), fps, HUMANML3D_22.default_fps)
-    sound = sound_frames(len(joints) - 1, faults, fps)
-    if not sound.any():
-        raise MotionFormatError(f"{path.name}: broken from end to end ({faults[0].describe(fps)})")
+    joints, sound = clean_joints(path, options["capture_fps"].get(take_of(path), CLAIMED_FPS))
     features = [joints_to_features(joints)]
     if mirror:
         features.append(joints_to_features(mirror_joints(joints)))
     for array in features:
         array[~sound] = np.nan
     return features
+
+
+def clean_joints(path: Path, capture_fps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Joints of a take at 20 frames a second, its broken spans bridged.
+
+    Returns:
+        joints (T, 22, 3) in meters, and (T - 1,) bool: whether a frame of their features is sound.
+
+    Raises:
+        MotionFormatError: as for `take_features`.
+    """
+    joints, fps = read_take(path, capture_fps)
+    faults = find_faults(joints, fps)
+    joints = resample_smoothly(bridge_faults(joints, faults), fps, HUMANML3D_22.default_fps)
+    sound = sound_frames(len(joints) - 1, faults, fps)
+    if not sound.any():
+        raise MotionFormatError(f"{path.name}: broken from end to end ({faults[0].describe(fps)})")
+    return joints, sound
 
 
 def sound_frames(num_frames: int, faults: list[Fault], fps: float) -> np.ndarray:
