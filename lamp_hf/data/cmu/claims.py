@@ -235,7 +235,7 @@ def _count(kind: str) -> _Judge:
         words = match["number"].split()[0]
         number = int(words) if words.isdigit() else NUMBERS[words]
         found = measures.count(kind)
-        slack = max(1, round(0.25 * number)) if kind == "step" else 0 if kind == "jump" and found else 1
+        slack = max(1, round(0.25 * number)) if kind == "step" else 0 if kind == "jump" else 1
         if kind != "step" and not found:
             return ""  # small kicks and punches escape the measures
         return f"{found} found" if abs(found - number) > slack else ""
@@ -276,12 +276,13 @@ def _rules() -> list[tuple[re.Pattern[str], _Judge]]:
         (r"\b(?:jump|hop|leap)(?:s|ing)?\b(?! up and down on)", _jumps),
         (rf"\b(?:jumps|hops|leaps) {times}\b", _count("jump")),
         (rf"\b{_NUMBER} (?:\w+ )?(?:jumps|hops|leaps)\b", _count("jump")),
+        (rf"\b{_NUMBER} jumping jacks\b", _count("jump")),
         (rf"\b{_NUMBER} (?:\w+ )?kicks\b", _count("kick")),
         (rf"\bkicks {times}\b", _count("kick")),
         (rf"\b{_NUMBER} (?:\w+ )?steps\b", _count("step")),
         (r"\b(?:sits|sitting|seated)\b", _posture(("sitting", "crouching", "kneeling", "lying"))),
         (r"\b(?:kneels|kneeling)\b", _posture(("kneeling", "crouching", "sitting", "all fours"))),
-        (r"\b(?:lies|lying|lays) (?:down|on|flat|face)", _posture(("lying", "sitting"))),
+        (r"\b(?:lies|lying|lays) (?:down|on|flat|face)", _posture(("lying",))),
         (r"\b(?:crawls|crawling)\b|\bon all fours\b", _posture(("all fours", "kneeling", "lying", "bending"))),
         (r"\b(?:squats|squatting|crouches|crouching)\b", _posture(("crouching", "sitting", "kneeling"))),
         (r"\b(?:cartwheels?|handstands?)\b", _posture(("upside down", "all fours"))),

@@ -1,5 +1,6 @@
 """Read one take of the CMU database from any of its public BVH conversions, at its true speed, as features."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ _T_POSE_SPREAD = 0.96  # distance of the wrists, as a share of the arms' length
 _T_POSE_DROP_M = 0.15  # a wrist may hang this much below or above its shoulder
 _T_POSE_JUMP_M = 0.25  # between the T-pose at the origin and the first frame of the motion, by some joint
 
+_ARMS = (
+    *(("left", part) for part in ("wrist", "elbow", "shoulder")),
+    *(("right", part) for part in ("shoulder", "elbow", "wrist")),
+)
+
+
+class UnusableTakeError(MotionFormatError):
+    """A file that can be read and holds no motion to learn from."""
+
 
 def read_take(path: Path, capture_fps: float) -> tuple[np.ndarray, float]:
     """Read the joints of a take without the T-pose that conversions put before it.
@@ -31,7 +41,8 @@ def read_take(path: Path, capture_fps: float) -> tuple[np.ndarray, float]:
         joints (T, 22, 3) in meters, and frames per second, from 12 to 48.
 
     Raises:
-        MotionFormatError: the file cannot be read, or nothing is left.
+        UnusableTakeError: the take is too short.
+        MotionFormatError: the file cannot be read.
     """
     motion = read_bvh(path)
     joints, fps = motion.joints, motion.fps
@@ -42,7 +53,7 @@ def read_take(path: Path, capture_fps: float) -> tuple[np.ndarray, float]:
     stride = max(1, int(fps / _LOOK_FPS + 0.01))
     joints, fps = joints[::stride], fps / stride
     if len(joints) / fps < MIN_SECONDS:
-        raise MotionFormatError(
+        raise UnusableTakeError(
             f"{path.name}: too short, {len(joints)} frames at {fps:g} fps; expected at least {MIN_SECONDS:g} s"
         )
     return joints, fps
@@ -62,12 +73,6 @@ def starts_with_t_pose(joints: np.ndarray) -> bool:
     return len(joints) > 1 and float(np.linalg.norm(joints[1] - first, axis=-1).max()) > _T_POSE_JUMP_M
 
 
-_ARMS = (
-    *(("left", part) for part in ("wrist", "elbow", "shoulder")),
-    *(("right", part) for part in ("shoulder", "elbow", "wrist")),
-)
-
-
 def take_features(path: Path, mirror: bool, options: dict[str, Any]) -> list[np.ndarray]:
     """Features of a take, for `ClipCache`: broken spans are NaN.
 
@@ -77,12 +82,16 @@ def take_features(path: Path, mirror: bool, options: dict[str, Any]) -> list[np.
         options: `capture_fps`: takes that were not captured at 120 frames a second, with their true rates.
 
     Returns:
-        Features (T, 263) at 20 frames a second, as recorded and, where asked for, mirrored.
+        Features (T, 263) at 20 frames a second, as recorded and, where asked for, mirrored; a single frame of NaN for
+        a take that is too short or broken from end to end.
 
     Raises:
-        MotionFormatError: the file cannot be read, is too short, or is broken from end to end.
+        MotionFormatError: the file cannot be read.
     """
-    joints, sound = clean_joints(path, options["capture_fps"].get(take_of(path), CLAIMED_FPS))
+    try:
+        joints, sound = clean_joints(path, options["capture_fps"].get(take_of(path), CLAIMED_FPS))
+    except UnusableTakeError:
+        return [np.full((1, HUMANML3D_22.feature_dim), np.nan, dtype=np.float32)] * (1 + mirror)
     features = [joints_to_features(joints)]
     if mirror:
         features.append(joints_to_features(mirror_joints(joints)))
@@ -98,14 +107,15 @@ def clean_joints(path: Path, capture_fps: float) -> tuple[np.ndarray, np.ndarray
         joints (T, 22, 3) in meters, and (T - 1,) bool: whether a frame of their features is sound.
 
     Raises:
-        MotionFormatError: as for `take_features`.
+        UnusableTakeError: the take is too short or broken from end to end.
+        MotionFormatError: the file cannot be read.
     """
     joints, fps = read_take(path, capture_fps)
     faults = find_faults(joints, fps)
     joints = resample_smoothly(bridge_faults(joints, faults), fps, HUMANML3D_22.default_fps)
     sound = sound_frames(len(joints) - 1, faults, fps)
     if not sound.any():
-        raise MotionFormatError(f"{path.name}: broken from end to end ({faults[0].describe(fps)})")
+        raise UnusableTakeError(f"{path.name}: broken from end to end ({faults[0].describe(fps)})")
     return joints, sound
 
 
@@ -119,9 +129,13 @@ def sound_frames(num_frames: int, faults: list[Fault], fps: float) -> np.ndarray
     return sound
 
 
-def take_of(path: Path) -> str:
-    """Number of the take that a file holds: "01_01" of "01_01.bvh"."""
-    return path.stem
+_TAKE = re.compile(r"(\d{1,3})_(\d{1,3})(?:\.bvh)?", re.IGNORECASE)
+
+
+def take_of(path: str | Path) -> str | None:
+    """Number of the take that a file holds by its name, such as "01_01"; None if it is not named by one."""
+    match = _TAKE.fullmatch(Path(path).name)
+    return f"{int(match[1]):02d}_{int(match[2]):02d}" if match else None
 
 
 def resample_smoothly(joints: np.ndarray, source_fps: float, target_fps: float) -> np.ndarray:
