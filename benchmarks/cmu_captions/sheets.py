@@ -5,7 +5,9 @@ python benchmarks/cmu_captions/sheets.py BVH_FOLDER --output SHEETS [--takes 01_
 `SHEETS/<subject>/<take>.png` shows the body each second (each half second in takes shorter than 6 s), always from the
 same side: from the front and half left of where the body faces at first. Left limbs are blue, right ones orange; an
 arrow on the floor shows where the body faces. A last picture shows the way over the floor from above.
-`<take>.txt` holds what was measured, second by second.
+`<take>.txt` holds what was measured, second by second, and where the take might be cut. `page-01.png`, `page-01.txt`
+and so on put the takes of a subject together, so that they can be looked at with fewer pictures. `LEGEND.txt` says what
+the columns are.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+from propose import propose
 
 from lamp_hf.data.cmu.facts import CLAIMED_FPS, packaged_facts, subject_categories
 from lamp_hf.data.cmu.measures import Measures
@@ -28,6 +31,7 @@ from lamp_hf.motion.skeleton import HUMANML3D_22
 FPS = 20.0
 COLUMNS, CELL = 10, (118, 140)
 ROWS_A_SHEET = 6
+PAGE_HEIGHT = 1100
 _AZIMUTH = math.radians(30.0)  # of the camera, from where the body faces at first towards its left
 _ELEVATION = math.radians(14.0)
 _VIEW_M = 2.2  # meters that the height of a cell shows
@@ -42,6 +46,8 @@ def main() -> None:
     parser.add_argument("--takes", nargs="*", help="these takes only")
     arguments = parser.parse_args()
     facts = packaged_facts()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "LEGEND.txt").write_text(LEGEND + "\n", encoding="utf-8")
     for path in sorted(arguments.folder.rglob("*.bvh")):
         take = path.stem
         if take not in facts or (arguments.takes and take not in arguments.takes):
@@ -59,6 +65,8 @@ def main() -> None:
         for number, sheet in enumerate(draw_sheets(measures, take, sound), start=1):
             sheet.save(folder / f"{take}{f'-{number}' if number > 1 else ''}.png", optimize=True)
         (folder / f"{take}.txt").write_text(describe(measures, take, sound), encoding="utf-8")
+    for folder in sorted(path for path in arguments.output.iterdir() if path.is_dir()):
+        put_on_pages(folder)
 
 
 def draw_sheets(measures: Measures, take: str, sound: np.ndarray) -> list[Image.Image]:
@@ -72,6 +80,28 @@ def draw_sheets(measures: Measures, take: str, sound: np.ndarray) -> list[Image.
         _arrange(cells[start : start + per_sheet], f"{take}  {measures.duration:.1f} s")
         for start in range(0, len(cells), per_sheet)
     ]
+
+
+def put_on_pages(folder: Path) -> None:
+    """Put the sheets of a subject below each other, as many as fit on a page, and their texts into one file."""
+    for old in folder.glob("page-*"):
+        old.unlink()
+    pages: list[list[tuple[Path, Image.Image]]] = [[]]
+    for text in sorted(folder.glob("*_*.txt"), key=lambda path: tuple(map(int, path.stem.split("_")))):
+        for picture in sorted(folder.glob(f"{text.stem}.png")) + sorted(folder.glob(f"{text.stem}-*.png")):
+            sheet = Image.open(picture).convert("RGB")
+            if pages[-1] and sum(s.height + 4 for _, s in pages[-1]) + sheet.height > PAGE_HEIGHT:
+                pages.append([])
+            pages[-1].append((text, sheet))
+    for number, page in enumerate(pages, start=1):
+        whole = Image.new("RGB", (COLUMNS * CELL[0], sum(sheet.height + 4 for _, sheet in page)), (255, 255, 255))
+        top = 0
+        for _, sheet in page:
+            whole.paste(sheet, (0, top))
+            top += sheet.height + 4
+        whole.quantize(64).save(folder / f"page-{number:02d}.png", optimize=True)
+        texts = dict.fromkeys(text for text, _ in page)
+        (folder / f"page-{number:02d}.txt").write_text("\n".join(text.read_text() for text in texts))
 
 
 def _arrange(cells: list[Image.Image], title: str) -> Image.Image:
@@ -157,7 +187,7 @@ def _draw_path(measures: Measures) -> Image.Image:
 
 LEGEND = """\
 t: second it begins | fwd: m/s forward (- back) | left: m/s sideways (- right) | turn: deg/s (+ left) | pel: pelvis height, m (stands .93)
-LW, RW: height of left, right wrist above its shoulder, m (hanging -.5; + raised; * above the head) | apart: m between the wrists
+LW, RW: height of left, right wrist above its shoulder, m (hanging -.5; 0 shoulder; * above the head) | apart: m between the wrists
 lean: trunk, deg forward (- back) / left (- right) | step: feet that landed | air: share of both feet off the floor | posture"""
 
 
@@ -174,7 +204,7 @@ def describe(measures: Measures, take: str, sound: np.ndarray) -> str:
     broken = [(start / FPS, stop / FPS) for start, stop in stretches(~sound)]
     if broken:
         lines.append("BROKEN, leave out: " + ", ".join(f"{start:.1f}-{stop:.1f} s" for start, stop in broken))
-    lines += [LEGEND, " t   fwd  left turn  pel    LW    RW apart lean     step air posture"]
+    lines += [" t   fwd  left turn  pel    LW    RW apart lean     step air posture"]
     step = 0.5 if measures.duration < 6.0 else 1.0
     lines += [_second(measures, time, step) for time in np.arange(0.0, measures.duration - 0.2, step)]
     events = [event for event in measures.events if event.kind != "step"]
@@ -185,6 +215,8 @@ def describe(measures: Measures, take: str, sound: np.ndarray) -> str:
                 f"{event.time:.1f} {' '.join(filter(None, (event.side, event.kind)))} {event.size:.1f}" for event in events
             )
         )
+    cuts = propose(measures, sound)
+    lines.append("proposed: " + " ".join(f"{start:g}-{end:g}" for start, end in cuts))
     return "\n".join(lines) + "\n"
 
 

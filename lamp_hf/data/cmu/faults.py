@@ -12,6 +12,8 @@ _MAX_JUMP_DEGREES = 90.0  # of a bone, from one frame to the next at 24 fps
 _MAX_JUMP_SLOW_DEGREES = 120.0  # the same at 12 fps, where a fast limb turns farther between two frames
 _MERGE_S = 0.5  # what lies between a jump away and the jump back is broken too
 _MAX_LEAD_S = 2.0  # a T-pose before the motion lasts at most this long
+_MENDABLE_S = 0.5
+_TOES = [HUMANML3D_22.joint_names.index(name) for name in ("left_foot", "right_foot")]
 _STILL_M_PER_S = 0.3  # what moves slower than this is a pose that was held by the software, not by a person
 
 
@@ -25,6 +27,8 @@ class Fault:
         kind: "joint too fast", "bone jumps" or "T-pose".
         joint: the joint that shows it.
         value: meters a second, or degrees, at the worst place.
+        mendable: whether nothing but the toes is wrong, and for a moment only: then these are put right, and the span
+            is kept. Toe markers swap at the height of kicks, which would be lost otherwise.
     """
 
     start: int
@@ -32,6 +36,7 @@ class Fault:
     kind: str
     joint: str
     value: float
+    mendable: bool = False
 
     def describe(self, fps: float) -> str:
         """One line with the times in seconds."""
@@ -74,29 +79,47 @@ def _fault(
     values = (speeds if fast else turns)[steps]
     worst = np.unravel_index(int(values.argmax()), values.shape)
     joint = HUMANML3D_22.joint_names[int(worst[1])]
+    limit = _MAX_JUMP_DEGREES if fps > 18.0 else _MAX_JUMP_SLOW_DEGREES
+    others = np.delete(too_fast[steps] | (turns[steps] > limit), _TOES, axis=1)
+    mendable = not others.any() and (last + 2 - first) / fps <= _MENDABLE_S
     kind, start = "joint too fast" if fast else "bone jumps", max(0, first)
     before = speeds[:first]
     if fast and first / fps <= _MAX_LEAD_S and (not len(before) or before.mean() < _STILL_M_PER_S):
         kind, start = "T-pose", 0  # the body stands at the origin and then is somewhere else at once
-    return Fault(start, min(len(joints), last + 2), kind, joint, float(values[worst]))
+    return Fault(start, min(len(joints), last + 2), kind, joint, float(values[worst]), mendable and kind != "T-pose")
 
 
 def bridge_faults(joints: np.ndarray, faults: list[Fault]) -> np.ndarray:
     """Put straight lines in place of broken spans, so that these do not spoil floor and heading of the rest.
 
+    Where a fault is mendable, the toes alone go in a straight line, seen from their ankles.
+
     Args:
-        joints: (T, J, 3).
+        joints: (T, 22, 3).
         faults: spans as `find_faults` gives them.
 
     Returns:
-        (T, J, 3), a copy; joints without a sound frame are returned as they are.
+        (T, 22, 3), a copy where there are faults; joints without a sound frame are returned as they are.
     """
-    sound = np.ones(len(joints), dtype=bool)
+    ankles = [HUMANML3D_22.parents[toe] for toe in _TOES]
+    mended = joints.copy()
+    feet = joints[:, _TOES] - joints[:, ankles]
+    lengths = np.median(np.linalg.norm(feet, axis=-1), axis=0)
+    straight = normalise(_bridge(feet, [fault for fault in faults if fault.mendable])) * lengths[:, None]
+    for fault in faults:
+        if fault.mendable:
+            span = slice(fault.start, fault.stop)
+            mended[span, _TOES] = mended[span, ankles] + straight[span]
+    return _bridge(mended, [fault for fault in faults if not fault.mendable])
+
+
+def _bridge(values: np.ndarray, faults: list[Fault]) -> np.ndarray:
+    sound = np.ones(len(values), dtype=bool)
     for fault in faults:
         sound[fault.start : fault.stop] = False
     if sound.all() or not sound.any():
-        return joints
-    frames, kept = np.arange(len(joints)), np.flatnonzero(sound)
-    flat = joints.reshape(len(joints), -1)
+        return values
+    frames, kept = np.arange(len(values)), np.flatnonzero(sound)
+    flat = values.reshape(len(values), -1)
     bridged = np.stack([np.interp(frames, kept, column[kept]) for column in flat.T], axis=-1)
-    return bridged.reshape(joints.shape).astype(joints.dtype)
+    return bridged.reshape(values.shape).astype(values.dtype)

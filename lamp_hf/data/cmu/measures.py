@@ -219,7 +219,8 @@ class Measures:
         for side, other in zip(SIDES, SIDES[::-1], strict=True):
             height = self.height(f"{side}_ankle")
             speed = np.linalg.norm(self._velocity(self.place(f"{side}_ankle")), axis=-1)
-            high = (height > 0.5) & (self.foot_height(other) < 0.15) & (self.height("pelvis") > 0.6)
+            upright = np.linalg.norm(self.lean, axis=-1) < 60
+            high = upright & (height > 0.5) & (self.foot_height(other) < 0.15) & (self.height("pelvis") > 0.6)
             for first, last in runs(high):
                 if speed[max(0, first - 4) : last + 1].max() > 2.0 and self.knee(side)[first : last + 1].min() < 70:
                     peak = first + int(height[first : last + 1].argmax())

@@ -124,6 +124,8 @@ def sound_frames(num_frames: int, faults: list[Fault], fps: float) -> np.ndarray
     sound = np.ones(num_frames, dtype=bool)
     scale = HUMANML3D_22.default_fps / fps
     for fault in faults:
+        if fault.mendable:
+            continue
         # A frame of features holds the velocity to the next one, so the frame before is spoiled too.
         sound[max(0, int(np.floor(fault.start * scale)) - 1) : int(np.ceil(fault.stop * scale)) + 1] = False
     return sound
