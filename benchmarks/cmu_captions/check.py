@@ -23,7 +23,9 @@ from lamp_hf.data.cmu.takes import MIN_SECONDS, clean_joints
 FPS = 20.0
 MIN_CAPTIONS = 4
 SHORTEST_S = 2.0
-_FORBIDDEN = re.compile(r"\bsubject\b|\bactor\b|\bmocap\b|\bskeleton\b|\bfigure\b|\bsubject [ab]\b|\bsegment\b|\btake\b \d")
+_FORBIDDEN = re.compile(
+    r"\bsubject\b|\bactor\b|\bmocap\b|\bskeleton\b|\bfigure\b|\bsubject [ab]\b|\bsegment\b|\btake\b \d"
+)
 
 
 def main() -> None:

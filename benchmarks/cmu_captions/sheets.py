@@ -186,17 +186,18 @@ def _draw_path(measures: Measures) -> Image.Image:
 # ---- curves -------------------------------------------------------------------------------------------------
 
 LEGEND = """\
-t: second it begins | fwd: m/s forward (- back) | left: m/s sideways (- right) | turn: deg/s (+ left) | pel: pelvis height, m (stands .93)
-LW, RW: height of left, right wrist above its shoulder, m (hanging -.5; 0 shoulder; * above the head) | apart: m between the wrists
-lean: trunk, deg forward (- back) / left (- right) | step: feet that landed | air: share of both feet off the floor | posture"""
+t: second it begins | fwd: m/s forward (- back) | left: m/s sideways (- right) | turn: deg/s (+ left)
+pel: pelvis height, m (stands .93) | LW, RW: height of left, right wrist above its shoulder, m (hanging -.5; 0 shoulder;
+* above the head) | apart: m between the wrists | lean: trunk, deg forward (- back) / left (- right)
+step: feet that landed | air: share of the time in which both feet are off the floor | posture"""
 
 
 def describe(measures: Measures, take: str, sound: np.ndarray) -> str:
     """What was measured of a take, as text: totals, a line a second, and events."""
     facts = packaged_facts()[take]
-    words = facts.description or "(none)"
+    words, category = facts.description or "(none)", subject_categories().get(facts.subject, "")
     lines = [
-        f"{take} | {measures.duration:.1f} s | database: {words} | subject: {subject_categories().get(facts.subject, '')}"
+        f"{take} | {measures.duration:.1f} s | database: {words} | subject: {category}"
         + (" | a second person is not shown" if facts.two_people else "")
         + (f" | captured at {facts.capture_fps}" if facts.capture_fps != CLAIMED_FPS else ""),
         _totals(measures),
@@ -212,7 +213,8 @@ def describe(measures: Measures, take: str, sound: np.ndarray) -> str:
         lines.append(
             "events: "
             + ", ".join(
-                f"{event.time:.1f} {' '.join(filter(None, (event.side, event.kind)))} {event.size:.1f}" for event in events
+                f"{event.time:.1f} {' '.join(filter(None, (event.side, event.kind)))} {event.size:.1f}"
+                for event in events
             )
         )
     cuts = propose(measures, sound)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from tqdm.auto import tqdm
 
+from lamp_hf.data.cmu.loader import is_cmu_set
 from lamp_hf.data.field_layout import (
     FIELD_SETS,
     JOINTS,
@@ -69,7 +70,7 @@ class DataReport:
 
     Attributes:
         path: the folder.
-        layout: "humanml3d", "kit-ml" or "motionfolder".
+        layout: "humanml3d", "kit-ml", "motionfolder" or "cmu-mocap".
         counts: what is in it, by name, as text to show.
         findings: what is wrong with it, errors first.
     """
@@ -93,13 +94,13 @@ class DataReport:
 
 
 def check_data(path: str | os.PathLike[str], *, progress: bool = True) -> DataReport:
-    """Read every file of a HumanML3D or KIT-ML folder, or of a motionfolder, and report instead of stopping.
+    """Read every file of a HumanML3D or KIT-ML folder, of a motionfolder, or of the CMU database, and report.
 
     No file of HumanML3D and KIT-ML says its frame rate: a lower one than the set's is told by captions that end after
     their motion, a higher one not at all.
 
     Args:
-        path: the folder. Which data set it holds is told by the features.
+        path: the folder, or an archive of the CMU database. Which data set it holds is told by its files.
         progress: show a bar.
 
     Raises:
@@ -107,6 +108,10 @@ def check_data(path: str | os.PathLike[str], *, progress: bool = True) -> DataRe
         ValueError: it is neither.
     """
     root = Path(path)
+    if is_cmu_set(root):
+        from lamp_hf.data.cmu.doctor import check_cmu
+
+        return check_cmu(root, progress=progress)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder")
     if is_field_layout(root):
@@ -116,7 +121,8 @@ def check_data(path: str | os.PathLike[str], *, progress: bool = True) -> DataRe
     else:
         raise ValueError(
             f"{root}: expected the folders {MOTIONS} and {TEXTS} (HumanML3D, KIT-ML), or a "
-            f"{' or '.join(METADATA_NAMES)} (a folder of motions with captions); found neither"
+            f"{' or '.join(METADATA_NAMES)} (a folder of motions with captions), or BVH files such as 01/01_01.bvh "
+            "(the CMU database); found none of them"
         )
     report.findings.sort(key=lambda finding: (finding.severity != "error", finding.kind, finding.file))
     return report

@@ -8,9 +8,8 @@ import datasets
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from datasets.exceptions import DatasetNotFoundError
 
-from lamp_hf.data.archives import first_file_in
 from lamp_hf.data.bandai_namco import load_bandai_namco
-from lamp_hf.data.cmu.loader import is_cmu_file, is_cmu_folder, load_cmu_mocap
+from lamp_hf.data.cmu.loader import is_cmu_set, load_cmu_mocap
 from lamp_hf.data.field_layout import find_field_set, is_field_layout
 from lamp_hf.data.humanml3d import load_humanml3d, load_kit_ml
 from lamp_hf.data.motionfolder import METADATA_NAMES, find_tables, load_motionfolder
@@ -25,8 +24,8 @@ NAMED_SETS = {
     "kit-ml": (load_kit_ml, "the folder with new_joint_vecs and texts"),
 }
 _CHOICES = (
-    '"bandai-namco" or "cmu-mocap" with path=<archive or clone>, "humanml3d" or "kit-ml" with path=<folder>, such a path alone, '
-    f"a folder with {' or '.join(METADATA_NAMES)}, "
+    '"bandai-namco" or "cmu-mocap" with path=<archive or clone>, "humanml3d" or "kit-ml" with path=<folder>, such a '
+    f"path alone, a folder with {' or '.join(METADATA_NAMES)}, "
     "a folder written by save_to_disk, or the id of a dataset on the Hub (owner/name)"
 )
 
@@ -94,15 +93,14 @@ def load_motion_dataset(
 def dataset_name(path: str | os.PathLike[str]) -> str | None:
     """Name by which [`load_motion_dataset`] knows what lies at a path, told by its files, or `None` if it has none."""
     path = Path(path)
+    if is_cmu_set(path):
+        return "cmu-mocap"
     if path.is_file() and ".tar" in path.suffixes:
-        first = first_file_in(path, ".bvh")
-        return "cmu-mocap" if first is not None and is_cmu_file(Path(first)) else "bandai-namco"
+        return "bandai-namco"
     if any(path.glob("dataset/Bandai-Namco-Research-Motiondataset-*")):
         return "bandai-namco"
     field_set = find_field_set(path) if is_field_layout(path) else None
-    if field_set is not None:
-        return field_set.name
-    return "cmu-mocap" if path.is_dir() and not find_tables(path) and is_cmu_folder(path) else None
+    return None if field_set is None else field_set.name
 
 
 def checked_dataset(loaded: Any, name: str) -> Any:

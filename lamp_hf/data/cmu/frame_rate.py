@@ -1,6 +1,7 @@
 """Judge by physics whether a motion plays at its true speed: how bodies fall, and how people walk."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -12,7 +13,15 @@ WALK_RATIO = 0.0065  # meters a step over steps a minute: nearly the same at eve
 # What is measured at twice and at half the true rate. Falls slower than that are no flights: people swim and hang.
 _FALLS_TWICE, _FALLS_HALF = (2.2, 7.0), (0.15, 0.4)
 _WALKS_TWICE, _WALKS_HALF = (0.25, 0.5), (2.0, 4.0)
-_BODY = {"pelvis": 3.0, "spine3": 4.0, "head": 1.0, "left_knee": 1.5, "right_knee": 1.5, "left_elbow": 0.5, "right_elbow": 0.5}
+_BODY = {
+    "pelvis": 3.0,
+    "spine3": 4.0,
+    "head": 1.0,
+    "left_knee": 1.5,
+    "right_knee": 1.5,
+    "left_elbow": 0.5,
+    "right_elbow": 0.5,
+}
 _OFF_FLOOR_M = 0.07
 _MIN_FLIGHT_FRAMES = 5
 _MIN_ARC_M = 0.03
@@ -110,7 +119,7 @@ def _walk_ratio(joints: np.ndarray, fps: float) -> float | None:
         return None
     pelvis, upright = joints[:, 0], np.median(joints[:, 0, 1]) > 0.75
     ratios, seconds = [], 0.0
-    for before, after in zip(crossings, crossings[1:], strict=False):
+    for before, after in pairwise(crossings):
         first, last = round(before), round(after)
         reach = float(np.abs(swing[first : last + 1]).max())
         way = pelvis[last, ::2] - pelvis[first, ::2]

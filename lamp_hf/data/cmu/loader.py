@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict
 
-from lamp_hf.data.archives import archive_clips, file_digest
+from lamp_hf.data.archives import archive_clips, file_digest, first_file_in
 from lamp_hf.data.captions import swap_sides
 from lamp_hf.data.cmu.facts import CLAIMED_FPS, TakeFacts, facts_beside
 from lamp_hf.data.cmu.segments import (
@@ -31,6 +32,7 @@ from lamp_hf.data.conversion import (
     default_cache_dir,
     refuse_failures,
 )
+from lamp_hf.data.motionfolder import find_tables
 from lamp_hf.data.schema import MIRRORED, motion_features
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.files import atomic_path
@@ -121,10 +123,17 @@ def load_cmu_mocap(
     return cached_dataset(cache.cache_dir, key, motion_features(), makers, progress=progress)
 
 
-def is_cmu_folder(path: Path) -> bool:
-    """Whether a folder is a copy of the database: its BVH files are named by takes, in folders named by subjects."""
-    first = next((file for file in path.rglob("*.bvh")), None)
-    return first is not None and is_cmu_file(first)
+def is_cmu_set(path: Path) -> bool:
+    """Whether a folder or archive is a copy of the database: its BVH files lie in folders named by their subjects.
+
+    A folder with a table of captions is somebody's own, and no copy.
+    """
+    if path.is_file():
+        first = first_file_in(path, ".bvh") if ".tar" in path.suffixes else None
+        return first is not None and is_cmu_file(Path(first))
+    if not path.is_dir() or find_tables(path):
+        return False
+    return any(is_cmu_file(file) for file in islice((f for f in path.rglob("*") if f.suffix.lower() == ".bvh"), 1))
 
 
 def is_cmu_file(path: Path) -> bool:
@@ -156,16 +165,7 @@ def _convert_all(
             chosen = {take: file for take, file in known.items() if wanted is None or take in wanted}
             if all(cache.path(name, digest).is_file() for name, digest in chosen.values()):
                 return _all_found(chosen, wanted, path)
-        clips, total = archive_clips(path, partial(_wanted_take, wanted)), None
-    else:
-        paths: dict[str, Path] = {}
-        for file in sorted(file for file in path.rglob("*") if file.suffix.lower() == ".bvh"):
-            if (take := _wanted_take(wanted, file)) is not None:
-                if take in paths:
-                    raise ValueError(f"{path}: {take} is there twice, as {paths[take]} and {file}; keep one of them")
-                paths[take] = file
-        clips = (ClipFile(take, file.name, file.read_bytes()) for take, file in paths.items())
-        total = len(paths)
+    clips, total = take_files(path, wanted)
     file_names: dict[str, str] = {}
 
     def noted() -> Iterator[ClipFile]:
@@ -176,13 +176,32 @@ def _convert_all(
     digests, failures = cache.convert(noted(), num_proc=num_proc, progress=progress, total=total)
     refuse_failures(failures, path, skip_bad=skip_bad)
     if not digests and not failures and wanted is None:
-        raise MotionFormatError(f"{path}: no takes found; expected BVH files named by their takes, such as 01/01_01.bvh")
+        raise MotionFormatError(
+            f"{path}: no takes found; expected BVH files named by their takes, such as 01/01_01.bvh"
+        )
     files = {take: (file_names[take], digest) for take, digest in digests.items()}
     if index_path is not None and wanted is None and not failures:
         index_path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(index_path) as unfinished:
             unfinished.write_text(json.dumps(files), encoding="utf-8")
     return _all_found({**files, **dict.fromkeys(failures, ("", ""))}, wanted, path, without=failures)
+
+
+def take_files(path: Path, wanted: frozenset[str] | None = None) -> tuple[Iterator[ClipFile], int | None]:
+    """BVH files of takes in an archive or below a folder, and their number where that is known.
+
+    Raises:
+        ValueError: a take is there twice.
+    """
+    if path.is_file():
+        return archive_clips(path, partial(_wanted_take, wanted)), None
+    paths: dict[str, Path] = {}
+    for file in sorted(file for file in path.rglob("*") if file.suffix.lower() == ".bvh"):
+        if (take := _wanted_take(wanted, file)) is not None:
+            if take in paths:
+                raise ValueError(f"{path}: {take} is there twice, as {paths[take]} and {file}; keep one of them")
+            paths[take] = file
+    return (ClipFile(take, file.name, file.read_bytes()) for take, file in paths.items()), len(paths)
 
 
 def _wanted_take(wanted: frozenset[str] | None, file: Path) -> str | None:
@@ -199,7 +218,11 @@ def _all_found(
     """The files; ValueError if one that is wanted is missing."""
     if wanted is not None and (missing := sorted(wanted - set(files))):
         raise ValueError(f"{path}: {len(missing)} of the takes asked for are not in it, as {missing[0]}")
-    return {take: files[take] for take in sorted(files) if take not in without}
+    return {take: files[take] for take in sorted(files, key=_number) if take not in without}
+
+
+def _number(take: str) -> tuple[int, ...]:
+    return tuple(map(int, take.split("_")))
 
 
 def _takes_by_split(

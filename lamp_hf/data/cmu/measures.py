@@ -154,7 +154,9 @@ class Measures:
         """(T,) degrees by which a knee is bent."""
         thigh = self.place(f"{side}_hip") - self.place(f"{side}_knee")
         shin = self.place(f"{side}_ankle") - self.place(f"{side}_knee")
-        cosine = (thigh * shin).sum(-1) / np.maximum(np.linalg.norm(thigh, axis=-1) * np.linalg.norm(shin, axis=-1), 1e-9)
+        cosine = (thigh * shin).sum(-1) / np.maximum(
+            np.linalg.norm(thigh, axis=-1) * np.linalg.norm(shin, axis=-1), 1e-9
+        )
         return np.asarray(180.0 - np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
 
     def foot_height(self, side: str) -> np.ndarray:
@@ -250,9 +252,7 @@ class Measures:
         posture = np.full(len(pelvis), "standing", dtype="<U12")
         posture[(tilt > 50) & (pelvis > 0.55)] = "bending"
         posture[(pelvis < 0.72) & (knees > 60)] = "crouching"
-        thighs_level = [
-            np.abs(self.height(f"{side}_hip") - self.height(f"{side}_knee")) < 0.22 for side in SIDES
-        ]
+        thighs_level = [np.abs(self.height(f"{side}_hip") - self.height(f"{side}_knee")) < 0.22 for side in SIDES]
         posture[(pelvis < 0.75) & (pelvis > 0.3) & (tilt < 50) & (thighs_level[0] & thighs_level[1])] = "sitting"
         posture[(pelvis < 0.35) & (tilt < 60)] = "sitting"
         posture[(knee_height < 0.16) & (pelvis > 0.35) & (pelvis < 0.8) & (tilt < 55)] = "kneeling"

@@ -69,7 +69,11 @@ def parse_segments(text: str, where: str) -> Iterator[Segment]:
         if not isinstance(row, dict) or not {"take", "start", "end", "captions"} <= set(row):
             raise ValueError(f"{place}: expected an object with take, start, end and captions")
         captions = row["captions"]
-        if not isinstance(captions, list) or not captions or not all(isinstance(c, str) and c.strip() for c in captions):
+        if (
+            not isinstance(captions, list)
+            or not captions
+            or not all(isinstance(c, str) and c.strip() for c in captions)
+        ):
             raise ValueError(f"{place}: expected captions to be a list of sentences, found {captions!r}")
         try:
             start, end = float(row["start"]), float(row["end"])

@@ -158,10 +158,10 @@ def resample_smoothly(joints: np.ndarray, source_fps: float, target_fps: float) 
     places = np.minimum(places, last)
     index = np.minimum(places.astype(int), max(last - 1, 0))
     t = (places - index)[:, None, None]
-    before, here, there, after = (
-        joints[np.clip(index + step, 0, last)].astype(np.float64) for step in (-1, 0, 1, 2)
-    )
+    before, here, there, after = (joints[np.clip(index + step, 0, last)].astype(np.float64) for step in (-1, 0, 1, 2))
     curve = here + 0.5 * t * (
-        there - before + t * (2.0 * before - 5.0 * here + 4.0 * there - after + t * (3.0 * (here - there) + after - before))
+        there
+        - before
+        + t * (2.0 * before - 5.0 * here + 4.0 * there - after + t * (3.0 * (here - there) + after - before))
     )
     return curve.astype(np.float32)
