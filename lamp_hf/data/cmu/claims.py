@@ -72,7 +72,8 @@ def _unsaid(captions: tuple[str, ...] | list[str], measures: Measures) -> Iterat
     words = {
         "lying": "l[iy](?:e|es|ing)|lay|laid|laying|floor|ground|fall|crawl|roll|swim|sleep|push-?up|sit-?up|down|dive|"
         "stretch|break|worm|snake|bed|prone|dead|collapse",
-        "upside down": r"cartwheel|hand\w*|flip|somersault|upside|roll|tumble|hang|swing|break|head|round-?off|walkover",
+        "upside down": r"cartwheel|hand\w*|flip|somersault|upside|roll|tumble|hang|swing|break|head|round-?off|"
+        "walkover",
         "sitting": "sit|sits|sitting|seated|sat|squat|crouch|kneel|chair|stool|floor|ground|down|low|lung|climb|bend|"
         "duck",
     }

@@ -27,8 +27,8 @@ class Fault:
         kind: "joint too fast", "bone jumps" or "T-pose".
         joint: the joint that shows it.
         value: meters a second, or degrees, at the worst place.
-        mendable: whether nothing but the toes is wrong, and for a moment only: then these are put right, and the span
-            is kept. Toe markers swap at the height of kicks, which would be lost otherwise.
+        toes: indices of the toes, where nothing else is wrong, and for a moment only: then these are put right, and the
+            span is kept. Toe markers swap at the height of kicks, which would be lost otherwise.
     """
 
     start: int
@@ -36,7 +36,12 @@ class Fault:
     kind: str
     joint: str
     value: float
-    mendable: bool = False
+    toes: tuple[int, ...] = ()
+
+    @property
+    def mendable(self) -> bool:
+        """Whether the span can be put right."""
+        return bool(self.toes)
 
     def describe(self, fps: float) -> str:
         """One line with the times in seconds."""
@@ -80,13 +85,14 @@ def _fault(
     worst = np.unravel_index(int(values.argmax()), values.shape)
     joint = HUMANML3D_22.joint_names[int(worst[1])]
     limit = _MAX_JUMP_DEGREES if fps > 18.0 else _MAX_JUMP_SLOW_DEGREES
-    others = np.delete(too_fast[steps] | (turns[steps] > limit), _TOES, axis=1)
-    mendable = not others.any() and (last + 2 - first) / fps <= _MENDABLE_S
+    bad = set(np.flatnonzero((too_fast[steps] | (turns[steps] > limit)).any(axis=0)).tolist())
+    mendable = bad <= set(_TOES) and (last + 2 - first) / fps <= _MENDABLE_S
     kind, start = "joint too fast" if fast else "bone jumps", max(0, first)
     before = speeds[:first]
     if fast and first / fps <= _MAX_LEAD_S and (not len(before) or before.mean() < _STILL_M_PER_S):
         kind, start = "T-pose", 0  # the body stands at the origin and then is somewhere else at once
-    return Fault(start, min(len(joints), last + 2), kind, joint, float(values[worst]), mendable and kind != "T-pose")
+    toes = tuple(sorted(bad)) if mendable and kind != "T-pose" else ()
+    return Fault(start, min(len(joints), last + 2), kind, joint, float(values[worst]), toes)
 
 
 def bridge_faults(joints: np.ndarray, faults: list[Fault]) -> np.ndarray:
@@ -101,15 +107,15 @@ def bridge_faults(joints: np.ndarray, faults: list[Fault]) -> np.ndarray:
     Returns:
         (T, 22, 3), a copy where there are faults; joints without a sound frame are returned as they are.
     """
-    ankles = [HUMANML3D_22.parents[toe] for toe in _TOES]
     mended = joints.copy()
-    feet = joints[:, _TOES] - joints[:, ankles]
-    lengths = np.median(np.linalg.norm(feet, axis=-1), axis=0)
-    straight = normalise(_bridge(feet, [fault for fault in faults if fault.mendable])) * lengths[:, None]
-    for fault in faults:
-        if fault.mendable:
+    for toe in _TOES:
+        spans = [fault for fault in faults if toe in fault.toes]
+        ankle = HUMANML3D_22.parents[toe]
+        foot = joints[:, toe] - joints[:, ankle]
+        straight = normalise(_bridge(foot, spans)) * np.median(np.linalg.norm(foot, axis=-1))
+        for fault in spans:
             span = slice(fault.start, fault.stop)
-            mended[span, _TOES] = mended[span, ankles] + straight[span]
+            mended[span, toe] = mended[span, ankle] + straight[span]
     return _bridge(mended, [fault for fault in faults if not fault.mendable])
 
 
