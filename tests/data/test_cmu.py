@@ -401,7 +401,7 @@ def test_what_cannot_be_read_and_what_is_too_short(clone, load, tmp_path, walk, 
     (own / "01" / "01_02.bvh").write_text(short)
     assert len(load(own, mirror=False)["train"]) == 3
     assert "01_02 left out: too short" in caplog.text
-    with pytest.raises(UnusableTakeError, match="01_02.bvh: too short, 12 frames at 24 fps; expected at least 1 s"):
+    with pytest.raises(UnusableTakeError, match=r"01_02\.bvh: too short, 12 frames at 24 fps; expected at least 1 s"):
         read_take(own / "01" / "01_02.bvh", 120)
     (own / "01" / "01_03.bvh").write_text("HIERARCHY\nnothing\n")
     with pytest.raises(MotionFormatError, match="1 clips cannot be read"):
