@@ -26,7 +26,7 @@ def _data() -> None:
 @app.command()
 def check(
     path: Annotated[
-        Path, typer.Argument(help="Folder of HumanML3D, KIT-ML, the CMU database, or motions with metadata.jsonl or .csv.")
+        Path, typer.Argument(help="Folder of HumanML3D, KIT-ML, CMU mocap, or motions with metadata.jsonl or .csv.")
     ],
     show_all: Annotated[
         bool, typer.Option("--all", help=f"List every finding, not only the first {SHOWN} of a kind.")

@@ -20,7 +20,14 @@ from lamp_hf.data.cmu.frame_rate import speed_evidence
 from lamp_hf.data.cmu.loader import load_cmu_mocap
 from lamp_hf.data.cmu.measures import Measures
 from lamp_hf.data.cmu.segments import read_segments
-from lamp_hf.data.cmu.takes import UnusableTakeError, clean_joints, read_take, resample_smoothly, take_of
+from lamp_hf.data.cmu.takes import (
+    UnusableTakeError,
+    clean_joints,
+    read_take,
+    resample_smoothly,
+    starts_with_t_pose,
+    take_of,
+)
 from lamp_hf.data.doctor import check_data
 from lamp_hf.data.loading import dataset_name, load_motion_dataset
 from lamp_hf.data.schema import with_numpy_motion
@@ -237,6 +244,13 @@ def test_the_t_pose_is_dropped_and_nothing_else(tmp_path, walk):
         joints, _ = read_take(path, 120)
         wrist = JOINTS.index("left_wrist")
         np.testing.assert_allclose(joints[0, wrist], motion.joints[0, wrist], atol=2e-3)
+
+
+def test_a_fast_start_is_no_t_pose(walk):
+    slow = walk(2.0).resample(12.0).joints.copy()
+    slow[0, JOINTS.index("right_wrist")] += [0.0, 0.0, 0.5]  # 6 m/s
+    assert not starts_with_t_pose(slow, 12.0)
+    assert starts_with_t_pose(slow, 120.0)
 
 
 def test_names_of_takes():

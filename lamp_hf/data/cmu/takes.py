@@ -17,7 +17,7 @@ MIN_SECONDS = 1.0  # of a take, and of what is cut out of one
 _LOOK_FPS = 24.0  # faults are sought at about this rate: one threshold serves files of 24 and of 120 frames a second
 _T_POSE_SPREAD = 0.96  # distance of the wrists, as a share of the arms' length
 _T_POSE_DROP_M = 0.15  # a wrist may hang this much below or above its shoulder
-_T_POSE_JUMP_M = 0.25  # between the T-pose at the origin and the first frame of the motion, by some joint
+_T_POSE_JUMP_M_PER_S = 25.0  # from the T-pose at the origin to the first frame of the motion, by some joint
 
 _ARMS = (
     *(("left", part) for part in ("wrist", "elbow", "shoulder")),
@@ -46,10 +46,10 @@ def read_take(path: Path, capture_fps: float) -> tuple[np.ndarray, float]:
     """
     motion = read_bvh(path)
     joints, fps = motion.joints, motion.fps
+    if starts_with_t_pose(joints, fps):
+        joints = joints[1:]
     if fps > CLAIMED_FPS / 2 + 1:
         fps *= capture_fps / CLAIMED_FPS
-    if starts_with_t_pose(joints):
-        joints = joints[1:]
     stride = max(1, int(fps / _LOOK_FPS + 0.01))
     joints, fps = joints[::stride], fps / stride
     if len(joints) / fps < MIN_SECONDS:
@@ -59,8 +59,13 @@ def read_take(path: Path, capture_fps: float) -> tuple[np.ndarray, float]:
     return joints, fps
 
 
-def starts_with_t_pose(joints: np.ndarray) -> bool:
-    """Whether the first frame of joints (T, 22, 3) is the T-pose that conversions put before the motion."""
+def starts_with_t_pose(joints: np.ndarray, fps: float) -> bool:
+    """Whether the first frame of joints (T, 22, 3) is the T-pose that conversions put before the motion.
+
+    Args:
+        joints: (T, 22, 3), meters.
+        fps: what the file claims.
+    """
     first = joints[0]
     index = HUMANML3D_22.joint_names.index
     arms = [index(f"{side}_{part}") for side, part in _ARMS]
@@ -70,7 +75,7 @@ def starts_with_t_pose(joints: np.ndarray) -> bool:
     if spread > _T_POSE_SPREAD * length and drop < _T_POSE_DROP_M:
         return True
     # Conversions disagree about the arms of the first pose, but all put it at the origin, away from the motion.
-    return len(joints) > 1 and float(np.linalg.norm(joints[1] - first, axis=-1).max()) > _T_POSE_JUMP_M
+    return len(joints) > 1 and float(np.linalg.norm(joints[1] - first, axis=-1).max()) * fps > _T_POSE_JUMP_M_PER_S
 
 
 def take_features(path: Path, mirror: bool, options: dict[str, Any]) -> list[np.ndarray]:
