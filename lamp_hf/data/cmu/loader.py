@@ -194,7 +194,7 @@ def take_files(path: Path, wanted: frozenset[str] | None = None) -> tuple[Iterat
         ValueError: a take is there twice.
     """
     if path.is_file():
-        return archive_clips(path, partial(_wanted_take, wanted)), None
+        return _until_all_found(archive_clips(path, partial(_wanted_take, wanted)), wanted), None
     paths: dict[str, Path] = {}
     for file in sorted(file for file in path.rglob("*") if file.suffix.lower() == ".bvh"):
         if (take := _wanted_take(wanted, file)) is not None:
@@ -202,6 +202,17 @@ def take_files(path: Path, wanted: frozenset[str] | None = None) -> tuple[Iterat
                 raise ValueError(f"{path}: {take} is there twice, as {paths[take]} and {file}; keep one of them")
             paths[take] = file
     return (ClipFile(take, file.name, file.read_bytes()) for take, file in paths.items()), len(paths)
+
+
+def _until_all_found(clips: Iterator[ClipFile], wanted: frozenset[str] | None) -> Iterator[ClipFile]:
+    """The clips; the rest of an archive need not be unpacked when those that are wanted are there."""
+    remaining = None if wanted is None else set(wanted)
+    for clip in clips:
+        yield clip
+        if remaining is not None:
+            remaining.discard(clip.clip)
+            if not remaining:
+                return
 
 
 def _wanted_take(wanted: frozenset[str] | None, file: Path) -> str | None:
