@@ -30,7 +30,9 @@ def _data() -> None:
 def check(
     path: Annotated[
         Path,
-        typer.Argument(help="Folder of HumanML3D or KIT-ML, or of motions, with or without metadata.jsonl or .csv."),
+        typer.Argument(
+            help="Folder of HumanML3D, KIT-ML, CMU mocap, or of motions, with or without metadata.jsonl or .csv."
+        ),
     ],
     show_all: Annotated[
         bool, typer.Option("--all", help=f"List every finding, not only the first {SHOWN} of a kind.")

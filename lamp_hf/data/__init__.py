@@ -2,6 +2,7 @@
 
 from lamp_hf.data.bandai_namco import bandai_namco_grammar, load_bandai_namco
 from lamp_hf.data.captions import CaptionGrammar, CaptionGrammarError
+from lamp_hf.data.cmu import load_cmu_mocap
 from lamp_hf.data.humanml3d import load_humanml3d, load_kit_ml
 from lamp_hf.data.loading import dataset_name, load_motion_dataset
 from lamp_hf.data.motionfolder import load_motionfolder
@@ -13,6 +14,7 @@ __all__ = [
     "bandai_namco_grammar",
     "dataset_name",
     "load_bandai_namco",
+    "load_cmu_mocap",
     "load_humanml3d",
     "load_kit_ml",
     "load_motion_dataset",

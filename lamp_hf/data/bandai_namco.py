@@ -7,12 +7,9 @@ are composed from the labels by `CaptionGrammar`.
 import hashlib
 import json
 import logging
-import lzma
 import os
 import random
 import re
-import tarfile
-import zlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +18,7 @@ from typing import Any, NamedTuple
 
 from datasets import DatasetDict
 
+from lamp_hf.data.archives import archive_clips, file_digest
 from lamp_hf.data.captions import CaptionGrammar
 from lamp_hf.data.conversion import (
     CONVERSION_VERSION,
@@ -33,7 +31,6 @@ from lamp_hf.data.conversion import (
 )
 from lamp_hf.data.schema import MIRRORED, motion_features
 from lamp_hf.data.text_files import read_lines
-from lamp_hf.motion.bvh_parser import MAX_FILE_BYTES
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.skeleton import HUMANML3D_22
@@ -260,7 +257,7 @@ def _convert_all(
     unopened: dict[str, str] = {}
     if path.is_file():
         # Unpacking takes ten times as long as reading the finished set: remember what the archive holds.
-        index_path = cache.cache_dir / "archives" / f"{_file_digest(path)}.json"
+        index_path = cache.cache_dir / "archives" / f"{file_digest(path)}.json"
         digests = _read_digests(index_path)
         if digests:
             chosen = digests if wanted is None else {c: digests[c] for c in _all_found(wanted, digests, path)}
@@ -304,41 +301,25 @@ def _all_found(wanted: frozenset[str], found: Collection[str], path: Path) -> li
 
 
 def _archive_clips(path: Path, wanted: frozenset[str] | None) -> Iterator[ClipFile]:
-    """Clips of an archive. Nothing is unpacked to disk: links, folders and other files are passed over."""
+    """Clips of an archive, as far as they are wanted."""
     remaining = None if wanted is None else set(wanted)
-    try:
-        with tarfile.open(path, "r|*") as archive:
-            for member in archive:
-                name = Path(member.name)
-                clip = name.stem
-                if not (member.isreg() and name.suffix == ".bvh" and _CLIP_NAME.fullmatch(clip)):
-                    continue
-                if remaining is not None and clip not in remaining:
-                    continue
-                if member.size > MAX_FILE_BYTES:
-                    raise MotionFormatError(
-                        f"{path}: {member.name} has {member.size} bytes, more than {MAX_FILE_BYTES}"
-                    )
-                stream = archive.extractfile(member)
-                assert stream is not None  # a regular file
-                yield ClipFile(clip, name.name, stream.read())
-                if remaining is not None:
-                    remaining.discard(clip)
-                    if not remaining:
-                        return
-    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
-        raise MotionFormatError(f"{path}: damaged or truncated archive ({error})") from error
+
+    def clip_of(file: Path) -> str | None:
+        named = file.suffix == ".bvh" and _CLIP_NAME.fullmatch(file.stem)
+        return file.stem if named and (remaining is None or file.stem in remaining) else None
+
+    for clip in archive_clips(path, clip_of):
+        yield clip
+        if remaining is not None:
+            remaining.discard(clip.clip)
+            if not remaining:
+                return
 
 
 def _folder_clips(path: Path, wanted: frozenset[str] | None) -> dict[str, Path]:
     """Files of clips anywhere below a folder."""
     paths = {file.stem: file for file in path.rglob("dataset-*.bvh") if _CLIP_NAME.fullmatch(file.stem)}
     return {clip: paths[clip] for clip in sorted(paths) if wanted is None or clip in wanted}
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(*parts: object) -> str:

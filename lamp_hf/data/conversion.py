@@ -91,16 +91,21 @@ class ClipCache:
     Attributes:
         cache_dir: folder of the cache; arrays lie in `clips/`.
         mirror: whether to convert the mirror image of every clip too.
-        reader_options: options for `as_motion`, such as `{"fps": 30.0}`.
+        reader_options: options for `as_motion`, such as `{"fps": 30.0}`, or for `to_features`.
+        to_features: turns a file into features (T, D), and those of its mirror image where asked for. It must be a
+            function of a module, because other processes run it. By default `file_features`.
     """
 
     cache_dir: Path
     mirror: bool
     reader_options: dict[str, Any] = field(default_factory=dict)
+    to_features: "ToFeatures" = field(default_factory=lambda: file_features)
 
     def path(self, file_name: str, digest: str) -> Path:
         """Where the array of a file lies, whether converted yet or not."""
-        parts = (CONVERSION_VERSION, Path(file_name).suffix.lower(), self.mirror, self.options_key)
+        parts: tuple[Any, ...] = (CONVERSION_VERSION, Path(file_name).suffix.lower(), self.mirror, self.options_key)
+        if self.to_features is not file_features:
+            parts += (self.to_features.__module__, self.to_features.__qualname__)
         key = hashlib.sha256(f"{parts!r} {digest}".encode()).hexdigest()
         return self.cache_dir / "clips" / key[:2] / f"{key}.npy"
 
@@ -171,7 +176,7 @@ class ClipCache:
                     finish(file.clip, digest, None)
                 else:
                     target = self.path(file.file_name, digest)
-                    workers.submit(file, digest, target, self.mirror, self.reader_options)
+                    workers.submit(file, digest, target, self.mirror, self.reader_options, self.to_features)
         return digests, failures
 
 
@@ -263,7 +268,21 @@ def _begin_worker() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _convert(file: ClipFile, target: Path, mirror: bool, reader_options: dict[str, Any]) -> str | None:
+ToFeatures = Callable[[Path, bool, dict[str, Any]], list[np.ndarray]]
+
+
+def file_features(path: Path, mirror: bool, reader_options: dict[str, Any]) -> list[np.ndarray]:
+    """Features of a file at its skeleton's frame rate, and those of its mirror image where asked for."""
+    motion = as_motion(path, **reader_options)
+    if motion.fps != motion.skeleton.default_fps:
+        motion = motion.resample(motion.skeleton.default_fps)
+    # From mirrored joints: the features of a mirrored body would have its bone lengths swapped.
+    return [motion.features, motion.mirror().features] if mirror else [motion.features]
+
+
+def _convert(
+    file: ClipFile, target: Path, mirror: bool, reader_options: dict[str, Any], to_features: ToFeatures
+) -> str | None:
     """Convert one file; return why it failed, or None."""
     # Errors name the file: by its path in its folder, where that is the clip's name.
     name = file.clip if Path(file.clip).name == file.file_name else file.file_name
@@ -271,13 +290,7 @@ def _convert(file: ClipFile, target: Path, mirror: bool, reader_options: dict[st
         source = Path(folder) / Path(file.file_name).name  # readers take paths
         source.write_bytes(file.content)
         try:
-            motion = as_motion(source, **reader_options)
-            if motion.fps != motion.skeleton.default_fps:
-                motion = motion.resample(motion.skeleton.default_fps)
-            features = [motion.features]
-            if mirror:
-                # From mirrored joints: the features of a mirrored body would have its bone lengths swapped.
-                features.append(motion.mirror().features)
+            features = to_features(source, mirror, reader_options)
         except Exception as error:  # whatever it is: one file shall not stop the others
             return failure(name, error)
     target.parent.mkdir(parents=True, exist_ok=True)

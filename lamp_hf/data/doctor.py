@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from tqdm.auto import tqdm
 
+from lamp_hf.data.cmu.loader import is_cmu_set
 from lamp_hf.data.field_layout import (
     FIELD_SETS,
     JOINTS,
@@ -70,7 +71,8 @@ class DataReport:
 
     Attributes:
         path: the folder.
-        layout: "humanml3d", "kit-ml", "motionfolder", or "motions" for a folder of motions without captions.
+        layout: "humanml3d", "kit-ml", "motionfolder", "cmu-mocap", or "motions" for a folder of motions without
+            captions.
         counts: what is in it, by name, as text to show.
         findings: what is wrong with it, errors first.
     """
@@ -98,12 +100,12 @@ def check_data(
 ) -> DataReport:
     """Read every file of a folder of motions, and report instead of stopping.
 
-    The folder is one of HumanML3D or KIT-ML, one of motions with a table of captions (see `load_motionfolder`), or one
-    of motions alone. No file of HumanML3D and KIT-ML says its frame rate: a lower one than the set's is told by
-    captions that end after their motion, a higher one not at all.
+    The folder is one of HumanML3D or KIT-ML, one of motions with a table of captions (see `load_motionfolder`), one of
+    motions alone, or the CMU database. No file of HumanML3D and KIT-ML says its frame rate: captions that end after
+    their motion tell a lower one than the set's, nothing tells a higher one.
 
     Args:
-        path: the folder. Which data set it holds is told by the features.
+        path: the folder, or an archive of the CMU database. Which data set it holds is told by its files.
         reader_options: passed to `as_motion` for every file, as `{"fps": 30.0}`.
         progress: show a bar.
 
@@ -112,9 +114,13 @@ def check_data(
         ValueError: it holds no motions, or options are given for HumanML3D and KIT-ML, whose files are features.
     """
     root = Path(path)
+    options = reader_options or {}
+    if not options and is_cmu_set(root):  # its files are read in one way, so options mean a folder of motions
+        from lamp_hf.data.cmu.doctor import check_cmu
+
+        return check_cmu(root, progress=progress)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder{' (it is a file)' if root.exists() else ''}")
-    options = reader_options or {}
     if is_field_layout(root):
         if options:
             raise ValueError(f"{root}: {', '.join(options)} is for motion files; these are features of a data set")

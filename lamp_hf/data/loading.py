@@ -9,6 +9,7 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from datasets.exceptions import DatasetNotFoundError
 
 from lamp_hf.data.bandai_namco import load_bandai_namco
+from lamp_hf.data.cmu.loader import is_cmu_set, load_cmu_mocap
 from lamp_hf.data.field_layout import find_field_set, is_field_layout
 from lamp_hf.data.humanml3d import load_humanml3d, load_kit_ml
 from lamp_hf.data.motionfolder import METADATA_NAMES, find_tables, load_motionfolder
@@ -18,12 +19,13 @@ from lamp_hf.hub_errors import missing_on_hub
 _NEEDED_COLUMNS = ("id", "motion", "captions", "fps", "num_frames")
 NAMED_SETS = {
     "bandai-namco": (load_bandai_namco, "the archive or a clone of the repository"),
+    "cmu-mocap": (load_cmu_mocap, "an archive or a folder of BVH files such as 01/01_01.bvh"),
     "humanml3d": (load_humanml3d, "the folder with new_joint_vecs and texts"),
     "kit-ml": (load_kit_ml, "the folder with new_joint_vecs and texts"),
 }
 _CHOICES = (
-    '"bandai-namco" with path=<archive or clone>, "humanml3d" or "kit-ml" with path=<folder>, such a path alone, '
-    f"a folder with {' or '.join(METADATA_NAMES)}, "
+    '"bandai-namco" or "cmu-mocap" with path=<archive or clone>, "humanml3d" or "kit-ml" with path=<folder>, such a '
+    f"path alone, a folder with {' or '.join(METADATA_NAMES)}, "
     "a folder written by save_to_disk, or the id of a dataset on the Hub (owner/name)"
 )
 
@@ -42,6 +44,7 @@ def load_motion_dataset(
         name_or_path: one of
 
             * `"bandai-namco"`, with `path=`: see `load_bandai_namco`;
+            * `"cmu-mocap"`, with `path=`: see `load_cmu_mocap`;
             * `"humanml3d"` or `"kit-ml"`, with `path=`: see `load_humanml3d` and `load_kit_ml`;
             * the path of one of these alone, where its files tell which it is, see `dataset_name`;
             * a folder with `metadata.jsonl` or `metadata.csv`: see `load_motionfolder`;
@@ -90,6 +93,8 @@ def load_motion_dataset(
 def dataset_name(path: str | os.PathLike[str]) -> str | None:
     """Name by which [`load_motion_dataset`] knows what lies at a path, told by its files, or `None` if it has none."""
     path = Path(path)
+    if is_cmu_set(path):
+        return "cmu-mocap"
     if path.is_file() and ".tar" in path.suffixes:
         return "bandai-namco"
     if any(path.glob("dataset/Bandai-Namco-Research-Motiondataset-*")):

@@ -45,7 +45,7 @@ def test_a_saved_copy_takes_the_place_of_the_files(tmp_path: Path, field_sets: S
     ):
         copy = load_motion_dataset(**place, skip_bad=True, cache_dir=tmp_path / "cache")
         assert {split: rows[:] for split, rows in copy.items()} == {split: rows[:] for split, rows in loaded.items()}
-    with pytest.raises(ValueError, match="me/dances: path=somewhere goes with the names bandai-namco, humanml3d, kit-"):
+    with pytest.raises(ValueError, match="me/dances: path=somewhere goes with the names bandai-namco, cmu-mocap, "):
         load_motion_dataset("me/dances", path="somewhere")
 
 
@@ -90,7 +90,7 @@ def test_hub_ids_go_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_things_are_refused_with_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no motion dataset; expected \"bandai-namco\" with path="):
+    with pytest.raises(ValueError, match=r"no motion dataset; expected \"bandai-namco\" or \"cmu-mocap\" with path="):
         load_motion_dataset(tmp_path)
     for name in ("humanml4d", tmp_path / "nowhere", "./a", "a/b/c"):
         with pytest.raises(FileNotFoundError, match=r"no such dataset; expected .*metadata\.jsonl"):

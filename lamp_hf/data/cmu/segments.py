@@ -1,0 +1,124 @@
+"""Segments of takes with captions: the lines of `captions.jsonl`."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from lamp_hf.data.cmu.facts import TakeFacts, subject_categories
+from lamp_hf.data.cmu.takes import MIN_SECONDS
+
+MAX_SECONDS = 9.8  # 196 frames, the longest clip of HumanML3D
+_ROUNDING_S = 0.11  # times are written with one decimal, and the last frame of features is one before the take's
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a take in which its captions are true.
+
+    Attributes:
+        take: number of the take.
+        start, end: seconds in the take.
+        captions: sentences, each true for the whole segment.
+    """
+
+    take: str
+    start: float
+    end: float
+    captions: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """Unique name, such as "01_01@2.5-6s"."""
+        return f"{self.take}@{self.start:g}-{self.end:g}s"
+
+    def frames(self, fps: float) -> slice:
+        """Its frames in the take."""
+        return slice(round(self.start * fps), round(self.end * fps))
+
+
+def packaged_segments() -> tuple[Segment, ...]:
+    """The captions that come with this package; empty where there are none."""
+    file = files(__package__).joinpath("captions.jsonl")
+    return tuple(parse_segments(file.read_text(encoding="utf-8"), "captions.jsonl")) if file.is_file() else ()
+
+
+def read_segments(path: Path) -> tuple[Segment, ...]:
+    """Segments of a file with a line for each: take, start, end, captions.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is wrong; the message names it.
+    """
+    return tuple(parse_segments(path.read_text(encoding="utf-8"), str(path)))
+
+
+def parse_segments(text: str, where: str) -> Iterator[Segment]:
+    """Segments of the text of such a file; errors as for `read_segments`."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        place = f"{where} line {number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{place}: not valid JSON: {error}") from error
+        if not isinstance(row, dict) or not {"take", "start", "end", "captions"} <= set(row):
+            raise ValueError(f"{place}: expected an object with take, start, end and captions")
+        captions = row["captions"]
+        if (
+            not isinstance(captions, list)
+            or not captions
+            or not all(isinstance(c, str) and c.strip() for c in captions)
+        ):
+            raise ValueError(f"{place}: expected captions to be a list of sentences, found {captions!r}")
+        try:
+            start, end = float(row["start"]), float(row["end"])
+        except (TypeError, ValueError):
+            raise ValueError(f"{place}: expected start and end in seconds") from None
+        if not 0.0 <= start < end:
+            raise ValueError(f"{place}: expected 0 ≤ start < end, found {start:g} and {end:g} seconds")
+        yield Segment(str(row["take"]), start, end, tuple(caption.strip() for caption in captions))
+
+
+def described_segments(facts: TakeFacts, sound: np.ndarray, fps: float) -> Iterator[Segment]:
+    """The sound stretches of a take under the database's own words, for takes without captions.
+
+    Args:
+        facts: the take.
+        sound: (T,) whether a frame is sound.
+        fps: frames per second.
+    """
+    text = facts.description or subject_categories().get(facts.subject, "")
+    if text:
+        for start, stop in stretches(sound):
+            if (stop - start) / fps >= MIN_SECONDS:
+                yield Segment(facts.take, start / fps, stop / fps, (text,))
+
+
+def stretches(sound: np.ndarray) -> list[tuple[int, int]]:
+    """First frame and the frame after the last of each run of True in (T,) bool."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], sound, [False]]).astype(np.int8)))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+
+def fitted_frames(segment: Segment, sound: np.ndarray, fps: float) -> slice | str:
+    """The frames of a segment in a take, or why it cannot be used.
+
+    Args:
+        segment: the segment.
+        sound: (T,) whether a frame of the take is sound.
+        fps: frames per second.
+    """
+    frames = segment.frames(fps)
+    if frames.stop > len(sound) + round(_ROUNDING_S * fps):
+        return f"it ends at {segment.end:g} s, the take at {len(sound) / fps:.2f} s"
+    frames = slice(frames.start, min(frames.stop, len(sound)))
+    if frames.stop - frames.start < round(MIN_SECONDS * fps) - 2:
+        return f"it has {frames.stop - frames.start} frames; expected at least {MIN_SECONDS:g} s"
+    if broken := int((~sound[frames]).sum()):
+        return f"{broken} of its {frames.stop - frames.start} frames are broken (marker swaps or pops)"
+    return frames
