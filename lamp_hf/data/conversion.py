@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.inputs import as_motion, failure, problem_of
+from lamp_hf.terminal import shown
 
 logger = logging.getLogger(__name__)
 
@@ -307,7 +308,7 @@ def refuse_failures(failures: dict[str, str], source: str | os.PathLike[str], *,
         MotionFormatError: there are some, and `skip_bad` is False.
     """
     for reason in failures.values():
-        logger.warning("left out: %s", reason)
+        logger.warning("left out: %s", shown(reason))
     if failures and not skip_bad:
         listed = "\n  ".join(list(failures.values())[:20])
         more = f"\n  and {len(failures) - 20} more, see the log" if len(failures) > 20 else ""
