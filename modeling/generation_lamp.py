@@ -744,8 +744,7 @@ class MaskedMotionGenerationMixin:
             lengths = estimated if num_tokens is None else per_item("num_tokens", num_tokens, texts)
             if lengths is None:
                 raise ValueError(
-                    "this checkpoint has no length estimator: give num_tokens, in the pipeline duration or num_frames, "
-                    "on the command line --duration"
+                    "this checkpoint has no length estimator: give num_tokens (in the pipeline duration or num_frames)"
                 )
             if wrong := [length for length in lengths if not whole(length)]:
                 raise ValueError(f"num_tokens={wrong[0]!r} is not a whole number from 1")

@@ -22,7 +22,7 @@ from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
 
 from .actions import split_actions
-from .editing import paste
+from .editing import editable, paste
 from .familiarity import THRESHOLD, Familiarity, KnownSentences
 from .requests import MotionRequest, checked_number, checked_text, num_frames_of, per_text
 from .saving import SavedPipeline
@@ -504,12 +504,12 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         spans: list[tuple[tuple[int, int], ...]] = []
         for item in motions:
             spans.append(() if item is None else self._check_spans(item, edit))
-        return motions, spans
+        return [None if item is None else editable(item) for item in motions], spans
 
     def _check_spans(self, motion: Motion, edit: Any) -> tuple[tuple[int, int], ...]:
         """Frames of the spans; those that touch become one."""
         self.processor.feature_extractor(motion)  # refuses a wrong frame rate or skeleton, and says what to do
-        total = len(motion.features)
+        total = motion.num_frames
         several = isinstance(edit, list | tuple) and len(edit) and all(isinstance(span, list | tuple) for span in edit)
         chosen: list[tuple[int, int]] = []
         for span in edit if several else [edit]:

@@ -35,7 +35,7 @@ def test_a_repository_that_is_not_there_or_private(hub, reader, tiny_checkpoint,
     private = put(hub, "me/private", tiny_checkpoint, private=True)
     for name in ("me/nothing", private):
         error = reader.error(LOAD.format(name))
-        assert error.startswith(f"OSError: {name} is not a local folder and is not a valid model identifier")
+        assert error.startswith(f"HubError: {name} is not on the Hub, or it is private and you are not logged in")
         assert "`hf auth login`" in error
         assert reader.lamp_hf("generate", "a person walks", "-o", tmp_path / "walk.bvh", "-m", name) == 1
         said = f"Error: {name} is not on the Hub, or it is private and you are not logged in: `hf auth login`"

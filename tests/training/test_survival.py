@@ -382,7 +382,7 @@ def test_weights_that_are_not_finite_never_reach_a_checkpoint(
         FloatingPointError, match=r"weights are not finite after step 4 \(encoder\..*; 1 of \d+ tensors"
     ):
         train(recipe_of(stages["motion-vqvae"]), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "recipe.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "checkpoint-2", "recipe.yaml"]
 
 
 # ---- what one sees meanwhile ------------------------------------------------------------------------------
