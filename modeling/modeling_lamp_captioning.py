@@ -352,7 +352,7 @@ class LampForMotionCaptioning(LampBaseModel):
         model = self._language_model()
         model = model.get_base_model() if self.config.lora_rank else model
         known = {*inspect.signature(model.forward).parameters, *TransformersKwargs.__annotations__}
-        unknown = sorted(options.keys() - known)
+        unknown = sorted(name for name in options if name not in known)
         if unknown:
             raise TypeError(f"{type(self).__name__}.forward() got unexpected arguments: {', '.join(unknown)}")
 
