@@ -30,7 +30,7 @@ from lamp_hf.terminal import shown
 
 logger = logging.getLogger(__name__)
 
-CONVERSION_VERSION = 3  # raise it whenever the same file would give other features
+CONVERSION_VERSION = 4  # raise it whenever the same file would give other features
 _SIZES = "sizes.json"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 

@@ -247,6 +247,14 @@ def test_the_t_pose_is_dropped_and_nothing_else(tmp_path, walk):
         np.testing.assert_allclose(joints[0, wrist], motion.joints[0, wrist], atol=2e-3)
 
 
+def test_who_lies_stays_lying(tmp_path, walk):
+    lying = walk(2.0).joints[..., [1, 0, 2]] * [-1.0, 1.0, 1.0]
+    path = tmp_path / "126_06.bvh"
+    path.write_text(take_text(Motion(joints=lying + [0.0, 1.0, 0.0], fps=120.0), t_pose=False))
+    joints, _ = read_take(path, 120)
+    assert np.ptp(joints[..., 1]) < 1.0 < np.ptp(joints[0, :, 0])
+
+
 def test_a_fast_start_is_no_t_pose(walk):
     slow = walk(2.0).resample(12.0).joints.copy()
     slow[0, JOINTS.index("right_wrist")] += [0.0, 0.0, 0.5]  # 6 m/s
