@@ -39,7 +39,7 @@ def clear_hub_errors(repo_id: str) -> Iterator[None]:
         raise HubError(f"{repo_id} has no such revision: {first_line(error)}") from error
     except (OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
         raise HubError(
-            f"{repo_id} cannot be asked for: the Hub is out of reach, or HF_HUB_OFFLINE is set, and the cache does not "
+            f"{repo_id} cannot be loaded: the Hub is out of reach (or HF_HUB_OFFLINE is set), and the cache does not "
             "have what is needed of it"
         ) from error
     except HfHubHTTPError as error:

@@ -178,7 +178,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         settings = self._settings(generation_settings)
         size = batch_size if batch_size is not None else self._batch_size
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise ValueError(f"batch_size={size!r} is not a whole number from 1")
+            raise ValueError(f"batch_size={size!r} is not a whole number of at least 1")
         options |= {"seed": seed, "motion": motion, "edit": edit}
         if not is_stream(text):
             single = isinstance(text, str)
@@ -411,7 +411,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         if known is None:
             raise ValueError("this checkpoint does not say what it was trained on: its processor has no example_texts")
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"count={count!r} is not a whole number from 1")
+            raise ValueError(f"count={count!r} is not a whole number of at least 1")
         return known.suggest(checked_text(text), count)
 
     # ---- the steps that transformers names ---------------------------------------------------------------
@@ -541,7 +541,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
     def _check_seeds(self, seed: Any, texts: int, copies: int) -> list[int]:
         """One seed for each motion."""
         if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
-            raise ValueError(f"num_motions_per_prompt={copies!r} is not a whole number from 1")
+            raise ValueError(f"num_motions_per_prompt={copies!r} is not a whole number of at least 1")
         if seed is None:
             own = cast(MaskedMotionGenerationConfig, self.model.generation_config)
             seed = self._forward_params.get("seed", own.seed)

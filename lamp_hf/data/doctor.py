@@ -163,7 +163,9 @@ def _read_all(
 ) -> dict[str, _Read]:
     """Read motions by name; `look` sees each and may raise ValueError."""
     found: dict[str, _Read] = {}
-    for name, path in tqdm(paths.items(), desc="Reading motions", unit="file", leave=False, disable=not progress):
+    for name, path in tqdm(
+        paths.items(), desc="Reading motions", unit="file", leave=False, disable=None if progress else True
+    ):
         try:
             motion = as_motion(path, **(options or {}))
             look(name, motion)

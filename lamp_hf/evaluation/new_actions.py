@@ -74,5 +74,8 @@ def _actions(clips: "EvaluationSet") -> list[str]:
 
 def motions_of(pipe: Any, texts: Sequence[str], seed: int) -> list["Motion"]:
     """A motion for each text, of the length that the model chooses; the seeds count on from `seed`."""
+    from lamp_hf.pipelines.text_warnings import for_measurement
+
     seeds = [seed + number for number in range(len(texts))]
-    return [result["motion"] for result in pipe(list(texts), seed=seeds, batch_size=BATCH_SIZE)]
+    with for_measurement():
+        return [result["motion"] for result in pipe(list(texts), seed=seeds, batch_size=BATCH_SIZE)]

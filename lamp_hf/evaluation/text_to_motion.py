@@ -118,8 +118,11 @@ class TextToMotionJudge:
         Returns:
             What [`judge`] returns, and the motions.
         """
+        from lamp_hf.pipelines.text_warnings import for_measurement
+
         clips = self.validation
         lengths = {"num_frames": [max(4, len(clip) // 4 * 4) for clip in clips.joints]} if real_lengths else {}
-        results = pipe(list(texts), seed=[seed + i for i in range(len(texts))], batch_size=batch_size, **lengths)
+        with for_measurement():
+            results = pipe(list(texts), seed=[seed + i for i in range(len(texts))], batch_size=batch_size, **lengths)
         motions = [result["motion"] for result in results]
         return self.judge([motion.joints for motion in motions], clips.contents, clips.styles), motions

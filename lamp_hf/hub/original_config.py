@@ -75,7 +75,7 @@ class Settings:
             raise ValueError(f"unknown settings {', '.join(strangers)}; known: {', '.join(SETTINGS)}")
         for name, value in self.given.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} is not a whole number from 1")
+                raise ValueError(f"{name}={value!r} is not a whole number of at least 1")
 
     def get(self, name: str, file: OriginalFile, *others: OriginalFile, published: int | None = None) -> int:
         """The caller's value, that of `opt.txt` beside the first of the files that says it, or the published one.

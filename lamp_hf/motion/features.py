@@ -273,7 +273,7 @@ def _retarget(joints: np.ndarray, skeleton: Skeleton, bone_lengths: ArrayLike | 
         bone_lengths = skeleton.bone_lengths
     if bone_lengths is None:
         raise ValueError(
-            f"the bone lengths of {skeleton.name} are not known (pass bone_lengths= in metres, or retarget=False "
+            f"the bone lengths of {skeleton.name} are not known (pass bone_lengths= in meters, or retarget=False "
             "to keep the body as it is)"
         )
     lengths = np.asarray(bone_lengths, dtype=np.float64)

@@ -45,7 +45,11 @@ _PELVIS_HEIGHT = 1.266
 # Its collars lie 0.45 of the way from the body's axis to the shoulders. Some rigs (CMU) put both on the axis.
 _COLLAR_SHARE = 0.45
 _COLLARS_ON_AXIS = 0.2
-_KNOWN_BY = {"mapping": "mapping", "names": "known by the words of its names", "shape": "known by its shape"}
+_KNOWN_BY = {
+    "mapping": "given by the mapping",
+    "names": "recognized by its joint names",
+    "shape": "recognized by its shape",
+}
 
 
 @dataclass(frozen=True)
@@ -274,7 +278,9 @@ def resolve_mapping(
     for joint in sorted(used):
         if f"{hierarchy.joint_names[joint]} #2" in hierarchy.joint_names:
             name = hierarchy.joint_names[joint]
-            body.doubts.append(f"the joint {name!r} is there twice; taking the first (pass mapping= if wrong)")
+            body.doubts.append(
+                f"the joint {name!r} is there twice; taking the first (pass mapping= or --mapping if wrong)"
+            )
     if body.doubts and strict:
         raise MotionFormatError(f"{file_name}: {body.doubts[0]}")
     for doubt in body.doubts:

@@ -378,7 +378,9 @@ class MotionIndex:
             row_of_id = {name: row for (name, _), row in rows.items()}
             captions = {text: row for row, text in enumerate(self.caption_dataset["text"])}
             added = 0
-            with tqdm(total=len(source), desc="Indexing motions", unit="motion", disable=not progress) as bar:
+            with tqdm(
+                total=len(source), desc="Indexing motions", unit="motion", disable=None if progress else True
+            ) as bar:
                 for chunk in source.clips(rows.keys(), ROWS_PER_FILE, progress=progress):
                     if new := self._encodable(chunk, encoder):
                         self._state.complete = False

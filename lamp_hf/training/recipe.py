@@ -77,14 +77,14 @@ class Recipe:
             if item.default_factory is dict and not isinstance(value, dict):
                 raise ValueError(f"{item.name}={value!r} is not a section with keys of its own")
         if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed={self.seed!r} is not a whole number from 0")
+            raise ValueError(f"seed={self.seed!r} is not a whole number of at least 0")
         refuse_unknown("rehearsal", self.rehearsal, ("num_motions", "share"))
         refuse_unknown("lora", self.lora, ("rank", "alpha"))
         share, rank = self.rehearsal.get("share", 0.5), self.lora.get("rank", 1)
         if not (isinstance(share, int | float) and 0 < share < 1):
             raise ValueError(f"rehearsal.share={share} is not between 0 and 1")
         if not (isinstance(rank, int) and rank >= 1):
-            raise ValueError(f"lora.rank={rank} is not a whole number from 1")
+            raise ValueError(f"lora.rank={rank} is not a whole number of at least 1")
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values, as it is written beside the trained model."""

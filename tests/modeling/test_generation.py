@@ -559,12 +559,12 @@ def test_values_of_a_call_hold_for_that_call(model):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"num_inference_steps": 0}, "num_inference_steps=0 is not a whole number from 1"),
-        ({"temperature": -1}, "temperature=-1 is not a number from 0"),
-        ({"top_k": 0}, "top_k=0 is not None or a whole number from 1"),
+        ({"num_inference_steps": 0}, "num_inference_steps=0 is not a whole number of at least 1"),
+        ({"temperature": -1}, "temperature=-1 is not a number of at least 0"),
+        ({"top_k": 0}, "top_k=0 is not None or a whole number of at least 1"),
         ({"top_p": 1.5}, r"top_p=1.5 is not None or a number above 0 and up to 1"),
-        ({"remasking_noise": -1}, "remasking_noise=-1 is not a number from 0"),
-        ({"guidance_scale": -2}, "guidance_scale=-2 is not a number from 0"),
+        ({"remasking_noise": -1}, "remasking_noise=-1 is not a number of at least 0"),
+        ({"guidance_scale": -2}, "guidance_scale=-2 is not a number of at least 0"),
     ],
 )
 def test_values_that_cannot_work_are_refused(model, values, message):
@@ -581,8 +581,8 @@ def test_wrong_arguments_are_refused_by_name(model):
         ({"max_length": 3, "steps": 3}, "unknown arguments max_length, steps; known are .*num_inference_steps, guid"),
         ({"num_tokens": [3]}, "num_tokens has 1 values for 2 motions"),
         ({"seed": [1, 2, 3]}, "seed has 3 values for 2 motions"),
-        ({"num_tokens": 0}, "num_tokens=0 is not a whole number from 1"),
-        ({"num_tokens": 2.5}, "num_tokens=2.5 is not a whole number from 1"),
+        ({"num_tokens": 0}, "num_tokens=0 is not a whole number of at least 1"),
+        ({"num_tokens": 2.5}, "num_tokens=2.5 is not a whole number of at least 1"),
         ({"num_motions_per_prompt": 0}, "num_motions_per_prompt=0"),
         ({"motion_codes": codes}, "motion_codes and edit_mask go together"),
         ({"motion_codes": codes, "edit_mask": mask, "num_tokens": 4}, "num_tokens does not go with motion_codes"),
@@ -613,11 +613,11 @@ def test_lengths_are_estimated_where_none_are_given(model):
     [
         ({"num_inference_steps": 10**9}, "num_inference_steps=1000000000 is not a whole number from 1 to 1,000"),
         ({"num_inference_steps": True}, "num_inference_steps=True is not a whole number"),
-        ({"temperature": "1"}, "temperature='1' is not a number from 0"),
-        ({"guidance_scale": float("nan")}, "guidance_scale=nan is not a number from 0"),
+        ({"temperature": "1"}, "temperature='1' is not a number of at least 0"),
+        ({"guidance_scale": float("nan")}, "guidance_scale=nan is not a number of at least 0"),
         ({"top_p": "0.9"}, "top_p='0.9' is not None or a number"),
         ({"num_tokens": 10**12}, "1,000,000,000,000 motion tokens .* are more than one call makes"),
-        ({"num_tokens": True}, "num_tokens=True is not a whole number from 1"),
+        ({"num_tokens": True}, "num_tokens=True is not a whole number of at least 1"),
         ({"num_tokens": 5, "num_motions_per_prompt": 90_000}, "450,000 motion tokens .* are more than one call makes"),
         ({"num_motions_per_prompt": True}, "num_motions_per_prompt=True is not a whole number"),
         ({"seed": 2**63}, "seed=9223372036854775808 is not None or a whole number"),

@@ -251,7 +251,7 @@ def test_bad_input_is_refused_before_any_work(my_mocap: Path, tiny_base: Path, t
         ("rehearsal.share=2", "rehearsal.share=2 is not between 0 and 1"),
         ("lora.rank=0", "lora.rank=0 is not a whole number"),
         ("generation.steps=5", "generation section has the unknown key steps"),
-        ("generation.guidance_scale=-1", "guidance_scale=-1 is not a number from 0"),
+        ("generation.guidance_scale=-1", "guidance_scale=-1 is not a number of at least 0"),
         ("stage=lamp", "stage, base, data, tokenizer follow from what"),
     ):
         with pytest.raises(ValueError, match=words):
