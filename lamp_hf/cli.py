@@ -28,7 +28,7 @@ from lamp_hf import (
 from lamp_hf.cli_checkpoints import find_checkpoint
 from lamp_hf.cli_options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
 from lamp_hf.motion.files import READERS, WRITERS, find_writer
-from lamp_hf.terminal import log_to_stderr, quiet_readers, shown
+from lamp_hf.terminal import counted, logs_on_stderr, quiet_readers, shown
 
 if TYPE_CHECKING:
     from lamp_hf.motion.motion import Motion
@@ -64,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given  # taken out here, so that it may stand before or after the command
     try:
-        log_to_stderr()
-        _warn_on_stderr()
-        app([argument for argument in given if argument != "--debug"], prog_name="lamp-hf")
+        with logs_on_stderr():
+            _warn_on_stderr()
+            app([argument for argument in given if argument != "--debug"], prog_name="lamp-hf")
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_INTERRUPTED)
     except SystemExit as ended:  # typer makes one of Ctrl-C, without a word
@@ -167,9 +167,9 @@ def generate(
     if (motion is None) != (edit is None) or (motion and (durations or split)):
         raise typer.BadParameter("--motion and --edit go together, and without --duration and --split")
     if not storyboard and len(durations) not in (0, 1, len(text)):
-        texts = "1 text" if len(text) == 1 else f"{len(text)} texts"
         raise typer.BadParameter(
-            f"--duration was given {len(durations)} times for {texts}; give it once for all, or once for each"
+            f"--duration was given {len(durations)} times for {counted(len(text), 'text')}; give it once for all, or "
+            "once for each"
         )
     reading = reading_options(mapping, source_fps, unit, up_axis)
     if reading and motion is None:
@@ -413,7 +413,8 @@ def _describe_folder(folder: Path, reading: dict[str, Any]) -> None:
     _table({"folder": folder, "layout": report.layout, "files": files or "none", **report.counts})
     if report.findings:
         others = len(report.findings) - len(report.errors)
-        _say(f"{len(report.errors)} errors, {others} warnings: `lamp-hf data check {folder}` lists them")
+        found = f"{counted(len(report.errors), 'error')}, {counted(others, 'warning')}"
+        _say(f"{found}: `lamp-hf data check {folder}` lists them")
 
 
 def _save(motion: "Motion", path: Path) -> str:

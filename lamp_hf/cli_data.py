@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lamp_hf.cli_options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
-from lamp_hf.terminal import quiet_readers, shown
+from lamp_hf.terminal import counted, quiet_readers, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,4 +76,4 @@ def _print_report(console: "Console", report: "DataReport", limit: int | None) -
         if limit is not None and len(findings) > limit:
             console.print(f"  and {len(findings) - limit} more (--all lists them)")
     warnings = len(report.findings) - len(report.errors)
-    console.print(f"{len(report.errors)} errors, {warnings} warnings")
+    console.print(f"{counted(len(report.errors), 'error')}, {counted(warnings, 'warning')}")

@@ -3,9 +3,11 @@
 import logging
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import parent_process
 
-__all__ = ["log_to_stderr", "quiet_readers", "shown", "shown_json"]
+__all__ = ["counted", "logs_on_stderr", "quiet_readers", "shown", "shown_json"]
 
 # Control characters, those that turn the direction of writing, and bytes of names that are not text. They could
 # clear the screen, forge lines, or not be written at all.
@@ -21,6 +23,11 @@ def shown(text: object, *, lines: bool = False) -> str:
         lines: Keep line breaks and tabs.
     """
     return (_HARMFUL_BUT_LINES if lines else _HARMFUL).sub(_escape, str(text))
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts, as in "1 error" and "2 errors"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def shown_json(text: str) -> str:
@@ -45,14 +52,21 @@ class _Lines(logging.Handler):
             tqdm.tqdm.write(line, file=sys.stderr)
 
 
-def log_to_stderr() -> None:
-    """Show what the library logs: warnings, and what it detected in files."""
+@contextmanager
+def logs_on_stderr() -> Iterator[None]:
+    """Show what the library logs: warnings, and what it detected in files. Afterwards all is as it was."""
     handler = _Lines()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    logger = logging.getLogger("lamp_hf")
+    logger, readers = logging.getLogger("lamp_hf"), logging.getLogger("lamp_hf.motion")
+    before = logger.handlers, logger.level, readers.level
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
-    logging.getLogger("lamp_hf.motion").setLevel(logging.NOTSET)
+    try:
+        yield
+    finally:
+        logger.handlers = before[0]
+        logger.setLevel(before[1])
+        readers.setLevel(before[2])
 
 
 def quiet_readers() -> None:

@@ -146,7 +146,7 @@ class MaskedMotionGenerationOutput(ModelOutput):
 
     Args:
         motion_codes: Token ids `(B, n)`, -100 on padding.
-        motion_values: Normalised features `(B, 4 n, motion_dim)`, zero on padding.
+        motion_values: Normalized features `(B, 4 n, motion_dim)`, zero on padding.
         motion_attention_mask: `(B, 4 n)`, 1 on real frames.
         num_tokens: Tokens of each motion.
         seeds: Seed of each motion: with the same text and length it gives the same motion again.

@@ -177,12 +177,12 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
         """Motions of a model's output.
 
         Args:
-            motion_values: Normalised features `(B, T, D)`.
+            motion_values: Normalized features `(B, T, D)`.
             motion_attention_mask: `(B, T)`, 1 on real frames.
             text: Caption that each motion keeps.
 
         Returns:
-            One [`Motion`] a row, in metres, at the extractor's frame rate.
+            One [`Motion`] a row, in meters, at the extractor's frame rate.
         """
         extractor = self.feature_extractor
         values = motion_values.detach().to("cpu", torch.float32).numpy()

@@ -438,7 +438,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
     def _forward(  # type: ignore[override]
         self, input_tensors: dict[str, Any], storyboard: bool = False, **kwargs: Any
     ) -> MaskedMotionGenerationOutput:
-        """Tokens, and the normalised features that they stand for."""
+        """Tokens, and the normalized features that they stand for."""
         generate = self.model.generate_storyboard if storyboard else self.model.generate
         return generate(**input_tensors, **kwargs)
 

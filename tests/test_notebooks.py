@@ -113,7 +113,7 @@ def test_fine_tuning(execute, tiny_base: Path) -> None:
     notebook = with_parameters("fine_tuning", shrink, BASE=str(tiny_base), CLIPS=12, OVERRIDES=tiny)
     done = execute(notebook)
     assert "masked transformer: trained" in done.text
-    assert "| new action recognised |" in done.markdown
+    assert "| new action recognized |" in done.markdown
     assert (done.folder / "jumping-jacks-model" / "README.md").is_file()
     again = execute(notebook)
     assert "jumping-jacks-model is finished already" in again.text

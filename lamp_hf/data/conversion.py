@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.inputs import as_motion, failure, problem_of
-from lamp_hf.terminal import shown
+from lamp_hf.terminal import counted, shown
 
 logger = logging.getLogger(__name__)
 
@@ -315,10 +315,9 @@ def refuse_failures(failures: dict[str, str], source: str | os.PathLike[str], *,
         return
     listed = "\n  ".join(list(failures.values())[:20])
     more = f"\n  and {len(failures) - 20} more; `lamp-hf data check` lists all" if len(failures) > 20 else ""
-    count = "1 clip" if len(failures) == 1 else f"{len(failures)} clips"
     raise MotionFormatError(
-        f"{source}: {count} cannot be read; leave them out with skip_bad=True, on the command line with --skip-bad, "
-        f"in a recipe with data.skip_bad=true:\n  {listed}{more}"
+        f"{source}: {counted(len(failures), 'clip')} cannot be read; leave them out with skip_bad=True, on the command "
+        f"line with --skip-bad, in a recipe with data.skip_bad=true:\n  {listed}{more}"
     )
 
 

@@ -33,8 +33,7 @@ from lamp_hf.data.field_layout import (
 from lamp_hf.data.motionfolder import METADATA_NAMES, TIME_TOLERANCE_S, find_tables, read_tables, split_of
 from lamp_hf.data.schema import FeatureStatistics
 from lamp_hf.motion.features import features_to_joints
-from lamp_hf.motion.files import READERS
-from lamp_hf.motion.inputs import as_motion, failure, find_motion_files
+from lamp_hf.motion.inputs import as_motion, failure, find_motion_files, no_motion_files
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import Skeleton
 
@@ -131,8 +130,8 @@ def check_data(
         report = _check_motions(root, options, progress)
     else:
         raise ValueError(
-            f"{root}: expected motion files ({' '.join(READERS)}), perhaps with {' or '.join(METADATA_NAMES)}, or the "
-            f"folders {MOTIONS} and {TEXTS} (HumanML3D, KIT-ML); found neither"
+            f"{no_motion_files(root)}; expected some, perhaps with {' or '.join(METADATA_NAMES)}, or the folders "
+            f"{MOTIONS} and {TEXTS} of HumanML3D and KIT-ML"
         )
     report.findings.sort(key=lambda finding: (finding.severity != "error", finding.kind, finding.file))
     return report

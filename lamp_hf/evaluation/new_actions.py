@@ -42,11 +42,11 @@ class ActionJudge:
         self._probe = MotionProbe(regularisation=0.1).fit(joints, _actions(train) + [KNOWN] * len(known))
 
     def real(self) -> float:
-        """Share of the real validation clips whose action is recognised."""
+        """Share of the real validation clips whose action is recognized."""
         return self._probe.accuracy([motion.joints for motion in self.validation.motions], self.actions)
 
     def generated(self, pipe: Any, seed: int) -> dict[str, float]:
-        """Share of a model's motions in which the action asked for is recognised: of all, and by action.
+        """Share of a model's motions in which the action asked for is recognized: of all, and by action.
 
         Args:
             pipe: A text-to-motion pipeline; it makes a motion for caption 0 of every validation clip, of its length.

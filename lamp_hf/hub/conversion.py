@@ -158,7 +158,7 @@ def convert(
         lamp: The LaMP that a text-to-motion model or a captioner was trained on, if it is not in `original`, or if
             several are.
         motion_vqvae: The motion tokenizer's file, likewise.
-        mean, std: Statistics (`.npy`) with which the motions were normalised; by default those that lie beside the
+        mean, std: Statistics (`.npy`) with which the motions were normalized; by default those that lie beside the
             checkpoints as their authors put them (`meta/mean.npy`). Those of the tokenizer's training are not those
             of the data set: some channels are divided by 5 there. So an evaluator that is converted with others
             keeps those beside it.

@@ -196,7 +196,7 @@ def _kind_of(names: Iterable[Any]) -> str | None:
 
 
 def _contents(content: Any) -> str:
-    """What a file of no kind holds, to recognise it by."""
+    """What a file of no kind holds, to recognize it by."""
     if not isinstance(content, dict):
         return f"a {type(content).__name__}"
     key = next((key for key in PAYLOADS if isinstance(content.get(key), dict)), None)

@@ -31,7 +31,7 @@ class Clip:
         file: Path in the source's folder, empty where there is no file.
         captions: What is said about it, without repetition.
         digest: SHA-256 of the file or of the features, with the captions.
-        motion: Features `(T, D)`, not normalised.
+        motion: Features `(T, D)`, not normalized.
     """
 
     id: str

@@ -31,7 +31,7 @@ class RehearsedMotion:
     Args:
         text: Of it.
         codes: Token ids `(n,)`.
-        features: Unnormalised `(4 n, D)`.
+        features: Unnormalized `(4 n, D)`.
     """
 
     text: str
