@@ -208,7 +208,7 @@ class MotionTextEvaluatorModel(LampBaseModel):
         batch, frames, dim = motion_values.shape
         if dim != self.config.motion_dim:
             raise ValueError(
-                f"motion_values has {dim} numbers a frame, this evaluator was built for {self.config.motion_dim} "
+                f"motion_values has {dim} numbers per frame, this evaluator was built for {self.config.motion_dim} "
                 "(263: HumanML3D, 22 joints; 251: KIT-ML, 21 joints)"
             )
         if motion_attention_mask is None:

@@ -590,10 +590,9 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                 nearest = "; ".join(map(repr, familiarity.nearest))
                 warn(
                     UnfamiliarTextWarning,
-                    f"{sentence!r} is far from all that this checkpoint was trained on (familiarity "
-                    f"{familiarity.score:.2f}, usual is {THRESHOLD:.2f} or more): the motion may have little to "
-                    f"do with it. Nearest known sentences: {nearest}. More of them: pipe.suggest(text), "
-                    "`lamp-hf prompts`.",
+                    f"{sentence!r} is far from everything that this checkpoint was trained on (familiarity "
+                    f"{familiarity.score:.2f}, below {THRESHOLD:.2f}): the motion may have little to do with it. "
+                    f"Nearest known sentences: {nearest}. pipe.suggest(text) and `lamp-hf prompts` list more.",
                 )
         if not edits:
             for text, sentences in zip(texts, parts, strict=True):
@@ -601,9 +600,9 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                 if len(actions) > 1 and not self._is_known_sequence(found[text]):
                     warn(
                         SeveralActionsWarning,
-                        f"{text!r} names {len(actions)} actions, of which one motion shows the first as a rule: "
-                        f"{'; '.join(map(repr, actions))}. pipe(text, split=True) or `lamp-hf generate --split` makes "
-                        "them one after the other.",
+                        f"{text!r} names {len(actions)} actions, and a motion usually shows only the first: "
+                        f"{'; '.join(map(repr, actions))}. To make them one after the other, use "
+                        "pipe(text, split=True) or `lamp-hf generate --split`.",
                     )
         scores = [[found[sentence] for sentence in sentences] for sentences in parts]
         return [min((item.score for item in items if item is not None), default=None) for items in scores]

@@ -379,7 +379,7 @@ def _load_set(folder: Path) -> Any:
             raise ValueError("the sizes of its files have changed")
         return load_from_disk(str(folder))
     except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:
-        logger.warning("the cached data set %s is damaged (%s); it is made again", folder, error)
+        logger.warning("the cached data set %s is damaged (%s) and is made again", folder, error)
     shutil.rmtree(folder)
     return None
 

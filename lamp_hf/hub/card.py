@@ -275,7 +275,7 @@ def warn_of_licence(licence: Licence, name: str, sources: Sequence[Source] = ())
     """Say of a card's license that nobody has named it, or what was made from something under another one."""
     if licence.source is None:
         logger.warning(
-            "No license was given for %s: its card says `other`. None was asked for, and what it was made from names "
+            "No license was given for %s, so its card says `other`: what it was made from names "
             "none that holds for all of it. State one when you push (`--license cc-by-nc-4.0`); that of the training "
             "data may demand one",
             name,
@@ -346,9 +346,11 @@ def header_of(card: str | None, name: str = "README.md") -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 2}" if mark else ""  # the first line is the ---
         problem = getattr(error, "problem", None) or error
-        raise CardError(f"{name}{line}: the header is no YAML ({problem}); mend it there") from error
+        raise CardError(f"{name}{line}: the header is not valid YAML ({problem}); correct it there") from error
     if header is not None and not isinstance(header, dict):
-        raise CardError(f"{name} line 2: expected a header of `key: value`, found {str(header)[:40]!r}; mend it there")
+        raise CardError(
+            f"{name} line 2: expected a header of `key: value`, found {str(header)[:40]!r}; correct it there"
+        )
     return header or {}
 
 

@@ -151,8 +151,8 @@ def _load(path: Path) -> Any:
         # torch names what it refused to import, functions of Python's own without their module.
         if found := re.search(r"GLOBAL (\S+)", str(error)):
             raise ValueError(
-                f"{path}: refused, for it holds {found[1]}, which is neither a tensor nor a plain value: loading it "
-                "could run code, and none was run. If you trust whoever made it, read it with "
+                f"{path}: refused, because it holds {found[1]}, which is neither a tensor nor a plain value: loading "
+                "it could run code, and none was run. If you trust whoever made it, read it with "
                 "torch.load(…, weights_only=False) and save its dictionaries of tensors alone with torch.save"
             ) from error
         raise ValueError(f"{path}: not a checkpoint of PyTorch, or truncated; nothing in it was run") from error

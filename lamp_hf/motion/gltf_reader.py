@@ -382,7 +382,7 @@ class _File:
         count, start = accessor.count, (view.byteOffset or 0) + (accessor.byteOffset or 0)
         data = self._buffer(view.buffer)
         if not (0 < count <= 50_000_000 and start >= 0 and stride >= dtype.itemsize * columns):
-            raise MotionFormatError(f"{where}: {count} values are not to be had (damaged?)")
+            raise MotionFormatError(f"{where}: {count} values are missing (damaged?)")
         if start + (count - 1) * stride + dtype.itemsize * columns > len(data):
             raise MotionFormatError(f"{where}: its values lie beyond the end of the file (truncated?)")
         values = np.ndarray((count, columns), dtype, data, start, (stride, dtype.itemsize)).astype(np.float64)

@@ -341,7 +341,7 @@ class MotionIndex:
             raise IndexMismatchError(
                 f"the index {self.path} was made with {state.checkpoint} (hash {state.fingerprint[:12]}), this model "
                 f"is {encoder.name} (hash {encoder.fingerprint[:12]}): their vectors cannot be compared. Load "
-                f"{state.checkpoint}, or make the index anew with `lamp-hf index`"
+                f"{state.checkpoint}, or make a new index with `lamp-hf index`"
             )
 
     # ---- growth -------------------------------------------------------------------------------------------

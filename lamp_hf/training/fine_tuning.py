@@ -282,8 +282,8 @@ def _check_rehearsal(recipe: Recipe, checkpoint: str) -> None:
     texts_to_rehearse(LampProcessor.from_pretrained(checkpoint))
     if AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).length_hidden_sizes is None:
         raise ValueError(
-            "the base does not estimate how long motions are, so that it cannot rehearse: train without rehearsal "
-            "(rehearsal.num_motions=0), and add clips of what it shall still do"
+            "the base does not estimate how long motions are, so it cannot rehearse: train without rehearsal "
+            "(rehearsal.num_motions=0), and add clips of what it should still do"
         )
 
 
@@ -304,7 +304,7 @@ def _check_output(output: Path, report: FineTuning, push_to: str | None) -> Fine
     if not same:
         raise FileExistsError(
             f"{output} holds an unfinished run with {', '.join(f'{name}={each}' for name, each in found.asked.items())}"
-            ": ask for the same to go on, or choose another folder"
+            ": give the same options to resume it, or choose another folder"
         )
     if not found.finished:
         logger.warning("Going on with the unfinished run in %s", output)
@@ -329,7 +329,7 @@ def _check_fit(dataset: DatasetDict, checkpoint: str, data: str) -> None:
     found = len(dataset["train"][0]["motion"][0])
     if found != extractor.feature_size:
         raise ValueError(
-            f"{data} has motions of {found} features a frame, the base reads {extractor.feature_size}: they have "
+            f"{data} has motions of {found} features per frame, the base reads {extractor.feature_size}: they have "
             "different skeletons, and need a base of their own"
         )
 

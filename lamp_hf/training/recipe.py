@@ -105,7 +105,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     values = yaml.load(_find(path).read_text(encoding="utf-8"), _Loader)
     if not isinstance(values, dict) or "stage" not in values:
-        raise ValueError(f"{path} is no recipe: a mapping with the key `stage` is expected")
+        raise ValueError(f"{path} is not a recipe: expected a mapping with the key `stage`")
     return recipe_of(values, overrides, str(path))
 
 
@@ -148,7 +148,7 @@ def recipe_of(values: dict[str, Any], overrides: Sequence[str], name: str) -> Re
         for section in sections:
             target = target.setdefault(section, {})
             if not isinstance(target, dict):
-                raise ValueError(f"override {override!r}: {section} is no section with keys of its own")
+                raise ValueError(f"override {override!r}: {section} is not a section with keys of its own")
         target[key] = yaml.load(text, _Loader)
     known = {item.name for item in fields(Recipe)}
     if strangers := sorted(set(values) - known):

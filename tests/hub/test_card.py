@@ -187,7 +187,10 @@ def test_lists_are_joined_with_a_persons_and_what_lamp_hf_wrote_into_them_leaves
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ("license: mit\nauthor: me: myself [\n", "README.md line 3: the header is no YAML (mapping values are not"),
+        (
+            "license: mit\nauthor: me: myself [\n",
+            "README.md line 3: the header is not valid YAML (mapping values are not",
+        ),
         ("just words\n", "README.md line 2: expected a header of `key: value`, found 'just words'"),
     ],
 )

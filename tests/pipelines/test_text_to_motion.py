@@ -549,7 +549,9 @@ def test_an_unfamiliar_text_is_named(pipe: TextToMotionPipeline, tmp_path: Path)
     [warning] = caught
     assert warning.category is UnfamiliarTextWarning
     message = str(warning.message)
-    assert message.startswith("'quixotic\\x1b[31m' is far from all that this checkpoint was trained on (familiarity")
+    assert message.startswith(
+        "'quixotic\\x1b[31m' is far from everything that this checkpoint was trained on (familiarity"
+    )
     assert "\x1b" not in message
     assert message.count("'; '") == 2
     assert pipe.suggest("bowing", count=2)[0] == "the person bows"

@@ -171,7 +171,7 @@ def _check(
             raise ValueError("the protocol humanml3d needs an evaluator, on whose features it is computed")
         if texts and motions < MULTIMODALITY_PAIRS:
             raise ValueError(
-                f"MultiModality of {MULTIMODALITY_PAIRS} pairs needs as many motions a text, got {motions} "
+                f"MultiModality of {MULTIMODALITY_PAIRS} pairs needs as many motions per text, got {motions} "
                 "(multimodality_motions, --multimodality-motions)"
             )
     if "lamp-bertscore" in protocols and captioner is None:
