@@ -50,7 +50,7 @@ def test_findings_are_listed_by_kind(run, tmp_path: Path, field_sets: SimpleName
 def test_a_folder_that_is_no_data_set(run, tmp_path: Path) -> None:
     code, out, err = run(tmp_path)
     assert (code, out) == (1, "")
-    assert "expected motion files (.bvh" in err
+    assert "has no motion files (.bvh" in err
 
 
 def test_a_folder_without_captions(run, tmp_path: Path, procedural) -> None:

@@ -124,6 +124,7 @@ def publish(
     if path.is_dir() and not _any_in(path, (*CONFIG_FILES, *WEIGHT_FILES, *UNFINISHED)):
         from lamp_hf.data import load_motion_dataset
 
+        Target(repo_id, repo_type="dataset", **common)  # who may not push learns it before thousands of files are read
         return push_dataset(load_motion_dataset(path), repo_id, license=license, card=local_card(str(path)), **common)
     if not Path(local := resolve_checkpoint(str(folder))).is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder to push")

@@ -123,6 +123,13 @@ def test_who_may_not_push(hub, publisher, reader, tiny_checkpoint) -> None:
     assert hub.repositories == before
 
 
+def test_who_may_not_push_a_data_set_learns_it_before_it_is_read(hub, reader, tmp_path) -> None:
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "walk.bvh", "text": "a person walks"}\n')
+    (tmp_path / "walk.bvh").write_text("not to be read\n")
+    assert reader.lamp_hf("push", tmp_path, "me/mocap") == 1
+    assert reader.printed.startswith("Error: to push to me/mocap you must be logged in: `hf auth login`")
+
+
 def test_a_public_repository_is_not_taken_for_private(hub, publisher, tiny_checkpoint) -> None:
     commits = len(hub["me/first"].commits)
     assert publisher.lamp_hf("push", tiny_checkpoint, "me/first", "--private") == 1
