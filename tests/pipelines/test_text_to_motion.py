@@ -20,6 +20,7 @@ from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor, pipelin
 
 import lamp_hf
 from lamp_hf import LampProcessor, Motion, TextToMotionPipeline
+from lamp_hf.evaluation.new_actions import motions_of
 from lamp_hf.pipelines.actions import split_actions
 from lamp_hf.pipelines.editing import paste
 from lamp_hf.pipelines.familiarity import THRESHOLD
@@ -558,6 +559,21 @@ def test_an_unfamiliar_text_is_named(pipe: TextToMotionPipeline, tmp_path: Path)
     assert set(pipe.known_sentences.groups()) == {"bows", "other"}
     with pytest.raises(ValueError, match="count=0 is not a whole number of at least 1"):
         pipe.suggest("bow", count=0)
+
+
+def test_who_measures_a_model_is_not_warned_of_its_texts(pipe: TextToMotionPipeline, tmp_path: Path) -> None:
+    pipe.processor = copy.deepcopy(pipe.processor)
+    pipe.processor.example_texts = ["the person bows"]
+    pipe.save_pretrained(tmp_path)
+    pipe = pipeline("text-to-motion", model=str(tmp_path), device="cpu")
+    texts = ["quixotic", "a person walks then waves"]
+    with pytest.warns(UnfamiliarTextWarning), pytest.warns(SeveralActionsWarning):
+        results = pipe(texts, seed=[3, 4], batch_size=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measured = motions_of(pipe, texts, 3)
+    for motion, result in zip(measured, results, strict=True):
+        np.testing.assert_array_equal(motion.features, features(result))
 
 
 # ---- errors -----------------------------------------------------------------------------------------------
