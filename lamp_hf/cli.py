@@ -263,7 +263,7 @@ def info(
         if any(find_motion_files(path)):
             _describe_folder(path, reading)
             return
-        raise FileNotFoundError(f"{no_motion_files(path)}, and it is neither a checkpoint nor an index")
+        raise FileNotFoundError(f"{no_motion_files(path)}; it is not a checkpoint or an index either")
     if reading:
         raise typer.BadParameter("--mapping, --source-fps, --unit and --up-axis are for motion files and folders")
     from lamp_hf.embedded import DEFAULT_CHECKPOINT
