@@ -287,4 +287,4 @@ def test_a_card_without_a_licence_is_warned_of(run, caplog) -> None:
     (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"base": None}))
     write_run_card(run)
     assert "Not stated" in (run / "README.md").read_text()
-    assert f"No license was given for {run}: its card says `other`." in caplog.text
+    assert f"No license was given for {run}, so its card says `other`: " in caplog.text

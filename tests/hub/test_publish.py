@@ -150,7 +150,7 @@ def test_a_card_whose_header_cannot_be_read_is_named(hub, publisher, run) -> Non
     change(hub, "me/broken", card)
     assert publisher.lamp_hf("push", folder, "me/broken", "--no-sample") == 1
     line = card.decode().splitlines().index("author: me: [") + 1
-    assert f"me/broken/README.md line {line}: the header is no YAML" in publisher.printed
+    assert f"me/broken/README.md line {line}: the header is not valid YAML" in publisher.printed
     assert hub["me/broken"].files["README.md"] == card
 
 

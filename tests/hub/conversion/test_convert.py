@@ -654,7 +654,7 @@ def test_other_files_are_left_out(copies: Path, tmp_path: Path, convert_original
     with caplog.at_level(logging.WARNING, "lamp_hf"):
         result = convert_originals(copies, tmp_path / "out", kind="lamp")
     assert result.left_out == [other]
-    assert f"{other} is no checkpoint of a known kind and is left out" in caplog.text
+    assert f"{other} is not a checkpoint of a known kind and is left out" in caplog.text
 
 
 def test_settings(copies: Path, refused, settings: dict[str, int]) -> None:
@@ -695,7 +695,7 @@ def test_tokenizers(copies: Path, tmp_path: Path, refused, tokenizers: SimpleNam
     error = refused(copies, FileNotFoundError, text_tokenizer=nowhere)
     assert f"{nowhere}: no such folder; it should hold a tokenizer (--text-tokenizer)" in error
     error = refused(copies, FileNotFoundError, text_tokenizer="nobody/no-such-tokenizer")  # offline
-    assert "the tokenizer nobody/no-such-tokenizer cannot be had" in error
+    assert "the tokenizer nobody/no-such-tokenizer cannot be loaded" in error
     error = refused(copies, text_tokenizer=tokenizers.opt)
     counts = (tokenizers.symbols + 1, tokenizers.word_pieces + 1)
     assert "has {} word pieces with [DEC], this checkpoint was trained with {}".format(*counts) in error
