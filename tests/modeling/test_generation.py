@@ -559,7 +559,7 @@ def test_values_of_a_call_hold_for_that_call(model):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"num_inference_steps": 0}, "num_inference_steps=0 is not a whole number of at least 1"),
+        ({"num_inference_steps": 0}, "num_inference_steps=0 is not a whole number from 1"),
         ({"temperature": -1}, "temperature=-1 is not a number of at least 0"),
         ({"top_k": 0}, "top_k=0 is not None or a whole number of at least 1"),
         ({"top_p": 1.5}, r"top_p=1.5 is not None or a number above 0 and up to 1"),
