@@ -152,7 +152,7 @@ class LampModel(LampPreTrainedModel):
     """Everything LaMP holds: the frozen motion tokenizer, the Q-Former and the heads of its four tasks.
 
     Padding is masked in motion and text: a feature does not depend on what was in the same batch.
-    Wherever a motion is asked for, `motion_values` `(B, T, motion_dim)` are normalised features,
+    Wherever a motion is asked for, `motion_values` `(B, T, motion_dim)` are normalized features,
     `motion_attention_mask` `(B, T)` is 1 on real frames (`None`: all are), and padding is on the right;
     `input_ids` and `attention_mask` `(B, L)` are a caption as the tokenizer gives it, `[CLS]` first.
     Below, n is the number of motion tokens, Q of queries, H the hidden size, P the projection size.

@@ -49,7 +49,7 @@ class MotionVQVAEOutput(ModelOutput):
         trajectory_loss: Smooth-L1 over running sums of the root's turn and steps, `()`.
         commitment_loss: Mean squared distance of latents to their codes, `()`.
         perplexity: Exponential of the entropy of code use in this batch, `()`.
-        reconstruction: Normalised features `(B, 4 n, motion_dim)`, zero on padding.
+        reconstruction: Normalized features `(B, 4 n, motion_dim)`, zero on padding.
         codes: Token ids `(B, n)`, -100 on padding.
         hidden_states: With `output_hidden_states`, what each residual block gives, before them what the first one is
             given: `(B, hidden_size, frames or fewer)`, encoder first.
@@ -195,7 +195,7 @@ class MotionVQVAEQuantizer(nn.Module):
     def nearest(self, rows: torch.Tensor) -> torch.Tensor:
         """Index of the nearest code for rows `(..., code_dim)`, by distances in float32."""
         rows, codebook = rows.float(), self.codebook.float()
-        with torch.autocast(rows.device.type, enabled=False):  # in bfloat16, neighbours are taken for each other
+        with torch.autocast(rows.device.type, enabled=False):  # in bfloat16, neighbors are taken for each other
             distances = codebook.pow(2).sum(-1) - 2 * rows @ codebook.T
         return distances.argmin(-1)
 
@@ -333,7 +333,7 @@ class MotionVQVAEModel(LampBaseModel):
         batch, frames, dim = motion_values.shape
         if dim != self.config.motion_dim:
             raise ValueError(
-                f"motion_values has {dim} numbers a frame, this tokenizer was built for {self.config.motion_dim} "
+                f"motion_values has {dim} numbers per frame, this tokenizer was built for {self.config.motion_dim} "
                 "(263: HumanML3D, 22 joints; 251: KIT-ML, 21 joints)"
             )
         if motion_attention_mask is None:

@@ -137,7 +137,7 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
         if max_length is None:
             max_length = self.tokenizer.model_max_length
         elif isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
-            raise ValueError(f"max_length={max_length!r} is not a whole number from 1")
+            raise ValueError(f"max_length={max_length!r} is not a whole number of at least 1")
         if max_length > LONGEST:  # what transformers writes where a tokenizer names no length
             if how == "max_length":
                 raise ValueError("the tokenizer has no model_max_length to pad to; give max_length=")
@@ -177,12 +177,12 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
         """Motions of a model's output.
 
         Args:
-            motion_values: Normalised features `(B, T, D)`.
+            motion_values: Normalized features `(B, T, D)`.
             motion_attention_mask: `(B, T)`, 1 on real frames.
             text: Caption that each motion keeps.
 
         Returns:
-            One [`Motion`] a row, in metres, at the extractor's frame rate.
+            One [`Motion`] a row, in meters, at the extractor's frame rate.
         """
         extractor = self.feature_extractor
         values = motion_values.detach().to("cpu", torch.float32).numpy()

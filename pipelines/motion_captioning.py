@@ -151,7 +151,7 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
             num_frames_of("window_s", window_s, self.fps, 2 * self.frames_per_token)
         size = batch_size if batch_size is not None else self._batch_size
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise ValueError(f"batch_size={size!r} is not a whole number from 1")
+            raise ValueError(f"batch_size={size!r} is not a whole number of at least 1")
         settings = {**self._forward_params, **generate_kwargs}
         if isinstance(motion, Motion | os.PathLike) or not is_stream(motion):
             return self._caption(motion, window_s, size or BATCH_SIZE, settings)
@@ -239,7 +239,7 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
         return {} if window_s is None else {"window_s": window_s}, generate_kwargs, {}
 
     def preprocess(self, input_: Sequence[Window], **kwargs: Any) -> dict[str, Any]:
-        """Normalised features of windows."""
+        """Normalized features of windows."""
         return dict(self.processor(motion=[window.features for window in input_]))
 
     def _forward(self, input_tensors: dict[str, Any], **generate_kwargs: Any) -> Any:  # type: ignore[override]

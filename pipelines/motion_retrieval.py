@@ -272,9 +272,9 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of a call with `rerank` as a number."""
     top_k, rerank = settings.get("top_k", 10), settings.get("rerank", 0)
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise ValueError(f"top_k={top_k!r} is not a whole number from 1")
+        raise ValueError(f"top_k={top_k!r} is not a whole number of at least 1")
     if not isinstance(rerank, int) or rerank < 0:
-        raise ValueError(f"rerank={rerank!r} is not a whole number from 0, nor True or False")
+        raise ValueError(f"rerank={rerank!r} is not a whole number of at least 0, nor True or False")
     if rerank:
         settings["rerank"] = max(top_k, RERANKED if rerank is True else rerank)
     else:

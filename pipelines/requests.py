@@ -79,7 +79,7 @@ def checked_number(name: str, value: Any, *, whole: bool = False) -> Any:
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected {expected}")
     if not 0 <= value < math.inf:
-        raise ValueError(f"{name}={value} is not {expected} from 0")
+        raise ValueError(f"{name}={value} is not {expected} of at least 0")
     return value
 
 

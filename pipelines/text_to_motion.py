@@ -178,7 +178,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         settings = self._settings(generation_settings)
         size = batch_size if batch_size is not None else self._batch_size
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise ValueError(f"batch_size={size!r} is not a whole number from 1")
+            raise ValueError(f"batch_size={size!r} is not a whole number of at least 1")
         options |= {"seed": seed, "motion": motion, "edit": edit}
         if not is_stream(text):
             single = isinstance(text, str)
@@ -411,7 +411,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         if known is None:
             raise ValueError("this checkpoint does not say what it was trained on: its processor has no example_texts")
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"count={count!r} is not a whole number from 1")
+            raise ValueError(f"count={count!r} is not a whole number of at least 1")
         return known.suggest(checked_text(text), count)
 
     # ---- the steps that transformers names ---------------------------------------------------------------
@@ -438,7 +438,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
     def _forward(  # type: ignore[override]
         self, input_tensors: dict[str, Any], storyboard: bool = False, **kwargs: Any
     ) -> MaskedMotionGenerationOutput:
-        """Tokens, and the normalised features that they stand for."""
+        """Tokens, and the normalized features that they stand for."""
         generate = self.model.generate_storyboard if storyboard else self.model.generate
         return generate(**input_tensors, **kwargs)
 
@@ -541,7 +541,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
     def _check_seeds(self, seed: Any, texts: int, copies: int) -> list[int]:
         """One seed for each motion."""
         if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
-            raise ValueError(f"num_motions_per_prompt={copies!r} is not a whole number from 1")
+            raise ValueError(f"num_motions_per_prompt={copies!r} is not a whole number of at least 1")
         if seed is None:
             own = cast(MaskedMotionGenerationConfig, self.model.generation_config)
             seed = self._forward_params.get("seed", own.seed)
@@ -590,10 +590,9 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                 nearest = "; ".join(map(repr, familiarity.nearest))
                 warn(
                     UnfamiliarTextWarning,
-                    f"{sentence!r} is far from all that this checkpoint was trained on (familiarity "
-                    f"{familiarity.score:.2f}, usual is {THRESHOLD:.2f} or more): the motion may have little to "
-                    f"do with it. Nearest known sentences: {nearest}. More of them: pipe.suggest(text), "
-                    "`lamp-hf prompts`.",
+                    f"{sentence!r} is far from everything that this checkpoint was trained on (familiarity "
+                    f"{familiarity.score:.2f}, below {THRESHOLD:.2f}): the motion may have little to do with it. "
+                    f"Nearest known sentences: {nearest}. pipe.suggest(text) and `lamp-hf prompts` list more.",
                 )
         if not edits:
             for text, sentences in zip(texts, parts, strict=True):
@@ -601,9 +600,9 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                 if len(actions) > 1 and not self._is_known_sequence(found[text]):
                     warn(
                         SeveralActionsWarning,
-                        f"{text!r} names {len(actions)} actions, of which one motion shows the first as a rule: "
-                        f"{'; '.join(map(repr, actions))}. pipe(text, split=True) or `lamp-hf generate --split` makes "
-                        "them one after the other.",
+                        f"{text!r} names {len(actions)} actions, and a motion usually shows only the first: "
+                        f"{'; '.join(map(repr, actions))}. To make them one after the other, use "
+                        "pipe(text, split=True) or `lamp-hf generate --split`.",
                     )
         scores = [[found[sentence] for sentence in sentences] for sentences in parts]
         return [min((item.score for item in items if item is not None), default=None) for items in scores]

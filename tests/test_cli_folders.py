@@ -131,7 +131,7 @@ def test_a_folder_of_bad_files_alone(run, folder: Path, tiny_checkpoint: Path, t
     (tmp_path / "bad" / "gone.bvh").symlink_to("nowhere.bvh")
     model = ("-m", tiny_checkpoint, "--num-proc", 1)
     code, out, err = run("search", "a person walks", "bad", *model)
-    assert (code, out) == (0, "nothing found: bad holds no other motion\n")
+    assert (code, out) == (0, "nothing found: bad has no other motion\n")
     assert "left out: gone.bvh: links to nowhere.bvh" in err
     code, _, err = run("caption", "bad", "-m", tiny_checkpoint)
     assert code == 1
@@ -145,7 +145,7 @@ def test_data_check_and_info(run, folder: Path) -> None:
     code, out, _ = run("info", "mocap")
     assert code == 0
     assert "motions            2\n" in out
-    assert f"{len(BAD)} errors, 1 warnings: `lamp-hf data check mocap` lists them" in out
+    assert f"{len(BAD)} errors, 1 warning: `lamp-hf data check mocap` lists them" in out
 
 
 def test_a_folder_with_a_table(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.inputs import as_motion, failure, problem_of
-from lamp_hf.terminal import shown
+from lamp_hf.terminal import counted, shown
 
 logger = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ class ClipCache:
         """
         digests: dict[str, str] = {}
         failures: dict[str, str] = {}
-        bar = tqdm(total=total, desc="Converting motions", unit="clip", disable=not progress)
+        bar = tqdm(total=total, desc="Converting motions", unit="clip", disable=None if progress else True)
 
         def finish(clip: str, digest: str, error: str | None) -> None:
             if error is None:
@@ -307,15 +307,18 @@ def refuse_failures(failures: dict[str, str], source: str | os.PathLike[str], *,
     Raises:
         MotionFormatError: there are some, and `skip_bad` is False.
     """
-    for reason in failures.values():
-        logger.warning("left out: %s", shown(reason))
-    if failures and not skip_bad:
-        listed = "\n  ".join(list(failures.values())[:20])
-        more = f"\n  and {len(failures) - 20} more, see the log" if len(failures) > 20 else ""
-        raise MotionFormatError(
-            f"{source}: {len(failures)} clips cannot be read (skip_bad=True leaves them out, as do --skip-bad of "
-            f"`lamp-hf evaluate` and `index`, and data.skip_bad=true in recipes):\n  {listed}{more}"
-        )
+    if not failures:
+        return
+    if skip_bad:
+        for reason in failures.values():
+            logger.warning("left out: %s", shown(reason))
+        return
+    listed = "\n  ".join(list(failures.values())[:20])
+    more = f"\n  and {len(failures) - 20} more; `lamp-hf data check` lists all" if len(failures) > 20 else ""
+    raise MotionFormatError(
+        f"{source}: {counted(len(failures), 'clip')} cannot be read; leave them out with skip_bad=True, on the command "
+        f"line with --skip-bad, in a recipe with data.skip_bad=true:\n  {listed}{more}"
+    )
 
 
 def cached_dataset(
@@ -376,7 +379,7 @@ def _load_set(folder: Path) -> Any:
             raise ValueError("the sizes of its files have changed")
         return load_from_disk(str(folder))
     except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:
-        logger.warning("the cached data set %s is damaged (%s); it is made again", folder, error)
+        logger.warning("the cached data set %s is damaged (%s) and is made again", folder, error)
     shutil.rmtree(folder)
     return None
 

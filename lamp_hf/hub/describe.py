@@ -117,7 +117,7 @@ def _first(values: list[str] | None) -> str | None:
 
 
 def _card(path: Path) -> dict[str, Any]:
-    """Licence and data of the model card's header."""
+    """License and data of the model card's header."""
     if not path.is_file():
         return {}
     from .card import header_of
@@ -125,6 +125,6 @@ def _card(path: Path) -> dict[str, Any]:
     header = header_of(path.read_text(encoding="utf-8"), str(path))
     datasets = header.get("datasets")
     return {
-        "licence": header.get("license"),
+        "license": header.get("license"),
         "data": ", ".join(datasets) if isinstance(datasets, list) else datasets,
     }

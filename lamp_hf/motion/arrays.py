@@ -241,7 +241,7 @@ def _motion_of_poses(
     _check_values(joints, path)
     if fps is None:
         fps = 30.0
-        notes.append("no frame rate: 30 fps are assumed (pass fps= if wrong)")
+        notes.append("no frame rate: 30 fps are assumed (pass fps= or --source-fps if wrong)")
     for note in notes:
         logger.warning("%s: %s", path.name, note)
     # The mean body is in meters by construction.

@@ -161,7 +161,7 @@ class BvhWriteReport:
     """How well a file with constant bones holds a motion.
 
     Attributes:
-        mean_error_m: mean distance of the file's joints from the motion's, metres.
+        mean_error_m: mean distance of the file's joints from the motion's, meters.
         max_error_m: largest such distance, meters.
         unit: unit of the file's positions.
         import_settings: how to import the file in Blender.

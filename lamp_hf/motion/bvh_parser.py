@@ -496,11 +496,11 @@ class _Parser:
         if 1 / MAX_FPS <= frame_time <= 1 / MIN_FPS:
             return _frame_rate(text.replace(",", "."), frame_time)
         if frame_time == 0:
-            remedy = f"taking {_ASSUMED_FPS:g} frames per second (pass fps= if wrong)"
+            remedy = f"taking {_ASSUMED_FPS:g} frames per second (pass fps= or --source-fps if wrong)"
             self._repair("frame time", expected, repr(text), remedy, "pass fps=")
             return _ASSUMED_FPS
         for what, fps in _readings_of_frame_time(frame_time):
-            remedy = f"taking it as {what}, {fps:g} frames per second (pass fps= if wrong)"
+            remedy = f"taking it as {what}, {fps:g} frames per second (pass fps= or --source-fps if wrong)"
             self._repair("frame time", expected, repr(text), remedy, f"pass fps=; {fps:g}?")
             return fps
         self._fail(expected, repr(text), "pass fps=")

@@ -119,10 +119,7 @@ class Detection:
         return positions[..., list(axes)] * np.asarray(signs, dtype=positions.dtype)
 
     def __str__(self) -> str:
-        return (
-            f"unit {self.unit} (leg {self.leg_m:.2f} m), {self.up_axis} up "
-            f"(share {self.up_axis_share:.2f} of the way from ankles to neck)"
-        )
+        return f"unit {self.unit} (legs {self.leg_m:.2f} m), {self.up_axis} up"
 
 
 def standardize(
@@ -229,12 +226,12 @@ def detect(
         close = [reading for reading in readings[1:] if reading.cost < readings[0].cost + _CLOSE]
         if close:
             others = " or ".join(map(str, close))
-            doubts.append(f"taking the unit as {readings[0]}; it could be {others} (pass unit= if wrong)")
+            doubts.append(f"taking the unit as {readings[0]}; it could be {others} (pass unit= or --unit if wrong)")
     shares = body.up_shares()
     if up_axis is None:
         up_axis, doubt = _choose_up_axis(body, shares, rest, skeleton)
         if doubt:
-            doubts.append(doubt + f"; taking {up_axis} as up (pass up_axis= if wrong)")
+            doubts.append(doubt + f"; taking {up_axis} as up (pass up_axis= or --up-axis if wrong)")
     facing = body.facing(up_axis)
     mirrored = facing < -_FACES
     if mirrored:

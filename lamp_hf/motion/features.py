@@ -10,8 +10,8 @@ The format is that of Guo et al., Generating Diverse and Natural 3D Human Motion
     9J-5:12J-5    velocities of all joints, per frame, in the heading of the frame
     12J-5:12J-1   contact of left ankle, left toe, right ankle, right toe with the floor
 
-Everything here works on any leading batch dimensions, computes in float64 and returns float32. Joints are in metres;
-features are in the skeleton's own unit (metres, or millimetres for KIT-ML).
+Everything here works on any leading batch dimensions, computes in float64 and returns float32. Joints are in meters;
+features are in the skeleton's own unit (meters, or millimeters for KIT-ML).
 """
 
 import math
@@ -37,15 +37,15 @@ def joints_to_features(
     """Compute features of clips.
 
     Args:
-        joints: (..., T, J, 3), metres, Y up, at least two frames.
+        joints: (..., T, J, 3), meters, Y up, at least two frames.
         skeleton: which joints these are.
         retarget: whether to give the body the bone lengths of the data set first.
-        bone_lengths: (J,), metres; by default the skeleton's.
+        bone_lengths: (J,), meters; by default the skeleton's.
         reference_heading_wrap: whether to turn the wrong way where the heading crosses -Z, as the reference code does.
             `features_to_joints` then loses the heading from that frame on.
 
     Returns:
-        (..., T-1, D), float32, not normalised.
+        (..., T-1, D), float32, not normalized.
 
     Raises:
         ValueError: the joints have another shape, or bone lengths are needed and not known.
@@ -86,11 +86,11 @@ def features_to_joints(features: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -
     """Recover joint positions from features 0 to 3J+1, the root's path and the joints' places around it.
 
     Args:
-        features: (..., T, D), not normalised.
+        features: (..., T, D), not normalized.
         skeleton: which features these are.
 
     Returns:
-        (..., T, J, 3), float32, metres; the root starts above the origin.
+        (..., T, J, 3), float32, meters; the root starts above the origin.
 
     Raises:
         ValueError: the features have another shape.
@@ -126,13 +126,13 @@ def normalise_joints(
     above the origin and faces +Z.
 
     Args:
-        joints: (..., T, J, 3), metres, Y up.
+        joints: (..., T, J, 3), meters, Y up.
         skeleton: which joints these are.
         retarget: whether to change bone lengths.
-        bone_lengths: (J,), metres; by default the skeleton's.
+        bone_lengths: (J,), meters; by default the skeleton's.
 
     Returns:
-        (..., T, J, 3), float32, metres.
+        (..., T, J, 3), float32, meters.
 
     Raises:
         ValueError: the joints have another shape, or bone lengths are needed and not known.
@@ -201,7 +201,7 @@ def foot_contacts(joints: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -> np.nd
     """Find out by its speed which part of which foot rests on the floor, as the features do.
 
     Args:
-        joints: (..., T, J, 3), metres, at the data set's frame rate.
+        joints: (..., T, J, 3), meters, at the data set's frame rate.
         skeleton: which joints these are.
 
     Returns:
@@ -273,7 +273,7 @@ def _retarget(joints: np.ndarray, skeleton: Skeleton, bone_lengths: ArrayLike | 
         bone_lengths = skeleton.bone_lengths
     if bone_lengths is None:
         raise ValueError(
-            f"the bone lengths of {skeleton.name} are not known (pass bone_lengths= in metres, or retarget=False "
+            f"the bone lengths of {skeleton.name} are not known (pass bone_lengths= in meters, or retarget=False "
             "to keep the body as it is)"
         )
     lengths = np.asarray(bone_lengths, dtype=np.float64)

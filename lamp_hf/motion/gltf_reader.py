@@ -30,6 +30,7 @@ _RATES = (20.0, 24.0, 25.0, 30.0, 48.0, 50.0, 60.0, 90.0, 100.0, 120.0, 240.0, 1
 _TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _LARGEST_INTEGER = {5120: 127.0, 5121: 255.0, 5122: 32767.0, 5123: 65535.0}
 _COLUMNS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+_LISTED = 8  # names of animations in a message
 _COMPRESSED = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 
 
@@ -226,11 +227,13 @@ class _File:
                 f"{self.name}: the file holds no animation (a figure alone? export it with its animation)"
             )
         titles = [animation.name or f"animation {index}" for index, animation in enumerate(animations)]
-        listed = ", ".join(map(repr, titles[:60]))
+        listed = ", ".join(map(repr, titles[:_LISTED])) + (
+            f" and {len(titles) - _LISTED} more" if len(titles) > _LISTED else ""
+        )
         if wanted is None:
             if len(animations) > 1:
                 logger.warning(
-                    "%s: %d animations; taking the first, %r (choose by animation=, a name or an index: %s)",
+                    "%s: %d animations; taking the first, %r (choose by animation= in Motion.load: %s)",
                     *(self.name, len(animations), titles[0], listed),
                 )
             return animations[0]
@@ -379,7 +382,7 @@ class _File:
         count, start = accessor.count, (view.byteOffset or 0) + (accessor.byteOffset or 0)
         data = self._buffer(view.buffer)
         if not (0 < count <= 50_000_000 and start >= 0 and stride >= dtype.itemsize * columns):
-            raise MotionFormatError(f"{where}: {count} values are not to be had (damaged?)")
+            raise MotionFormatError(f"{where}: {count} values are missing (damaged?)")
         if start + (count - 1) * stride + dtype.itemsize * columns > len(data):
             raise MotionFormatError(f"{where}: its values lie beyond the end of the file (truncated?)")
         values = np.ndarray((count, columns), dtype, data, start, (stride, dtype.itemsize)).astype(np.float64)

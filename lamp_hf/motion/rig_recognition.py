@@ -74,7 +74,7 @@ def recognize(hierarchy: Hierarchy, anchors: Mapping[str, int]) -> Body:
         listed = ", ".join(f"{target} = {hierarchy.joint_names[joint]!r}" for target, joint in sorted(limbs.items()))
         body.doubts.append(
             f"the joint names are not known; limbs were recognized by shape, left and right are {sure} ({told}): "
-            f"{listed} (pass mapping= if wrong)"
+            f"{listed} (pass mapping= or --mapping if wrong)"
         )
         if swapped:
             body.doubts.append("names and the direction of the feet disagree on left and right; the names were taken")
@@ -82,10 +82,6 @@ def recognize(hierarchy: Hierarchy, anchors: Mapping[str, int]) -> Body:
         limbs.update({target: joint for target, joint in anchors.items() if target in _LIMBS})
     body.rows.update({target: {joint: 1.0} for target, joint in limbs.items()})
     _complete(hierarchy, body, names)
-    if body.notes:
-        body.notes.insert(
-            0, f"the rig is {'known by the words of its names' if body.known_by == 'names' else 'known by shape'}"
-        )
     return body
 
 

@@ -30,7 +30,7 @@ class Skeleton:
         chains: limbs as paths of joints; the feature format defines rotations along them.
         rest_directions: (J, 3) unit direction from the parent in the rest pose of the features; zero for the root.
             KIT-ML's put the *right* side at +X, the mirror image of a body that faces +Z.
-        bone_lengths: (J,) distance from the parent in metres, 0 for the root, of the body that features of the data
+        bone_lengths: (J,) distance from the parent in meters, 0 for the root, of the body that features of the data
             set describe; None where it is not known.
         mirror_pairs: pairs (left joint, right joint).
         facing_joints: right hip, left hip, right shoulder, left shoulder.
@@ -38,7 +38,7 @@ class Skeleton:
         contact_joints: left ankle, left toe, right ankle, right toe, in the order of the contact features.
         contact_threshold: a joint is in contact while its squared displacement in one frame, in `unit`², is less.
         default_fps: frame rate of the data set.
-        unit: metres per unit of length in features.
+        unit: meters per unit of length in features.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Skeleton:
 
     @property
     def rest_offsets(self) -> np.ndarray:
-        """(J, 3) metres: each joint relative to its parent in the rest pose.
+        """(J, 3) meters: each joint relative to its parent in the rest pose.
 
         Raises:
             ValueError: the skeleton has no bone lengths.
@@ -179,7 +179,7 @@ _BONES: Mapping[str, Direction] = {
 
 
 def rest_pose_offsets(skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
-    """Offsets (J, 3) of the mean body from the parent in SMPL's rest pose, metres: a T-pose, symmetric, facing +Z.
+    """Offsets (J, 3) of the mean body from the parent in SMPL's rest pose, meters: a T-pose, symmetric, facing +Z.
 
     Args:
         skeleton: HUMANML3D_22; KIT-ML's skeleton has no bone lengths.

@@ -23,7 +23,7 @@ FPS_NAMES = ("fps", "mocap_framerate", "mocap_frame_rate", "framerate", "frame_r
 _NUM_BODY = HUMANML3D_22.num_joints
 # Numbers in `poses` of each model: three for every joint, hands included.
 _MODELS = {66: "the body of SMPL-H or SMPL-X", 72: "SMPL", 156: "SMPL-H", 159: "SMPL-X", 165: "SMPL-X"}
-# The pelvis of the mean body lies here, in metres, when `trans` is zero.
+# The pelvis of the mean body lies here, in meters, when `trans` is zero.
 _PELVIS_M = {"SMPL": (0.0, -0.241, 0.029), "SMPL-H": (0.0, -0.223, 0.028), "SMPL-X": (0.0, -0.351, 0.012)}
 
 _WHOLE = ("poses", "smpl_poses", "pose", "fullpose")
@@ -91,7 +91,7 @@ def pose_joints(
         file_name: for messages.
 
     Returns:
-        joints (T, 22, 3), metres, in the axes of the file; the model's name; and notes on what was taken how.
+        joints (T, 22, 3), meters, in the axes of the file; the model's name; and notes on what was taken how.
 
     Raises:
         MotionFormatError: shapes do not fit.

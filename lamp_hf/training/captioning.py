@@ -103,7 +103,7 @@ def query_clips(
     all_starts: bool,
     batch_size: int = 64,
 ) -> list[list[np.ndarray]]:
-    """What LaMP's queries read in clips of unnormalised features `(T, D)`.
+    """What LaMP's queries read in clips of unnormalized features `(T, D)`.
 
     Args:
         max_tokens: Longer clips are read in equal windows that are no longer, as the pipeline does.

@@ -133,7 +133,7 @@ def _train(recipe: Recipe, output_dir: Path, arguments: TrainingArguments, resum
     last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
     if last and not resume:
         # Later checkpoints of another run would outlive those of this one, and be gone on from.
-        raise FileExistsError(f"{last} is of an earlier run: take another folder, remove it, or let it go on")
+        raise FileExistsError(f"{last} belongs to an earlier run: resume that run, remove it, or choose another folder")
     set_seed(recipe.seed)
     with arguments.main_process_first(desc="comparing with an earlier run"):
         _begin(recipe, output_dir, go_on=last is not None)
@@ -180,8 +180,8 @@ def _begin(recipe: Recipe, output_dir: Path, *, go_on: bool) -> None:
         differing = _differences(load_recipe(path).to_dict(), recipe.to_dict())
         if differing:
             raise FileExistsError(
-                f"{output_dir} holds a run that began with {'; '.join(differing)}: ask for the same to go on, or take "
-                "another folder"
+                f"{output_dir} holds a run that began with {'; '.join(differing)}: give the same recipe to resume "
+                "it, or choose another folder"
             )
     output_dir.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as unfinished:

@@ -440,7 +440,7 @@ def test_what_cannot_be_read_and_what_is_too_short(clone, load, tmp_path, walk, 
     with pytest.raises(UnusableTakeError, match=r"01_02\.bvh: too short, 12 frames at 24 fps; expected at least 1 s"):
         read_take(own / "01" / "01_02.bvh", 120)
     (own / "01" / "01_03.bvh").write_text("HIERARCHY\nnothing\n")
-    with pytest.raises(MotionFormatError, match="1 clips cannot be read"):
+    with pytest.raises(MotionFormatError, match="1 clip cannot be read"):
         load(own)
     assert len(load(own, mirror=False, skip_bad=True)["train"]) == 3
     with pytest.raises(FileNotFoundError, match="no such archive or folder"):

@@ -64,7 +64,9 @@ def test_kit_ml_has_its_own_rate_and_size(
     loaded = load(root, load_kit_ml)
     assert loaded["train"].features == motion_features(251)
     assert set(loaded["train"]["fps"]) == {12.5}
-    with pytest.raises(ValueError, match='251 features a frame are those of kit-ml, not of humanml3d; load it as "kit'):
+    with pytest.raises(
+        ValueError, match='251 features per frame are those of kit-ml, not of humanml3d; load it as "kit'
+    ):
         load(root)
 
 

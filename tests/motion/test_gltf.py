@@ -294,6 +294,23 @@ def test_animations_are_chosen_by_name_and_index(make_motion, tmp_path, caplog):
         Motion.load(path)
 
 
+def test_of_many_animations_some_are_named(make_motion, tmp_path, caplog):
+    path = tmp_path / "pack.glb"
+    write_glb(make_motion(text="first"), path)
+
+    def add_others(gltf):
+        first = gltf.animations[0]
+        gltf.animations += [
+            pygltflib.Animation(name=f"a{n}", samplers=first.samplers, channels=first.channels) for n in range(43)
+        ]
+
+    changed(path, add_others)
+    Motion.load(path)
+    assert "44 animations; taking the first, 'first'" in caplog.text
+    assert "'a6' and 36 more)" in caplog.text
+    assert "'a7'" not in caplog.text
+
+
 def test_keys_are_sampled_as_gltf_defines_them():
     times = np.array([0.0, 1.0, 3.0])
     values = np.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [2.0, 4.0, 0.0]])

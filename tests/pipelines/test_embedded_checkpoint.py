@@ -66,7 +66,7 @@ def test_it_tells_familiar_texts_from_others(pipe: lamp_hf.TextToMotionPipeline)
         known = pipe(["a person walks forward", "a tired person walks and turns left"], num_frames=8)
         pipe("walk ahead and then turn to the right", num_frames=8)  # several actions, and yet one that it knows
     assert min(result["familiarity"] for result in known) > 0.8
-    with pytest.warns(UnfamiliarTextWarning, match="is far from all that this checkpoint was trained on"):
+    with pytest.warns(UnfamiliarTextWarning, match="is far from everything that this checkpoint was trained on"):
         pipe("quarterly earnings beat the forecast of the analysts", num_frames=8)
 
 

@@ -194,7 +194,12 @@ def test_windows_may_be_asked_for(any_pipe, walker: Motion):
         ([None], {}, TypeError, "cannot caption a NoneType; give a Motion, a path or an array"),
         ("nowhere.bvh", {}, FileNotFoundError, "nowhere.bvh"),
         (np.zeros((9, 7)), {}, lamp_hf.MotionFormatError, r"\(9, 7\)"),
-        (np.zeros((40, 263), np.float32), {"batch_size": -1}, ValueError, "batch_size=-1 is not a whole number from 1"),
+        (
+            np.zeros((40, 263), np.float32),
+            {"batch_size": -1},
+            ValueError,
+            "batch_size=-1 is not a whole number of at least 1",
+        ),
         (
             np.zeros((3, 263)),
             {},
@@ -204,7 +209,7 @@ def test_windows_may_be_asked_for(any_pipe, walker: Motion):
         (np.zeros((40, 263)), {"window_s": 0.2}, ValueError, "window_s=0.2 is 4 frames; the shortest motion has 8"),
         (np.zeros((40, 263)), {"window_s": "long"}, TypeError, "window_s='long' is a str"),
         (np.zeros((40, 263)), {"num_baems": 3}, TypeError, "argument 'num_baems'; did you mean num_beams?"),
-        (np.zeros((40, 263)), {"batch_size": 0}, ValueError, "batch_size=0 is not a whole number from 1"),
+        (np.zeros((40, 263)), {"batch_size": 0}, ValueError, "batch_size=0 is not a whole number of at least 1"),
         ({"motion": "walk.bvh"}, {}, TypeError, "cannot caption a dict; give a Motion"),
     ],
 )

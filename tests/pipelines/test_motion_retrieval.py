@@ -203,9 +203,9 @@ def test_the_default_is_the_embedded_checkpoint(search: MotionRetrievalPipeline)
 @pytest.mark.parametrize(
     ("query", "settings", "error", "message"),
     [
-        ("waves", {"top_k": 0}, ValueError, "top_k=0 is not a whole number from 1"),
+        ("waves", {"top_k": 0}, ValueError, "top_k=0 is not a whole number of at least 1"),
         ("waves", {"top_k": 2.5}, ValueError, "top_k=2.5 is not a whole number"),
-        ("waves", {"rerank": -1}, ValueError, "rerank=-1 is not a whole number from 0"),
+        ("waves", {"rerank": -1}, ValueError, "rerank=-1 is not a whole number of at least 0"),
         ("waves", {"target": "text"}, ValueError, "target='text' is unknown; choose one of motion, caption"),
         ("waves", {"target": "caption"}, ValueError, "a text finds motions"),
         (np.zeros((20, 263), np.float32), {"rerank": 5}, ValueError, "it cannot compare two motions"),

@@ -109,15 +109,15 @@ def test_it_measures_before_and_after(tuned: Path) -> None:
         "token loss, new clips",
         "token loss, rehearsed motions",
         "MPJPE of the tokenizer, mm",
-        "new action recognised",
-        "new action recognised, walk",
+        "new action recognized",
+        "new action recognized, walk",
         "known texts, R-Precision 3 by LaMP",
         "known texts not done as a new action",
     ):
         assert np.isfinite([scores[measure]["before"], scores[measure]["after"]]).all()
     losses = [scores["token loss, new clips"], scores["token loss, rehearsed motions"]]
     assert sum(loss["after"] for loss in losses) < sum(loss["before"] for loss in losses)
-    assert scores["new action recognised"]["real"] == 1.0  # walks and waves are not hard to tell apart
+    assert scores["new action recognized"]["real"] == 1.0  # walks and waves are not hard to tell apart
     records = {path.name for path in (tuned / "evaluations").iterdir()}
     assert records == {"reconstruction-whole-clips.json", "text-to-motion-physics.json"}
 
@@ -128,7 +128,7 @@ def test_it_writes_a_card_with_a_sample(tuned: Path) -> None:
     assert "![the person" in card
     assert (tuned / "sample.gif").stat().st_size > 1000
     assert "## Fine-tuning" in card
-    assert "| new action recognised, wave |" in card
+    assert "| new action recognized, wave |" in card
 
 
 def test_clips_held_out_are_not_trained_on_and_neither_are_their_mirror_images(my_mocap: Path) -> None:
@@ -233,7 +233,7 @@ def test_bad_input_is_refused_before_any_work(my_mocap: Path, tiny_base: Path, t
     walker.save(broken / "walk.npz")
     rows = [{"file_name": "walk.npz", "text": "walk"}, {"file_name": "gone.npz", "text": "jump"}]
     (broken / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(ValueError, match=r"1 errors: .*gone\.npz.*lamp-hf data check"):
+    with pytest.raises(ValueError, match=r"1 error: .*gone\.npz.*lamp-hf data check"):
         fine_tune(broken, tmp_path / "model", base=str(tiny_base))
     other = tmp_path / "other"
     other.mkdir()
@@ -251,7 +251,7 @@ def test_bad_input_is_refused_before_any_work(my_mocap: Path, tiny_base: Path, t
         ("rehearsal.share=2", "rehearsal.share=2 is not between 0 and 1"),
         ("lora.rank=0", "lora.rank=0 is not a whole number"),
         ("generation.steps=5", "generation section has the unknown key steps"),
-        ("generation.guidance_scale=-1", "guidance_scale=-1 is not a number from 0"),
+        ("generation.guidance_scale=-1", "guidance_scale=-1 is not a number of at least 0"),
         ("stage=lamp", "stage, base, data, tokenizer follow from what"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -407,7 +407,7 @@ def test_samples_are_drawn_and_change_nothing(stages: dict[str, Path], tiny_set:
 def test_samples_that_a_stage_cannot_give_are_refused(stages: dict[str, Path], tmp_path: Path) -> None:
     recipe = recipe_of(stages["motion-vqvae"])
     recipe.samples = ["clip99"]
-    with pytest.raises(ValueError, match="'clip99', which is no validation clip; these are, as 'clip12'"):
+    with pytest.raises(ValueError, match="'clip99', which is not a validation clip; one of those is 'clip12'"):
         train(recipe, tmp_path)
     recipe = recipe_of(stages["lamp"])
     recipe.samples = ["a person walks"]

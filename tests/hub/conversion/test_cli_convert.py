@@ -29,7 +29,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tok
 def test_a_folder(run, originals: Path, tmp_path: Path) -> None:
     code, out, err = run(originals, tmp_path / "out", *SETTINGS)
     assert code == 0, err
-    assert "No licence was given" in err
+    assert "No license was given" in err
     rows = {row[0]: row for row in (re.findall(r"[^│\s]+", line) for line in out.splitlines() if "│" in line) if row}
     assert rows["text-to-motion"][1:3] == [".", "t2m.tar"]
     assert rows["captioning"][1:3] == ["captioning", "m2t.pth"]
