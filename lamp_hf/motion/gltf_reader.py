@@ -101,6 +101,7 @@ def read_gltf(
             rest=np.matmul(rig.weights, rest[sources]),
             unit=unit,
             up_axis=up_axis,
+            usual_unit="m",
             file_name=name,
             strict=strict,
         )
