@@ -357,7 +357,10 @@ def _choose_up_axis(
         if body.stands_on_floor("z", below=0.04) and not body.stands_on_floor("y"):
             return best, f"the body stands along y ({share:.2f}), or it lies on a floor with Z up"
         if body.climb("y") > _CLIMBS:
-            return best, f"the body goes up or down by {body.climb('y'):.1f} legs along y, or ahead with another axis up"
+            return (
+                best,
+                f"the body goes up or down by {body.climb('y'):.1f} legs along y, or ahead with another axis up",
+            )
         if at_rest is not None:
             return best, f"the body in motion stands along y ({share:.2f}), its rest pose along {at_rest}"
         return best, ""
