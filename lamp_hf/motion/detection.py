@@ -378,7 +378,7 @@ def _choose_up_axis(
     if best != "z":
         return best, f"the body stands along {best} (share {share:.2f}), which is unusual"
     if body.climb(best) > _CLIMBS:
-        return best, f"the body goes up or down by {body.climb(best):.1f} legs along {best}, or it crawls with Y up"
+        return best, f"the body moves {body.climb(best):.1f} legs along {best}, up or down, or it crawls with Y up"
     return best, ""
 
 

@@ -199,7 +199,7 @@ def _find_head(
 
 
 def _skull(hierarchy: Hierarchy, chain: list[int], heights: np.ndarray) -> list[int]:
-    """The part of a chain that may hold the head: up to where it falls, as hair does, or where hair, eyes and jaw go."""
+    """The part of a chain that may hold the head: up to where it falls, as hair does, or hair, eyes and jaw begin."""
     part: list[int] = []
     for joint in chain:
         if part and heights[joint] < heights[part[-1]]:

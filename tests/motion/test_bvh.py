@@ -309,6 +309,18 @@ def test_damage_is_named_with_its_line(old, new, message, parse):
         ("Frame Time: 0.0333333", "Frame Time: 33333", 18, {}),
         ("Frame Time: 0.0333333", "Frame Time: 0,0333333", 18, {}),
         ("Frame Time: 0.0333333", "FrameTime 0.0333333", 18, {}),
+        ("Frame Time: 0.0333333", "Frame Time: 0.0333333 s", 18, {}),
+        ("Frame Time: 0.0333333", "Frame Time: 33.3333 ms", 18, {}),
+        ("Frame Time: 0.0333333", "Frame Time: 1/30", 18, {}),
+        ("Frame Time: 0.0333333", "FPS: 24", 18, {"fps": 24.0}),
+        ("Frame Time: 0.0333333\n", "", 18, {}),
+        ("Frames: 2\n", "", 18, {}),
+        ("Frames: 2\nFrame Time: 0.0333333\n", "", 17, {}),
+        ("Frames: 2\nFrame Time: 0.0333333\n", "Frame Time: 0.0333333\nFrames: 2\n", 17, {}),
+        ("HIERARCHY", "/* made by hand */\nHIERARCHY", 1, {}),
+        ("1 2 3 4\n5 6 7 8", "1;2;3;4\n5;6;7;8", 19, {}),
+        ("5 6 7 8\n", "5 6 7 8\n\0\0\0", 21, {}),
+        ("5 6 7 8\n", "5 6 7 8\n\x1a", 21, {}),
         ("1 2 3 4\n5 6 7 8", "1 2\n3 4\n5 6\n7 8", 19, {}),
         ("1 2 3 4\n5 6 7 8", "1 2 3 4 5 6 7 8", 19, {}),
         ("1 2 3 4\n", "1 2 3 4 9 9\n", 19, {}),
@@ -331,6 +343,11 @@ def test_small_faults_are_repaired_with_a_warning_that_names_the_line(old, new, 
     assert all(f"clip.bvh {warning}" in caplog.text for warning in clip.warnings)
     with pytest.raises(MotionFormatError, match=r"clip\.bvh line"):
         parse(text, strict=True)
+
+
+def test_a_missing_frame_time_can_be_told(parse):
+    text = MINIMAL.replace("Frame Time: 0.0333333\n", "")
+    assert parse(text, fps=60.0).fps == 60.0
 
 
 @pytest.mark.parametrize("time", ["0", "30", "-1", "1e9", "nonsense"])

@@ -118,7 +118,7 @@ def lying(walk, way):
     x, y, z = np.moveaxis(walk.astype(np.float64) - walk[:, :1], -1, 0)
     axes = {"+z": (x, -z, y), "-z": (x, z, -y), "+x": (y, -x, z), "-x": (-y, x, z)}[way]
     body = np.stack(axes, axis=-1)
-    return body + [3.0, 0.05 - body[..., 1].min(), 5.0]
+    return body + np.array([3.0, 0.05 - body[..., 1].min(), 5.0])
 
 
 @pytest.mark.parametrize("crawls", [False, True])

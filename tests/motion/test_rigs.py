@@ -478,7 +478,7 @@ def test_fingers_hair_skirt_and_sword_do_not_hide_a_shape(rig, read, make_rig, m
     rows = random.uniform(-25, 25, (6, sum(len(joint.channels) for joint in joints)))
     rows[:, :3] = [0, 93, 0]
     rows[:, 3:6] *= 0.3
-    motion, report = read(joints, rows.tolist())
+    _, report = read(joints, rows.tolist())
     assert report.recognized_by == "shape"
     for key, name in names.items():
         if key != "pelvis":
