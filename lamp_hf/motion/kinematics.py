@@ -207,6 +207,8 @@ def _middle_offsets(
 _CHUNK_FRAMES = 512
 _GOOD_ENOUGH_M = 0.003
 _ROUNDS = 6
+_STUBBORN_M = 0.007  # frames with a larger error get more rounds
+_MORE_ROUNDS = 40
 _LARGE_ERROR_M = 0.003  # errors beyond this weigh more, so that none stays large
 _DAMPING = 1e-3
 
@@ -233,13 +235,22 @@ def refine_kinematics(
     local, root = local.copy(), root.copy()
     for start in range(0, len(joints), _CHUNK_FRAMES):
         part = slice(start, start + _CHUNK_FRAMES)
-        local[part], root[part] = _refine(local[part], root[part], offsets, joints[part], skeleton.parents)
+        local[part], root[part], made = _refine(
+            local[part], root[part], offsets, joints[part], skeleton.parents, _ROUNDS
+        )
+        worst = np.linalg.norm(made - joints[part], axis=-1).max(axis=-1)
+        rest = start + np.flatnonzero(worst > _STUBBORN_M)
+        if len(rest):
+            local[rest], root[rest], _ = _refine(
+                local[rest], root[rest], offsets, joints[rest], skeleton.parents, _MORE_ROUNDS
+            )
     return _continuous(local), root
 
 
 def _refine(
-    local: np.ndarray, root: np.ndarray, offsets: np.ndarray, joints: np.ndarray, parents: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
+    local: np.ndarray, root: np.ndarray, offsets: np.ndarray, joints: np.ndarray, parents: Sequence[int], rounds: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rotations, root positions and the joints that they give, after some rounds of `refine_kinematics`."""
     turning = [joint for joint, below in enumerate(_children(parents)) if below]
     above = np.zeros((len(turning), len(parents)), dtype=bool)  # whether a joint hangs below a turning one
     for joint in range(len(parents)):
@@ -251,7 +262,7 @@ def _refine(
     damping = np.full(len(joints), _DAMPING)
     made = forward_kinematics(local, root, offsets, parents)
     cost, weight = _cost(made, joints)
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         error = joints - made
         # A turn w about a joint at p moves what hangs below, at q, by w x (q - p).
         arms = (made[:, None] - made[:, turning, None]) * above[:, :, None]
@@ -280,7 +291,7 @@ def _refine(
         pick = better[:, None, None]
         local, made = np.where(pick, new_local, local), np.where(pick, new_made, made)
         root, weight = np.where(better[:, None], new_root, root), np.where(better[:, None], new_weight, weight)
-    return local, root
+    return local, root, made
 
 
 def _cost(made: np.ndarray, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
