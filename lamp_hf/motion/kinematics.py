@@ -166,17 +166,44 @@ def export_kinematics(
     worst = _worst_errors(local, root, offsets, wanted, skeleton.parents)
     if worst.max(initial=0.0) <= _GOOD_ENOUGH_M:
         return local, root, offsets, wanted
-    local, root = refine_kinematics(local, root, offsets, wanted, skeleton)
-    # Bones halfway between what the clip asks of them: of nearly all frames, and where that is not enough, of all.
-    for share in (0.01, 0.0, 0.0) if own_body else ():
+    if own_body:
+        offsets = _fit_offsets(local, root, offsets, wanted, skeleton, worst)
+        local, root, offsets = inverse_kinematics(wanted, skeleton, offsets=offsets)
         worst = _worst_errors(local, root, offsets, wanted, skeleton.parents)
-        if share == 0.0 and worst.max() <= _MOST_M:
+    for enough in (_GOOD_ENOUGH_M, _MOST_M):
+        poor = np.flatnonzero(worst > enough)
+        if len(poor):
+            local[poor], root[poor] = refine_kinematics(local[poor], root[poor], offsets, wanted[poor], skeleton)
+            worst = _worst_errors(local, root, offsets, wanted, skeleton.parents)
+    return _continuous(local), root, offsets, wanted
+
+
+def _fit_offsets(
+    local: np.ndarray,
+    root: np.ndarray,
+    offsets: np.ndarray,
+    joints: np.ndarray,
+    skeleton: Skeleton,
+    worst: np.ndarray,
+) -> np.ndarray:
+    """Offsets (J, 3) halfway between what the frames of a clip ask for: of nearly all, or of all where that is needed.
+
+    Long clips are judged by a sample of their frames and by the worst, `worst` being the errors of all (T,).
+    """
+    sample = np.union1d(np.arange(0, len(joints), max(1, len(joints) // 1000)), np.argsort(worst)[-1000:])
+    joints = joints[sample]
+    local, root = refine_kinematics(local[sample], root[sample], offsets, joints, skeleton)
+    least = np.inf
+    best = offsets
+    for share in (0.01, 0.0, 0.0):
+        offsets = _middle_offsets(local, root, offsets, joints, skeleton.parents, share)
+        local, root = refine_kinematics(local, root, offsets, joints, skeleton)
+        most = float(_worst_errors(local, root, offsets, joints, skeleton.parents).max())
+        if most < least:
+            best, least = offsets, most
+        if most <= _MOST_M:
             break
-        middle = _middle_offsets(local, root, offsets, wanted, skeleton.parents, worst, share)
-        new_local, new_root = refine_kinematics(local, root, middle, wanted, skeleton)
-        if share or _worst_errors(new_local, new_root, middle, wanted, skeleton.parents).max() < worst.max():
-            local, root, offsets = new_local, new_root, middle
-    return local, root, offsets, wanted
+    return best
 
 
 def _worst_errors(
@@ -197,18 +224,13 @@ def _middle_offsets(
     offsets: np.ndarray,
     joints: np.ndarray,
     parents: Sequence[int],
-    worst: np.ndarray,
     share: float,
 ) -> np.ndarray:
     """Offsets (J, 3) in the middle of the range that a clip asks for, so that the largest error is small.
 
     Bones of joints with several get a direction and a length, all others keep the direction of the T-pose. Up to a
-    `share` of the frames does not count at either end; `worst` are the errors of the frames (T,).
+    `share` of the frames does not count at either end.
     """
-    few = max(1, len(joints) // 2000)
-    sample = np.union1d(np.arange(0, len(joints), few), np.argsort(worst)[-2000:] if share == 0.0 else [])
-    sample = sample.astype(np.intp)
-    local, root, joints = local[sample], root[sample], joints[sample]
     made = forward_kinematics(local, root, offsets, parents)
     result = offsets.copy()
     world: list[np.ndarray] = []
