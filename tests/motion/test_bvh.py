@@ -607,6 +607,20 @@ def test_units_of_writing(unit, metres, tmp_path):
         write_bvh(motion, tmp_path / "dance.bvh", unit="ell")
 
 
+@pytest.mark.parametrize(("unit", "scale"), [("cm", "0.01"), ("m", "1"), ("inch", "0.0254"), ("dm", "0.1")])
+def test_the_message_says_how_to_import_into_blender(unit, scale, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        report = write_bvh(dancer(fps=24.0), tmp_path / "a.bvh", unit=unit)
+    assert report.unit == unit
+    assert report.import_settings == f"in Blender import it with Scale {scale} and 'Update Scene FPS'"
+    word = {"cm": "centimeters", "m": "meters", "inch": "inches", "dm": "decimeters"}[unit]
+    assert f"a.bvh: {word} at 24 fps; {report.import_settings}" in caplog.text
+    # What Blender makes of the file with these settings: positions times the scale, in meters.
+    clip = parse_bvh(tmp_path / "a.bvh")
+    knees = clip.offsets[[k for k, name in enumerate(clip.joint_names) if name == "LeftLeg"]] * float(scale)
+    assert np.linalg.norm(knees) == pytest.approx(HUMANML3D_22.bone_lengths[4], abs=0.01)
+
+
 @pytest.mark.parametrize("fps", [12.5, 20.0, 24.0, 29.97, 30.0, 59.94, 120.0])
 def test_frame_rates_survive(fps, tmp_path):
     write_bvh(dancer(3, fps=fps), tmp_path / "dance.bvh")
