@@ -120,17 +120,15 @@ def retarget(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton = HUMAN
     joints = np.asarray(joints, dtype=np.float64)
     lengths = np.linalg.norm(offsets, axis=-1)
     parents = np.asarray(skeleton.parents)
-    bones = joints[:, 1:] - joints[:, parents[1:]]
-    own = np.linalg.norm(bones, axis=-1, keepdims=True)
     legs = [joint for pair in skeleton.mirror_pairs for joint in pair if _is_leg(skeleton, joint)]
-    leg = float(np.median(own[:, [joint - 1 for joint in legs], 0].sum(axis=1)))
+    leg = float(np.median(np.linalg.norm(joints[:, legs] - joints[:, parents[legs]], axis=-1).sum(axis=1)))
     scale = float(lengths[legs].sum()) / leg if leg > 1e-6 else 1.0
     start = joints[:1, 0] * [1.0, 0.0, 1.0]
     result = np.empty_like(joints)
     result[:, 0] = (joints[:, 0] - start) * scale + start
     fallback = rotations.normalise(offsets)
     for joint in range(1, len(parents)):
-        way = rotations.normalise(bones[:, joint - 1], fallback[joint])
+        way = rotations.normalise(joints[:, joint] - joints[:, parents[joint]], fallback[joint])
         result[:, joint] = result[:, parents[joint]] + way * lengths[joint]
     feet = list(skeleton.contact_joints)
     low = [np.quantile(places[:, feet, 1].min(axis=1), 0.1) for places in (joints, result)]
@@ -384,12 +382,19 @@ def inverse_kinematics(
     joints = np.asarray(joints, dtype=np.float64)
     if offsets is None:
         offsets = rest_offsets(joints, skeleton)
-    children = _children(skeleton.parents)
-    positions = joints.copy()
     local = np.zeros((*joints.shape[:-1], 4))
     local[..., 0] = 1.0
+    for start in range(0, len(joints), _CHUNK_FRAMES):
+        _aim(local[start : start + _CHUNK_FRAMES], joints[start : start + _CHUNK_FRAMES], offsets, skeleton.parents)
+    return _continuous(local), joints[:, 0].copy(), offsets
+
+
+def _aim(local: np.ndarray, joints: np.ndarray, offsets: np.ndarray, parents: Sequence[int]) -> None:
+    """Fill in the local rotations (T, J, 4) that aim each bone at where its end should be."""
+    children = _children(parents)
+    positions = joints.copy()
     world = local.copy()
-    for joint, parent in enumerate(skeleton.parents):
+    for joint, parent in enumerate(parents):
         above = world[:, parent] if parent >= 0 else None
         if above is not None:
             positions[:, joint] = positions[:, parent] + rotations.rotate(above, offsets[joint])
@@ -402,7 +407,6 @@ def inverse_kinematics(
             way = ways[:, 0] if above is None else rotations.rotate(rotations.conjugate(above), ways[:, 0])
             local[:, joint] = rotations.between(offsets[below[0]], way)
         world[:, joint] = local[:, joint] if above is None else rotations.multiply(above, local[:, joint])
-    return _continuous(local), joints[:, 0].copy(), offsets
 
 
 def rest_offsets(joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
@@ -502,7 +506,7 @@ def _fit_rotation(rest: np.ndarray, ways: np.ndarray) -> np.ndarray:
 
 
 def _continuous(quaternions: np.ndarray) -> np.ndarray:
-    """Choose between q and -q so that each frame (axis 0) is next to the one before."""
-    dots = np.sum(quaternions[1:] * quaternions[:-1], axis=-1, keepdims=True)
-    signs = np.cumprod(np.where(dots < 0, -1.0, 1.0), axis=0)
-    return np.concatenate([quaternions[:1], quaternions[1:] * signs])
+    """Choose between q and -q, in place, so that each frame (axis 0) is next to the one before."""
+    dots = np.einsum("...i,...i->...", quaternions[1:], quaternions[:-1])[..., None]
+    quaternions[1:] *= np.cumprod(np.where(dots < 0, -1.0, 1.0), axis=0)
+    return quaternions
