@@ -20,6 +20,7 @@ READERS: Mapping[str, tuple[str, str]] = {
     ".glb": ("lamp_hf.motion.gltf_reader", "read_gltf"),
     ".gltf": ("lamp_hf.motion.gltf_reader", "read_gltf"),
     ".vrma": ("lamp_hf.motion.gltf_reader", "read_gltf"),
+    ".vrm": ("lamp_hf.motion.gltf_reader", "read_gltf"),
 }
 _BLENDER = (
     'blender -b --python-expr "import bpy; bpy.ops.wm.read_factory_settings(use_empty=True); {read}; '

@@ -242,7 +242,7 @@ class Motion:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> "Motion":
-        """Read a motion; the suffix chooses the reader: .bvh, .npy, .npz, .glb, .gltf or .vrma.
+        """Read a motion; the suffix chooses the reader: .bvh, .npy, .npz, .glb, .gltf, .vrma or .vrm.
 
         Args:
             path: the file.

@@ -159,22 +159,23 @@ KIT_21 = Skeleton(
     unit=0.001,
 )
 
-# Directions of bones of the mean SMPL body in its rest pose, left side, as (sideways, up, forward); each is the mean
-# of both sides of the published rest joints, rounded. The lengths are HumanML3D's own (`bone_lengths`).
+# Directions of bones of the mean neutral SMPL body in its rest pose, left side, as (sideways, up, forward). Each is the
+# mean of both sides of the joints that the body's public simulation model gives (`smpl_humanoid.xml` of PHC and
+# ProtoMotions), rounded. The lengths are HumanML3D's own (`bone_lengths`).
 _BONES: Mapping[str, Direction] = {
-    "hip": (0.56, -0.81, -0.15),
-    "knee": (0.11, -0.99, 0.00),
-    "ankle": (-0.04, -1.00, -0.08),
-    "foot": (0.27, -0.43, 0.86),
-    "spine1": (0.00, 0.955, -0.29),
-    "spine2": (0.00, 0.98, 0.19),
-    "spine3": (0.00, 1.00, 0.05),
-    "neck": (0.00, 0.99, -0.16),
-    "head": (0.00, 0.87, 0.49),
-    "collar": (0.56, 0.82, -0.15),
-    "shoulder": (0.93, 0.36, -0.11),
-    "elbow": (0.995, -0.06, -0.10),
-    "wrist": (1.00, 0.04, -0.02),
+    "hip": (0.60, -0.80, -0.05),
+    "knee": (0.095, -0.995, -0.02),
+    "ankle": (-0.04, -0.99, -0.11),
+    "foot": (0.19, -0.39, 0.90),
+    "spine1": (0.00, 0.97, -0.24),
+    "spine2": (0.00, 1.00, 0.01),
+    "spine3": (0.00, 0.90, 0.43),
+    "neck": (0.00, 0.98, -0.20),
+    "head": (0.00, 0.78, 0.62),
+    "collar": (0.54, 0.81, -0.24),
+    "shoulder": (0.94, 0.32, -0.09),
+    "elbow": (0.99, -0.05, -0.105),
+    "wrist": (1.00, 0.04, -0.005),
 }
 
 
