@@ -264,7 +264,7 @@ class LampForMotionCaptioning(LampBaseModel):
                 f"the LaMP {self.config.lamp_name} is not in place: load with from_pretrained, or attach()"
             )
         encoded = self.lamp.encode_motion(motion_values, motion_attention_mask, output_codes=False)
-        return self.lamp.query(self.lamp.motion_projection(encoded.motion_embeds), encoded.motion_token_mask)
+        return self.lamp.query(self.lamp.motion_to_states(encoded.motion_embeds), encoded.motion_token_mask)
 
     def _queries(
         self,

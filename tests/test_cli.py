@@ -136,6 +136,8 @@ def test_info_of_a_checkpoint(run, tiny_checkpoint: Path) -> None:
     assert facts["frames per second"] == "20.0"
     assert facts["skeleton"] == "humanml3d_22"
     assert {"motion tokenizer", "LaMP", "masked transformer", "length estimator"} <= set(facts)
+    assert "knows" not in facts  # it does not say
+    assert "knows                 512 sentences: `lamp-hf prompts` lists them" in run("info").out.splitlines()
 
 
 # ---- generate ---------------------------------------------------------------------------------------------

@@ -42,8 +42,8 @@ def describe_checkpoint(name_or_path: str) -> dict[str, Any]:
     """
     folder = _local(name_or_path)
     config = _read(folder, "config.json")
-    extractor = _read(folder, "preprocessor_config.json") or _read(folder, "processor_config.json")
-    extractor = extractor.get("feature_extractor", extractor)
+    processor = _read(folder, "processor_config.json")
+    extractor = _read(folder, "preprocessor_config.json") or processor.get("feature_extractor", processor)
     facts: dict[str, Any] = {"checkpoint": str(folder), "model": _first(config.get("architectures"))}
     weights = sorted(folder.glob(WEIGHTS))
     sizes = _sizes(weights)
@@ -61,6 +61,8 @@ def describe_checkpoint(name_or_path: str) -> dict[str, Any]:
     for name in ("num_inference_steps", "guidance_scale", "temperature", "remasking_noise"):
         if name in generation:
             facts[name.replace("_", " ")] = generation[name]
+    if examples := len(set(processor.get("example_texts") or ())):
+        facts["knows"] = f"{examples} sentences: `lamp-hf prompts` lists them"
     facts |= named_parts(config)
     facts |= _card(folder / "README.md")
     return {name: value for name, value in facts.items() if value is not None}
