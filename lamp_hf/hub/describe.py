@@ -6,6 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from lamp_hf.checkpoint_files import explained
 from lamp_hf.embedded import resolve_checkpoint
 
 __all__ = ["describe_checkpoint", "named_parts"]
@@ -38,9 +39,15 @@ def describe_checkpoint(name_or_path: str) -> dict[str, Any]:
         name_or_path: Embedded checkpoint, folder as `save_pretrained` writes it, or Hub id, which is downloaded.
 
     Raises:
+        CheckpointError: A file of it is damaged.
         FileNotFoundError: There is no such folder, or it holds no checkpoint.
     """
     folder = _local(name_or_path)
+    with explained(folder, (), {}):
+        return _facts(folder)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
     config = _read(folder, "config.json")
     processor = _read(folder, "processor_config.json")
     extractor = _read(folder, "preprocessor_config.json") or processor.get("feature_extractor", processor)
