@@ -62,7 +62,8 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
         """
         name = checked_name(pretrained_model_name_or_path, kwargs)
         with explained(name, PROCESSOR_FILES, kwargs, blamed=(*EXTRACTOR_FILES, "tokenizer_config.json")):
-            return super().from_pretrained(name, **kwargs)
+            # Without that, transformers asks whether to run code of the checkpoint.
+            return super().from_pretrained(name, **{"trust_remote_code": False, **kwargs})
 
     def __call__(
         self,
