@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ THREADS, PROCESSING = 8, 1000
 PROCESSES, OPENS = 4, 12
 FILES = 16
 DISK_MB = 20
+COMMANDS = ("generate", "index", "extend", "convert-motion")
 SENTENCES = ("a person walks", "the person bows", "a man waves with the right hand", "someone runs in place")
 # Processes of a server that has imported everything start at once; each is a process of its own all the same.
 SERVER = multiprocessing.get_context("forkserver")
@@ -156,7 +157,7 @@ def kill(arguments: list[Any], output: Path, after_s: float | None, log: Path) -
     return process.exitcode == -9
 
 
-def kills(folder: Path, scratch: Path, count: int) -> Iterator[tuple[str, int, int]]:
+def kills(folder: Path, scratch: Path, count: int, commands: Sequence[str]) -> Iterator[tuple[str, int, int]]:
     """What was killed, how often, and how often something half-written was there."""
     draws = random.Random(0)
     reader = encoder()
@@ -201,7 +202,8 @@ def kills(folder: Path, scratch: Path, count: int) -> Iterator[tuple[str, int, i
             whole_motions,
         ),
     }
-    for name, (arguments, prepare, is_whole) in cases.items():
+    for name in commands:
+        arguments, prepare, is_whole = cases[name]
         prepare(scratch / name)
         began = time.perf_counter()
         process = start(arguments(scratch / name), scratch / f"{name}.log")
@@ -347,6 +349,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("campaigns", nargs="*", metavar="CAMPAIGN", help="threads, kills, opens, disk; all by default")
     parser.add_argument("--kills", type=int, default=40, help="of each command")
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=COMMANDS, help="that are killed")
     parser.add_argument("--requests", type=int, default=100, help="to a pipeline, by each of eight threads")
     parser.add_argument("--results", type=Path, help="file that gets the numbers")
     arguments = parser.parse_args()
@@ -363,7 +366,7 @@ def main() -> None:
         motions = make_motions(scratch / "motions", FILES)
         campaigns = {
             "threads": lambda: threads(motions, arguments.requests),
-            "kills": lambda: kills(motions, scratch, arguments.kills),
+            "kills": lambda: kills(motions, scratch, arguments.kills, arguments.commands),
             "opens": lambda: opens(motions),
             "disk": lambda: disk(motions, scratch),
         }

@@ -254,7 +254,7 @@ def _with_nearest(config_class: type, unknown: Iterable[str]) -> str:
 
 
 def _known_settings(config_class: type[PreTrainedConfig], values: dict[str, Any], name: object) -> dict[str, Any]:
-    """Values without those that are no setting; parts likewise."""
+    """Values without those that are not settings; parts likewise."""
     unknown = _unknown(config_class, values)
     if unknown:
         logger.warning(

@@ -357,4 +357,4 @@ class MotionTextEvaluatorConfig(LampBaseConfig):
                 f"motion_dim={self.motion_dim} is not 12 * joints - 1; use 263 (HumanML3D) or 251 (KIT-ML)"
             )
         if self.loss_margin <= 0:
-            raise ValueError(f"loss_margin={self.loss_margin} is no distance: it must be positive")
+            raise ValueError(f"loss_margin={self.loss_margin} is not a distance: it must be positive")

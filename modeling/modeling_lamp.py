@@ -153,7 +153,7 @@ class LampModel(LampPreTrainedModel):
     """Everything LaMP holds: the frozen motion tokenizer, the Q-Former and the heads of its four tasks.
 
     Padding is masked in motion and text: a feature does not depend on what was in the same batch.
-    Wherever a motion is asked for, `motion_values` `(B, T, motion_dim)` are normalised features,
+    Wherever a motion is asked for, `motion_values` `(B, T, motion_dim)` are normalized features,
     `motion_attention_mask` `(B, T)` is 1 on real frames (`None`: all are), and padding is on the right;
     `input_ids` and `attention_mask` `(B, L)` are a caption as the tokenizer gives it, `[CLS]` first.
     Below, n is the number of motion tokens, Q of queries, H the hidden size, P the projection size.
@@ -795,7 +795,7 @@ def same_rows(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def draw_negatives(logits: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
-    """For each row of `logits` `(B, N)` a column that is no positive, likelier the higher, or -1 (L2)."""
+    """For each row of `logits` `(B, N)` a column that is not a positive, likelier the higher, or -1 (L2)."""
     # The largest of logits with Gumbel noise is a draw from their softmax, and the noise is the same however many
     # processes share the batch.
     noise = -torch.log(

@@ -189,7 +189,7 @@ class LampForMotionCaptioning(LampBaseModel):
         Args:
             pretrained_model_name_or_path, model_args, kwargs: As for any model of transformers.
             language_model_kwargs: Arguments of `AutoModelForCausalLM.from_pretrained` for a language model that is
-                found by its name: quantisation, attention, another dtype.
+                found by its name: quantization, attention, another dtype.
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded

@@ -94,7 +94,7 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
         return logits[:, 1] - logits[:, 0]
 
     def rerank_scores(self, similarities: torch.Tensor, matching_logits: torch.Tensor) -> torch.Tensor:
-        """Scores that order candidates anew: scaled similarity and log-odds of a match, added up.
+        """Scores that reorder candidates: scaled similarity and log-odds of a match, added up.
 
         Both are logits of the same question. A head that learned little from hard negatives then changes little,
         where alone it would undo what similarity found; BLIP-2, after which LaMP is made, adds the two likewise.

@@ -49,7 +49,7 @@ class MotionVQVAEOutput(ModelOutput):
         trajectory_loss: Smooth-L1 over running sums of the root's turn and steps, `()`.
         commitment_loss: Mean squared distance of latents to their codes, `()`.
         perplexity: Exponential of the entropy of code use in this batch, `()`.
-        reconstruction: Normalised features `(B, 4 n, motion_dim)`, zero on padding.
+        reconstruction: Normalized features `(B, 4 n, motion_dim)`, zero on padding.
         codes: Token ids `(B, n)`, -100 on padding.
         hidden_states: With `output_hidden_states`, what each residual block gives, before them what the first one is
             given: `(B, hidden_size, frames or fewer)`, encoder first.
@@ -195,7 +195,7 @@ class MotionVQVAEQuantizer(nn.Module):
     def nearest(self, rows: torch.Tensor) -> torch.Tensor:
         """Index of the nearest code for rows `(..., code_dim)`, by distances in float32."""
         rows, codebook = rows.float(), self.codebook.float()
-        with torch.autocast(rows.device.type, enabled=False):  # in bfloat16, neighbours are taken for each other
+        with torch.autocast(rows.device.type, enabled=False):  # in bfloat16, neighbors are taken for each other
             distances = codebook.pow(2).sum(-1) - 2 * rows @ codebook.T
         return distances.argmin(-1)
 
@@ -231,7 +231,7 @@ class MotionVQVAEQuantizer(nn.Module):
         dead = (self.code_count < self.config.code_reset_threshold) & ~self.settled
         self.codebook[dead] = candidates[dead]
         # A count of one gives a replaced code time to find rows of its own. Were the old statistics kept, as in the
-        # released code, it would be drawn anew at every step, and what it gathers would be a mean of everything.
+        # released code, it would be drawn again at every step, and what it gathers would be a mean of everything.
         self.code_count[dead] = 1
 
     @torch.no_grad()

@@ -28,7 +28,7 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
     """Joins a [`LampFeatureExtractor`] for motion and a BERT tokenizer for text.
 
     Args:
-        feature_extractor: Normalises and pads motion.
+        feature_extractor: Normalizes and pads motion.
         tokenizer: Splits text into word pieces; its `model_max_length` is the model's `max_text_length`.
         text_padding: `"longest"` pads texts to the longest beside them. `"max_length"` pads all to `model_max_length`,
             as the released code does, whose text condition depends on it (T4).
@@ -178,12 +178,12 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
         """Motions of a model's output.
 
         Args:
-            motion_values: Normalised features `(B, T, D)`.
+            motion_values: Normalized features `(B, T, D)`.
             motion_attention_mask: `(B, T)`, 1 on real frames.
             text: Caption that each motion keeps.
 
         Returns:
-            One [`Motion`] a row, in metres, at the extractor's frame rate.
+            One [`Motion`] a row, in meters, at the extractor's frame rate.
         """
         extractor = self.feature_extractor
         values = motion_values.detach().to("cpu", torch.float32).numpy()

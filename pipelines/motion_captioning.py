@@ -244,7 +244,7 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
         return {} if window_s is None else {"window_s": window_s}, generate_kwargs, {}
 
     def preprocess(self, input_: Sequence[Window], **kwargs: Any) -> dict[str, Any]:
-        """Normalised features of windows."""
+        """Normalized features of windows."""
         return dict(self.processor(motion=[window.features for window in input_]))
 
     def _forward(self, input_tensors: dict[str, Any], **generate_kwargs: Any) -> Any:  # type: ignore[override]

@@ -129,7 +129,7 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
             target: What to find, `"motion"` (if not said otherwise) or, for motions, `"caption"`: texts of the
                 index.
             rerank: Let the matching head, which reads motion and text together, have a say on the best so many
-                hits (`True`: 32, `top_k` at least), and order them anew. Not for finding motions by a motion.
+                hits (`True`: 32, `top_k` at least), and reorder them. Not for finding motions by a motion.
             exact: Compare the query with all that the index holds, not only with the candidates of FAISS.
             batch_size: Queries that are read and encoded together: of a list all if not said otherwise, of a generator
                 or a dataset one.

@@ -42,7 +42,7 @@ def checked_text(value: Any, name: str = "text") -> str:
     """A text that says something.
 
     Raises:
-        TypeError: It is no string.
+        TypeError: It is not a string.
         ValueError: It is empty or longer than any caption.
     """
     if not isinstance(value, str):

@@ -439,7 +439,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
     def _forward(  # type: ignore[override]
         self, input_tensors: dict[str, Any], storyboard: bool = False, **kwargs: Any
     ) -> MaskedMotionGenerationOutput:
-        """Tokens, and the normalised features that they stand for."""
+        """Tokens, and the normalized features that they stand for."""
         generate = self.model.generate_storyboard if storyboard else self.model.generate
         return generate(**input_tensors, **kwargs)
 
@@ -641,7 +641,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         return {f"negative_{name}": tensor for name, tensor in negative.items()}
 
     def _encode_edits(self, requests: Sequence[MotionRequest]) -> dict[str, torch.Tensor]:
-        """Tokens of the motions to be changed, and which of them are decided anew."""
+        """Tokens of the motions to be changed, and which of them are decided again."""
         step = self.frames_per_token
         clips = []
         for request in requests:
