@@ -26,7 +26,7 @@ def _numbers(name: str, values: Sequence[float]) -> list[float]:
 
 
 class LampFeatureExtractor(PublishedProcessor, FeatureExtractionMixin):
-    """Normalises motion features with the training set's statistics and pads them into a batch.
+    """Normalizes motion features with the training set's statistics and pads them into a batch.
 
     The statistics belong to the extractor and are saved with it.
 
@@ -111,7 +111,7 @@ class LampFeatureExtractor(PublishedProcessor, FeatureExtractionMixin):
         return features
 
     def __call__(self, motion: MotionInput, return_tensors: str | None = "pt") -> BatchFeature:
-        """Normalise and pad.
+        """Normalize and pad.
 
         Args:
             motion: A `Motion`, an array `(T, feature_size)` of unnormalized features, or a list of them.

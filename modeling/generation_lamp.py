@@ -300,12 +300,12 @@ def plan_seam(lengths: Sequence[int], seam: int, reach: int, max_tokens: int) ->
     Args:
         lengths: Tokens of all parts.
         seam: Which seam.
-        reach: How many tokens are decided anew on each side; half of a part at most, so that stretches never
+        reach: How many tokens are decided again on each side; half of a part at most, so that stretches never
             meet.
         max_tokens: Longest stretch.
 
     Returns:
-        Its first token, its end, and the first and the end of what is decided anew.
+        Its first token, its end, and the first and the end of what is decided again.
     """
     total, at = sum(lengths), sum(lengths[: seam + 1])
     reach = min(reach, max_tokens // 2)
@@ -570,9 +570,9 @@ class MaskedMotionGenerationMixin:
             negative_input_ids, negative_attention_mask: What the motions shall not show: one text for all, or
                 one for each; in place of the empty text, which an `attention_mask` of zeros stands for.
             num_motions_per_prompt: Motions of each text; those of one text follow each other in the output.
-            motion_codes: Motions to be changed, `(B or 1, n)`, -100 on padding; tokens to be decided anew may
+            motion_codes: Motions to be changed, `(B or 1, n)`, -100 on padding; tokens to be decided again may
                 hold any code.
-            edit_mask: Which of their tokens are decided anew, `(B or 1, n)`. All others are kept.
+            edit_mask: Which of their tokens are decided again, `(B or 1, n)`. All others are kept.
             step_callback: Called after every step with the number of steps done, that of all steps,
                 and the token ids of every motion, `config.mask_token_id` where nothing is decided.
             generation_config: In place of the model's own.
@@ -629,14 +629,14 @@ class MaskedMotionGenerationMixin:
         """One motion, of any length, of texts that follow each other.
 
         Every part is decoded from its own text as `generate` would; then the tokens around each seam are
-        decided anew, with both sides in view, from the two texts, whose shares change from token to token.
+        decided again, with both sides in view, from the two texts, whose shares change from token to token.
         The tokenizer decodes the whole sequence at once, so that frames cross the seams without a break.
 
         Args:
             input_ids, attention_mask: The P texts, `(P, L)`.
             num_tokens: Length of each part; estimated if not given.
             seed: Of the whole motion.
-            seam_tokens: How many tokens are decided anew on each side of a seam, at most half of a part.
+            seam_tokens: How many tokens are decided again on each side of a seam, at most half of a part.
             negative_input_ids, negative_attention_mask, step_callback, generation_config, kwargs: As
                 in [`generate`].
 

@@ -189,7 +189,7 @@ class LampForMotionCaptioning(LampBaseModel):
         Args:
             pretrained_model_name_or_path, model_args, kwargs: As for any model of transformers.
             language_model_kwargs: Arguments of `AutoModelForCausalLM.from_pretrained` for a language model that is
-                found by its name: quantisation, attention, another dtype.
+                found by its name: quantization, attention, another dtype.
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
@@ -264,7 +264,7 @@ class LampForMotionCaptioning(LampBaseModel):
                 f"the LaMP {self.config.lamp_name} is not in place: load with from_pretrained, or attach()"
             )
         encoded = self.lamp.encode_motion(motion_values, motion_attention_mask, output_codes=False)
-        return self.lamp.query(self.lamp.motion_projection(encoded.motion_embeds), encoded.motion_token_mask)
+        return self.lamp.query(self.lamp.motion_to_states(encoded.motion_embeds), encoded.motion_token_mask)
 
     def _queries(
         self,

@@ -190,9 +190,9 @@ class MotionTextEvaluatorModel(LampBaseModel):
                 f"word embeddings of the shape {tuple(table.shape)} cannot start those of this evaluator: expected "
                 f"({rows}, {size} or more)"
             )
-        centred = table.double() - table.double().mean(0)
-        _, axes = torch.linalg.eigh(centred.T @ centred)  # ascending
-        components = centred @ axes[:, -size:].flip(-1)
+        centered = table.double() - table.double().mean(0)
+        _, axes = torch.linalg.eigh(centered.T @ centered)  # ascending
+        components = centered @ axes[:, -size:].flip(-1)
         self.word_embeddings.weight.copy_(components / components.std())
 
     # ---- features -----------------------------------------------------------------------------------------

@@ -231,7 +231,7 @@ class MotionVQVAEQuantizer(nn.Module):
         dead = (self.code_count < self.config.code_reset_threshold) & ~self.settled
         self.codebook[dead] = candidates[dead]
         # A count of one gives a replaced code time to find rows of its own. Were the old statistics kept, as in the
-        # released code, it would be drawn anew at every step, and what it gathers would be a mean of everything.
+        # released code, it would be drawn again at every step, and what it gathers would be a mean of everything.
         self.code_count[dead] = 1
 
     @torch.no_grad()

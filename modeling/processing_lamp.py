@@ -28,7 +28,7 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
     """Joins a [`LampFeatureExtractor`] for motion and a BERT tokenizer for text.
 
     Args:
-        feature_extractor: Normalises and pads motion.
+        feature_extractor: Normalizes and pads motion.
         tokenizer: Splits text into word pieces; its `model_max_length` is the model's `max_text_length`.
         text_padding: `"longest"` pads texts to the longest beside them. `"max_length"` pads all to `model_max_length`,
             as the released code does, whose text condition depends on it (T4).
@@ -62,7 +62,8 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
         """
         name = checked_name(pretrained_model_name_or_path, kwargs)
         with explained(name, PROCESSOR_FILES, kwargs, blamed=(*EXTRACTOR_FILES, "tokenizer_config.json")):
-            return super().from_pretrained(name, **kwargs)
+            # Without that, transformers asks whether to run code of the checkpoint.
+            return super().from_pretrained(name, **{"trust_remote_code": False, **kwargs})
 
     def __call__(
         self,

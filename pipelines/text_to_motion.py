@@ -16,6 +16,7 @@ from lamp_hf.modeling.generation_lamp import (
     MotionDecoder,
     StepCallback,
     draw_seed,
+    whole,
 )
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.processing_lamp import LampProcessor
@@ -24,7 +25,7 @@ from lamp_hf.motion.motion import Motion
 from .actions import split_actions
 from .editing import editable, paste
 from .familiarity import THRESHOLD, Familiarity, KnownSentences
-from .requests import MotionRequest, checked_number, checked_text, num_frames_of, per_text
+from .requests import MAX_MOTIONS, MotionRequest, checked_number, checked_text, num_frames_of, per_text
 from .saving import SavedPipeline
 from .streams import in_batches, is_stream, refuse_unknown
 from .text_warnings import CutTextWarning, EditWarning, SeveralActionsWarning, UnfamiliarTextWarning, warn
@@ -130,7 +131,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
             duration: Length in seconds, one for all texts or one for each. Without it, and without
                 `num_frames`, the model chooses, two seconds at least.
             num_frames: Length in frames in place of `duration`.
-            num_motions_per_prompt: Motions of each text.
+            num_motions_per_prompt: Motions of each text, up to 1,000.
             seed: One for all texts, or one for each text, or one for each motion. The j-th motion of a text
                 whose seed is s, from 0, has the seed s + j. Without seeds they are drawn, and the results
                 tell them.
@@ -540,8 +541,8 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
 
     def _check_seeds(self, seed: Any, texts: int, copies: int) -> list[int]:
         """One seed for each motion."""
-        if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
-            raise ValueError(f"num_motions_per_prompt={copies!r} is not a whole number of at least 1")
+        if not whole(copies, MAX_MOTIONS):
+            raise ValueError(f"num_motions_per_prompt={copies!r} is not a whole number from 1 to {MAX_MOTIONS:,}")
         if seed is None:
             own = cast(MaskedMotionGenerationConfig, self.model.generation_config)
             seed = self._forward_params.get("seed", own.seed)
@@ -639,7 +640,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         return {f"negative_{name}": tensor for name, tensor in negative.items()}
 
     def _encode_edits(self, requests: Sequence[MotionRequest]) -> dict[str, torch.Tensor]:
-        """Tokens of the motions to be changed, and which of them are decided anew."""
+        """Tokens of the motions to be changed, and which of them are decided again."""
         step = self.frames_per_token
         clips = []
         for request in requests:

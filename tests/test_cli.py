@@ -1,12 +1,15 @@
 """The command line: what it writes, what it prints, how it fails, and what it does not load."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 import lamp_hf
 from lamp_hf.cli import main
@@ -136,6 +139,40 @@ def test_info_of_a_checkpoint(run, tiny_checkpoint: Path) -> None:
     assert facts["frames per second"] == "20.0"
     assert facts["skeleton"] == "humanml3d_22"
     assert {"motion tokenizer", "LaMP", "masked transformer", "length estimator"} <= set(facts)
+    assert "knows" not in facts  # it does not say
+    assert "knows                 512 sentences: `lamp-hf prompts` lists them" in run("info").out.splitlines()
+
+
+@pytest.mark.parametrize("name", ["config.json", "processor_config.json", "model.safetensors"])
+def test_info_of_a_damaged_checkpoint(run, tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "damaged")
+    path = tmp_path / "damaged" / name
+    path.write_bytes(path.read_bytes()[:-9])
+    result = run("info", tmp_path / "damaged")
+    assert result.code == 1
+    assert result.err.startswith(f"Error: {path} is damaged: ")
+
+
+def test_what_is_wrong_with_a_checkpoint_is_one_line(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """And not the report of transformers, which goes on with random numbers."""
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "damaged")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["masked_transformer.condition_projection.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    command = [sys.executable, "-m", "lamp_hf", "generate", "a person walks", "-o", "x.bvh", "-m", str(folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"Error: {folder} lacks 1 of the tensors")
+    assert len(ended.stderr.splitlines()) == 1
+    for name, message in (
+        ("lamp-smal", "did you mean lamp-small?"),
+        ("damaged/dance", "damaged/dance does not exist, though the folder damaged does"),
+        ("owner/dance", "owner/dance cannot be asked for: the Hub is out of reach, or HF_HUB_OFFLINE is set"),
+    ):
+        result = run("generate", "a person walks", "-o", "x.bvh", "-m", name)
+        assert result.code == 1
+        assert result.err.startswith("Error: ")
+        assert message in result.err
 
 
 # ---- generate ---------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from lamp_hf.terminal import counted, shown
 logger = logging.getLogger(__name__)
 
 CONVERSION_VERSION = 4  # raise it whenever the same file would give other features
-_SIZES = "sizes.json"
+_CHECKSUMS = "checksums.json"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -350,7 +350,7 @@ def cached_dataset(
                 built = Path(folder) / "saved"
                 _build(splits, features, Path(folder) / "generated").save_to_disk(str(built))
                 shutil.rmtree(Path(folder) / "generated")
-                (built / _SIZES).write_text(json.dumps(_sizes(built)), encoding="utf-8")
+                (built / _CHECKSUMS).write_text(json.dumps(_checksums(built)), encoding="utf-8")
                 try:
                     os.rename(built, target)
                 except OSError:
@@ -363,20 +363,21 @@ def cached_dataset(
     return DatasetDict({split: saved[split] if split in saved else _empty(features, split) for split in splits})
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    """Bytes of each file."""
-    return {
-        path.relative_to(folder).as_posix(): path.stat().st_size
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != _SIZES
-    }
+def _checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file: Arrow does not survive all that damaged files make it do."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != _CHECKSUMS:
+            with path.open("rb") as file:
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _load_set(folder: Path) -> Any:
     """The dataset in a folder of the cache; one that was damaged is put aside, and `None` takes its place."""
     try:
-        if json.loads((folder / _SIZES).read_text(encoding="utf-8")) != _sizes(folder):
-            raise ValueError("the sizes of its files have changed")
+        if json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8")) != _checksums(folder):
+            raise ValueError("its files are not those that were written")
         return load_from_disk(str(folder))
     except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:
         logger.warning("the cached data set %s is damaged (%s) and is made again", folder, error)

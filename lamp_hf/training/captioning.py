@@ -125,7 +125,7 @@ def query_clips(
         lengths = torch.tensor([len(latents) for _, latents in batch])
         padded = pad_sequence([torch.from_numpy(latents).float() for _, latents in batch], batch_first=True)
         mask = torch.arange(padded.shape[1]) < lengths[:, None]
-        output = lamp.query(lamp.motion_projection(padded.to(lamp.device, lamp.dtype)), mask.to(lamp.device))
+        output = lamp.query(lamp.motion_to_states(padded.to(lamp.device, lamp.dtype)), mask.to(lamp.device))
         for (number, _), row in zip(batch, output.float().cpu().numpy().astype(np.float16), strict=True):
             found[number].append(row)
     return found

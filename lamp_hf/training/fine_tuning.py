@@ -34,7 +34,7 @@ from lamp_hf.terminal import counted
 
 from .recipe import Recipe, recipe_of
 from .rehearsal import texts_to_rehearse
-from .run import train, training_arguments
+from .run import alone_in, train, train_alone, training_arguments
 from .text_to_motion import TextToMotionStage, update_generation
 
 if TYPE_CHECKING:
@@ -176,6 +176,7 @@ def fine_tune(
     Raises:
         FileExistsError: `output` holds something else, or a run with other arguments or clips.
         FileNotFoundError: There is no such data set or base.
+        BlockingIOError: Another training is writing to `output`.
         HubError: You may not write to `push_to`.
         ValueError: The data set has errors or does not fit the base, or the base cannot rehearse.
     """
@@ -197,7 +198,8 @@ def fine_tune(
     report = _check_clips(dataset, output, report)
     process_state().wait_for_everyone()  # nothing is written until all processes have looked
     if not report.finished:
-        _make(recipe, dataset, output, report, license)
+        with alone_in(output):
+            _make(recipe, dataset, output, report, license)
     if push_to is not None and process_state().is_main_process:
         from lamp_hf.hub.publish import push_checkpoint
 
@@ -214,7 +216,7 @@ def _make(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTuning
     with clock("tokenizer"):
         recipe.tokenizer = _adapt_tokenizer(recipe, dataset, output, report)
     with clock("masked transformer"):
-        train(recipe, output)
+        train_alone(recipe, output)
     with clock("evaluation"):
         records = _evaluate(recipe, dataset, output, report)  # by all processes, each a share of it
     if not main:
@@ -289,7 +291,7 @@ def _check_rehearsal(recipe: Recipe, checkpoint: str) -> None:
 
 def _check_output(output: Path, report: FineTuning, push_to: str | None) -> FineTuning:
     """The report to go on with."""
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    if not output.exists() or (output.is_dir() and all(path.name == ".lock" for path in output.iterdir())):
         return report
     path = output / REPORT
     if not path.is_file():

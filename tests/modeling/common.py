@@ -60,7 +60,6 @@ def text_to_motion_config() -> lamp_hf.LampTextToMotionConfig:
         condition_on_words=True,
         max_motion_tokens=12,
         length_hidden_sizes=[8],
-        num_reference_tokens=4,
         initializer_range=0.2,
     )
 
