@@ -218,7 +218,7 @@ def test_an_edited_motion_is_brought_to_the_frame_rate(
 ) -> None:
     walker.resample(30).save(tmp_path / "fast.npz")
     result = run("generate", "x", "--motion", "fast.npz", "--edit", "1:2", "-o", "e.npz", "-m", tiny_checkpoint)
-    assert result.out.startswith("e.npz: 58 frames, 2.90 s")
+    assert result.out.startswith("e.npz: 59 frames, 2.95 s")  # an edit keeps the length
 
 
 def test_warnings_are_shown(run, tiny_checkpoint: Path) -> None:
