@@ -194,7 +194,7 @@ def test_only_the_rig_of_the_cmu_database_has_its_unit_without_a_doubt(read, mak
         joint.offset = np.asarray(joint.offset) * 0.01 / METRES_PER_UNIT["cmu"]
     _, report = read(joints)
     assert report.unit == "cmu"
-    assert "it could be dm" in report.detection.doubts[0]
+    assert "dm" in report.detection.doubts[0]
     assert "inch" in report.detection.doubts[0]
     for side, name in (("Left", "LHipJoint"), ("Right", "RHipJoint")):
         thigh = next(joint for joint in joints if joint.name == f"{side}UpLeg")
