@@ -401,7 +401,8 @@ class _File:
             raise MotionFormatError(f"{where}: {count} values are missing (damaged?)")
         if start + (count - 1) * stride + dtype.itemsize * columns > len(data):
             raise MotionFormatError(f"{where}: its values lie beyond the end of the file (truncated?)")
-        values = np.ndarray((count, columns), dtype, data, start, (stride, dtype.itemsize)).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # damaged numbers are refused by who asked for them
+            values = np.ndarray((count, columns), dtype, data, start, (stride, dtype.itemsize)).astype(np.float64)
         if accessor.normalized and accessor.componentType in _LARGEST_INTEGER:
             values = np.maximum(values / _LARGEST_INTEGER[accessor.componentType], -1.0)
         return values

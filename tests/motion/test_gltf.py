@@ -382,6 +382,20 @@ def test_damaged_files_raise_nothing_else(make_motion, tmp_path):
     assert refused > 50
 
 
+@pytest.mark.filterwarnings("error")
+def test_signaling_nans_are_refused_without_a_warning(make_motion, tmp_path):
+    path = tmp_path / "a.glb"
+    write_glb(make_motion(num_frames=5), path)
+    data = bytearray(path.read_bytes())
+    times = Glb(path).json
+    view = times["bufferViews"][times["accessors"][times["animations"][0]["samplers"][0]["input"]]["bufferView"]]
+    start = data.index(b"BIN\0") + 4 + view["byteOffset"]
+    data[start : start + 4] = b"\x01\x00\xa0\x7f"
+    path.write_bytes(data)
+    with pytest.raises(MotionFormatError, match=r"a\.glb: keys of node \d+ are out of order or not finite"):
+        read_gltf(path)
+
+
 def test_buffers_elsewhere_are_not_opened(make_motion, tmp_path):
     path = tmp_path / "walk.glb"
     write_glb(make_motion(num_frames=3), path)

@@ -1,4 +1,7 @@
-"""Mapping of foreign rigs to the 22 joints, detection of unit and up axis."""
+"""Mapping of foreign rigs to the 22 joints, detection of unit and up axis.
+
+`pytest tests/motion/test_rigs.py -rP -q | grep "^rig |"` prints how each rig is recognized.
+"""
 
 import numpy as np
 import pytest
@@ -60,6 +63,11 @@ RIGS = {
 }
 
 
+def tell(rig: str, report) -> None:
+    """A row of the table of rigs."""
+    print(f"rig | {rig} | {report.recognized_by} | {report.rig}")
+
+
 @pytest.fixture
 def read(tmp_path, make_bvh):
     """Write joints as BVH, read them back as the product does."""
@@ -88,6 +96,7 @@ def test_common_rigs_map_to_the_same_body(rig, read, make_rig, tpose):
     pattern, left, right, spine, prefix = RIGS[rig]
     names = {key: prefix + name for key, name in sided(pattern, left, right).items()}
     motion, report = read(make_rig(names, [prefix + name for name in spine]))
+    tell(rig, report)
     expected = expected_joints(tpose(len(spine)))
     np.testing.assert_allclose(motion.joints, np.broadcast_to(expected, (2, 22, 3)), atol=1e-5)
     assert (report.fps, report.unit, report.up_axis) == (30.0, "cm", "y")
@@ -177,6 +186,22 @@ def test_unit_is_detected_and_can_be_told(unit, read, make_rig):
     np.testing.assert_allclose(motion.joints, reference, atol=1e-5)
     told, _ = read(joints, unit="m")
     np.testing.assert_allclose(told.joints * METRES_PER_UNIT[unit], motion.joints, rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_rig_of_the_cmu_database_has_its_unit_without_a_doubt(read, make_rig, make_bvh):
+    joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("LowerBack", "Spine"))
+    for joint in joints:
+        joint.offset = np.asarray(joint.offset) * 0.01 / METRES_PER_UNIT["cmu"]
+    _, report = read(joints)
+    assert report.unit == "cmu"
+    assert "dm" in report.detection.doubts[0]
+    assert "inch" in report.detection.doubts[0]
+    for side, name in (("Left", "LHipJoint"), ("Right", "RHipJoint")):
+        thigh = next(joint for joint in joints if joint.name == f"{side}UpLeg")
+        joints.insert(1, make_bvh.joint(name, "Hips", (0, 0, 0), thigh.channels, None))
+        thigh.parent = name
+    _, report = read(joints, strict=True)
+    assert (report.unit, report.detection.doubts) == ("cmu", ())
 
 
 def test_z_up_is_turned_upright(read, make_rig, caplog):
@@ -372,6 +397,7 @@ def field_rig(make_rig, rig):
 def test_rigs_of_the_field_are_known_by_their_names(rig, read, make_rig, tpose):
     joints, names = field_rig(make_rig, rig)
     motion, report = read(joints)
+    tell(rig, report)
     assert report.recognized_by in ("list", "names")
     body = tpose(3)
     for key, name in names.items():
@@ -398,6 +424,7 @@ def test_the_same_rigs_are_known_by_their_shape(rig, read, make_rig):
     for joint in joints:
         joint.name, joint.parent = hidden[joint.name], hidden.get(joint.parent)
     motion, by_shape = read(joints)
+    tell(f"{rig}, names hidden", by_shape)
     assert by_shape.recognized_by == "shape"
     for key in LIMBS:
         assert by_shape.sources[key] == tuple(hidden[name] for name in report.sources[key]), key
@@ -479,6 +506,7 @@ def test_fingers_hair_skirt_and_sword_do_not_hide_a_shape(rig, read, make_rig, m
     rows[:, :3] = [0, 93, 0]
     rows[:, 3:6] *= 0.3
     _, report = read(joints, rows.tolist())
+    tell(f"{rig}, with hair, skirt and sword", report)
     assert report.recognized_by == "shape"
     for key, name in names.items():
         if key != "pelvis":
