@@ -116,7 +116,8 @@ def make_tasks() -> dict[str, Callable[[], object]]:
     encoded = lamp.encode_motion(motion, motion_mask)
     # A tuple in older checkouts; an output with these three first since.
     embeds, token_mask, codes = tuple(encoded.to_tuple() if hasattr(encoded, "to_tuple") else encoded)[:3]
-    states = lamp.motion_projection(embeds).detach()
+    # The layer had another name in older checkouts.
+    states = getattr(lamp, "motion_to_states", lamp.motion_projection)(embeds).detach()
     learner = LampForPreTraining(lamp.config)
     learner.lamp.load_state_dict(lamp.state_dict())
     optimizer = torch.optim.AdamW([p for p in learner.parameters() if p.requires_grad], 1e-5)
