@@ -112,7 +112,7 @@ def test_another_model_is_refused(run, tiny_checkpoint: Path) -> None:
     code, _, err = run("search", "walks", "made")
     assert code == 1
     assert "the index made was made with tiny" in err
-    assert "make the index anew with `lamp-hf index`" in err
+    assert "make a new index with `lamp-hf index`" in err
 
 
 def test_nothing_found_is_said(run, tiny_checkpoint: Path, tmp_path: Path, procedural) -> None:

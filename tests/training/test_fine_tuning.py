@@ -187,6 +187,7 @@ def test_a_run_that_was_cut_off_goes_on(
     model = tmp_path / "model"
     with monkeypatch.context() as patch:
         patch.setattr(fine_tuning, "train", cut_off)
+        patch.setattr(fine_tuning, "train_alone", cut_off)
         with pytest.raises(KeyboardInterrupt):
             fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY)
     assert stages == ["motion-vqvae", "text-to-motion"]

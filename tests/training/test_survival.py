@@ -223,7 +223,7 @@ def test_a_run_that_was_moved_still_ends_with_its_best_weights(stages: dict[str,
 
 def test_another_runs_checkpoints_are_not_mixed_with_a_new_run(stages: dict[str, Path]) -> None:
     folder = stages["motion-vqvae"]
-    with pytest.raises(FileExistsError, match=r"checkpoint-30 is of an earlier run: take another folder"):
+    with pytest.raises(FileExistsError, match=r"checkpoint-30 belongs to an earlier run: resume"):
         train(recipe_of(folder), folder, resume=False)
 
 
@@ -238,7 +238,7 @@ def test_a_run_goes_on_by_the_recipe_that_it_began_with(stages: dict[str, Path],
     ):
         other = Recipe(**yaml.safe_load(began))
         getattr(other, section)[key] = value
-        with pytest.raises(FileExistsError, match=rf"began with {section}\.{key}=.*, not {value}: ask for the same"):
+        with pytest.raises(FileExistsError, match=rf"began with {section}\.{key}=.*, not {value}: give the same"):
             train(other, tmp_path)
     with pytest.raises(FileExistsError, match="began with seed=0, not 5"):
         train(replace(recipe, seed=5), tmp_path)
