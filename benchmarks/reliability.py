@@ -36,6 +36,7 @@ from transformers.utils import logging
 
 import lamp_hf
 from lamp_hf.cli import main as command
+from lamp_hf.hub.export import export_checkpoint
 from lamp_hf.retrieval import FolderSource, MotionIndex, MotionTextEncoder, build_index, open_index
 
 THREADS, PROCESSING = 8, 1000
@@ -333,7 +334,7 @@ def disk(folder: Path, scratch: Path) -> Iterator[tuple[str, int, int]]:
         model.config.save_pretrained(place / "model")
         said = ""
         try:
-            lamp_hf.hub.export_checkpoint("lamp-small", place / "model")
+            export_checkpoint("lamp-small", place / "model")
         except OSError as error:
             said = str(error)
         left = {path.name for path in files_in(place / "model")} | {p.name for p in place.iterdir() if p.name[0] == "."}

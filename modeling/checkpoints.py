@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
@@ -172,8 +173,15 @@ class LampBaseModel(PreTrainedModel):
         return loaded
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
-        """As for any model of transformers, by the names that its layers have now."""
-        super().save_pretrained(save_directory, **{"save_original_format": False, **kwargs})
+        """As for any model of transformers, by the names that its layers have now.
+
+        Raises:
+            OSError: The weights cannot be written, as on a full disk.
+        """
+        try:
+            super().save_pretrained(save_directory, **{"save_original_format": False, **kwargs})
+        except SafetensorError as error:  # which wraps what the system says
+            raise OSError(f"{save_directory}: the weights cannot be written ({error})") from error
 
     def check_tensors(self, stored: dict[str, tuple[str, str]]) -> None:
         """Check what was loaded, where a wrong value would show later, or never.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
 
@@ -32,6 +33,20 @@ def test_weights_are_stored_in_half_and_used_in_single_precision(tiny_checkpoint
         expected = tensor.half().float() if tensor.is_floating_point() else tensor
         assert torch.equal(loaded.state_dict()[name], expected), name
     assert isinstance(AutoProcessor.from_pretrained(output), lamp_hf.LampProcessor)
+
+
+def test_a_full_disk_is_said_and_leaves_what_was_there(tiny_checkpoint, tmp_path, monkeypatch):
+    def no_space(*arguments, **options):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    run = run_of(tiny_checkpoint, tmp_path / "run")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "README.md").write_text("ours")
+    monkeypatch.setattr("transformers.modeling_utils.safe_save_file", no_space)
+    with pytest.raises(OSError, match="the weights cannot be written .*No space left on device"):
+        export_checkpoint(run, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["README.md"]
 
 
 def test_a_run_is_not_replaced_by_what_is_made_of_it(tiny_checkpoint, tmp_path):
