@@ -43,7 +43,7 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(tiny_checkpoint, tmp_path
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "README.md").write_text("ours")
     monkeypatch.setattr("transformers.modeling_utils.safe_save_file", no_space)
-    with pytest.raises(OSError, match="the weights cannot be written .*No space left on device"):
+    with pytest.raises(OSError, match=r"the weights cannot be written .*No space left on device"):
         export_checkpoint(run, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "run"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["README.md"]
