@@ -77,7 +77,7 @@ def mean_error(errors: torch.Tensor, real: torch.Tensor, joint: bool) -> torch.T
     Args:
         joint: Over the errors of all processes, see [`global_mean`].
     """
-    total, count = (errors.float() * real[..., None]).sum(), real.sum() * errors.shape[-1]
+    total, count = (errors.float().sum(-1) * real).sum(), real.sum() * errors.shape[-1]
     return global_mean(total, count) if joint else total / count.clamp(min=1)
 
 
