@@ -213,7 +213,8 @@ class ResidualQuantizer(MotionQuantizer):
         if self.training and self.config.quantizer_dropout:
             chance, amount = uniform_rows(batch, 2, mask.device).unbind(-1)
             used = torch.where(chance < self.config.quantizer_dropout, 1 + (amount * total).long(), used)
-            used[0] = total  # no codebook is left without anything to learn from
+            if num_processes() == 1 or dist.get_rank() == 0:
+                used[0] = total  # no codebook is left without anything to learn from
         return used
 
     def forward(self, latents: torch.Tensor, mask: torch.Tensor) -> QuantizerOutput:

@@ -1,5 +1,7 @@
 """Quantizers beside the paper's codebook: what their codes are, what they learn, and who refuses them."""
 
+import copy
+import functools
 import itertools
 import math
 
@@ -28,9 +30,14 @@ def config(option: str, **changes) -> MotionVQVAEConfig:
     return MotionVQVAEConfig(**{"hidden_size": 16, "code_dim": 8, "dropout": 0.0, **OPTIONS[option], **changes})
 
 
-@torch.enable_grad()
 def trained(option: str, **changes) -> MotionVQVAEModel:
     """A tokenizer after some steps on waves, in evaluation mode."""
+    return copy.deepcopy(_trained(option, **changes))
+
+
+@functools.cache
+@torch.enable_grad()
+def _trained(option: str, **changes) -> MotionVQVAEModel:
     torch.manual_seed(0)
     model = MotionVQVAEModel(config(option, code_reset_threshold=0.1, **changes)).train()
     values = waves()
