@@ -45,7 +45,7 @@ class MotionVQVAEOutput(ModelOutput):
         position_loss: Smooth-L1 over the joint-position features, `()`.
         velocity_loss: Smooth-L1 over frame-to-frame differences, `()`.
         trajectory_loss: Smooth-L1 over running sums of the root's turn and steps, `()`.
-        commitment_loss: Mean squared distance of latents to their codes, `()`.
+        commitment_loss: Mean squared distance of latents to their codes, `()`; zero with `scalar_levels`.
         perplexity: Exponential of the entropy of code use in this batch, `()`; mean over codebooks.
         reconstruction: Normalised features `(B, 4 n, motion_dim)`, zero on padding.
         codes: Token ids `(B, n)`, or `(B, n, num_quantizers)` with several codebooks; -100 on padding, and where
