@@ -3,7 +3,7 @@
     python benchmarks/motion_quantizers.py --data cmu_bvh.tar.xz --runs runs/ [--minutes 8] [--only rq-2x512 ...]
 
 Each is trained by the recipe cmu-mocap/motion-vqvae, for as many steps as fit into the time on this machine. Time is
-that of the processor, so that whatever else runs on the machine changes little. What was trained stays in `--runs` and is
+that of the processor, so that what else runs on the machine changes little. What was trained stays in `--runs` and is
 not trained again, what was cut off goes on, and the table is made of all that lies there: several calls make one table.
 """
 
