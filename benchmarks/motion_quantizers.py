@@ -13,7 +13,7 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from rich.table import Table
 
 from lamp_hf import LampFeatureExtractor, MotionVQVAEConfig, MotionVQVAEModel
 from lamp_hf.data.cmu.facts import packaged_facts, subject_categories
-from lamp_hf.evaluation.reconstruction import reconstruction_errors
+from lamp_hf.evaluation.reconstruction import joint_errors
+from lamp_hf.motion.features import features_to_joints
 from lamp_hf.motion.files import atomic_path
+from lamp_hf.motion.skeleton import SKELETONS
 from lamp_hf.training import Recipe, load_recipe, train
 from lamp_hf.training.motion_vqvae import MotionVQVAEStage
 from lamp_hf.training.run import training_arguments
@@ -51,6 +53,7 @@ GROUPS = {
     "walk": r"walk|march|step|navigate|turn|limp|slope",
 }
 WARM_UP, TIMED = 5, 15  # steps
+PART = 196  # frames
 
 
 def group_of(take: str) -> str:
@@ -115,69 +118,69 @@ def train_one(name: str, step_s: float, arguments: argparse.Namespace) -> None:
         unfinished.write_text(json.dumps(spent), encoding="utf-8")
 
 
-def perplexities(model: MotionVQVAEModel, extractor: LampFeatureExtractor, clips: Sequence[np.ndarray]) -> list[float]:
-    """Of each codebook over all clips: how many codes would do, were they used alike."""
-    codes = []
-    for clip in clips:
-        with torch.no_grad():
-            each = model.encode(**extractor([clip]).to(model.device)).codes[0]
-        codes.append(each.reshape(len(each), -1))
-    shares = [torch.bincount(layer) / len(layer) for layer in torch.cat(codes).unbind(-1)]
-    return [float(torch.exp(-(share * torch.log(share.clamp(min=1e-12))).sum())) for share in shares]
+def parts_of(clips: Sequence[np.ndarray], ids: Sequence[str]) -> tuple[list[np.ndarray], list[str]]:
+    """Clips cut into parts of whole tokens, as long as what is generated in one piece, and the group of each."""
+    parts, groups = [], []
+    for clip, name in zip(clips, ids, strict=True):
+        for start in range(0, len(clip), PART):
+            if frames := (len(clip) - start) // 4 * 4:
+                parts.append(clip[start : start + min(frames, PART)])
+                groups.append(group_of(name.split("@")[0]))  # such as 05_01@0-4.9s
+    return parts, groups
 
 
-def judge(folder: Path, clips: Sequence[np.ndarray], ids: Sequence[str]) -> dict[str, Any]:
-    """What a trained tokenizer makes of the validation clips."""
+@torch.no_grad()
+def judge(folder: Path, parts: Sequence[np.ndarray], groups: Sequence[str]) -> dict[str, Any]:
+    """What a trained tokenizer makes of parts of the validation clips."""
     model = MotionVQVAEModel.from_pretrained(folder).eval()
     extractor = LampFeatureExtractor.from_pretrained(folder)
+    skeleton, layers, num_codes = SKELETONS[extractor.skeleton], model.config.num_quantizers, model.config.num_codes
+    codes = [model.encode(**extractor([part]).to(model.device)).codes for part in parts]
 
-    def of(chosen: Callable[[str], bool]) -> tuple[np.ndarray, np.ndarray, set[int]]:
-        return reconstruction_errors(model, extractor, [c for c, i in zip(clips, ids, strict=True) if chosen(i)])
+    def errors(codebooks: int, heading: bool) -> list[np.ndarray]:
+        found = []
+        for part, tokens in zip(parts, codes, strict=True):
+            made = extractor.denormalize(
+                model.decode(tokens if layers == 1 else tokens[..., :codebooks])[0].cpu().numpy()
+            )
+            real = part.copy()
+            if not heading:
+                real[:, :3] = made[:, :3] = 0  # the body in its own frame: an error in turning is none of the pose
+            joints = features_to_joints(real, skeleton), features_to_joints(made, skeleton)
+            found.append(1000 * joint_errors(*joints)[0])
+        return found
 
-    aligned, drifting, used = of(lambda _: True)
-    groups = {i: group_of(i.split("@")[0]) for i in ids}  # such as 05_01@0-4.9s
-    codes_a_token, num_codes = model.config.num_quantizers, model.config.num_codes
+    aligned, pose = errors(layers, heading=True), errors(layers, heading=False)
+    all_codes = torch.cat([tokens[0].reshape(-1, layers) for tokens in codes])
+    counts = [torch.bincount(layer, minlength=num_codes) for layer in all_codes.unbind(-1)]
+    shares = [count / count.sum() for count in counts]
     result = {
         **json.loads((folder / "time.json").read_text(encoding="utf-8")),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "bits_a_token": float(codes_a_token * np.log2(num_codes)),
-        "mpjpe_mm": 1000 * float(aligned.mean()),
-        "global_mpjpe_mm": 1000 * float(drifting.mean()),
-        "p95_mpjpe_mm": 1000 * float(np.percentile(aligned, 95)),
-        "codes_used": len(used),
-        "codes": codes_a_token * num_codes,
-        "perplexities": perplexities(model, extractor, clips),
-        "groups_mpjpe_mm": {
-            group: 1000 * float(of(lambda i, group=group: groups[i] == group)[0].mean())  # type: ignore[misc]
-            for group in sorted(set(groups.values()))
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "bits_a_token": float(layers * np.log2(num_codes)),
+        "mpjpe_mm": float(np.concatenate(aligned).mean()),
+        "p95_mm": float(np.percentile(np.concatenate(aligned), 95)),
+        "pose_mm": float(np.concatenate(pose).mean()),
+        "codes_used": sum(int((count > 0).sum()) for count in counts),
+        "codes": layers * num_codes,
+        "perplexities": [float(torch.exp(-(s * torch.log(s.clamp(min=1e-12))).sum())) for s in shares],
+        "groups_pose_mm": {
+            group: float(np.concatenate([e for e, g in zip(pose, groups, strict=True) if g == group]).mean())
+            for group in sorted(set(groups))
         },
     }
-    if codes_a_token > 1:
-        result["first_codebook_mpjpe_mm"] = _mpjpe_of_first_codes(model, extractor, clips)
+    if layers > 1:
+        result["pose_mm_of_first_codebooks"] = [
+            float(np.concatenate(errors(k, False)).mean()) for k in range(1, layers)
+        ]
     return result
-
-
-def _mpjpe_of_first_codes(
-    model: MotionVQVAEModel, extractor: LampFeatureExtractor, clips: Sequence[np.ndarray]
-) -> float:
-    """What the first code of each token is worth alone."""
-    whole = model.quantizer.forward
-
-    def first(latents: torch.Tensor, mask: torch.Tensor) -> Any:
-        output = whole(latents, mask)
-        codes = output.codes[..., :1].clamp(min=0)
-        output.latents = model.quantizer.lookup(codes) * mask[..., None]
-        return output
-
-    model.quantizer.forward = first  # type: ignore[method-assign]
-    return 1000 * float(reconstruction_errors(model, extractor, clips)[0].mean())
 
 
 def show(results: dict[str, dict[str, Any]]) -> None:
     """Print the table."""
-    groups = sorted({group for result in results.values() for group in result["groups_mpjpe_mm"]})
-    table = Table(title="MPJPE in mm on the validation clips, pelvises at one place")
-    for column in ("quantizer", "bits", "s/step", "steps", "all", "p95", "global", "codes", "perplexity", *groups):
+    groups = sorted({group for result in results.values() for group in result["groups_pose_mm"]})
+    table = Table(title="MPJPE in mm with pelvises at one place; of the pose, and of its groups, with one heading too")
+    for column in ("quantizer", "bits", "s/step", "steps", "all", "p95", "pose", "codes", "perplexity", *groups):
         table.add_column(column, justify="left" if column == "quantizer" else "right")
     for name, result in sorted(results.items(), key=lambda item: item[1]["mpjpe_mm"]):
         table.add_row(
@@ -185,10 +188,10 @@ def show(results: dict[str, dict[str, Any]]) -> None:
             f"{result['bits_a_token']:.1f}",
             f"{result['seconds_a_step']:.3f}",
             str(result["steps"]),
-            *(f"{result[key]:.1f}" for key in ("mpjpe_mm", "p95_mpjpe_mm", "global_mpjpe_mm")),
+            *(f"{result[key]:.1f}" for key in ("mpjpe_mm", "p95_mm", "pose_mm")),
             f"{result['codes_used']}/{result['codes']}",
             "/".join(f"{value:.0f}" for value in result["perplexities"]),
-            *(f"{result['groups_mpjpe_mm'][group]:.1f}" for group in groups),
+            *(f"{result['groups_pose_mm'][group]:.1f}" for group in groups),
         )
     Console(width=200).print(table)
 
@@ -211,14 +214,14 @@ def main() -> None:
     recipe = recipe_of("vq-1024", arguments)
     recipe.trainer["max_steps"] = 1
     stage = MotionVQVAEStage(recipe, training_arguments(recipe, Path("unused")))
-    ids = stage.dataset["validation"]["id"]
+    parts, groups = parts_of(stage.eval_clips, stage.dataset["validation"]["id"])
     trained = [name for name in QUANTIZERS if (arguments.runs / name / "time.json").is_file()]
-    results = {name: judge(arguments.runs / name, stage.eval_clips, ids) for name in trained}
+    results = {name: judge(arguments.runs / name, parts, groups) for name in trained}
     report = {
         "command": f"python benchmarks/motion_quantizers.py --minutes {arguments.minutes:g}",
         "machine": f"{platform.processor() or platform.machine()}, torch {torch.__version__}, "
         f"{torch.get_num_threads()} threads",
-        "validation": {"clips": len(ids), "frames": sum(map(len, stage.eval_clips))},
+        "validation": {"parts": len(parts), "frames": sum(map(len, parts))},
         "quantizers": results,
     }
     with atomic_path(arguments.output) as unfinished:
