@@ -40,6 +40,8 @@ QUANTIZERS: dict[str, dict[str, Any]] = {
     "vq-4096": {"num_codes": 4096},
     "rq-4x512": {"num_codes": 512, "num_quantizers": 4, "quantizer_dropout": 0.2},
     "fsq-15360": {"num_codes": 15360, "scalar_levels": [8, 8, 8, 6, 5]},
+    # No other quantizer: what it is worth to mind where the motion turns.
+    "vq-1024-heading": {"num_codes": 1024, "trajectory_loss_weight": 0.005},
 }
 # Groups of actions by words of the database about the take, then about its subject; the first that fits counts.
 GROUPS = {
@@ -206,9 +208,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "motion-quantizers.json")
     arguments = parser.parse_args()
     arguments.runs.mkdir(parents=True, exist_ok=True)
-    if not (times := arguments.runs / "step_times.json").is_file():
-        times.write_text(json.dumps(seconds_a_step(arguments)), encoding="utf-8")
-    steps_s = json.loads(times.read_text(encoding="utf-8"))
+    times = arguments.runs / "step_times.json"
+    steps_s = json.loads(times.read_text(encoding="utf-8")) if times.is_file() else {}
+    if not QUANTIZERS.keys() <= steps_s.keys():
+        steps_s = seconds_a_step(arguments)
+        times.write_text(json.dumps(steps_s), encoding="utf-8")
     for name in arguments.only:
         train_one(name, steps_s[name], arguments)
     recipe = recipe_of("vq-1024", arguments)
