@@ -69,7 +69,7 @@ class MotionVQVAEOutput(ModelOutput):
 class MotionVQVAEConvolution(nn.Conv1d):
     """A 1-D convolution, computed as a 2-D one on memory in which a frame's channels lie together.
 
-    Processors have their fastest kernels for that: a training step takes a sixth less time.
+    Processors have their fastest kernels for that: a training step takes 8 % less time, reconstruction 25 %.
     """
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
