@@ -1,8 +1,8 @@
 """How well familiarity tells sentences that lamp-small knows from those that it does not.
 
 `python benchmarks/familiarity.py` reads `tests/pipelines/known_sentences.txt` (its actions, reworded) and
-`unknown_sentences.txt` (other actions), and prints the area under the ROC curve of what the model itself offers and of
-what the pipeline measures, and the errors at several thresholds.
+`unknown_sentences.txt` (other actions), and prints the area under the ROC curve of what the pipeline measures, and the
+errors at several thresholds.
 """
 
 import argparse
@@ -31,21 +31,16 @@ def main() -> None:
     processor = lamp_hf.LampProcessor.from_pretrained(checkpoint)
     texts = {kind: (FOLDER / f"{kind}_sentences.txt").read_text().splitlines() for kind in ("known", "unknown")}
     known = KnownSentences(processor.example_texts, processor.text_encoder, model.lamp.get_input_embeddings().weight)
-    whole = {kind: model.text_familiarity(**processor(text=items)).numpy() for kind, items in texts.items()}
-    of_action = {kind: np.array([known.familiarity(text).score for text in items]) for kind, items in texts.items()}
-    for name, scores, thresholds in (
-        ("all words", whole, [model.config.text_familiarity_threshold]),
-        ("words of the action", of_action, [0.5, THRESHOLD, 0.6, 0.65, 0.7]),
-    ):
-        print(f"{name}: area under the curve {area(scores['known'], scores['unknown']):.3f}")
-        for threshold in thresholds:
-            print(
-                f"  below {threshold:.2f}: {(scores['known'] < threshold).mean():.3f} of {len(texts['known'])} known, "
-                f"{(scores['unknown'] < threshold).mean():.3f} of {len(texts['unknown'])} unknown"
-            )
+    scores = {kind: np.array([known.familiarity(text).score for text in items]) for kind, items in texts.items()}
+    print(f"area under the curve {area(scores['known'], scores['unknown']):.3f}")
+    for threshold in (0.5, THRESHOLD, 0.6, 0.65, 0.7):
+        print(
+            f"  below {threshold:.2f}: {(scores['known'] < threshold).mean():.3f} of {len(texts['known'])} known, "
+            f"{(scores['unknown'] < threshold).mean():.3f} of {len(texts['unknown'])} unknown"
+        )
     for kind, sign in (("known", 1), ("unknown", -1)):
-        for index in np.argsort(sign * of_action[kind])[: arguments.worst]:
-            print(f"{kind} {of_action[kind][index]:.2f} {texts[kind][index]}")
+        for index in np.argsort(sign * scores[kind])[: arguments.worst]:
+            print(f"{kind} {scores[kind][index]:.2f} {texts[kind][index]}")
 
 
 if __name__ == "__main__":

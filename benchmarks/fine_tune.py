@@ -161,7 +161,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def show(results: dict[str, Any]) -> None:
     """The probe's answers as a table."""
-    table = Table(title="Generated for the captions of validation clips, recognised by a probe")
+    table = Table(title="Generated for the captions of validation clips, recognized by a probe")
     for column in ("", "real clips", "base", "fine-tuned"):
         table.add_column(column)
     rows = {

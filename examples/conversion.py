@@ -1,6 +1,6 @@
 """The authors' released checkpoints as a folder that `from_pretrained` and the pipelines load.
 
-    python examples/conversion.py checkpoints/t2m lamp-humanml3d --license LICENCE
+    python examples/conversion.py checkpoints/t2m lamp-humanml3d --license LICENSE
 
 `lamp-hf convert` does the same without a line of Python, and has options for what does not lie where it is expected.
 """

@@ -5,6 +5,7 @@ The commands import what they need when they run: help and conversion answer wit
 
 import errno
 import math
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from lamp_hf import (
 from lamp_hf.cli_checkpoints import find_checkpoint
 from lamp_hf.cli_options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
 from lamp_hf.motion.files import READERS, WRITERS, find_writer
-from lamp_hf.terminal import shown
+from lamp_hf.terminal import counted, logs_on_stderr, quiet_readers, shown
 
 if TYPE_CHECKING:
     from lamp_hf.motion.motion import Motion
@@ -54,7 +55,7 @@ app = typer.Typer(
 
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="Folder or Hub id of a checkpoint; by default the embedded one."),
+    typer.Option("--model", "-m", help="Checkpoint: folder, Hub id or name; by default the embedded lamp-small."),
 ]
 
 
@@ -63,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given  # taken out here, so that it may stand before or after the command
     try:
-        _log_to_stderr()
-        _warn_on_stderr()
-        app([argument for argument in given if argument != "--debug"], prog_name="lamp-hf")
+        with logs_on_stderr():
+            _warn_on_stderr()
+            app([argument for argument in given if argument != "--debug"], prog_name="lamp-hf")
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_INTERRUPTED)
     except SystemExit as ended:  # typer makes one of Ctrl-C, without a word
@@ -97,34 +98,34 @@ def _common(
 
 @app.command()
 def generate(
-    text: Annotated[list[str], typer.Argument(help="What the person does; several give several motions.")],
+    text: Annotated[list[str], typer.Argument(help="What the person does. Several texts give several motions.")],
     output: Annotated[Path, typer.Option("--output", "-o", help=f"File to write; its suffix is the format: {FORMATS}")],
     duration: Annotated[
         list[float] | None,
-        typer.Option("--duration", "-d", help="Seconds, once or per text; by default the model decides."),
+        typer.Option("--duration", "-d", help="Seconds, once for all or once per text; by default the model decides."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", "-s", min=0, help="Same seed, text and duration: same motion.")
+        int | None, typer.Option("--seed", "-s", min=0, help="The same seed, text and duration give the same motion.")
     ] = None,
-    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Motions per text.")] = 1,
+    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Number of motions per text.")] = 1,
     guidance_scale: Annotated[
-        float | None, typer.Option("--guidance-scale", min=0, help="How closely to follow the text.")
+        float | None, typer.Option("--guidance-scale", min=0, help="How closely to follow the text; 1 is plain.")
     ] = None,
     storyboard: Annotated[
-        bool, typer.Option("--storyboard", help="One motion that does the texts in turn; -d for each, or for none.")
+        bool, typer.Option("--storyboard", help="Make one motion of all texts in turn; -d once per text or not at all.")
     ] = False,
     split: Annotated[
-        bool, typer.Option("--split", help='Do the actions of a text in turn, as of "a man walks then waves".')
+        bool, typer.Option("--split", help='Make the actions of one text in turn, such as "a man walks then waves".')
     ] = False,
     motion: Annotated[
-        Path | None, typer.Option("--motion", help="With --edit: the motion to change, .bvh .npz .npy")
+        Path | None, typer.Option("--motion", help=f"With --edit: the motion to change ({' '.join(READERS)}).")
     ] = None,
     edit: Annotated[
         str | None,
-        typer.Option("--edit", help="START:END, seconds of --motion that are made again; START: is to its end."),
+        typer.Option("--edit", help="START:END, the seconds of --motion to make again; without END, to its end."),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option("--fps", help="Frame rate of the file; by default the model's, 20 as a rule.")
+        float | None, typer.Option("--fps", help="Frame rate of the output; by default that of the model, usually 20.")
     ] = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
@@ -132,10 +133,10 @@ def generate(
     up_axis: UpAxisOption = None,
     model: ModelOption = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, mps …; by default an accelerator if present.")
+        str | None, typer.Option("--device", help="cpu, cuda, mps …; by default an accelerator if there is one.")
     ] = None,
 ) -> None:
-    """Write a motion for a sentence; `lamp-hf prompts` lists what the model knows.
+    """Generate a motion from a sentence. `lamp-hf prompts` lists what the model knows.
 
     `lamp-hf generate "a person waves" -o wave.bvh -d 4 --seed 1`
 
@@ -148,7 +149,7 @@ def generate(
     # All that can be wrong is said now: the model takes a while to load.
     find_writer(output)
     if not output.parent.is_dir():
-        raise FileNotFoundError(f"the folder {output.parent} does not exist")
+        raise FileNotFoundError(f"the folder {output.parent} does not exist; create it first")
     if output.is_dir():
         raise IsADirectoryError(f"{output} is a folder; name a file")
     for sentence in text:
@@ -156,7 +157,7 @@ def generate(
     durations = duration or []
     for value in durations:
         if not 0 <= value < math.inf:
-            raise ValueError(f"duration={value} is not a number from 0")
+            raise ValueError(f"--duration {value:g}: expected seconds, 0 or more")
     if fps is not None and not 1 <= fps <= MAX_FPS:
         raise typer.BadParameter(f"--fps {fps:g} is not a frame rate from 1 to {MAX_FPS}")
     if storyboard and (len(durations) not in (0, len(text)) or num > 1 or motion or edit or split):
@@ -166,7 +167,10 @@ def generate(
     if (motion is None) != (edit is None) or (motion and (durations or split)):
         raise typer.BadParameter("--motion and --edit go together, and without --duration and --split")
     if not storyboard and len(durations) not in (0, 1, len(text)):
-        raise typer.BadParameter(f"{len(durations)} times --duration for {len(text)} texts")
+        raise typer.BadParameter(
+            f"--duration was given {len(durations)} times for {counted(len(text), 'text')}; give it once for all, or "
+            "once for each"
+        )
     reading = reading_options(mapping, source_fps, unit, up_axis)
     if reading and motion is None:
         raise typer.BadParameter("--mapping, --source-fps, --unit and --up-axis are for the file of --motion")
@@ -196,11 +200,11 @@ def generate(
 
 @app.command()
 def prompts(
-    like: Annotated[str | None, typer.Argument(help="List only what is nearest to this sentence.")] = None,
-    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Sentences of a group, or nearest ones.")] = 5,
+    like: Annotated[str | None, typer.Argument(help="List only the sentences nearest to this one.")] = None,
+    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Sentences per group, or nearest sentences.")] = 5,
     model: ModelOption = None,
 ) -> None:
-    """List what a text-to-motion model knows: sentences of its training, by action.
+    """List what a text-to-motion model knows: sentences of its training, grouped by action.
 
     `lamp-hf prompts`
 
@@ -227,14 +231,14 @@ def prompts(
 def info(
     target: Annotated[
         str | None,
-        typer.Argument(help="A motion file, a folder of them or of an index, or folder or Hub id of a checkpoint."),
+        typer.Argument(help="A motion file, a folder of them, an index or a checkpoint."),
     ] = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
     up_axis: UpAxisOption = None,
 ) -> None:
-    """Describe a motion file, a folder of motions, an index or a checkpoint; by default the embedded checkpoint.
+    """Describe a motion file, a folder of motions, an index or, by default, the embedded checkpoint.
 
     `lamp-hf info walk.bvh`
 
@@ -249,7 +253,7 @@ def info(
         _say(f"{target}: {motion.skeleton.name}, {motion.report()}")
         return
     if path is not None and path.is_dir() and not (path / "config.json").is_file():
-        from lamp_hf.motion.inputs import find_motion_files
+        from lamp_hf.motion.inputs import find_motion_files, no_motion_files
 
         if (path / "index.json").is_file() and not reading:
             from lamp_hf.retrieval.index import MotionIndex
@@ -259,6 +263,7 @@ def info(
         if any(find_motion_files(path)):
             _describe_folder(path, reading)
             return
+        raise FileNotFoundError(f"{no_motion_files(path)}; it is not a checkpoint or an index either")
     if reading:
         raise typer.BadParameter("--mapping, --source-fps, --unit and --up-axis are for motion files and folders")
     from lamp_hf.embedded import DEFAULT_CHECKPOINT
@@ -270,15 +275,15 @@ def info(
 @app.command("convert-motion")
 def convert_motion(
     source: Annotated[Path, typer.Argument(help=f"A motion file ({' '.join(READERS)}), or a folder of them.")],
-    destination: Annotated[Path, typer.Argument(help=f"A file ({FORMATS}), or a folder with --to.")],
-    to: Annotated[str | None, typer.Option("--to", help=f"Format, when a folder is converted: {FORMATS}")] = None,
+    destination: Annotated[Path, typer.Argument(help=f"A file ({FORMATS}); for a folder, a folder.")],
+    to: Annotated[str | None, typer.Option("--to", help=f"Format to convert a folder to: {FORMATS}")] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="Resample to this frame rate.")] = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
     up_axis: UpAxisOption = None,
 ) -> None:
-    """Convert motion between formats. Originals are never overwritten.
+    """Convert motion files between formats. Originals are never overwritten.
 
     `lamp-hf convert-motion walk.bvh walk.glb`
 
@@ -289,7 +294,7 @@ def convert_motion(
         _convert_folder(source, destination, to, fps, reading)
         return
     if to is not None:
-        raise typer.BadParameter(f"--to is for folders; {source} is {'a file' if source.exists() else 'not there'}")
+        raise typer.BadParameter(f"--to is for folders, but {source} is {'a file' if source.exists() else 'not there'}")
     find_writer(destination)
     _refuse_originals({source: destination})
     _say(_convert_file(source, destination, fps, reading))
@@ -345,7 +350,7 @@ def _convert_file(source: Path, target: Path, fps: float | None, reading: dict[s
 def _convert_folder(
     source: Path, destination: Path, to: str | None, fps: float | None, reading: dict[str, Any]
 ) -> None:
-    from lamp_hf.motion.inputs import failure, find_motion_files
+    from lamp_hf.motion.inputs import failure, find_motion_files, no_motion_files
 
     if to is None:
         raise typer.BadParameter(f"{source} is a folder: say the format with --to, one of {FORMATS}")
@@ -355,10 +360,10 @@ def _convert_folder(
         raise NotADirectoryError(f"{destination} is a file; expected a folder for the motions of {source}")
     found = find_motion_files(source)
     if not any(found):
-        raise FileNotFoundError(f"{source} has no motion files ({' '.join(READERS)})")
+        raise FileNotFoundError(no_motion_files(source))
     targets = {file: destination / file.relative_to(source).with_suffix(suffix) for file in found.files}
     _refuse_originals(targets)
-    _log_to_stderr(quiet=True)
+    quiet_readers()
     failures = [f"{path}: {problem}" for path, problem in found.problems.items()]
     for file in _progress(found.files):
         target = targets[file]
@@ -401,14 +406,15 @@ def _describe_folder(folder: Path, reading: dict[str, Any]) -> None:
     from lamp_hf.data.doctor import check_data
     from lamp_hf.motion.inputs import find_motion_files
 
-    _log_to_stderr(quiet=True)
+    quiet_readers()
     report = check_data(folder, reader_options=reading)
     formats = Counter(path.suffix.lower() for path in find_motion_files(folder).files)
     files = ", ".join(f"{count} {suffix}" for suffix, count in sorted(formats.items()))
     _table({"folder": folder, "layout": report.layout, "files": files or "none", **report.counts})
     if report.findings:
         others = len(report.findings) - len(report.errors)
-        _say(f"{len(report.errors)} errors, {others} warnings: `lamp-hf data check {folder}` lists them")
+        found = f"{counted(len(report.errors), 'error')}, {counted(others, 'warning')}"
+        _say(f"{found}: `lamp-hf data check {folder}` lists them")
 
 
 def _save(motion: "Motion", path: Path) -> str:
@@ -416,7 +422,7 @@ def _save(motion: "Motion", path: Path) -> str:
     report = motion.save(path)
     text = f"{path}: {motion.num_frames} frames, {motion.duration:.2f} s"
     error = getattr(report, "mean_error_m", None)
-    return text if error is None else f"{text}, joints within {error * 1000:.1f} mm on average"
+    return text if error is None else f"{text}, joints within {error * 1000:.1f} mm of the motion's on average"
 
 
 def _span(text: str) -> tuple[float, float | None]:
@@ -460,7 +466,8 @@ def _fail(message: str, code: int = EXIT_ERROR) -> NoReturn:
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    listed = re.sub(r"(?<!:)\n {2,}(?=\S)", "; ", str(error))  # the items of a list stay apart
+    return " ".join(listed.split()) or type(error).__name__
 
 
 def _warn_on_stderr() -> None:
@@ -474,18 +481,3 @@ def _warn_on_stderr() -> None:
             show(message, category, *args, **kwargs)
 
     warnings.showwarning = show_line
-
-
-def _log_to_stderr(*, quiet: bool = False) -> None:
-    """Show what the library logs: warnings and, unless `quiet`, what it detected in files."""
-    import logging
-
-    class Shown(logging.Formatter):
-        def format(self, record: logging.LogRecord) -> str:
-            return shown(super().format(record), lines=True)
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(Shown("%(levelname)s: %(message)s"))
-    logger = logging.getLogger("lamp_hf")
-    logger.handlers = [handler]
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)

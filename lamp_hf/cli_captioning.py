@@ -10,7 +10,7 @@ import typer
 from lamp_hf.cli_checkpoints import find_checkpoint
 from lamp_hf.cli_options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
 from lamp_hf.motion.files import READERS
-from lamp_hf.terminal import shown, shown_json
+from lamp_hf.terminal import quiet_readers, shown, shown_json
 
 if TYPE_CHECKING:
     from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
@@ -22,27 +22,30 @@ FILES_AT_A_TIME = 64
 
 def caption(
     files: Annotated[list[Path], typer.Argument(help=f"Motion files ({' '.join(READERS)}), or folders of them.")],
-    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Captions of each motion.")] = 1,
+    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Captions per motion.")] = 1,
     beams: Annotated[
-        int | None, typer.Option("--beams", min=1, help="Beams of the search; by default 1, and as many as --num.")
+        int | None, typer.Option("--beams", min=1, help="Number of beams of the beam search; by default that of --num.")
     ] = None,
     window: Annotated[
-        float | None, typer.Option("--window", help="Seconds captioned at a time; by default 196 frames.")
+        float | None,
+        typer.Option(
+            "--window", help="Caption windows of this many seconds; by default, of as many frames as the model reads."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
     up_axis: UpAxisOption = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Folder or Hub id of a checkpoint; by default the embedded one."),
+        typer.Option("--model", "-m", help="Checkpoint: folder, Hub id or name; by default the embedded lamp-small."),
     ] = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, mps …; by default an accelerator if present.")
+        str | None, typer.Option("--device", help="cpu, cuda, mps …; by default an accelerator if there is one.")
     ] = None,
 ) -> None:
-    """Say what happens in motion files.
+    """Describe what happens in motion files.
 
     `lamp-hf caption walk.bvh`
 
@@ -55,6 +58,8 @@ def caption(
     failures = [f"{path}: {problem}" for path, problem in problems.items()]
     if not paths:
         raise ValueError(_left_out(failures, len(failures)))
+    if len(paths) > 1:
+        quiet_readers()
     pipe = _pipeline(model, device)
     options: dict[str, Any] = {"num_beams": beams or num, "num_return_sequences": num}
     for first in range(0, len(paths), FILES_AT_A_TIME):
@@ -86,7 +91,7 @@ def motion_files(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
     Raises:
         FileNotFoundError: A path does not exist, or a folder holds no motion file.
     """
-    from lamp_hf.motion.inputs import find_motion_files, problem_of
+    from lamp_hf.motion.inputs import find_motion_files, no_motion_files, problem_of
 
     found: list[Path] = []
     problems: dict[Path, str] = {}
@@ -94,7 +99,7 @@ def motion_files(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
         if path.is_dir():
             inside = find_motion_files(path)
             if not any(inside):
-                raise FileNotFoundError(f"{path} has no motion files ({' '.join(READERS)})")
+                raise FileNotFoundError(no_motion_files(path))
             found += inside.files
             problems |= inside.problems
         elif not (problem := problem_of(path)):

@@ -28,6 +28,7 @@ def find_checkpoint(model: str | None, task: str) -> str:
     from lamp_hf.hub_errors import clear_hub_errors
 
     transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # what is wrong with a checkpoint is said in one line of our own
     checkpoint = resolve_checkpoint(model or DEFAULT_CHECKPOINT)
     try:
         with explained(checkpoint, (CONFIG_FILES,), {}):

@@ -15,26 +15,28 @@ __all__ = ["convert"]
 
 
 def convert(
-    original: Annotated[
-        Path, typer.Argument(help="A checkpoint of the authors (.tar .pt .pth), or a folder with one of each kind.")
-    ],
+    original: Annotated[Path, typer.Argument(help="A checkpoint of the authors (.tar .pt .pth), or a folder of them.")],
     output: Annotated[Path, typer.Argument(help="Folder to write.")],
     kind: Annotated[
         str | None,
         typer.Option(
             "--kind",
-            help="Only this: motion-vqvae, lamp, text-to-motion, captioning, evaluator or length-estimator.",
+            help="Convert only this: motion-vqvae, lamp, text-to-motion, captioning, evaluator or length-estimator.",
         ),
     ] = None,
     lamp: Annotated[
         Path | None,
-        typer.Option("--lamp", help="LaMP of a text-to-motion model or captioner, if elsewhere or one of several."),
+        typer.Option(
+            "--lamp",
+            help="LaMP that a text-to-motion model or captioner uses, if it is elsewhere or there are several.",
+        ),
     ] = None,
     motion_vqvae: Annotated[
-        Path | None, typer.Option("--motion-vqvae", help="The motion tokenizer of these and of a LaMP, likewise.")
+        Path | None, typer.Option("--motion-vqvae", help="Motion tokenizer that these models use, likewise.")
     ] = None,
     mean: Annotated[
-        Path | None, typer.Option("--mean", help="Mean of the motions (.npy); by default meta/mean.npy beside them.")
+        Path | None,
+        typer.Option("--mean", help="Mean of the motions (.npy); by default meta/mean.npy next to the checkpoints."),
     ] = None,
     std: Annotated[Path | None, typer.Option("--std", help="Standard deviation of the motions (.npy).")] = None,
     text_tokenizer: Annotated[
@@ -42,14 +44,19 @@ def convert(
     ] = "google-bert/bert-base-uncased",
     language_model_tokenizer: Annotated[
         str | None,
-        typer.Option("--language-model-tokenizer", help="Folder or Hub id; by default facebook/opt-2.7b for its size."),
+        typer.Option(
+            "--language-model-tokenizer",
+            help="Folder or Hub id; for a captioner of its size, facebook/opt-2.7b by default.",
+        ),
     ] = None,
     license: Annotated[
-        str | None, typer.Option("--license", help="Of the weights, for the card; other if not given.")
+        str | None, typer.Option("--license", help="License of the weights, for the model card; by default other.")
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="NAME=NUMBER, what tensors do not tell, as in lamp.num_attention_heads=12."),
+        typer.Option(
+            "--set", help="NAME=NUMBER, a value that the tensors do not show, such as lamp.num_attention_heads=12."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier conversion in OUTPUT.")] = False,
 ) -> None:

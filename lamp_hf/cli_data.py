@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lamp_hf.cli_options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
-from lamp_hf.terminal import shown
+from lamp_hf.terminal import counted, quiet_readers, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 @app.callback()
 def _data() -> None:
-    """Look after data sets."""
+    """Check data sets."""
 
 
 @app.command()
@@ -31,18 +31,18 @@ def check(
     path: Annotated[
         Path,
         typer.Argument(
-            help="Folder of HumanML3D, KIT-ML, CMU mocap, or of motions, with or without metadata.jsonl or .csv."
+            help="Folder of HumanML3D, KIT-ML, the CMU database or your motions, with or without metadata.jsonl."
         ),
     ],
     show_all: Annotated[
-        bool, typer.Option("--all", help=f"List every finding, not only the first {SHOWN} of a kind.")
+        bool, typer.Option("--all", help=f"List all findings, not only the first {SHOWN} of each kind.")
     ] = False,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
     up_axis: UpAxisOption = None,
 ) -> None:
-    """Read every file of a data set and say what is wrong with which; ends with 1 if there are errors.
+    """Read every file of a data set and report what is wrong with it. The exit code is 1 if there are errors.
 
     `lamp-hf data check HumanML3D/`
 
@@ -52,6 +52,7 @@ def check(
 
     from lamp_hf.data.doctor import check_data
 
+    quiet_readers()
     report = check_data(path, reader_options=reading_options(mapping, source_fps, unit, up_axis))
     console = Console(highlight=False, soft_wrap=True)
     _print_report(console, report, None if show_all else SHOWN)
@@ -75,4 +76,4 @@ def _print_report(console: "Console", report: "DataReport", limit: int | None) -
         if limit is not None and len(findings) > limit:
             console.print(f"  and {len(findings) - limit} more (--all lists them)")
     warnings = len(report.findings) - len(report.errors)
-    console.print(f"{len(report.errors)} errors, {warnings} warnings")
+    console.print(f"{counted(len(report.errors), 'error')}, {counted(warnings, 'warning')}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lamp_hf.cli_checkpoints import find_checkpoint
+from lamp_hf.terminal import quiet_readers
 
 if TYPE_CHECKING:
     from lamp_hf.evaluation.protocols.common import EvaluationSet
@@ -18,44 +19,58 @@ __all__ = ["app"]
 EMBEDDED_EVALUATOR = "lamp-small-evaluator"
 
 app = typer.Typer(
-    help="Measure a checkpoint by the field's protocols; `accelerate launch -m lamp_hf.evaluation` spreads the work.",
+    help="Evaluate a checkpoint by the field's protocols; `accelerate launch -m lamp_hf.evaluation` spreads the work.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
 
-Model = Annotated[str, typer.Argument(help="Checkpoint: an embedded one's name, a folder or a Hub id.")]
+Model = Annotated[
+    str, typer.Argument(help="Checkpoint: a folder, a Hub id, or the name of an embedded one, such as lamp-small.")
+]
 Data = Annotated[
     str,
     typer.Option(
         "--data",
-        help="A data set: Bandai-Namco (archive or clone), HumanML3D, KIT-ML, a folder with metadata, or a Hub id.",
+        help="Data set: Bandai-Namco (archive or clone), HumanML3D, KIT-ML, a folder with metadata, or a Hub id.",
     ),
 ]
 Split = Annotated[
-    str | None, typer.Option("--split", help="By default test where there is one, else validation, else the only one.")
+    str | None,
+    typer.Option(
+        "--split", help="Split to evaluate on; by default test if there is one, else validation, else the only one."
+    ),
 ]
 Protocols = Annotated[
     list[str] | None,
     typer.Option(
-        "--protocol", "-p", help="Several may be named; by default all. One that the set is too small for is skipped."
+        "--protocol",
+        "-p",
+        help="Protocol to run; may be given several times. By default all for which the set is large enough.",
     ),
 ]
-Repeats = Annotated[int, typer.Option("--repeats", min=1, help="How often what is random is drawn anew.")]
-Seed = Annotated[int, typer.Option("--seed", "-s", help="Of the first repeat.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=2, help="Only so many clips, to try things out.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the records, one JSON file a protocol.")]
+Repeats = Annotated[int, typer.Option("--repeats", min=1, help="How many times to repeat everything random.")]
+Seed = Annotated[int, typer.Option("--seed", "-s", help="Seed of the first repeat.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=2, help="Use only this many clips, for a quick try.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the records, one JSON file per protocol.")]
 Card = Annotated[bool, typer.Option("--write-card", help="Write the numbers into the model-index of MODEL/README.md.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files of the set that cannot be read.")]
-Cache = Annotated[Path | None, typer.Option("--cache-dir", help="Of converted clips; by default ~/.cache/lamp_hf.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")]
+Cache = Annotated[
+    Path | None, typer.Option("--cache-dir", help="Folder for converted clips; by default ~/.cache/lamp_hf.")
+]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps …; by default what accelerate finds.")]
-Name = Annotated[str | None, typer.Option("--name", help="Of the model in tables; by default its own.")]
+Name = Annotated[str | None, typer.Option("--name", help="Name of the model in tables; by default its own.")]
 Evaluator = Annotated[
-    str, typer.Option("--evaluator", help="Checkpoint whose features judge; tables of one evaluator alone compare.")
+    str,
+    typer.Option(
+        "--evaluator", help="Checkpoint whose features judge the motions; compare only numbers of the same evaluator."
+    ),
 ]
 
 PoolSize = Annotated[
     int,
-    typer.Option("--pool-size", min=2, help="Pairs in a pool. Of a small set take fewer: numbers get better by it."),
+    typer.Option(
+        "--pool-size", min=2, help="Pairs in a pool. A small set needs smaller pools, which give better numbers."
+    ),
 ]
 
 RECORDS = Path("evaluations")
@@ -79,7 +94,7 @@ def reconstruction(
     cache_dir: Cache = None,
     device: Device = None,
 ) -> None:
-    """How well the motion tokenizer keeps motions: MPJPE, beside that of another clip.
+    """Evaluate how well the motion tokenizer reconstructs motions: MPJPE, beside that of another clip.
 
     `lamp-hf evaluate reconstruction lamp-small --data DATA`
     """
@@ -108,10 +123,10 @@ def text_to_motion(
     split: Split = None,
     repeats: Repeats = 20,
     multimodality_texts: Annotated[
-        int, typer.Option("--multimodality-texts", min=0, help="Texts of which MultiModality takes many motions.")
+        int, typer.Option("--multimodality-texts", min=0, help="Texts for MultiModality.")
     ] = 100,
     multimodality_motions: Annotated[
-        int, typer.Option("--multimodality-motions", min=10, help="Motions of each of them.")
+        int, typer.Option("--multimodality-motions", min=10, help="Motions of each of these texts.")
     ] = 30,
     pool_size: PoolSize = 32,
     seed: Seed = 0,
@@ -123,10 +138,10 @@ def text_to_motion(
     cache_dir: Cache = None,
     device: Device = None,
 ) -> None:
-    """Motions generated for captions: R-Precision, FID, MM-Dist, Diversity, MultiModality; LaMP-BertScore; skating.
+    """Evaluate generated motions: R-Precision, FID, MM-Dist, Diversity, MultiModality; LaMP-BertScore; skating.
 
     The protocols are humanml3d, lamp-bertscore and physics. Twenty repeats with a full MultiModality generate tens of
-    thousands of motions: on a CPU ask for fewer.
+    thousands of motions: on a CPU, ask for fewer.
 
     `lamp-hf evaluate text-to-motion lamp-small --data DATA --repeats 5 --multimodality-texts 10`
     """
@@ -168,11 +183,12 @@ def retrieval(
     data: Data,
     protocol: Protocols = None,
     rerank: Annotated[
-        int | None, typer.Option("--rerank", min=1, help="In a further row, re-rank so many candidates of each query.")
+        int | None,
+        typer.Option("--rerank", min=1, help="Add a row in which this many candidates of each query are re-ranked."),
     ] = None,
     pool_size: PoolSize = 32,
     dissimilar_size: Annotated[
-        int, typer.Option("--dissimilar-size", min=2, help="Pairs in the subset of dissimilar.")
+        int, typer.Option("--dissimilar-size", min=2, help="Pairs in the subset of the protocol dissimilar.")
     ] = 100,
     split: Split = None,
     repeats: Repeats = 20,
@@ -185,7 +201,7 @@ def retrieval(
     cache_dir: Cache = None,
     device: Device = None,
 ) -> None:
-    """Motions found for captions and captions for motions: recall and median rank, both ways.
+    """Evaluate search, motions for captions and captions for motions: recall and median rank, both ways.
 
     The protocols are those of TMR: all, threshold, dissimilar and small_batches.
 
@@ -220,8 +236,10 @@ def captioning(
     data: Data,
     protocol: Protocols = None,
     evaluator: Evaluator = EMBEDDED_EVALUATOR,
-    no_evaluator: Annotated[bool, typer.Option("--no-evaluator", help="Compare with captions alone.")] = False,
-    beams: Annotated[int, typer.Option("--beams", min=1, help="Beams of the search.")] = 1,
+    no_evaluator: Annotated[
+        bool, typer.Option("--no-evaluator", help="Compare captions only; compute no R-Precision.")
+    ] = False,
+    beams: Annotated[int, typer.Option("--beams", min=1, help="Number of beams of the beam search.")] = 1,
     pool_size: PoolSize = 32,
     split: Split = None,
     repeats: Repeats = 20,
@@ -234,7 +252,7 @@ def captioning(
     cache_dir: Cache = None,
     device: Device = None,
 ) -> None:
-    """Captions of motions: BLEU, ROUGE-L, CIDEr, BERTScore, R-Precision, and whether they name the right label.
+    """Evaluate captions: BLEU, ROUGE-L, CIDEr, BERTScore, R-Precision, and whether they name the right label.
 
     `lamp-hf evaluate captioning lamp-small --data DATA`
     """
@@ -260,7 +278,7 @@ def captioning(
 
 @app.command()
 def compare(records: Annotated[list[Path], typer.Argument(help="Records of one protocol on one split.")]) -> None:
-    """Put records of several models into one table; records that were measured differently are refused.
+    """Compare records of several models in one table. Records that were measured differently are refused.
 
     `lamp-hf evaluate compare evaluations/text-to-motion-humanml3d-*.json`
     """
@@ -327,16 +345,17 @@ def _data(data: str, split: str | None, limit: int | None, skip_bad: bool, cache
     from lamp_hf.data import bandai_namco_grammar, dataset_name, load_motion_dataset
     from lamp_hf.evaluation.protocols.common import EvaluationSet
 
+    quiet_readers()
     known = dataset_name(data)
     loaded = load_motion_dataset(data, skip_bad=skip_bad, cache_dir=cache_dir)
     if split is None:
         split = next((name for name in SPLITS if name in loaded), None)
         if split is None and len(loaded) == 1:
             [split] = loaded
-            _say(f"{data} has the split {split} alone: the evaluation is on it")
+            _say(f"{data} has only the split {split}, which is evaluated")
     if split is None or split not in loaded:
         asked = "" if split is None else f", not {split}"
-        raise ValueError(f"{data} has the splits {', '.join(loaded)}{asked}; name the one to evaluate on by --split")
+        raise ValueError(f"{data} has the splits {', '.join(loaded)}{asked}; choose one with --split")
     grammar = bandai_namco_grammar(data) if known == "bandai-namco" else None
     return EvaluationSet.from_dataset(loaded[split], known or _name(None, data), split, limit=limit, grammar=grammar)
 

@@ -13,19 +13,21 @@ _UP_AXES = ("x", "-x", "y", "-y", "z", "-z")
 
 UnitOption = Annotated[
     str | None,
-    typer.Option("--unit", help=f"Unit of positions in motion files, if detected wrongly: {', '.join(_UNITS)}."),
+    typer.Option("--unit", help=f"Unit of the motion files, if it is detected wrongly: {', '.join(_UNITS)}."),
 ]
 UpAxisOption = Annotated[
     str | None,
-    typer.Option("--up-axis", help=f"Up axis of motion files, if detected wrongly: {', '.join(_UP_AXES)}."),
+    typer.Option("--up-axis", help=f"Up axis of the motion files, if it is detected wrongly: {', '.join(_UP_AXES)}."),
 ]
 MappingOption = Annotated[
     Path | None,
-    typer.Option("--mapping", help="JSON file for an unknown rig: {joint of lamp_hf: joint of the motion file}."),
+    typer.Option(
+        "--mapping", help="JSON file for a rig that is not recognized: {joint of lamp_hf: joint of the motion file}."
+    ),
 ]
 SourceFpsOption = Annotated[
     float | None,
-    typer.Option("--source-fps", help="Frame rate of motion files, if they lack one or lie."),
+    typer.Option("--source-fps", help="Frame rate of the motion files, if they have none or a wrong one."),
 ]
 
 

@@ -10,30 +10,35 @@ __all__ = ["push"]
 def push(
     folder: Annotated[
         str,
-        typer.Argument(help="Finished run, checkpoint, motion index or data set; or the name of a metric of lamp_hf."),
+        typer.Argument(
+            help="Folder of a finished run, checkpoint, motion index or data set; or the name of a metric of lamp_hf."
+        ),
     ],
     repo: Annotated[str, typer.Argument(help="Name on the Hub: owner/name.")],
-    private: Annotated[bool, typer.Option("--private", help="Only you can see a new repository.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     license: Annotated[
         str | None,
         typer.Option(
             "--license",
-            help="As the Hub spells it, as cc-by-nc-4.0; by default that of the models it was made from, else `other`.",
+            help="License as the Hub spells it (cc-by-nc-4.0); by default that of the base models, else `other`.",
         ),
     ] = None,
     sample: Annotated[
         str | None,
-        typer.Option("--sample", help="Sentence, or for a captioner motion file, whose result the card shows."),
+        typer.Option(
+            "--sample",
+            help="Sentence whose motion the card shows; for a captioner, a motion file whose caption it shows.",
+        ),
     ] = None,
     lamp: Annotated[
-        str | None, typer.Option("--lamp", help="Of a captioner: the name on the Hub of the LaMP that it needs.")
+        str | None, typer.Option("--lamp", help="For a captioner: Hub id of the LaMP that it uses.")
     ] = None,
     language_model: Annotated[
-        str | None, typer.Option("--language-model", help="Of a captioner: that of its language model.")
+        str | None, typer.Option("--language-model", help="For a captioner: Hub id of its language model.")
     ] = None,
-    no_sample: Annotated[bool, typer.Option("--no-sample", help="A card without a picture.")] = False,
+    no_sample: Annotated[bool, typer.Option("--no-sample", help="Write a card without a sample.")] = False,
 ) -> None:
-    """Publish on the Hub, with a card; you must be logged in (`hf auth login`).
+    """Publish on the Hub, with a card. Log in first: `hf auth login`.
 
     `lamp-hf push runs/text-to-motion me/lamp-dance --license cc-by-4.0 --sample "a person dances"`
 

@@ -10,7 +10,7 @@ from lamp_hf.cli_checkpoints import find_checkpoint
 from lamp_hf.cli_options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
 from lamp_hf.extras import require_faiss
 from lamp_hf.motion.files import READERS
-from lamp_hf.terminal import shown
+from lamp_hf.terminal import quiet_readers, shown
 
 if TYPE_CHECKING:
     from lamp_hf.retrieval.encoder import MotionTextEncoder
@@ -19,11 +19,11 @@ __all__ = ["index", "search"]
 
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="Folder or Hub id of a checkpoint; by default the embedded one."),
+    typer.Option("--model", "-m", help="Checkpoint: folder, Hub id or name; by default the embedded lamp-small."),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, mps …")]
 ProcessesOption = Annotated[
-    int | None, typer.Option("--num-proc", min=1, help="Processes that read motion files; all cores by default.")
+    int | None, typer.Option("--num-proc", min=1, help="Processes that read motion files; by default one per core.")
 ]
 
 
@@ -31,17 +31,19 @@ def index(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder of motion files, saved data set, Hub id of one; bandai-namco, humanml3d or kit-ml with --data."
+            help="Folder of motion files, saved data set or Hub id; bandai-namco, humanml3d or kit-ml with --data."
         ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder of the index, new or to be extended; by default in the cache."),
+        typer.Option(
+            "--output", "-o", help="Folder of the index, which is created or extended; by default in the cache."
+        ),
     ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Where a data set that is known by name lies.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Path of a data set that is given by name.")] = None,
     vectors: Annotated[
         int | None,
-        typer.Option("--vectors", min=1, help="Vectors of a motion in FAISS, 4 if not said; more miss less."),
+        typer.Option("--vectors", min=1, help="Vectors per motion in FAISS, 4 by default; more find more."),
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
     num_proc: ProcessesOption = None,
@@ -51,17 +53,20 @@ def index(
     up_axis: UpAxisOption = None,
     duplicates: Annotated[bool, typer.Option("--duplicates", help="List clips that are copies of each other.")] = False,
     threshold: Annotated[
-        float, typer.Option("--threshold", min=0.0, max=1.0, help="With --duplicates: how like copies must be.")
+        float,
+        typer.Option(
+            "--threshold", min=0.0, max=1.0, help="With --duplicates: similarity from which clips count as copies."
+        ),
     ] = 0.85,
     push_to: Annotated[str | None, typer.Option("--push-to", help="Hub id to upload the index to.")] = None,
-    private: Annotated[bool, typer.Option("--private", help="With --push-to: only you can see it.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="With --push-to: make the repository private.")] = False,
     license: Annotated[
-        str | None, typer.Option("--license", help="With --push-to: as the Hub spells it, as cc-by-nc-4.0.")
+        str | None, typer.Option("--license", help="With --push-to: license, as the Hub spells it (cc-by-nc-4.0).")
     ] = None,
     model: ModelOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
-    """Index motions, to search among them; again to add what is new.
+    """Index motions for search. Run it again to add new ones.
 
     `lamp-hf index my_mocap/`
 
@@ -73,6 +78,7 @@ def index(
         raise typer.BadParameter("--private and --license are for what --push-to uploads")
     reading = reading_options(mapping, source_fps, unit, up_axis)
     require_faiss()
+    quiet_readers()
     from lamp_hf.retrieval import build_index, find_source, near_duplicates
     from lamp_hf.retrieval.opening import cached_index_path
 
@@ -96,15 +102,15 @@ def index(
 
 def search(
     query: Annotated[str, typer.Argument(help=f"What the person does, or a motion file ({' '.join(READERS)}).")],
-    where: Annotated[str, typer.Argument(help="Folder of motion files or of an index, or Hub id.", metavar="INDEX")],
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many hits.")] = 5,
+    where: Annotated[str, typer.Argument(help="Folder of motion files or of an index, or a Hub id.", metavar="INDEX")],
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of results.")] = 5,
     captions: Annotated[
-        bool, typer.Option("--captions", help="For a motion file: find captions in place of motions.")
+        bool, typer.Option("--captions", help="For a motion file: find captions instead of motions.")
     ] = False,
     rerank: Annotated[
-        int, typer.Option("--rerank", min=0, help="Order so many hits anew, with the matching head.")
+        int, typer.Option("--rerank", min=0, help="Re-rank this many results with the matching head.")
     ] = 0,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare with all motions; slower in large sets.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with all motions; slower for large sets.")] = False,
     num_proc: ProcessesOption = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
@@ -113,7 +119,7 @@ def search(
     model: ModelOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
-    """Find motions by text or by example. A motion file is not among its own hits.
+    """Find motions by text or by example. A motion file is left out of its own results.
 
     `lamp-hf search "a kick" my_mocap/`
 
@@ -131,6 +137,7 @@ def search(
         from lamp_hf.motion.inputs import as_motion
 
         as_motion(query, **reading)
+    quiet_readers()  # the query is one file, the folder has many
     from lamp_hf.pipelines.motion_retrieval import MotionRetrievalPipeline
     from lamp_hf.retrieval.index import is_index
     from lamp_hf.retrieval.sources import find_source, may_be_on_hub
@@ -167,7 +174,7 @@ def search(
         )
         for place, hit in enumerate(hits, start=1)
     ]
-    _show(["", "score", *matches, "file", "captions"], rows, empty=f"nothing found: {where} holds no other motion")
+    _show(["", "score", *matches, "file", "captions"], rows, empty=f"nothing found: {where} has no other motion")
 
 
 def _encoder(model: str | None, device: str) -> "MotionTextEncoder":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lamp_hf.embedded import DEFAULT_CHECKPOINT
+from lamp_hf.terminal import quiet_readers
 
 if TYPE_CHECKING:
     from lamp_hf.training.fine_tuning import FineTuning
@@ -15,44 +16,51 @@ __all__ = ["train"]
 
 def train(
     stage: Annotated[
-        str, typer.Argument(help="motion-vqvae, lamp, text-to-motion, language-model, captioning or evaluator.")
+        str,
+        typer.Argument(
+            help="What to train: motion-vqvae, lamp, text-to-motion, language-model, captioning or evaluator."
+        ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run; one that was cut off goes on.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder of the run. The same command resumes a run that was interrupted."),
+    ],
     config: Annotated[
         Path | None,
         typer.Option(
             "--config",
             "-c",
-            help="A recipe (YAML), or the name of one of the package: bandai-namco/, humanml3d/ or kit-ml/ with the "
-            "stage, as in humanml3d/lamp. Without one, text-to-motion is fine-tuned.",
+            help="A recipe (YAML), or the name of one in the package: bandai-namco/, cmu-mocap/, humanml3d/ or kit-ml/ "
+            "and the stage, such as humanml3d/lamp. Without it, text-to-motion is fine-tuned.",
         ),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value, in place of the recipe's: trainer.max_steps=100")
+        list[str] | None, typer.Argument(help="Values that replace those of the recipe, such as trainer.max_steps=100.")
     ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Where the data set lies.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Path of the data set, or of your own motions.")] = None,
     base: Annotated[
         str | None,
         typer.Option("--base", help=f"Checkpoint to start from; fine-tuning takes {DEFAULT_CHECKPOINT} by default."),
     ] = None,
     lora: Annotated[
-        bool, typer.Option("--lora", help="Fine-tuning: train an adapter in place of the whole masked transformer.")
+        bool, typer.Option("--lora", help="Fine-tuning: train an adapter instead of the whole masked transformer.")
     ] = False,
     push_to: Annotated[
-        str | None, typer.Option("--push-to", help="Fine-tuning: publish the result, owner/name on the Hub.")
+        str | None,
+        typer.Option("--push-to", help="Fine-tuning: publish the result on the Hub under this name, owner/name."),
     ] = None,
     license: Annotated[
-        str | None, typer.Option("--license", help="Fine-tuning: of the result; by default that of the base.")
+        str | None, typer.Option("--license", help="Fine-tuning: license of the result; by default that of the base.")
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="With --push-to: only you can see it.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="With --push-to: make the repository private.")] = False,
 ) -> None:
-    """Train one stage by a recipe, or teach a text-to-motion model your own motions.
+    """Train a stage with a recipe, or teach a text-to-motion model your own motions.
 
     `lamp-hf train text-to-motion --data my_mocap/ --base lamp-small --output my-model`
 
     `lamp-hf train motion-vqvae -c humanml3d/motion-vqvae -o runs/motion-vqvae --data HumanML3D trainer.max_steps=2000`
 
-    `accelerate launch -m lamp_hf.training`, or on CPUs `torchrun`, takes the same arguments.
+    Several processes: `accelerate launch -m lamp_hf.training`, on CPUs `torchrun`, with the same arguments.
     """
     changes = list(overrides or [])
     if config is None:
@@ -61,6 +69,8 @@ def train(
                 "give a recipe (--config), or for fine-tuning the stage text-to-motion and your motions (--data)"
             )
         from lamp_hf.training.fine_tuning import fine_tune
+
+        quiet_readers()
 
         report = fine_tune(
             data,
@@ -79,6 +89,7 @@ def train(
             "--lora, --push-to, --license and --private are for fine-tuning, without --config; `lamp-hf push` "
             "publishes any run, and recipes have the key lora"
         )
+    quiet_readers()
     from lamp_hf.embedded import resolve_checkpoint
     from lamp_hf.training.recipe import load_recipe
 
@@ -106,7 +117,7 @@ def _print_report(report: "FineTuning", output: Path) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for part, what in report.stages.items():
         console.print(f"{part}: {what}")
-    table = Table(title="On clips that were held out", title_justify="left")
+    table = Table(title="On held-out clips", title_justify="left")
     for column in ("", "base", "fine-tuned", "real clips"):
         table.add_column(column, justify="left" if not column else "right")
     for measure, values in report.scores.items():

@@ -30,7 +30,7 @@ def clear_hub_errors(repo_id: str) -> Iterator[None]:
     try:
         yield
     except HFValidationError as error:
-        raise HubError(f"{repo_id!r} is no name of a repository on the Hub; expected owner/name") from error
+        raise HubError(f"{repo_id!r} is not the name of a repository on the Hub; expected owner/name") from error
     except GatedRepoError as error:
         raise HubError(f"{repo_id} is gated: ask for access on its page, and log in with `hf auth login`") from error
     except RepositoryNotFoundError as error:
@@ -39,7 +39,7 @@ def clear_hub_errors(repo_id: str) -> Iterator[None]:
         raise HubError(f"{repo_id} has no such revision: {first_line(error)}") from error
     except (OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
         raise HubError(
-            f"{repo_id} cannot be asked for: the Hub is out of reach, or HF_HUB_OFFLINE is set, and the cache does not "
+            f"{repo_id} cannot be loaded: the Hub is out of reach (or HF_HUB_OFFLINE is set), and the cache does not "
             "have what is needed of it"
         ) from error
     except HfHubHTTPError as error:
@@ -48,7 +48,7 @@ def clear_hub_errors(repo_id: str) -> Iterator[None]:
             raise HubError(f"the Hub does not accept this for {repo_id}: {_who_asks()}") from error
         if status == 403:
             raise HubError(
-                f"the Hub does not let you do this to {repo_id} ({first_line(error)}): the token needs the right to "
+                f"the Hub does not let you do this to {repo_id} ({first_line(error)}): the token needs permission to "
                 "write there"
             ) from error
         raise HubError(f"the Hub failed on {repo_id}: {first_line(error)}") from error

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from transformers.utils import logging
 from lamp_hf import __version__
 from lamp_hf.checkpoint_files import WEIGHT_FILES, CheckpointError, checked_name, explained, stored_tensors
 
-__all__ = ["LampBaseConfig", "LampBaseModel", "PublishedProcessor"]
+__all__ = ["FORMER_NAMES", "LampBaseConfig", "LampBaseModel", "PublishedProcessor", "take_former_names"]
 
 logger = logging.get_logger(__name__)
 
@@ -38,6 +39,16 @@ TRANSFORMERS_KEYS = frozenset(GenerationConfig().to_dict()) | {
     "transformers_weights",
     "use_cache",
 }
+
+# Layers of a LaMP that were called otherwise when lamp-small was saved, whose names of then its file keeps. Patterns of
+# names and what takes their place, in the order in which to apply them, for some names have changed their meaning.
+FORMER_NAMES = {
+    r"motion_projection\.weight": "motion_to_states.weight",
+    r"text_projection\.weight": "text_to_states.weight",
+    r"motion_proj\.": "motion_projection.",
+    r"text_proj\.": "text_projection.",
+}
+FORMER_NAME = "text_proj.weight"  # which names of then have, and those of now have not
 
 
 class LampBaseConfig(PreTrainedConfig):
@@ -135,7 +146,12 @@ class LampBaseModel(PreTrainedModel):
         name = checked_name(pretrained_model_name_or_path, kwargs)
         with explained(name, (WEIGHT_FILES,), kwargs):
             options = {**kwargs, "output_loading_info": True, "ignore_mismatched_sizes": True}
+            if has_former_names(stored_tensors(name, kwargs)):
+                options.setdefault("key_mapping", FORMER_NAMES)
             result: Any = super().from_pretrained(name, *model_args, **options)
+            if "key_mapping" not in options and has_former_names(stored_tensors(name, kwargs)):
+                # Only now, downloaded, it can be seen.
+                result = super().from_pretrained(name, *model_args, **options, key_mapping=FORMER_NAMES)
             loaded, report = result
             if report["mismatched_keys"] and not kwargs.get("ignore_mismatched_sizes"):
                 key, stored, wanted = min(report["mismatched_keys"])
@@ -154,6 +170,10 @@ class LampBaseModel(PreTrainedModel):
                 )
             loaded.check_tensors(stored_tensors(name, kwargs))
         return loaded
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
+        """As for any model of transformers, by the names that its layers have now."""
+        super().save_pretrained(save_directory, **{"save_original_format": False, **kwargs})
 
     def check_tensors(self, stored: dict[str, tuple[str, str]]) -> None:
         """Check what was loaded, where a wrong value would show later, or never.
@@ -179,6 +199,23 @@ class LampBaseModel(PreTrainedModel):
         from lamp_hf.hub.publish import push_model
 
         return push_model(self, repo_id, **options)
+
+
+def has_former_names(names: Iterable[str]) -> bool:
+    """Whether tensors are called as in [`FORMER_NAMES`]."""
+    return any(name.endswith(FORMER_NAME) for name in names)
+
+
+def take_former_names(module: torch.nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Hook of `load_state_dict`, for runs that began before the names changed and go on."""
+    if f"{prefix}{FORMER_NAME}" not in state_dict:
+        return
+    tensors = {name: state_dict.pop(name) for name in list(state_dict) if name.startswith(prefix)}
+    for name, tensor in tensors.items():
+        own = name.removeprefix(prefix)
+        for pattern, replacement in FORMER_NAMES.items():
+            own = re.sub(f"^{pattern}", replacement, own)
+        state_dict[prefix + own] = tensor
 
 
 class PublishedProcessor:
@@ -217,7 +254,7 @@ def _with_nearest(config_class: type, unknown: Iterable[str]) -> str:
 
 
 def _known_settings(config_class: type[PreTrainedConfig], values: dict[str, Any], name: object) -> dict[str, Any]:
-    """Values without those that are no setting; parts likewise."""
+    """Values without those that are not settings; parts likewise."""
     unknown = _unknown(config_class, values)
     if unknown:
         logger.warning(

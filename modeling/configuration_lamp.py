@@ -216,9 +216,6 @@ class LampTextToMotionConfig(LampBaseConfig):
         max_motion_tokens: Longest sequence generated in one piece (49 tokens are 196 frames).
         length_hidden_sizes: Hidden layers of the length estimator; `None`: there is none, and every motion is asked for
             with its length. The released one reads features of another text encoder and is a model of its own.
-        num_reference_tokens: Word pieces of the training texts that the checkpoint keeps to tell how far another text
-            is from them; see [`LampForTextToMotion.text_familiarity`].
-        text_familiarity_threshold: Texts below are called unfamiliar; `None`: none is.
     """
 
     model_type = "lamp_text_to_motion"
@@ -238,8 +235,6 @@ class LampTextToMotionConfig(LampBaseConfig):
     train_token_embeddings: bool = False
     max_motion_tokens: int = 49
     length_hidden_sizes: list[int] | tuple[int, ...] | None = (512, 256, 128)
-    num_reference_tokens: int = 0
-    text_familiarity_threshold: float | int | None = None
     initializer_range: float | int = 0.02
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> LampConfig:
@@ -401,4 +396,4 @@ class MotionTextEvaluatorConfig(LampBaseConfig):
                 f"motion_dim={self.motion_dim} is not 12 * joints - 1; use 263 (HumanML3D) or 251 (KIT-ML)"
             )
         if self.loss_margin <= 0:
-            raise ValueError(f"loss_margin={self.loss_margin} is no distance: it must be positive")
+            raise ValueError(f"loss_margin={self.loss_margin} is not positive")

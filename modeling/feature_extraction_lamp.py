@@ -1,4 +1,4 @@
-"""From `Motion` to normalised, padded tensors, and back."""
+"""From `Motion` to normalized, padded tensors, and back."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -26,7 +26,7 @@ def _numbers(name: str, values: Sequence[float]) -> list[float]:
 
 
 class LampFeatureExtractor(PublishedProcessor, FeatureExtractionMixin):
-    """Normalises motion features with the training set's statistics and pads them into a batch.
+    """Normalizes motion features with the training set's statistics and pads them into a batch.
 
     The statistics belong to the extractor and are saved with it.
 
@@ -105,16 +105,16 @@ class LampFeatureExtractor(PublishedProcessor, FeatureExtractionMixin):
         features = np.asarray(motion, dtype=np.float32)
         if features.ndim != 2 or features.shape[1] != self.feature_size:
             raise ValueError(
-                f"{place} has the shape {features.shape}, expected (frames, {self.feature_size}) unnormalised "
+                f"{place} has the shape {features.shape}, expected (frames, {self.feature_size}) unnormalized "
                 "features; wrap joint positions in lamp_hf.motion.Motion(joints=…, fps=…)"
             )
         return features
 
     def __call__(self, motion: MotionInput, return_tensors: str | None = "pt") -> BatchFeature:
-        """Normalise and pad.
+        """Normalize and pad.
 
         Args:
-            motion: A `Motion`, an array `(T, feature_size)` of unnormalised features, or a list of them.
+            motion: A `Motion`, an array `(T, feature_size)` of unnormalized features, or a list of them.
             return_tensors: `"pt"` or `"np"`.
 
         Returns:

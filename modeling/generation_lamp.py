@@ -104,15 +104,15 @@ class MaskedMotionGenerationConfig(GenerationConfig):
                 f"a whole number from 1 to {MAX_STEPS:,}",
                 whole(self.num_inference_steps, MAX_STEPS),
             ),
-            ("guidance_scale", "a number from 0", at_least_0(self.guidance_scale)),
-            ("temperature", "a number from 0", at_least_0(self.temperature)),
-            ("top_k", "None or a whole number from 1", self.top_k is None or whole(self.top_k)),
+            ("guidance_scale", "a number of at least 0", at_least_0(self.guidance_scale)),
+            ("temperature", "a number of at least 0", at_least_0(self.temperature)),
+            ("top_k", "None or a whole number of at least 1", self.top_k is None or whole(self.top_k)),
             (
                 "top_p",
                 "None or a number above 0 and up to 1",
                 self.top_p is None or (at_least_0(self.top_p) and 0 < self.top_p <= 1),
             ),
-            ("remasking_noise", "a number from 0", at_least_0(self.remasking_noise)),
+            ("remasking_noise", "a number of at least 0", at_least_0(self.remasking_noise)),
             ("seed", SEEDS, self.seed is None or is_seed(self.seed)),
         )
         for name, expected, holds in rules:
@@ -127,7 +127,7 @@ def whole(value: Any, most: int | None = None, least: int = 1) -> bool:
 
 
 def at_least_0(value: Any) -> bool:
-    """Whether a value is a finite number from 0; `True` is not one."""
+    """Whether a value is a finite number of at least 0; `True` is not one."""
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     return number and 0 <= value < math.inf
 
@@ -146,7 +146,7 @@ class MaskedMotionGenerationOutput(ModelOutput):
 
     Args:
         motion_codes: Token ids `(B, n)`, -100 on padding.
-        motion_values: Normalised features `(B, 4 n, motion_dim)`, zero on padding.
+        motion_values: Normalized features `(B, 4 n, motion_dim)`, zero on padding.
         motion_attention_mask: `(B, 4 n)`, 1 on real frames.
         num_tokens: Tokens of each motion.
         seeds: Seed of each motion: with the same text and length it gives the same motion again.
@@ -300,12 +300,12 @@ def plan_seam(lengths: Sequence[int], seam: int, reach: int, max_tokens: int) ->
     Args:
         lengths: Tokens of all parts.
         seam: Which seam.
-        reach: How many tokens are decided anew on each side; half of a part at most, so that stretches never
+        reach: How many tokens are decided again on each side; half of a part at most, so that stretches never
             meet.
         max_tokens: Longest stretch.
 
     Returns:
-        Its first token, its end, and the first and the end of what is decided anew.
+        Its first token, its end, and the first and the end of what is decided again.
     """
     total, at = sum(lengths), sum(lengths[: seam + 1])
     reach = min(reach, max_tokens // 2)
@@ -570,9 +570,9 @@ class MaskedMotionGenerationMixin:
             negative_input_ids, negative_attention_mask: What the motions shall not show: one text for all, or
                 one for each; in place of the empty text, which an `attention_mask` of zeros stands for.
             num_motions_per_prompt: Motions of each text; those of one text follow each other in the output.
-            motion_codes: Motions to be changed, `(B or 1, n)`, -100 on padding; tokens to be decided anew may
+            motion_codes: Motions to be changed, `(B or 1, n)`, -100 on padding; tokens to be decided again may
                 hold any code.
-            edit_mask: Which of their tokens are decided anew, `(B or 1, n)`. All others are kept.
+            edit_mask: Which of their tokens are decided again, `(B or 1, n)`. All others are kept.
             step_callback: Called after every step with the number of steps done, that of all steps,
                 and the token ids of every motion, `config.mask_token_id` where nothing is decided.
             generation_config: In place of the model's own.
@@ -629,14 +629,14 @@ class MaskedMotionGenerationMixin:
         """One motion, of any length, of texts that follow each other.
 
         Every part is decoded from its own text as `generate` would; then the tokens around each seam are
-        decided anew, with both sides in view, from the two texts, whose shares change from token to token.
+        decided again, with both sides in view, from the two texts, whose shares change from token to token.
         The tokenizer decodes the whole sequence at once, so that frames cross the seams without a break.
 
         Args:
             input_ids, attention_mask: The P texts, `(P, L)`.
             num_tokens: Length of each part; estimated if not given.
             seed: Of the whole motion.
-            seam_tokens: How many tokens are decided anew on each side of a seam, at most half of a part.
+            seam_tokens: How many tokens are decided again on each side of a seam, at most half of a part.
             negative_input_ids, negative_attention_mask, step_callback, generation_config, kwargs: As
                 in [`generate`].
 
@@ -647,7 +647,7 @@ class MaskedMotionGenerationMixin:
         config = self._call_config(generation_config, kwargs)
         longest = model.config.max_motion_tokens
         if not whole(seam_tokens, least=0):
-            raise ValueError(f"seam_tokens={seam_tokens!r} is not a whole number from 0")
+            raise ValueError(f"seam_tokens={seam_tokens!r} is not a whole number of at least 0")
         (chosen_seed,) = seeds_of(config.seed if seed is None else seed, 1)
         decoder = MotionDecoder(model, config)
         conditions, estimated = decoder.read(input_ids, attention_mask)
@@ -744,11 +744,10 @@ class MaskedMotionGenerationMixin:
             lengths = estimated if num_tokens is None else per_item("num_tokens", num_tokens, texts)
             if lengths is None:
                 raise ValueError(
-                    "this checkpoint has no length estimator: give num_tokens, in the pipeline duration or num_frames, "
-                    "on the command line --duration"
+                    "this checkpoint has no length estimator: give num_tokens (in the pipeline duration or num_frames)"
                 )
             if wrong := [length for length in lengths if not whole(length)]:
-                raise ValueError(f"num_tokens={wrong[0]!r} is not a whole number from 1")
+                raise ValueError(f"num_tokens={wrong[0]!r} is not a whole number of at least 1")
             refuse_more_tokens(sum(lengths) * copies, model.config.motion_vqvae_config.frames_per_token)
             return [
                 (torch.full((int(n),), model.config.mask_token_id), torch.ones(int(n), dtype=torch.bool))

@@ -34,8 +34,11 @@ class AutoModelForMotionCaptioning(AutoModel):
             CheckpointError: The checkpoint holds no captioner.
         """
         source = checked_name(pretrained_model_name_or_path, kwargs)
+        kwargs = {"trust_remote_code": False, **kwargs}  # else transformers asks whether to run a checkpoint's code
         found = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
-        config = kwargs.get("config") or AutoConfig.from_pretrained(source, **found)
+        config = kwargs.get("config") or AutoConfig.from_pretrained(
+            source, trust_remote_code=kwargs["trust_remote_code"], **found
+        )
         if type(config) not in cls._model_mapping:
             wanted = " or ".join(repr(known.model_type) for known in cls._model_mapping)
             raise CheckpointError(

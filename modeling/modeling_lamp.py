@@ -14,6 +14,7 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.utils import ModelOutput, can_return_tuple
 
+from .checkpoints import take_former_names
 from .configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
 from .distributed import gather_rows, global_mean, uniform_rows
 from .modeling_lamp_qformer import (
@@ -153,7 +154,7 @@ class LampModel(LampPreTrainedModel):
     """Everything LaMP holds: the frozen motion tokenizer, the Q-Former and the heads of its four tasks.
 
     Padding is masked in motion and text: a feature does not depend on what was in the same batch.
-    Wherever a motion is asked for, `motion_values` `(B, T, motion_dim)` are normalised features,
+    Wherever a motion is asked for, `motion_values` `(B, T, motion_dim)` are normalized features,
     `motion_attention_mask` `(B, T)` is 1 on real frames (`None`: all are), and padding is on the right;
     `input_ids` and `attention_mask` `(B, L)` are a caption as the tokenizer gives it, `[CLS]` first.
     Below, n is the number of motion tokens, Q of queries, H the hidden size, P the projection size.
@@ -166,16 +167,17 @@ class LampModel(LampPreTrainedModel):
         tokenizer_config = cast(MotionVQVAEConfig, config.motion_vqvae_config)
         self.motion_vqvae = MotionVQVAEModel._from_config(tokenizer_config)
         self.motion_encoder = MotionVQVAEEncoder(tokenizer_config) if config.separate_motion_encoder else None
-        self.motion_projection = nn.Linear(tokenizer_config.code_dim, config.motion_hidden_size, bias=False)
-        self.text_projection = nn.Linear(config.hidden_size, config.motion_hidden_size, bias=False)
+        self.motion_to_states = nn.Linear(tokenizer_config.code_dim, config.motion_hidden_size, bias=False)
+        self.text_to_states = nn.Linear(config.hidden_size, config.motion_hidden_size, bias=False)
         self.query_tokens = nn.Parameter(torch.zeros(1, config.num_query_tokens, config.hidden_size))
         self.qformer = LampQFormerModel(config)
-        self.motion_proj = nn.Linear(config.hidden_size, config.projection_dim)
-        self.text_proj = nn.Linear(config.hidden_size, config.projection_dim)
+        self.motion_projection = nn.Linear(config.hidden_size, config.projection_dim)
+        self.text_projection = nn.Linear(config.hidden_size, config.projection_dim)
         self.logit_scale = nn.Parameter(torch.zeros(()))
         self.matching_head = nn.Linear(config.hidden_size, 2)
         self.lm_head = LampLanguageModelHead(config)
         self.motion_token_head = nn.Linear(config.hidden_size, tokenizer_config.num_codes, bias=False)
+        self.register_load_state_dict_pre_hook(take_former_names)
         self.post_init()
         self._freeze()
 
@@ -186,7 +188,7 @@ class LampModel(LampPreTrainedModel):
             init.normal_(self.query_tokens, std=self.config.initializer_range)
             init.constant_(self.logit_scale, self.config.logit_scale_init_value)
             # Keeps the scale of what is projected; the paper's 1408 inputs are too many for the usual 0.02.
-            for projection in (self.motion_projection, self.text_projection):
+            for projection in (self.motion_to_states, self.text_to_states):
                 init.normal_(projection.weight, std=projection.in_features**-0.5)
 
     def get_input_embeddings(self) -> nn.Module:
@@ -259,7 +261,7 @@ class LampModel(LampPreTrainedModel):
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         encoded = self.encode_motion(motion_values, motion_attention_mask, output_codes=False)
-        return self.motion_projection(encoded.motion_embeds), cast(torch.Tensor, encoded.motion_token_mask)
+        return self.motion_to_states(encoded.motion_embeds), cast(torch.Tensor, encoded.motion_token_mask)
 
     def query(self, states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Let the queries read states.
@@ -281,7 +283,7 @@ class LampModel(LampPreTrainedModel):
 
     def project_motion(self, query_output: torch.Tensor) -> torch.Tensor:
         """Query outputs `(B, Q, H)` in the shared space, `(B, Q, P)`, of unit length."""
-        return F.normalize(self.motion_proj(query_output).float(), dim=-1)
+        return F.normalize(self.motion_projection(query_output).float(), dim=-1)
 
     # ---- text ---------------------------------------------------------------------------------------------
 
@@ -296,7 +298,7 @@ class LampModel(LampPreTrainedModel):
 
     def project_text(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Captions' hidden states `(B, L, H)` in the shared space: of their first words, `(B, P)`, of unit length."""
-        return F.normalize(self.text_proj(hidden_states[:, 0]).float(), dim=-1)
+        return F.normalize(self.text_projection(hidden_states[:, 0]).float(), dim=-1)
 
     def query_text(self, states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Query outputs `(B, Q, H)` after reading text states `(B, L, motion_hidden_size)`.
@@ -407,7 +409,7 @@ class LampModel(LampPreTrainedModel):
         Returns:
             `(B, Q or keep, H)`.
         """
-        states = self.text_projection(self.qformer.embeddings(input_ids=caption_ids))
+        states = self.text_to_states(self.qformer.embeddings(input_ids=caption_ids))
         return self._run(states, encoder_attention_mask=attention_mask, keep=keep).last_hidden_state
 
     @can_return_tuple
@@ -651,7 +653,7 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
         motion_token_mask = motion_token_mask[:, :tokens]
         caption_ids = lamp.caption_ids(input_ids)
 
-        states = lamp.motion_projection(motion_embeds)
+        states = lamp.motion_to_states(motion_embeds)
         told = asked_for(output_hidden_states, output_attentions)
         model_output = lamp.query_and_caption(states, motion_token_mask, caption_ids, attention_mask, **told)
         query_output, word_output = model_output.last_hidden_state.split([self.config.num_query_tokens, length], 1)
@@ -742,7 +744,7 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
         chosen = negative_motion[texts]
         others = negative_text[motions]
         logits = self.lamp.match(
-            self.lamp.motion_projection(torch.cat([motion_embeds, all_embeds[chosen], motion_embeds[motions]])),
+            self.lamp.motion_to_states(torch.cat([motion_embeds, all_embeds[chosen], motion_embeds[motions]])),
             torch.cat([motion_token_mask, all_masks[chosen], motion_token_mask[motions]]),
             torch.cat([input_ids, input_ids[texts], all_ids[others]]),
             torch.cat([attention_mask, attention_mask[texts], all_attention[others]]),
@@ -794,7 +796,7 @@ def same_rows(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def draw_negatives(logits: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
-    """For each row of `logits` `(B, N)` a column that is no positive, likelier the higher, or -1 (L2)."""
+    """For each row of `logits` `(B, N)` a column that is not a positive, likelier the higher, or -1 (L2)."""
     # The largest of logits with Gumbel noise is a draw from their softmax, and the noise is the same however many
     # processes share the batch.
     noise = -torch.log(

@@ -189,7 +189,7 @@ class LampForMotionCaptioning(LampBaseModel):
         Args:
             pretrained_model_name_or_path, model_args, kwargs: As for any model of transformers.
             language_model_kwargs: Arguments of `AutoModelForCausalLM.from_pretrained` for a language model that is
-                found by its name: quantisation, attention, another dtype.
+                found by its name: quantization, attention, another dtype.
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
@@ -264,7 +264,7 @@ class LampForMotionCaptioning(LampBaseModel):
                 f"the LaMP {self.config.lamp_name} is not in place: load with from_pretrained, or attach()"
             )
         encoded = self.lamp.encode_motion(motion_values, motion_attention_mask, output_codes=False)
-        return self.lamp.query(self.lamp.motion_projection(encoded.motion_embeds), encoded.motion_token_mask)
+        return self.lamp.query(self.lamp.motion_to_states(encoded.motion_embeds), encoded.motion_token_mask)
 
     def _queries(
         self,
@@ -352,7 +352,7 @@ class LampForMotionCaptioning(LampBaseModel):
         model = self._language_model()
         model = model.get_base_model() if self.config.lora_rank else model
         known = {*inspect.signature(model.forward).parameters, *TransformersKwargs.__annotations__}
-        unknown = sorted(options.keys() - known)
+        unknown = sorted(name for name in options if name not in known)
         if unknown:
             raise TypeError(f"{type(self).__name__}.forward() got unexpected arguments: {', '.join(unknown)}")
 

@@ -99,7 +99,7 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
         """
         lamp = self.lamp
         encoded = lamp.encode_motion(motion_values, motion_attention_mask, output_codes=False)
-        states = lamp.motion_projection(encoded.motion_embeds)
+        states = lamp.motion_to_states(encoded.motion_embeds)
         queries = lamp.query_tokens.expand(len(states), -1, -1)
         found = lamp.qformer.found_queries(queries, states, encoded.motion_token_mask)
         return BaseModelOutput(last_hidden_state=found)

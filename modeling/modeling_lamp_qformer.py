@@ -102,7 +102,13 @@ def attention_bias(
 
 
 class LampPreTrainedModel(LampBaseModel):
-    """What all LaMP models share: configuration and capabilities."""
+    """What all LaMP models share: configuration and capabilities.
+
+    Attention is computed by torch (`attn_implementation="sdpa"`, the default) or written out (`"eager"`, which alone
+    returns attention weights). Flash attention serves passes that hide nothing but the padding of the texts, or nothing
+    at all, such as features of texts and of motions without padding; elsewhere an error says what to do. Flex attention
+    is not offered: sequences of a hundred positions gain nothing from it.
+    """
 
     config: LampConfig
     config_class = LampConfig

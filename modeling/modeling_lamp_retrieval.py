@@ -57,7 +57,7 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
         """
         lamp = self.lamp
         if motion_embeds is not None:
-            states = lamp.motion_projection(motion_embeds.to(self.dtype))
+            states = lamp.motion_to_states(motion_embeds.to(self.dtype))
             return lamp.project_motion(lamp.query(states, motion_token_mask))
         if motion_values is None:
             raise ValueError("the motion is missing: give motion_values, or motion_embeds as encode_motion returns it")
@@ -89,12 +89,12 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        states = self.lamp.motion_projection(motion_embeds.to(self.dtype))
+        states = self.lamp.motion_to_states(motion_embeds.to(self.dtype))
         logits = self.lamp.match(states, motion_token_mask, input_ids, attention_mask).float()
         return logits[:, 1] - logits[:, 0]
 
     def rerank_scores(self, similarities: torch.Tensor, matching_logits: torch.Tensor) -> torch.Tensor:
-        """Scores that order candidates anew: scaled similarity and log-odds of a match, added up.
+        """Scores that reorder candidates: scaled similarity and log-odds of a match, added up.
 
         Both are logits of the same question. A head that learned little from hard negatives then changes little,
         where alone it would undo what similarity found; BLIP-2, after which LaMP is made, adds the two likewise.

@@ -8,13 +8,10 @@ from typing import Any, Self, cast
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import ModelOutput
 from transformers.utils.output_capturing import capture_outputs
-
-from lamp_hf.checkpoint_files import CheckpointError
 
 from .checkpoints import LampBaseModel
 from .configuration_lamp import LampTextToMotionConfig
@@ -297,7 +294,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
 
     config: LampTextToMotionConfig
     config_class = LampTextToMotionConfig
-    reference_token_ids: torch.Tensor | None
+    _keys_to_ignore_on_load_unexpected = [r"^reference_token_ids$"]  # lamp-small holds them still; nothing reads them
     base_model_prefix = "lamp"
     main_input_name = "input_ids"
     input_modalities = ["text", "motion"]
@@ -333,29 +330,21 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
                 config.max_motion_tokens,
                 float(config.dropout),
             )
-        count = config.num_reference_tokens
-        self.register_buffer("reference_token_ids", torch.zeros(count, dtype=torch.long) if count else None)
         self.post_init()
         self._freeze()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if module is self and self.reference_token_ids is not None:
-            init.zeros_(self.reference_token_ids)
 
     @classmethod
     def from_lamp(cls, lamp: LampModel, **values: Any) -> "LampForTextToMotion":
         """A new model on a pretrained LaMP, of which it holds a copy.
 
         Args:
-            lamp: Supplies all of LaMP, and the start of `text_to_condition`, its `text_projection`.
+            lamp: Supplies all of LaMP, and the start of `text_to_condition`, its `text_to_states`.
             values: Of [`LampTextToMotionConfig`], other than `lamp_config`.
         """
         model = cls(LampTextToMotionConfig(lamp_config=lamp.config.to_dict(), **values))
         model.lamp.load_state_dict(lamp.state_dict())
         with torch.no_grad():
-            model.text_to_condition.weight.copy_(lamp.text_projection.weight)
+            model.text_to_condition.weight.copy_(lamp.text_to_states.weight)
             model.text_to_condition.bias.zero_()
             if model.token_embeddings is not None:
                 model.token_embeddings.weight.zero_()
@@ -398,51 +387,6 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         if self.words_to_condition is not None:
             condition = condition + self.words_to_condition(masked_mean(text_hidden_states, attention_mask))
         return condition
-
-    def check_tensors(self, stored: dict[str, tuple[str, str]]) -> None:
-        """As for all models; the reference tokens must be word pieces of this model."""
-        super().check_tensors(stored)
-        tokens, size = self.reference_token_ids, self.config.lamp_config.vocab_size
-        if tokens is not None and not bool(((tokens >= 0) & (tokens < size)).all()):
-            file, _ = stored.get("reference_token_ids", ("the checkpoint", ""))
-            raise CheckpointError(
-                f"{file} is damaged: reference_token_ids holds {int(tokens.min())} to {int(tokens.max())}, expected "
-                f"word pieces from 0 to {size - 1}"
-            )
-
-    def set_reference_tokens(self, token_ids: torch.Tensor, threshold: float) -> None:
-        """Keep which word pieces the training texts are made of, so that other texts can be told from them.
-
-        Args:
-            token_ids: `(K,)`, without special tokens.
-            threshold: Familiarity below which a text is called unfamiliar.
-        """
-        self.reference_token_ids = token_ids.to(self.device)
-        self.config.num_reference_tokens = len(token_ids)
-        self.config.text_familiarity_threshold = threshold
-
-    @torch.no_grad()
-    def text_familiarity(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
-    ) -> torch.Tensor | None:
-        """How near a text's words are to those of the training texts, `(B,)`, 1 where all are among them.
-
-        It is the mean over the word pieces of the cosine between each one's embedding and the closest of a training
-        text. Word embeddings tell what LaMP's own features cannot: those are trained to see nothing but the actions
-        they know. `None` for checkpoints without reference tokens.
-        """
-        if self.reference_token_ids is None:
-            return None
-        embeddings = F.normalize(cast(nn.Embedding, self.lamp.get_input_embeddings()).weight.float(), dim=-1)
-        nearest = (embeddings[input_ids] @ embeddings[self.reference_token_ids].T).amax(-1)
-        special = torch.tensor(
-            [self.lamp.config.pad_token_id or 0, self.lamp.config.eos_token_id, self.lamp.config.bos_token_id]
-        )
-        words = ~torch.isin(input_ids, special.to(input_ids))
-        words[:, 0] = False  # [CLS]
-        if attention_mask is not None:
-            words &= attention_mask.bool()
-        return (nearest * words).sum(-1) / words.sum(-1).clamp(min=1)
 
     def predict_tokens(
         self, token_ids: torch.Tensor, condition: torch.Tensor, token_mask: torch.Tensor | None = None

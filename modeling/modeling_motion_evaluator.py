@@ -98,7 +98,7 @@ class MotionTextEvaluatorModel(LampBaseModel):
     """Motion and text as points of one space, near where they belong together.
 
     Padding is masked: a feature does not depend on what was in the same batch. Everywhere below `motion_values`
-    `(B, T, motion_dim)` are normalised features and `motion_attention_mask` `(B, T)` is 1 on real frames (`None`:
+    `(B, T, motion_dim)` are normalized features and `motion_attention_mask` `(B, T)` is 1 on real frames (`None`:
     all are); padding is on the right. What a text is depends on `config.text_input`: `"embeddings"` takes `input_ids`
     `(B, L)`, `"glove"` takes `word_embeddings` `(B, L, word_embedding_size)` and `pos_one_hots` `(B, L,
     num_pos_tags)`; `attention_mask` `(B, L)` is 1 on real words (`None`: all are).
@@ -190,9 +190,9 @@ class MotionTextEvaluatorModel(LampBaseModel):
                 f"word embeddings of the shape {tuple(table.shape)} cannot start those of this evaluator: expected "
                 f"({rows}, {size} or more)"
             )
-        centred = table.double() - table.double().mean(0)
-        _, axes = torch.linalg.eigh(centred.T @ centred)  # ascending
-        components = centred @ axes[:, -size:].flip(-1)
+        centered = table.double() - table.double().mean(0)
+        _, axes = torch.linalg.eigh(centered.T @ centered)  # ascending
+        components = centered @ axes[:, -size:].flip(-1)
         self.word_embeddings.weight.copy_(components / components.std())
 
     # ---- features -----------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ class MotionTextEvaluatorModel(LampBaseModel):
         batch, frames, dim = motion_values.shape
         if dim != self.config.motion_dim:
             raise ValueError(
-                f"motion_values has {dim} numbers a frame, this evaluator was built for {self.config.motion_dim} "
+                f"motion_values has {dim} numbers per frame, this evaluator was built for {self.config.motion_dim} "
                 "(263: HumanML3D, 22 joints; 251: KIT-ML, 21 joints)"
             )
         if motion_attention_mask is None:

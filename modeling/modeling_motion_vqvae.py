@@ -47,7 +47,7 @@ class MotionVQVAEOutput(ModelOutput):
         trajectory_loss: Smooth-L1 over running sums of the root's turn and steps, `()`.
         commitment_loss: Mean squared distance of latents to their codes, `()`; zero with `scalar_levels`.
         perplexity: Exponential of the entropy of code use in this batch, `()`; mean over codebooks.
-        reconstruction: Normalised features `(B, 4 n, motion_dim)`, zero on padding.
+        reconstruction: Normalized features `(B, 4 n, motion_dim)`, zero on padding.
         codes: Token ids `(B, n)`, or `(B, n, num_quantizers)` with several codebooks; -100 on padding, and where
             `quantizer_dropout` left a codebook out.
         hidden_states: With `output_hidden_states`, what each residual block gives, before them what the first one is
@@ -245,7 +245,7 @@ class MotionVQVAEModel(LampBaseModel):
         batch, frames, dim = motion_values.shape
         if dim != self.config.motion_dim:
             raise ValueError(
-                f"motion_values has {dim} numbers a frame, this tokenizer was built for {self.config.motion_dim} "
+                f"motion_values has {dim} numbers per frame, this tokenizer was built for {self.config.motion_dim} "
                 "(263: HumanML3D, 22 joints; 251: KIT-ML, 21 joints)"
             )
         if motion_attention_mask is None:

@@ -28,7 +28,7 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
     """Joins a [`LampFeatureExtractor`] for motion and a BERT tokenizer for text.
 
     Args:
-        feature_extractor: Normalises and pads motion.
+        feature_extractor: Normalizes and pads motion.
         tokenizer: Splits text into word pieces; its `model_max_length` is the model's `max_text_length`.
         text_padding: `"longest"` pads texts to the longest beside them. `"max_length"` pads all to `model_max_length`,
             as the released code does, whose text condition depends on it (T4).
@@ -62,7 +62,8 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
         """
         name = checked_name(pretrained_model_name_or_path, kwargs)
         with explained(name, PROCESSOR_FILES, kwargs, blamed=(*EXTRACTOR_FILES, "tokenizer_config.json")):
-            return super().from_pretrained(name, **kwargs)
+            # Without that, transformers asks whether to run code of the checkpoint.
+            return super().from_pretrained(name, **{"trust_remote_code": False, **kwargs})
 
     def __call__(
         self,
@@ -137,7 +138,7 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
         if max_length is None:
             max_length = self.tokenizer.model_max_length
         elif isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
-            raise ValueError(f"max_length={max_length!r} is not a whole number from 1")
+            raise ValueError(f"max_length={max_length!r} is not a whole number of at least 1")
         if max_length > LONGEST:  # what transformers writes where a tokenizer names no length
             if how == "max_length":
                 raise ValueError("the tokenizer has no model_max_length to pad to; give max_length=")
@@ -177,12 +178,12 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
         """Motions of a model's output.
 
         Args:
-            motion_values: Normalised features `(B, T, D)`.
+            motion_values: Normalized features `(B, T, D)`.
             motion_attention_mask: `(B, T)`, 1 on real frames.
             text: Caption that each motion keeps.
 
         Returns:
-            One [`Motion`] a row, in metres, at the extractor's frame rate.
+            One [`Motion`] a row, in meters, at the extractor's frame rate.
         """
         extractor = self.feature_extractor
         values = motion_values.detach().to("cpu", torch.float32).numpy()

@@ -4,9 +4,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["paste"]
+from lamp_hf.motion.motion import Motion
+
+__all__ = ["editable", "paste"]
 
 FADE_FRAMES = 8  # two tokens; over one alone joints still jump a little
+
+
+def editable(motion: Motion) -> Motion:
+    """A motion with features for each of its frames, so that an edit keeps its length.
+
+    Features tell how the body moves to the next frame. Joints `(T, J, 3)` thus have `T - 1` of them; here the body
+    stands still after the last frame.
+    """
+    if not motion.made_of_joints:
+        return motion
+    held = Motion(joints=np.concatenate([motion.joints, motion.joints[-1:]]), fps=motion.fps, skeleton=motion.skeleton)
+    return Motion(features=held.features, fps=motion.fps, skeleton=motion.skeleton, text=motion.text)
 
 
 def paste(

@@ -4,7 +4,7 @@ import inspect
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, GenerationMixin, Pipeline
 
+from lamp_hf.modeling.generation_lamp import whole
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
 from lamp_hf.modeling.processing_lamp import LampProcessor
@@ -33,6 +34,9 @@ GENERATION_SETTINGS = (
     *(name for name in GenerationConfig().to_dict() if name != "transformers_version"),
     *(set(inspect.signature(GenerationMixin.generate).parameters) - {"self", "inputs", "kwargs"}),
 )
+# What one call may ask for: beyond, it would take all of the memory, which is hardly meant.
+LARGEST = {"num_beams": 100, "num_return_sequences": 100, "max_new_tokens": 10_000, "max_length": 10_000}
+NUMBERS = ("temperature", "top_p", "length_penalty", "repetition_penalty")
 MotionInput = Motion | str | os.PathLike[str] | np.ndarray | torch.Tensor
 
 
@@ -151,8 +155,9 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
             num_frames_of("window_s", window_s, self.fps, 2 * self.frames_per_token)
         size = batch_size if batch_size is not None else self._batch_size
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise ValueError(f"batch_size={size!r} is not a whole number from 1")
+            raise ValueError(f"batch_size={size!r} is not a whole number of at least 1")
         settings = {**self._forward_params, **generate_kwargs}
+        _check_settings(settings)
         if isinstance(motion, Motion | os.PathLike) or not is_stream(motion):
             return self._caption(motion, window_s, size or BATCH_SIZE, settings)
         return self._stream(motion, window_s, size or 1, settings)
@@ -239,7 +244,7 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
         return {} if window_s is None else {"window_s": window_s}, generate_kwargs, {}
 
     def preprocess(self, input_: Sequence[Window], **kwargs: Any) -> dict[str, Any]:
-        """Normalised features of windows."""
+        """Normalized features of windows."""
         return dict(self.processor(motion=[window.features for window in input_]))
 
     def _forward(self, input_tensors: dict[str, Any], **generate_kwargs: Any) -> Any:  # type: ignore[override]
@@ -254,3 +259,19 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
         each = len(answers) // count
         groups = [answers[start : start + each] for start in range(0, len(answers), each)]
         return [sorted(group, key=lambda answer: -answer["score"]) for group in groups]
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse numbers that cannot work, by name and value.
+
+    Raises:
+        ValueError: One is of another type than expected, or out of bounds.
+    """
+    for name, most in LARGEST.items():
+        value = settings.get(name)
+        if value is not None and not whole(value, most):
+            raise ValueError(f"{name}={value!r} is not a whole number from 1 to {most:,}")
+    for name in NUMBERS:
+        value = settings.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number)):
+            raise ValueError(f"{name}={value!r} is not a number")

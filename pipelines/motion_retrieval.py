@@ -1,12 +1,13 @@
 """`pipeline("motion-retrieval")`: motions for texts, texts for motions, and motions like others."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from transformers import Pipeline
 
 from lamp_hf.extras import require_faiss
@@ -17,6 +18,7 @@ from lamp_hf.motion.inputs import as_motion
 from lamp_hf.motion.motion import Motion
 
 from .saving import SavedPipeline
+from .streams import in_batches, is_stream, refuse_unknown
 
 if TYPE_CHECKING:
     from lamp_hf.retrieval.index import Found, MotionIndex
@@ -26,7 +28,9 @@ __all__ = ["MotionRetrievalPipeline"]
 
 TARGETS = ("motion", "caption")
 RERANKED = 32
-MotionQuery = Motion | np.ndarray | os.PathLike[str]
+# What a call takes beside the query, and what a pipeline therefore takes too.
+SETTINGS = ("top_k", "target", "rerank", "exact")
+MotionQuery = Motion | np.ndarray | torch.Tensor | os.PathLike[str]
 Query = str | MotionQuery
 
 
@@ -105,24 +109,30 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
 
     def __call__(  # type: ignore[override]
         self,
-        query: Query | Sequence[Query],
+        query: Query | Iterable[Query],
         *,
         top_k: int | None = None,
         target: str | None = None,
         rerank: bool | int | None = None,
         exact: bool | None = None,
+        batch_size: int | None = None,
+        **unknown: Any,
     ) -> Any:
         """Search.
 
         Args:
-            query: A text; a motion, as [`Motion`], as features `(T, D)`, or as the path of a file; or a list, in
-                which both may stand. A string that ends like a motion file (`"walk.bvh"`) is its path.
+            query: A text; a motion, as [`Motion`], as the path of a file, or as an array at the model's frame rate,
+                features `(T, D)` or joints `(T, J, 3)` in meters; a list of these, in which both may stand; or a
+                generator, a `KeyDataset` or another dataset of them, of any length, whose results come as they are
+                asked for. A string that ends like a motion file (`"walk.bvh"`) is its path.
             top_k: Number of hits, 10 if not said otherwise; fewer where there are fewer.
             target: What to find, `"motion"` (if not said otherwise) or, for motions, `"caption"`: texts of the
                 index.
             rerank: Let the matching head, which reads motion and text together, have a say on the best so many
-                hits (`True`: 32, `top_k` at least), and order them anew. Not for finding motions by a motion.
+                hits (`True`: 32, `top_k` at least), and reorder them. Not for finding motions by a motion.
             exact: Compare the query with all that the index holds, not only with the candidates of FAISS.
+            batch_size: Queries that are read and encoded together: of a list all if not said otherwise, of a generator
+                or a dataset one.
 
         Returns:
             For one query a list of hits, best first, empty if nothing was found: dictionaries of `id`, `file` (`None`
@@ -131,18 +141,36 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
             `match`, the probability of the matching head that motion and text belong together; their order is that
             of both together, so that scores need not fall. A hit of target `"caption"` has one caption, and names a
             motion that has it. A file that is the query itself is not among the motions found. For a list, a list of
-            such lists.
+            such lists; for a generator or a dataset, an iterator of them.
 
         Raises:
             FileNotFoundError: There is no file of the query's path.
             MotionFormatError: It cannot be read.
-            TypeError: A value of the wrong kind.
+            TypeError: A value of the wrong kind, or an unknown argument.
             ValueError: A value that cannot work.
         """
+        refuse_unknown(type(self).__name__, unknown, (*SETTINGS, "batch_size"))
         given = {"top_k": top_k, "target": target, "rerank": rerank, "exact": exact}
         settings = _checked({**self._forward_params, **{name: x for name, x in given.items() if x is not None}})
-        single = isinstance(query, str | Motion | np.ndarray | os.PathLike)
-        items: list[Any] = [query] if single else list(query)  # type: ignore[arg-type, list-item]
+        size = batch_size if batch_size is not None else self._batch_size
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise ValueError(f"batch_size={size!r} is not a whole number from 1")
+        if isinstance(query, str | Motion | np.ndarray | torch.Tensor | os.PathLike):
+            return self._search([query], settings)[0]
+        if is_stream(query):
+            return self._stream(query, size or 1, settings)
+        if not isinstance(query, list | tuple):
+            raise TypeError(f"cannot search for a {type(query).__name__}; give a text, a motion, a path, or a list")
+        return [
+            found for batch in in_batches(query, size or max(len(query), 1)) for found in self._search(batch, settings)
+        ]
+
+    def _stream(self, queries: Any, size: int, settings: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+        for batch in in_batches(queries, size):
+            yield from self._search(batch, settings)
+
+    def _search(self, items: Sequence[Any], settings: dict[str, Any]) -> list[list[dict[str, Any]]]:
+        """Hits for each query, be it a text or a motion."""
         queries = [self._read(item) for item in items]
         own = [_own_file(item, read) for item, read in zip(items, queries, strict=True)]
         results: list[list[dict[str, Any]]] = [[] for _ in queries]
@@ -153,7 +181,7 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
                 found = self.postprocess(self.forward(inputs, **settings))
                 for place, hits in zip(places, found, strict=True):
                     results[place] = hits
-        return results[0] if single else results
+        return results
 
     def _read(self, query: Any) -> str | Motion:
         if isinstance(query, str) and Path(query).suffix.lower() not in READERS:
@@ -162,7 +190,7 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
             return query
         if isinstance(query, str | os.PathLike):
             query = as_motion(query, **self.reader_options)
-        elif isinstance(query, np.ndarray):
+        elif isinstance(query, np.ndarray | torch.Tensor):
             query = as_motion(query, fps=self.fps)
         if not isinstance(query, Motion):
             raise TypeError(f"cannot search for a {type(query).__name__}; give a text, a Motion, an array or a path")
@@ -175,11 +203,7 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
     # ---- the steps that transformers names ---------------------------------------------------------------
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        known = ("top_k", "target", "rerank", "exact")
-        if strangers := sorted(set(kwargs) - set(known)):
-            raise TypeError(
-                f"unknown arguments {', '.join(strangers)}; known: index, num_proc, reader_options, {', '.join(known)}"
-            )
+        refuse_unknown(type(self).__name__, kwargs, ("index", "num_proc", "reader_options", *SETTINGS))
         return {}, kwargs, {}
 
     def preprocess(self, input_: Sequence[str | Motion], **kwargs: Any) -> dict[str, Any]:
@@ -272,9 +296,9 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of a call with `rerank` as a number."""
     top_k, rerank = settings.get("top_k", 10), settings.get("rerank", 0)
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise ValueError(f"top_k={top_k!r} is not a whole number from 1")
+        raise ValueError(f"top_k={top_k!r} is not a whole number of at least 1")
     if not isinstance(rerank, int) or rerank < 0:
-        raise ValueError(f"rerank={rerank!r} is not a whole number from 0, nor True or False")
+        raise ValueError(f"rerank={rerank!r} is not a whole number of at least 0, nor True or False")
     if rerank:
         settings["rerank"] = max(top_k, RERANKED if rerank is True else rerank)
     else:

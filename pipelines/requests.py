@@ -12,6 +12,7 @@ __all__ = ["MAX_CHARACTERS", "MotionRequest", "checked_number", "checked_text", 
 
 MAX_CHARACTERS = 10_000  # of a text; no caption comes near it, and a file read by mistake goes far beyond
 MAX_FRAMES = 400_000  # of a motion: five and a half hours at 20 fps
+MAX_MOTIONS = 1_000  # of a text; all of a call lie in memory
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def checked_text(value: Any, name: str = "text") -> str:
     """A text that says something.
 
     Raises:
-        TypeError: It is no string.
+        TypeError: It is not a string.
         ValueError: It is empty or longer than any caption.
     """
     if not isinstance(value, str):
@@ -79,15 +80,15 @@ def checked_number(name: str, value: Any, *, whole: bool = False) -> Any:
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected {expected}")
     if not 0 <= value < math.inf:
-        raise ValueError(f"{name}={value} is not {expected} from 0")
+        raise ValueError(f"{name}={value} is not {expected} of at least 0")
     return value
 
 
 def num_frames_of(name: str, value: Any, fps: float, shortest: int) -> int:
     """Frames of a length in seconds, or in frames if `fps` is 1."""
-    frames = round(checked_number(name, value) * fps)
+    if checked_number(name, value) * fps > MAX_FRAMES:
+        raise ValueError(f"{name}={value:g} is {value * fps:g} frames; the longest motion has {MAX_FRAMES:,}")
+    frames = round(value * fps)
     if frames < shortest:
         raise ValueError(f"{name}={value} is {frames} frames; the shortest motion has {shortest}")
-    if frames > MAX_FRAMES:
-        raise ValueError(f"{name}={value} is {frames:,} frames; the longest motion has {MAX_FRAMES:,}")
     return frames

@@ -16,15 +16,16 @@ from lamp_hf.modeling.generation_lamp import (
     MotionDecoder,
     StepCallback,
     draw_seed,
+    whole,
 )
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
 
 from .actions import split_actions
-from .editing import paste
+from .editing import editable, paste
 from .familiarity import THRESHOLD, Familiarity, KnownSentences
-from .requests import MotionRequest, checked_number, checked_text, num_frames_of, per_text
+from .requests import MAX_MOTIONS, MotionRequest, checked_number, checked_text, num_frames_of, per_text
 from .saving import SavedPipeline
 from .streams import in_batches, is_stream, refuse_unknown
 from .text_warnings import CutTextWarning, EditWarning, SeveralActionsWarning, UnfamiliarTextWarning, warn
@@ -130,7 +131,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
             duration: Length in seconds, one for all texts or one for each. Without it, and without
                 `num_frames`, the model chooses, two seconds at least.
             num_frames: Length in frames in place of `duration`.
-            num_motions_per_prompt: Motions of each text.
+            num_motions_per_prompt: Motions of each text, up to 1,000.
             seed: One for all texts, or one for each text, or one for each motion. The j-th motion of a text
                 whose seed is s, from 0, has the seed s + j. Without seeds they are drawn, and the results
                 tell them.
@@ -178,7 +179,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         settings = self._settings(generation_settings)
         size = batch_size if batch_size is not None else self._batch_size
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise ValueError(f"batch_size={size!r} is not a whole number from 1")
+            raise ValueError(f"batch_size={size!r} is not a whole number of at least 1")
         options |= {"seed": seed, "motion": motion, "edit": edit}
         if not is_stream(text):
             single = isinstance(text, str)
@@ -411,7 +412,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         if known is None:
             raise ValueError("this checkpoint does not say what it was trained on: its processor has no example_texts")
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"count={count!r} is not a whole number from 1")
+            raise ValueError(f"count={count!r} is not a whole number of at least 1")
         return known.suggest(checked_text(text), count)
 
     # ---- the steps that transformers names ---------------------------------------------------------------
@@ -438,7 +439,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
     def _forward(  # type: ignore[override]
         self, input_tensors: dict[str, Any], storyboard: bool = False, **kwargs: Any
     ) -> MaskedMotionGenerationOutput:
-        """Tokens, and the normalised features that they stand for."""
+        """Tokens, and the normalized features that they stand for."""
         generate = self.model.generate_storyboard if storyboard else self.model.generate
         return generate(**input_tensors, **kwargs)
 
@@ -504,12 +505,12 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         spans: list[tuple[tuple[int, int], ...]] = []
         for item in motions:
             spans.append(() if item is None else self._check_spans(item, edit))
-        return motions, spans
+        return [None if item is None else editable(item) for item in motions], spans
 
     def _check_spans(self, motion: Motion, edit: Any) -> tuple[tuple[int, int], ...]:
         """Frames of the spans; those that touch become one."""
         self.processor.feature_extractor(motion)  # refuses a wrong frame rate or skeleton, and says what to do
-        total = len(motion.features)
+        total = motion.num_frames
         several = isinstance(edit, list | tuple) and len(edit) and all(isinstance(span, list | tuple) for span in edit)
         chosen: list[tuple[int, int]] = []
         for span in edit if several else [edit]:
@@ -540,8 +541,8 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
 
     def _check_seeds(self, seed: Any, texts: int, copies: int) -> list[int]:
         """One seed for each motion."""
-        if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
-            raise ValueError(f"num_motions_per_prompt={copies!r} is not a whole number from 1")
+        if not whole(copies, MAX_MOTIONS):
+            raise ValueError(f"num_motions_per_prompt={copies!r} is not a whole number from 1 to {MAX_MOTIONS:,}")
         if seed is None:
             own = cast(MaskedMotionGenerationConfig, self.model.generation_config)
             seed = self._forward_params.get("seed", own.seed)
@@ -590,10 +591,9 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                 nearest = "; ".join(map(repr, familiarity.nearest))
                 warn(
                     UnfamiliarTextWarning,
-                    f"{sentence!r} is far from all that this checkpoint was trained on (familiarity "
-                    f"{familiarity.score:.2f}, usual is {THRESHOLD:.2f} or more): the motion may have little to "
-                    f"do with it. Nearest known sentences: {nearest}. More of them: pipe.suggest(text), "
-                    "`lamp-hf prompts`.",
+                    f"{sentence!r} is far from everything that this checkpoint was trained on (familiarity "
+                    f"{familiarity.score:.2f}, below {THRESHOLD:.2f}): the motion may have little to do with it. "
+                    f"Nearest known sentences: {nearest}. pipe.suggest(text) and `lamp-hf prompts` list more.",
                 )
         if not edits:
             for text, sentences in zip(texts, parts, strict=True):
@@ -601,9 +601,9 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                 if len(actions) > 1 and not self._is_known_sequence(found[text]):
                     warn(
                         SeveralActionsWarning,
-                        f"{text!r} names {len(actions)} actions, of which one motion shows the first as a rule: "
-                        f"{'; '.join(map(repr, actions))}. pipe(text, split=True) or `lamp-hf generate --split` makes "
-                        "them one after the other.",
+                        f"{text!r} names {len(actions)} actions, and a motion usually shows only the first: "
+                        f"{'; '.join(map(repr, actions))}. To make them one after the other, use "
+                        "pipe(text, split=True) or `lamp-hf generate --split`.",
                     )
         scores = [[found[sentence] for sentence in sentences] for sentences in parts]
         return [min((item.score for item in items if item is not None), default=None) for items in scores]
@@ -640,7 +640,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         return {f"negative_{name}": tensor for name, tensor in negative.items()}
 
     def _encode_edits(self, requests: Sequence[MotionRequest]) -> dict[str, torch.Tensor]:
-        """Tokens of the motions to be changed, and which of them are decided anew."""
+        """Tokens of the motions to be changed, and which of them are decided again."""
         step = self.frames_per_token
         clips = []
         for request in requests:

@@ -2,6 +2,8 @@
 
 import inspect
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = [
@@ -10,6 +12,7 @@ __all__ = [
     "SeveralActionsWarning",
     "TextToMotionWarning",
     "UnfamiliarTextWarning",
+    "for_measurement",
     "warn",
 ]
 
@@ -43,3 +46,12 @@ def warn(category: type[TextToMotionWarning], message: str) -> None:
     while frame is not None and frame.f_code.co_filename.startswith(_FOLDER):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+@contextmanager
+def for_measurement() -> Iterator[None]:
+    """Do not warn of texts that the model does not know or shows in part: how it does on those is what is measured."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnfamiliarTextWarning)
+        warnings.simplefilter("ignore", SeveralActionsWarning)
+        yield

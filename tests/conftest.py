@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,6 +45,14 @@ _RIGS = {
         ("l", "r"),
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def warnings_of_transformers() -> Iterator[None]:
+    """Shown again after a command of `lamp-hf` in this process, which hides them."""
+    yield
+    if (transformers := sys.modules.get("transformers")) is not None:
+        transformers.logging.set_verbosity_warning()
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,15 @@
 """The command line: what it writes, what it prints, how it fails, and what it does not load."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 import lamp_hf
 from lamp_hf.cli import main
@@ -92,9 +95,10 @@ def test_a_mapping_for_an_unknown_rig(run, walker: Motion, tmp_path: Path) -> No
     walker.save(tmp_path / "walk.bvh")
     text = (tmp_path / "walk.bvh").read_text()
     (tmp_path / "odd.bvh").write_text(text.replace("LeftFoot\n", "Talon\n"))
-    missing = run("convert-motion", "odd.bvh", "odd.npz")
-    assert missing.code == 1
-    assert "left_ankle" in missing.err
+    guessed = run("convert-motion", "odd.bvh", "guessed.npz")
+    assert guessed.code == 0
+    assert "recognized by shape" in guessed.err
+    assert "left_ankle = 'Talon'" in guessed.err
     (tmp_path / "mapping.json").write_text(json.dumps({"left_ankle": "Talon"}))
     assert run("convert-motion", "odd.bvh", "odd.npz", "--mapping", "mapping.json").code == 0
     ankle = walker.skeleton.joint_names.index("left_ankle")
@@ -135,6 +139,40 @@ def test_info_of_a_checkpoint(run, tiny_checkpoint: Path) -> None:
     assert facts["frames per second"] == "20.0"
     assert facts["skeleton"] == "humanml3d_22"
     assert {"motion tokenizer", "LaMP", "masked transformer", "length estimator"} <= set(facts)
+    assert "knows" not in facts  # it does not say
+    assert "knows                 512 sentences: `lamp-hf prompts` lists them" in run("info").out.splitlines()
+
+
+@pytest.mark.parametrize("name", ["config.json", "processor_config.json", "model.safetensors"])
+def test_info_of_a_damaged_checkpoint(run, tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "damaged")
+    path = tmp_path / "damaged" / name
+    path.write_bytes(path.read_bytes()[:-9])
+    result = run("info", tmp_path / "damaged")
+    assert result.code == 1
+    assert result.err.startswith(f"Error: {path} is damaged: ")
+
+
+def test_what_is_wrong_with_a_checkpoint_is_one_line(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """And not the report of transformers, which goes on with random numbers."""
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "damaged")
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["masked_transformer.condition_projection.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    command = [sys.executable, "-m", "lamp_hf", "generate", "a person walks", "-o", "x.bvh", "-m", str(folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"Error: {folder} lacks 1 of the tensors")
+    assert len(ended.stderr.splitlines()) == 1
+    for name, message in (
+        ("lamp-smal", "did you mean lamp-small?"),
+        ("damaged/dance", "damaged/dance does not exist, though the folder damaged does"),
+        ("owner/dance", "owner/dance cannot be loaded: the Hub is out of reach (or HF_HUB_OFFLINE is set)"),
+    ):
+        result = run("generate", "a person walks", "-o", "x.bvh", "-m", name)
+        assert result.code == 1
+        assert result.err.startswith("Error: ")
+        assert message in result.err
 
 
 # ---- generate ---------------------------------------------------------------------------------------------
@@ -180,7 +218,7 @@ def test_an_edited_motion_is_brought_to_the_frame_rate(
 ) -> None:
     walker.resample(30).save(tmp_path / "fast.npz")
     result = run("generate", "x", "--motion", "fast.npz", "--edit", "1:2", "-o", "e.npz", "-m", tiny_checkpoint)
-    assert result.out.startswith("e.npz: 58 frames, 2.90 s")
+    assert result.out.startswith("e.npz: 59 frames, 2.95 s")
 
 
 def test_warnings_are_shown(run, tiny_checkpoint: Path) -> None:
@@ -269,14 +307,18 @@ def test_arguments_are_checked_before_the_model_is_loaded(
     [
         (["info", "nowhere.bvh"], 1, "Error: nowhere.bvh: no such file"),
         (["info", "nowhere"], 1, "Error: nowhere is neither a folder nor a checkpoint of this package"),
-        (["info", "empty"], 1, "Error: empty holds no checkpoint: config.json is missing"),
-        (["convert-motion", "walk.npz", "walk.fbx"], 1, "Error: walk.fbx: cannot write this; expected one of .bvh"),
+        (["info", "empty"], 1, "Error: empty has no motion files"),
+        (
+            ["convert-motion", "walk.npz", "walk.fbx"],
+            1,
+            "Error: walk.fbx: cannot write this format; expected one of .bvh",
+        ),
         (["convert-motion", "walk.npz", "no/walk.glb"], 1, "Error: no/walk.glb: the folder no does not exist"),
         (["convert-motion", ".", "out"], 2, "Invalid value: . is a folder: say the format with --to"),
         (["convert-motion", ".", "out", "--to", "fbx"], 1, "Error: *.fbx: cannot write this"),
         (["convert-motion", "empty", "out", "--to", "glb"], 1, "Error: empty has no motion files"),
         (["convert-motion", "walk.npz", "walk.npz"], 1, "Error: walk.npz would overwrite the original walk.npz"),
-        (["convert-motion", "walk.npz", "walk.npy", "--to", "npy"], 2, "--to is for folders; walk.npz is a file"),
+        (["convert-motion", "walk.npz", "walk.npy", "--to", "npy"], 2, "--to is for folders, but walk.npz is a file"),
         (["convert-motion", "walk.npz", "walk.npy", "--unit", "ell"], 2, "--unit expects one of m, dm, cm, mm, inch"),
         (["convert-motion", "walk.npz", "walk.npy", "--up-axis", "w"], 2, "--up-axis expects one of x, -x, y, -y"),
         (["convert-motion", "walk.npz", "walk.npy", "--source-fps", "0"], 2, "--source-fps expects frames per second"),
@@ -286,9 +328,13 @@ def test_arguments_are_checked_before_the_model_is_loaded(
         (["generate", "a", "-o", "x.fbx"], 1, "Error: x.fbx: cannot write this"),
         (["generate", "a", "-o", "no/x.bvh"], 1, "Error: the folder no does not exist"),
         (["generate", "a", "-o", "x.bvh", "-m", "nowhere"], 1, "Error: nowhere is neither a folder"),
-        (["generate", "a", "-o", "x.bvh", "-m", "TINY", "-d", "-1"], 1, "Error: duration=-1.0 is not a number from 0"),
+        (
+            ["generate", "a", "-o", "x.bvh", "-m", "TINY", "-d", "-1"],
+            1,
+            "Error: --duration -1: expected seconds, 0 or more",
+        ),
         (["generate", "a", "-o", "x.bvh", "-d", "soon"], 2, "Invalid value for '--duration'"),
-        (["generate", "a", "-o", "x.bvh", "-d", "1", "-d", "2"], 2, "2 times --duration for 1 texts"),
+        (["generate", "a", "-o", "x.bvh", "-d", "1", "-d", "2"], 2, "--duration was given 2 times for 1 text"),
         (["generate", "a", "-o", "x.bvh", "--edit", "1:2"], 2, "--motion and --edit go together"),
         (["generate", "a", "-o", "x.bvh", "--motion", "walk.npz", "--edit", "1-2"], 2, "START:END in seconds"),
         (["generate", "a", "b", "-o", "x.bvh", "--storyboard", "-d", "1"], 2, "--storyboard needs one --duration per"),

@@ -41,7 +41,7 @@ def test_findings_are_listed_by_kind(run, tmp_path: Path, field_sets: SimpleName
     assert lines[start + 1].startswith("  texts/000000.txt: line 1: expected caption#tokens#start#end, found 1 parts")
     assert lines[start + 6] == "  and 2 more (--all lists them)"
     assert lines[start + 7] == "warning: missing statistics (1)"
-    assert lines[-1] == "7 errors, 1 warnings"
+    assert lines[-1] == "7 errors, 1 warning"
     code, out, _ = run(root, "--all")
     assert code == 1
     assert sum(line.startswith("  texts/") for line in out.splitlines()) == 7
@@ -50,7 +50,7 @@ def test_findings_are_listed_by_kind(run, tmp_path: Path, field_sets: SimpleName
 def test_a_folder_that_is_no_data_set(run, tmp_path: Path) -> None:
     code, out, err = run(tmp_path)
     assert (code, out) == (1, "")
-    assert "expected motion files (.bvh" in err
+    assert "has no motion files (.bvh" in err
 
 
 def test_a_folder_without_captions(run, tmp_path: Path, procedural) -> None:

@@ -112,7 +112,7 @@ def test_one_bad_file_may_be_left_out(run, tiny_checkpoint: Path, field_sets: Si
     command = ("evaluate", "reconstruction", tiny_checkpoint, "--data", root, "--cache-dir", "cache", "--repeats", 1)
     code, _, err = run(*command)
     assert code == 1
-    assert "1 clips cannot be read (skip_bad=True leaves them out, as do --skip-bad of `lamp-hf evaluate`" in err
+    assert "1 clip cannot be read; leave them out with skip_bad=True, on the command line with --skip-bad" in err
     code, _, err = run(*command, "--skip-bad")
     assert code == 0, err
     record = json.loads(Path(f"evaluations/reconstruction-whole-clips-{tiny_checkpoint.name}.json").read_text())
@@ -135,7 +135,10 @@ def test_an_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Pat
         (("retrieval", "lamp-small", "-p", "guo"), "'guo' is none of the protocols all, threshold, dissimilar"),
         (("retrieval", "nothing-here"), "neither a folder nor a checkpoint of this package"),
         (("text-to-motion", "lamp-small-evaluator"), "holds a 'motion_text_evaluator' model; text-to-motion needs"),
-        (("reconstruction", "{tiny}", "--split", "test"), "has the splits train, validation, not test; name the one"),
+        (
+            ("reconstruction", "{tiny}", "--split", "test"),
+            "has the splits train, validation, not test; choose one with --split",
+        ),
         (("reconstruction", "{tiny}", "--write-card"), "--write-card needs a model card to write into"),
         (
             ("text-to-motion", "{tiny}", "-p", "humanml3d"),
@@ -172,7 +175,7 @@ def test_a_small_set_is_evaluated_as_far_as_it_goes(run, walker, waver, tiny_che
     code, out, err = run("evaluate", "retrieval", *common)
     assert code == 0, err
     assert written() == {"retrieval-all", "retrieval-threshold"}
-    assert "mocap has the split train alone: the evaluation is on it" in err
+    assert "mocap has only the split train, which is evaluated" in err
     assert "skipped small_batches: 2 pairs do not fill a pool of 32; take more clips or smaller pools" in err
     assert "skipped dissimilar: 2 pairs hold no dissimilar subset of 100" in err
     assert err.index("skipped") < err.index("encoding 2 motions: less than a minute")

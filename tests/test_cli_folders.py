@@ -126,12 +126,43 @@ def test_search_and_index(run, folder: Path, tiny_checkpoint: Path) -> None:
     assert "motions           2\n" in out
 
 
+def test_gltf_files_are_motion_files_too(run, folder: Path, procedural, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """A folder of GLB, VRMA and VRM files, one of them damaged, with every command that reads folders."""
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    good = ("a.glb", "b.vrma", "c.vrm")
+    for name, make in zip(good, (procedural.walker, procedural.waver, procedural.walker), strict=True):
+        make(40).save(figures / "made.glb")
+        (figures / "made.glb").rename(figures / name)
+    (figures / "bad.glb").write_bytes((figures / "a.glb").read_bytes()[:600])
+    model = ("-m", tiny_checkpoint, "--num-proc", 1)
+    code, out, err = run("convert-motion", "figures", "out", "--to", "bvh")
+    assert (code, "3 of 4 files converted to out" in out, "figures/bad.glb: not a readable glTF file" in err) == (
+        1,
+        True,
+        True,
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.bvh", "b.bvh", "c.bvh"]
+    code, out, err = run("caption", "figures", "-m", tiny_checkpoint)
+    assert [line.split(": ")[0] for line in out.splitlines()] == [f"figures/{name}" for name in good]
+    assert (code, "1 of 4 files could not be captioned: figures/bad.glb" in err) == (1, True)
+    code, out, err = run("search", "a person walks", "figures", *model)
+    assert {line.split()[2] for line in out.splitlines()[1:]} == {str(figures / name) for name in good}
+    assert (code, "left out: bad.glb" in err) == (0, True)
+    code, out, _ = run("index", "figures", "-o", "made", "--skip-bad", *model)
+    assert (code, out.split(", ")[0]) == (0, "made: 3 motions")
+    code, out, _ = run("data", "check", "figures", "--all")
+    assert (code, "bad.glb" in out, "a.glb" in out.split("bad.glb")[-1]) == (1, True, False)
+    code, out, _ = run("info", "figures/b.vrma")
+    assert (code, "40" in out) == (0, True)
+
+
 def test_a_folder_of_bad_files_alone(run, folder: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "gone.bvh").symlink_to("nowhere.bvh")
     model = ("-m", tiny_checkpoint, "--num-proc", 1)
     code, out, err = run("search", "a person walks", "bad", *model)
-    assert (code, out) == (0, "nothing found: bad holds no other motion\n")
+    assert (code, out) == (0, "nothing found: bad has no other motion\n")
     assert "left out: gone.bvh: links to nowhere.bvh" in err
     code, _, err = run("caption", "bad", "-m", tiny_checkpoint)
     assert code == 1
@@ -145,7 +176,7 @@ def test_data_check_and_info(run, folder: Path) -> None:
     code, out, _ = run("info", "mocap")
     assert code == 0
     assert "motions            2\n" in out
-    assert f"{len(BAD)} errors, 1 warnings: `lamp-hf data check mocap` lists them" in out
+    assert f"{len(BAD)} errors, 1 warning: `lamp-hf data check mocap` lists them" in out
 
 
 def test_a_folder_with_a_table(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -102,7 +102,7 @@ def test_errors(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "mocap" / "bad.bvh").write_text("nonsense")
     code, _, err = run("index", "mocap", *model)
     assert code == 1
-    assert "1 clips cannot be read" in err
+    assert "1 clip cannot be read" in err
     code, out, _ = run("index", "mocap", "--skip-bad", *model)
     assert (code, out.split(": ")[1]) == (0, "3 motions, 1 captions, tiny\n")
 
@@ -112,14 +112,14 @@ def test_another_model_is_refused(run, tiny_checkpoint: Path) -> None:
     code, _, err = run("search", "walks", "made")
     assert code == 1
     assert "the index made was made with tiny" in err
-    assert "make the index anew with `lamp-hf index`" in err
+    assert "make a new index with `lamp-hf index`" in err
 
 
 def test_nothing_found_is_said(run, tiny_checkpoint: Path, tmp_path: Path, procedural) -> None:
     model = ("-m", tiny_checkpoint, "--num-proc", 1)
     (tmp_path / "one").mkdir()
     procedural.waver(40).save("one/wave.bvh")
-    assert run("search", "one/wave.bvh", "one", *model)[:2] == (0, "nothing found: one holds no other motion\n")
+    assert run("search", "one/wave.bvh", "one", *model)[:2] == (0, "nothing found: one has no other motion\n")
     code, out, err = run("search", "one/wave.bvh", "one", "--captions", *model)
     assert (code, out) == (1, "")
     assert "holds no captions to be found: give the folder a metadata.jsonl" in err
@@ -156,7 +156,7 @@ def test_arguments_are_checked_before_the_model_is_loaded(run, monkeypatch: pyte
     for arguments, message in [
         (("walks", "nowhere"), "nowhere: no such folder"),
         (("walks", "mocap/nowhere"), "mocap/nowhere: no such folder"),  # no name on the Hub
-        (("walks", "empty"), "empty: no motion files"),
+        (("walks", "empty"), "empty has no motion files"),
         (("mocap/none.bvh", "mocap"), "mocap/none.bvh: no such file"),
     ]:
         code, _, err = run("search", *arguments)

@@ -105,7 +105,7 @@ def test_motion_editing(example, walker: Motion) -> None:
     kept = int(out.split(" of 59")[0])
     assert 30 <= kept < 45
     assert Path("edited.png").stat().st_size > 1000
-    assert Motion.load("edited.bvh").num_frames == len(walker.features)
+    assert Motion.load("edited.bvh").num_frames == walker.num_frames
 
 
 def test_storyboard(example) -> None:
@@ -160,7 +160,7 @@ def test_fine_tuning(example, tiny_base: Path, procedural: SimpleNamespace, monk
     out = example("fine_tuning.py", "my_mocap", "my-model", "--base", str(tiny_base), *changes)
     assert "12 motions are enough to try out" in out
     assert "masked transformer: trained" in out
-    assert "new action recognised: before " in out
+    assert "new action recognized: before " in out
     assert {path.name for path in Path("my-model/samples").glob("*.html")} == {"walk.html", "wave.html"}
 
 

@@ -87,7 +87,7 @@ def test_they_share_a_folder_and_run_again(execute) -> None:
 def test_text_to_motion(execute) -> None:
     done = execute(with_parameters("text_to_motion", TAKES=2, DURATION=1.0))
     assert "of 120 frames are the same, bit for bit" in done.text
-    assert "far from all that this checkpoint was trained on" in done.text
+    assert "far from everything that this checkpoint was trained on" in done.text
     assert done.shown.count("text/html") == 2  # players
     assert done.shown.count("image/png") == 3
     assert "image/gif" in done.shown
@@ -113,7 +113,7 @@ def test_fine_tuning(execute, tiny_base: Path) -> None:
     notebook = with_parameters("fine_tuning", shrink, BASE=str(tiny_base), CLIPS=12, OVERRIDES=tiny)
     done = execute(notebook)
     assert "masked transformer: trained" in done.text
-    assert "| new action recognised |" in done.markdown
+    assert "| new action recognized |" in done.markdown
     assert (done.folder / "jumping-jacks-model" / "README.md").is_file()
     again = execute(notebook)
     assert "jumping-jacks-model is finished already" in again.text

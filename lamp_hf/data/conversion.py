@@ -26,12 +26,12 @@ from tqdm.auto import tqdm
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.inputs import as_motion, failure, problem_of
-from lamp_hf.terminal import shown
+from lamp_hf.terminal import counted, shown
 
 logger = logging.getLogger(__name__)
 
-CONVERSION_VERSION = 3  # raise it whenever the same file would give other features
-_SIZES = "sizes.json"
+CONVERSION_VERSION = 4  # raise it whenever the same file would give other features
+_CHECKSUMS = "checksums.json"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -161,7 +161,7 @@ class ClipCache:
         """
         digests: dict[str, str] = {}
         failures: dict[str, str] = {}
-        bar = tqdm(total=total, desc="Converting motions", unit="clip", disable=not progress)
+        bar = tqdm(total=total, desc="Converting motions", unit="clip", disable=None if progress else True)
 
         def finish(clip: str, digest: str, error: str | None) -> None:
             if error is None:
@@ -307,15 +307,18 @@ def refuse_failures(failures: dict[str, str], source: str | os.PathLike[str], *,
     Raises:
         MotionFormatError: there are some, and `skip_bad` is False.
     """
-    for reason in failures.values():
-        logger.warning("left out: %s", shown(reason))
-    if failures and not skip_bad:
-        listed = "\n  ".join(list(failures.values())[:20])
-        more = f"\n  and {len(failures) - 20} more, see the log" if len(failures) > 20 else ""
-        raise MotionFormatError(
-            f"{source}: {len(failures)} clips cannot be read (skip_bad=True leaves them out, as do --skip-bad of "
-            f"`lamp-hf evaluate` and `index`, and data.skip_bad=true in recipes):\n  {listed}{more}"
-        )
+    if not failures:
+        return
+    if skip_bad:
+        for reason in failures.values():
+            logger.warning("left out: %s", shown(reason))
+        return
+    listed = "\n  ".join(list(failures.values())[:20])
+    more = f"\n  and {len(failures) - 20} more; `lamp-hf data check` lists all" if len(failures) > 20 else ""
+    raise MotionFormatError(
+        f"{source}: {counted(len(failures), 'clip')} cannot be read; leave them out with skip_bad=True, on the command "
+        f"line with --skip-bad, in a recipe with data.skip_bad=true:\n  {listed}{more}"
+    )
 
 
 def cached_dataset(
@@ -347,7 +350,7 @@ def cached_dataset(
                 built = Path(folder) / "saved"
                 _build(splits, features, Path(folder) / "generated").save_to_disk(str(built))
                 shutil.rmtree(Path(folder) / "generated")
-                (built / _SIZES).write_text(json.dumps(_sizes(built)), encoding="utf-8")
+                (built / _CHECKSUMS).write_text(json.dumps(_checksums(built)), encoding="utf-8")
                 try:
                     os.rename(built, target)
                 except OSError:
@@ -360,23 +363,24 @@ def cached_dataset(
     return DatasetDict({split: saved[split] if split in saved else _empty(features, split) for split in splits})
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    """Bytes of each file."""
-    return {
-        path.relative_to(folder).as_posix(): path.stat().st_size
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != _SIZES
-    }
+def _checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file: Arrow does not survive all that damaged files make it do."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != _CHECKSUMS:
+            with path.open("rb") as file:
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _load_set(folder: Path) -> Any:
     """The dataset in a folder of the cache; one that was damaged is put aside, and `None` takes its place."""
     try:
-        if json.loads((folder / _SIZES).read_text(encoding="utf-8")) != _sizes(folder):
-            raise ValueError("the sizes of its files have changed")
+        if json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8")) != _checksums(folder):
+            raise ValueError("its files are not those that were written")
         return load_from_disk(str(folder))
     except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:
-        logger.warning("the cached data set %s is damaged (%s); it is made again", folder, error)
+        logger.warning("the cached data set %s is damaged (%s) and is made again", folder, error)
     shutil.rmtree(folder)
     return None
 

@@ -33,8 +33,7 @@ from lamp_hf.data.field_layout import (
 from lamp_hf.data.motionfolder import METADATA_NAMES, TIME_TOLERANCE_S, find_tables, read_tables, split_of
 from lamp_hf.data.schema import FeatureStatistics
 from lamp_hf.motion.features import features_to_joints
-from lamp_hf.motion.files import READERS
-from lamp_hf.motion.inputs import as_motion, failure, find_motion_files
+from lamp_hf.motion.inputs import as_motion, failure, find_motion_files, no_motion_files
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import Skeleton
 
@@ -131,8 +130,8 @@ def check_data(
         report = _check_motions(root, options, progress)
     else:
         raise ValueError(
-            f"{root}: expected motion files ({' '.join(READERS)}), perhaps with {' or '.join(METADATA_NAMES)}, or the "
-            f"folders {MOTIONS} and {TEXTS} (HumanML3D, KIT-ML); found neither"
+            f"{no_motion_files(root)}; expected some, perhaps with {' or '.join(METADATA_NAMES)}, or the folders "
+            f"{MOTIONS} and {TEXTS} of HumanML3D and KIT-ML"
         )
     report.findings.sort(key=lambda finding: (finding.severity != "error", finding.kind, finding.file))
     return report
@@ -163,7 +162,9 @@ def _read_all(
 ) -> dict[str, _Read]:
     """Read motions by name; `look` sees each and may raise ValueError."""
     found: dict[str, _Read] = {}
-    for name, path in tqdm(paths.items(), desc="Reading motions", unit="file", leave=False, disable=not progress):
+    for name, path in tqdm(
+        paths.items(), desc="Reading motions", unit="file", leave=False, disable=None if progress else True
+    ):
         try:
             motion = as_motion(path, **(options or {}))
             look(name, motion)

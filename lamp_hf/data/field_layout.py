@@ -1,13 +1,13 @@
 """What lies in a folder of HumanML3D or KIT-ML as their authors write it: splits, captions with times, statistics.
 
     HumanML3D/
-      new_joint_vecs/000000.npy   features (T, 263), not normalised; M000000.npy is the mirror image
+      new_joint_vecs/000000.npy   features (T, 263), not normalized; M000000.npy is the mirror image
       new_joints/000000.npy       joints (T, 22, 3), the same motion, not read for training
       texts/000000.txt            a line a caption: caption#tokens#start#end, seconds, 0 and 0 for the whole motion
       train.txt val.txt test.txt  names, a line each; all.txt has all of them
       Mean.npy Std.npy            (263,) each
 
-KIT-ML has the same folders with 251 features and 21 joints in millimetres. The layout is that of Guo et al.,
+KIT-ML has the same folders with 251 features and 21 joints in millimeters. The layout is that of Guo et al.,
 Generating Diverse and Natural 3D Human Motions from Text, CVPR 2022.
 """
 

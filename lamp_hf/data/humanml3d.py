@@ -123,7 +123,7 @@ def _load(
     found = find_field_set(root)
     if found is not None and found is not field_set:
         raise ValueError(
-            f"{root / MOTIONS}: {found.skeleton.feature_dim} features a frame are those of {found.name}, not of "
+            f"{root / MOTIONS}: {found.skeleton.feature_dim} features per frame are those of {found.name}, not of "
             f'{field_set.name}; load it as "{found.name}"'
         )
     splits = read_splits(root)

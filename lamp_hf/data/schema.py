@@ -23,7 +23,7 @@ def motion_features(feature_dim: int = HUMANML3D_22.feature_dim) -> Features:
     """Columns of a motion dataset.
 
     * `id`: unique name of the clip; `recording_of` it is the same for all parts and mirror images of a recording.
-    * `motion`: (T, feature_dim) float32, features as `Motion.features` gives them, not normalised.
+    * `motion`: (T, feature_dim) float32, features as `Motion.features` gives them, not normalized.
     * `captions`: list of `{text, start, end}`; start and end in seconds, 0 and 0 mean the whole clip.
     * `source`: name of the set the clip comes from.
     * `fps`: frames per second of `motion`.
@@ -120,7 +120,7 @@ def training_statistics(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         if std[group.start] == 0.0:
             raise ValueError(
                 f"features {group.start} to {group.stop - 1} have the same value in every frame; "
-                "normalising needs more varied motions"
+                "normalizing needs more varied motions"
             )
     return mean, std
 

@@ -42,11 +42,11 @@ class ActionJudge:
         self._probe = MotionProbe(regularisation=0.1).fit(joints, _actions(train) + [KNOWN] * len(known))
 
     def real(self) -> float:
-        """Share of the real validation clips whose action is recognised."""
+        """Share of the real validation clips whose action is recognized."""
         return self._probe.accuracy([motion.joints for motion in self.validation.motions], self.actions)
 
     def generated(self, pipe: Any, seed: int) -> dict[str, float]:
-        """Share of a model's motions in which the action asked for is recognised: of all, and by action.
+        """Share of a model's motions in which the action asked for is recognized: of all, and by action.
 
         Args:
             pipe: A text-to-motion pipeline; it makes a motion for caption 0 of every validation clip, of its length.
@@ -74,5 +74,8 @@ def _actions(clips: "EvaluationSet") -> list[str]:
 
 def motions_of(pipe: Any, texts: Sequence[str], seed: int) -> list["Motion"]:
     """A motion for each text, of the length that the model chooses; the seeds count on from `seed`."""
+    from lamp_hf.pipelines.text_warnings import for_measurement
+
     seeds = [seed + number for number in range(len(texts))]
-    return [result["motion"] for result in pipe(list(texts), seed=seeds, batch_size=BATCH_SIZE)]
+    with for_measurement():
+        return [result["motion"] for result in pipe(list(texts), seed=seeds, batch_size=BATCH_SIZE)]

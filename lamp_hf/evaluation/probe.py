@@ -1,7 +1,7 @@
 """Probe classifiers that tell from joint positions which action, in which style, a motion shows.
 
-They are trained on real clips and judge generated ones: what a probe recognises in real validation clips it should
-recognise as often in motions generated for the same labels.
+They are trained on real clips and judge generated ones: what a probe recognizes in real validation clips it should
+recognize as often in motions generated for the same labels.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ __all__ = ["MotionProbe", "flipped", "probe_features"]
 
 _BINS = 16
 # Features that hardly vary in the real clips, such as where the hips sit under the pelvis, are not blown up: a
-# centimetre means no more there than elsewhere. Metres, radians, metres per second.
+# centimetre means no more there than elsewhere. Meters, radians, meters per second.
 _SMALLEST_SCALE = 0.1
 _MAX_FRAMES = 196  # the longest clip that models generate in one piece
 
@@ -25,7 +25,7 @@ def probe_features(joints: np.ndarray) -> np.ndarray:
     """What the probes see of a clip.
 
     Args:
-        joints: (T, 22, 3), metres, Y up, facing +Z at the first frame, 20 fps; frames beyond 196 are not looked at.
+        joints: (T, 22, 3), meters, Y up, facing +Z at the first frame, 20 fps; frames beyond 196 are not looked at.
 
     Returns:
         (F,), float32: poses seen from the body, its path and heading at 16 moments evenly spread over the clip, how
@@ -92,7 +92,7 @@ class MotionProbe:
         return [str(label) for label in self._classifier.predict((features - self._mean) / self._scale)]
 
     def accuracy(self, clips: Sequence[np.ndarray], labels: Sequence[str]) -> float:
-        """Share of clips whose label is recognised."""
+        """Share of clips whose label is recognized."""
         hits = [found == label for found, label in zip(self.predict(clips), labels, strict=True)]
         return float(np.mean(hits))
 
@@ -112,7 +112,7 @@ def flipped(joints: np.ndarray, content: str) -> bool | None:
     """Whether a motion shows its action on the wrong side.
 
     Args:
-        joints: (T, 22, 3), metres, facing +Z at first.
+        joints: (T, 22, 3), meters, facing +Z at first.
         content: Label that was asked for.
 
     Returns:

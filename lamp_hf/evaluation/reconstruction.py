@@ -21,11 +21,11 @@ def joint_errors(real: np.ndarray, made: np.ndarray) -> tuple[np.ndarray, np.nda
     """Mean distance of joints in each frame.
 
     Args:
-        real: (T, J, 3), metres.
+        real: (T, J, 3), meters.
         made: The same frames of another motion.
 
     Returns:
-        (T,) and (T,), metres: after putting both pelvises at one place, as MoMask and MotionGPT measure it, and with
+        (T,) and (T,), meters: after putting both pelvises at one place, as MoMask and MotionGPT measure it, and with
         the root's drift left in.
 
     Raises:
@@ -49,11 +49,11 @@ def reconstruction_errors(
     Args:
         model: The tokenizer, in eval mode.
         extractor: Its feature extractor.
-        clips: Unnormalised features `(T, D)`; clips shorter than one token are left out.
+        clips: Unnormalized features `(T, D)`; clips shorter than one token are left out.
         batch_size: Clips at a time.
 
     Returns:
-        [`joint_errors`] of all frames of all clips, metres, with the pelvises at one place and with the root's drift
+        [`joint_errors`] of all frames of all clips, meters, with the pelvises at one place and with the root's drift
         left in; and the codes that were used, those of a second codebook numbered after those of the first.
     """
     skeleton = SKELETONS[extractor.skeleton]

@@ -150,7 +150,7 @@ class EvaluationRecord:
                 }
             return cls(**values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{path} is no evaluation record: {error}") from error
+            raise ValueError(f"{path} is not an evaluation record: {error}") from error
 
 
 def comparison(records: Sequence[EvaluationRecord]) -> dict[str, Row]:

@@ -281,7 +281,7 @@ def evaluate_lamp(
     Args:
         model: In eval mode; an evaluator reads word pieces.
         processor: Its processor.
-        clips: Unnormalised features `(T, D)`.
+        clips: Unnormalized features `(T, D)`.
         captions: One a clip.
         groups: See [`pool_recall`].
         pool_size: At most this many pairs are compared at a time; fewer where there are fewer.

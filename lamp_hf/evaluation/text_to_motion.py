@@ -76,7 +76,7 @@ class TextToMotionJudge:
         """Score motions against the labels that they were meant for.
 
         Returns:
-            `content_accuracy` and `style_accuracy`, shares that the probes recognise; `flips`, the share of motions
+            `content_accuracy` and `style_accuracy`, shares that the probes recognize; `flips`, the share of motions
             with a side that show it on the other side; `foot_skating` (see `Motion.foot_skating`), `jitter` (m/s³).
         """
         found_contents, found_styles = self._content.predict(joints), self._style.predict(joints)
@@ -92,7 +92,7 @@ class TextToMotionJudge:
         }
 
     def content_accuracies(self, joints: Sequence[np.ndarray], contents: Sequence[str]) -> dict[str, float]:
-        """Share of motions recognised, by the content that they were meant for."""
+        """Share of motions recognized, by the content that they were meant for."""
         hits: dict[str, list[bool]] = {}
         for found, content in zip(self._content.predict(joints), contents, strict=True):
             hits.setdefault(content, []).append(found == content)
@@ -118,8 +118,11 @@ class TextToMotionJudge:
         Returns:
             What [`judge`] returns, and the motions.
         """
+        from lamp_hf.pipelines.text_warnings import for_measurement
+
         clips = self.validation
         lengths = {"num_frames": [max(4, len(clip) // 4 * 4) for clip in clips.joints]} if real_lengths else {}
-        results = pipe(list(texts), seed=[seed + i for i in range(len(texts))], batch_size=batch_size, **lengths)
+        with for_measurement():
+            results = pipe(list(texts), seed=[seed + i for i in range(len(texts))], batch_size=batch_size, **lengths)
         motions = [result["motion"] for result in results]
         return self.judge([motion.joints for motion in motions], clips.contents, clips.styles), motions

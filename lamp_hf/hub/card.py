@@ -203,14 +203,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Licence:
-    """Header entries of a licence, and where it comes from; without a source nobody has named one."""
+    """Header entries of a license, and where it comes from; without a source nobody has named one."""
 
     entries: Mapping[str, str]
     source: str | None
 
     @property
     def named(self) -> bool:
-        """Whether these entries name a licence; a bare `other` is what a card says that has none."""
+        """Whether these entries name a license; a bare `other` is what a card says that has none."""
         return self.entries.get("license", "other") != "other" or "license_name" in self.entries
 
     @property
@@ -234,7 +234,7 @@ class Origin:
     Args:
         bases: Names of the checkpoints that they were made from.
         licence: What lamp_hf concluded from those.
-        words: What their cards say of licences.
+        words: What their cards say of licenses.
     """
 
     bases: Sequence[str]
@@ -253,7 +253,7 @@ NO_LICENCE = Licence({"license": "other"}, None)
 
 
 def find_licence(asked: str | None, headers: Sequence[tuple[str, Mapping[str, Any]]]) -> Licence:
-    """The licence asked for, else that of the first header that names one, else `other`; never one made up.
+    """The license asked for, else that of the first header that names one, else `other`; never one made up.
 
     Args:
         asked: As the Hub spells it, `cc-by-nc-4.0`.
@@ -272,10 +272,10 @@ def find_licence(asked: str | None, headers: Sequence[tuple[str, Mapping[str, An
 
 
 def warn_of_licence(licence: Licence, name: str, sources: Sequence[Source] = ()) -> None:
-    """Say of a card's licence that nobody has named it, or what was made from something under another one."""
+    """Say of a card's license that nobody has named it, or what was made from something under another one."""
     if licence.source is None:
         logger.warning(
-            "No licence was given for %s: its card says `other`. None was asked for, and what it was made from names "
+            "No license was given for %s, so its card says `other`: what it was made from names "
             "none that holds for all of it. State one when you push (`--license cc-by-nc-4.0`); that of the training "
             "data may demand one",
             name,
@@ -294,7 +294,7 @@ def warn_of_licence(licence: Licence, name: str, sources: Sequence[Source] = ())
 
 
 def _words_on(source: Source, licence: Licence) -> list[str]:
-    """What is to be said of a source's licence in the card of what was made from it, paragraph by paragraph."""
+    """What is to be said of a source's license in the card of what was made from it, paragraph by paragraph."""
     theirs = Licence.of_header(source.header, source.name)
     words = []
     if theirs.named and licence.source != source.name:
@@ -309,12 +309,12 @@ def _words_on(source: Source, licence: Licence) -> list[str]:
 
 
 def _words_carried(card: str | None) -> str:
-    """What lamp_hf's part of a card says of the licences of others, below the licence of its own."""
+    """What lamp_hf's part of a card says of the licenses of others, below the license of its own."""
     return _section_on_licence(_parts(card)[1]).partition("\n\n")[2]
 
 
 def _section_on_licence(text: str) -> str:
-    """The first section whose heading speaks of a licence, without the heading."""
+    """The first section whose heading speaks of a license, without the heading."""
     level, lines = 0, []
     for line in text.splitlines():
         heading = re.match("(#+) ", line)
@@ -346,9 +346,11 @@ def header_of(card: str | None, name: str = "README.md") -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 2}" if mark else ""  # the first line is the ---
         problem = getattr(error, "problem", None) or error
-        raise CardError(f"{name}{line}: the header is no YAML ({problem}); mend it there") from error
+        raise CardError(f"{name}{line}: the header is not valid YAML ({problem}); correct it there") from error
     if header is not None and not isinstance(header, dict):
-        raise CardError(f"{name} line 2: expected a header of `key: value`, found {str(header)[:40]!r}; mend it there")
+        raise CardError(
+            f"{name} line 2: expected a header of `key: value`, found {str(header)[:40]!r}; correct it there"
+        )
     return header or {}
 
 
@@ -621,7 +623,7 @@ def _model_section(folder: Path, config: Mapping[str, Any]) -> str:
     from .describe import describe_checkpoint, named_parts
 
     facts = describe_checkpoint(str(folder)) | named_parts(config)
-    hidden = ("checkpoint", "licence", "data")
+    hidden = ("checkpoint", "license", "data")
     rows = [(name.strip(), value) for name, value in facts.items() if name not in hidden]
     return "## Model\n\n" + _table(("", ""), rows)
 
@@ -709,9 +711,9 @@ def records_of(folder: Path) -> list[Any]:
 
 def _licence_section(licence: Licence) -> str:
     if licence.source is None:
-        return "## Licence\n\nNot stated: ask whoever published this before you use it."
+        return "## License\n\nNot stated: ask whoever published this before you use it."
     origin = "" if licence.is_persons else f", as that of {_shown(licence.source)}"
-    return f"## Licence\n\n{licence.name}{origin}."
+    return f"## License\n\n{licence.name}{origin}."
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -150,7 +150,7 @@ def convert(
     Args:
         original: A checkpoint (.tar, .pt, .pth), or a folder with one of each kind that is needed, also in
             sub-folders. Of several the one for the frames of the other files is taken: beside a motion tokenizer of
-            263 numbers a frame `h3d-qformer.tar` and not `kit-qformer.tar`.
+            263 numbers per frame `h3d-qformer.tar` and not `kit-qformer.tar`.
         output: Folder to write. It appears when everything is done, or not at all.
         kind: Write only this one: `"motion-vqvae"`, `"lamp"`, `"text-to-motion"`, `"captioning"`, `"evaluator"` or
             `"length-estimator"`. By default all that are found: text to motion with LaMP and the tokenizer in it, or
@@ -158,7 +158,7 @@ def convert(
         lamp: The LaMP that a text-to-motion model or a captioner was trained on, if it is not in `original`, or if
             several are.
         motion_vqvae: The motion tokenizer's file, likewise.
-        mean, std: Statistics (`.npy`) with which the motions were normalised; by default those that lie beside the
+        mean, std: Statistics (`.npy`) with which the motions were normalized; by default those that lie beside the
             checkpoints as their authors put them (`meta/mean.npy`). Those of the tokenizer's training are not those
             of the data set: some channels are divided by 5 there. So an evaluator that is converted with others
             keeps those beside it.
@@ -265,7 +265,7 @@ def _read_all(
             left_out[path] = f"{error} (left out)"
             continue
         if file.kind is None:
-            left_out[path] = f"{path} is no checkpoint of a known kind and is left out. It holds {file.stranger}."
+            left_out[path] = f"{path} is not a checkpoint of a known kind and is left out. It holds {file.stranger}."
         else:
             found.setdefault(file.kind, []).append(file)
     # A file that cannot be read may be any that is lacking.
@@ -313,7 +313,7 @@ def _one_of_each(
             files[kind] = fitting[0]
         elif kind not in files:
             shown = (
-                f"{each.path} ({each.motion_dim} numbers a frame)" if each.motion_dim else str(each.path)
+                f"{each.path} ({each.motion_dim} numbers per frame)" if each.motion_dim else str(each.path)
                 for each in candidates
             )
             raise ValueError(
@@ -382,7 +382,7 @@ def _check_words(output: Path, places: Iterable[str]) -> None:
     for card in sorted(output.rglob(CARD)):
         if card.parent not in written and touched(card.read_text(encoding="utf-8")):
             raise FileExistsError(
-                f"somebody has written in {card}, and this conversion does not write that folder again: convert to "
+                f"somebody has changed {card}, and this conversion does not write that folder again: convert to "
                 "another folder, or everything that is in this one"
             )
 

@@ -6,6 +6,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from lamp_hf.checkpoint_files import explained
 from lamp_hf.embedded import resolve_checkpoint
 
 __all__ = ["describe_checkpoint", "named_parts"]
@@ -38,12 +39,18 @@ def describe_checkpoint(name_or_path: str) -> dict[str, Any]:
         name_or_path: Embedded checkpoint, folder as `save_pretrained` writes it, or Hub id, which is downloaded.
 
     Raises:
+        CheckpointError: A file of it is damaged.
         FileNotFoundError: There is no such folder, or it holds no checkpoint.
     """
     folder = _local(name_or_path)
+    with explained(folder, (), {}):
+        return _facts(folder)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
     config = _read(folder, "config.json")
-    extractor = _read(folder, "preprocessor_config.json") or _read(folder, "processor_config.json")
-    extractor = extractor.get("feature_extractor", extractor)
+    processor = _read(folder, "processor_config.json")
+    extractor = _read(folder, "preprocessor_config.json") or processor.get("feature_extractor", processor)
     facts: dict[str, Any] = {"checkpoint": str(folder), "model": _first(config.get("architectures"))}
     weights = sorted(folder.glob(WEIGHTS))
     sizes = _sizes(weights)
@@ -61,6 +68,8 @@ def describe_checkpoint(name_or_path: str) -> dict[str, Any]:
     for name in ("num_inference_steps", "guidance_scale", "temperature", "remasking_noise"):
         if name in generation:
             facts[name.replace("_", " ")] = generation[name]
+    if examples := len(set(processor.get("example_texts") or ())):
+        facts["knows"] = f"{examples} sentences: `lamp-hf prompts` lists them"
     facts |= named_parts(config)
     facts |= _card(folder / "README.md")
     return {name: value for name, value in facts.items() if value is not None}
@@ -117,7 +126,7 @@ def _first(values: list[str] | None) -> str | None:
 
 
 def _card(path: Path) -> dict[str, Any]:
-    """Licence and data of the model card's header."""
+    """License and data of the model card's header."""
     if not path.is_file():
         return {}
     from .card import header_of
@@ -125,6 +134,6 @@ def _card(path: Path) -> dict[str, Any]:
     header = header_of(path.read_text(encoding="utf-8"), str(path))
     datasets = header.get("datasets")
     return {
-        "licence": header.get("license"),
+        "license": header.get("license"),
         "data": ", ".join(datasets) if isinstance(datasets, list) else datasets,
     }

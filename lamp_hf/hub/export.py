@@ -33,7 +33,7 @@ def export_checkpoint(run: str | Path, output: str | Path, *, dtype: torch.dtype
     if output.resolve() in (Path(run).resolve(), *Path(run).resolve().parents):
         raise ValueError(f"{output} holds the run itself: export to another folder")
     model = AutoModel.from_pretrained(run, dtype=torch.float32, trust_remote_code=False)
-    processor = AutoProcessor.from_pretrained(run)
+    processor = AutoProcessor.from_pretrained(run, trust_remote_code=False)
     with atomic_folder(output) as partial:
         model.to(dtype).save_pretrained(partial)
         processor.save_pretrained(partial)

@@ -81,8 +81,9 @@ _LAMP_RULES = [
     (r"Qformer\.cls\.predictions\.decoder\.weight", "lm_head.decoder.weight"),
     (r"Qformer\.cls\.predictions\.transform\.dense\.(weight|bias)", r"lm_head.dense.\1"),
     (r"Qformer\.cls\.predictions\.transform\.LayerNorm\.(weight|bias)", r"lm_head.layer_norm.\1"),
-    (r"(query_tokens|(?:motion|text)_proj\.(?:weight|bias))", r"\1"),
-    (r"(motion|text)_projection", r"\1_projection.weight"),
+    (r"query_tokens", "query_tokens"),
+    (r"(motion|text)_proj\.(weight|bias)", r"\1_projection.\2"),
+    (r"(motion|text)_projection", r"\1_to_states.weight"),
     (r"itm_head\.(weight|bias)", r"matching_head.\1"),
     (r"motion_cls\.weight", "motion_token_head.weight"),
     (r"temp", "logit_scale"),
@@ -110,7 +111,7 @@ def lamp_state_dict(original: Tensors, *, num_downsampling_layers: int = 2) -> T
     tensors, strangers = _rename(rest, _LAMP_RULES)
     if strangers:
         raise _unknown(strangers, "LaMP")
-    for name in ("motion_projection.weight", "text_projection.weight"):
+    for name in ("motion_to_states.weight", "text_to_states.weight"):
         tensors[name] = tensors[name].T.contiguous()
     tensors["logit_scale"] = tensors["logit_scale"].log()
     converted = vqvae_state_dict(tokenizer, num_downsampling_layers=num_downsampling_layers)

@@ -75,7 +75,7 @@ class Settings:
             raise ValueError(f"unknown settings {', '.join(strangers)}; known: {', '.join(SETTINGS)}")
         for name, value in self.given.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} is not a whole number from 1")
+                raise ValueError(f"{name}={value!r} is not a whole number of at least 1")
 
     def get(self, name: str, file: OriginalFile, *others: OriginalFile, published: int | None = None) -> int:
         """The caller's value, that of `opt.txt` beside the first of the files that says it, or the published one.
@@ -179,7 +179,7 @@ def vqvae_config(
     hidden, motion_dim, _ = sizes.shape("encoder.model.0.weight", 3)
     if motion_dim not in DATASETS.values():
         raise ValueError(
-            f"{file.path}: {prefix}vqvae.encoder.model.0.weight reads {motion_dim} numbers a frame, expected 263 "
+            f"{file.path}: {prefix}vqvae.encoder.model.0.weight reads {motion_dim} numbers per frame, expected 263 "
             "(HumanML3D) or 251 (KIT-ML)"
         )
     for each in told_by:
@@ -308,7 +308,7 @@ def evaluator_config(file: OriginalFile) -> MotionTextEvaluatorConfig:
     movement_hidden, channels, _ = sizes.shape("movement_encoder.main.0.weight", 3)
     if channels + 4 not in DATASETS.values():
         raise ValueError(
-            f"{file.path}: movement_encoder.main.0.weight reads {channels} numbers a frame, expected 259 (HumanML3D "
+            f"{file.path}: movement_encoder.main.0.weight reads {channels} numbers per frame, expected 259 (HumanML3D "
             "without foot contacts) or 247 (KIT-ML)"
         )
     _check_data_set(file, channels + 4)

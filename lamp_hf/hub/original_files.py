@@ -151,8 +151,8 @@ def _load(path: Path) -> Any:
         # torch names what it refused to import, functions of Python's own without their module.
         if found := re.search(r"GLOBAL (\S+)", str(error)):
             raise ValueError(
-                f"{path}: refused, for it holds {found[1]}, which is neither a tensor nor a plain value: loading it "
-                "could run code, and none was run. If you trust whoever made it, read it with "
+                f"{path}: refused, because it holds {found[1]}, which is neither a tensor nor a plain value: loading "
+                "it could run code, and none was run. If you trust whoever made it, read it with "
                 "torch.load(…, weights_only=False) and save its dictionaries of tensors alone with torch.save"
             ) from error
         raise ValueError(f"{path}: not a checkpoint of PyTorch, or truncated; nothing in it was run") from error
@@ -196,7 +196,7 @@ def _kind_of(names: Iterable[Any]) -> str | None:
 
 
 def _contents(content: Any) -> str:
-    """What a file of no kind holds, to recognise it by."""
+    """What a file of no kind holds, to recognize it by."""
     if not isinstance(content, dict):
         return f"a {type(content).__name__}"
     key = next((key for key in PAYLOADS if isinstance(content.get(key), dict)), None)

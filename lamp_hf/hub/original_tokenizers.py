@@ -87,6 +87,6 @@ def _load(name_or_path: str, option: str) -> Any:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()
         raise FileNotFoundError(
-            f"the tokenizer {name_or_path} cannot be had: give a folder that holds it, or a Hub id ({option}). "
+            f"the tokenizer {name_or_path} cannot be loaded: give a folder with it, or a Hub id ({option}). "
             f"{reason[0] if reason else ''}"
         ) from error

@@ -124,6 +124,7 @@ def publish(
     if path.is_dir() and not _any_in(path, (*CONFIG_FILES, *WEIGHT_FILES, *UNFINISHED)):
         from lamp_hf.data import load_motion_dataset
 
+        Target(repo_id, repo_type="dataset", **common)  # who may not push learns it before thousands of files are read
         return push_dataset(load_motion_dataset(path), repo_id, license=license, card=local_card(str(path)), **common)
     if not Path(local := resolve_checkpoint(str(folder))).is_dir():
         raise FileNotFoundError(f"{folder}: there is no such folder to push")
@@ -422,12 +423,12 @@ def _card_to_keep(there: str | None, ours: str | None) -> str | None:
 
 
 def _licence_of_a_persons(header: Mapping[str, Any], asked: str | None, repo_id: str) -> Licence:
-    """The licence of a card that a person has written, which stays as it is."""
+    """The license of a card that a person has written, which stays as it is."""
     licence = Licence.of_header(header, CARD_ITSELF)
     if asked and licence.entries != {"license": asked}:
-        do = f", and its licence ({licence.name}) too: write `license: {asked}` into its header"
+        do = f", and its license ({licence.name}) too: write `license: {asked}` into its header"
     else:
-        do = "" if licence.named else ": state the licence there"
+        do = "" if licence.named else ": state the license there"
     logger.warning("A person has written the README.md of %s, and it stays%s", repo_id, do)
     return licence
 
@@ -515,7 +516,7 @@ def push_dataset(
 
     Args:
         dataset: As [`load_motion_dataset`] gives it.
-        repo_id, private, license, token: As in [`push_checkpoint`]; a licence comes from the card that is there, or
+        repo_id, private, license, token: As in [`push_checkpoint`]; a license comes from the card that is there, or
             is asked for.
         card: A README, for a repository in whose card no person has written yet.
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from lamp_hf.motion.inputs import as_motion
 from lamp_hf.motion.motion import Motion
 
 __all__ = ["SAMPLE_FILE", "write_sample"]
@@ -39,7 +40,7 @@ def write_sample(folder: Path, task: str | None, output: Path, asked: str | None
         if asked is None:
             motion, origin = _pipeline("text-to-motion")(SENTENCE, seed=SEED)["motion"], "a motion that lamp-small made"
         else:
-            motion, origin = Motion.load(asked), f"`{Path(asked).name}`"
+            motion, origin = as_motion(asked), f"`{Path(asked).name}`"
         caption = pipe(motion)[0]["caption"]
         _draw(motion, caption, output)
         return f"![{caption}]({SAMPLE_FILE})\n\nWhat this model says of {origin}: “{caption}”."

@@ -55,7 +55,9 @@ class Target:
             if self.repo_id.split("/")[0] not in owners:
                 raise HubError(f"you cannot push to {self.repo_id}: as {who['name']} you own {', '.join(owners)}")
             if who.get("auth", {}).get("accessToken", {}).get("role") == "read":
-                raise HubError(f"you cannot push to {self.repo_id}: your token may only read; take one that may write")
+                raise HubError(
+                    f"you cannot push to {self.repo_id}: your token can only read; use one with write access"
+                )
             try:
                 info = self.api.repo_info(self.repo_id, repo_type=repo_type, revision=revision)
             except RevisionNotFoundError:
@@ -196,7 +198,7 @@ class Target:
                 if isinstance(cause, HfHubHTTPError) and cause.response.status_code == 412:
                     raise HubError(
                         f"{self.repo_id} was changed meanwhile, by somebody or something else. Nothing was uploaded, "
-                        "lest that change be lost; push again"
+                        "so that this change is not lost; push again"
                     ) from error
                 raise HubError(
                     f"the upload to {self.repo_id} did not finish ({first_line(cause)}). The repository is "

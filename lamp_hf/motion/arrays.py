@@ -119,9 +119,10 @@ def read_npz(
 ) -> "Motion":
     """Read what `write_npz` writes, or an archive of another program.
 
-    Taken are arrays named `features`, `joints`, `posed_joints` (Kimodo) or `motion` (MDM), and pose parameters of SMPL,
-    SMPL-H and SMPL-X: `poses` and `trans` (AMASS) or `global_orient`, `body_pose` and `transl` (SMPL-X, GVHMR), from
-    which the joints of a mean body are computed; see `lamp_hf.motion.smpl`.
+    Taken are arrays named `features`, `joints`, `posed_joints` (Kimodo) or `motion` (MDM), an array that is alone in
+    its archive, and pose parameters of SMPL, SMPL-H and SMPL-X: `poses` and `trans` (AMASS) or `global_orient`,
+    `body_pose` and `transl` (SMPL-X, GVHMR), from which the joints of a mean body are computed; see
+    `lamp_hf.motion.smpl`.
 
     Args:
         path: the file.
@@ -141,6 +142,9 @@ def read_npz(
         names = archive.names
         view = next((name for name in _VIEWS if name in names), None)
         poses = find_poses(names) if view is None else None
+        others = [name for name in names if name not in (*FPS_NAMES, "text", "skeleton", "own_body")]
+        if view is None and poses is None and len(others) == 1:  # as `np.savez(path, array)` calls it, arr_0
+            view = others[0]
         if view is None and poses is None:
             found = ", ".join(sorted(names)[:10])[:300] or "nothing"
             raise MotionFormatError(
@@ -241,7 +245,7 @@ def _motion_of_poses(
     _check_values(joints, path)
     if fps is None:
         fps = 30.0
-        notes.append("no frame rate: 30 fps are assumed (pass fps= if wrong)")
+        notes.append("no frame rate: 30 fps are assumed (pass fps= or --source-fps if wrong)")
     for note in notes:
         logger.warning("%s: %s", path.name, note)
     # The mean body is in meters by construction.

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _CHUNK_FRAMES = 4096
 _SAMPLE_POSES = 48  # frames by which shape, size and orientation are judged
+_CMU_JOINT = "LHipJoint"  # only the rig of the CMU database has it
 _LARGEST_M = 1e4  # a joint farther away than 10 km is damage, not motion
 
 
@@ -122,6 +123,7 @@ def read_bvh_with_report(
             else np.matmul(rig.weights, hierarchy.rest_positions[sources]),
             unit=unit,
             up_axis=up_axis,
+            usual_unit=None if hierarchy.find(_CMU_JOINT) is None else "cmu",
             file_name=name,
             strict=strict,
         )
@@ -161,7 +163,7 @@ class BvhWriteReport:
     """How well a file with constant bones holds a motion.
 
     Attributes:
-        mean_error_m: mean distance of the file's joints from the motion's, metres.
+        mean_error_m: mean distance of the file's joints from the motion's, meters.
         max_error_m: largest such distance, meters.
         unit: unit of the file's positions.
         import_settings: how to import the file in Blender.

@@ -39,10 +39,13 @@ _SCALES = {"xscale": 6, "yscale": 7, "zscale": 8}  # they take columns, and chan
 _CHANNELS = _AXES | _SCALES
 _JOINT_LINE = re.compile(r"\s*(ROOT|JOINT)\b([^{}]*)(.*)", re.IGNORECASE)  # takes linear time
 _FRAMES_LINE = re.compile(r"\s*(?:number\s+of\s+)?frames?\s*[:=]?\s*([^\s:=]\S*)\s*$", re.IGNORECASE)
-_FRAME_TIME_LINE = re.compile(r"\s*frame[\s_]*time\s*[:=]?\s*([^\s:=]\S*)\s*$", re.IGNORECASE)
+_FRAME_TIME_LINE = re.compile(
+    r"\s*(?:frame[\s_]*time|(fps|frame[\s_]*rate))\s*[:=]?\s*([^\s:=]\S*?)\s*(s|secs?|seconds?|ms|fps|hz)?\s*$",
+    re.IGNORECASE,
+)
 _PLAIN_FRAMES = re.compile(r"\s*frames\s*:\s*\S+\s*$", re.IGNORECASE)
 _PLAIN_FRAME_TIME = re.compile(r"\s*frame\s+time\s*:\s*\S+\s*$", re.IGNORECASE)
-_COMMENT = re.compile(r"\s*(#|//|;|%)")
+_COMMENT = re.compile(r"\s*(#|//|/\*|;|%)")
 _NUMBER_LIKE = re.compile(r"[+-]?(\d|[.,]\d|nan|inf)", re.IGNORECASE)
 _USUAL_FPS: tuple[float, ...] = (
     *(10, 12, 12.5, 15, 20, 23.976, 24, 25, 29.97, 30, 48, 50, 59.94, 60, 72, 75, 90, 100, 120, 144, 150, 200, 240),
@@ -249,6 +252,8 @@ class _Parser:
         self._fps = fps
         self._strict = strict
         self._line = 0
+        self._reads_rows = False
+        self._again: str | None = None  # a line that was read too early
         self._warnings: list[str] = []
         self._kinds: set[str] = set()
         self._joint_names: list[str] = []
@@ -295,6 +300,9 @@ class _Parser:
 
     def _next_line(self) -> str | None:
         """Return the next line that is not blank, None at the end of the file."""
+        if self._again is not None:
+            line, self._again = self._again, None
+            return line
         while True:
             self._line += 1
             try:
@@ -303,6 +311,9 @@ class _Parser:
                 self._fail("text", "other bytes", "binary file?")
             if len(line) > MAX_LINE_CHARS:
                 self._fail(f"at most {MAX_LINE_CHARS} characters in a line", "more")
+            if "\0" in line and self._reads_rows and not line.strip("\0\x1a \t\n"):
+                self._repair("zeros", "the end of the file", "zero bytes", "they are left out")
+                return None
             if "\0" in line:
                 self._fail("text", "a zero byte", "binary file or UTF-16 text?")
             if not line:
@@ -456,17 +467,15 @@ class _Parser:
 
     def _parse_motion_header(self) -> tuple[int | None, float]:
         """Return the number of frames, None where it is not told, and frames per second."""
-        line = self._next_content() or ""
+        lines = self._header_lines()
+        line, self._line = lines["frames"]
         match = _FRAMES_LINE.match(line)
-        found = repr(line.strip()) if line else "the end of the file"
-        if not match or _FRAME_TIME_LINE.match(line):
-            self._fail("'Frames: <number>'", found)
-        if not _PLAIN_FRAMES.match(line):
-            self._repair("frames line", "'Frames: <number>'", found, "it is taken for that")
+        if line and not _PLAIN_FRAMES.match(line):
+            self._repair("frames line", "'Frames: <number>'", repr(line.strip()), "it is taken for that")
         num_frames: int | None = None
-        if re.fullmatch(r"[0-9]{1,18}", match[1]) and int(match[1]) >= 1:
+        if match and re.fullmatch(r"[0-9]{1,18}", match[1]) and int(match[1]) >= 1:
             num_frames = int(match[1])
-        else:
+        elif match:
             self._repair("frames", "at least one frame", repr(match[1]), "the frames that follow are counted")
         num_channels = sum(len(channels or ()) for channels in self._channels)
         if num_frames is not None and (num_frames > MAX_FRAMES or num_frames * num_channels > MAX_VALUES):
@@ -475,32 +484,68 @@ class _Parser:
                 f"{num_frames} frames of {num_channels} channels",
                 "cut the take into parts",
             )
-        line = self._next_content() or ""
+        line, self._line = lines["frame time"]
         match = _FRAME_TIME_LINE.match(line)
-        found = repr(line.strip()) if line else "the end of the file"
-        if not match:
-            self._fail("'Frame Time: <seconds>'", found)
-        if not _PLAIN_FRAME_TIME.match(line):
-            self._repair("frame time line", "'Frame Time: <seconds>'", found, "it is taken for that")
-        fps = self._read_frame_time(match[1])
+        if line and not _PLAIN_FRAME_TIME.match(line):
+            self._repair("frame time line", "'Frame Time: <seconds>'", repr(line.strip()), "it is taken for that")
+        fps = (
+            self._read_frame_time(match[2], (match[1] or match[3] or "").lower())
+            if match
+            else self._fps or _ASSUMED_FPS
+        )
+        self._line = lines["rows"][1]
         if num_frames is not None and num_frames / fps > MAX_DURATION_S:
             self._fail(f"at most {MAX_DURATION_S} seconds", f"{num_frames} frames at {fps:g} fps")
         return num_frames, fps
 
-    def _read_frame_time(self, text: str) -> float:
-        """Frames per second, from a time in seconds or from what some tools write instead."""
+    def _header_lines(self) -> dict[str, tuple[str, int]]:
+        """The lines "frames" and "frame time", in any order, with their numbers; empty where one is missing."""
+        lines: dict[str, tuple[str, int]] = {}
+        while len(lines) < 2:
+            line = self._next_content() or ""
+            kind = "frame time" if _FRAME_TIME_LINE.match(line) else "frames" if _FRAMES_LINE.match(line) else "rows"
+            wanted = "'Frames: <number>'" if "frames" not in lines else "'Frame Time: <seconds>'"
+            found = repr(line.strip()) if line else "the end of the file"
+            if kind == "rows":
+                if not _NUMBER_LIKE.match(line.strip()):
+                    self._fail(wanted, found)
+                self._again = line
+                for missing in {"frames", "frame time"} - set(lines):
+                    lines[missing] = "", self._line
+                    remedy = "the frames that follow are counted"
+                    if missing == "frame time":
+                        remedy = f"taking {self._fps or _ASSUMED_FPS:g} frames per second (pass fps= if wrong)"
+                    self._repair(f"no {missing}", wanted, "channel values", remedy, "pass fps=")
+                break
+            if kind in lines:
+                self._fail(wanted, found)
+            if not lines and kind != "frames":
+                self._repair("order", wanted, found, "the lines may be in this order")
+            lines[kind] = line, self._line
+        return {**lines, "rows": ("", self._line)}
+
+    def _read_frame_time(self, text: str, unit: str) -> float:
+        """Frames per second, from a time in seconds or from what some tools write instead, as "33 ms" or "fps: 30"."""
         expected = f"a frame time from {1 / MAX_FPS} to {1 / MIN_FPS} seconds"
         if self._fps is not None:  # whatever the file says does not count
             return self._fps
-        frame_time = self._number(text)
+        frame_time = self._number(text.removeprefix("1/"))
+        if unit not in ("", "s", "sec", "secs", "second", "seconds") or text.startswith("1/"):
+            fps = frame_time if unit != "ms" else 1e3 / frame_time if frame_time > 0 else 0.0
+            if not MIN_FPS <= fps <= MAX_FPS:
+                self._fail(expected, repr(f"{text} {unit}".strip()), "pass fps=")
+            usual = min(_USUAL_FPS, key=lambda rate: abs(rate - fps))
+            fps = float(usual) if abs(fps - usual) < 0.002 * usual else fps
+            self._repair("frame time", expected, repr(f"{text} {unit}".strip()), f"taking {fps:g} frames per second")
+            return fps
         if 1 / MAX_FPS <= frame_time <= 1 / MIN_FPS:
             return _frame_rate(text.replace(",", "."), frame_time)
         if frame_time == 0:
-            remedy = f"taking {_ASSUMED_FPS:g} frames per second (pass fps= if wrong)"
+            remedy = f"taking {_ASSUMED_FPS:g} frames per second (pass fps= or --source-fps if wrong)"
             self._repair("frame time", expected, repr(text), remedy, "pass fps=")
             return _ASSUMED_FPS
         for what, fps in _readings_of_frame_time(frame_time):
-            remedy = f"taking it as {what}, {fps:g} frames per second (pass fps= if wrong)"
+            remedy = f"taking it as {what}, {fps:g} frames per second (pass fps= or --source-fps if wrong)"
             self._repair("frame time", expected, repr(text), remedy, f"pass fps=; {fps:g}?")
             return fps
         self._fail(expected, repr(text), "pass fps=")
@@ -511,6 +556,7 @@ class _Parser:
         most = min(MAX_FRAMES, MAX_VALUES // num_channels, self._num_bytes // (2 * num_channels) + 1)
         values = np.empty((min(num_frames or most, most), num_channels))
         count = 0
+        self._reads_rows = True
         pending: list[float] = []  # values of a frame that goes on in the next line
         while (line := self._next_line()) is not None:
             words = line.split()
@@ -556,6 +602,9 @@ class _Parser:
             return []
         if len(line) > len(line := re.sub(r"\s(#|//).*", "", line)):
             self._repair("comment", "no comments", "one", "it is skipped")
+        if ";" in line:
+            self._repair("commas", "blanks between numbers", "semicolons", "they are read as such")
+            line = line.replace(";", " ")
         if "," in line:
             words = line.split()
             is_decimal = "." not in line and len(words) > 1 and all(word.count(",") <= 1 for word in words)

@@ -44,7 +44,8 @@ _TURNS: Mapping[str, tuple[tuple[int, int, int], tuple[float, float, float]]] = 
 UP_AXES = tuple(_TURNS)
 
 _ADULT_LEG_M = 0.83
-_LEG_RANGE_M = (0.28, 1.6)  # of a toddler and of a giant, from hip to ankle
+_LEG_RANGE_M = (0.3, 1.6)  # of a toddler and of a giant, from hip to ankle
+_ADULT_RANGE_M = (0.6, 1.1)
 # Per unit: how fast a reading loses plausibility below and above an adult's leg (in natural logarithms), and how rare
 # the unit is. Children and giants are rarest in units of the CMU database, which recorded adults.
 _UNIT_READINGS: Mapping[str, tuple[float, float, float]] = {
@@ -56,9 +57,9 @@ _UNIT_READINGS: Mapping[str, tuple[float, float, float]] = {
     "dm": (0.35, 0.18, 1.5),
     "foot": (0.35, 0.20, 1.5),
 }
-_CLOSE = 5.1  # readings whose costs differ by less are both told
 _STANDS = 0.7  # share of the way from ankles to neck along an axis that counts as standing
 _STANDS_SURELY = 0.85
+_CLIMBS = 2.0  # legs that a body seldom goes up and down in a clip
 _FACES = 0.25  # mean cosine between feet and facing below which handedness is not told
 _SAMPLE_FRAMES = 200
 
@@ -119,10 +120,7 @@ class Detection:
         return positions[..., list(axes)] * np.asarray(signs, dtype=positions.dtype)
 
     def __str__(self) -> str:
-        return (
-            f"unit {self.unit} (leg {self.leg_m:.2f} m), {self.up_axis} up "
-            f"(share {self.up_axis_share:.2f} of the way from ankles to neck)"
-        )
+        return f"unit {self.unit} (legs {self.leg_m:.2f} m), {self.up_axis} up"
 
 
 def standardize(
@@ -197,6 +195,7 @@ def detect(
     skeleton: Skeleton = HUMANML3D_22,
     unit: str | None = None,
     up_axis: str | None = None,
+    usual_unit: str | None = None,
     file_name: str = "motion",
     strict: bool = False,
 ) -> Detection:
@@ -207,6 +206,7 @@ def detect(
         rest: (J, 3) the same joints at rest, where the file has a rest pose.
         skeleton: which joints these are.
         unit, up_axis: taken as told.
+        usual_unit: unit of this kind of file; it is not doubted where it gives an adult.
         file_name: for messages.
         strict: refuse what is doubtful.
 
@@ -219,22 +219,22 @@ def detect(
     doubts: list[str] = []
     readings: list[UnitReading] = []
     if unit is None:
-        readings = read_units(body.leg)
+        readings = read_units(body.leg, usual_unit)
         if not readings:
             raise MotionFormatError(
                 f"{file_name}: the legs measure {body.leg:.4g} from hip to ankle, which is human in none of "
                 f"{', '.join(METRES_PER_UNIT)} (check the rig, or pass unit=)"
             )
         unit = readings[0].unit
-        close = [reading for reading in readings[1:] if reading.cost < readings[0].cost + _CLOSE]
-        if close:
-            others = " or ".join(map(str, close))
-            doubts.append(f"taking the unit as {readings[0]}; it could be {others} (pass unit= if wrong)")
+        sure = unit == usual_unit and _ADULT_RANGE_M[0] <= readings[0].leg_m <= _ADULT_RANGE_M[1]
+        if readings[1:] and not sure:
+            others = " or ".join(map(str, readings[1:]))
+            doubts.append(f"taking the unit as {readings[0]}; it could be {others} (pass unit= or --unit if wrong)")
     shares = body.up_shares()
     if up_axis is None:
         up_axis, doubt = _choose_up_axis(body, shares, rest, skeleton)
         if doubt:
-            doubts.append(doubt + f"; taking {up_axis} as up (pass up_axis= if wrong)")
+            doubts.append(doubt + f"; taking {up_axis} as up (pass up_axis= or --up-axis if wrong)")
     facing = body.facing(up_axis)
     mirrored = facing < -_FACES
     if mirrored:
@@ -258,18 +258,25 @@ def detect(
     )
 
 
-def read_units(leg: float) -> list[UnitReading]:
+def read_units(leg: float, usual_unit: str | None = None) -> list[UnitReading]:
     """Return the units in which a leg has human length, the most plausible first.
+
+    An adult has one reading in meters, centimeters and millimeters. Children and giants have several, and so do most
+    bodies in the other units.
 
     Args:
         leg: length from hip over knee to ankle in the file's unit.
+        usual_unit: unit of this kind of file, which comes first where it gives an adult.
     """
     readings = []
     for unit, (below, above, rarity) in _UNIT_READINGS.items():
         length = leg * METRES_PER_UNIT[unit]
         if _LEG_RANGE_M[0] <= length <= _LEG_RANGE_M[1]:
             distance = float(np.log(length / _ADULT_LEG_M))
-            readings.append(UnitReading(unit, length, (distance / (below if distance < 0 else above)) ** 2 + rarity))
+            cost = (distance / (below if distance < 0 else above)) ** 2 + rarity
+            if unit == usual_unit and _ADULT_RANGE_M[0] <= length <= _ADULT_RANGE_M[1]:
+                cost = 0.0
+            readings.append(UnitReading(unit, length, cost))
     return sorted(readings, key=lambda reading: reading.cost)
 
 
@@ -315,15 +322,13 @@ class _Body:
         told = np.concatenate(cosines)
         return float(np.mean(told)) if len(told) else float("nan")
 
-    def lies_on_floor(self, up_axis: str) -> bool:
-        """Whether the whole body stays within a third of its length above a floor at zero."""
-        heights = _along(self.joints, up_axis)
-        length = 2.0 * self.leg
-        return bool(heights.min() > -0.1 * length and heights.max() < 0.35 * length)
+    def climb(self, up_axis: str) -> float:
+        """How far the hips go up and down over the clip, in legs."""
+        return float(np.ptp(_along(self.hips[0] + self.hips[1], up_axis))) / 2.0 / max(self.leg, 1e-12)
 
-    def stands_on_floor(self, up_axis: str) -> bool:
-        """Whether the lowest joint of the clip is near zero."""
-        return bool(-0.2 * self.leg < _along(self.joints, up_axis).min() < 0.3 * self.leg)
+    def stands_on_floor(self, up_axis: str, below: float = 0.2) -> bool:
+        """Whether the lowest joint of the clip is near zero, by shares of a leg."""
+        return bool(-below * self.leg < _along(self.joints, up_axis).min() < 0.3 * self.leg)
 
     def is_upright(self) -> bool:
         """Whether the legs continue the trunk, as those of a person who stands do."""
@@ -344,17 +349,33 @@ def _choose_up_axis(
             return at_rest, f"the body does not stand (best axis {best}, share {share:.2f}), its rest pose does"
         return "y", f"the body does not stand (best axis {best}, share {share:.2f})"
     if best == "y":
+        if at_rest == "y":
+            return best, ""
+        if body.stands_on_floor("z", below=0.04) and not body.stands_on_floor("y"):
+            return best, f"the body stands along y ({share:.2f}), or it lies on a floor with Z up"
+        if body.climb("y") > _CLIMBS:
+            return (
+                best,
+                f"the body goes up or down by {body.climb('y'):.1f} legs along y, or ahead with another axis up",
+            )
+        if at_rest is not None:
+            return best, f"the body in motion stands along y ({share:.2f}), its rest pose along {at_rest}"
         return best, ""
     if at_rest not in (None, best):
         if share < _STANDS_SURELY:
             return str(at_rest), f"the rest pose stands along {at_rest}, the body in motion along {best} ({share:.2f})"
         return best, f"the body in motion stands along {best} ({share:.2f}), its rest pose along {at_rest}"
-    if body.lies_on_floor("y") and not body.stands_on_floor(best):
+    if share < _STANDS_SURELY:
+        floors = body.stands_on_floor("y"), body.stands_on_floor(best)
+        # Somebody who falls or crawls with Y up may lie along any axis for most of a clip.
+        taken = "y" if floors == (True, False) or (best != "z" and floors != (False, True)) else best
+        return taken, f"the body stands along {best} with a share of only {share:.2f}"
+    if at_rest is None and not body.stands_on_floor(best):
         return best, f"the body stands along {best} ({share:.2f}), or it lies on a floor with Y up"
     if best != "z":
         return best, f"the body stands along {best} (share {share:.2f}), which is unusual"
-    if share < _STANDS_SURELY:
-        return best, f"the body stands along {best} with a share of only {share:.2f}"
+    if body.climb(best) > _CLIMBS:
+        return best, f"the body moves {body.climb(best):.1f} legs along {best}, up or down, or it crawls with Y up"
     return best, ""
 
 

@@ -68,12 +68,12 @@ class Figure:
     """A motion made ready to be drawn.
 
     Attributes:
-        joints: (T, J, 3) float64, metres, Y up.
+        joints: (T, J, 3) float64, meters, Y up.
         head: (T, 3), centre of the ball that stands for the head.
-        head_radius: its radius in metres.
-        radii: (J,), thickness of the body at each joint, metres.
+        head_radius: its radius in meters.
+        radii: (J,), thickness of the body at each joint, meters.
         limbs: the bones.
-        floor: height of the floor, metres.
+        floor: height of the floor, meters.
         facing: direction the body faces at first, radians from +Z towards +X.
     """
 
@@ -87,7 +87,7 @@ class Figure:
 
     @classmethod
     def of(cls, joints: np.ndarray, skeleton: Skeleton) -> "Figure":
-        """Measure a body in joints (T, J, 3), metres."""
+        """Measure a body in joints (T, J, 3), meters."""
         joints = np.asarray(joints, dtype=np.float64)
         size = body_size(joints, skeleton)
         head = head_joint(skeleton)
@@ -105,13 +105,13 @@ class Figure:
 
 
 def joint_radii(skeleton: Skeleton) -> np.ndarray:
-    """Return how thick an adult body is drawn at each joint: (J,) radii in metres."""
+    """Return how thick an adult body is drawn at each joint: (J,) radii in meters."""
     stems = (name.rpartition("_")[2] for name in skeleton.joint_names)
     return np.array([_RADII_M.get(stem, _SPINE_RADIUS_M) for stem in stems])
 
 
 def body_size(joints: np.ndarray, skeleton: Skeleton) -> float:
-    """Compare the legs in joints (T, J, 3), metres, with an adult's, so that a small body gets thin limbs."""
+    """Compare the legs in joints (T, J, 3), meters, with an adult's, so that a small body gets thin limbs."""
     lower = list(skeleton.leg_joints)
     upper = [skeleton.parents[joint] for joint in lower]
     leg = float(np.median(np.linalg.norm(joints[:, lower] - joints[:, upper], axis=-1).sum(axis=-1)))
@@ -130,16 +130,16 @@ def floor_height(joints: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Camera:
-    """A perspective camera that looks at a point. Depths are metres along the line of sight.
+    """A perspective camera that looks at a point. Depths are meters along the line of sight.
 
     Seen with azimuth 0, a body that faces +Z looks at the viewer and its left hand is on the viewer's right.
 
     Attributes:
         azimuth: radians about the vertical from +Z towards +X, where the camera stands.
         elevation: radians above the horizon.
-        distance: metres from the point looked at.
+        distance: meters from the point looked at.
         centre: pixel (x, y) at which that point appears.
-        focal: pixels per metre at a depth of one metre.
+        focal: pixels per meter at a depth of one meter.
     """
 
     azimuth: float
@@ -174,9 +174,9 @@ class Camera:
         """Place a camera as near as possible such that all points are in the picture.
 
         Args:
-            points: (N, 3), metres, relative to the point looked at.
+            points: (N, 3), meters, relative to the point looked at.
             viewport: left, top, right and bottom of the part of the picture to use, pixels.
-            margin: metres about every point that must be in the picture too.
+            margin: meters about every point that must be in the picture too.
             azimuth: radians, see `Camera`.
             elevation: radians.
             field_of_view: vertical angle of the viewport, radians.
@@ -225,7 +225,7 @@ def camera_track(figure: Figure, *, follow: bool, fps: float) -> np.ndarray:
         fps: frames per second.
 
     Returns:
-        (T, 3), metres. The height is that of the middle of all that happens, and constant.
+        (T, 3), meters. The height is that of the middle of all that happens, and constant.
     """
     joints = figure.joints
     low, high = joints.min(axis=(0, 1)), joints.max(axis=(0, 1))

@@ -10,8 +10,8 @@ The format is that of Guo et al., Generating Diverse and Natural 3D Human Motion
     9J-5:12J-5    velocities of all joints, per frame, in the heading of the frame
     12J-5:12J-1   contact of left ankle, left toe, right ankle, right toe with the floor
 
-Everything here works on any leading batch dimensions, computes in float64 and returns float32. Joints are in metres;
-features are in the skeleton's own unit (metres, or millimetres for KIT-ML).
+Everything here works on any leading batch dimensions, computes in float64 and returns float32. Joints are in meters;
+features are in the skeleton's own unit (meters, or millimeters for KIT-ML).
 """
 
 import math
@@ -24,6 +24,7 @@ from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
 
 _SMOOTHING_SIGMA = 20.0  # frames, whatever the frame rate
 _SMOOTHING_RADIUS = 80
+_CHUNK_FRAMES = 4096
 
 
 def joints_to_features(
@@ -37,60 +38,68 @@ def joints_to_features(
     """Compute features of clips.
 
     Args:
-        joints: (..., T, J, 3), metres, Y up, at least two frames.
+        joints: (..., T, J, 3), meters, Y up, at least two frames.
         skeleton: which joints these are.
         retarget: whether to give the body the bone lengths of the data set first.
-        bone_lengths: (J,), metres; by default the skeleton's.
+        bone_lengths: (J,), meters; by default the skeleton's.
         reference_heading_wrap: whether to turn the wrong way where the heading crosses -Z, as the reference code does.
             `features_to_joints` then loses the heading from that frame on.
 
     Returns:
-        (..., T-1, D), float32, not normalised.
+        (..., T-1, D), float32, not normalized.
 
     Raises:
         ValueError: the joints have another shape, or bone lengths are needed and not known.
     """
     joints = _check(joints, (skeleton.num_joints, 3), "joints", min_frames=2)
-    joints = _normalise(joints, skeleton, retarget, bone_lengths) / skeleton.unit
-    num_joints = skeleton.num_joints
+    joints = _normalise(joints, skeleton, retarget, bone_lengths)
+    joints /= skeleton.unit
     num_frames = joints.shape[-3]
     angles = _smooth_heading(joints, skeleton)  # of the rotation of each frame's heading to +Z
-    cosine, sine = np.cos(angles), np.sin(angles)
-
-    features = np.empty((*joints.shape[:-3], num_frames - 1, skeleton.feature_dim))
     half_turns = np.diff(angles, axis=-1) / 2.0
     if reference_heading_wrap:
         half_turns = np.arcsin(np.sin(half_turns))
     else:
         half_turns -= np.pi * np.round(half_turns / np.pi)
-    features[..., 0] = half_turns
 
+    features = np.empty((*joints.shape[:-3], num_frames - 1, skeleton.feature_dim), dtype=np.float32)
+    features[..., 0] = half_turns
+    for start in range(0, num_frames - 1, _CHUNK_FRAMES):  # long clips go in pieces to spare memory
+        stop = min(start + _CHUNK_FRAMES, num_frames - 1)
+        part = joints[..., start : stop + 1, :, :]
+        _fill_features(features[..., start:stop, 1:], part, angles[..., start : stop + 1], skeleton)
+    return features
+
+
+def _fill_features(features: np.ndarray, joints: np.ndarray, angles: np.ndarray, skeleton: Skeleton) -> None:
+    """Fill in all features (..., T-1, D-1) but the first from joints (..., T, J, 3) and heading angles (..., T)."""
+    num_joints = skeleton.num_joints
+    cosine, sine = np.cos(angles), np.sin(angles)
     steps = np.diff(joints, axis=-3)
     root_steps = _turn(steps[..., 0, :], cosine[..., 1:], sine[..., 1:])
-    features[..., 1] = root_steps[..., 0]
-    features[..., 2] = root_steps[..., 2]
-    features[..., 3] = joints[..., :-1, 0, 1]
+    features[..., 0] = root_steps[..., 0]
+    features[..., 1] = root_steps[..., 2]
+    features[..., 2] = joints[..., :-1, 0, 1]
 
     now, cosine, sine = joints[..., :-1, :, :], cosine[..., :-1, None], sine[..., :-1, None]
     places = now[..., 1:, :] - now[..., :1, :] * np.array([1.0, 0.0, 1.0])
-    parts = np.split(features, [4, 3 * num_joints + 1, 9 * num_joints - 5, 12 * num_joints - 5], axis=-1)
+    parts = np.split(features, [3, 3 * num_joints, 9 * num_joints - 6, 12 * num_joints - 6], axis=-1)
     _, ric, rot, velocity, contact = parts
     ric[...] = _flat(_turn(places, cosine, sine))
     rot[...] = _flat(_local_rotations_6d(now, angles[..., :-1], skeleton))
     velocity[...] = _flat(_turn(steps, cosine, sine))
     contact[...] = _contacts(steps, skeleton)
-    return features.astype(np.float32)
 
 
 def features_to_joints(features: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
     """Recover joint positions from features 0 to 3J+1, the root's path and the joints' places around it.
 
     Args:
-        features: (..., T, D), not normalised.
+        features: (..., T, D), not normalized.
         skeleton: which features these are.
 
     Returns:
-        (..., T, J, 3), float32, metres; the root starts above the origin.
+        (..., T, J, 3), float32, meters; the root starts above the origin.
 
     Raises:
         ValueError: the features have another shape.
@@ -126,13 +135,13 @@ def normalise_joints(
     above the origin and faces +Z.
 
     Args:
-        joints: (..., T, J, 3), metres, Y up.
+        joints: (..., T, J, 3), meters, Y up.
         skeleton: which joints these are.
         retarget: whether to change bone lengths.
-        bone_lengths: (J,), metres; by default the skeleton's.
+        bone_lengths: (J,), meters; by default the skeleton's.
 
     Returns:
-        (..., T, J, 3), float32, metres.
+        (..., T, J, 3), float32, meters.
 
     Raises:
         ValueError: the joints have another shape, or bone lengths are needed and not known.
@@ -201,7 +210,7 @@ def foot_contacts(joints: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -> np.nd
     """Find out by its speed which part of which foot rests on the floor, as the features do.
 
     Args:
-        joints: (..., T, J, 3), metres, at the data set's frame rate.
+        joints: (..., T, J, 3), meters, at the data set's frame rate.
         skeleton: which joints these are.
 
     Returns:
@@ -263,7 +272,7 @@ def _normalise(joints: np.ndarray, skeleton: Skeleton, retarget: bool, bone_leng
         raise ValueError("bone_lengths are of no use with retarget=False")
     origin = joints[..., :1, :1, :].copy()
     origin[..., 0, 0, 1] = joints[..., 1].min(axis=(-2, -1))
-    joints = joints - origin
+    joints = np.subtract(joints, origin, out=joints if retarget else None)  # a retargeted body is a new array
     angle = -facing_angles(joints[..., 0, :, :], skeleton)[..., None, None]
     return _turn(joints, np.cos(angle), np.sin(angle))
 
@@ -273,23 +282,27 @@ def _retarget(joints: np.ndarray, skeleton: Skeleton, bone_lengths: ArrayLike | 
         bone_lengths = skeleton.bone_lengths
     if bone_lengths is None:
         raise ValueError(
-            f"the bone lengths of {skeleton.name} are not known (pass bone_lengths= in metres, or retarget=False "
+            f"the bone lengths of {skeleton.name} are not known (pass bone_lengths= in meters, or retarget=False "
             "to keep the body as it is)"
         )
     lengths = np.asarray(bone_lengths, dtype=np.float64)
     if lengths.shape != (skeleton.num_joints,):
         raise ValueError(f"expected bone_lengths of shape ({skeleton.num_joints},), got {lengths.shape}")
     parents = np.array(skeleton.parents)
-    bones = joints[..., 1:, :] - joints[..., parents[1:], :]
+    first = joints[..., 0, :, :]
     legs = np.array(skeleton.leg_joints)
-    leg_length = np.linalg.norm(bones[..., 0, legs - 1, :], axis=-1).sum(axis=-1)
+    leg_length = np.linalg.norm(first[..., legs, :] - first[..., parents[legs], :], axis=-1).sum(axis=-1)
     scale = lengths[legs].sum() / np.where(leg_length > 1e-9, leg_length, lengths[legs].sum())
     rest = np.array(skeleton.rest_directions)
-    offsets = rotations.normalise(bones, fallback=rest[1:]) * lengths[1:, None]
     retargeted = np.empty_like(joints)
     retargeted[..., 0, :] = joints[..., 0, :] * scale[..., None, None]
-    for joint in range(1, skeleton.num_joints):
-        retargeted[..., joint, :] = retargeted[..., parents[joint], :] + offsets[..., joint - 1, :]
+    for start in range(0, joints.shape[-3], _CHUNK_FRAMES):
+        part = joints[..., start : start + _CHUNK_FRAMES, :, :]
+        made = retargeted[..., start : start + _CHUNK_FRAMES, :, :]
+        bones = part[..., 1:, :] - part[..., parents[1:], :]
+        offsets = rotations.normalise(bones, fallback=rest[1:]) * lengths[1:, None]
+        for joint in range(1, skeleton.num_joints):
+            made[..., joint, :] = made[..., parents[joint], :] + offsets[..., joint - 1, :]
     return retargeted
 
 

@@ -20,6 +20,7 @@ READERS: Mapping[str, tuple[str, str]] = {
     ".glb": ("lamp_hf.motion.gltf_reader", "read_gltf"),
     ".gltf": ("lamp_hf.motion.gltf_reader", "read_gltf"),
     ".vrma": ("lamp_hf.motion.gltf_reader", "read_gltf"),
+    ".vrm": ("lamp_hf.motion.gltf_reader", "read_gltf"),
 }
 _BLENDER = (
     'blender -b --python-expr "import bpy; bpy.ops.wm.read_factory_settings(use_empty=True); {read}; '
@@ -50,6 +51,8 @@ _SAME_DETOUR = {
     ".pickle": ".pkl",
     ".pth": ".pt",
 }
+# Suffixes of motion files that are not read, and for which there is such a hint.
+UNREAD = frozenset((*_DETOURS, *_SAME_DETOUR))
 WRITERS: Mapping[str, tuple[str, str]] = {
     ".bvh": ("lamp_hf.motion.bvh", "write_bvh"),
     ".glb": ("lamp_hf.motion.gltf", "write_glb"),
@@ -89,8 +92,10 @@ def _find(path: str | os.PathLike[str], registry: Mapping[str, tuple[str, str]],
             hint = detour.replace("{name}", path.name).replace("{stem}", path.stem)
             raise MotionFormatError(f"{path.name}: {suffix} files are not read ({hint})")
         found = f"the suffix {suffix!r}" if suffix else "no suffix"
+        if detour is not None:
+            found += " (write .glb or .bvh, and export the other from Blender or your game engine)"
         raise MotionFormatError(
-            f"{path.name}: cannot {verb} this; expected one of {', '.join(registry)}, found {found}"
+            f"{path.name}: cannot {verb} this format; expected one of {', '.join(registry)}, found {found}"
         )
     module, function = registry[suffix]
     return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]

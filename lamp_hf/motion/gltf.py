@@ -91,18 +91,19 @@ def write_glb(motion: Motion, path: str | os.PathLike[str], *, own_body: bool | 
 
     animation = pygltflib.Animation(name=text[:_NAME_LENGTH] or "motion")
     times = file.add(_key_times(len(joints), motion.fps), "SCALAR", bounds=True)
-    xyzw = local[..., [1, 2, 3, 0]].astype(np.float32)
-    curves = [(0, "translation", root.astype(np.float32), "VEC3")]
+    curves = [(0, "translation", root, "VEC3")]
     # The last joint of a limb never turns: what lies beyond it is not known.
     turning = sorted({parent for parent in skeleton.parents if parent >= 0})
-    curves += [(joint, "rotation", np.ascontiguousarray(xyzw[:, joint]), "VEC4") for joint in turning]
+    curves += [(joint, "rotation", local[:, joint], "VEC4") for joint in turning]
     for node, kind, values, shape in curves:
+        keys = (values if kind == "translation" else values[:, [1, 2, 3, 0]]).astype(np.float32)
         target = pygltflib.AnimationChannelTarget(node=node, path=kind)
         animation.channels.append(pygltflib.AnimationChannel(sampler=len(animation.samplers), target=target))
         animation.samplers.append(
-            pygltflib.AnimationSampler(input=times, output=file.add(values, shape), interpolation="LINEAR")
+            pygltflib.AnimationSampler(input=times, output=file.add(keys, shape), interpolation="LINEAR")
         )
     gltf.animations = [animation]
+    del local, root, joints, curves, values, keys  # long motions: the library copies the file's bytes
     file.close()
     with atomic_path(path) as temporary:
         gltf.save_binary(str(temporary))

@@ -26,10 +26,11 @@ _MAX_NODES = 20_000
 _MAX_JSON = 64 * 2**20
 _CHUNK_FRAMES = 2048
 _SAMPLE_POSES = 48
-_RATES = (20.0, 24.0, 25.0, 30.0, 48.0, 50.0, 60.0, 90.0, 100.0, 120.0, 240.0, 12.0, 12.5, 15.0, 10.0)
+_RATES = (30.0, 24.0, 60.0, 25.0, 20.0, 50.0, 48.0, 120.0, 100.0, 90.0, 240.0, 12.0, 12.5, 15.0, 10.0)
 _TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _LARGEST_INTEGER = {5120: 127.0, 5121: 255.0, 5122: 32767.0, 5123: 65535.0}
 _COLUMNS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+_LISTED = 8  # names of animations in a message
 _COMPRESSED = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 
 
@@ -101,6 +102,7 @@ def read_gltf(
             rest=np.matmul(rig.weights, rest[sources]),
             unit=unit,
             up_axis=up_axis,
+            usual_unit="m",
             file_name=name,
             strict=strict,
         )
@@ -142,7 +144,8 @@ class Curve:
         share = np.clip((times - self.times[before]) / gap, 0.0, 1.0)
         low, high = self.values[before], self.values[after]
         if self.interpolation == "STEP":
-            return np.where((share >= 1.0)[:, None], high, low)
+            # Keys are float32: one that lies on a frame may come a little late.
+            return np.where((share > 0.99)[:, None], high, low)
         if self.tangents is not None:
             t, d = share[:, None], gap[:, None]
             out, into = self.tangents[1][before], self.tangents[0][after]
@@ -166,15 +169,21 @@ def _span(channels: Sequence[Curve], name: str) -> tuple[float, float]:
 
 
 def _rate_of_keys(channels: Sequence[Curve], name: str) -> float:
-    """The common frame rate on whose frames the keys lie, 30 fps where there is none."""
+    """The common frame rate on whose frames all keys lie: that of their usual step, else of a film; 30 fps if none."""
     densest = max(channels, key=lambda curve: len(curve.times))
     steps = np.diff(densest.times)
     steps = steps[steps > 1e-5]
-    if len(steps):
-        raw = 1.0 / float(np.median(steps))
-        for rate in _RATES:
-            if abs(raw - rate) < 0.02 * rate:
-                return rate
+    start = min(float(curve.times[0]) for curve in channels)
+    keys = np.unique(np.concatenate([curve.times for curve in channels])) - start
+    # Between cubic keys a body swings on, which a lower rate would not show.
+    slowest = 20.0 if any(curve.interpolation == "CUBICSPLINE" for curve in channels) else 1.0
+    usual = [rate for rate in _RATES if len(steps) and abs(rate * float(np.median(steps)) - 1.0) < 0.02]
+    for rate in (*usual, *_RATES):
+        frames = keys * rate
+        if rate >= slowest and np.abs(frames - np.round(frames)).max(initial=0.0) < 0.05:
+            return rate
+    if usual:
+        return usual[0]
     logger.warning("%s: the keys have no common frame rate; sampled at 30 fps (pass fps= for another)", name)
     return 30.0
 
@@ -226,11 +235,13 @@ class _File:
                 f"{self.name}: the file holds no animation (a figure alone? export it with its animation)"
             )
         titles = [animation.name or f"animation {index}" for index, animation in enumerate(animations)]
-        listed = ", ".join(map(repr, titles[:60]))
+        listed = ", ".join(map(repr, titles[:_LISTED])) + (
+            f" and {len(titles) - _LISTED} more" if len(titles) > _LISTED else ""
+        )
         if wanted is None:
             if len(animations) > 1:
                 logger.warning(
-                    "%s: %d animations; taking the first, %r (choose by animation=, a name or an index: %s)",
+                    "%s: %d animations; taking the first, %r (choose by animation= in Motion.load: %s)",
                     *(self.name, len(animations), titles[0], listed),
                 )
             return animations[0]
@@ -342,12 +353,20 @@ class _File:
         """Local matrices (T, 4, 4), or (4, 4) of a node that stands still."""
         node = self.gltf.nodes[index]
         try:
-            if node.matrix is not None and not moved:
-                return np.asarray(node.matrix, dtype=np.float64).reshape(4, 4).T
-            shift = moved.get("translation", np.asarray(node.translation or (0.0, 0.0, 0.0), dtype=np.float64))
+            shift = np.asarray(node.translation or (0.0, 0.0, 0.0), dtype=np.float64)
             x, y, z, w = node.rotation or (0.0, 0.0, 0.0, 1.0)
-            turn = moved.get("rotation", np.asarray((w, x, y, z), dtype=np.float64))
-            size = moved.get("scale", np.asarray(node.scale or (1.0, 1.0, 1.0), dtype=np.float64))
+            turn = np.asarray((w, x, y, z), dtype=np.float64)
+            size = np.asarray(node.scale or (1.0, 1.0, 1.0), dtype=np.float64)
+            if node.matrix is not None:
+                matrix = np.asarray(node.matrix, dtype=np.float64).reshape(4, 4).T
+                if not moved:
+                    return matrix
+                # glTF does not allow animated matrices; what writes them expects them to be taken apart.
+                shift, size = matrix[:3, 3], np.linalg.norm(matrix[:3, :3], axis=0)
+                turn = rotations.from_matrix(matrix[:3, :3] / np.maximum(size, 1e-12))
+            shift, turn, size = (
+                moved.get(kind, value) for kind, value in (("translation", shift), ("rotation", turn), ("scale", size))
+            )
             frames = max((len(values) for values in moved.values()), default=0)
             local = np.zeros((*((frames,) if frames else ()), 4, 4))
             turned = rotations.to_matrix(rotations.normalise(turn, fallback=(1.0, 0.0, 0.0, 0.0)))
@@ -379,10 +398,11 @@ class _File:
         count, start = accessor.count, (view.byteOffset or 0) + (accessor.byteOffset or 0)
         data = self._buffer(view.buffer)
         if not (0 < count <= 50_000_000 and start >= 0 and stride >= dtype.itemsize * columns):
-            raise MotionFormatError(f"{where}: {count} values are not to be had (damaged?)")
+            raise MotionFormatError(f"{where}: {count} values are missing (damaged?)")
         if start + (count - 1) * stride + dtype.itemsize * columns > len(data):
             raise MotionFormatError(f"{where}: its values lie beyond the end of the file (truncated?)")
-        values = np.ndarray((count, columns), dtype, data, start, (stride, dtype.itemsize)).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # damaged numbers are refused by who asked for them
+            values = np.ndarray((count, columns), dtype, data, start, (stride, dtype.itemsize)).astype(np.float64)
         if accessor.normalized and accessor.componentType in _LARGEST_INTEGER:
             values = np.maximum(values / _LARGEST_INTEGER[accessor.componentType], -1.0)
         return values

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lamp_hf.motion.arrays import motion_of_array
-from lamp_hf.motion.files import READERS
+from lamp_hf.motion.files import READERS, UNREAD
 from lamp_hf.motion.motion import Motion
 
-__all__ = ["MotionFiles", "MotionInput", "as_motion", "failure", "find_motion_files", "problem_of"]
+__all__ = ["MotionFiles", "MotionInput", "as_motion", "failure", "find_motion_files", "no_motion_files", "problem_of"]
 
 MotionInput: TypeAlias = Motion | str | os.PathLike[str] | ArrayLike
 
@@ -103,6 +103,15 @@ def find_motion_files(folder: str | os.PathLike[str]) -> MotionFiles:
             else:
                 files.append(path)
     return MotionFiles(sorted(files), dict(sorted(problems.items())))
+
+
+def no_motion_files(folder: str | os.PathLike[str]) -> str:
+    """Say that a folder has no motion files, and what it has in place of them."""
+    message = f"{os.fspath(folder)} has no motion files ({' '.join(READERS)})"
+    others = (path for path in sorted(Path(folder).rglob("*")) if path.suffix.lower() in UNREAD)
+    if (other := next(others, None)) is not None:
+        message += f"; {other.suffix} files must be converted first: `lamp-hf info {other}` says how"
+    return message
 
 
 def problem_of(path: Path) -> str:

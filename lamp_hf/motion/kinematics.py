@@ -120,17 +120,15 @@ def retarget(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton = HUMAN
     joints = np.asarray(joints, dtype=np.float64)
     lengths = np.linalg.norm(offsets, axis=-1)
     parents = np.asarray(skeleton.parents)
-    bones = joints[:, 1:] - joints[:, parents[1:]]
-    own = np.linalg.norm(bones, axis=-1, keepdims=True)
     legs = [joint for pair in skeleton.mirror_pairs for joint in pair if _is_leg(skeleton, joint)]
-    leg = float(np.median(own[:, [joint - 1 for joint in legs], 0].sum(axis=1)))
+    leg = float(np.median(np.linalg.norm(joints[:, legs] - joints[:, parents[legs]], axis=-1).sum(axis=1)))
     scale = float(lengths[legs].sum()) / leg if leg > 1e-6 else 1.0
     start = joints[:1, 0] * [1.0, 0.0, 1.0]
     result = np.empty_like(joints)
     result[:, 0] = (joints[:, 0] - start) * scale + start
     fallback = rotations.normalise(offsets)
     for joint in range(1, len(parents)):
-        way = rotations.normalise(bones[:, joint - 1], fallback[joint])
+        way = rotations.normalise(joints[:, joint] - joints[:, parents[joint]], fallback[joint])
         result[:, joint] = result[:, parents[joint]] + way * lengths[joint]
     feet = list(skeleton.contact_joints)
     low = [np.quantile(places[:, feet, 1].min(axis=1), 0.1) for places in (joints, result)]
@@ -163,28 +161,74 @@ def export_kinematics(
         offsets = default_body(skeleton)
         wanted = retarget(wanted, offsets, skeleton)
     local, root, offsets = inverse_kinematics(wanted, skeleton, offsets=offsets)
-    for start in range(0, len(wanted), _CHUNK_FRAMES):
-        made = forward_kinematics(
-            local[start : start + _CHUNK_FRAMES], root[start : start + _CHUNK_FRAMES], offsets, skeleton.parents
-        )
-        if np.linalg.norm(made - wanted[start : start + _CHUNK_FRAMES], axis=-1).max(initial=0.0) > _GOOD_ENOUGH_M:
-            local, root = refine_kinematics(local, root, offsets, wanted, skeleton)
-            if own_body:  # bones halfway between what the clip asks of them, then once more
-                offsets = _middle_offsets(local, root, offsets, wanted, skeleton.parents)
-                local, root = refine_kinematics(local, root, offsets, wanted, skeleton)
+    worst = _worst_errors(local, root, offsets, wanted, skeleton.parents)
+    if worst.max(initial=0.0) <= _GOOD_ENOUGH_M:
+        return local, root, offsets, wanted
+    if own_body:
+        offsets = _fit_offsets(local, root, offsets, wanted, skeleton, worst)
+        local, root, offsets = inverse_kinematics(wanted, skeleton, offsets=offsets)
+        worst = _worst_errors(local, root, offsets, wanted, skeleton.parents)
+    for enough in (_GOOD_ENOUGH_M, _MOST_M):
+        poor = np.flatnonzero(worst > enough)
+        if len(poor):
+            local[poor], root[poor] = refine_kinematics(local[poor], root[poor], offsets, wanted[poor], skeleton)
+            worst = _worst_errors(local, root, offsets, wanted, skeleton.parents)
+    return _continuous(local), root, offsets, wanted
+
+
+def _fit_offsets(
+    local: np.ndarray,
+    root: np.ndarray,
+    offsets: np.ndarray,
+    joints: np.ndarray,
+    skeleton: Skeleton,
+    worst: np.ndarray,
+) -> np.ndarray:
+    """Offsets (J, 3) halfway between what the frames of a clip ask for: of nearly all, or of all where that is needed.
+
+    Long clips are judged by a sample of their frames and by the worst, `worst` being the errors of all (T,).
+    """
+    sample = np.union1d(np.arange(0, len(joints), max(1, len(joints) // 1000)), np.argsort(worst)[-1000:])
+    joints = joints[sample]
+    local, root = refine_kinematics(local[sample], root[sample], offsets, joints, skeleton)
+    least = np.inf
+    best = offsets
+    for share in (0.01, 0.0, 0.0):
+        offsets = _middle_offsets(local, root, offsets, joints, skeleton.parents, share)
+        local, root = refine_kinematics(local, root, offsets, joints, skeleton)
+        most = float(_worst_errors(local, root, offsets, joints, skeleton.parents).max())
+        if most < least:
+            best, least = offsets, most
+        if most <= _MOST_M:
             break
-    return local, root, offsets, wanted
+    return best
+
+
+def _worst_errors(
+    local: np.ndarray, root: np.ndarray, offsets: np.ndarray, joints: np.ndarray, parents: Sequence[int]
+) -> np.ndarray:
+    """The largest distance of a joint from its place in each frame (T,)."""
+    worst = np.empty(len(joints))
+    for start in range(0, len(joints), _CHUNK_FRAMES):
+        part = slice(start, start + _CHUNK_FRAMES)
+        made = forward_kinematics(local[part], root[part], offsets, parents)
+        worst[part] = np.linalg.norm(made - joints[part], axis=-1).max(axis=-1)
+    return worst
 
 
 def _middle_offsets(
-    local: np.ndarray, root: np.ndarray, offsets: np.ndarray, joints: np.ndarray, parents: Sequence[int]
+    local: np.ndarray,
+    root: np.ndarray,
+    offsets: np.ndarray,
+    joints: np.ndarray,
+    parents: Sequence[int],
+    share: float,
 ) -> np.ndarray:
     """Offsets (J, 3) in the middle of the range that a clip asks for, so that the largest error is small.
 
-    Bones of joints with several get a direction and a length, all others keep the direction of the T-pose.
+    Bones of joints with several get a direction and a length, all others keep the direction of the T-pose. Up to a
+    `share` of the frames does not count at either end.
     """
-    sample = slice(None, None, max(1, len(joints) // 2000))
-    local, root, joints = local[sample], root[sample], joints[sample]
     made = forward_kinematics(local, root, offsets, parents)
     result = offsets.copy()
     world: list[np.ndarray] = []
@@ -197,16 +241,19 @@ def _middle_offsets(
             rotations.conjugate(world[parent]), joints[:, joint] - (made[:, parent] + joints[:, parent]) / 2
         )
         if len(children[parent]) > 1:
-            result[joint] = np.quantile(way, [0.01, 0.99], axis=0).mean(axis=0)
+            result[joint] = np.quantile(way, [share, 1.0 - share], axis=0).mean(axis=0)
         else:
-            length = float(np.quantile(np.linalg.norm(way, axis=-1), [0.01, 0.99]).mean())
+            length = float(np.quantile(np.linalg.norm(way, axis=-1), [share, 1.0 - share]).mean())
             result[joint] *= length / max(float(np.linalg.norm(offsets[joint])), 1e-12)
     return result
 
 
 _CHUNK_FRAMES = 512
 _GOOD_ENOUGH_M = 0.003
+_MOST_M = 0.009  # what no joint should be away from its place
 _ROUNDS = 6
+_STUBBORN_M = 0.007  # frames with a larger error get more rounds
+_MORE_ROUNDS = 40
 _LARGE_ERROR_M = 0.003  # errors beyond this weigh more, so that none stays large
 _DAMPING = 1e-3
 
@@ -233,13 +280,22 @@ def refine_kinematics(
     local, root = local.copy(), root.copy()
     for start in range(0, len(joints), _CHUNK_FRAMES):
         part = slice(start, start + _CHUNK_FRAMES)
-        local[part], root[part] = _refine(local[part], root[part], offsets, joints[part], skeleton.parents)
+        local[part], root[part], made = _refine(
+            local[part], root[part], offsets, joints[part], skeleton.parents, _ROUNDS
+        )
+        worst = np.linalg.norm(made - joints[part], axis=-1).max(axis=-1)
+        rest = start + np.flatnonzero(worst > _STUBBORN_M)
+        if len(rest):
+            local[rest], root[rest], _ = _refine(
+                local[rest], root[rest], offsets, joints[rest], skeleton.parents, _MORE_ROUNDS
+            )
     return _continuous(local), root
 
 
 def _refine(
-    local: np.ndarray, root: np.ndarray, offsets: np.ndarray, joints: np.ndarray, parents: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
+    local: np.ndarray, root: np.ndarray, offsets: np.ndarray, joints: np.ndarray, parents: Sequence[int], rounds: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rotations, root positions and the joints that they give, after some rounds of `refine_kinematics`."""
     turning = [joint for joint, below in enumerate(_children(parents)) if below]
     above = np.zeros((len(turning), len(parents)), dtype=bool)  # whether a joint hangs below a turning one
     for joint in range(len(parents)):
@@ -251,7 +307,7 @@ def _refine(
     damping = np.full(len(joints), _DAMPING)
     made = forward_kinematics(local, root, offsets, parents)
     cost, weight = _cost(made, joints)
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         error = joints - made
         # A turn w about a joint at p moves what hangs below, at q, by w x (q - p).
         arms = (made[:, None] - made[:, turning, None]) * above[:, :, None]
@@ -280,7 +336,7 @@ def _refine(
         pick = better[:, None, None]
         local, made = np.where(pick, new_local, local), np.where(pick, new_made, made)
         root, weight = np.where(better[:, None], new_root, root), np.where(better[:, None], new_weight, weight)
-    return local, root
+    return local, root, made
 
 
 def _cost(made: np.ndarray, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -326,12 +382,19 @@ def inverse_kinematics(
     joints = np.asarray(joints, dtype=np.float64)
     if offsets is None:
         offsets = rest_offsets(joints, skeleton)
-    children = _children(skeleton.parents)
-    positions = joints.copy()
     local = np.zeros((*joints.shape[:-1], 4))
     local[..., 0] = 1.0
+    for start in range(0, len(joints), _CHUNK_FRAMES):
+        _aim(local[start : start + _CHUNK_FRAMES], joints[start : start + _CHUNK_FRAMES], offsets, skeleton.parents)
+    return _continuous(local), joints[:, 0].copy(), offsets
+
+
+def _aim(local: np.ndarray, joints: np.ndarray, offsets: np.ndarray, parents: Sequence[int]) -> None:
+    """Fill in the local rotations (T, J, 4) that aim each bone at where its end should be."""
+    children = _children(parents)
+    positions = joints.copy()
     world = local.copy()
-    for joint, parent in enumerate(skeleton.parents):
+    for joint, parent in enumerate(parents):
         above = world[:, parent] if parent >= 0 else None
         if above is not None:
             positions[:, joint] = positions[:, parent] + rotations.rotate(above, offsets[joint])
@@ -344,7 +407,6 @@ def inverse_kinematics(
             way = ways[:, 0] if above is None else rotations.rotate(rotations.conjugate(above), ways[:, 0])
             local[:, joint] = rotations.between(offsets[below[0]], way)
         world[:, joint] = local[:, joint] if above is None else rotations.multiply(above, local[:, joint])
-    return _continuous(local), joints[:, 0].copy(), offsets
 
 
 def rest_offsets(joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
@@ -444,7 +506,7 @@ def _fit_rotation(rest: np.ndarray, ways: np.ndarray) -> np.ndarray:
 
 
 def _continuous(quaternions: np.ndarray) -> np.ndarray:
-    """Choose between q and -q so that each frame (axis 0) is next to the one before."""
-    dots = np.sum(quaternions[1:] * quaternions[:-1], axis=-1, keepdims=True)
-    signs = np.cumprod(np.where(dots < 0, -1.0, 1.0), axis=0)
-    return np.concatenate([quaternions[:1], quaternions[1:] * signs])
+    """Choose between q and -q, in place, so that each frame (axis 0) is next to the one before."""
+    dots = np.einsum("...i,...i->...", quaternions[1:], quaternions[:-1])[..., None]
+    quaternions[1:] *= np.cumprod(np.where(dots < 0, -1.0, 1.0), axis=0)
+    return quaternions

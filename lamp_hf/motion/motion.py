@@ -18,8 +18,8 @@ from lamp_hf.motion.text import swap_sides
 
 __all__ = ["Motion", "MotionReport"]
 
-_CONTACT_HEIGHT = 0.05  # metres above the clip's floor, as in MDM's and GMD's foot-skating measure
-_SLIDE = 0.025  # metres a frame at 20 fps
+_CONTACT_HEIGHT = 0.05  # meters above the clip's floor, as in MDM's and GMD's foot-skating measure
+_SLIDE = 0.025  # meters a frame at 20 fps
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Motion:
     one frame less than the joints that they are computed from, since they contain velocities.
 
     Args:
-        joints: (T, J, 3), metres, Y up, left at +X where the body faces +Z.
-        features: (T, D), not normalised, D = 263 (HumanML3D) or 251 (KIT-ML). Give joints or features, or both
+        joints: (T, J, 3), meters, Y up, left at +X where the body faces +Z.
+        features: (T, D), not normalized, D = 263 (HumanML3D) or 251 (KIT-ML). Give joints or features, or both
             where they describe the same clip.
         fps: frames per second.
         skeleton: which joints these are.
@@ -113,12 +113,12 @@ class Motion:
 
     @cached_property
     def joints(self) -> np.ndarray:
-        """Joint positions (T, J, 3), float32, metres."""
+        """Joint positions (T, J, 3), float32, meters."""
         return _read_only(_finite(features_to_joints(self.features, self.skeleton), "joints of these features"))
 
     @cached_property
     def features(self) -> np.ndarray:
-        """Features (T, D) if the motion is made of them, else (T - 1, D); float32, not normalised.
+        """Features (T, D) if the motion is made of them, else (T - 1, D); float32, not normalized.
 
         They describe a body of the data set's size that starts at the origin, facing +Z.
         """
@@ -129,7 +129,7 @@ class Motion:
         """Local rotations of every joint, by inverse kinematics onto a skeleton of constant bones.
 
         Returns:
-            Quaternions (T, J, 4) w, x, y, z; root positions (T, 3), metres; offsets (J, 3), metres, from the parent
+            Quaternions (T, J, 4) w, x, y, z; root positions (T, 3), meters; offsets (J, 3), meters, from the parent
             at rest.
         """
         from lamp_hf.motion.kinematics import inverse_kinematics
@@ -199,7 +199,7 @@ class Motion:
     # ---- figures ------------------------------------------------------------------------------------------
 
     def _foot_slides(self) -> tuple[np.ndarray, np.ndarray]:
-        """Horizontal speed of ankles and toes, metres a second, and whether they are on the floor; (T - 1, 4)."""
+        """Horizontal speed of ankles and toes, meters a second, and whether they are on the floor; (T - 1, 4)."""
         feet = self.joints[:, list(self.skeleton.contact_joints)]
         speed = np.linalg.norm(np.diff(feet[..., ::2], axis=0), axis=-1) * self.fps
         height = feet[..., 1] - self.joints[..., 1].min()
@@ -242,7 +242,7 @@ class Motion:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> "Motion":
-        """Read a motion; the suffix chooses the reader: .bvh, .npy, .npz, .glb, .gltf or .vrma.
+        """Read a motion; the suffix chooses the reader: .bvh, .npy, .npz, .glb, .gltf, .vrma or .vrm.
 
         Args:
             path: the file.

@@ -130,7 +130,7 @@ def open_archive(path: str | os.PathLike[str]) -> Iterator[Archive]:
     try:
         with zipfile.ZipFile(path) as archive:
             if len(archive.infolist()) > _MAX_MEMBERS:
-                raise MotionFormatError(f"{path.name}: an archive of more than {_MAX_MEMBERS} members is no motion")
+                raise MotionFormatError(f"{path.name}: an archive of more than {_MAX_MEMBERS} members is not a motion")
             yield Archive(archive, path.name)
     except FileNotFoundError:
         raise

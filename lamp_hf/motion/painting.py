@@ -128,7 +128,7 @@ def _longest_start(word: str, ruler: "ImageFont.FreeTypeFont | ImageFont.ImageFo
 
 
 def paint_floor(draw: "ImageDraw.ImageDraw", camera: Camera, focus: np.ndarray, floor: float, radius: float) -> None:
-    """Paint a round piece of floor about the point looked at, with lines every half metre of the world."""
+    """Paint a round piece of floor about the point looked at, with lines every half meter of the world."""
     angles = np.linspace(0.0, 2.0 * np.pi, 73)
     rim = np.stack([np.cos(angles), np.zeros_like(angles), np.sin(angles)], axis=-1) * radius
     centre = np.array([focus[0], floor, focus[2]])

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from lamp_hf.motion.hierarchy import Hierarchy
 
-__all__ = ["match_names"]
+__all__ = ["match_names", "sides_of"]
 
 _WORDS: Mapping[str, str] = {
     # "rank:word word ...", best first
@@ -115,6 +115,13 @@ def match_names(hierarchy: Hierarchy) -> dict[str, int]:
     return found
 
 
+def sides_of(hierarchy: Hierarchy) -> dict[int, str]:
+    """The joints whose names say a side, whatever else they say: "left" or "right" by joint index."""
+    shared = _shared_word(hierarchy)
+    sides = {joint: _read(name, shared)[0] for joint, name in enumerate(hierarchy.joint_names)}
+    return {joint: side for joint, side in sides.items() if side}
+
+
 def _best_limb(
     hierarchy: Hierarchy,
     candidates: Mapping[tuple[str, str], list[tuple[int, int]]],
@@ -185,8 +192,8 @@ def _read(name: str, shared: str) -> tuple[str, str]:
     if sides:
         return "", "?"  # both sides
     if rest not in _RANKS:
-        for mark in ("left", "right", "hidari", "migi", "l", "r"):
+        for mark in ("left", "right", "hidari", "migi", "l", "r", "lf", "rf"):
             for cut in (rest.removeprefix(mark), rest.removesuffix(mark)):
                 if cut != rest and cut in _RANKS:
-                    return _SIDES[mark], cut
+                    return _SIDES.get(mark) or _SIDES[mark[0]], cut
     return "", rest

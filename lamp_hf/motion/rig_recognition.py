@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from lamp_hf.motion.hierarchy import Hierarchy
-from lamp_hf.motion.rig_names import match_names
+from lamp_hf.motion.rig_names import match_names, sides_of
 from lamp_hf.motion.rig_shape import head_chain, match_shape, upright_pose
 
 __all__ = ["Body", "limbs_hang_together", "recognize"]
@@ -67,14 +67,14 @@ def recognize(hierarchy: Hierarchy, anchors: Mapping[str, int]) -> Body:
         shape = match_shape(hierarchy)
         if shape.reason:
             return Body({}, "shape", refusal=shape.reason)
-        limbs, agreeing, swapped = _name_sides(shape.found, names)
+        limbs, agreeing, swapped = _name_sides(shape.found, sides_of(hierarchy))
         body.known_by = "shape"
         told = f"{agreeing} of its names agree" if agreeing else f"feet and knees agree by {shape.sidedness:.2f} of 1"
         sure = "sure" if shape.sidedness > 0.6 or agreeing else "fairly sure" if shape.sidedness > _SURE else "a guess"
         listed = ", ".join(f"{target} = {hierarchy.joint_names[joint]!r}" for target, joint in sorted(limbs.items()))
         body.doubts.append(
             f"the joint names are not known; limbs were recognized by shape, left and right are {sure} ({told}): "
-            f"{listed} (pass mapping= if wrong)"
+            f"{listed} (pass mapping= or --mapping if wrong)"
         )
         if swapped:
             body.doubts.append("names and the direction of the feet disagree on left and right; the names were taken")
@@ -82,18 +82,14 @@ def recognize(hierarchy: Hierarchy, anchors: Mapping[str, int]) -> Body:
         limbs.update({target: joint for target, joint in anchors.items() if target in _LIMBS})
     body.rows.update({target: {joint: 1.0} for target, joint in limbs.items()})
     _complete(hierarchy, body, names)
-    if body.notes:
-        body.notes.insert(
-            0, f"the rig is {'known by the words of its names' if body.known_by == 'names' else 'known by shape'}"
-        )
     return body
 
 
-def _name_sides(found: Mapping[str, int], names: Mapping[str, int]) -> tuple[dict[str, int], int, bool]:
-    """Swap left and right where the names that are known say so: (limbs, agreeing names, whether swapped)."""
+def _name_sides(found: Mapping[str, int], sides: Mapping[int, str]) -> tuple[dict[str, int], int, bool]:
+    """Swap left and right where most names say so: (limbs, agreeing names, whether swapped)."""
     other = {target: target.replace("left", "?").replace("right", "left").replace("?", "right") for target in found}
-    agreeing = sum(names.get(target) == joint for target, joint in found.items())
-    opposite = sum(names.get(other[target]) == joint for target, joint in found.items())
+    agreeing = sum(sides.get(joint) == target.partition("_")[0] for target, joint in found.items())
+    opposite = sum(sides.get(joint) == other[target].partition("_")[0] for target, joint in found.items())
     if opposite > agreeing:
         return {other[target]: joint for target, joint in found.items()}, opposite, True
     return dict(found), agreeing, False
@@ -168,7 +164,8 @@ def _find_head(
                 neck, chain = chain[0], chain[1:]
         if chain:
             base = pose[neck] if neck is not None else middle
-            inner = [joint for joint in chain if joint not in hierarchy.end_sites] or chain
+            inner = [joint for joint in _skull(hierarchy, chain, pose @ up) if joint not in hierarchy.end_sites]
+            inner = inner or chain
             head = min(
                 inner,
                 key=lambda joint: abs(
@@ -195,6 +192,18 @@ def _find_head(
         row[pelvis] = row.get(pelvis, 0.0) - 0.25
         body.rows["head"] = row
         body.notes.append("no head; placed above the neck in the direction of the trunk")
+
+
+def _skull(hierarchy: Hierarchy, chain: list[int], heights: np.ndarray) -> list[int]:
+    """The part of a chain that may hold the head: up to where it falls, as hair does, or hair, eyes and jaw begin."""
+    part: list[int] = []
+    for joint in chain:
+        if part and heights[joint] < heights[part[-1]]:
+            break
+        part.append(joint)
+        if sum(child not in hierarchy.end_sites for child in hierarchy.children[joint]) > 1:
+            break
+    return part
 
 
 def _joints(hierarchy: Hierarchy, chain: list[int]) -> int:

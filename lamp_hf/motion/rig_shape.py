@@ -145,7 +145,7 @@ class _Tree:
             long = [c for c in children if self.reach[c] + self.bones[c] > _SMALLEST_LIMB * size]
             for first, second in combinations(long[:12], 2):
                 total = [self.reach[c] + self.bones[c] for c in (first, second)]
-                if not 0.7 < total[0] / total[1] < 1.43:
+                if not 0.3 < total[0] / total[1] < 3.3:  # one hand may hold a sword
                     continue
                 limb = self._cut(parent, first, second, is_leg)
                 if limb:
@@ -156,10 +156,12 @@ class _Tree:
         chains = self.chain(first), self.chain(second)
         ways = [np.cumsum([self.bones[joint] for joint in chain]) for chain in chains]
         shared = min(len(chains[0]), len(chains[1]))
+        whole = min(ways[0][-1], ways[1][-1])  # what goes on in one limb alone is no part of the body
         best: tuple[float, tuple[int, int, int]] | None = None
         for top, middle, end in combinations(range(shared), 3):
             score = sum(
-                self._score_cut(chain, way, top, middle, end, is_leg) for chain, way in zip(chains, ways, strict=True)
+                self._score_cut(chain, way, whole, top, middle, end, is_leg)
+                for chain, way in zip(chains, ways, strict=True)
             )
             lengths = [(way[middle] - way[top], way[end] - way[middle]) for way in ways]
             if min(min(pair) for pair in lengths) <= 0:
@@ -175,7 +177,9 @@ class _Tree:
         length = float(np.mean([way[end] - way[top] for way in ways]))
         return _Limb(parent, joints, tips, (first, second), length, best[0])  # type: ignore[arg-type]
 
-    def _score_cut(self, chain: list[int], way: np.ndarray, top: int, middle: int, end: int, is_leg: bool) -> float:
+    def _score_cut(
+        self, chain: list[int], way: np.ndarray, whole: float, top: int, middle: int, end: int, is_leg: bool
+    ) -> float:
         upper, lower = way[middle] - way[top], way[end] - way[middle]
         if upper <= 0 or lower <= 0:
             return -1e3
@@ -185,7 +189,7 @@ class _Tree:
             if stop - start > 1:  # joints within a bone are twist joints: they never bend
                 straight = np.linalg.norm(self.poses[:, chain[stop]] - self.poses[:, chain[start]], axis=-1) / bone
                 score -= 12.0 * float(1.0 - np.minimum(straight, 1.0).min())
-        beyond = (way[-1] - way[end]) / length
+        beyond = max(whole - way[end], 0.0) / length
         if beyond < 0.02:
             score -= 0.5  # no hand, no foot
         elif beyond > 0.7:
@@ -194,7 +198,7 @@ class _Tree:
         limit = 0.45 if is_leg else 0.7
         if before > limit:
             score -= 3.0 * (before - limit)
-        score += float(length / way[-1])
+        score += min(float(length / whole), 1.0)
         if chain[end] in self.hierarchy.end_sites:
             score -= 0.3
         if not is_leg:

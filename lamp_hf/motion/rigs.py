@@ -45,7 +45,11 @@ _PELVIS_HEIGHT = 1.266
 # Its collars lie 0.45 of the way from the body's axis to the shoulders. Some rigs (CMU) put both on the axis.
 _COLLAR_SHARE = 0.45
 _COLLARS_ON_AXIS = 0.2
-_KNOWN_BY = {"mapping": "mapping", "names": "known by the words of its names", "shape": "known by its shape"}
+_KNOWN_BY = {
+    "mapping": "mapping",
+    "names": "recognized by its joint names",
+    "shape": "recognized by its shape",
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Rig:
         name: what messages call it.
         sides: what stands for {side} on the left and on the right.
         names: for each HumanML3D joint without its side, the names it may have, best first.
-        pelvis_lift_m: metres by which the pelvis lies above the rig's own, towards the spine; None: measured.
+        pelvis_lift_m: meters by which the pelvis lies above the rig's own, towards the spine; None: measured.
         spine: sources of spine1-3 where they are not to be placed by height; "pelvis" is the lifted pelvis.
     """
 
@@ -184,7 +188,7 @@ class RigMapping:
         sources: indices of the source joints used.
         weights: (22, len(sources)), rows adding up to 1.
         lift: (22,), share of the pelvis lift that each joint takes part in.
-        lift_m: the lift in metres, None where it is `lift_units`.
+        lift_m: the lift in meters, None where it is `lift_units`.
         lift_units: the lift in units of the file.
         lift_from, lift_to: positions in `sources` between which the lift points.
         recognized_by: "list" for a rig of the list, "names" for joint names whose words say what they are, "shape" for
@@ -211,7 +215,7 @@ class RigMapping:
         }
 
     def apply(self, positions: np.ndarray, metres_per_unit: float) -> np.ndarray:
-        """Turn positions (T, len(sources), 3) in the file's unit into 22 joints (T, 22, 3) in metres."""
+        """Turn positions (T, len(sources), 3) in the file's unit into 22 joints (T, 22, 3) in meters."""
         lift = self.lift_units if self.lift_m is None else self.lift_m / metres_per_unit
         joints = np.matmul(self.weights, positions)
         if lift:
@@ -274,7 +278,9 @@ def resolve_mapping(
     for joint in sorted(used):
         if f"{hierarchy.joint_names[joint]} #2" in hierarchy.joint_names:
             name = hierarchy.joint_names[joint]
-            body.doubts.append(f"the joint {name!r} is there twice; taking the first (pass mapping= if wrong)")
+            body.doubts.append(
+                f"the joint {name!r} is there twice; taking the first (pass mapping= or --mapping if wrong)"
+            )
     if body.doubts and strict:
         raise MotionFormatError(f"{file_name}: {body.doubts[0]}")
     for doubt in body.doubts:
@@ -449,7 +455,7 @@ class _Resolver:
         return [*kept, path[-1]]
 
     def _pelvis_lift(self, path: Sequence[int]) -> tuple[float | None, float]:
-        """Lift of the pelvis along the first bone of the spine: (metres or None, units of the file)."""
+        """Lift of the pelvis along the first bone of the spine: (meters or None, units of the file)."""
         if not isinstance(self._given.get("pelvis", ""), str):
             return 0.0, 0.0
         if self._rig and self._rig.pelvis_lift_m is not None:

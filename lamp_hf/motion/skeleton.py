@@ -30,7 +30,7 @@ class Skeleton:
         chains: limbs as paths of joints; the feature format defines rotations along them.
         rest_directions: (J, 3) unit direction from the parent in the rest pose of the features; zero for the root.
             KIT-ML's put the *right* side at +X, the mirror image of a body that faces +Z.
-        bone_lengths: (J,) distance from the parent in metres, 0 for the root, of the body that features of the data
+        bone_lengths: (J,) distance from the parent in meters, 0 for the root, of the body that features of the data
             set describe; None where it is not known.
         mirror_pairs: pairs (left joint, right joint).
         facing_joints: right hip, left hip, right shoulder, left shoulder.
@@ -38,7 +38,7 @@ class Skeleton:
         contact_joints: left ankle, left toe, right ankle, right toe, in the order of the contact features.
         contact_threshold: a joint is in contact while its squared displacement in one frame, in `unit`², is less.
         default_fps: frame rate of the data set.
-        unit: metres per unit of length in features.
+        unit: meters per unit of length in features.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Skeleton:
 
     @property
     def rest_offsets(self) -> np.ndarray:
-        """(J, 3) metres: each joint relative to its parent in the rest pose.
+        """(J, 3) meters: each joint relative to its parent in the rest pose.
 
         Raises:
             ValueError: the skeleton has no bone lengths.
@@ -159,27 +159,28 @@ KIT_21 = Skeleton(
     unit=0.001,
 )
 
-# Directions of bones of the mean SMPL body in its rest pose, left side, as (sideways, up, forward); each is the mean
-# of both sides of the published rest joints, rounded. The lengths are HumanML3D's own (`bone_lengths`).
+# Directions of bones of the mean neutral SMPL body in its rest pose, left side, as (sideways, up, forward). Each is the
+# mean of both sides of the joints that the body's public simulation model gives (`smpl_humanoid.xml` of PHC and
+# ProtoMotions), rounded. The lengths are HumanML3D's own (`bone_lengths`).
 _BONES: Mapping[str, Direction] = {
-    "hip": (0.56, -0.81, -0.15),
-    "knee": (0.11, -0.99, 0.00),
-    "ankle": (-0.04, -1.00, -0.08),
-    "foot": (0.27, -0.43, 0.86),
-    "spine1": (0.00, 0.955, -0.29),
-    "spine2": (0.00, 0.98, 0.19),
-    "spine3": (0.00, 1.00, 0.05),
-    "neck": (0.00, 0.99, -0.16),
-    "head": (0.00, 0.87, 0.49),
-    "collar": (0.56, 0.82, -0.15),
-    "shoulder": (0.93, 0.36, -0.11),
-    "elbow": (0.995, -0.06, -0.10),
-    "wrist": (1.00, 0.04, -0.02),
+    "hip": (0.60, -0.80, -0.05),
+    "knee": (0.095, -0.995, -0.02),
+    "ankle": (-0.04, -0.99, -0.11),
+    "foot": (0.19, -0.39, 0.90),
+    "spine1": (0.00, 0.97, -0.24),
+    "spine2": (0.00, 1.00, 0.01),
+    "spine3": (0.00, 0.90, 0.43),
+    "neck": (0.00, 0.98, -0.20),
+    "head": (0.00, 0.78, 0.62),
+    "collar": (0.54, 0.81, -0.24),
+    "shoulder": (0.94, 0.32, -0.09),
+    "elbow": (0.99, -0.05, -0.105),
+    "wrist": (1.00, 0.04, -0.005),
 }
 
 
 def rest_pose_offsets(skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
-    """Offsets (J, 3) of the mean body from the parent in SMPL's rest pose, metres: a T-pose, symmetric, facing +Z.
+    """Offsets (J, 3) of the mean body from the parent in SMPL's rest pose, meters: a T-pose, symmetric, facing +Z.
 
     Args:
         skeleton: HUMANML3D_22; KIT-ML's skeleton has no bone lengths.

@@ -1,9 +1,9 @@
 """Joints of a mean body from SMPL, SMPL-H and SMPL-X pose parameters, as AMASS, GVHMR and others store them.
 
 No body model is needed or loaded. What is used are facts: the first 22 joints of all three models hang together as
-HumanML3D's do (Loper et al., SMPL, 2015; Romero et al., 2017; Pavlakos et al., 2019), and the bones of the mean body
-have the lengths of HumanML3D's skeleton, which is that of an SMPL-H body, in directions averaged over both sides. The
-shape parameters (betas) would need the licensed model and are left out: bodies come out with mean proportions.
+HumanML3D's do (Loper et al., SMPL, 2015; Romero et al., 2017; Pavlakos et al., 2019), and the bones have the lengths
+of HumanML3D's skeleton, which is that of an SMPL-H body, in the directions of SMPL's mean body, averaged over both
+sides. The shape parameters (betas) would need the licensed model and are left out: bodies have mean proportions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,13 +23,16 @@ FPS_NAMES = ("fps", "mocap_framerate", "mocap_frame_rate", "framerate", "frame_r
 _NUM_BODY = HUMANML3D_22.num_joints
 # Numbers in `poses` of each model: three for every joint, hands included.
 _MODELS = {66: "the body of SMPL-H or SMPL-X", 72: "SMPL", 156: "SMPL-H", 159: "SMPL-X", 165: "SMPL-X"}
-# The pelvis of the mean body lies here, in metres, when `trans` is zero.
-_PELVIS_M = {"SMPL": (0.0, -0.241, 0.029), "SMPL-H": (0.0, -0.223, 0.028), "SMPL-X": (0.0, -0.351, 0.012)}
+# Where the pelvis lies, in meters, when `trans` is zero. SMPL's is that of the neutral mean body (see `_BONES`), and
+# SMPL-H has the same body; SMPL-X's is approximate. Other bodies differ by a few centimeters, so that a clip may stand
+# that much above or below the floor.
+_PELVIS_M = {"SMPL": (0.0, -0.223, 0.028), "SMPL-H": (0.0, -0.223, 0.028), "SMPL-X": (0.0, -0.351, 0.012)}
 
 _WHOLE = ("poses", "smpl_poses", "pose", "fullpose")
 _ROOT = ("global_orient", "root_orient", "root_pose")
 _BODY = ("body_pose", "pose_body")
 _MOVE = ("trans", "transl", "translation", "smpl_trans", "root_trans")
+_SCALING = ("smpl_scaling", "scaling")  # AIST++ stores `trans` times this
 
 
 @dataclass(frozen=True)
@@ -41,17 +44,19 @@ class PoseNames:
         root: the root's rotations.
         body: the other joints' rotations.
         trans: the root's way; None where there is none.
+        scaling: what `trans` has been multiplied by; None where there is none.
     """
 
     poses: str | None
     root: str | None
     body: str | None
     trans: str | None
+    scaling: str | None = None
 
     @property
     def names(self) -> list[str]:
         """The names that are there."""
-        return [name for name in (self.poses, self.root, self.body, self.trans) if name is not None]
+        return [name for name in (self.poses, self.root, self.body, self.trans, self.scaling) if name is not None]
 
 
 def find_poses(names: Sequence[str]) -> PoseNames | None:
@@ -69,9 +74,9 @@ def find_poses(names: Sequence[str]) -> PoseNames | None:
 
         poses, root, body = first(_WHOLE), first(_ROOT), first(_BODY)
         if root is not None and body is not None:
-            return PoseNames(None, root, body, first(_MOVE))
+            return PoseNames(None, root, body, first(_MOVE), first(_SCALING))
         if poses is not None:
-            return PoseNames(poses, None, None, first(_MOVE))
+            return PoseNames(poses, None, None, first(_MOVE), first(_SCALING))
     return None
 
 
@@ -91,7 +96,7 @@ def pose_joints(
         file_name: for messages.
 
     Returns:
-        joints (T, 22, 3), metres, in the axes of the file; the model's name; and notes on what was taken how.
+        joints (T, 22, 3), meters, in the axes of the file; the model's name; and notes on what was taken how.
 
     Raises:
         MotionFormatError: shapes do not fit.
@@ -108,8 +113,11 @@ def pose_joints(
     else:
         assert found.root is not None
         assert found.body is not None
-        root = _rotations(arrays[found.root], f"{file_name}: {found.root}")
-        body = _rotations(arrays[found.body], f"{file_name}: {found.body}")
+        parts = [np.asarray(arrays[name]) for name in (found.root, found.body)]
+        if {part.shape[:-1] for part in parts} == {(1, parts[0].shape[-2])} and parts[1].shape[-1] in (63, 69):
+            parts = [part[0] for part in parts]  # (1, T, 3) and (1, T, 63), a batch of one
+        root = _rotations(parts[0], f"{file_name}: {found.root}")
+        body = _rotations(parts[1], f"{file_name}: {found.body}")
         if root.shape[1] != 1 or body.shape[1] not in (21, 23) or len(root) != len(body):
             raise MotionFormatError(
                 f"{file_name}: expected {found.root!r} of shape (frames, 3) and {found.body!r} of shape (frames, 63) "
@@ -125,6 +133,12 @@ def pose_joints(
         trans = np.asarray(arrays[found.trans], dtype=np.float64)
         if trans.shape[:1] == (1,) and trans.ndim == 3:
             trans = trans[0]
+        scaling = np.asarray(1.0 if found.scaling is None else arrays[found.scaling], dtype=np.float64)
+        if scaling.size != 1 or not 1e-3 <= float(scaling.reshape(-1)[0]) <= 1e4:
+            raise MotionFormatError(
+                f"{file_name}: expected {found.scaling!r} to be one number above 0, found {scaling}"
+            )
+        trans = trans / float(scaling.reshape(-1)[0])
         if trans.shape != (len(turns), 3):
             raise MotionFormatError(
                 f"{file_name}: expected {found.trans!r} of shape ({len(turns)}, 3), as many frames as the poses have, "

@@ -208,7 +208,7 @@ def _framing(figure: Figure, track: np.ndarray, viewport: Sequence[float], view:
 
 
 def _floor_radius(figure: Figure, track: np.ndarray, margin: float) -> float:
-    """How much floor to paint about the point looked at, metres: all that the feet reach, and a margin."""
+    """How much floor to paint about the point looked at, meters: all that the feet reach, and a margin."""
     away = figure.joints[..., ::2] - track[:, None, ::2]
     return float(np.hypot(away[..., 0], away[..., 1]).max()) + margin
 

@@ -195,7 +195,9 @@ class CandidateFinder:
 
     def _add_missing(self, index: Any, *, progress: bool) -> None:
         known = index.ntotal // self.per_row
-        with tqdm(total=len(self.vectors) - known, desc="Adding to FAISS", unit="row", disable=not progress) as bar:
+        with tqdm(
+            total=len(self.vectors) - known, desc="Adding to FAISS", unit="row", disable=None if progress else True
+        ) as bar:
             for _, block in self.vectors.blocks(BLOCK_ROWS, start=known):
                 index.add(self._means(block))
                 bar.update(len(block))

@@ -90,7 +90,7 @@ class MotionTextEncoder:
         """Encode motions; those of like length go together, and none depends on its company.
 
         Args:
-            motions: Unnormalised features `(T, D)`, at the model's frame rate.
+            motions: Unnormalized features `(T, D)`, at the model's frame rate.
         """
         encoded: dict[int, EncodedMotion] = {}
         for batch in _batches(sorted(range(len(motions)), key=lambda row: len(motions[row])), BATCH_SIZE):

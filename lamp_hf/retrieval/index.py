@@ -341,7 +341,7 @@ class MotionIndex:
             raise IndexMismatchError(
                 f"the index {self.path} was made with {state.checkpoint} (hash {state.fingerprint[:12]}), this model "
                 f"is {encoder.name} (hash {encoder.fingerprint[:12]}): their vectors cannot be compared. Load "
-                f"{state.checkpoint}, or make the index anew with `lamp-hf index`"
+                f"{state.checkpoint}, or make a new index with `lamp-hf index`"
             )
 
     # ---- growth -------------------------------------------------------------------------------------------
@@ -378,7 +378,9 @@ class MotionIndex:
             row_of_id = {name: row for (name, _), row in rows.items()}
             captions = {text: row for row, text in enumerate(self.caption_dataset["text"])}
             added = 0
-            with tqdm(total=len(source), desc="Indexing motions", unit="motion", disable=not progress) as bar:
+            with tqdm(
+                total=len(source), desc="Indexing motions", unit="motion", disable=None if progress else True
+            ) as bar:
                 for chunk in source.clips(rows.keys(), ROWS_PER_FILE, progress=progress):
                     if new := self._encodable(chunk, encoder):
                         self._state.complete = False

@@ -15,8 +15,7 @@ from lamp_hf.data.conversion import ClipCache, default_cache_dir, open_clips, re
 from lamp_hf.data.loading import NAMED_SETS, load_motion_dataset
 from lamp_hf.data.motionfolder import find_tables, read_tables
 from lamp_hf.data.schema import with_numpy_motion
-from lamp_hf.motion.files import READERS
-from lamp_hf.motion.inputs import as_motion, failure, find_motion_files
+from lamp_hf.motion.inputs import as_motion, failure, find_motion_files, no_motion_files
 
 __all__ = ["Clip", "DatasetSource", "FolderSource", "Source", "find_source", "may_be_on_hub"]
 
@@ -32,7 +31,7 @@ class Clip:
         file: Path in the source's folder, empty where there is no file.
         captions: What is said about it, without repetition.
         digest: SHA-256 of the file or of the features, with the captions.
-        motion: Features `(T, D)`, not normalised.
+        motion: Features `(T, D)`, not normalized.
     """
 
     id: str
@@ -107,7 +106,7 @@ class FolderSource:
         self.identity = f"{self._root} {self.cache.options_key}" if reader_options else self.name
         found = find_motion_files(self._root)
         if not any(found):
-            raise FileNotFoundError(f"{root}: no motion files ({' '.join(READERS)}) in this folder")
+            raise FileNotFoundError(no_motion_files(root))
         self.files = [path.relative_to(self._root).as_posix() for path in found.files]
         problems = {path.relative_to(self._root).as_posix(): problem for path, problem in found.problems.items()}
         self._problems = {name: f"{name}: {problem}" for name, problem in problems.items()}

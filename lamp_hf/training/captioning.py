@@ -103,7 +103,7 @@ def query_clips(
     all_starts: bool,
     batch_size: int = 64,
 ) -> list[list[np.ndarray]]:
-    """What LaMP's queries read in clips of unnormalised features `(T, D)`.
+    """What LaMP's queries read in clips of unnormalized features `(T, D)`.
 
     Args:
         max_tokens: Longer clips are read in equal windows that are no longer, as the pipeline does.
@@ -125,7 +125,7 @@ def query_clips(
         lengths = torch.tensor([len(latents) for _, latents in batch])
         padded = pad_sequence([torch.from_numpy(latents).float() for _, latents in batch], batch_first=True)
         mask = torch.arange(padded.shape[1]) < lengths[:, None]
-        output = lamp.query(lamp.motion_projection(padded.to(lamp.device, lamp.dtype)), mask.to(lamp.device))
+        output = lamp.query(lamp.motion_to_states(padded.to(lamp.device, lamp.dtype)), mask.to(lamp.device))
         for (number, _), row in zip(batch, output.float().cpu().numpy().astype(np.float16), strict=True):
             found[number].append(row)
     return found

@@ -48,7 +48,7 @@ def encode_clips(
     all_starts: bool,
     batch_size: int = 32,
 ) -> list[EncodedClip]:
-    """Encode clips of unnormalised features `(T, D)`.
+    """Encode clips of unnormalized features `(T, D)`.
 
     Args:
         all_starts: Encode every clip from each of its first frames (four), not from the first alone.

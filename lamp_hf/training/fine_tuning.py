@@ -30,10 +30,11 @@ from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.files import atomic_path
 from lamp_hf.processes import process_state
+from lamp_hf.terminal import counted
 
 from .recipe import Recipe, recipe_of
 from .rehearsal import texts_to_rehearse
-from .run import train, training_arguments
+from .run import alone_in, train, train_alone, training_arguments
 from .text_to_motion import TextToMotionStage, update_generation
 
 if TYPE_CHECKING:
@@ -175,6 +176,7 @@ def fine_tune(
     Raises:
         FileExistsError: `output` holds something else, or a run with other arguments or clips.
         FileNotFoundError: There is no such data set or base.
+        BlockingIOError: Another training is writing to `output`.
         HubError: You may not write to `push_to`.
         ValueError: The data set has errors or does not fit the base, or the base cannot rehearse.
     """
@@ -196,7 +198,8 @@ def fine_tune(
     report = _check_clips(dataset, output, report)
     process_state().wait_for_everyone()  # nothing is written until all processes have looked
     if not report.finished:
-        _make(recipe, dataset, output, report, license)
+        with alone_in(output):
+            _make(recipe, dataset, output, report, license)
     if push_to is not None and process_state().is_main_process:
         from lamp_hf.hub.publish import push_checkpoint
 
@@ -213,7 +216,7 @@ def _make(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTuning
     with clock("tokenizer"):
         recipe.tokenizer = _adapt_tokenizer(recipe, dataset, output, report)
     with clock("masked transformer"):
-        train(recipe, output)
+        train_alone(recipe, output)
     with clock("evaluation"):
         records = _evaluate(recipe, dataset, output, report)  # by all processes, each a share of it
     if not main:
@@ -269,7 +272,7 @@ def _check_data(data: str) -> dict[str, Any]:
         shown = "; ".join(str(finding) for finding in report.errors[:SHOWN_FINDINGS])
         more = len(report.errors) - SHOWN_FINDINGS
         raise ValueError(
-            f"{data} has {len(report.errors)} errors: {shown}{f'; and {more} more' if more > 0 else ''}. "
+            f"{data} has {counted(len(report.errors), 'error')}: {shown}{f'; and {more} more' if more > 0 else ''}. "
             f"`lamp-hf data check {data}` lists everything; correct the files or take them out of the table"
         )
     return {"name": data, "mirror": True}
@@ -281,14 +284,14 @@ def _check_rehearsal(recipe: Recipe, checkpoint: str) -> None:
     texts_to_rehearse(LampProcessor.from_pretrained(checkpoint))
     if AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).length_hidden_sizes is None:
         raise ValueError(
-            "the base does not estimate how long motions are, so that it cannot rehearse: train without rehearsal "
-            "(rehearsal.num_motions=0), and add clips of what it shall still do"
+            "the base does not estimate how long motions are, so it cannot rehearse: train without rehearsal "
+            "(rehearsal.num_motions=0), and add clips of what it should still do"
         )
 
 
 def _check_output(output: Path, report: FineTuning, push_to: str | None) -> FineTuning:
     """The report to go on with."""
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    if not output.exists() or (output.is_dir() and all(path.name == ".lock" for path in output.iterdir())):
         return report
     path = output / REPORT
     if not path.is_file():
@@ -303,7 +306,7 @@ def _check_output(output: Path, report: FineTuning, push_to: str | None) -> Fine
     if not same:
         raise FileExistsError(
             f"{output} holds an unfinished run with {', '.join(f'{name}={each}' for name, each in found.asked.items())}"
-            ": ask for the same to go on, or choose another folder"
+            ": give the same options to resume it, or choose another folder"
         )
     if not found.finished:
         logger.warning("Going on with the unfinished run in %s", output)
@@ -328,7 +331,7 @@ def _check_fit(dataset: DatasetDict, checkpoint: str, data: str) -> None:
     found = len(dataset["train"][0]["motion"][0])
     if found != extractor.feature_size:
         raise ValueError(
-            f"{data} has motions of {found} features a frame, the base reads {extractor.feature_size}: they have "
+            f"{data} has motions of {found} features per frame, the base reads {extractor.feature_size}: they have "
             "different skeletons, and need a base of their own"
         )
 
@@ -417,7 +420,7 @@ def _probe(
     after: "TextToMotionPipeline",
     report: FineTuning,
 ) -> dict[str, dict[str, float]]:
-    """Whether the new actions are recognised in what is generated, and the old ones are not taken for them."""
+    """Whether the new actions are recognized in what is generated, and the old ones are not taken for them."""
     texts = before.processor.example_texts
     if not texts or not recipe.rehearsal.get("num_motions"):
         return {}
@@ -435,12 +438,12 @@ def _probe(
     texts = texts[-PROBED_MOTIONS:]
     known_made = {name: motions_of(pipe, texts, seed) for name, pipe in (("before", before), ("after", after))}
     scores = {
-        "new action recognised" + ("" if action == "all" else f", {action}"): {
+        "new action recognized" + ("" if action == "all" else f", {action}"): {
             name: by_action[action] for name, by_action in made.items()
         }
         for action in made["after"]
     }
-    scores["new action recognised"]["real"] = judge.real()
+    scores["new action recognized"]["real"] = judge.real()
     # Both have the same LaMP. It alone tells a motion of what was asked for from none at all.
     found = {
         name: evaluate_lamp(before.model.lamp, before.processor, [motion.features for motion in made], texts, texts)

@@ -15,7 +15,7 @@ from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.modeling_lamp import LampForPreTraining
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
-from lamp_hf.motion.text import SIDE
+from lamp_hf.motion.text import swap_sides
 
 from .captions import caption_source, first_captions
 from .encoded import encode_clips, pad_codes
@@ -37,7 +37,8 @@ def pair_groups(dataset: Dataset) -> list[int] | None:
     ):
         if not content:
             return None
-        other_side = mirrored and SIDE.search(captions[0]["text"]) and not SIDE.search(content)
+        caption = captions[0]["text"]
+        other_side = mirrored and swap_sides(caption) != caption and swap_sides(content) == content
         names.append((content, style, bool(other_side)))
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return [numbers[name] for name in names]

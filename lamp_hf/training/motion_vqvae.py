@@ -99,7 +99,7 @@ class MotionVQVAEStage(Stage):
         known = set(self.dataset["validation"]["id"])
         if strangers := [clip for clip in wanted if clip not in known]:
             raise ValueError(
-                f"samples names {strangers[0]!r}, which is no validation clip; these are, as {min(known)!r}"
+                f"samples names {strangers[0]!r}, which is not a validation clip; one of those is {min(known)!r}"
             )
 
     @torch.no_grad()

@@ -77,14 +77,14 @@ class Recipe:
             if item.default_factory is dict and not isinstance(value, dict):
                 raise ValueError(f"{item.name}={value!r} is not a section with keys of its own")
         if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed={self.seed!r} is not a whole number from 0")
+            raise ValueError(f"seed={self.seed!r} is not a whole number of at least 0")
         refuse_unknown("rehearsal", self.rehearsal, ("num_motions", "share"))
         refuse_unknown("lora", self.lora, ("rank", "alpha"))
         share, rank = self.rehearsal.get("share", 0.5), self.lora.get("rank", 1)
         if not (isinstance(share, int | float) and 0 < share < 1):
             raise ValueError(f"rehearsal.share={share} is not between 0 and 1")
         if not (isinstance(rank, int) and rank >= 1):
-            raise ValueError(f"lora.rank={rank} is not a whole number from 1")
+            raise ValueError(f"lora.rank={rank} is not a whole number of at least 1")
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values, as it is written beside the trained model."""
@@ -105,7 +105,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     values = yaml.load(_find(path).read_text(encoding="utf-8"), _Loader)
     if not isinstance(values, dict) or "stage" not in values:
-        raise ValueError(f"{path} is no recipe: a mapping with the key `stage` is expected")
+        raise ValueError(f"{path} is not a recipe: expected a mapping with the key `stage`")
     return recipe_of(values, overrides, str(path))
 
 
@@ -148,7 +148,7 @@ def recipe_of(values: dict[str, Any], overrides: Sequence[str], name: str) -> Re
         for section in sections:
             target = target.setdefault(section, {})
             if not isinstance(target, dict):
-                raise ValueError(f"override {override!r}: {section} is no section with keys of its own")
+                raise ValueError(f"override {override!r}: {section} is not a section with keys of its own")
         target[key] = yaml.load(text, _Loader)
     known = {item.name for item in fields(Recipe)}
     if strangers := sorted(set(values) - known):

@@ -31,7 +31,7 @@ class RehearsedMotion:
     Args:
         text: Of it.
         codes: Token ids `(n,)`.
-        features: Unnormalised `(4 n, D)`.
+        features: Unnormalized `(4 n, D)`.
     """
 
     text: str
@@ -85,7 +85,7 @@ def texts_to_rehearse(processor: LampProcessor) -> list[str]:
     if not processor.example_texts:
         raise ValueError(
             "the base does not say what it knows (example_texts of its processor), so that it cannot rehearse it and "
-            "would forget: train without rehearsal (rehearsal.num_motions=0), and add clips of what it shall still do"
+            "would forget: train without rehearsal (rehearsal.num_motions=0), and add clips of what it should still do"
         )
     return processor.example_texts
 

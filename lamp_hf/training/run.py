@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from transformers.trainer_utils import get_last_checkpoint
 from lamp_hf.hub.card import write_run_card
 from lamp_hf.locks import folder_lock
 from lamp_hf.motion.files import atomic_path
+from lamp_hf.processes import process_state
 
 from .recipe import Recipe, load_recipe, refuse_unknown
 from .samples import SampleCallback
 from .stage import Stage
 from .trainer import CLIP_NUMBERS, UNFINISHED, LampTrainer
 
-__all__ = ["STAGES", "train", "training_arguments"]
+__all__ = ["STAGES", "alone_in", "train", "train_alone", "training_arguments"]
 
 logger = logging.getLogger(__name__)
 
@@ -113,27 +114,41 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
         FileExistsError: The folder holds checkpoints of another recipe, or any, and `resume` is false.
         BlockingIOError: Another training is writing to the folder.
     """
+    _check_stage(recipe)
+    with alone_in(Path(output_dir)):
+        return train_alone(recipe, output_dir, resume=resume)
+
+
+def _check_stage(recipe: Recipe) -> None:
     if recipe.stage not in STAGES:
         raise ValueError(f"unknown stage {recipe.stage!r}; choose one of {', '.join(STAGES)}")
-    output_dir = Path(output_dir)
-    arguments = training_arguments(recipe, output_dir)
-    with _alone_in(output_dir) if arguments.process_index == 0 else nullcontext():
-        return _train(recipe, output_dir, arguments, resume)
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run's folder, the main process for all that work together.
+
+    Raises:
+        BlockingIOError: Another training is writing there.
+    """
+    if not process_state().is_main_process:
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     busy = f"{folder} is in use: another training is writing there; wait for it, or take another folder"
     with folder_lock(folder, busy=busy, wait=False):
         yield
 
 
-def _train(recipe: Recipe, output_dir: Path, arguments: TrainingArguments, resume: bool) -> Path:
+def train_alone(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Path:
+    """As [`train`], for a caller that holds the lock of the folder already, by [`alone_in`]."""
+    _check_stage(recipe)
+    output_dir = Path(output_dir)
+    arguments = training_arguments(recipe, output_dir)
     last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
     if last and not resume:
         # Later checkpoints of another run would outlive those of this one, and be gone on from.
-        raise FileExistsError(f"{last} is of an earlier run: take another folder, remove it, or let it go on")
+        raise FileExistsError(f"{last} belongs to an earlier run: resume that run, remove it, or choose another folder")
     set_seed(recipe.seed)
     with arguments.main_process_first(desc="comparing with an earlier run"):
         _begin(recipe, output_dir, go_on=last is not None)
@@ -180,8 +195,8 @@ def _begin(recipe: Recipe, output_dir: Path, *, go_on: bool) -> None:
         differing = _differences(load_recipe(path).to_dict(), recipe.to_dict())
         if differing:
             raise FileExistsError(
-                f"{output_dir} holds a run that began with {'; '.join(differing)}: ask for the same to go on, or take "
-                "another folder"
+                f"{output_dir} holds a run that began with {'; '.join(differing)}: give the same recipe to resume "
+                "it, or choose another folder"
             )
     output_dir.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as unfinished:

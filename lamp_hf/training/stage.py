@@ -94,7 +94,7 @@ class Stage(ABC):
         refuse_unknown("sampling", recipe.sampling, cls.sampling)
 
     def _clips(self, split: str) -> list[np.ndarray]:
-        """Unnormalised features of every clip of a split."""
+        """Unnormalized features of every clip of a split."""
         if split not in self.dataset:
             raise ValueError(f"the data set has no split {split!r}; found: {', '.join(self.dataset)}")
         if not len(self.dataset[split]):

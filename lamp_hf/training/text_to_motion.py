@@ -29,8 +29,6 @@ from .stage import Stage, shown_labels
 
 __all__ = ["TextToMotionStage", "update_generation"]
 
-# tests/pipelines/test_embedded_checkpoint.py holds on which side of it rewordings and strange sentences lie.
-_FAMILIARITY_THRESHOLD = 0.8
 REHEARSED = "rehearsed"  # in a batch: which rows are motions of the base's own
 SAMPLE_TOKENS = 20  # of models that do not estimate lengths
 
@@ -100,13 +98,8 @@ class TextToMotionStage(Stage):
         self.model.lamp.motion_vqvae.load_state_dict(tokenizer.state_dict())
 
     def _keep_what_was_said(self) -> None:
-        """Let the model know the words of its training texts, and its processor some of the texts."""
-        tokenizer, train = self.processor.tokenizer, self.dataset["train"]
-        texts = [*self.processor.example_texts, *(caption["text"] for row in train["captions"] for caption in row)]
-        used = {token for ids in tokenizer(texts)["input_ids"] for token in ids} - set(tokenizer.all_special_ids)
-        if self.model.reference_token_ids is not None:
-            used |= set(self.model.reference_token_ids.tolist())
-        self.model.set_reference_tokens(torch.tensor(sorted(used)), threshold=_FAMILIARITY_THRESHOLD)
+        """Let the processor know some of the training texts."""
+        train = self.dataset["train"]
         self.processor.example_texts = choose_example_texts(train, shown_labels(train), self.processor.example_texts)
 
     def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 import shutil
 import tarfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lamp_hf.data.cmu.faults import bridge_faults, find_faults
 from lamp_hf.data.cmu.frame_rate import speed_evidence
 from lamp_hf.data.cmu.loader import load_cmu_mocap
 from lamp_hf.data.cmu.measures import Measures
-from lamp_hf.data.cmu.segments import read_segments
+from lamp_hf.data.cmu.segments import MAX_SECONDS, packaged_segments, read_segments
 from lamp_hf.data.cmu.takes import (
     UnusableTakeError,
     clean_joints,
@@ -246,6 +247,15 @@ def test_the_t_pose_is_dropped_and_nothing_else(tmp_path, walk):
         np.testing.assert_allclose(joints[0, wrist], motion.joints[0, wrist], atol=2e-3)
 
 
+def test_who_lies_stays_lying(tmp_path, walk):
+    lying = walk(2.0).joints[..., [1, 0, 2]] * [-1.0, 1.0, 1.0]
+    lying[..., 1] += 1.0
+    path = tmp_path / "126_06.bvh"
+    path.write_text(take_text(Motion(joints=lying, fps=120.0), t_pose=False))
+    joints, _ = read_take(path, 120)
+    assert np.ptp(joints[..., 1]) < 1.0 < np.ptp(joints[0, :, 0])
+
+
 def test_a_fast_start_is_no_t_pose(walk):
     slow = walk(2.0).resample(12.0).joints.copy()
     slow[0, JOINTS.index("right_wrist")] += [0.0, 0.0, 0.5]  # 6 m/s
@@ -311,6 +321,7 @@ def test_a_t_pose_at_the_origin_before_the_motion_is_a_fault(walk):
     assert 10 <= fault.stop <= 12
 
 
+@pytest.mark.usefixtures("uncaptioned")
 def test_broken_spans_do_not_reach_the_rows(tmp_path, walk, load):
     motion = walk(6.0)
     joints = motion.joints.copy()
@@ -331,6 +342,14 @@ def test_broken_spans_do_not_reach_the_rows(tmp_path, walk, load):
 # ---- the loader ---------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def uncaptioned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The takes of these tests have the names of real ones, and other motions: the database's words describe them."""
+    for module in ("loader", "doctor"):
+        monkeypatch.setattr(f"lamp_hf.data.cmu.{module}.packaged_segments", lambda name="captions": ())
+
+
+@pytest.mark.usefixtures("uncaptioned")
 def test_a_clone_becomes_one_data_set(clone, load, caplog):
     with caplog.at_level(logging.INFO, logger="lamp_hf.data.cmu"):
         loaded = load(clone)
@@ -347,6 +366,7 @@ def test_a_clone_becomes_one_data_set(clone, load, caplog):
     assert f"they belong to no split: {UNLISTED}" in caplog.text
 
 
+@pytest.mark.usefixtures("uncaptioned")
 def test_the_heading_and_speed_of_a_row_are_those_of_the_file(clone, load):
     row = next(iter(by_id(load(clone, mirror=False)["validation"]).values()))
     measures = Measures(features_to_joints(row["motion"]))
@@ -354,6 +374,7 @@ def test_the_heading_and_speed_of_a_row_are_those_of_the_file(clone, load):
     assert measures.turned == pytest.approx(np.degrees(0.1 * row["num_frames"] / 20), abs=3)
 
 
+@pytest.mark.usefixtures("uncaptioned")
 def test_an_archive_gives_the_same_rows_and_a_second_call_reads_no_take(clone, load, tmp_path, monkeypatch):
     archive = tmp_path / "cmu.tar.xz"
     with tarfile.open(archive, "w:xz", preset=0) as tar:
@@ -402,12 +423,14 @@ def test_a_table_beside_the_takes_says_more(clone, load, tmp_path):
         load(own)
 
 
+@pytest.mark.usefixtures("uncaptioned")
 def test_only_some_takes_and_takes_that_are_missing(clone, load):
     assert len(load(clone, names=[TRAIN], mirror=False)["train"]) == 1
     with pytest.raises(ValueError, match="1 of the takes asked for are not in it, as 99_99"):
         load(clone, names=["99_99"])
 
 
+@pytest.mark.usefixtures("uncaptioned")
 def test_what_cannot_be_read_and_what_is_too_short(clone, load, tmp_path, walk, caplog):
     own = tmp_path / "own"
     shutil.copytree(clone, own)
@@ -418,7 +441,7 @@ def test_what_cannot_be_read_and_what_is_too_short(clone, load, tmp_path, walk, 
     with pytest.raises(UnusableTakeError, match=r"01_02\.bvh: too short, 12 frames at 24 fps; expected at least 1 s"):
         read_take(own / "01" / "01_02.bvh", 120)
     (own / "01" / "01_03.bvh").write_text("HIERARCHY\nnothing\n")
-    with pytest.raises(MotionFormatError, match="1 clips cannot be read"):
+    with pytest.raises(MotionFormatError, match="1 clip cannot be read"):
         load(own)
     assert len(load(own, mirror=False, skip_bad=True)["train"]) == 3
     with pytest.raises(FileNotFoundError, match="no such archive or folder"):
@@ -432,6 +455,7 @@ def test_what_cannot_be_read_and_what_is_too_short(clone, load, tmp_path, walk, 
         load(own)
 
 
+@pytest.mark.usefixtures("uncaptioned")
 def test_the_set_is_known_by_its_files(clone, tmp_path):
     assert dataset_name(clone) == "cmu-mocap"
     rows = load_motion_dataset(clone, cache_dir=tmp_path, names=[TRAIN], num_proc=1, progress=False)
@@ -464,6 +488,29 @@ def test_wrong_lines_of_captions_are_named(tmp_path, line, message):
         read_segments(path)
 
 
+def test_captions_of_the_package_hold_together():
+    captions, rewordings = packaged_segments(), packaged_segments("rewordings")
+    facts = packaged_facts()
+    times: dict[str, list[tuple[float, float]]] = {}
+    for segment in captions:
+        known = facts[segment.take]
+        assert known.split, segment.id
+        assert not known.copy_of, segment.id
+        assert segment.end - segment.start <= MAX_SECONDS + 1e-6, segment.id
+        assert len(set(segment.captions)) >= 4, segment.id
+        assert all(caption.isascii() and caption == caption.strip(" .") for caption in segment.captions), segment.id
+        times.setdefault(segment.take, []).append((segment.start, segment.end))
+    assert len({segment.id for segment in captions}) == len(captions) > 5000
+    for parts in times.values():
+        assert all(end <= start for (_, end), (start, _) in pairwise(sorted(parts)))
+    assert sum(len(segment.captions) for segment in captions) > 20_000
+    # The other wordings are of the same segments, in other words.
+    first = {segment.id: segment for segment in captions}
+    assert len(rewordings) >= 400
+    assert all(not set(second.captions) & set(first[second.id].captions) for second in rewordings)
+    assert sum(facts[segment.take].split == "validation" for segment in rewordings) > 200
+
+
 def test_facts_of_the_package_hold_together():
     facts = packaged_facts()
     assert len(facts) == 2498
@@ -480,6 +527,7 @@ def test_facts_of_the_package_hold_together():
     assert facts["87_03"].speed_factor == 2.0
 
 
+@pytest.mark.usefixtures("uncaptioned")
 def test_the_doctor_reports_what_is_wrong(clone, tmp_path, walk):
     own = tmp_path / "own"
     shutil.copytree(clone, own)
@@ -589,4 +637,7 @@ def test_takes_of_the_real_archive(shared_dir, load):
     assert measures.travel[:, 0].mean() == pytest.approx(1.27, abs=0.1)
     assert doubts(["a person walks forward"], measures) == []
     assert doubts(["a person walks backward", "a person turns left"], measures) != []
+    assert all(len(row["captions"]) >= 4 for row in rows.values())
+    again = load(archive, names=["05_01"], mirror=False, captions="rewordings")
+    assert {name.split("@")[0] for name in by_id(again["validation"])} == {"05_01"}
     assert facts_beside(archive.parent)["01_01"] == packaged_facts()["01_01"]

@@ -264,7 +264,7 @@ def test_a_motionfolder(mocap: Path, procedural: SimpleNamespace) -> None:
 def test_other_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such folder"):
         check(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"expected motion files .* or the folders new_joint_vecs and texts"):
+    with pytest.raises(ValueError, match=r"has no motion files .* or the folders new_joint_vecs and texts"):
         check(tmp_path)
     (tmp_path / "new_joint_vecs").mkdir()
     report = check(tmp_path)

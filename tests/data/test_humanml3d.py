@@ -64,7 +64,9 @@ def test_kit_ml_has_its_own_rate_and_size(
     loaded = load(root, load_kit_ml)
     assert loaded["train"].features == motion_features(251)
     assert set(loaded["train"]["fps"]) == {12.5}
-    with pytest.raises(ValueError, match='251 features a frame are those of kit-ml, not of humanml3d; load it as "kit'):
+    with pytest.raises(
+        ValueError, match='251 features per frame are those of kit-ml, not of humanml3d; load it as "kit'
+    ):
         load(root)
 
 
@@ -144,6 +146,27 @@ def test_second_call_converts_nothing(
     monkeypatch.setattr(conversion, "_build", lambda *_: pytest.fail("built again"))
     monkeypatch.setattr("lamp_hf.data.humanml3d.dataset_statistics", lambda *_: pytest.fail("computed again"))
     assert load(folder)["train"][:] == first["train"][:]
+
+
+def test_a_damaged_set_in_the_cache_is_made_again(
+    folder: Path, load: Callable[..., DatasetDict], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A single bit of an Arrow file may end the process that reads it."""
+    first = {split: rows[:] for split, rows in load(folder).items()}
+    [saved] = [path.parent for path in tmp_path.rglob("dataset_dict.json")]
+    for path in sorted(path for path in saved.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        middle = len(content) // 2
+        damages = (content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :], content[:middle], None)
+        for damaged in damages:
+            path.unlink()
+            if damaged is not None:
+                path.write_bytes(damaged)
+            caplog.clear()
+            assert {split: rows[:] for split, rows in load(folder).items()} == first
+            assert f"the cached data set {saved} is damaged" in caplog.text
+            if path.name != "checksums.json":
+                assert path.read_bytes() == content
 
 
 def test_statistics_that_drift_are_warned_of(

@@ -220,7 +220,7 @@ def test_unreadable_motions_are_named(
     folder: Path, load: Callable[..., DatasetDict], caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder / "wave.bvh").write_text("HIERARCHY\nROOT x\n")
-    with pytest.raises(MotionFormatError, match=r"(?s)1 clips cannot be read.*wave\.bvh line"):
+    with pytest.raises(MotionFormatError, match=r"(?s)1 clip cannot be read.*wave\.bvh line"):
         load(folder)
     with caplog.at_level(logging.WARNING):
         assert load(folder, skip_bad=True)["train"]["id"][:] == ["walk.bvh"]

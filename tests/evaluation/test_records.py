@@ -46,7 +46,7 @@ def test_a_record_survives_its_file(tmp_path) -> None:
     record("ours").save(tmp_path / "ours.json")
     assert EvaluationRecord.load(tmp_path / "ours.json") == record("ours")
     (tmp_path / "other.json").write_text('{"format": 1, "model": "x"}')
-    with pytest.raises(ValueError, match=r"other\.json is no evaluation record"):
+    with pytest.raises(ValueError, match=r"other\.json is not an evaluation record"):
         EvaluationRecord.load(tmp_path / "other.json")
     (tmp_path / "newer.json").write_text('{"format": 2}')
     with pytest.raises(ValueError, match="its format is 2, this version reads 1"):

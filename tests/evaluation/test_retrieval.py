@@ -138,7 +138,7 @@ def test_protocols_name_what_they_lack():
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5, True])
 def test_batches_of_no_size_are_refused(batch_size) -> None:
     assert list(batch_starts(5, 2)) == [0, 2, 4]
-    with pytest.raises(ValueError, match=rf"batch_size={batch_size}: expected a whole number from 1"):
+    with pytest.raises(ValueError, match=rf"batch_size={batch_size}: expected a whole number of at least 1"):
         batch_starts(5, batch_size)
-    with pytest.raises(ValueError, match="expected a whole number from 1"):
+    with pytest.raises(ValueError, match="expected a whole number of at least 1"):
         sentence_embeddings(["a person walks"], batch_size=batch_size)

@@ -187,7 +187,10 @@ def test_lists_are_joined_with_a_persons_and_what_lamp_hf_wrote_into_them_leaves
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ("license: mit\nauthor: me: myself [\n", "README.md line 3: the header is no YAML (mapping values are not"),
+        (
+            "license: mit\nauthor: me: myself [\n",
+            "README.md line 3: the header is not valid YAML (mapping values are not",
+        ),
         ("just words\n", "README.md line 2: expected a header of `key: value`, found 'just words'"),
     ],
 )
@@ -284,4 +287,4 @@ def test_a_card_without_a_licence_is_warned_of(run, caplog) -> None:
     (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"base": None}))
     write_run_card(run)
     assert "Not stated" in (run / "README.md").read_text()
-    assert f"No licence was given for {run}: its card says `other`." in caplog.text
+    assert f"No license was given for {run}, so its card says `other`: " in caplog.text

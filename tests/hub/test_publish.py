@@ -87,7 +87,7 @@ def test_the_same_weights_keep_their_story(hub, publisher, run, tiny_checkpoint,
     assert publisher.lamp_hf("push", bare, "me/back", "--no-sample") == 0, publisher.printed
     assert hub["me/back"].files == files
     assert "| from | `lamp-small` |" in card
-    assert "No licence" not in publisher.printed
+    assert "No license" not in publisher.printed
 
 
 def test_what_a_card_says_of_bases_that_are_gone_stays_with_the_weights(hub, publisher, run, tmp_path) -> None:
@@ -135,11 +135,11 @@ def test_a_persons_sample_beside_a_persons_card_stays(hub, publisher, run) -> No
 def test_a_persons_card_is_asked_for_a_licence_only_where_it_has_none(hub, publisher, run) -> None:
     assert publisher.lamp_hf("push", "lamp-small", "me/embedded", "--no-sample") == 0, publisher.printed
     assert "A person has written the README.md of me/embedded, and it stays" in publisher.printed
-    assert "state the licence" not in publisher.printed
+    assert "state the license" not in publisher.printed
     folder = run(9)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
     assert publisher.lamp_hf("push", folder, "me/own-licence", "--license", "apache-2.0") == 0, publisher.printed
-    said = "it stays, and its licence (mit) too: write `license: apache-2.0` into its header"
+    said = "it stays, and its license (mit) too: write `license: apache-2.0` into its header"
     assert said in publisher.printed
 
 
@@ -150,7 +150,7 @@ def test_a_card_whose_header_cannot_be_read_is_named(hub, publisher, run) -> Non
     change(hub, "me/broken", card)
     assert publisher.lamp_hf("push", folder, "me/broken", "--no-sample") == 1
     line = card.decode().splitlines().index("author: me: [") + 1
-    assert f"me/broken/README.md line {line}: the header is no YAML" in publisher.printed
+    assert f"me/broken/README.md line {line}: the header is not valid YAML" in publisher.printed
     assert hub["me/broken"].files["README.md"] == card
 
 
@@ -221,7 +221,7 @@ def test_a_readme_of_a_folder_of_motions_is_taken(hub, publisher, mocap) -> None
     (mocap / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n\n# My mocap, by me\n")
     for _ in range(2):
         assert publisher.lamp_hf("push", mocap, "me/my-mocap") == 0, publisher.printed
-        assert "state the licence" not in publisher.printed
+        assert "state the license" not in publisher.printed
         told = header(hub, "datasets/me/my-mocap")
         assert told["license"] == "cc-by-4.0"
         assert told["configs"][0]["data_files"][0]["split"] == "train"

@@ -35,7 +35,7 @@ def test_a_repository_that_is_not_there_or_private(hub, reader, tiny_checkpoint,
     private = put(hub, "me/private", tiny_checkpoint, private=True)
     for name in ("me/nothing", private):
         error = reader.error(LOAD.format(name))
-        assert error.startswith(f"OSError: {name} is not a local folder and is not a valid model identifier")
+        assert error.startswith(f"HubError: {name} is not on the Hub, or it is private and you are not logged in")
         assert "`hf auth login`" in error
         assert reader.lamp_hf("generate", "a person walks", "-o", tmp_path / "walk.bvh", "-m", name) == 1
         said = f"Error: {name} is not on the Hub, or it is private and you are not logged in: `hf auth login`"
@@ -112,15 +112,22 @@ def test_who_may_not_push(hub, publisher, reader, tiny_checkpoint) -> None:
     for name in ("me/first", "me/never"):
         error = publisher.error(push.format(str(tiny_checkpoint), name, "hf_read_me"))
         assert error.startswith(f"HubError: the Hub does not let you do this to {name}")
-        assert error.endswith("the token needs the right to write there")
+        assert error.endswith("the token needs permission to write there")
     error = publisher.error(push.format(str(tiny_checkpoint), "me/first", "hf_reader"))
-    assert error == "HubError: you cannot push to me/first: your token may only read; take one that may write"
+    assert error == "HubError: you cannot push to me/first: your token can only read; use one with write access"
     assert publisher.lamp_hf("push", tiny_checkpoint, "me/first run") == 1
-    assert "'me/first run' is no name of a repository on the Hub; expected owner/name" in publisher.printed
+    assert "'me/first run' is not the name of a repository on the Hub; expected owner/name" in publisher.printed
     assert publisher.lamp_hf("push", "nowhere", "me/never") == 1
     assert publisher.printed.startswith("Error: nowhere is neither a folder nor a checkpoint of this package")
     assert publisher.lamp_hf("push", tiny_checkpoint, "me/first", "--sample", "a bow", "--no-sample") == 2
     assert hub.repositories == before
+
+
+def test_who_may_not_push_a_data_set_learns_it_before_it_is_read(hub, reader, tmp_path) -> None:
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "walk.bvh", "text": "a person walks"}\n')
+    (tmp_path / "walk.bvh").write_text("not to be read\n")
+    assert reader.lamp_hf("push", tmp_path, "me/mocap") == 1
+    assert reader.printed.startswith("Error: to push to me/mocap you must be logged in: `hf auth login`")
 
 
 def test_a_public_repository_is_not_taken_for_private(hub, publisher, tiny_checkpoint) -> None:

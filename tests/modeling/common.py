@@ -74,7 +74,6 @@ def text_to_motion_config(
         condition_on_words=True,
         max_motion_tokens=12,
         length_hidden_sizes=[8],
-        num_reference_tokens=4,
         initializer_range=0.2,
     )
 

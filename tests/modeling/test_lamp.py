@@ -93,7 +93,7 @@ def test_features_and_scores_do_not_depend_on_padding(separate):
     motion = lamp.get_motion_features(batch["motion_values"], batch["motion_attention_mask"])
     text = lamp.get_text_features(batch["input_ids"], batch["attention_mask"])
     scores = lamp.matching_score(**batch)
-    condition = lamp.get_text_condition(batch["input_ids"], batch["attention_mask"], lamp.text_projection)
+    condition = lamp.get_text_condition(batch["input_ids"], batch["attention_mask"], lamp.text_to_states)
     words = lamp.query_words(batch["input_ids"], batch["attention_mask"])
     for row in range(3):
         frames, length = batch["motion_attention_mask"][row].sum(), batch["attention_mask"][row].sum()
@@ -102,7 +102,7 @@ def test_features_and_scores_do_not_depend_on_padding(separate):
         close(lamp.get_motion_features(values), motion[row : row + 1], 5e-5)
         close(lamp.get_text_features(ids), text[row : row + 1])
         close(lamp.matching_score(values, ids), scores[row : row + 1])
-        close(lamp.get_text_condition(ids, None, lamp.text_projection), condition[row : row + 1])
+        close(lamp.get_text_condition(ids, None, lamp.text_to_states), condition[row : row + 1])
         close(lamp.query_words(ids), words[row : row + 1])
     assert (motion[0] - motion[1]).abs().max() > 1e-3
     assert (text[0] - text[1]).abs().max() > 1e-3
@@ -192,7 +192,7 @@ def test_a_word_sees_motion_and_earlier_words_only_and_queries_see_none():
     lamp, batch = tiny().lamp, make_batch()
     encoded = lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
     latents, mask = encoded.motion_embeds, encoded.motion_token_mask
-    states = lamp.motion_projection(latents)
+    states = lamp.motion_to_states(latents)
     ids, attention = lamp.caption_ids(batch["input_ids"]), batch["attention_mask"]
     assert (ids[:, 0] == DEC).all()
     assert (batch["input_ids"][:, 0] == CLS).all()
@@ -441,7 +441,7 @@ def test_a_fresh_model_starts_as_configured():
     lamp = tiny(initializer_range=0.05, logit_scale_init_value=1.5).lamp
     assert lamp.logit_scale == 1.5
     assert 0.04 < lamp.query_tokens.std() < 0.06
-    assert 0.3 < lamp.motion_projection.weight.std() * 8**0.5 < 1.2
+    assert 0.3 < lamp.motion_to_states.weight.std() * 8**0.5 < 1.2
     layer = lamp.qformer.encoder.layer[1]
     assert layer.intermediate_query.dense.weight.shape == (20, 32)
     assert layer.intermediate.dense.weight.shape == (48, 32)

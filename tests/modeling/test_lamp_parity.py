@@ -16,9 +16,9 @@ from lamp_hf.modeling.modeling_lamp import LampForPreTraining, draw_negatives
 
 GRADIENTS = {
     "query_tokens": "query_tokens",
-    "text_proj.weight": "text_proj.weight",
-    "motion_projection": "motion_projection.weight",
-    "text_projection": "text_projection.weight",
+    "text_proj.weight": "text_projection.weight",
+    "motion_projection": "motion_to_states.weight",
+    "text_projection": "text_to_states.weight",
     "Qformer.bert.encoder.layer.0.attention.self.query.weight": (
         "qformer.encoder.layer.0.attention.attention.query.weight"
     ),
@@ -56,7 +56,7 @@ def test_motion_branch(case, close):
     close(latents, io["motion_encoder_out"])
     assert torch.equal(codes, io["gen_targets"])
     assert mask.all()
-    states = lamp.motion_projection(latents)
+    states = lamp.motion_to_states(latents)
     close(states, io["motion_embeds"])
     close(lamp.query(states, mask), io["query_output_last_hidden"])
     features = lamp.get_motion_features(io["motion"])
@@ -68,7 +68,7 @@ def test_longer_motion_whole_and_with_hidden_tokens(case, close):
     lamp, io = case.lamp, case.io
     encoded = lamp.encode_motion(io["long_motion"])
     latents, mask = encoded.motion_embeds, encoded.motion_token_mask
-    states = lamp.motion_projection(latents)
+    states = lamp.motion_to_states(latents)
     close(lamp.query(states, mask), io["long_motion_query_output"])
     mask[0, 9:] = False
     close(lamp.query(states, mask), io["long_motion_query_output_masked_sample0_first9"])
@@ -86,9 +86,9 @@ def test_vectors_of_the_retrieval_wrapper(case, close):
     # Neither is normalised there, and motions are averaged over queries (L8).
     lamp, io = case.lamp, case.io
     first = lamp.encode_text(io["evalwrap_input_ids"], io["evalwrap_attention_mask"])[:, 0]
-    close(lamp.text_proj(first), io["evalwrap_text_embedding"])
+    close(lamp.text_projection(first), io["evalwrap_text_embedding"])
     queries = lamp.query(io["motion_embeds"])
-    mean = lamp.motion_proj(queries).mean(1)
+    mean = lamp.motion_projection(queries).mean(1)
     close(mean, io["evalwrap_motion_embedding"])
     close(F.normalize(io["motion_feats"].mean(1), dim=-1), io["motion_feat_mean_normed"])
 
@@ -197,7 +197,7 @@ def test_a_text_condition_sees_padded_words_only_where_asked(golden, close, rele
     masked = load(golden, released_lamp_config()).lamp
     masked.config.mask_text_padding = True
     ids, mask = io["input_ids"], io["attention_mask"]
-    layer = released.text_projection
+    layer = released.text_to_states
     assert not mask.all()
     whole = released.get_text_condition(ids, mask, layer)
     states = layer(released.encode_text(ids, mask))

@@ -112,7 +112,7 @@ def test_half_precision(kind: str, motion, texts):
 
 def test_wrong_inputs_are_named(motion, texts):
     model, glove = build(text_input="embeddings"), build()
-    with pytest.raises(ValueError, match="251 numbers a frame, this evaluator was built for 263"):
+    with pytest.raises(ValueError, match="251 numbers per frame, this evaluator was built for 263"):
         model.get_motion_features(motion["motion_values"][..., :251])
     with pytest.raises(ValueError, match="a clip of 3 frames is shorter than one token"):
         model.get_motion_features(motion["motion_values"][:, :3])

@@ -220,7 +220,7 @@ def test_save_and_load_bit_exact(tmp_path):
 
 def test_wrong_input_is_refused_by_name_and_value():
     model = tiny()
-    with pytest.raises(ValueError, match="251 numbers a frame, this tokenizer was built for 263"):
+    with pytest.raises(ValueError, match="251 numbers per frame, this tokenizer was built for 263"):
         model(torch.randn(1, 32, 251))
     with pytest.raises(ValueError, match="clip of 3 frames is shorter than one token"):
         model(torch.randn(1, 3, 263))

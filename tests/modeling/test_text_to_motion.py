@@ -384,7 +384,7 @@ def test_a_new_model_starts_from_a_lamp(tiny_text_to_motion, trained):
     for name, tensor in lamp.state_dict().items():
         assert torch.equal(model.lamp.state_dict()[name], tensor), name
     states = torch.randn(2, 3, 32)
-    close(model.text_to_condition(states), lamp.text_projection(states))
+    close(model.text_to_condition(states), lamp.text_to_states(states))
     other = LampForTextToMotion.from_lamp(lamp, **sizes, train_token_embeddings=not trained).eval()
     other.masked_transformer.load_state_dict(model.masked_transformer.state_dict())
     ids = torch.tensor([[0, 23, MASK, PAD, 5]])

@@ -64,7 +64,7 @@ def test_truncated_and_foreign_files_say_what_is_wrong(tmp_path, walker):
     np.save(tmp_path / "image.npy", np.zeros((4, 5)))
     with pytest.raises(MotionFormatError, match=r"image.npy: expected an array of shape .* found \(4, 5\)"):
         Motion.load(tmp_path / "image.npy")
-    np.savez(tmp_path / "other.npz", images=np.zeros((4, 5)))
+    np.savez(tmp_path / "other.npz", images=np.zeros((4, 5)), labels=np.zeros(4))
     with pytest.raises(
         MotionFormatError, match=r"other.npz: expected an array 'joints' or 'features', .* found images"
     ):

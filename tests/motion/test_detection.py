@@ -56,13 +56,29 @@ def test_what_is_told_is_taken(walk, caplog):
 
 
 @pytest.mark.parametrize("height", [0.75, 0.9, 1.1, 1.4, 1.75, 2.0, 2.5, 3.0])
+@pytest.mark.parametrize("legs", [0.42, 0.474, 0.52])
+@pytest.mark.parametrize("unit", METRES_PER_UNIT)
+def test_toddlers_and_giants_are_read_or_warned_of(unit, height, legs):
+    """Whatever the unit and the size: a wrong reading names the right one."""
+    readings = read_units(legs * height / METRES_PER_UNIT[unit])
+    assert unit in [reading.unit for reading in readings]  # all of them are told where there are several
+
+
 @pytest.mark.parametrize("unit", ["m", "cm", "mm"])
-def test_toddlers_and_giants_are_read_or_warned_of(unit, height):
-    leg = 0.83 * height / 1.75 / METRES_PER_UNIT[unit]
-    readings = read_units(leg)
-    assert unit in [reading.unit for reading in readings]
-    if readings[0].unit != unit:
-        assert next(reading for reading in readings if reading.unit == unit).cost < readings[0].cost + 5.1
+@pytest.mark.parametrize("height", [1.45, 1.6, 1.75, 1.85])
+def test_adults_in_common_units_have_one_reading(unit, height, walk, caplog):
+    _, detection = standardize(walk * (0.474 * height / 0.83) / METRES_PER_UNIT[unit])
+    assert [reading.unit for reading in detection.unit_readings] == [unit]
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("unit", ["dm", "inch", "cmu"])
+def test_the_usual_unit_is_not_doubted_for_adults_alone(unit, walk, caplog):
+    assert detect(walk / METRES_PER_UNIT[unit]).doubts
+    assert not detect(walk / METRES_PER_UNIT[unit], usual_unit=unit).doubts
+    for size in (0.45, 1.7):
+        detection = detect(size * walk / METRES_PER_UNIT[unit], usual_unit=unit)
+        assert detection.unit == unit or any(f"{unit} (leg" in doubt for doubt in detection.doubts)
 
 
 def test_close_units_are_warned_of(walk, caplog):
@@ -95,6 +111,36 @@ def test_mirrored_data_are_said_to_be(walk, caplog):
         assert detection.mirrored
         assert detection.facing < -0.9
     assert "left and right are swapped against the way the feet point" in caplog.text
+
+
+def lying(walk, way):
+    """The walk with its body laid on the floor, Y up, head to +Z, -Z, +X or -X, 3 m from the origin."""
+    x, y, z = np.moveaxis(walk.astype(np.float64) - walk[:, :1], -1, 0)
+    axes = {"+z": (x, -z, y), "-z": (x, z, -y), "+x": (y, -x, z), "-x": (-y, x, z)}[way]
+    body = np.stack(axes, axis=-1)
+    return body + np.array([3.0, 0.05 - body[..., 1].min(), 5.0])
+
+
+@pytest.mark.parametrize("crawls", [False, True])
+@pytest.mark.parametrize("way", ["+z", "-z", "+x", "-x"])
+@pytest.mark.parametrize("axis", ["y", "z"])
+def test_no_lying_body_is_stood_up_silently(axis, way, crawls, walk):
+    body = lying(walk, way)
+    if crawls:
+        step = 0.1 * (1.0 if way[0] == "+" else -1.0)
+        body[..., 2 if way[1] == "z" else 0] += step * np.arange(len(body))[:, None]
+    for rest in (None, turned(walk[0], axis)):
+        detection = detect(turned(body, axis), rest=rest, unit="m")
+        # Along -X of a file with Z up, it lies as one that stands does with -X up: "unusual" is said of both.
+        assert detection.up_axis == axis or detection.doubts
+
+
+def test_someone_who_falls_keeps_the_up_axis_of_the_floor(walk):
+    """As in take 90_18 of the CMU database, where the rug is pulled: most frames lie, none of the axes is sure."""
+    clip = np.concatenate([walk[:6], lying(walk, "-z")[:20]])
+    detection = detect(clip, unit="m")
+    assert detection.up_axis == "y"
+    assert "with a share of only 0.7" in detection.doubts[0]
 
 
 def test_a_lying_body_is_doubtful(walk, caplog):

@@ -136,3 +136,18 @@ def test_kit_has_251_numbers_and_needs_bone_lengths(procedural):
 def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match=r"expected joints of shape \(..., T, 22, 3\), got \(5, 21, 3\)"):
         joints_to_features(np.zeros((5, 21, 3)))
+
+
+def test_long_clips_are_computed_in_pieces(procedural, monkeypatch):
+    joints = procedural.walker(90, turn=1.0).joints
+    whole = joints_to_features(joints)
+    kept = joints.copy()
+    for frames in (1, 7, 89, 90):
+        monkeypatch.setattr("lamp_hf.motion.features._CHUNK_FRAMES", frames)
+        np.testing.assert_array_equal(joints_to_features(joints), whole)
+        stacked = np.stack([joints, joints[::-1]]).astype(np.float64)
+        np.testing.assert_array_equal(joints_to_features(stacked)[0], whole)
+        np.testing.assert_array_equal(
+            joints_to_features(stacked, retarget=False)[1], joints_to_features(stacked[1], retarget=False)
+        )
+    np.testing.assert_array_equal(joints, kept)

@@ -222,6 +222,57 @@ def test_poses_with_z_up_stand_upright(tmp_path):
     np.testing.assert_allclose(joints - joints[:, :1], made - made[:, :1], atol=1e-5)
 
 
+def test_poses_in_a_batch_of_one_and_scaled(tmp_path):
+    poses, trans, made = random_poses(22)
+    np.savez(tmp_path / "b.npz", global_orient=poses[None, :, :3], body_pose=poses[None, :, 3:], transl=trans[None])
+    joints = Motion.load(tmp_path / "b.npz", fps=30).joints
+    np.testing.assert_allclose(joints - joints[:, :1], made - made[:, :1], atol=1e-5)
+    poses, trans, _ = random_poses(24)
+    np.savez(tmp_path / "one.npz", poses=poses, trans=trans)
+    for scaling in (np.array([93.5]), np.array(93.5)):  # as AIST++
+        np.savez(tmp_path / "a.npz", smpl_poses=poses, smpl_trans=trans * 93.5, smpl_scaling=scaling)
+        expected = Motion.load(tmp_path / "one.npz", fps=30).joints
+        np.testing.assert_allclose(Motion.load(tmp_path / "a.npz", fps=30).joints, expected, atol=1e-5)
+    for scaling in (0.0, -1.0, np.nan, np.ones(2)):
+        np.savez(tmp_path / "a.npz", smpl_poses=poses, smpl_trans=trans, smpl_scaling=scaling)
+        with pytest.raises(MotionFormatError, match=r"a\.npz: .*(smpl_scaling|finite)"):
+            Motion.load(tmp_path / "a.npz", fps=30)
+
+
+@pytest.mark.parametrize("name", ["arr_0", "xyz", "global_positions"])
+def test_an_array_alone_in_its_archive_needs_no_name(make_motion, tmp_path, name):
+    motion = make_motion()
+    np.savez(tmp_path / "a.npz", **{name: motion.joints}, fps=25)
+    read = Motion.load(tmp_path / "a.npz")
+    np.testing.assert_allclose(read.joints, motion.joints, atol=1e-6)
+    assert read.fps == 25
+    np.savez(tmp_path / "a.npz", **{name: motion.joints, "other": np.zeros(3)})
+    with pytest.raises(MotionFormatError, match="expected an array 'joints'"):
+        Motion.load(tmp_path / "a.npz")
+
+
+def test_the_mean_body_is_that_of_smpl():
+    """Against joints of the neutral mean body as simulators publish them, x ahead, y left, z up, in meters."""
+    published = {
+        "left_hip": (-0.0068, 0.0695, -0.0914),
+        "left_knee": (-0.0045, 0.0343, -0.3752),
+        "left_ankle": (-0.0437, -0.0136, -0.398),
+        "left_foot": (0.1193, 0.0264, -0.0558),
+        "right_foot": (0.1233, -0.0254, -0.0481),
+        "spine1": (-0.0267, -0.0025, 0.109),
+        "spine3": (0.0254, 0.0015, 0.0529),
+        "neck": (-0.0429, -0.0028, 0.2139),
+        "head": (0.0513, 0.0052, 0.065),
+        "left_collar": (-0.0341, 0.0788, 0.1217),
+        "left_elbow": (-0.0275, 0.2596, -0.0128),
+    }
+    offsets = rest_pose_offsets()
+    for name, (ahead, left, up) in published.items():
+        bone = offsets[HUMANML3D_22.joint_names.index(name)]
+        cosine = np.dot(bone, (left, up, ahead)) / np.linalg.norm(bone) / np.linalg.norm((left, up, ahead))
+        assert cosine > np.cos(np.radians(5.0)), name
+
+
 def test_poses_that_do_not_fit_are_refused(tmp_path):
     poses, trans, _ = random_poses(24)
     for arrays, message in (
@@ -338,7 +389,7 @@ def test_other_formats_name_the_way(tmp_path, suffix, way):
 
 
 def test_fuzzed_files_raise_nothing_else(make_motion, tmp_path):
-    """A few seconds' worth; 100,000 inputs were run once, with the same mutations."""
+    """A few seconds' worth; `benchmarks/fuzz_motion_files.py` runs any number, with more kinds of mutations."""
     random_ = random.Random(0)
     motion = make_motion(num_frames=4)
     seeds = []

@@ -294,6 +294,23 @@ def test_animations_are_chosen_by_name_and_index(make_motion, tmp_path, caplog):
         Motion.load(path)
 
 
+def test_of_many_animations_some_are_named(make_motion, tmp_path, caplog):
+    path = tmp_path / "pack.glb"
+    write_glb(make_motion(text="first"), path)
+
+    def add_others(gltf):
+        first = gltf.animations[0]
+        gltf.animations += [
+            pygltflib.Animation(name=f"a{n}", samplers=first.samplers, channels=first.channels) for n in range(43)
+        ]
+
+    changed(path, add_others)
+    Motion.load(path)
+    assert "44 animations; taking the first, 'first'" in caplog.text
+    assert "'a6' and 36 more)" in caplog.text
+    assert "'a7'" not in caplog.text
+
+
 def test_keys_are_sampled_as_gltf_defines_them():
     times = np.array([0.0, 1.0, 3.0])
     values = np.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [2.0, 4.0, 0.0]])
@@ -365,6 +382,20 @@ def test_damaged_files_raise_nothing_else(make_motion, tmp_path):
     assert refused > 50
 
 
+@pytest.mark.filterwarnings("error")
+def test_signaling_nans_are_refused_without_a_warning(make_motion, tmp_path):
+    path = tmp_path / "a.glb"
+    write_glb(make_motion(num_frames=5), path)
+    data = bytearray(path.read_bytes())
+    times = Glb(path).json
+    view = times["bufferViews"][times["accessors"][times["animations"][0]["samplers"][0]["input"]]["bufferView"]]
+    start = data.index(b"BIN\0") + 4 + view["byteOffset"]
+    data[start : start + 4] = b"\x01\x00\xa0\x7f"
+    path.write_bytes(data)
+    with pytest.raises(MotionFormatError, match=r"a\.glb: keys of node \d+ are out of order or not finite"):
+        read_gltf(path)
+
+
 def test_buffers_elsewhere_are_not_opened(make_motion, tmp_path):
     path = tmp_path / "walk.glb"
     write_glb(make_motion(num_frames=3), path)
@@ -380,3 +411,113 @@ def test_buffers_elsewhere_are_not_opened(make_motion, tmp_path):
     gltf.buffers[0].uri = "walk.bin"
     (inner / "walk.gltf").write_text(gltf.to_json())
     assert Motion.load(inner / "walk.gltf").num_frames == 3
+
+
+# ---- files of other programs -----------------------------------------------------------------------------
+
+
+def foreign_file(path, motion, *, interpolation="LINEAR", keys=slice(None), first=0.0, groups=(), units=1.0, **change):
+    """Write a motion as other exporters do: nodes in any order, groups above them, keys and types of their own.
+
+    Args:
+        path: where to write.
+        motion: a body of constant bones.
+        interpolation: of all curves.
+        keys: the frames that have keys.
+        first: time of the first key, seconds.
+        groups: rotation (x, y, z, w) and scale of nodes above the body, innermost first.
+        units: how many units a meter has in the body's nodes.
+        change: "names" gives each joint's name; "matrices" writes matrices instead of translations; "integers" stores
+            rotations as normalized 16-bit integers.
+    """
+    local, root, offsets = motion.rotations
+    order = np.random.default_rng(5).permutation(22)
+    place = {int(joint): index for index, joint in enumerate(order)}
+    gltf, blob = pygltflib.GLTF2(asset=pygltflib.Asset(version="2.0")), bytearray()
+    for joint in order:
+        children = [place[k] for k in range(22) if HUMANML3D_22.parents[k] == joint]
+        node = pygltflib.Node(name=change.get("names", LAMP_HF_JOINT_NAMES)[joint], children=children)
+        shift = (offsets[joint] * units).tolist()
+        if change.get("matrices"):
+            node.matrix = [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, *shift, 1]
+        else:
+            node.translation = shift
+        gltf.nodes.append(node)
+    top = place[0]
+    for turn, scale in groups:
+        gltf.nodes.append(pygltflib.Node(name="group", children=[top], rotation=list(turn), scale=[scale] * 3))
+        top = len(gltf.nodes) - 1
+    gltf.nodes.append(pygltflib.Node(name="Camera", translation=[0, 5, 5]))
+    gltf.scenes = [pygltflib.Scene(nodes=[top, len(gltf.nodes) - 1])]
+
+    def add(values, shape, kind=5126):
+        data = np.ascontiguousarray(values).tobytes()
+        gltf.bufferViews.append(pygltflib.BufferView(buffer=0, byteOffset=len(blob), byteLength=len(data)))
+        view = len(gltf.bufferViews) - 1
+        blob.extend(data + bytes(-len(data) % 4))
+        gltf.accessors.append(
+            pygltflib.Accessor(
+                bufferView=view, componentType=kind, count=len(values), type=shape, normalized=kind != 5126
+            )
+        )
+        return len(gltf.accessors) - 1
+
+    animation = pygltflib.Animation(name="act")
+    times = np.arange(len(local)) / motion.fps
+    curves = [(joint, "rotation", local[:, joint][:, [1, 2, 3, 0]]) for joint in range(22)]
+    for joint, kind, values in [*curves, (0, "translation", root * units)]:
+        slopes = np.gradient(values, times, axis=0)[keys] if interpolation == "CUBICSPLINE" else None
+        values = values[keys]
+        if slopes is not None:
+            values = np.stack([slopes, values, slopes], axis=1).reshape(-1, values.shape[-1])
+        if kind == "rotation" and change.get("integers"):
+            output = add(np.round(values * 32767).astype("<i2"), "VEC4", 5122)
+        else:
+            output = add(values.astype("<f4"), "VEC4" if kind == "rotation" else "VEC3")
+        source = add((times[keys] + first).astype("<f4"), "SCALAR")
+        target = pygltflib.AnimationChannelTarget(node=place[joint], path=kind)
+        animation.channels.append(pygltflib.AnimationChannel(sampler=len(animation.samplers), target=target))
+        animation.samplers.append(pygltflib.AnimationSampler(input=source, output=output, interpolation=interpolation))
+    gltf.animations = [animation]
+    gltf.buffers = [pygltflib.Buffer(byteLength=len(blob))]
+    gltf.set_binary_blob(bytes(blob))
+    gltf.save_binary(str(path))
+
+
+UPRIGHT, LAID = (0.0, 0.0, 0.0, 1.0), (-(0.5**0.5), 0.0, 0.0, 0.5**0.5)
+SANITIZED = [f"mixamorig{name}_0{index}" for index, name in enumerate(LAMP_HF_JOINT_NAMES)]
+
+
+@pytest.mark.parametrize(
+    ("options", "limit_m"),
+    [
+        ({}, 1e-5),
+        ({"interpolation": "STEP"}, 1e-5),
+        ({"interpolation": "CUBICSPLINE"}, 1e-5),
+        ({"interpolation": "CUBICSPLINE", "keys": slice(None, None, 5)}, 0.02),
+        ({"interpolation": "CUBICSPLINE", "keys": [0, 2, 4, 7, 9, 12, 15, 17, 20, 22, 25, 28, 30]}, 0.02),
+        ({"keys": [0, 1, 2, 4, 5, 6, 8, 9, 10, 11, 13, 14, 15, 17, 18, 20, 21, 22, 24, 25, 27, 28, 30]}, 0.02),
+        ({"first": 1.5}, 1e-4),
+        ({"units": 100.0, "groups": [(UPRIGHT, 0.01)]}, 1e-5),
+        ({"units": 100.0}, 1e-5),
+        ({"units": 10.0, "groups": [(UPRIGHT, 100.0), (UPRIGHT, 0.01), (UPRIGHT, 0.1)]}, 1e-5),
+        ({"groups": [(LAID, 1.0), ((0.5**0.5, 0.0, 0.0, 0.5**0.5), 1.0)]}, 1e-5),
+        ({"matrices": True}, 1e-5),
+        ({"integers": True}, 1e-3),
+        ({"names": SANITIZED}, 0.16),  # known as Mixamo's, whose pelvis is raised
+    ],
+)
+def test_files_of_other_programs_are_read(make_motion, tmp_path, options, limit_m):
+    motion = make_motion(num_frames=31, fps=30)
+    foreign_file(tmp_path / "other.glb", motion, **options)
+    read = read_gltf(tmp_path / "other.glb")
+    assert (read.num_frames, read.fps) == (31, 30.0)
+    limbs = [k for k, name in enumerate(HUMANML3D_22.joint_names) if "spine" not in name and k]
+    assert np.abs(read.joints - motion.joints)[:, limbs].max() < limit_m
+
+
+def test_suffixes_of_vrm(make_motion, tmp_path):
+    motion = make_motion(num_frames=9, fps=30)
+    foreign_file(tmp_path / "avatar.glb", motion)
+    (tmp_path / "avatar.glb").rename(tmp_path / "avatar.vrm")
+    assert Motion.load(tmp_path / "avatar.vrm").num_frames == 9

@@ -120,3 +120,29 @@ def test_any_text_comes_back_as_it_is(make_motion, text):
     page = inner_page(motion_to_html(make_motion(num_frames=2, text=text)))
     assert page.texts["caption"] == text
     assert len(page.tags) == len(inner_page(motion_to_html(make_motion(num_frames=2))).tags)
+
+
+@pytest.mark.parametrize(("num_frames", "every"), [(100, 1), (101, 2), (250, 3)])
+def test_long_motions_are_thinned_and_play_at_the_right_speed(
+    make_motion, tmp_path, monkeypatch, caplog, num_frames, every
+):
+    monkeypatch.setattr("lamp_hf.motion.html._PAGE_FRAMES", 100)
+    motion = make_motion(num_frames=num_frames, fps=30.0)
+    write_html(motion, tmp_path / "long.html")
+    joints, _, data = unpack(Page((tmp_path / "long.html").read_text(encoding="utf-8")))
+    np.testing.assert_allclose(joints, motion.joints[::every], atol=0.0005001)
+    assert data["fps"] == pytest.approx(30.0 / every, abs=1e-3)
+    assert data["numFrames"] == len(joints) <= 100
+    said = f"{num_frames} frames are too many for a player: every {every}th is shown, {30.0 / every:g} a second"
+    assert (said in caplog.text) == (every > 1)
+
+
+def test_the_page_of_a_very_long_motion_is_bounded(make_motion, tmp_path):
+    walk = make_motion(num_frames=100)
+    sizes = []
+    for repeats in (210, 600):
+        motion = Motion(joints=np.tile(walk.joints, (repeats, 1, 1)), fps=20.0)
+        write_html(motion, tmp_path / "long.html")
+        sizes.append((tmp_path / "long.html").stat().st_size)
+        assert len(motion_to_html(motion)) < 2_000_000
+    assert max(sizes) < 6_000_000

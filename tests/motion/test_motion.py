@@ -121,7 +121,7 @@ def test_bad_input_is_refused(arguments, message):
 
 
 def test_unknown_suffix_and_missing_file(tmp_path, walker):
-    with pytest.raises(MotionFormatError, match=r"walk.fbx: cannot write this; expected one of .bvh"):
+    with pytest.raises(MotionFormatError, match=r"walk.fbx: cannot write this format; expected one of .bvh"):
         walker.save(tmp_path / "walk.fbx")
     with pytest.raises(FileNotFoundError, match="no such file"):
         Motion.load(tmp_path / "walk.bvh")

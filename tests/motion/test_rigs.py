@@ -1,4 +1,7 @@
-"""Mapping of foreign rigs to the 22 joints, detection of unit and up axis."""
+"""Mapping of foreign rigs to the 22 joints, detection of unit and up axis.
+
+`pytest tests/motion/test_rigs.py -rP -q | grep "^rig |"` prints how each rig is recognized.
+"""
 
 import numpy as np
 import pytest
@@ -60,6 +63,11 @@ RIGS = {
 }
 
 
+def tell(rig: str, report) -> None:
+    """A row of the table of rigs."""
+    print(f"rig | {rig} | {report.recognized_by} | {report.rig}")
+
+
 @pytest.fixture
 def read(tmp_path, make_bvh):
     """Write joints as BVH, read them back as the product does."""
@@ -88,6 +96,7 @@ def test_common_rigs_map_to_the_same_body(rig, read, make_rig, tpose):
     pattern, left, right, spine, prefix = RIGS[rig]
     names = {key: prefix + name for key, name in sided(pattern, left, right).items()}
     motion, report = read(make_rig(names, [prefix + name for name in spine]))
+    tell(rig, report)
     expected = expected_joints(tpose(len(spine)))
     np.testing.assert_allclose(motion.joints, np.broadcast_to(expected, (2, 22, 3)), atol=1e-5)
     assert (report.fps, report.unit, report.up_axis) == (30.0, "cm", "y")
@@ -177,6 +186,22 @@ def test_unit_is_detected_and_can_be_told(unit, read, make_rig):
     np.testing.assert_allclose(motion.joints, reference, atol=1e-5)
     told, _ = read(joints, unit="m")
     np.testing.assert_allclose(told.joints * METRES_PER_UNIT[unit], motion.joints, rtol=1e-4, atol=1e-4)
+
+
+def test_only_the_rig_of_the_cmu_database_has_its_unit_without_a_doubt(read, make_rig, make_bvh):
+    joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("LowerBack", "Spine"))
+    for joint in joints:
+        joint.offset = np.asarray(joint.offset) * 0.01 / METRES_PER_UNIT["cmu"]
+    _, report = read(joints)
+    assert report.unit == "cmu"
+    assert "dm" in report.detection.doubts[0]
+    assert "inch" in report.detection.doubts[0]
+    for side, name in (("Left", "LHipJoint"), ("Right", "RHipJoint")):
+        thigh = next(joint for joint in joints if joint.name == f"{side}UpLeg")
+        joints.insert(1, make_bvh.joint(name, "Hips", (0, 0, 0), thigh.channels, None))
+        thigh.parent = name
+    _, report = read(joints, strict=True)
+    assert (report.unit, report.detection.doubts) == ("cmu", ())
 
 
 def test_z_up_is_turned_upright(read, make_rig, caplog):
@@ -334,6 +359,13 @@ FIELD_RIGS = {
     "Robot_{}ForeArm Robot_{}Hand|Left|Right",
     "Ready Player Me, no toes": "Hips Neck Head {}UpLeg {}Leg {}Foot - {}Shoulder {}Arm {}ForeArm {}Hand|Left|Right",
     "RADiCAL": "Hips Neck Head {}UpLeg {}Leg {}Foot {}Toe - {}Arm {}ForeArm {}Hand|Left|Right",
+    "IMVU": "Root Neck Head {}Hip {}Knee {}Ankle - {}Clavicle {}Shoulder {}Elbow {}Wrist|lf|rt",
+    "Second Life": "mPelvis mNeck mHead mHip{} mKnee{} mAnkle{} mFoot{} mCollar{} mShoulder{} mElbow{} "
+    "mWrist{}|Left|Right",
+    "Apple ARKit": "hips_joint neck_1_joint head_joint {}_upLeg_joint {}_leg_joint {}_foot_joint {}_toes_joint "
+    "{}_shoulder_1_joint {}_arm_joint {}_forearm_joint {}_hand_joint|left|right",
+    "Sims": "b__Pelvis__ b__Neck__ b__Head__ b__{}_Thigh__ b__{}_Calf__ b__{}_Foot__ b__{}_Toe__ b__{}_Clavicle__ "
+    "b__{}_UpperArm__ b__{}_Forearm__ b__{}_Hand__|L|R",
     "no head": "Hips Neck - {}Thigh {}Shin {}Foot {}Toe {}Collar {}Shldr {}ForeArm {}Hand|l|r",
     "no neck": "Hips - Head {}Thigh {}Shin {}Foot {}Toe {}Collar {}Shldr {}ForeArm {}Hand|l|r",
 }
@@ -365,6 +397,7 @@ def field_rig(make_rig, rig):
 def test_rigs_of_the_field_are_known_by_their_names(rig, read, make_rig, tpose):
     joints, names = field_rig(make_rig, rig)
     motion, report = read(joints)
+    tell(rig, report)
     assert report.recognized_by in ("list", "names")
     body = tpose(3)
     for key, name in names.items():
@@ -391,6 +424,7 @@ def test_the_same_rigs_are_known_by_their_shape(rig, read, make_rig):
     for joint in joints:
         joint.name, joint.parent = hidden[joint.name], hidden.get(joint.parent)
     motion, by_shape = read(joints)
+    tell(f"{rig}, names hidden", by_shape)
     assert by_shape.recognized_by == "shape"
     for key in LIMBS:
         assert by_shape.sources[key] == tuple(hidden[name] for name in report.sources[key]), key
@@ -430,6 +464,64 @@ def test_twist_joints_and_helpers_are_no_limbs(read, make_rig, make_bvh, tpose):
         assert report.recognized_by == ("shape" if hide else "names")
         for key in LIMBS:
             np.testing.assert_allclose(motion.joints[0, JOINTS.index(key)], body[key] / 100, atol=1e-5, err_msg=key)
+
+
+STRANGE_RIGS = {  # nothing of the words is known, at most the sides
+    "Maya, a letter after each name": "HipsJ NeckJ HeadJ {}UpLegJ {}LegJ {}FootJ {}ToeBaseJ {}ShoulderJ {}ArmJ "
+    "{}ForeArmJ {}HandJ|Left|Right",
+    "numbered limbs": "root neck head leg_{}_0_jnt leg_{}_1_jnt leg_{}_2_jnt leg_{}_3_jnt arm_{}_0_jnt arm_{}_1_jnt "
+    "arm_{}_2_jnt arm_{}_3_jnt|L|R",
+    "Auto-Rig Pro": "root.x neck.x head.x thigh_stretch.{} leg_stretch.{} foot.{} toes_01.{} shoulder.{} "
+    "arm_stretch.{} forearm_stretch.{} hand.{}|l|r",
+    "Spanish": "cadera cuello cabeza muslo_{} pierna_{} pie_{} dedos_{} clavicula_{} brazo_{} antebrazo_{} "
+    "mano_{}|izq|der",
+    "Chinese": "骨盆 脖子 头 {}大腿 {}小腿 {}脚 {}脚趾 {}锁骨 {}上臂 {}前臂 {}手|左|右",
+    "numbers": "b0 b1 b2 b3{} b4{} b5{} b6{} b7{} b8{} b9{} b10{}|x|y",
+}
+
+
+@pytest.mark.parametrize("rig", STRANGE_RIGS)
+def test_fingers_hair_skirt_and_sword_do_not_hide_a_shape(rig, read, make_rig, make_bvh, monkeypatch):
+    """A character as games have them, in motion: every limb and the head are found by shape alone."""
+    monkeypatch.setitem(FIELD_RIGS, rig, STRANGE_RIGS[rig])
+    joints, names = field_rig(make_rig, rig)
+    turns = joints[-1].channels
+
+    def hang(name, parent, first, step, count):
+        for k in range(count):
+            end = step if k == count - 1 else None
+            joints.append(make_bvh.joint(f"{name}{k}", parent, first if k == 0 else step, turns, end))
+            parent = f"{name}{k}"
+
+    for side, sign in (("left", 1), ("right", -1)):
+        for k, depth in enumerate((3, 1, -2)):
+            hang(f"{side} f{k} ", names[f"{side}_wrist"], (8 * sign, 0, depth), (3 * sign, 0, 0), 3)
+    for k in range(3):
+        hang(f"strand {k} ", names["head"], (k - 1, 2, -6), (0, -8, 0), 4)
+    for k, (x, z) in enumerate(((10, 10), (-10, 10), (10, -10), (-10, -10))):
+        hang(f"cloth {k} ", names["pelvis"], (x, -3, z), (0, -10, 0), 3)
+    hang("blade ", names["right_wrist"], (-6, 0, 0), (0, 0, 80), 1)
+    random = np.random.default_rng(3)
+    rows = random.uniform(-25, 25, (6, sum(len(joint.channels) for joint in joints)))
+    rows[:, :3] = [0, 93, 0]
+    rows[:, 3:6] *= 0.3
+    _, report = read(joints, rows.tolist())
+    tell(f"{rig}, with hair, skirt and sword", report)
+    assert report.recognized_by == "shape"
+    for key, name in names.items():
+        if key != "pelvis":
+            assert report.sources[key] == (name,), key
+
+
+@pytest.mark.parametrize("sides", ["Left|Right", "l|r", "左|右"])
+def test_sides_in_names_tell_where_feet_do_not(sides, read, make_rig):
+    parts = ("X1", "X2", "X3", "X4", "Y0", "Y1", "Y2", "Y3")
+    names = sided(" ".join(["hub", "up1", "up2", *(f"{{}}_{part}" for part in parts)]), *sides.split("|"))
+    joints = [joint for joint in make_rig(names, ("s1", "s2")) if not joint.name.endswith("X4")]
+    _, report = read(joints)
+    assert report.recognized_by == "shape"
+    assert "left and right are sure (12 of its names agree)" in report.warnings[0]
+    assert report.sources["left_knee"] == (names["left_knee"],)
 
 
 def chain_of(make_bvh, start, parent, steps, channels):

@@ -66,7 +66,7 @@ def test_it_tells_familiar_texts_from_others(pipe: lamp_hf.TextToMotionPipeline)
         known = pipe(["a person walks forward", "a tired person walks and turns left"], num_frames=8)
         pipe("walk ahead and then turn to the right", num_frames=8)  # several actions, and yet one that it knows
     assert min(result["familiarity"] for result in known) > 0.8
-    with pytest.warns(UnfamiliarTextWarning, match="is far from all that this checkpoint was trained on"):
+    with pytest.warns(UnfamiliarTextWarning, match="is far from everything that this checkpoint was trained on"):
         pipe("quarterly earnings beat the forecast of the analysts", num_frames=8)
 
 
@@ -113,16 +113,16 @@ def test_its_threshold_lies_between_rewordings_and_strange_sentences(pipe: lamp_
     reworded = [
         paraphrase(content, style, rng) for content in parts["clauses"] for style in ["normal", *parts["styles"]]
     ]
-    strange = [
+    known = pipe.known_sentences
+    assert known is not None
+    assert np.mean([known.familiarity(text).is_low for text in reworded]) < 0.12  # some words are rare
+    for strange in (
         "the stock market crashed yesterday",
         "cooking pasta with tomato sauce",
         "climbing a ladder",
         "quarterly earnings beat the forecast",
-    ]
-    threshold = pipe.model.config.text_familiarity_threshold
-    familiar = pipe.model.text_familiarity(**pipe.processor(text=reworded))
-    assert (familiar < threshold).float().mean() < 0.02
-    assert (pipe.model.text_familiarity(**pipe.processor(text=strange)) < threshold).all()
+    ):
+        assert known.familiarity(strange).is_low
 
 
 def test_examples_of_the_docstrings(pipe: lamp_hf.TextToMotionPipeline) -> None:

@@ -20,6 +20,7 @@ from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor, pipelin
 
 import lamp_hf
 from lamp_hf import LampProcessor, Motion, TextToMotionPipeline
+from lamp_hf.evaluation.new_actions import motions_of
 from lamp_hf.pipelines.actions import split_actions
 from lamp_hf.pipelines.editing import paste
 from lamp_hf.pipelines.familiarity import THRESHOLD
@@ -220,18 +221,19 @@ def test_the_progress_bar(pipe: TextToMotionPipeline) -> None:
     [
         ((1.0, 2.0), range(20, 40)),
         ((0.0, 0.55), range(11)),
-        ((2.6, 3.0), range(52, 59)),  # features of 60 joint frames are 59: the last token is not full
+        ((2.6, 3.0), range(52, 60)),
         ([(0.3, 0.5), (2.0, 2.05)], [6, 7, 8, 9, 40]),
-        ((0.0, 3.0), range(59)),
+        ((0.0, 3.0), range(60)),
+        ((0.0, 2.9), range(58)),  # a token that is not full
     ],
 )
 def test_an_edit_changes_its_frames_and_no_others(
     pipe: TextToMotionPipeline, walker: Motion, spans: Any, changed: Any
 ) -> None:
     result = pipe("the person bows", motion=walker, edit=spans, seed=2)
-    same = (features(result) == walker.features).all(axis=1)
-    assert np.flatnonzero(~same).tolist() == list(changed)
-    assert (result["text"], result["motion"].text, result["num_frames"]) == ("the person bows", "the person bows", 59)
+    same = (features(result)[:-1] == walker.features).all(axis=1)  # 60 frames of joints have 59 of features
+    assert [*np.flatnonzero(~same), *range(59, max(changed) + 1)] == list(changed)
+    assert (result["text"], result["motion"].text, result["num_frames"]) == ("the person bows", "the person bows", 60)
 
 
 def test_an_edit_past_the_end_ends_with_the_motion(pipe: TextToMotionPipeline, walker: Motion) -> None:
@@ -548,13 +550,30 @@ def test_an_unfamiliar_text_is_named(pipe: TextToMotionPipeline, tmp_path: Path)
     [warning] = caught
     assert warning.category is UnfamiliarTextWarning
     message = str(warning.message)
-    assert message.startswith("'quixotic\\x1b[31m' is far from all that this checkpoint was trained on (familiarity")
+    assert message.startswith(
+        "'quixotic\\x1b[31m' is far from everything that this checkpoint was trained on (familiarity"
+    )
     assert "\x1b" not in message
     assert message.count("'; '") == 2
     assert pipe.suggest("bowing", count=2)[0] == "the person bows"
     assert set(pipe.known_sentences.groups()) == {"bows", "other"}
-    with pytest.raises(ValueError, match="count=0 is not a whole number from 1"):
+    with pytest.raises(ValueError, match="count=0 is not a whole number of at least 1"):
         pipe.suggest("bow", count=0)
+
+
+def test_who_measures_a_model_is_not_warned_of_its_texts(pipe: TextToMotionPipeline, tmp_path: Path) -> None:
+    pipe.processor = copy.deepcopy(pipe.processor)
+    pipe.processor.example_texts = ["the person bows"]
+    pipe.save_pretrained(tmp_path)
+    pipe = pipeline("text-to-motion", model=str(tmp_path), device="cpu")
+    texts = ["quixotic", "a person walks then waves"]
+    with pytest.warns(UnfamiliarTextWarning), pytest.warns(SeveralActionsWarning):
+        results = pipe(texts, seed=[3, 4], batch_size=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measured = motions_of(pipe, texts, 3)
+    for motion, result in zip(measured, results, strict=True):
+        np.testing.assert_array_equal(motion.features, features(result))
 
 
 # ---- errors -----------------------------------------------------------------------------------------------
@@ -568,34 +587,35 @@ def test_an_unfamiliar_text_is_named(pipe: TextToMotionPipeline, tmp_path: Path)
         ({"text": "walks " * 2000}, ValueError, "text has 12,000 characters, 'walks walks"),
         ({"negative_prompt": "walks " * 2000}, ValueError, "negative_prompt has 12,000 characters"),
         ({"sed": 3}, TypeError, "got an unexpected keyword argument 'sed'; did you mean seed?"),
-        ({"num_frames": 10**12}, ValueError, "num_frames=1000000000000 is 1,000,000,000,000 frames; the longest"),
+        ({"num_frames": 10**12}, ValueError, "num_frames=1e+12 is 1e+12 frames; the longest"),
         ({"duration": 1e12}, ValueError, "the longest motion has 400,000"),
-        ({"num_inference_steps": 10**9}, ValueError, "num_inference_steps=1000000000 is not a whole number from 1"),
+        ({"num_inference_steps": 10**9}, ValueError, "num_inference_steps=1000000000 is not a whole number from 1 to"),
         ({"num_inference_steps": True}, ValueError, "num_inference_steps=True is not a whole number from 1"),
-        ({"temperature": "1"}, ValueError, "temperature='1' is not a number from 0"),
-        ({"temperature": float("nan")}, ValueError, "temperature=nan is not a number from 0"),
-        ({"top_k": 0}, ValueError, "top_k=0 is not None or a whole number from 1"),
-        ({"batch_size": 0}, ValueError, "batch_size=0 is not a whole number from 1"),
+        ({"temperature": "1"}, ValueError, "temperature='1' is not a number of at least 0"),
+        ({"temperature": float("nan")}, ValueError, "temperature=nan is not a number of at least 0"),
+        ({"top_k": 0}, ValueError, "top_k=0 is not None or a whole number of at least 1"),
+        ({"batch_size": 0}, ValueError, "batch_size=0 is not a whole number of at least 1"),
         ({"split": "yes"}, TypeError, "split='yes' is neither True nor False"),
         ({"text": ["a", None]}, TypeError, "text holds None, a NoneType; expected strings"),
         ({"text": []}, ValueError, "no text was given"),
         ({"text": "  "}, ValueError, "text is empty; say what the person does"),
         ({"duration": 1.0, "num_frames": 20}, ValueError, "give duration (seconds) or num_frames, not both"),
-        ({"duration": -1.0}, ValueError, "duration=-1.0 is not a number from 0"),
-        ({"duration": float("nan")}, ValueError, "duration=nan is not a number from 0"),
-        ({"duration": float("inf")}, ValueError, "duration=inf is not a number from 0"),
+        ({"duration": -1.0}, ValueError, "duration=-1.0 is not a number of at least 0"),
+        ({"duration": float("nan")}, ValueError, "duration=nan is not a number of at least 0"),
+        ({"duration": float("inf")}, ValueError, "duration=inf is not a number of at least 0"),
         ({"duration": "4"}, TypeError, "duration='4' is a str; expected a number"),
         ({"duration": True}, TypeError, "duration=True is a bool; expected a number"),
         ({"duration": 0.1}, ValueError, "duration=0.1 is 2 frames; the shortest motion has 4"),
         ({"duration": [1.0, 2.0]}, ValueError, "duration has 2 values for 1 texts; give one for each, or one for all"),
         ({"num_frames": 20.5}, TypeError, "num_frames=20.5 is a float; expected a whole number"),
         ({"num_frames": 3}, ValueError, "num_frames=3 is 3 frames; the shortest motion has 4"),
-        ({"num_motions_per_prompt": 0}, ValueError, "num_motions_per_prompt=0 is not a whole number from 1"),
+        ({"num_motions_per_prompt": 0}, ValueError, "num_motions_per_prompt=0 is not a whole number from 1 to 1,000"),
+        ({"num_motions_per_prompt": 10**9}, ValueError, "num_motions_per_prompt=1000000000 is not a whole number"),
         ({"seed": 1.5}, TypeError, "seed=1.5 is a float; expected a whole number"),
-        ({"seed": -1}, ValueError, "seed=-1 is not a whole number from 0"),
+        ({"seed": -1}, ValueError, "seed=-1 is not a whole number of at least 0"),
         ({"seed": [1, 2, 3]}, ValueError, "seed has 3 values for 1 texts"),
         ({"negative_prompt": 5}, TypeError, "negative_prompt holds a int; expected str"),
-        ({"guidance_scale": -1}, ValueError, "guidance_scale=-1 is not a number from 0"),
+        ({"guidance_scale": -1}, ValueError, "guidance_scale=-1 is not a number of at least 0"),
         ({"num_inference_steps": 0}, ValueError, "num_inference_steps=0 is not a whole number from 1"),
         ({"edit": (0, 1)}, ValueError, "motion= and edit= go together"),
         ({"motion": "walk.bvh", "edit": (0, 1)}, TypeError, "motion holds a str; expected Motion"),

@@ -219,7 +219,7 @@ def test_bad_files(mocap: Path, encoder, tmp_path: Path, caplog) -> None:
     (mocap / "bad.bvh").write_text("nonsense")
     np.save(mocap / "short.npy", np.zeros((4, 22, 3), np.float32) + np.arange(22)[None, :, None])
     np.save(mocap / "kit.npy", np.random.default_rng(0).normal(size=(20, 251)).astype(np.float32))
-    with pytest.raises(MotionFormatError, match="1 clips cannot be read"):
+    with pytest.raises(MotionFormatError, match="1 clip cannot be read"):
         build_index(tmp_path / "index", find_source(mocap, num_proc=1), encoder, progress=False)
     with caplog.at_level(logging.WARNING):
         source = find_source(mocap, num_proc=1, skip_bad=True)

@@ -73,7 +73,7 @@ def test_bad_recipes_are_refused(tmp_path: Path):
         load_recipe(path, ["max_steps 5"])
     for override, words in (
         ("trainer=5", "trainer=5 is not a section"),
-        ("trainer.optim.x=1", "optim is no section"),
+        ("trainer.optim.x=1", "optim is not a section"),
         ("seed=abc", "seed='abc' is not a whole number"),
         ("rehearsal.motions=3", r"rehearsal section has the unknown key motions \(did you mean num_motions\?\)"),
         ("lora.dropout=0.1", r"lora section has the unknown key dropout \(known: alpha, rank\)"),
@@ -87,7 +87,7 @@ def test_bad_recipes_are_refused(tmp_path: Path):
         with pytest.raises(ValueError, match=words):
             LampStage.check(load_recipe(path, [override]))
     path.write_text("just text")
-    with pytest.raises(ValueError, match="is no recipe"):
+    with pytest.raises(ValueError, match="is not a recipe"):
         load_recipe(path)
 
 

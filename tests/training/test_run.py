@@ -142,7 +142,7 @@ def test_what_starts_from_the_text_encoder_has_a_learning_rate_of_its_own(stages
     after = LampModel.from_pretrained(train(recipe, tmp_path))
     for old, new in zip(before.text_encoder_parameters(), after.text_encoder_parameters(), strict=True):
         assert torch.equal(old, new)
-    for name in ("query_tokens", "motion_projection.weight", "text_proj.bias"):
+    for name in ("query_tokens", "motion_to_states.weight", "text_projection.bias"):
         assert not torch.equal(before.state_dict()[name], after.state_dict()[name]), name
 
 

@@ -230,7 +230,7 @@ def test_a_run_that_was_moved_still_ends_with_its_best_weights(stages: dict[str,
 
 def test_another_runs_checkpoints_are_not_mixed_with_a_new_run(stages: dict[str, Path]) -> None:
     folder = stages["motion-vqvae"]
-    with pytest.raises(FileExistsError, match=r"checkpoint-30 is of an earlier run: take another folder"):
+    with pytest.raises(FileExistsError, match=r"checkpoint-30 belongs to an earlier run: resume"):
         train(recipe_of(folder), folder, resume=False)
 
 
@@ -245,7 +245,7 @@ def test_a_run_goes_on_by_the_recipe_that_it_began_with(stages: dict[str, Path],
     ):
         other = Recipe(**yaml.safe_load(began))
         getattr(other, section)[key] = value
-        with pytest.raises(FileExistsError, match=rf"began with {section}\.{key}=.*, not {value}: ask for the same"):
+        with pytest.raises(FileExistsError, match=rf"began with {section}\.{key}=.*, not {value}: give the same"):
             train(other, tmp_path)
     with pytest.raises(FileExistsError, match="began with seed=0, not 5"):
         train(replace(recipe, seed=5), tmp_path)
@@ -389,7 +389,7 @@ def test_weights_that_are_not_finite_never_reach_a_checkpoint(
         FloatingPointError, match=r"weights are not finite after step 4 \(encoder\..*; 1 of \d+ tensors"
     ):
         train(recipe_of(stages["motion-vqvae"]), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "recipe.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "checkpoint-2", "recipe.yaml"]
 
 
 # ---- what one sees meanwhile ------------------------------------------------------------------------------
@@ -414,7 +414,7 @@ def test_samples_are_drawn_and_change_nothing(stages: dict[str, Path], tiny_set:
 def test_samples_that_a_stage_cannot_give_are_refused(stages: dict[str, Path], tmp_path: Path) -> None:
     recipe = recipe_of(stages["motion-vqvae"])
     recipe.samples = ["clip99"]
-    with pytest.raises(ValueError, match="'clip99', which is no validation clip; these are, as 'clip12'"):
+    with pytest.raises(ValueError, match="'clip99', which is not a validation clip; one of those is 'clip12'"):
         train(recipe, tmp_path)
     recipe = recipe_of(stages["lamp"])
     recipe.samples = ["a person walks"]

@@ -37,7 +37,9 @@ def check_cmu(path: Path, *, progress: bool = True) -> DataReport:
     seconds: dict[str, float] = {}
     seen: dict[str, str] = {}
     unlisted: list[str] = []
-    for file in tqdm(files, total=total, desc="Reading takes", unit="take", leave=False, disable=not progress):
+    for file in tqdm(
+        files, total=total, desc="Reading takes", unit="take", leave=False, disable=None if progress else True
+    ):
         known = facts.get(file.clip, TakeFacts(file.clip))
         if (first := seen.setdefault(file.digest, file.clip)) != file.clip:
             report.add("warning", "exact copy", file.file_name, f"the same file as {first}; it is taken once")

@@ -15,7 +15,7 @@ from datasets import DatasetDict
 
 from lamp_hf.data.archives import archive_clips, file_digest, first_file_in
 from lamp_hf.data.captions import swap_sides
-from lamp_hf.data.cmu.facts import CLAIMED_FPS, TakeFacts, facts_beside
+from lamp_hf.data.cmu.facts import CLAIMED_FPS, TakeFacts, facts_beside, packaged_facts
 from lamp_hf.data.cmu.segments import (
     Segment,
     described_segments,
@@ -72,8 +72,8 @@ def load_cmu_mocap(
     Any public BVH conversion of the database does (for MotionBuilder, for 3ds Max, for Daz, or plain). They claim 120
     frames a second for every take; those captured at 60 are slowed down to their true speed. The T-pose before the
     motion is dropped. Spans with marker swaps and pops are left out. A motion that the database has under two numbers
-    is taken once. A row is a segment of a take: one that the captions describe, or a whole sound stretch under the
-    database's own words where there are no captions.
+    is taken once. A row is a segment of a take that the captions describe. Takes that a `takes.csv` of your own
+    describes and the captions do not are whole, under the words of that table.
 
     The first call converts the takes and keeps the result in the cache; later calls take a second.
 
@@ -82,7 +82,8 @@ def load_cmu_mocap(
             `takes.csv` in the folder of the archive, or in the folder, says what this package does not know of takes:
             take, capture_fps, split, and perhaps description.
         captions: a file with a line for each segment, `{"take": ..., "start": ..., "end": ..., "captions": [...]}`, in
-            seconds; by default the captions of this package.
+            seconds; by default the captions of this package. "rewordings" are the package's other captions of 416 of
+            the segments, written apart from the first to measure how a model takes other words.
         names: load these takes only.
         mirror: add the mirror image of every training row, as `<id>-mirrored`, with left and right swapped.
         skip_bad: leave out files that cannot be read, with a warning, instead of refusing the set. Takes that are too
@@ -106,7 +107,10 @@ def load_cmu_mocap(
             f"{path}: no such archive or folder; expected BVH files of the CMU database, such as 01/01_01.bvh"
         )
     facts = facts_beside(path if path.is_dir() else path.parent)
-    captioned = packaged_segments() if captions is None else read_segments(Path(captions))
+    if captions is None or captions == "rewordings":
+        captioned = packaged_segments(captions or "captions")
+    else:
+        captioned = read_segments(Path(captions))
     slower = {take: fact.capture_fps for take, fact in facts.items() if fact.capture_fps != CLAIMED_FPS}
     cache = ClipCache(
         Path(cache_dir) if cache_dir is not None else default_cache_dir(),
@@ -257,6 +261,7 @@ def _takes_by_split(
     splits: dict[str, list[_Take]] = {"train": [], "validation": []}
     left_out: dict[str, list[str]] = {}
     seen: dict[str, str] = {}
+    packaged = packaged_facts()
     for take, (file_name, digest) in files.items():
         original = originals.get(take, take)
         known = facts.get(original, TakeFacts(take))
@@ -266,7 +271,7 @@ def _takes_by_split(
             left_out.setdefault("their files are those of other takes", []).append(take)
         elif not known.split:
             left_out.setdefault("they belong to no split", []).append(take)
-        elif captioned and original not in segments:
+        elif captioned and original not in segments and not (known.description and known != packaged.get(original)):
             left_out.setdefault("they have no captions", []).append(take)
         else:
             chosen = _Take(known, file_name, digest, tuple(segments.get(original, ())))

@@ -40,10 +40,15 @@ class Segment:
         return slice(round(self.start * fps), round(self.end * fps))
 
 
-def packaged_segments() -> tuple[Segment, ...]:
-    """The captions that come with this package; empty where there are none."""
-    file = files(__package__).joinpath("captions.jsonl")
-    return tuple(parse_segments(file.read_text(encoding="utf-8"), "captions.jsonl")) if file.is_file() else ()
+def packaged_segments(name: str = "captions") -> tuple[Segment, ...]:
+    """Segments with the captions that come with this package.
+
+    Args:
+        name: "captions", or "rewordings" for other captions of some of the segments, written apart from the first.
+            Measure with those how a model takes other words; do not train on them.
+    """
+    file_name = f"{name}.jsonl"
+    return tuple(parse_segments(files(__package__).joinpath(file_name).read_text(encoding="utf-8"), file_name))
 
 
 def read_segments(path: Path) -> tuple[Segment, ...]:

@@ -44,7 +44,7 @@ def read_take(path: Path, capture_fps: float) -> tuple[np.ndarray, float]:
         UnusableTakeError: the take is too short.
         MotionFormatError: the file cannot be read.
     """
-    motion = read_bvh(path)
+    motion = read_bvh(path, up_axis="y")  # in all conversions, also of takes in which nobody stands
     joints, fps = motion.joints, motion.fps
     if starts_with_t_pose(joints, fps):
         joints = joints[1:]

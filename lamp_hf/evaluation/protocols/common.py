@@ -39,7 +39,7 @@ class EvaluationSet:
         name: Of the data set.
         split: Of it.
         ids: Of the clips.
-        clips: Unnormalised features `(T, D)`, whole.
+        clips: Unnormalized features `(T, D)`, whole.
         captions: One or more of each.
         contents, styles: Labels of each, empty where the set has none.
         fps: Of the clips.

@@ -171,7 +171,7 @@ def _check(
             raise ValueError("the protocol humanml3d needs an evaluator, on whose features it is computed")
         if texts and motions < MULTIMODALITY_PAIRS:
             raise ValueError(
-                f"MultiModality of {MULTIMODALITY_PAIRS} pairs needs as many motions a text, got {motions} "
+                f"MultiModality of {MULTIMODALITY_PAIRS} pairs needs as many motions per text, got {motions} "
                 "(multimodality_motions, --multimodality-motions)"
             )
     if "lamp-bertscore" in protocols and captioner is None:
@@ -180,17 +180,20 @@ def _check(
 
 def generate_for_clips(pipe: "TextToMotionPipeline", data: EvaluationSet, jobs: list[tuple[int, int]]) -> list[Motion]:
     """A motion for each pair of clip and seed, of the clip's caption and length."""
+    from lamp_hf.pipelines.text_warnings import for_measurement
+
     captions, size = data.first_captions, pipe.frames_per_token
 
     def work(some: list[tuple[int, int]]) -> list[Motion]:
         # Motions of like length are decoded together; what comes out of a seed does not depend on its company.
         order = sorted(range(len(some)), key=lambda place: len(data.motions[some[place][0]].features))
-        results: Any = pipe(
-            [captions[some[place][0]] for place in order],
-            num_frames=[max(size, len(data.motions[some[place][0]].features) // size * size) for place in order],
-            seed=[some[place][1] for place in order],
-            batch_size=32,
-        )
+        with for_measurement():
+            results: Any = pipe(
+                [captions[some[place][0]] for place in order],
+                num_frames=[max(size, len(data.motions[some[place][0]].features) // size * size) for place in order],
+                seed=[some[place][1] for place in order],
+                batch_size=32,
+            )
         made = dict(zip(order, (result["motion"] for result in results), strict=True))
         return [made[place] for place in range(len(some))]
 

@@ -22,7 +22,7 @@ _CITATION = """
 _KWARGS_DESCRIPTION = """
 
 Args:
-    predictions: Motions: each a `Motion`, a file's path, or an array, joints (T, J, 3) in metres or features (T, D) at
+    predictions: Motions: each a `Motion`, a file's path, or an array, joints (T, J, 3) in meters or features (T, D) at
         the frame rate of their data set.
 
 Returns:

@@ -33,7 +33,7 @@ _CITATION = """
 _KWARGS_DESCRIPTION = """
 
 Args:
-    predictions: Motions: each a `Motion`, a file's path, or an array, joints (T, J, 3) in metres or features (T, D), at
+    predictions: Motions: each a `Motion`, a file's path, or an array, joints (T, J, 3) in meters or features (T, D), at
         the captioner's frame rate. They are captioned as they come, and only the captions are kept.
     references: For each motion the text that it was made for, or a list of texts that describe it.
     captioner: Given to `load`: a motion-captioning pipeline, or folder or Hub id of a checkpoint for one. By default

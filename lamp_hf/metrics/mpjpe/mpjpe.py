@@ -8,7 +8,7 @@ from lamp_hf.evaluation import reconstruction
 from lamp_hf.metrics import inputs, streaming
 
 _DESCRIPTION = """
-MPJPE: mean distance of joints from where they should be, in millimetres, over the frames of all motions.
+MPJPE: mean distance of joints from where they should be, in millimeters, over the frames of all motions.
 """
 
 _CITATION = """
@@ -23,7 +23,7 @@ _CITATION = """
 _KWARGS_DESCRIPTION = """
 
 Args:
-    predictions: Motions: each a `Motion`, a file's path, or an array, joints (T, J, 3) in metres or features (T, D) at
+    predictions: Motions: each a `Motion`, a file's path, or an array, joints (T, J, 3) in meters or features (T, D) at
         the frame rate of their data set.
     references: The motions that they should be, as long.
 

@@ -193,7 +193,7 @@ def test_a_card_in_a_folder_that_is_not_written_again_is_not_lost(
     convert_originals(copies, output, license="mit")
     card = output / "captioning" / "README.md"
     card.write_text(card.read_text() + "\nMy own words.\n")
-    with pytest.raises(FileExistsError, match=r"somebody has written in .*captioning/README\.md"):
+    with pytest.raises(FileExistsError, match=r"somebody has changed .*captioning/README\.md"):
         convert_originals(copies, output, kind="evaluator", overwrite=True)
     assert "My own words." in card.read_text()
 
@@ -385,7 +385,7 @@ class Payload:
 @pytest.mark.parametrize("zipped", [True, False])
 def test_code_is_not_run(copies: Path, tmp_path: Path, refused, zipped: bool, builtin: bool, name: str) -> None:
     file = copies / FILES["motion-vqvae"]
-    reason = f"vq.tar: refused, for it holds {name}, which is neither a tensor nor a plain value"
+    reason = f"vq.tar: refused, because it holds {name}, which is neither a tensor nor a plain value"
     content = torch.load(file, weights_only=True) | {"hook": Payload(tmp_path / "ran", builtin)}
     torch.save(content, file, _use_new_zipfile_serialization=zipped)
     error = refused(copies)
@@ -521,7 +521,7 @@ def edits() -> Iterator[tuple[str, str, Callable[[dict[str, torch.Tensor]], Any]
         "motion-vqvae",
         "vq_model",
         lambda t: t.update({"vqvae.encoder.model.0.weight": torch.zeros(32, 100, 3)}),
-        "reads 100 numbers a frame, expected 263 (HumanML3D) or 251 (KIT-ML)",
+        "reads 100 numbers per frame, expected 263 (HumanML3D) or 251 (KIT-ML)",
     )
     yield (
         "captioning",
@@ -624,7 +624,7 @@ def test_a_folder_with_the_lamps_of_two_data_sets(
     (pretrained / "vq.tar").unlink()
     (pretrained / "m2t.pth").unlink()
     error = refused(pretrained)
-    assert f"{ours} (263 numbers a frame) and {theirs} (251 numbers a frame) are all lamp checkpoints" in error
+    assert f"{ours} (263 numbers per frame) and {theirs} (251 numbers per frame) are all lamp checkpoints" in error
 
 
 def test_files_of_others_matter_only_where_something_lacks(
@@ -634,7 +634,7 @@ def test_files_of_others_matter_only_where_something_lacks(
     theirs = _saved(copies / "rvq.tar", {"vq_model": {name: torch.zeros(1) for name in names}, "ep": 1})
     assert convert_originals(copies, tmp_path / "all").left_out == [theirs]
     held = f"{', '.join(names[:3])} and 1 more under 'vq_model'"
-    said = f"{theirs} is no checkpoint of a known kind and is left out. It holds {held}"
+    said = f"{theirs} is not a checkpoint of a known kind and is left out. It holds {held}"
     assert said in caplog.text
     (copies / FILES["motion-vqvae"]).unlink()
     error = refused(copies, kind="motion-vqvae")
@@ -644,9 +644,9 @@ def test_files_of_others_matter_only_where_something_lacks(
 
     code = _saved(copies / "another.ckpt", {"a": SimpleNamespace(b=1)})
     for kind in (None, "motion-vqvae", "text-to-motion"):
-        assert "another.ckpt: refused, for it holds types.SimpleNamespace" in refused(copies, kind=kind)
+        assert "another.ckpt: refused, because it holds types.SimpleNamespace" in refused(copies, kind=kind)
     assert convert_originals(copies, tmp_path / "evaluator", kind="evaluator").left_out == [code, theirs]
-    assert "another.ckpt: refused, for it holds types.SimpleNamespace" in caplog.text
+    assert "another.ckpt: refused, because it holds types.SimpleNamespace" in caplog.text
 
 
 def test_other_files_are_left_out(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
@@ -654,7 +654,7 @@ def test_other_files_are_left_out(copies: Path, tmp_path: Path, convert_original
     with caplog.at_level(logging.WARNING, "lamp_hf"):
         result = convert_originals(copies, tmp_path / "out", kind="lamp")
     assert result.left_out == [other]
-    assert f"{other} is no checkpoint of a known kind and is left out" in caplog.text
+    assert f"{other} is not a checkpoint of a known kind and is left out" in caplog.text
 
 
 def test_settings(copies: Path, refused, settings: dict[str, int]) -> None:
@@ -695,7 +695,7 @@ def test_tokenizers(copies: Path, tmp_path: Path, refused, tokenizers: SimpleNam
     error = refused(copies, FileNotFoundError, text_tokenizer=nowhere)
     assert f"{nowhere}: no such folder; it should hold a tokenizer (--text-tokenizer)" in error
     error = refused(copies, FileNotFoundError, text_tokenizer="nobody/no-such-tokenizer")  # offline
-    assert "the tokenizer nobody/no-such-tokenizer cannot be had" in error
+    assert "the tokenizer nobody/no-such-tokenizer cannot be loaded" in error
     error = refused(copies, text_tokenizer=tokenizers.opt)
     counts = (tokenizers.symbols + 1, tokenizers.word_pieces + 1)
     assert "has {} word pieces with [DEC], this checkpoint was trained with {}".format(*counts) in error
