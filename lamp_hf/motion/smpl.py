@@ -114,7 +114,7 @@ def pose_joints(
         assert found.root is not None
         assert found.body is not None
         parts = [np.asarray(arrays[name]) for name in (found.root, found.body)]
-        if {part.shape[:-1] for part in parts} == {(1, parts[0].shape[-2])} and parts[1].shape[-1] in (63, 69):
+        if all(part.ndim == 3 and len(part) == 1 for part in parts) and parts[1].shape[-1] in (63, 69):
             parts = [part[0] for part in parts]  # (1, T, 3) and (1, T, 63), a batch of one
         root = _rotations(parts[0], f"{file_name}: {found.root}")
         body = _rotations(parts[1], f"{file_name}: {found.body}")

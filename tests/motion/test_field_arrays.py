@@ -227,6 +227,11 @@ def test_poses_in_a_batch_of_one_and_scaled(tmp_path):
     np.savez(tmp_path / "b.npz", global_orient=poses[None, :, :3], body_pose=poses[None, :, 3:], transl=trans[None])
     joints = Motion.load(tmp_path / "b.npz", fps=30).joints
     np.testing.assert_allclose(joints - joints[:, :1], made - made[:, :1], atol=1e-5)
+    for part in (np.zeros(()), np.zeros(66), np.zeros((2, 2, 2, 2))):
+        for name, other in (("global_orient", "body_pose"), ("body_pose", "global_orient")):
+            np.savez(tmp_path / "d.npz", **{name: part, other: poses[:, :3] if other[0] == "g" else poses[:, 3:]})
+            with pytest.raises(MotionFormatError, match=r"d\.npz: "):
+                Motion.load(tmp_path / "d.npz", fps=30)
     poses, trans, _ = random_poses(24)
     np.savez(tmp_path / "one.npz", poses=poses, trans=trans)
     for scaling in (np.array([93.5]), np.array(93.5)):  # as AIST++
