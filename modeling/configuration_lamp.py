@@ -4,6 +4,7 @@ Values that exist only to reproduce the authors' released code name the fact the
 their defaults are what lamp_hf does on its own.
 """
 
+import math
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -30,7 +31,15 @@ class MotionVQVAEConfig(LampBaseConfig):
         motion_dim: Numbers per frame: 263 (HumanML3D) or 251 (KIT-ML).
         hidden_size: Width of the convolutions.
         code_dim: Size of one codebook vector.
-        num_codes: Vectors in the codebook.
+        num_codes: Vectors in the codebook; with `scalar_levels`, their product.
+        num_quantizers: Codebooks. Above 1 (residual quantization, as in MoMask) each quantizes what those before it
+            left over, and a token has as many codes. LaMP and the masked transformer read one code a token: they refuse
+            such a tokenizer.
+        quantizer_dropout: Share of training clips of which only the first few codebooks, one at least, are used, so
+            that these alone give a motion too.
+        scalar_levels: Finite scalar quantization (Mentzer et al., 2023): a latent becomes as many numbers, each with
+            so many levels, and a token is the number of their combination; e.g. `[8, 5, 5, 5]` for 1000 codes. `None`:
+            a codebook.
         num_downsampling_layers: Stride-2 stages; a token covers `2 ** num_downsampling_layers` frames.
         num_residual_layers: Residual blocks per stage.
         dilation_growth_rate: Dilation grows by this factor from block to block, largest first (V3).
@@ -55,6 +64,9 @@ class MotionVQVAEConfig(LampBaseConfig):
     hidden_size: int = 512
     code_dim: int = 512
     num_codes: int = 512
+    num_quantizers: int = 1
+    quantizer_dropout: float | int = 0.0
+    scalar_levels: list[int] | tuple[int, ...] | None = None
     num_downsampling_layers: int = 2
     num_residual_layers: int = 3
     dilation_growth_rate: int = 3
@@ -85,6 +97,28 @@ class MotionVQVAEConfig(LampBaseConfig):
         if (self.motion_dim + 1) % 12:
             raise ValueError(
                 f"motion_dim={self.motion_dim} is not 12 * joints - 1; use 263 (HumanML3D) or 251 (KIT-ML)"
+            )
+        if self.num_quantizers < 1:
+            raise ValueError(f"num_quantizers={self.num_quantizers} is below 1")
+        if not 0 <= self.quantizer_dropout <= 1:
+            raise ValueError(f"quantizer_dropout={self.quantizer_dropout} is outside [0, 1]")
+        if self.quantizer_dropout and self.num_quantizers == 1:
+            raise ValueError(
+                f"quantizer_dropout={self.quantizer_dropout} leaves codebooks out, and num_quantizers=1 has one alone"
+            )
+        if self.scalar_levels is not None:
+            self._validate_levels(list(self.scalar_levels))
+
+    def _validate_levels(self, levels: list[int]) -> None:
+        if self.num_quantizers > 1:
+            raise ValueError(
+                f"scalar_levels={levels} and num_quantizers={self.num_quantizers} do not go together: choose one"
+            )
+        if not levels or min(levels) < 2:
+            raise ValueError(f"scalar_levels={levels} must be numbers of levels of 2 or more")
+        if (product := math.prod(levels)) != self.num_codes:
+            raise ValueError(
+                f"scalar_levels={levels} make {product} codes, not num_codes={self.num_codes}: set num_codes={product}"
             )
 
 
@@ -158,6 +192,11 @@ class LampConfig(LampBaseConfig):
         if self.max_text_length > self.max_position_embeddings:
             raise ValueError(
                 f"max_text_length={self.max_text_length} exceeds max_position_embeddings={self.max_position_embeddings}"
+            )
+        if isinstance(tokenizer := self.motion_vqvae_config, MotionVQVAEConfig) and tokenizer.num_quantizers > 1:
+            raise ValueError(
+                f"the motion tokenizer has num_quantizers={tokenizer.num_quantizers}, several codes a token; LaMP and "
+                "the masked transformer read one: train a tokenizer with num_quantizers=1, or with scalar_levels"
             )
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-__all__ = ["gather_rows", "global_mean", "num_processes", "uniform_rows"]
+__all__ = ["gather_rows", "global_mean", "mean_error", "num_processes", "uniform_rows"]
 
 
 def num_processes() -> int:
@@ -67,6 +67,18 @@ def global_mean(total: torch.Tensor, count: int | torch.Tensor) -> torch.Tensor:
         joint = joint.clone()
         dist.all_reduce(joint)
     return total * num_processes() / joint.clamp(min=1)
+
+
+def mean_error(errors: torch.Tensor, real: torch.Tensor, joint: bool) -> torch.Tensor:
+    """Mean of errors `(B, S, D)` where `real` `(B, S)` is true.
+
+    Errors elsewhere are set to zero and not left out: a tensor whose size depends on its values does not compile.
+
+    Args:
+        joint: Over the errors of all processes, see [`global_mean`].
+    """
+    total, count = (errors.float().sum(-1) * real).sum(), real.sum() * errors.shape[-1]
+    return global_mean(total, count) if joint else total / count.clamp(min=1)
 
 
 def uniform_rows(

@@ -27,7 +27,7 @@ from transformers.utils.generic import ModelOutput
 
 from lamp_hf.checkpoint_files import explained
 
-from .modeling_motion_vqvae import IGNORED_CODE
+from .motion_quantizers import IGNORED_CODE
 
 if TYPE_CHECKING:
     from .modeling_lamp_text_to_motion import LampForTextToMotion

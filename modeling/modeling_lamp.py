@@ -24,7 +24,8 @@ from .modeling_lamp_qformer import (
     LampQFormerModelOutput,
     asked_for,
 )
-from .modeling_motion_vqvae import IGNORED_CODE, MotionVQVAEEncoder, MotionVQVAEModel
+from .modeling_motion_vqvae import MotionVQVAEEncoder, MotionVQVAEModel
+from .motion_quantizers import IGNORED_CODE
 
 __all__ = [
     "LampForPreTraining",

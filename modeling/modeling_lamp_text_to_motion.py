@@ -19,7 +19,7 @@ from .distributed import global_mean, uniform_rows
 from .generation_lamp import MaskedMotionGenerationConfig, MaskedMotionGenerationMixin
 from .modeling_lamp import LampEmbeddingsMixin, LampModel
 from .modeling_lamp_qformer import HIDDEN, eager_attention_forward
-from .modeling_motion_vqvae import IGNORED_CODE
+from .motion_quantizers import IGNORED_CODE
 
 __all__ = [
     "LampForTextToMotion",
@@ -348,7 +348,8 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
             model.text_to_condition.bias.zero_()
             if model.token_embeddings is not None:
                 model.token_embeddings.weight.zero_()
-                model.token_embeddings.weight[: model.config.num_codes] = lamp.motion_vqvae.quantizer.codebook
+                codes = torch.arange(model.config.num_codes, device=lamp.device)
+                model.token_embeddings.weight[: model.config.num_codes] = lamp.motion_vqvae.quantizer.lookup(codes)
         return model
 
     def _freeze(self) -> None:
@@ -400,10 +401,9 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         if self.token_embeddings is not None:
             embeds = self.token_embeddings(token_ids)
         else:
-            codebook = self.lamp.motion_vqvae.quantizer.codebook
             is_code = token_ids < self.config.num_codes
             # Mask and padding are rows of zeros (T7).
-            embeds = codebook[token_ids.where(is_code, 0)] * is_code[..., None]
+            embeds = self.lamp.motion_vqvae.quantizer.lookup(token_ids.where(is_code, 0)) * is_code[..., None]
         return self.masked_transformer(embeds.to(self.dtype), condition.to(self.dtype), token_mask)
 
     @capture_outputs

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
     from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 
-__all__ = ["evaluate_reconstruction", "joint_errors", "reconstruction_errors"]
+__all__ = ["codebook_use", "evaluate_reconstruction", "joint_errors", "reconstruction_errors"]
 
 
 def joint_errors(real: np.ndarray, made: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -54,7 +54,7 @@ def reconstruction_errors(
 
     Returns:
         [`joint_errors`] of all frames of all clips, meters, with the pelvises at one place and with the root's drift
-        left in; and the codes that were used.
+        left in; and the codes that were used, those of a second codebook numbered after those of the first.
     """
     skeleton = SKELETONS[extractor.skeleton]
     frames_per_token = model.config.frames_per_token
@@ -66,7 +66,7 @@ def reconstruction_errors(
         places = order[start : start + batch_size]
         batch = [clips[i][: len(clips[i]) // frames_per_token * frames_per_token] for i in places]
         output = model(**extractor(batch).to(model.device))
-        used.update(output.codes[output.codes >= 0].unique().tolist())
+        used |= _used_codes(output.codes, model.config.num_codes)
         reconstruction = extractor.denormalize(output.reconstruction.float().cpu().numpy())
         for place, features, rebuilt in zip(places, batch, reconstruction, strict=True):
             errors[place] = joint_errors(
@@ -88,11 +88,22 @@ def evaluate_reconstruction(
 
     Returns:
         `mpjpe_mm` and `global_mpjpe_mm`: [`joint_errors`] with the pelvises at one place and with the root's drift
-        left in, averaged over frames of all clips; `codebook_use`: share of codes used at least once.
+        left in, averaged over frames of all clips; [`codebook_use`].
     """
     aligned, drifting, used = reconstruction_errors(model, extractor, clips, batch_size)
     return {
         "mpjpe_mm": 1000 * float(aligned.mean()),
         "global_mpjpe_mm": 1000 * float(drifting.mean()),
-        "codebook_use": len(used) / model.config.num_codes,
+        "codebook_use": codebook_use(model, used),
     }
+
+
+def codebook_use(model: "MotionVQVAEModel", used: set[int]) -> float:
+    """Share of a tokenizer's codes, of all its codebooks, that were used at least once."""
+    return len(used) / (model.config.num_codes * model.config.num_quantizers)
+
+
+def _used_codes(codes: torch.Tensor, num_codes: int) -> set[int]:
+    if codes.ndim == 3:
+        codes = codes + torch.arange(codes.shape[-1], device=codes.device) * num_codes * (codes >= 0)
+    return set(codes[codes >= 0].unique().tolist())

@@ -8,7 +8,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
-from lamp_hf.modeling.modeling_motion_vqvae import IGNORED_CODE, MotionVQVAEModel
+from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+from lamp_hf.modeling.motion_quantizers import IGNORED_CODE
 from lamp_hf.processes import progress_bar
 
 from .draws import random_part

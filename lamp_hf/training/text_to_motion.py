@@ -66,18 +66,24 @@ class TextToMotionStage(Stage):
         torch.nn.Module.to(self.model, self.device)
         self.rehearse(self.model, self.processor)
         self.teacher = copy.deepcopy(self.model).eval() if self.rehearsed else None
-        known_codebook = self.model.lamp.motion_vqvae.quantizer.codebook.clone()
+        known_tokens = self._quantized_tokens()
         # From here on the model decodes as the recipe says; it rehearsed as it always did.
         update_generation(self.model.generation_config, recipe.generation)
         if recipe.tokenizer:
             self._take_tokenizer(MotionVQVAEModel.from_pretrained(recipe.tokenizer))
-        self.reused_codes = (self.model.lamp.motion_vqvae.quantizer.codebook != known_codebook).any(-1)
+        self.reused_codes = (self._quantized_tokens() != known_tokens).any(-1)
         tokenizer, extractor = self.model.lamp.motion_vqvae, self.processor.feature_extractor
         self.encoded = encode_clips(tokenizer, extractor, self.train_clips, all_starts=True)
         self.eval_encoded = encode_clips(tokenizer, extractor, self.eval_clips, all_starts=False)
         self.caption_of = caption_source(self.dataset["train"], recipe.data)
         self._keep_what_was_said()
         self.lora = add_lora(self.model, **recipe.lora) if recipe.lora else None
+
+    @torch.no_grad()
+    def _quantized_tokens(self) -> torch.Tensor:
+        """What each code stands for, `(num_codes, code_dim)`."""
+        codes = torch.arange(self.model.config.num_codes, device=self.device)
+        return self.model.lamp.motion_vqvae.quantizer.lookup(codes)
 
     def _take_tokenizer(self, tokenizer: MotionVQVAEModel) -> None:
         """Put a tokenizer that knows more motions in place of the base's."""

@@ -14,7 +14,7 @@ class ShiftingTokenizer:
     """Gives motions back with one feature shifted by some metres; the codes count the tokens of a clip."""
 
     device = torch.device("cpu")
-    config = SimpleNamespace(frames_per_token=4, num_codes=20)
+    config = SimpleNamespace(frames_per_token=4, num_codes=20, num_quantizers=1)
 
     def __init__(self, feature: int, shift: float):
         self.feature, self.shift = feature, shift

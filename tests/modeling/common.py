@@ -30,9 +30,21 @@ def tokenizer_config() -> lamp_hf.MotionVQVAEConfig:
     return lamp_hf.MotionVQVAEConfig(hidden_size=16, code_dim=8, num_codes=24, num_residual_layers=2)
 
 
-def lamp_config() -> lamp_hf.LampConfig:
+def residual_config() -> lamp_hf.MotionVQVAEConfig:
+    return lamp_hf.MotionVQVAEConfig(
+        hidden_size=16, code_dim=8, num_codes=24, num_residual_layers=2, num_quantizers=3, quantizer_dropout=0.5
+    )
+
+
+def finite_scalar_config() -> lamp_hf.MotionVQVAEConfig:
+    return lamp_hf.MotionVQVAEConfig(
+        hidden_size=16, code_dim=8, num_codes=24, num_residual_layers=2, scalar_levels=[4, 3, 2]
+    )
+
+
+def lamp_config(tokenizer: Callable[[], lamp_hf.MotionVQVAEConfig] = tokenizer_config) -> lamp_hf.LampConfig:
     return lamp_hf.LampConfig(
-        motion_vqvae_config=tokenizer_config(),
+        motion_vqvae_config=tokenizer(),
         vocab_size=VOCAB_SIZE,
         bos_token_id=39,
         eos_token_id=2,
@@ -49,9 +61,11 @@ def lamp_config() -> lamp_hf.LampConfig:
     )
 
 
-def text_to_motion_config() -> lamp_hf.LampTextToMotionConfig:
+def text_to_motion_config(
+    tokenizer: Callable[[], lamp_hf.MotionVQVAEConfig] = tokenizer_config,
+) -> lamp_hf.LampTextToMotionConfig:
     return lamp_hf.LampTextToMotionConfig(
-        lamp_config=lamp_config(),
+        lamp_config=lamp_config(tokenizer),
         hidden_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -154,6 +168,7 @@ class Case:
         compiles: Without a break in the graph.
         checkpointing: It trades time for memory.
         offloads: Parts of it may wait on the disk; not where a model computes with single parameters of another one.
+        option: What its configuration asks for, where another case is the same model without.
     """
 
     model_class: type[PreTrainedModel]
@@ -169,6 +184,11 @@ class Case:
     compiles: bool = True
     checkpointing: bool = True
     offloads: bool = True
+    option: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.model_class.__name__ + (f"-{self.option}" if self.option else "")
 
     def build(self, **changes: Any) -> Any:
         """The model of random weights, in evaluation mode; the same ones every time."""
@@ -185,23 +205,16 @@ class Case:
 
     def saved(self, root: Path) -> Path:
         """A checkpoint of it, written once."""
-        folder = root / self.model_class.__name__
+        folder = root / self.name
         if not folder.exists():
             self.build().save_pretrained(folder)
         return folder
 
 
 ATTENTION = ("query", "value")
+TOKENIZER: dict[str, Any] = {"attentions": "", "embeddings": False, "adapter": ("conv2",)}
 CASES = [
-    Case(
-        lamp_hf.MotionVQVAEModel,
-        tokenizer_config,
-        motion,
-        ("codes", "reconstruction"),
-        attentions="",
-        embeddings=False,
-        adapter=("conv2",),
-    ),
+    Case(lamp_hf.MotionVQVAEModel, tokenizer_config, motion, ("codes", "reconstruction"), **TOKENIZER),
     Case(
         lamp_hf.LampModel, lamp_config, pairs, ("motion_features", "text_features"), loss=False, evaluates=False,
         hidden_states="motion_model_output.hidden_states", attentions="motion_model_output.attentions",
@@ -233,6 +246,17 @@ CASES = [
         lamp_hf.MotionLengthEstimatorModel, length_config, features, ("logits", "num_frames"), loss=False,
         evaluates=False, hidden_states="", attentions="", embeddings=False, adapter=("classifier",),
         checkpointing=False, offloads=False,
+    ),
+    Case(
+        lamp_hf.MotionVQVAEModel, residual_config, motion, ("codes", "reconstruction"), option="residual", **TOKENIZER
+    ),
+    Case(
+        lamp_hf.MotionVQVAEModel, finite_scalar_config, motion, ("codes", "reconstruction"), option="finite-scalar",
+        **TOKENIZER,
+    ),
+    Case(
+        lamp_hf.LampForTextToMotion, lambda: text_to_motion_config(finite_scalar_config), text_to_motion,
+        ("logits", "length_logits", "condition"), adapter=("qkv",), option="finite-scalar",
     ),
 ]  # fmt: skip
 
@@ -269,7 +293,7 @@ def gradients(model: PreTrainedModel, inputs: dict[str, Any]) -> dict[str, torch
 class ModelTester:
     """What every model of `CASES` does; a test class inherits it."""
 
-    @pytest.fixture(params=CASES, ids=lambda case: case.model_class.__name__)
+    @pytest.fixture(params=CASES, ids=lambda case: case.name)
     def case(self, request: pytest.FixtureRequest) -> Case:
         return request.param
 

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 
 from lamp_hf.hub.original import vqvae_state_dict
 from lamp_hf.modeling.configuration_lamp import MotionVQVAEConfig
-from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel, MotionVQVAEQuantizer
+from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+from lamp_hf.modeling.motion_quantizers import CodebookQuantizer
 
 
 def tiny(**changes) -> MotionVQVAEModel:
@@ -36,7 +37,7 @@ def test_forward_equals_released_code(original, parity):
     latents, mask = model.get_latents(io["motion"])
     parity("vqvae", latents.transpose(1, 2), io["encoder_out"])
     assert torch.equal(output.codes, io["code_idx"])
-    parity("vqvae", model.quantizer(latents, mask)[0].transpose(1, 2), io["quantized"])
+    parity("vqvae", model.quantizer(latents, mask).latents.transpose(1, 2), io["quantized"])
     parity("vqvae", output.reconstruction, io["recon"])
     parity("vqvae", output.commitment_loss, io["commit_loss"])
     parity("vqvae", output.perplexity, io["perplexity"])
@@ -72,7 +73,7 @@ def test_moving_averages_equal_released_code(golden, monkeypatch, rows, start, p
         if name.startswith(f"ema_{start}_{rows}_")
     }
     config = MotionVQVAEConfig(code_dim=16, num_codes=32)
-    quantizer = MotionVQVAEQuantizer(config).train()
+    quantizer = CodebookQuantizer(config).train()
     if start == "preset":
         quantizer.codebook.copy_(io["codebook_before"])
         quantizer.code_count.copy_(io["code_count_before"])
@@ -88,10 +89,10 @@ def test_moving_averages_equal_released_code(golden, monkeypatch, rows, start, p
 
     monkeypatch.setattr(quantizer, "candidate_rows", released_candidates)
     latents = io["x"].transpose(1, 2)
-    quantized, _, commitment, perplexity = quantizer(latents, torch.ones(latents.shape[:2], dtype=torch.bool))
-    parity("vqvae", quantized.transpose(1, 2), io["quantized"])
-    parity("vqvae", commitment, io["commit"])
-    parity("vqvae", perplexity, io["perplexity"])
+    output = quantizer(latents, torch.ones(latents.shape[:2], dtype=torch.bool))
+    parity("vqvae", output.latents.transpose(1, 2), io["quantized"])
+    parity("vqvae", output.commitment_loss, io["commit"])
+    parity("vqvae", output.perplexity, io["perplexity"])
     parity("vqvae", quantizer.codebook, io["codebook_after"])
     # Its own statistics of a code that was replaced start anew; the released code keeps the old ones.
     kept = io["code_count_after"] >= 1
@@ -187,7 +188,7 @@ def test_what_is_frozen_stays_while_the_rest_learns(frozen, learning):
 
 def test_dead_codes_are_replaced_by_rows_of_the_batch():
     torch.manual_seed(0)
-    quantizer = MotionVQVAEQuantizer(MotionVQVAEConfig(code_dim=8, num_codes=16)).train()
+    quantizer = CodebookQuantizer(MotionVQVAEConfig(code_dim=8, num_codes=16)).train()
     quantizer.initialized.fill_(True)
     quantizer.code_count[:] = torch.tensor([50.0] * 2 + [0.0] * 14)
     quantizer.codebook[:2] = torch.randn(2, 8) * 0.1
@@ -242,6 +243,6 @@ def test_the_codebook_learns_in_full_precision_under_autocast():
         quantizer.codebook.copy_(torch.randn(32, 8, generator=torch.Generator().manual_seed(1)))
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             assert ((latents[0] @ latents[0].T).dtype == torch.bfloat16) == enabled
-            _, codes, _, _ = quantizer(latents, mask)
+            codes = quantizer(latents, mask).codes
         results.append((codes, quantizer.codebook, quantizer.code_count))
     assert all(torch.equal(plain, mixed) for plain, mixed in zip(*results, strict=True))

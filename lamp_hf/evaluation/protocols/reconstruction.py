@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import lamp_hf
-from lamp_hf.evaluation.reconstruction import joint_errors, reconstruction_errors
+from lamp_hf.evaluation.reconstruction import codebook_use, joint_errors, reconstruction_errors
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, weights_digest
 from lamp_hf.motion.features import features_to_joints
 from lamp_hf.motion.skeleton import SKELETONS
@@ -75,7 +75,7 @@ def evaluate_reconstruction_protocol(
         errors = [_common_errors(clip, joints[other]) for clip, other in zip(joints, others, strict=True)]
         chance.append(_scores(*(np.concatenate([pair[k] for pair in errors]) for k in (0, 1))))
     real = [joint_errors(clip, clip) for clip in joints]
-    scores = {**_scores(aligned, drifting), "codebook_use": len(used) / model.config.num_codes}
+    scores = {**_scores(aligned, drifting), "codebook_use": codebook_use(model, used)}
     return EvaluationRecord(
         model=name,
         model_hash=weights_digest(model),

@@ -1,0 +1,303 @@
+"""Quantizers of the motion tokenizer: what stands between its encoder and its decoder, and makes the codes.
+
+All of them do the same four things: `nearest` gives the codes of latents, `lookup` the latents of codes, `forward` both
+at once with what training needs, and `settle` keeps codes that something else relies on. Which one a tokenizer has
+follows from its configuration:
+
+- [`CodebookQuantizer`], the paper's: one learned codebook.
+- [`ResidualQuantizer`], with `num_quantizers` above 1: several codebooks, each for what those before it left over.
+- [`FiniteScalarQuantizer`], with `scalar_levels`: a grid instead of a codebook; nothing to go unused.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import functional as F
+
+from .configuration_lamp import MotionVQVAEConfig
+from .distributed import gather_rows, mean_error, num_processes, uniform_rows
+
+__all__ = [
+    "IGNORED_CODE",
+    "CodebookQuantizer",
+    "FiniteScalarQuantizer",
+    "MotionQuantizer",
+    "QuantizerOutput",
+    "ResidualQuantizer",
+    "motion_quantizer",
+]
+
+IGNORED_CODE = -100  # marks padding among motion codes, as in every Hugging Face label tensor
+
+
+@dataclass
+class QuantizerOutput:
+    """What a quantizer makes of latents.
+
+    Args:
+        latents: Quantized, `(B, n, code_dim)`, zero on padding; their gradient goes straight to the latents given.
+        codes: `(B, n)`, of a [`ResidualQuantizer`] `(B, n, num_quantizers)`; -100 on padding.
+        commitment_loss: Mean squared distance of the latents to their codes, `()`; zero where nothing has to commit.
+        perplexity: Exponential of the entropy of code use in this batch, `()`; mean over codebooks.
+    """
+
+    latents: torch.Tensor
+    codes: torch.Tensor
+    commitment_loss: torch.Tensor
+    perplexity: torch.Tensor
+
+
+class MotionQuantizer(nn.Module, ABC):
+    """The contract of all quantizers. They compute in float32, whatever is around them."""
+
+    @abstractmethod
+    def nearest(self, latents: torch.Tensor) -> torch.Tensor:
+        """Codes of latents `(..., code_dim)`: `(...)`, or `(..., num_quantizers)` where a token has several."""
+
+    @abstractmethod
+    def lookup(self, codes: torch.Tensor) -> torch.Tensor:
+        """Quantized latents `(..., code_dim)` of codes that are all real: what `nearest` gives, none negative."""
+
+    @abstractmethod
+    def forward(self, latents: torch.Tensor, mask: torch.Tensor) -> QuantizerOutput:
+        """Quantize latents `(B, n, code_dim)` where `mask` `(B, n)` is true, and learn from them in training mode."""
+
+    @abstractmethod
+    def settle(self, codes: torch.Tensor) -> None:
+        """Have these codes, as `nearest` gives them, keep their meaning while the training goes on."""
+
+
+def _perplexity(codes: torch.Tensor, mask: torch.Tensor, num_codes: int) -> torch.Tensor:
+    counts = torch.zeros(num_codes, device=codes.device)
+    counts = counts.scatter_add(0, codes.flatten(), mask.flatten().float())
+    share = counts / counts.sum().clamp(min=1)
+    return torch.exp(-(share * torch.log(share + 1e-7)).sum())
+
+
+class CodebookQuantizer(MotionQuantizer):
+    """Codebook learned by exponential moving averages, with dead codes replaced (V1, V4).
+
+    All of its state is in persistent buffers, so that a run resumes, and a checkpoint trains on, exactly. The sum of
+    the rows that a code was given, which the released code keeps too, is its vector times its count.
+    """
+
+    def __init__(self, config: MotionVQVAEConfig):
+        super().__init__()
+        self.config = config
+        self.register_buffer("codebook", torch.zeros(config.num_codes, config.code_dim))
+        self.register_buffer("code_count", torch.ones(config.num_codes))
+        self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
+        # Codes that stay what they are, while the others learn something new; part of a training, not of a model.
+        self.register_buffer("settled", torch.zeros(config.num_codes, dtype=torch.bool), persistent=False)
+        self.codebook: torch.Tensor
+        self.code_count: torch.Tensor
+        self.initialized: torch.Tensor
+        self.settled: torch.Tensor
+
+    def nearest(self, latents: torch.Tensor) -> torch.Tensor:
+        """Indices `(...)` of the nearest codes."""
+        rows, codebook = latents.float(), self.codebook.float()
+        with torch.autocast(rows.device.type, enabled=False):  # in bfloat16, neighbors are taken for each other
+            distances = codebook.pow(2).sum(-1) - 2 * F.linear(rows, codebook)
+        return distances.argmin(-1)
+
+    def lookup(self, codes: torch.Tensor) -> torch.Tensor:
+        """Vectors of codes."""
+        return self.codebook[codes]
+
+    def settle(self, codes: torch.Tensor) -> None:
+        """Leave these codes as they are; the others learn what is new."""
+        self.settled[codes.flatten().to(self.settled.device)] = True
+
+    def candidate_rows(self, rows: torch.Tensor) -> torch.Tensor:
+        """Draw `num_codes` rows of the joint batch at random, with a little noise where the batch has too few."""
+        rows, _ = gather_rows(rows)
+        num_codes, num_rows = self.config.num_codes, rows.shape[0]
+        order = torch.randperm(num_rows, device=rows.device)
+        if num_rows < num_codes:
+            order = order.repeat(-(-num_codes // num_rows))
+            noise = torch.randn(num_codes, rows.shape[1], device=rows.device, dtype=rows.dtype)
+            candidates = rows[order[:num_codes]] + noise * (0.01 / rows.shape[1] ** 0.5)
+        else:
+            candidates = rows[order[:num_codes]]
+        if num_processes() > 1:  # dropout may have put the processes out of step
+            dist.broadcast(candidates, 0)
+        return candidates
+
+    @torch.no_grad()
+    def update(self, rows: torch.Tensor, codes: torch.Tensor) -> None:
+        """One step of the moving averages from rows `(N, code_dim)` and the codes `(N,)` they were given."""
+        mu = self.config.ema_decay
+        batch_sum = torch.zeros_like(self.codebook, dtype=rows.dtype).index_add_(0, codes, rows)
+        batch_count = torch.bincount(codes, minlength=self.config.num_codes).to(rows.dtype)
+        candidates = self.candidate_rows(rows)
+        if num_processes() > 1:  # the statistics are those of the joint batch
+            dist.all_reduce(batch_sum)
+            dist.all_reduce(batch_count)
+        code_sum = mu * self.code_count[:, None] * self.codebook + (1 - mu) * batch_sum
+        self.code_count.mul_(mu).add_(batch_count, alpha=1 - mu)
+        self.codebook.copy_(torch.where(self.settled[:, None], self.codebook, code_sum / self.code_count[:, None]))
+        dead = (self.code_count < self.config.code_reset_threshold) & ~self.settled
+        self.codebook.copy_(torch.where(dead[:, None], candidates, self.codebook))
+        # A count of one gives a replaced code time to find rows of its own. Were the old statistics kept, as in the
+        # released code, it would be drawn anew at every step, and what it gathers would be a mean of everything.
+        self.code_count.masked_fill_(dead, 1)
+
+    @torch.no_grad()
+    def initialize(self, rows: torch.Tensor) -> None:
+        """Fill the codebook from the first training batch."""
+        self.codebook.copy_(self.candidate_rows(rows))
+        self.code_count.fill_(1)
+        self.initialized.fill_(True)
+
+    def forward(self, latents: torch.Tensor, mask: torch.Tensor) -> QuantizerOutput:
+        states = latents.float()
+        if self.training and not self.initialized:
+            self.initialize(states.detach()[mask])
+        codes = self.nearest(states)
+        nearest = self.codebook[codes].float()
+        # Order of the released code (V4): quantize with the old codebook, then move it.
+        if self.training:
+            self.update(states.detach()[mask], codes[mask])
+        return QuantizerOutput(
+            latents=(states + (nearest - states).detach()).to(latents.dtype) * mask[..., None],
+            codes=codes.masked_fill(~mask, IGNORED_CODE),
+            commitment_loss=mean_error((states - nearest).pow(2), mask, joint=self.training),
+            perplexity=_perplexity(codes, mask, self.config.num_codes),
+        )
+
+
+class ResidualQuantizer(MotionQuantizer):
+    """Codebooks applied one after the other, each to what those before it left over.
+
+    After SoundStream (Zeghidour et al., 2021), which introduced `quantizer_dropout` too, and MoMask (Guo et al., 2024),
+    which brought both to motion. A token has `num_quantizers` codes, the coarsest first; the first few alone are a
+    coarser token.
+    """
+
+    def __init__(self, config: MotionVQVAEConfig):
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(CodebookQuantizer(config) for _ in range(config.num_quantizers))
+
+    def _codebooks(self) -> list[CodebookQuantizer]:
+        return [cast(CodebookQuantizer, layer) for layer in self.layers]
+
+    def nearest(self, latents: torch.Tensor) -> torch.Tensor:
+        """Codes `(..., num_quantizers)`."""
+        residual, codes = latents.float(), []
+        for layer in self._codebooks():
+            codes.append(layer.nearest(residual))
+            residual = residual - layer.lookup(codes[-1]).float()
+        return torch.stack(codes, dim=-1)
+
+    def lookup(self, codes: torch.Tensor) -> torch.Tensor:
+        """Sums of the vectors of codes `(..., k)`, of the first k codebooks."""
+        vectors = [layer.lookup(codes[..., k]) for k, layer in enumerate(self._codebooks()[: codes.shape[-1]])]
+        return torch.stack(vectors).sum(0)
+
+    def settle(self, codes: torch.Tensor) -> None:
+        """Leave these codes of each codebook as they are."""
+        for k, layer in enumerate(self._codebooks()):
+            layer.settle(codes[..., k])
+
+    def _used_layers(self, mask: torch.Tensor) -> torch.Tensor:
+        """How many codebooks each clip `(B,)` uses: in training, of some clips, the first few only."""
+        total, batch = self.config.num_quantizers, len(mask)
+        used = torch.full((batch,), total, device=mask.device)
+        if self.training and self.config.quantizer_dropout:
+            chance, amount = uniform_rows(batch, 2, mask.device).unbind(-1)
+            used = torch.where(chance < self.config.quantizer_dropout, 1 + (amount * total).long(), used)
+            if num_processes() == 1 or dist.get_rank() == 0:
+                used[0] = total  # no codebook is left without anything to learn from
+        return used
+
+    def forward(self, latents: torch.Tensor, mask: torch.Tensor) -> QuantizerOutput:
+        states = latents.float()
+        used = self._used_layers(mask)
+        residual, outputs = states, []
+        for k, layer in enumerate(self._codebooks()):
+            outputs.append(layer(residual, mask & (used > k)[:, None]))
+            residual = residual - outputs[-1].latents.detach()
+        return QuantizerOutput(
+            latents=(states - residual.detach()).to(latents.dtype) * mask[..., None],
+            codes=torch.stack([output.codes for output in outputs], dim=-1),
+            commitment_loss=torch.stack([output.commitment_loss for output in outputs]).mean(),
+            perplexity=torch.stack([output.perplexity for output in outputs]).mean(),
+        )
+
+
+class FiniteScalarQuantizer(MotionQuantizer):
+    """A few numbers, each rounded to one of a few levels; a code is the number of a combination of them.
+
+    After "Finite Scalar Quantization: VQ-VAE Made Simple" (Mentzer et al., 2023). Learned projections lead from latents
+    to these numbers and back, so that latents keep the size that they have with a codebook.
+    """
+
+    def __init__(self, config: MotionVQVAEConfig):
+        super().__init__()
+        self.levels = tuple(cast(list[int], config.scalar_levels))
+        self.num_codes = config.num_codes
+        self.project_in = nn.Linear(config.code_dim, len(self.levels))
+        self.project_out = nn.Linear(len(self.levels), config.code_dim)
+
+    def _bounded(self, latents: torch.Tensor) -> torch.Tensor:
+        """Numbers `(..., len(levels))` whose rounded values are the levels: -2 to 2 of five, -4 to 3 of eight."""
+        with torch.autocast(latents.device.type, enabled=False):  # rounding decides on the codes
+            numbers = self.project_in(latents.to(self.project_in.weight.dtype)).float()
+        levels = torch.tensor(self.levels, device=numbers.device)
+        half = (levels - 1) * (1 + 1e-3) / 2  # a little more, so that tanh reaches the outermost levels
+        offset = 0.5 * (levels % 2 == 0)
+        return torch.tanh(numbers + torch.atanh(offset / half)) * half - offset
+
+    def _expand(self, numbers: torch.Tensor) -> torch.Tensor:
+        """Latents of numbers on the levels, which are scaled to [-1, 1]."""
+        scaled = numbers / (torch.tensor(self.levels, device=numbers.device) // 2)
+        with torch.autocast(numbers.device.type, enabled=False):
+            return self.project_out(scaled.to(self.project_out.weight.dtype))
+
+    def _codes(self, rounded: torch.Tensor) -> torch.Tensor:
+        levels = torch.tensor(self.levels, device=rounded.device)
+        return ((rounded.long() + levels // 2) * self._place_values(rounded.device)).sum(-1)
+
+    def _place_values(self, device: torch.device) -> torch.Tensor:
+        """What one step of each number adds to the code."""
+        return torch.tensor([math.prod(self.levels[:place]) for place in range(len(self.levels))], device=device)
+
+    def nearest(self, latents: torch.Tensor) -> torch.Tensor:
+        """Codes `(...)`."""
+        return self._codes(self._bounded(latents).round())
+
+    def lookup(self, codes: torch.Tensor) -> torch.Tensor:
+        """Latents of codes."""
+        levels = torch.tensor(self.levels, device=codes.device)
+        steps = codes[..., None] // self._place_values(codes.device) % levels
+        return self._expand((steps - levels // 2).float())
+
+    def settle(self, codes: torch.Tensor) -> None:
+        """Leave the projections as they are, and so all codes: they have nothing of their own."""
+        self.requires_grad_(False)
+
+    def forward(self, latents: torch.Tensor, mask: torch.Tensor) -> QuantizerOutput:
+        bounded = self._bounded(latents)
+        rounded = bounded.round()
+        codes = self._codes(rounded.detach())
+        quantized = self._expand(bounded + (rounded - bounded).detach())
+        return QuantizerOutput(
+            latents=quantized.to(latents.dtype) * mask[..., None],
+            codes=codes.masked_fill(~mask, IGNORED_CODE),
+            commitment_loss=torch.zeros((), device=latents.device),
+            perplexity=_perplexity(codes, mask, self.num_codes),
+        )
+
+
+def motion_quantizer(config: MotionVQVAEConfig) -> MotionQuantizer:
+    """The quantizer that a configuration asks for."""
+    if config.scalar_levels is not None:
+        return FiniteScalarQuantizer(config)
+    return ResidualQuantizer(config) if config.num_quantizers > 1 else CodebookQuantizer(config)
