@@ -1,16 +1,19 @@
 """Motion files in tar archives and below folders, read one by one."""
 
 import hashlib
+import json
 import lzma
 import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from lamp_hf.data.conversion import ClipFile
 from lamp_hf.motion.bvh_parser import MAX_FILE_BYTES
 from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.files import atomic_path
 
 
 def archive_clips(path: Path, clip_of: Callable[[Path], str | None]) -> Iterator[ClipFile]:
@@ -39,6 +42,33 @@ def archive_clips(path: Path, clip_of: Callable[[Path], str | None]) -> Iterator
                 yield ClipFile(clip, name.name, stream.read())
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
         raise MotionFormatError(f"{path}: damaged or truncated archive ({error})") from error
+
+
+def until_all_found(clips: Iterator[ClipFile], wanted: frozenset[str] | None) -> Iterator[ClipFile]:
+    """The clips; the rest of an archive need not be unpacked when those that are wanted are there."""
+    remaining = None if wanted is None else set(wanted)
+    for clip in clips:
+        yield clip
+        if remaining is not None:
+            remaining.discard(clip.clip)
+            if not remaining:
+                return
+
+
+def remembered_clips(path: Path) -> dict[str, Any]:
+    """What `remember_clips` wrote of an archive; nothing where that was not yet, or the file was damaged."""
+    try:
+        clips = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return clips if isinstance(clips, dict) else {}
+
+
+def remember_clips(path: Path, clips: Mapping[str, Any]) -> None:
+    """Write what an archive holds: unpacking it takes longer than reading the finished set."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as unfinished:
+        unfinished.write_text(json.dumps(clips), encoding="utf-8")
 
 
 def first_file_in(path: Path, suffix: str) -> str | None:

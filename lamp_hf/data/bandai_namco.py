@@ -5,7 +5,6 @@ are composed from the labels by `CaptionGrammar`.
 """
 
 import hashlib
-import json
 import logging
 import os
 import random
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 
 from datasets import DatasetDict
 
-from lamp_hf.data.archives import archive_clips, file_digest
+from lamp_hf.data.archives import archive_clips, file_digest, remember_clips, remembered_clips, until_all_found
 from lamp_hf.data.captions import CaptionGrammar
 from lamp_hf.data.conversion import (
     CONVERSION_VERSION,
@@ -32,7 +31,6 @@ from lamp_hf.data.conversion import (
 from lamp_hf.data.schema import MIRRORED, motion_features
 from lamp_hf.data.text_files import read_lines
 from lamp_hf.motion.errors import MotionFormatError
-from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 logger = logging.getLogger(__name__)
@@ -256,9 +254,8 @@ def _convert_all(
     index_path = None
     unopened: dict[str, str] = {}
     if path.is_file():
-        # Unpacking takes ten times as long as reading the finished set: remember what the archive holds.
         index_path = cache.cache_dir / "archives" / f"{file_digest(path)}.json"
-        digests = _read_digests(index_path)
+        digests = remembered_clips(index_path)
         if digests:
             chosen = digests if wanted is None else {c: digests[c] for c in _all_found(wanted, digests, path)}
             if all(cache.has(f"{clip}.bvh", digest) for clip, digest in chosen.items()):
@@ -278,19 +275,8 @@ def _convert_all(
             "folders dataset/Bandai-Namco-Research-Motiondataset-*/data of the repository"
         )
     if index_path is not None and wanted is None and not failures:
-        index_path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(index_path) as unfinished:
-            unfinished.write_text(json.dumps(digests), encoding="utf-8")
+        remember_clips(index_path, digests)
     return digests
-
-
-def _read_digests(path: Path) -> dict[str, str]:
-    """Digests of an archive's clips; none where they are not known yet, or the file was damaged."""
-    try:
-        digests = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return digests if isinstance(digests, dict) else {}
 
 
 def _all_found(wanted: frozenset[str], found: Collection[str], path: Path) -> list[str]:
@@ -302,18 +288,12 @@ def _all_found(wanted: frozenset[str], found: Collection[str], path: Path) -> li
 
 def _archive_clips(path: Path, wanted: frozenset[str] | None) -> Iterator[ClipFile]:
     """Clips of an archive, as far as they are wanted."""
-    remaining = None if wanted is None else set(wanted)
 
     def clip_of(file: Path) -> str | None:
         named = file.suffix == ".bvh" and _CLIP_NAME.fullmatch(file.stem)
-        return file.stem if named and (remaining is None or file.stem in remaining) else None
+        return file.stem if named and (wanted is None or file.stem in wanted) else None
 
-    for clip in archive_clips(path, clip_of):
-        yield clip
-        if remaining is not None:
-            remaining.discard(clip.clip)
-            if not remaining:
-                return
+    return until_all_found(archive_clips(path, clip_of), wanted)
 
 
 def _folder_clips(path: Path, wanted: frozenset[str] | None) -> dict[str, Path]:

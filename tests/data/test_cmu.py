@@ -385,6 +385,9 @@ def test_an_archive_gives_the_same_rows_and_a_second_call_reads_no_take(clone, l
         assert first.keys() == second.keys()
         for name, row in first.items():
             np.testing.assert_array_equal(row["motion"], second[name]["motion"])
+    [memory] = tmp_path.glob("**/archives/*-cmu.json")
+    memory.write_text('{"01_01": [')  # damaged: the archive is read again
+    assert len(load(archive)["train"]) == len(from_archive["train"])
     monkeypatch.setattr("lamp_hf.data.cmu.loader.archive_clips", lambda *_: pytest.fail("the archive was read again"))
     assert len(load(archive)["train"]) == len(from_archive["train"])
 

@@ -1,7 +1,6 @@
 """Load the CMU motion capture database as one data set."""
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -13,7 +12,14 @@ from typing import Any
 
 from datasets import DatasetDict
 
-from lamp_hf.data.archives import archive_clips, file_digest, first_file_in
+from lamp_hf.data.archives import (
+    archive_clips,
+    file_digest,
+    first_file_in,
+    remember_clips,
+    remembered_clips,
+    until_all_found,
+)
 from lamp_hf.data.captions import swap_sides
 from lamp_hf.data.cmu.facts import CLAIMED_FPS, TakeFacts, facts_beside, packaged_facts
 from lamp_hf.data.cmu.segments import (
@@ -36,7 +42,6 @@ from lamp_hf.data.conversion import (
 from lamp_hf.data.motionfolder import find_tables
 from lamp_hf.data.schema import MIRRORED, motion_features
 from lamp_hf.motion.errors import MotionFormatError
-from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 logger = logging.getLogger(__name__)
@@ -163,10 +168,9 @@ def _convert_all(
     """File name and digest of each take, all of them converted."""
     index_path = None
     if path.is_file():
-        # Unpacking takes longer than reading the finished set: remember what the archive holds.
         index_path = cache.cache_dir / "archives" / f"{file_digest(path)}-cmu.json"
-        if index_path.is_file():
-            known = {take: (name, digest) for take, (name, digest) in json.loads(index_path.read_text()).items()}
+        known = {take: (name, digest) for take, (name, digest) in remembered_clips(index_path).items()}
+        if known:
             chosen = {take: file for take, file in known.items() if wanted is None or take in wanted}
             if all(cache.has(name, digest) for name, digest in chosen.values()):
                 return _all_found(chosen, wanted, path)
@@ -188,9 +192,7 @@ def _convert_all(
         )
     files = {take: (file_names[take], digest) for take, digest in digests.items()}
     if index_path is not None and wanted is None and not failures:
-        index_path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(index_path) as unfinished:
-            unfinished.write_text(json.dumps(files), encoding="utf-8")
+        remember_clips(index_path, files)
     return _all_found({**files, **dict.fromkeys(failures, ("", ""))}, wanted, path, without=failures)
 
 
@@ -208,7 +210,7 @@ def take_files(
         ValueError: a take is there twice.
     """
     if path.is_file():
-        return _until_all_found(archive_clips(path, partial(_wanted_take, wanted)), wanted), None
+        return until_all_found(archive_clips(path, partial(_wanted_take, wanted)), wanted), None
     paths: dict[str, Path] = {}
     for file in sorted(file for file in path.rglob("*") if file.suffix.lower() == ".bvh"):
         if (take := _wanted_take(wanted, file)) is not None:
@@ -216,17 +218,6 @@ def take_files(
                 raise ValueError(f"{path}: {take} is there twice, as {paths[take]} and {file}; keep one of them")
             paths[take] = file
     return open_clips(paths, unopened), len(paths)
-
-
-def _until_all_found(clips: Iterator[ClipFile], wanted: frozenset[str] | None) -> Iterator[ClipFile]:
-    """The clips; the rest of an archive need not be unpacked when those that are wanted are there."""
-    remaining = None if wanted is None else set(wanted)
-    for clip in clips:
-        yield clip
-        if remaining is not None:
-            remaining.discard(clip.clip)
-            if not remaining:
-                return
 
 
 def _wanted_take(wanted: frozenset[str] | None, file: Path) -> str | None:
