@@ -193,11 +193,6 @@ class LampConfig(LampBaseConfig):
             raise ValueError(
                 f"max_text_length={self.max_text_length} exceeds max_position_embeddings={self.max_position_embeddings}"
             )
-        if isinstance(tokenizer := self.motion_vqvae_config, MotionVQVAEConfig) and tokenizer.num_quantizers > 1:
-            raise ValueError(
-                f"the motion tokenizer has num_quantizers={tokenizer.num_quantizers}, several codes a token; LaMP and "
-                "the masked transformer read one: train a tokenizer with num_quantizers=1, or with scalar_levels"
-            )
 
 
 @strict
@@ -206,6 +201,8 @@ class LampTextToMotionConfig(LampBaseConfig):
 
     Args:
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, dropout: The masked transformer.
+        num_residual_hidden_layers: Layers of the residual transformer, which predicts the codes of all codebooks but
+            the first; not used with a tokenizer of one codebook, as the paper's.
         attention_bias: `"causal"` (paper), `"none"`, or `"soft_causal"`, which adds 1 to the scores of past
             and present as the released code does (T1).
         mask_token_padding: `False` lets padded tokens be seen, as the released code does (T2).
@@ -224,6 +221,7 @@ class LampTextToMotionConfig(LampBaseConfig):
     lamp_config: Any = None  # a LampConfig, or its values
     hidden_size: int = 512
     num_hidden_layers: int = 8
+    num_residual_hidden_layers: int = 4
     num_attention_heads: int = 8
     intermediate_size: int = 1024
     dropout: float | int = 0.2
@@ -250,6 +248,11 @@ class LampTextToMotionConfig(LampBaseConfig):
     def num_codes(self) -> int:
         """Motion tokens, without mask and padding."""
         return self.motion_vqvae_config.num_codes
+
+    @property
+    def num_quantizers(self) -> int:
+        """Codes of a motion token; the masked transformer predicts the first."""
+        return self.motion_vqvae_config.num_quantizers
 
     @property
     def mask_token_id(self) -> int:

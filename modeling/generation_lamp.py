@@ -1,10 +1,12 @@
 """Decoding of motion tokens by iterated masking (LaMP, section 3.3): from texts, between tokens, over seams.
 
-Everything is one loop over windows: stretches of a token sequence in which some tokens are to be decided and
-    the
+Everything is one loop over windows: stretches of a token sequence in which some tokens are to be decided and the
 others are seen and kept. A motion from a text is a window with nothing to keep; an edit has kept tokens; a
 storyboard is one sequence whose parts are decided first, each from its own text, and the stretches around
 their seams after that, from both texts and with what lies on both sides in view.
+
+With a residual tokenizer, whose tokens have several codes, this loop decides the first code of each token. The other
+codes follow, one codebook after the other, from all codes decided so far (MoMask, Guo et al., CVPR 2024).
 
 **The same text, seed and length give the same tokens in any batch.** Noise is drawn per window on the CPU.
 The last bits of a matrix product depend on the number of rows, and one of them can turn a token, and with it
@@ -48,7 +50,8 @@ MAX_TOKENS = 100_000  # of all motions of a call; five and a half hours at 20 fr
 LENGTH_STEP = 8  # on an accelerator, lengths are padded to multiples of this
 
 # Called after every step with the number of steps done, the number of all, and the token ids of every
-# sequence, in which the mask's id stands where nothing is decided yet.
+# sequence, in which the mask's id stands where nothing is decided yet. With a residual tokenizer, each codebook after
+# the first is a step too, and the ids are those of the first.
 StepCallback = Callable[[int, int, list[torch.Tensor]], None]
 
 
@@ -145,7 +148,7 @@ class MaskedMotionGenerationOutput(ModelOutput):
     """Result of `generate` and `generate_storyboard`.
 
     Args:
-        motion_codes: Token ids `(B, n)`, -100 on padding.
+        motion_codes: Token ids `(B, n)`, or `(B, n, num_quantizers)` with a residual tokenizer; -100 on padding.
         motion_values: Normalized features `(B, 4 n, motion_dim)`, zero on padding.
         motion_attention_mask: `(B, 4 n)`, 1 on real frames.
         num_tokens: Tokens of each motion.
@@ -166,13 +169,16 @@ class Window:
     """A stretch of a sequence, and what is to be decided in it.
 
     Args:
-        sequence: Token ids of the whole sequence, on the CPU; the decided ones are written into it.
+        sequence: Token ids of the whole sequence, `(N,)`, on the CPU; the decided ones are written into it. With a
+            residual tokenizer, those of the first codebook.
         start: First token of the stretch.
         editable: Which of its n tokens are to be decided, `(n,)`.
         generator: Draws the noise.
         conditions: What the K texts said, `(K, H)`.
         unconditional: What guidance leads away from, `(H,)`: the empty condition or that of a negative text.
         weights: Share of each text in each token, `(K, n)`; `None` with one text.
+        residuals: Token ids of the other codebooks for the whole sequence, `(N, num_quantizers - 1)`; `None` if there
+            are none.
     """
 
     sequence: torch.Tensor
@@ -182,6 +188,7 @@ class Window:
     conditions: torch.Tensor
     unconditional: torch.Tensor
     weights: torch.Tensor | None = None
+    residuals: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.editable)
@@ -191,8 +198,16 @@ class Window:
         """The stretch itself."""
         return self.sequence[self.start : self.start + len(self)]
 
+    @property
+    def residual_tokens(self) -> torch.Tensor:
+        """Its codes of the other codebooks, `(n, num_quantizers - 1)`."""
+        if self.residuals is None:
+            return self.tokens.new_empty(len(self), 0)
+        return self.residuals[self.start : self.start + len(self)]
+
 
 Predict = Callable[[list[Window], float], list[torch.Tensor]]
+PredictResiduals = Callable[[list[Window], float, int], list[torch.Tensor]]
 
 
 def draw_uniform(generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
@@ -265,6 +280,29 @@ def decode_windows(
                 noise = draw_gumbel(window.generator, tuple(sure.shape))
                 sure = sure.clamp(min=1e-20).log() + config.remasking_noise * share * noise
             sureness[index] = sure.masked_fill(~masked, torch.inf)
+        if on_step is not None:
+            on_step()
+
+
+def decode_residuals(
+    windows: list[Window],
+    predict: PredictResiduals,
+    config: MaskedMotionGenerationConfig,
+    on_step: Callable[[], None] | None = None,
+) -> None:
+    """Decide the codes of all codebooks after the first, of the editable tokens of windows.
+
+    Args:
+        windows: What to decide; the first codes are decided.
+        predict: Guided logits `(n, num_codes)` of each window's codes of a codebook, from those of the codebooks before
+            it, on the CPU.
+        config: How.
+        on_step: Called after every codebook.
+    """
+    for codebook in range(1, windows[0].residual_tokens.shape[-1] + 1):
+        for window, logits in zip(windows, predict(windows, config.guidance_scale, codebook), strict=True):
+            codes, _ = draw_codes(logits, config, window.generator)
+            window.residual_tokens[window.editable, codebook - 1] = codes[window.editable]
         if on_step is not None:
             on_step()
 
@@ -426,8 +464,11 @@ class MotionDecoder:
         conditions = torch.stack([condition for condition, _ in found])
         return conditions, None if estimator is None else [length for _, length in found]
 
-    def predict(self, windows: list[Window], guidance_scale: float) -> list[torch.Tensor]:
-        """Guided logits `(n, num_codes)` of each window's tokens as they stand, on the CPU."""
+    def predict(self, windows: list[Window], guidance_scale: float, codebook: int = 0) -> list[torch.Tensor]:
+        """Guided logits `(n, num_codes)` of each window's codes of one codebook, on the CPU.
+
+        Those of the first codebook (0) depend on its codes as they stand; those of another one on the codes before it.
+        """
         guided = guidance_scale != 1
         results: list[torch.Tensor | None] = [None] * len(windows)
         hides_padding = self.model.config.mask_token_padding  # if not, there must be none (T2)
@@ -438,17 +479,20 @@ class MotionDecoder:
         for indices in equal_passes(sizes, self.rows):
             num_texts, size = sizes[indices[0]]
             copies = num_texts + guided
-            ids = torch.full((len(indices), copies, size), self.model.config.pad_token_id_motion)
+            padding = IGNORED_CODE if codebook else self.model.config.pad_token_id_motion
+            ids = torch.full((len(indices), copies, size, max(codebook, 1)), padding)
             conditions = []
             for row, index in enumerate(indices):
                 window = windows[index]
-                ids[row, :, : len(window)] = window.tokens
+                ids[row, :, : len(window), 0] = window.tokens
+                if codebook:
+                    ids[row, :, : len(window), 1:] = window.residual_tokens[:, : codebook - 1]
                 conditions.append(window.conditions)
                 if guided:
                     conditions.append(window.unconditional[None])
             ids = ids.flatten(0, 1).to(device)
-            mask = None if self.on_cpu else ids != self.model.config.pad_token_id_motion
-            logits = self.model.predict_tokens(ids, torch.cat(conditions), mask)
+            mask = None if self.on_cpu else ids[..., 0] != padding
+            logits = self._logits(ids, torch.cat(conditions), codebook, mask)
             logits = logits.float().unflatten(0, (len(indices), copies))
             for row, index in enumerate(indices):
                 window = windows[index]
@@ -463,25 +507,36 @@ class MotionDecoder:
                 results[index] = mixed.cpu()
         return cast(list[torch.Tensor], results)
 
+    def _logits(
+        self, codes: torch.Tensor, condition: torch.Tensor, codebook: int, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        if codebook == 0:
+            return self.model.predict_tokens(codes[..., 0], condition, mask)
+        codebooks = torch.full((len(codes),), codebook, device=codes.device)
+        return self.model.predict_residuals(codes, condition, codebooks, mask)
+
     def run(self, rounds: list[list[Window]], sequences: list[torch.Tensor], callback: StepCallback | None) -> None:
         """Decode rounds of windows, one round after the other."""
-        done, total = 0, len(rounds) * self.config.num_inference_steps
+        steps = self.config.num_inference_steps + self.model.config.num_quantizers - 1
+        done, total = 0, len(rounds) * steps
 
         def on_step() -> None:
             nonlocal done
             done += 1
             if callback is not None:
-                callback(done, total, [sequence.clone() for sequence in sequences])
+                callback(done, total, [sequence[:, 0].clone() for sequence in sequences])
 
         for windows in rounds:
             decode_windows(windows, self.predict, self.config, self.model.config.mask_token_id, on_step)
+            decode_residuals(windows, self.predict, self.config, on_step)
 
     def output(self, sequences: list[torch.Tensor], seeds: list[int]) -> MaskedMotionGenerationOutput:
         """The motions of decided sequences, padded to the longest."""
         tokenizer, device = self.model.lamp.motion_vqvae, self.model.device
         frames = self.model.config.motion_vqvae_config.frames_per_token
         longest = max(len(sequence) for sequence in sequences)
-        all_codes = torch.full((len(sequences), longest), IGNORED_CODE)
+        layers = self.model.config.num_quantizers
+        all_codes = torch.full((len(sequences), longest, layers), IGNORED_CODE)
         values = torch.zeros(
             len(sequences),
             frames * longest,
@@ -492,17 +547,17 @@ class MotionDecoder:
         mask = torch.zeros(values.shape[:2], dtype=torch.long, device=device)
         sizes = [self.padded(len(sequence)) for sequence in sequences]
         for indices in equal_passes(sizes, self.rows):
-            codes = torch.full((len(indices), sizes[indices[0]]), IGNORED_CODE)
+            codes = torch.full((len(indices), sizes[indices[0]], layers), IGNORED_CODE)
             for row, index in enumerate(indices):
                 codes[row, : len(sequences[index])] = sequences[index]
-            motions = tokenizer.decode(codes.to(device))
+            motions = tokenizer.decode((codes[..., 0] if layers == 1 else codes).to(device))
             for row, index in enumerate(indices):
                 length = frames * len(sequences[index])
                 all_codes[index, : len(sequences[index])] = sequences[index]
                 values[index, :length] = motions[row, :length]
                 mask[index, :length] = 1
         return MaskedMotionGenerationOutput(
-            motion_codes=all_codes.to(device),
+            motion_codes=(all_codes[..., 0] if layers == 1 else all_codes).to(device),
             motion_values=values,
             motion_attention_mask=mask,
             num_tokens=[len(sequence) for sequence in sequences],
@@ -570,8 +625,8 @@ class MaskedMotionGenerationMixin:
             negative_input_ids, negative_attention_mask: What the motions shall not show: one text for all, or
                 one for each; in place of the empty text, which an `attention_mask` of zeros stands for.
             num_motions_per_prompt: Motions of each text; those of one text follow each other in the output.
-            motion_codes: Motions to be changed, `(B or 1, n)`, -100 on padding; tokens to be decided again may
-                hold any code.
+            motion_codes: Motions to be changed, `(B or 1, n)`, or `(B or 1, n, num_quantizers)` with a residual
+                tokenizer; -100 on padding. Tokens to be decided again may hold any code.
             edit_mask: Which of their tokens are decided again, `(B or 1, n)`. All others are kept.
             step_callback: Called after every step with the number of steps done, that of all steps,
                 and the token ids of every motion, `config.mask_token_id` where nothing is decided.
@@ -606,7 +661,15 @@ class MaskedMotionGenerationMixin:
             planned = plan_windows(editable, model.config.max_motion_tokens)
             for turn, (start, _, chosen) in enumerate(planned):
                 rounds[turn].append(
-                    Window(codes, start, chosen, generator, conditions[text : text + 1], negatives[text])
+                    Window(
+                        codes[:, 0],
+                        start,
+                        chosen,
+                        generator,
+                        conditions[text : text + 1],
+                        negatives[text],
+                        residuals=codes[:, 1:],
+                    )
                 )
         decoder.run(list(rounds.values()), [codes for codes, _ in sequences], step_callback)
         return decoder.output([codes for codes, _ in sequences], seeds)
@@ -656,7 +719,7 @@ class MaskedMotionGenerationMixin:
         lengths = [len(codes) for codes, _ in parts]
         used_seed = draw_seed() if chosen_seed is None else int(chosen_seed)
 
-        codes = torch.full((sum(lengths),), model.config.mask_token_id)
+        codes = self._undecided(sum(lengths))
         rounds: dict[Hashable, list[Window]] = defaultdict(list)
         for part, length in enumerate(lengths):
             generator = part_generator(used_seed, 2 * part)
@@ -664,7 +727,15 @@ class MaskedMotionGenerationMixin:
             planned = plan_windows(torch.ones(length, dtype=torch.bool), longest)
             for turn, (start, _, chosen) in enumerate(planned):
                 rounds[turn].append(
-                    Window(codes, offset + start, chosen, generator, conditions[part : part + 1], negatives[part])
+                    Window(
+                        codes[:, 0],
+                        offset + start,
+                        chosen,
+                        generator,
+                        conditions[part : part + 1],
+                        negatives[part],
+                        residuals=codes[:, 1:],
+                    )
                 )
         # Neighbouring seams see each other's tokens: every second one waits for the others.
         for parity in (0, 1):
@@ -678,13 +749,14 @@ class MaskedMotionGenerationMixin:
                     generator = part_generator(used_seed, 2 * seam + 1)
                     rounds["seams", parity].append(
                         Window(
-                            codes,
+                            codes[:, 0],
                             start,
                             editable,
                             generator,
                             conditions[seam : seam + 2],
                             negatives[seam],
                             torch.stack([1 - later, later]),
+                            codes[:, 1:],
                         )
                     )
         self._warn_if_blind(len(lengths) > 1)
@@ -749,29 +821,36 @@ class MaskedMotionGenerationMixin:
             if wrong := [length for length in lengths if not whole(length)]:
                 raise ValueError(f"num_tokens={wrong[0]!r} is not a whole number of at least 1")
             refuse_more_tokens(sum(lengths) * copies, model.config.motion_vqvae_config.frames_per_token)
-            return [
-                (torch.full((int(n),), model.config.mask_token_id), torch.ones(int(n), dtype=torch.bool))
-                for n in lengths
-            ]
+            return [(self._undecided(int(n)), torch.ones(int(n), dtype=torch.bool)) for n in lengths]
         if num_tokens is not None:
             raise ValueError("num_tokens does not go with motion_codes, which have a length")
-        if motion_codes.shape != edit_mask.shape or len(motion_codes) not in (1, texts):
+        layers = model.config.num_quantizers
+        shape = tuple(edit_mask.shape) if layers == 1 else (*edit_mask.shape, layers)
+        if tuple(motion_codes.shape) != shape or edit_mask.ndim != 2 or len(edit_mask) not in (1, texts):
+            several = "" if layers == 1 else f", with codes of {layers} codebooks in the last dimension of motion_codes"
             raise ValueError(
                 f"motion_codes {tuple(motion_codes.shape)} and edit_mask {tuple(edit_mask.shape)} must be "
-                f"(1, n) or ({texts}, n)"
+                f"(1, n) or ({texts}, n){several}"
             )
-        refuse_more_tokens(motion_codes[0].numel() * texts * copies, model.config.motion_vqvae_config.frames_per_token)
+        refuse_more_tokens(edit_mask.shape[1] * texts * copies, model.config.motion_vqvae_config.frames_per_token)
         if (largest := int(motion_codes.max())) >= model.config.num_codes:
             raise ValueError(f"motion_codes hold {largest}, the tokenizer has {model.config.num_codes} codes")
         pairs = []
-        for row, chosen in zip(motion_codes.cpu(), edit_mask.cpu().bool(), strict=True):
-            length = int((row >= 0).sum())
+        for row, chosen in zip(motion_codes.cpu().view(*edit_mask.shape, layers), edit_mask.cpu().bool(), strict=True):
+            length = int((row[:, 0] >= 0).sum())
             if length < 1 or not bool((row[:length] >= 0).all()):
                 raise ValueError("every row of motion_codes needs codes first and padding (-100) only after them")
             pairs.append((row[:length].clone(), chosen[:length]))
         # Is there a token to keep behind one to decide?
         self._warn_if_blind(any(bool((e.cumsum(0).bool() & ~e).any()) for _, e in pairs))
         return pairs if len(pairs) == texts else pairs * texts
+
+    def _undecided(self, length: int) -> torch.Tensor:
+        """A sequence of masked tokens, `(length, num_quantizers)`."""
+        config = cast("LampForTextToMotion", self).config
+        sequence = torch.full((length, config.num_quantizers), IGNORED_CODE)
+        sequence[:, 0] = config.mask_token_id
+        return sequence
 
     def _warn_if_blind(self, sees_after: bool) -> None:
         """Warn where tokens after an edit matter and the model cannot see them."""

@@ -25,7 +25,7 @@ from .modeling_lamp_qformer import (
     asked_for,
 )
 from .modeling_motion_vqvae import MotionVQVAEEncoder, MotionVQVAEModel
-from .motion_quantizers import IGNORED_CODE
+from .motion_quantizers import IGNORED_CODE, first_codes
 
 __all__ = [
     "LampForPreTraining",
@@ -46,7 +46,8 @@ class LampMotionEncoding(ModelOutput):
     Args:
         motion_embeds: Latents `(B, n, code_dim)`.
         motion_token_mask: `(B, n)`, true on real tokens.
-        motion_codes: Token ids `(B, n)`, -100 on padding; `None` if they were not asked for.
+        motion_codes: Token ids `(B, n)`, or `(B, n, num_quantizers)` with several codebooks; -100 on padding. `None`
+            if they were not asked for.
     """
 
     motion_embeds: torch.Tensor
@@ -249,7 +250,7 @@ class LampModel(LampPreTrainedModel):
         with torch.autocast(motion_values.device.type, enabled=False):  # tokens are targets: no rounding
             latents, token_mask = self.motion_vqvae.get_latents(motion_values, motion_attention_mask)
             if output_codes:
-                codes = self.motion_vqvae.quantizer.nearest(latents).masked_fill(~token_mask, IGNORED_CODE)
+                codes = self.motion_vqvae.codes_of(latents, token_mask)
             if self.motion_encoder is not None:
                 lengths = token_mask.sum(-1) * self.motion_vqvae.config.frames_per_token
                 latents = self.motion_encoder(motion_values, lengths)
@@ -607,7 +608,7 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
         Args:
             motion_values, motion_attention_mask, input_ids, attention_mask: As in [`LampModel`].
             motion_embeds, motion_token_mask, motion_codes: In place of `motion_values`, what
-                [`LampModel.encode_motion`] returned for them.
+                [`LampModel.encode_motion`] returned for them. Of several codes a token, the first is used.
             pair_groups: `(B,)`, a number for what each pair shows, where the data set has labels. Pairs of one
                 group belong together like pairs of one caption: they are positives of each other, no negatives.
             negatives: For each caption the index of a motion, and for each motion the index of a caption,
@@ -643,6 +644,7 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
                 "the motion is missing: give motion_values, or motion_embeds and motion_codes as "
                 "LampModel.encode_motion returns them"
             )
+        motion_codes = first_codes(motion_codes)
         if motion_token_mask is None:
             motion_token_mask = motion_codes >= 0
 

@@ -1,15 +1,46 @@
 """How long a motion is, told from features of its text: the estimator that the released code takes from MoMask."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from .checkpoints import LampBaseModel
 from .configuration_lamp import MotionLengthEstimatorConfig
-from .modeling_lamp_text_to_motion import MotionLengthEstimator
 
-__all__ = ["MotionLengthEstimatorModel", "MotionLengthEstimatorOutput"]
+__all__ = ["MotionLengthEstimator", "MotionLengthEstimatorModel", "MotionLengthEstimatorOutput"]
+
+
+class MotionLengthEstimator(nn.Module):
+    """Number of motion tokens that suits a condition, as a class from 1: nothing is never an answer.
+
+    Args:
+        input_size: Size of a condition.
+        hidden_sizes: Widths of the hidden layers.
+        max_tokens: Largest number of tokens.
+        dropout: While training.
+    """
+
+    def __init__(self, input_size: int, hidden_sizes: Sequence[int], max_tokens: int, dropout: float):
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in hidden_sizes:
+            layers += [nn.Linear(input_size, width), nn.LayerNorm(width), nn.LeakyReLU(0.2)]
+            layers.append(nn.Dropout(dropout))
+            input_size = width
+        self.layers = nn.Sequential(*layers)
+        self.classifier = nn.Linear(input_size, max_tokens)
+
+    def forward(self, condition: torch.Tensor) -> torch.Tensor:
+        """Logits `(B, max_tokens)` of 1, 2, … tokens for conditions `(B, input_size)`."""
+        return self.classifier(self.layers(condition))
+
+    def num_tokens(self, condition: torch.Tensor) -> torch.Tensor:
+        """Median `(B,)` of the predicted distribution: steadier than its mode."""
+        shares = self(condition).float().softmax(-1).cumsum(-1)
+        return (shares < 0.5).sum(-1).clamp(max=shares.shape[-1] - 1) + 1
 
 
 @dataclass

@@ -14,7 +14,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .checkpoints import LampBaseModel
 from .configuration_lamp import MotionVQVAEConfig
 from .distributed import mean_error
-from .motion_quantizers import IGNORED_CODE, CodebookQuantizer, motion_quantizer
+from .motion_quantizers import IGNORED_CODE, CodebookQuantizer, first_codes, motion_quantizer
 
 __all__ = ["MotionVQVAECodes", "MotionVQVAEModel", "MotionVQVAEOutput", "length_mask"]
 
@@ -303,10 +303,11 @@ class MotionVQVAEModel(LampBaseModel):
         ```
         """
         latents, mask = self.get_latents(motion_values, motion_attention_mask)
-        return MotionVQVAECodes(codes=self._with_padding(self.quantizer.nearest(latents), mask))
+        return MotionVQVAECodes(codes=self.codes_of(latents, mask))
 
-    def _with_padding(self, codes: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Codes with -100 where `mask` `(B, n)` is false."""
+    def codes_of(self, latents: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Codes of latents as [`get_latents`] returns them, with -100 where `mask` `(B, n)` is false."""
+        codes = self.quantizer.nearest(latents)
         return codes.masked_fill(~(mask if codes.ndim == mask.ndim else mask[..., None]), IGNORED_CODE)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
@@ -330,8 +331,8 @@ class MotionVQVAEModel(LampBaseModel):
                 f"codes {tuple(codes.shape)} must be (B, n, k) with k from 1 to {layers}: this tokenizer has "
                 f"num_quantizers={layers}"
             )
-        mask = (codes if layers == 1 else codes[..., 0]) >= 0
-        latents = self.quantizer.lookup(codes.clamp(min=0)).to(self.dtype)
+        mask = first_codes(codes) >= 0
+        latents = self.quantizer.lookup(codes.clamp(min=0) if layers == 1 else codes).to(self.dtype)
         return self.decoder(latents, mask.sum(-1))
 
     @capture_outputs

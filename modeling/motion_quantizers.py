@@ -29,10 +29,16 @@ __all__ = [
     "MotionQuantizer",
     "QuantizerOutput",
     "ResidualQuantizer",
+    "first_codes",
     "motion_quantizer",
 ]
 
 IGNORED_CODE = -100  # marks padding among motion codes, as in every Hugging Face label tensor
+
+
+def first_codes(codes: torch.Tensor) -> torch.Tensor:
+    """Return the coarsest code of each token, `(B, n)`, of codes `(B, n)` or `(B, n, num_quantizers)`."""
+    return codes if codes.ndim == 2 else codes[..., 0]
 
 
 @dataclass
@@ -62,6 +68,10 @@ class MotionQuantizer(nn.Module, ABC):
     @abstractmethod
     def lookup(self, codes: torch.Tensor) -> torch.Tensor:
         """Quantized latents `(..., code_dim)` of codes that are all real: what `nearest` gives, none negative."""
+
+    def lookup_first(self, codes: torch.Tensor) -> torch.Tensor:
+        """Vectors `(..., code_dim)` of codes `(...)` of the first codebook, which most tokenizers have alone."""
+        return self.lookup(codes)
 
     @abstractmethod
     def forward(self, latents: torch.Tensor, mask: torch.Tensor) -> QuantizerOutput:
@@ -197,9 +207,16 @@ class ResidualQuantizer(MotionQuantizer):
         return torch.stack(codes, dim=-1)
 
     def lookup(self, codes: torch.Tensor) -> torch.Tensor:
-        """Sums of the vectors of codes `(..., k)`, of the first k codebooks."""
-        vectors = [layer.lookup(codes[..., k]) for k, layer in enumerate(self._codebooks()[: codes.shape[-1]])]
+        """Sums of the vectors of codes `(..., k)`, of the first k codebooks; a negative code adds nothing."""
+        vectors = [
+            layer.lookup(codes[..., k].clamp(min=0)) * (codes[..., k, None] >= 0)
+            for k, layer in enumerate(self._codebooks()[: codes.shape[-1]])
+        ]
         return torch.stack(vectors).sum(0)
+
+    def lookup_first(self, codes: torch.Tensor) -> torch.Tensor:
+        """Vectors of codes `(...)` of the first codebook."""
+        return self._codebooks()[0].lookup(codes)
 
     def settle(self, codes: torch.Tensor) -> None:
         """Leave these codes of each codebook as they are."""

@@ -651,7 +651,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         encoded = self.processor(motion=clips).to(self.model.device)
         with torch.no_grad():
             codes = self.model.lamp.encode_motion(**encoded).motion_codes
-        edit_mask = torch.zeros_like(codes, dtype=torch.bool)
+        edit_mask = torch.zeros(codes.shape[:2], dtype=torch.bool, device=codes.device)
         for row, request in enumerate(requests):
             for first, last in request.spans:
                 edit_mask[row, first // step : math.ceil(last / step)] = True

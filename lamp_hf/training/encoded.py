@@ -25,7 +25,7 @@ class EncodedClip:
 
     Args:
         latents: For every start, latents before quantisation `(n, code_dim)`, float16.
-        codes: For every start, token ids `(n,)`.
+        codes: For every start, token ids `(n,)`, or `(n, num_quantizers)` with several codebooks.
     """
 
     latents: tuple[np.ndarray, ...]
@@ -71,7 +71,7 @@ def encode_clips(
         batch = jobs[first : first + batch_size]
         inputs = extractor([clips[index][start:] for index, start in batch]).to(model.device)
         batch_latents, mask = model.get_latents(**inputs)
-        batch_codes = model.quantizer.nearest(batch_latents)
+        batch_codes = model.codes_of(batch_latents, mask)
         for row, job in enumerate(batch):
             count = int(mask[row].sum())
             latents[job] = batch_latents[row, :count].cpu().numpy().astype(np.float16)
@@ -89,5 +89,5 @@ def encode_clips(
 
 
 def pad_codes(codes: Sequence[np.ndarray]) -> torch.Tensor:
-    """Token ids `(B, n)` of clips, -100 on padding."""
+    """Token ids `(B, n)` or `(B, n, num_quantizers)` of clips, -100 on padding."""
     return pad_sequence([torch.from_numpy(row) for row in codes], batch_first=True, padding_value=IGNORED_CODE)

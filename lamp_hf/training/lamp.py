@@ -14,6 +14,7 @@ from lamp_hf.modeling.configuration_lamp import LampConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.modeling_lamp import LampForPreTraining
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+from lamp_hf.modeling.motion_quantizers import first_codes
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.text import swap_sides
 
@@ -109,7 +110,7 @@ class LampStage(Stage):
         text = self.processor(text=[example["caption"] for example in examples])
         batch = {
             "motion_embeds": pad_sequence(latents, batch_first=True),
-            "motion_token_mask": codes >= 0,
+            "motion_token_mask": first_codes(codes) >= 0,
             "motion_codes": codes,
             "input_ids": text["input_ids"],
             "attention_mask": text["attention_mask"],

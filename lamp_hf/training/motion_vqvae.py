@@ -70,7 +70,7 @@ class MotionVQVAEStage(Stage):
             self.rehearse(whole, LampProcessor.from_pretrained(base))
             # The codes of what is known keep their meaning; those that nothing known needs are for what is new.
             known = np.concatenate([motion.codes for motion in (*self.rehearsed, *self.eval_rehearsed)])
-            self.model.quantizer.settle(torch.from_numpy(np.unique(known)))
+            self.model.quantizer.settle(torch.from_numpy(np.unique(known, axis=0)))
 
     def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:
         return self._window_of(self.train_clips[clip], rng)

@@ -68,7 +68,8 @@ def rehearse(
         output: Any = model.generate(**inputs, seed=[seed + number for number in numbers])
         motions = processor.post_process_motion(output.motion_values, output.motion_attention_mask)
         for text, codes, motion in zip(batch, output.motion_codes.cpu().numpy(), motions, strict=True):
-            made.append(RehearsedMotion(text, codes[codes >= 0], np.asarray(motion.features, dtype=np.float32)))
+            real = codes.reshape(len(codes), -1)[:, 0] >= 0
+            made.append(RehearsedMotion(text, codes[real], np.asarray(motion.features, dtype=np.float32)))
     model.train(was_training)
     return (
         [motion for number, motion in enumerate(made) if number % HELD_OUT],

@@ -13,9 +13,11 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from lamp_hf.embedded import resolve_checkpoint
 from lamp_hf.modeling.configuration_lamp import LampTextToMotionConfig
 from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
+from lamp_hf.modeling.masking_lamp import MaskingDraws, mask_codes
 from lamp_hf.modeling.modeling_lamp import LampModel
-from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion, MaskingDraws, mask_codes
+from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+from lamp_hf.modeling.motion_quantizers import first_codes
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
 
@@ -81,9 +83,9 @@ class TextToMotionStage(Stage):
 
     @torch.no_grad()
     def _quantized_tokens(self) -> torch.Tensor:
-        """What each code stands for, `(num_codes, code_dim)`."""
+        """What each code of the first codebook stands for, `(num_codes, code_dim)`."""
         codes = torch.arange(self.model.config.num_codes, device=self.device)
-        return self.model.lamp.motion_vqvae.quantizer.lookup(codes)
+        return self.model.lamp.motion_vqvae.quantizer.lookup_first(codes)
 
     def _take_tokenizer(self, tokenizer: MotionVQVAEModel) -> None:
         """Put a tokenizer that knows more motions in place of the base's."""
@@ -137,7 +139,8 @@ class TextToMotionStage(Stage):
         if self.teacher is None:
             return batch
         batch = dict(batch)
-        rows, codes, num_codes = batch.pop(REHEARSED), batch["motion_codes"], self.model.config.num_codes
+        rows, num_codes = batch.pop(REHEARSED), self.model.config.num_codes
+        codes = first_codes(batch["motion_codes"])
         draws = MaskingDraws.draw(codes, num_codes)
         shown, _ = mask_codes(codes, draws, num_codes)
         targets = F.one_hot(codes.clamp(min=0), num_codes).float()
@@ -173,8 +176,8 @@ class TextToMotionStage(Stage):
             part = examples[start : start + 64]
             batch = {name: tensor.to(model.device) for name, tensor in self._inputs(part).items()}
             output = model(**batch, generator=generator)
-            for name in ("loss", "token_loss", "length_loss", "token_accuracy"):
-                if output.get(name) is not None:  # a converted model has no length estimator
+            for name in ("loss", "token_loss", "residual_loss", "length_loss", "token_accuracy"):
+                if output.get(name) is not None:  # not all models have a length estimator or several codebooks
                     sums[name] = sums.get(name, 0.0) + float(output[name]) * len(part)
         return {name: value / len(examples) for name, value in sums.items()}
 

@@ -19,7 +19,7 @@ from transformers.utils.generic import ModelOutput
 
 import lamp_hf
 from lamp_hf.checkpoint_files import CheckpointError
-from lamp_hf.modeling.modeling_lamp_text_to_motion import MaskingDraws
+from lamp_hf.modeling.masking_lamp import MaskingDraws
 
 MOTION_LENGTHS = [24, 16, 9]
 TEXT_LENGTHS = [7, 5, 3]
@@ -137,6 +137,13 @@ def text_to_motion() -> dict[str, Any]:
     codes[1, 4:] = codes[2, 2:] = -100
     draws = MaskingDraws.draw(codes, 24, torch.Generator().manual_seed(4))
     return text() | {"motion_codes": codes, "draws": draws}
+
+
+def residual_text_to_motion() -> dict[str, Any]:
+    inputs = text_to_motion()
+    finer = torch.randint(24, (3, 6, 2), generator=torch.Generator().manual_seed(6))
+    first = inputs["motion_codes"][..., None]
+    return inputs | {"motion_codes": torch.cat([first, finer.masked_fill(first < 0, -100)], -1)}
 
 
 def motion_to_text() -> dict[str, Any]:
@@ -257,6 +264,10 @@ CASES = [
     Case(
         lamp_hf.LampForTextToMotion, lambda: text_to_motion_config(finite_scalar_config), text_to_motion,
         ("logits", "length_logits", "condition"), adapter=("qkv",), option="finite-scalar",
+    ),
+    Case(
+        lamp_hf.LampForTextToMotion, lambda: text_to_motion_config(residual_config), residual_text_to_motion,
+        ("logits", "length_logits", "condition"), adapter=("qkv",), option="residual",
     ),
 ]  # fmt: skip
 

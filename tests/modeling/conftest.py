@@ -41,11 +41,13 @@ def released_lamp_config() -> Callable[..., LampConfig]:
 def tiny_text_to_motion() -> Callable[..., LampForTextToMotion]:
     """Builds a small text-to-motion model whose weights are large enough for its inputs to matter."""
 
-    def build(seed: int = 0, lamp: dict | None = None, **changes) -> LampForTextToMotion:
+    def build(seed: int = 0, lamp: dict | None = None, num_quantizers: int = 1, **changes) -> LampForTextToMotion:
         torch.manual_seed(seed)
         lamp_config = LampConfig(
             **{
-                "motion_vqvae_config": MotionVQVAEConfig(hidden_size=16, code_dim=8, num_codes=24),
+                "motion_vqvae_config": MotionVQVAEConfig(
+                    hidden_size=16, code_dim=8, num_codes=24, num_quantizers=num_quantizers
+                ),
                 "vocab_size": 40,
                 "bos_token_id": 39,
                 "eos_token_id": 2,

@@ -38,9 +38,22 @@ def texts(*rows: tuple[int, ...], length: int | None = None) -> dict[str, torch.
     return {"input_ids": input_ids, "attention_mask": (input_ids != 0).long()}
 
 
-@pytest.fixture(scope="module")
-def model(tiny_text_to_motion) -> LampForTextToMotion:
-    return tiny_text_to_motion()
+@pytest.fixture(scope="module", params=[1, 3], ids=["one-codebook", "three-codebooks"])
+def model(request: pytest.FixtureRequest, tiny_text_to_motion) -> LampForTextToMotion:
+    return tiny_text_to_motion(num_quantizers=request.param)
+
+
+def codes_for(model: LampForTextToMotion, codes: torch.Tensor) -> torch.Tensor:
+    """Codes `(B, n)` with others for the model's further codebooks, if it has any."""
+    if model.config.num_quantizers == 1:
+        return codes
+    further = [((codes + 5 * k) % 24).masked_fill(codes < 0, -100) for k in range(1, model.config.num_quantizers)]
+    return torch.stack([codes, *further], -1)
+
+
+def steps_of(model: LampForTextToMotion, num_inference_steps: int) -> int:
+    """Each codebook after the first is a step."""
+    return num_inference_steps + model.config.num_quantizers - 1
 
 
 @pytest.fixture(params=["cpu", "accelerator"])
@@ -113,7 +126,7 @@ def test_motions_are_the_tokenizers_of_their_codes(model):
 def test_motions_of_one_text_differ_and_their_seeds_give_them_again(model):
     made = model.generate(**texts(*WORDS[:2]), num_tokens=8, seed=[5, 90], num_motions_per_prompt=3)
     assert made.seeds == [5, 6, 7, 90, 91, 92]
-    assert len({tuple(row) for row in made.motion_codes.tolist()}) == 6
+    assert len({tuple(row) for row in made.motion_codes.flatten(1).tolist()}) == 6
     again = model.generate(**texts(WORDS[1]), num_tokens=8, seed=91)
     assert torch.equal(again.motion_codes[0], made.motion_codes[4])
 
@@ -296,9 +309,35 @@ def test_callback_is_told_of_every_step(model):
         num_inference_steps=6,
         step_callback=lambda done, total, tokens: told.append((done, total, tokens)),
     )
-    assert [(done, total) for done, total, _ in told] == [(step, 6) for step in range(1, 7)]
+    steps = steps_of(model, 6)
+    assert [(done, total) for done, total, _ in told] == [(step, steps) for step in range(1, steps + 1)]
     assert [len(row) for row in told[0][2]] == [12, 5]
     assert all((row != MASK).all() for row in told[-1][2])
+
+
+@torch.no_grad()
+def test_further_codebooks_follow_from_those_before_them(tiny_text_to_motion):
+    """Greedy codes are those that the residual transformer finds likeliest, one codebook after the other."""
+    model = tiny_text_to_motion(num_quantizers=3)
+    captions = texts(*WORDS[:2])
+    made = model.generate(**captions, num_tokens=9, temperature=0, guidance_scale=1.0, seed=0).motion_codes
+    condition = model.get_text_condition(**captions)
+    for codebook in (1, 2):
+        hidden = made.clone()
+        hidden[..., codebook:] = 7  # not read
+        logits = model.predict_residuals(hidden, condition, torch.full((2,), codebook))
+        assert torch.equal(logits.argmax(-1), made[..., codebook])
+    assert made.unique().numel() > 3
+    decoded = model.lamp.motion_vqvae.decode(made)
+    assert not torch.allclose(decoded, model.lamp.motion_vqvae.decode(made[..., :1]), atol=1e-2)
+
+
+def test_further_codebooks_of_one_codebook_are_refused(tiny_text_to_motion):
+    model = tiny_text_to_motion()
+    with pytest.raises(ValueError, match="num_quantizers=1: the tokenizer has one codebook"):
+        model.predict_residuals(torch.zeros(1, 4, 1, dtype=torch.long), torch.zeros(1, 32), torch.ones(1).long())
+    with pytest.raises(ValueError, match=r"motion_codes \(1, 4, 1\) do not fit a tokenizer of num_quantizers=1"):
+        model(**texts(WORDS[0]), motion_codes=torch.zeros(1, 4, 1, dtype=torch.long))
 
 
 # ---- edits ----------------------------------------------------------------------------------------------------
@@ -306,12 +345,14 @@ def test_callback_is_told_of_every_step(model):
 
 def test_an_edit_keeps_everything_else(model, passes):
     codes = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5], [2, 7, 1, 8, 2, 8, 1, 8, -100, -100, -100]])
+    codes = codes_for(model, codes)
     edit_mask = torch.zeros(2, 11, dtype=torch.bool)
     edit_mask[0, 4:8] = edit_mask[1, 6:8] = True
     made = model.generate(**texts(*WORDS[:2]), motion_codes=codes, edit_mask=edit_mask, seed=[0, 1])
     assert torch.equal(made.motion_codes[~edit_mask], codes[~edit_mask])
     assert made.num_tokens == [11, 8]
-    other = codes.masked_fill(edit_mask, 0)  # what stood where the edit is does not matter
+    other = codes.clone()
+    other[edit_mask] = 0  # what stood where the edit is does not matter
     again = model.generate(**texts(*WORDS[:2]), motion_codes=other, edit_mask=edit_mask, seed=[0, 1])
     assert torch.equal(again.motion_codes, made.motion_codes)
     alone = model.generate(**texts(WORDS[1]), motion_codes=codes[1:], edit_mask=edit_mask[1:], seed=1)
@@ -319,17 +360,17 @@ def test_an_edit_keeps_everything_else(model, passes):
 
 
 def test_one_motion_may_be_edited_by_many_texts(model):
-    codes, edit_mask = torch.arange(10)[None], (torch.arange(10) > 6)[None]
+    codes, edit_mask = codes_for(model, torch.arange(10)[None]), (torch.arange(10) > 6)[None]
     options = {"motion_codes": codes, "edit_mask": edit_mask, "temperature": 0}
     made = model.generate(**texts(*WORDS[:3]), **options)
-    assert (made.motion_codes[:, :7] == torch.arange(7)).all()
+    assert (made.motion_codes[:, :7] == codes[:, :7]).all()
     for row in range(3):
         alone = model.generate(**texts(WORDS[row]), **options)
         assert torch.equal(alone.motion_codes[0], made.motion_codes[row])
 
 
 def test_a_full_edit_is_a_new_motion_and_an_empty_one_is_none(model):
-    codes = torch.arange(10)[None]
+    codes = codes_for(model, torch.arange(10)[None])
     everything = torch.ones(1, 10, dtype=torch.bool)
     made = model.generate(**texts(WORDS[0]), motion_codes=codes, edit_mask=everything, seed=4)
     new = model.generate(**texts(WORDS[0]), num_tokens=10, seed=4)
@@ -466,7 +507,7 @@ def seam_follows(model: LampForTextToMotion, monkeypatch: pytest.MonkeyPatch, ch
 
         monkeypatch.setattr(generation_lamp, "decode_windows", decode_and_change)
         made = model.generate_storyboard(**texts(*WORDS[:2]), num_tokens=[6, 6], seed=0, seam_tokens=2, temperature=0)
-        results.add(tuple(made.motion_codes[0, 4:8].tolist()))
+        results.add(tuple(made.motion_codes[0, 4:8].flatten().tolist()))
     return len(results) > 1
 
 
@@ -548,12 +589,12 @@ def test_values_of_a_call_hold_for_that_call(model):
 
     captions = texts(WORDS[0])
     model.generate(**captions, num_tokens=3, num_inference_steps=4, step_callback=count)
-    assert steps.count == 4
+    assert steps.count == steps_of(model, 4)
     model.generate(**captions, num_tokens=3, step_callback=count)
-    assert steps.count == 10
+    assert steps.count == steps_of(model, 10)
     config = MaskedMotionGenerationConfig(num_inference_steps=7)
     model.generate(**captions, num_tokens=3, step_callback=count, generation_config=config)
-    assert steps.count == 7
+    assert steps.count == steps_of(model, 7)
 
 
 @pytest.mark.parametrize(
@@ -576,7 +617,7 @@ def test_values_that_cannot_work_are_refused(model, values, message):
 
 def test_wrong_arguments_are_refused_by_name(model):
     captions = texts(*WORDS[:2])
-    codes, mask = torch.zeros(2, 4, dtype=torch.long), torch.ones(2, 4, dtype=torch.bool)
+    codes, mask = codes_for(model, torch.zeros(2, 4, dtype=torch.long)), torch.ones(2, 4, dtype=torch.bool)
     cases = [
         ({"max_length": 3, "steps": 3}, "unknown arguments max_length, steps; known are .*num_inference_steps, guid"),
         ({"num_tokens": [3]}, "num_tokens has 1 values for 2 motions"),
@@ -586,8 +627,8 @@ def test_wrong_arguments_are_refused_by_name(model):
         ({"num_motions_per_prompt": 0}, "num_motions_per_prompt=0"),
         ({"motion_codes": codes}, "motion_codes and edit_mask go together"),
         ({"motion_codes": codes, "edit_mask": mask, "num_tokens": 4}, "num_tokens does not go with motion_codes"),
-        ({"motion_codes": codes[:, :3], "edit_mask": mask}, r"motion_codes \(2, 3\) and edit_mask \(2, 4\)"),
-        ({"motion_codes": codes + 24, "edit_mask": mask}, "motion_codes hold 24, the tokenizer has 24 codes"),
+        ({"motion_codes": codes[:, :3], "edit_mask": mask}, r"motion_codes \(2, 3.*\) and edit_mask \(2, 4\)"),
+        ({"motion_codes": codes * 0 + 24, "edit_mask": mask}, "motion_codes hold 24, the tokenizer has 24 codes"),
         ({"motion_codes": codes - 100, "edit_mask": mask}, "codes first and padding"),
         ({"negative_input_ids": torch.ones(3, 2).long()}, "3 negative texts for 2 texts"),
     ]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from lamp_hf import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig, MotionVQVAEModel
+from lamp_hf import MotionVQVAEConfig, MotionVQVAEModel
 from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.motion_quantizers import (
@@ -236,15 +236,15 @@ def test_settings_that_cannot_work_are_refused(values, message):
         MotionVQVAEConfig(**values)
 
 
-@pytest.mark.parametrize("form", [lambda tokenizer: tokenizer, lambda tokenizer: tokenizer.to_dict()])
-def test_models_of_one_code_a_token_refuse_several(form):
-    tokenizer = form(config("residual"))
-    message = "num_quantizers=3, several codes a token; LaMP and the masked transformer read one"
-    with pytest.raises(StrictDataclassError, match=message):
-        LampConfig(motion_vqvae_config=tokenizer)
-    with pytest.raises(StrictDataclassError, match=message):
-        LampTextToMotionConfig(lamp_config={"motion_vqvae_config": tokenizer})
-    LampConfig(motion_vqvae_config=form(config("finite-scalar")))
+@torch.no_grad()
+def test_a_code_that_is_left_out_adds_nothing():
+    quantizer = MotionVQVAEModel(config("residual")).quantizer
+    codes = torch.randint(24, (2, 5, 3))
+    without = codes.clone()
+    without[0, :, 1:] = without[1, :, 2] = -100
+    expected = torch.stack([quantizer.lookup(codes[0, :, :1]), quantizer.lookup(codes[1, :, :2])])
+    assert torch.equal(quantizer.lookup(without), expected)
+    assert torch.equal(quantizer.lookup_first(codes[..., 0]), quantizer.lookup(codes[..., :1]))
 
 
 @pytest.mark.parametrize(

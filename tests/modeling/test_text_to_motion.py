@@ -10,15 +10,11 @@ from safetensors import safe_open
 from torch.nn import functional as F
 
 from lamp_hf.modeling.configuration_lamp import LampTextToMotionConfig
+from lamp_hf.modeling.masked_motion_transformer import attention_bias, sinusoidal_positions
+from lamp_hf.modeling.masking_lamp import MaskingDraws, mask_codes
 from lamp_hf.modeling.modeling_lamp import LampModel
-from lamp_hf.modeling.modeling_lamp_text_to_motion import (
-    LampForTextToMotion,
-    MaskingDraws,
-    MotionLengthEstimator,
-    attention_bias,
-    mask_codes,
-    sinusoidal_positions,
-)
+from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
+from lamp_hf.modeling.modeling_motion_length import MotionLengthEstimator
 
 MASK, PAD = 24, 25
 BIASES = ["causal", "soft_causal", "none"]
@@ -207,8 +203,8 @@ def test_losses_are_those_of_the_clips_one_by_one(tiny_text_to_motion):
     token_total, count, length_total = 0.0, 0, 0.0
     for row, length in enumerate((10, 7, 3)):
         words = int(captions["attention_mask"][row].sum())
-        own = MaskingDraws(*(each[row : row + 1] for each in vars(draws).values()))
-        own = MaskingDraws(own.time, *(each[:, :length] for each in list(vars(own).values())[1:]))
+        own = {name: each[row : row + 1] for name, each in vars(draws).items()}
+        own = MaskingDraws(**{name: each[:, :length] if each.ndim > 1 else each for name, each in own.items()})
         alone = model(
             input_ids=captions["input_ids"][row : row + 1, :words],
             motion_codes=codes[row : row + 1, :length],
