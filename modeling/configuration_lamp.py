@@ -50,6 +50,8 @@ class MotionVQVAEConfig(LampBaseConfig):
             over all features, over the joint positions alone (V5), and over frame-to-frame differences.
         trajectory_loss_weight: Weight of the smooth-L1 term over the running sums of the root's turn and of its steps:
             an error in them, small in each frame, adds up to a wrong heading.
+        foot_loss_weight: Weight of the mean distance by which feet that are in contact with the floor slide in a frame,
+            in the unit of the skeleton (meters for HumanML3D). Needs `motion_std` in training.
         commitment_loss_weight: Weight of the commitment loss.
         freeze_tokens: Encoder and codebook stay as they are, so that whatever knows the tokens remains valid, and only
             the decoder learns.
@@ -77,6 +79,7 @@ class MotionVQVAEConfig(LampBaseConfig):
     position_loss_weight: float | int = 0.5
     velocity_loss_weight: float | int = 0.5
     trajectory_loss_weight: float | int = 0.0
+    foot_loss_weight: float | int = 0.0
     commitment_loss_weight: float | int = 0.02
     freeze_tokens: bool = False
     freeze_encoder: bool = False

@@ -11,9 +11,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
 from transformers.utils.output_capturing import capture_outputs
 
+from lamp_hf.motion.skeleton import skeleton_for_feature_dim
+
 from .checkpoints import LampBaseModel
 from .configuration_lamp import MotionVQVAEConfig
-from .distributed import mean_error
+from .distributed import global_mean, mean_error
 from .motion_quantizers import IGNORED_CODE, CodebookQuantizer, first_codes, motion_quantizer
 
 __all__ = ["MotionVQVAECodes", "MotionVQVAEModel", "MotionVQVAEOutput", "length_mask"]
@@ -45,6 +47,8 @@ class MotionVQVAEOutput(ModelOutput):
         position_loss: Smooth-L1 over the joint-position features, `()`.
         velocity_loss: Smooth-L1 over frame-to-frame differences, `()`.
         trajectory_loss: Smooth-L1 over running sums of the root's turn and steps, `()`.
+        foot_loss: Mean distance by which feet in contact with the floor slide in a frame, `()`; `None` without
+            `motion_std`.
         commitment_loss: Mean squared distance of latents to their codes, `()`; zero with `scalar_levels`.
         perplexity: Exponential of the entropy of code use in this batch, `()`; mean over codebooks.
         reconstruction: Normalized features `(B, 4 n, motion_dim)`, zero on padding.
@@ -59,6 +63,7 @@ class MotionVQVAEOutput(ModelOutput):
     position_loss: torch.Tensor | None = None
     velocity_loss: torch.Tensor | None = None
     trajectory_loss: torch.Tensor | None = None
+    foot_loss: torch.Tensor | None = None
     commitment_loss: torch.Tensor | None = None
     perplexity: torch.Tensor | None = None
     reconstruction: torch.Tensor | None = None
@@ -340,14 +345,19 @@ class MotionVQVAEModel(LampBaseModel):
         self,
         motion_values: torch.Tensor,
         motion_attention_mask: torch.Tensor | None = None,
+        motion_std: torch.Tensor | None = None,
         return_loss: bool = True,
         output_hidden_states: bool | None = None,
     ) -> MotionVQVAEOutput:
         """Reconstruct motions; arguments as in [`encode`].
 
         Args:
+            motion_std: Standard deviations by which the features were divided, `(motion_dim,)`, for the foot loss.
             return_loss: Compute the losses over real frames.
             output_hidden_states: Return `hidden_states` too.
+
+        Raises:
+            ValueError: `config.foot_loss_weight` is set and `motion_std` is missing in training.
 
         Example:
 
@@ -372,6 +382,13 @@ class MotionVQVAEModel(LampBaseModel):
             frames = length_mask(lengths * self.config.frames_per_token, reconstruction.shape[1])
             target = motion_values[:, : reconstruction.shape[1]].to(reconstruction.dtype)
             losses = self._losses(reconstruction, target, frames) | {"commitment": quantized.commitment_loss}
+            if motion_std is not None:
+                losses["foot"] = self._foot_loss(reconstruction, target, frames, motion_std)
+            elif self.training and self.config.foot_loss_weight:
+                raise ValueError(
+                    f"foot_loss_weight={self.config.foot_loss_weight} measures distances: give motion_std, the standard "
+                    "deviations of the features"
+                )
             weighted = [getattr(self.config, f"{name}_loss_weight") * each for name, each in losses.items()]
             loss = torch.stack(weighted).sum()
         return MotionVQVAEOutput(
@@ -400,3 +417,21 @@ class MotionVQVAEModel(LampBaseModel):
             "velocity": mean_error(steps, frames[:, 1:], joint),
             "trajectory": mean_error(F.smooth_l1_loss(path, real_path, reduction="none"), frames, joint),
         }
+
+    def _foot_loss(
+        self, reconstruction: torch.Tensor, target: torch.Tensor, frames: torch.Tensor, std: torch.Tensor
+    ) -> torch.Tensor:
+        """Mean distance by which each foot in contact slides in a frame, beyond what it does in `target`.
+
+        A foot slides by the error of the root's step and the change of the error of the foot's place relative to the
+        root. The turn of the root within one frame is neglected.
+        """
+        skeleton = skeleton_for_feature_dim(self.config.motion_dim)
+        error = (reconstruction.float() - target.float()) * std.float()
+        places = [4 + 3 * (joint - 1) + axis for joint in skeleton.contact_joints for axis in range(3)]
+        feet = error[..., places].unflatten(-1, (-1, 3))
+        step = F.pad(error[:, :-1, 1:3], (0, 1))[..., [0, 2, 1]]  # along x and z; the height is part of the places
+        slide = (feet.diff(dim=1) + step[:, :, None]).square().sum(-1).add(1e-12).sqrt()
+        contacts = (target[:, :-1, -len(skeleton.contact_joints) :] > 0) & frames[:, 1:, None]  # 0 is their mean
+        total, count = (slide * contacts).sum(), contacts.sum()
+        return global_mean(total, count) if self.training else total / count.clamp(min=1)

@@ -84,6 +84,13 @@ class MotionVQVAEStage(Stage):
     def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return dict(self.processor([example["motion"] for example in examples]))
 
+    def complete(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Add the features' standard deviations where the foot loss needs them."""
+        if not self.model.config.foot_loss_weight:
+            return batch
+        std = torch.tensor(self.processor.std, device=batch["motion_values"].device)
+        return {**batch, "motion_std": std}
+
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
         """[`evaluate_reconstruction`] of the validation clips; with rehearsed motions also theirs, as `known_…`."""
         assert isinstance(model, MotionVQVAEModel)

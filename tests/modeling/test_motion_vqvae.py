@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -10,6 +11,10 @@ from lamp_hf.hub.original import vqvae_state_dict
 from lamp_hf.modeling.configuration_lamp import MotionVQVAEConfig
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.motion_quantizers import CodebookQuantizer
+from lamp_hf.motion.features import features_to_joints
+from lamp_hf.motion.skeleton import skeleton_for_feature_dim
+
+LOSSES = ("reconstruction", "position", "velocity", "trajectory", "commitment")
 
 
 def tiny(**changes) -> MotionVQVAEModel:
@@ -143,6 +148,38 @@ def test_trajectory_loss_counts_what_adds_up(monkeypatch):
         - model.config.velocity_loss_weight * (biased.velocity_loss - wavering.velocity_loss)
     )
     close(weighted, 0.5 * (biased.trajectory_loss - wavering.trajectory_loss))
+
+
+def test_foot_loss_is_the_distance_by_which_planted_feet_slide(monkeypatch):
+    """Held to joints that are recovered from features: a body whose root moves on over feet that are on the floor."""
+    skeleton = skeleton_for_feature_dim(263)
+    model, std = tiny(foot_loss_weight=0.5).eval(), torch.rand(263, generator=torch.Generator().manual_seed(0)) + 0.5
+    target, made = torch.zeros(1, 32, 263), torch.zeros(1, 32, 263)
+    target[..., -4:] = -1.0
+    target[:, 4:20, -3] = 1.0  # the left toe stands from frame 4 to frame 19
+    toe = skeleton.contact_joints[1]
+    made[..., 1] = 0.03 / std[1]  # the root moves 3 cm a frame along x
+    made[..., 4 + 3 * (toe - 1) + 2] = torch.arange(32) * 0.04 / std[4 + 3 * (toe - 1) + 2]  # the toe 4 cm along z
+    monkeypatch.setattr(model.decoder, "forward", lambda latents, lengths: made)
+    with torch.no_grad():
+        output = model(target, motion_std=std)
+    joints = features_to_joints((made * std)[0].numpy(), skeleton)[:, toe]
+    slides = np.linalg.norm(np.diff(joints, axis=0), axis=-1)[4:20]
+    close(output.foot_loss, torch.tensor(slides.mean()).float(), 1e-5)
+    close(output.foot_loss, torch.tensor(0.05), 1e-5)
+    made[..., 4 + 3 * (toe - 1)] = -torch.arange(32) * 0.03 / std[4 + 3 * (toe - 1)]  # the toe stays where it is in x
+    made[..., 4 + 3 * (toe - 1) + 2] = 0
+    with torch.no_grad():
+        still = model(target, motion_std=std)
+    assert still.foot_loss < 1e-5
+    expected = 0.5 * (output.foot_loss - still.foot_loss)
+    losses = [
+        each.loss - sum(getattr(model.config, f"{name}_loss_weight") * each[f"{name}_loss"] for name in LOSSES)
+        for each in (output, still)
+    ]
+    close(losses[0] - losses[1], expected, 1e-5)
+    with pytest.raises(ValueError, match="foot_loss_weight=0.5 measures distances: give motion_std"):
+        model.train()(target)
 
 
 def test_loss_ignores_padding():
