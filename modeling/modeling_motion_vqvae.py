@@ -386,8 +386,8 @@ class MotionVQVAEModel(LampBaseModel):
                 losses["foot"] = self._foot_loss(reconstruction, target, frames, motion_std)
             elif self.training and self.config.foot_loss_weight:
                 raise ValueError(
-                    f"foot_loss_weight={self.config.foot_loss_weight} measures distances: give motion_std, the standard "
-                    "deviations of the features"
+                    f"foot_loss_weight={self.config.foot_loss_weight} measures distances: give motion_std, the "
+                    "standard deviations of the features"
                 )
             weighted = [getattr(self.config, f"{name}_loss_weight") * each for name, each in losses.items()]
             loss = torch.stack(weighted).sum()

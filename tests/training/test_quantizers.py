@@ -80,8 +80,11 @@ def test_it_rehearses(quantizer, stages, tokenizer_recipe, tiny_set, tmp_path):
 
 def test_several_codebooks_train_and_resume(tokenizer_recipe, tiny_set, tmp_path):
     recipe = tokenizer_recipe(tiny_set, max_steps=8, eval_steps=4, save_steps=4)
-    recipe.model |= {"num_quantizers": 2, "quantizer_dropout": 0.3}
+    recipe.model |= {"num_quantizers": 2, "quantizer_dropout": 0.3, "foot_loss_weight": 2.0}
     first = train(recipe, tmp_path / "whole")
+    history = json.loads((first / "training.json").read_text())
+    assert all(entry["foot_loss"] > 0 for entry in history["log"] if "foot_loss" in entry)
+    assert any("foot_loss" in entry for entry in history["log"])
     model = MotionVQVAEModel.from_pretrained(first)
     assert [bool(layer.initialized) for layer in model.quantizer.layers] == [True, True]
 
