@@ -266,7 +266,7 @@ def info(
         raise FileNotFoundError(f"{no_motion_files(path)}; it is not a checkpoint or an index either")
     if reading:
         raise typer.BadParameter("--mapping, --source-fps, --unit and --up-axis are for motion files and folders")
-    from lamp_hf.embedded import DEFAULT_CHECKPOINT
+    from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT
     from lamp_hf.hub.describe import describe_checkpoint
 
     _table(describe_checkpoint(target or DEFAULT_CHECKPOINT))

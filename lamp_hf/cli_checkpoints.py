@@ -23,9 +23,9 @@ def find_checkpoint(model: str | None, task: str) -> str:
     import transformers
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    from lamp_hf.checkpoint_files import CONFIG_FILES, explained
-    from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
-    from lamp_hf.hub_errors import clear_hub_errors
+    from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
+    from lamp_hf.checkpoints.files import CONFIG_FILES, explained
+    from lamp_hf.hub.errors import clear_hub_errors
 
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()  # what is wrong with a checkpoint is said in one line of our own

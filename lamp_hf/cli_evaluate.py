@@ -19,7 +19,7 @@ __all__ = ["app"]
 EMBEDDED_EVALUATOR = "lamp-small-evaluator"
 
 app = typer.Typer(
-    help="Evaluate a checkpoint by the field's protocols; `accelerate launch -m lamp_hf.evaluation` spreads the work.",
+    help="Evaluate a checkpoint by the field's protocols; `accelerate launch -m lamp_hf evaluate` spreads the work.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )

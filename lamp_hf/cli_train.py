@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lamp_hf.embedded import DEFAULT_CHECKPOINT
+from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT
 from lamp_hf.terminal import quiet_readers
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def train(
 
     `lamp-hf train motion-vqvae -c humanml3d/motion-vqvae -o runs/motion-vqvae --data HumanML3D trainer.max_steps=2000`
 
-    Several processes: `accelerate launch -m lamp_hf.training`, on CPUs `torchrun`, with the same arguments.
+    Several processes: `accelerate launch -m lamp_hf train`, on CPUs `torchrun`, with the same arguments.
     """
     changes = list(overrides or [])
     if config is None:
@@ -90,7 +90,7 @@ def train(
             "publishes any run, and recipes have the key lora"
         )
     quiet_readers()
-    from lamp_hf.embedded import resolve_checkpoint
+    from lamp_hf.checkpoints.embedded import resolve_checkpoint
     from lamp_hf.training.recipe import load_recipe
 
     recipe = load_recipe(config, changes)

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from lamp_hf import __version__
-from lamp_hf.checkpoint_files import WEIGHT_FILES, CheckpointError, checked_name, explained, stored_tensors
+from lamp_hf.checkpoints.files import WEIGHT_FILES, CheckpointError, checked_name, explained, stored_tensors
+from lamp_hf.version import __version__
 
 __all__ = ["FORMER_NAMES", "LampBaseConfig", "LampBaseModel", "PublishedProcessor", "take_former_names"]
 

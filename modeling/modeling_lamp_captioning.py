@@ -17,7 +17,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, TransformersKwargs, can_return_tuple
 from transformers.utils.hub import cached_file
 
-from lamp_hf.embedded import resolve_checkpoint
+from lamp_hf.checkpoints.embedded import resolve_checkpoint
 
 from .checkpoints import LampBaseModel
 from .configuration_lamp import LampCaptioningConfig

@@ -206,7 +206,7 @@ def test_workflows_call_parts_of_ci_that_are_there() -> None:
 
 
 def test_a_checkout_without_symbolic_links(tmp_path: Path) -> None:
-    links = shutil.ignore_patterns("modeling", "pipelines", "checkpoints", "__pycache__")
+    links = shutil.ignore_patterns("modeling", "pipelines", "lamp-small*", "__pycache__")
     shutil.copytree(ROOT / "lamp_hf", tmp_path / "lamp_hf", ignore=links)
     for folder in ("modeling", "pipelines"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
@@ -220,7 +220,7 @@ def test_a_checkout_without_symbolic_links(tmp_path: Path) -> None:
 
 
 def test_embedded_checkpoints_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lamp_hf.embedded import embedded_checkpoint, resolve_checkpoint
+    from lamp_hf.checkpoints.embedded import embedded_checkpoint, resolve_checkpoint
 
     monkeypatch.chdir(tmp_path)
     folder = embedded_checkpoint("lamp-small")

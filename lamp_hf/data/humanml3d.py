@@ -37,7 +37,7 @@ from lamp_hf.data.field_layout import (
     statistics_drift,
 )
 from lamp_hf.data.schema import dataset_statistics, motion_features
-from lamp_hf.motion.files import atomic_path
+from lamp_hf.files import atomic_path
 
 logger = logging.getLogger(__name__)
 

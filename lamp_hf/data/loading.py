@@ -14,7 +14,7 @@ from lamp_hf.data.field_layout import find_field_set, is_field_layout
 from lamp_hf.data.humanml3d import load_humanml3d, load_kit_ml
 from lamp_hf.data.motionfolder import METADATA_NAMES, find_tables, load_motionfolder
 from lamp_hf.data.schema import motion_features
-from lamp_hf.hub_errors import missing_on_hub
+from lamp_hf.hub.errors import missing_on_hub
 
 _NEEDED_COLUMNS = ("id", "motion", "captions", "fps", "num_frames")
 NAMED_SETS = {

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from lamp_hf.embedded import portable_name, resolve_checkpoint
-from lamp_hf.motion.files import atomic_path
+from lamp_hf.checkpoints.embedded import portable_name, resolve_checkpoint
+from lamp_hf.files import atomic_path
 
 __all__ = [
     "CARD_ITSELF",

@@ -17,6 +17,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from lamp_hf.data.field_layout import read_statistic
+from lamp_hf.files import atomic_folder
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.modeling_lamp import LampModel
@@ -26,7 +27,6 @@ from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.modeling_motion_length import MotionLengthEstimatorModel
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
-from lamp_hf.motion.files import atomic_folder
 from lamp_hf.motion.skeleton import skeleton_for_feature_dim
 
 from .card import CONVERSION_FILE, touched, write_run_card

@@ -6,8 +6,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from lamp_hf.checkpoint_files import explained
-from lamp_hf.embedded import resolve_checkpoint
+from lamp_hf.checkpoints.embedded import resolve_checkpoint
+from lamp_hf.checkpoints.files import explained
 
 __all__ = ["describe_checkpoint", "named_parts"]
 
@@ -86,7 +86,7 @@ def _local(name_or_path: str) -> Path:
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
-        from lamp_hf.hub_errors import clear_hub_errors
+        from lamp_hf.hub.errors import clear_hub_errors
 
         with clear_hub_errors(name_or_path):
             folder = Path(snapshot_download(name_or_path, allow_patterns=["*.json", WEIGHTS, "README.md"]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, AutoProcessor
 
-from lamp_hf.motion.files import atomic_folder
+from lamp_hf.files import atomic_folder
 
 __all__ = ["export_checkpoint"]
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lamp_hf.checkpoint_files import CONFIG_FILES, WEIGHT_FILES, CheckpointError
-from lamp_hf.embedded import is_embedded, portable_name
+from lamp_hf.checkpoints.embedded import is_embedded, portable_name
+from lamp_hf.checkpoints.files import CONFIG_FILES, WEIGHT_FILES, CheckpointError
 from lamp_hf.evaluation.records import joined_results, results_of, without_records
-from lamp_hf.hub_errors import HubError, clear_hub_errors
+from lamp_hf.hub.errors import HubError, clear_hub_errors
 
 from .card import (
     CARD_ITSELF,
@@ -111,7 +111,7 @@ def publish(
         HubError: The Hub refuses, or the upload did not finish.
     """
     from lamp_hf import metrics
-    from lamp_hf.embedded import resolve_checkpoint
+    from lamp_hf.checkpoints.embedded import resolve_checkpoint
 
     path = Path(folder)
     common: dict[str, Any] = {"private": private, "token": token}

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lamp_hf.embedded import portable_name
+from lamp_hf.checkpoints.embedded import portable_name
 from lamp_hf.motion.inputs import as_motion
 
 __all__ = ["Embedder", "as_array", "as_captions", "as_motion", "as_references", "paired"]

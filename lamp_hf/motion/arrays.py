@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lamp_hf.files import atomic_path
 from lamp_hf.motion.detection import check_unit_and_up_axis, standardize
 from lamp_hf.motion.errors import MotionFormatError
-from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.limits import LARGEST_M, MAX_FRAMES, check_fps, check_text
 from lamp_hf.motion.npy import open_archive, read_array
 from lamp_hf.motion.skeleton import HUMANML3D_22, SKELETONS, Skeleton

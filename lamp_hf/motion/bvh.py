@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from lamp_hf.files import atomic_path
 from lamp_hf.motion import rotations
 from lamp_hf.motion.bvh_parser import MAX_FPS, MIN_FPS, BvhClip, parse_bvh
 from lamp_hf.motion.detection import METRES_PER_UNIT, Detection, check_unit_and_up_axis, detect
 from lamp_hf.motion.errors import MotionFormatError
-from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.kinematics import export_kinematics, forward_kinematics
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.rigs import (

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from lamp_hf.files import atomic_path
 from lamp_hf.motion import rotations
 from lamp_hf.motion.drawing import (
     COLOURS,
@@ -15,7 +16,6 @@ from lamp_hf.motion.drawing import (
     joint_radii,
     limbs,
 )
-from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.kinematics import export_kinematics
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.rigs import LAMP_HF_JOINT_NAMES

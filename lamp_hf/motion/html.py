@@ -11,8 +11,8 @@ from importlib import resources
 
 import numpy as np
 
+from lamp_hf.files import atomic_path
 from lamp_hf.motion.drawing import COLOURS, HEAD_RISE_M, Colour, Figure, body_size, camera_track, head_joint
-from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.motion import Motion
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lamp_hf.embedded import CHECKPOINTS_FOLDER
+from lamp_hf.checkpoints.embedded import CHECKPOINTS_FOLDER
 from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
 from lamp_hf.modeling.processing_lamp import LampProcessor
 

@@ -29,9 +29,9 @@ import torch
 from datasets import Dataset, Features, List, Value
 from tqdm.auto import tqdm
 
-from lamp_hf.hub_errors import clear_hub_errors
+from lamp_hf.files import atomic_path
+from lamp_hf.hub.errors import clear_hub_errors
 from lamp_hf.locks import folder_lock
-from lamp_hf.motion.files import atomic_path
 
 from .candidates import CandidateFinder, group_means
 from .encoder import MotionTextEncoder

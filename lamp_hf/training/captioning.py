@@ -8,7 +8,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from lamp_hf.embedded import portable_name, resolve_checkpoint
+from lamp_hf.checkpoints.embedded import portable_name, resolve_checkpoint
 from lamp_hf.modeling.configuration_lamp import LampCaptioningConfig
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL, LampForMotionCaptioning, encode_captions

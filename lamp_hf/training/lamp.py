@@ -8,7 +8,7 @@ from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from lamp_hf.embedded import resolve_checkpoint
+from lamp_hf.checkpoints.embedded import resolve_checkpoint
 from lamp_hf.evaluation.retrieval import evaluate_lamp
 from lamp_hf.modeling.configuration_lamp import LampConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor

@@ -7,7 +7,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 from peft.tuners.lora import LoraModel
 from safetensors.torch import save_file
 
-from lamp_hf.embedded import portable_name
+from lamp_hf.checkpoints.embedded import portable_name
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 
 __all__ = ["ADAPTER_FOLDER", "add_lora", "save_lora"]

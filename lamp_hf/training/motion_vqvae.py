@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from transformers import AutoConfig, PreTrainedModel
 
+from lamp_hf.checkpoints.embedded import resolve_checkpoint
 from lamp_hf.data.schema import training_statistics
-from lamp_hf.embedded import resolve_checkpoint
 from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
 from lamp_hf.modeling.configuration_lamp import MotionVQVAEConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor

@@ -15,9 +15,9 @@ import yaml
 from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
+from lamp_hf.files import atomic_path
 from lamp_hf.hub.card import write_run_card
 from lamp_hf.locks import folder_lock
-from lamp_hf.motion.files import atomic_path
 from lamp_hf.processes import process_state
 
 from .recipe import Recipe, load_recipe, refuse_unknown

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
-from lamp_hf.embedded import resolve_checkpoint
+from lamp_hf.checkpoints.embedded import resolve_checkpoint
 from lamp_hf.modeling.configuration_lamp import LampTextToMotionConfig
 from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.modeling_lamp import LampModel

@@ -245,7 +245,7 @@ def test_two_processes_give_the_numbers_of_one(
     DatasetDict({"validation": split}).save_to_disk(saved)
     # `accelerate launch --cpu --num_processes 2` starts one process, and leaves the second to mpirun.
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    command += ["-m", "lamp_hf.evaluation", "retrieval", str(tiny_checkpoint), "--data", str(saved), "-p", "all"]
+    command += ["-m", "lamp_hf", "evaluate", "retrieval", str(tiny_checkpoint), "--data", str(saved), "-p", "all"]
     command += ["--rerank", "3", "--repeats", "2", "-o", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoConfig, AutoModel
 
 import lamp_hf
-from lamp_hf.checkpoint_files import CheckpointError
+from lamp_hf.checkpoints.files import CheckpointError
 from lamp_hf.modeling import checkpoints
 
 

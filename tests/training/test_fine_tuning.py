@@ -222,7 +222,7 @@ def test_of_a_finished_run_whose_upload_failed_the_upload_is_made(
 
 def test_two_processes_fine_tune_together(my_mocap: Path, tiny_base: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "lamp_hf.training"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "lamp_hf", "train"]
     command += ["text-to-motion", "--data", my_mocap, "--base", tiny_base, "--output", model, *TINY]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

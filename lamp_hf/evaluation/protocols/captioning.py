@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import lamp_hf
 from lamp_hf.evaluation import captions as measures
 from lamp_hf.evaluation.caption_labels import CaptionReader, naming_accuracy
 from lamp_hf.evaluation.embeddings import embedding_similarity, matching_distance
@@ -13,6 +12,7 @@ from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, wei
 from lamp_hf.evaluation.retrieval import RANKS, pool_recall, require_pool
 from lamp_hf.evaluation.sentences import DEFAULT_ENCODER, BertScorer
 from lamp_hf.motion.motion import Motion
+from lamp_hf.version import __version__
 
 from .common import EvaluationSet, OnEstimate, derangement, estimate, shown_name, spread
 
@@ -109,7 +109,7 @@ def evaluate_captioning_protocol(
     return EvaluationRecord(
         model=name,
         model_hash=weights_digest(pipe.model),
-        lamp_hf=lamp_hf.__version__,
+        lamp_hf=__version__,
         protocol=Protocol(
             "captioning",
             "humanml3d",

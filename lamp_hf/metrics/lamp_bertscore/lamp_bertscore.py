@@ -4,7 +4,7 @@ from typing import Any
 
 import evaluate
 
-from lamp_hf.embedded import DEFAULT_CHECKPOINT, portable_name, resolve_checkpoint
+from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT, portable_name, resolve_checkpoint
 from lamp_hf.metrics import captions as shared
 from lamp_hf.metrics import inputs
 

@@ -13,7 +13,7 @@ __all__ = [
     "resolve_checkpoint",
 ]
 
-CHECKPOINTS_FOLDER = Path(__file__).resolve().parent / "checkpoints"
+CHECKPOINTS_FOLDER = Path(__file__).resolve().parent
 DEFAULT_CHECKPOINT = "lamp-small"
 
 

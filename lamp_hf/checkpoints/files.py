@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lamp_hf.embedded import resolve_checkpoint
-from lamp_hf.hub_errors import HubError, clear_hub_errors
+from lamp_hf.checkpoints.embedded import resolve_checkpoint
+from lamp_hf.hub.errors import HubError, clear_hub_errors
 
 __all__ = [
     "CONFIG_FILES",
