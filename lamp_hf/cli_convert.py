@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lamp_hf.hub.conversion import Conversion
+    from lamp_hf.conversion.converter import Conversion
 
 __all__ = ["convert"]
 
@@ -72,7 +72,7 @@ def convert(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from lamp_hf.hub.conversion import convert as run
+    from lamp_hf.conversion.converter import convert as run
 
     transformers.logging.disable_progress_bar()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())

@@ -386,7 +386,7 @@ def random_tensors() -> Callable[..., dict[str, Any]]:
     def build(config: Any, seed: int = 0) -> dict[str, Any]:
         import torch
 
-        from lamp_hf.hub.original_layout import layout_of
+        from lamp_hf.conversion.layout import layout_of
 
         generator = torch.Generator().manual_seed(seed)
         tensors = {name: torch.randn(shape, generator=generator) * 0.1 for name, shape in layout_of(config).items()}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lamp_hf.hub.original import evaluator_state_dict
+from lamp_hf.conversion.state_dicts import evaluator_state_dict
 from lamp_hf.modeling.configuration_lamp import MotionTextEvaluatorConfig
 from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.modeling_motion_vqvae import length_mask

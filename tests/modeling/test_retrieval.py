@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 import lamp_hf
-from lamp_hf.hub.original import lamp_state_dict
+from lamp_hf.conversion.state_dicts import lamp_state_dict
 from lamp_hf.modeling.configuration_lamp import LampConfig
 from lamp_hf.modeling.modeling_lamp import LampForPreTraining, LampModel
 from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval

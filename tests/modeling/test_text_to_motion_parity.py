@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lamp_hf.hub.original import length_estimator_state_dict, text_to_motion_state_dict
+from lamp_hf.conversion.state_dicts import length_estimator_state_dict, text_to_motion_state_dict
 from lamp_hf.modeling import generation_lamp
 from lamp_hf.modeling.configuration_lamp import LampConfig, LampTextToMotionConfig
 from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig, Window, decode_windows

@@ -11,7 +11,7 @@ import torch
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer, OPTConfig
 
-from lamp_hf.hub import original
+from lamp_hf.conversion import state_dicts as original
 from lamp_hf.modeling.configuration_lamp import (
     LampCaptioningConfig,
     LampConfig,

@@ -18,6 +18,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from lamp_hf.data.field_layout import read_statistic
 from lamp_hf.files import atomic_folder
+from lamp_hf.hub.card import CONVERSION_FILE, touched, write_run_card
+from lamp_hf.hub.upload import CARD
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.modeling_lamp import LampModel
@@ -29,16 +31,7 @@ from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.skeleton import skeleton_for_feature_dim
 
-from .card import CONVERSION_FILE, touched, write_run_card
-from .original import (
-    captioning_state_dict,
-    evaluator_state_dict,
-    lamp_state_dict,
-    length_estimator_state_dict,
-    text_to_motion_state_dict,
-    vqvae_state_dict,
-)
-from .original_config import (
+from .configs import (
     Settings,
     captioning_config,
     evaluator_config,
@@ -47,10 +40,17 @@ from .original_config import (
     text_to_motion_config,
     vqvae_config,
 )
-from .original_files import EVALUATOR_PARTS, OriginalFile, Tensors, find_files, find_statistics, read_file
-from .original_layout import KINDS, UNUSED, AnyConfig, layout_of
-from .original_tokenizers import load_language_model_tokenizer, load_text_tokenizer
-from .upload import CARD
+from .files import EVALUATOR_PARTS, OriginalFile, Tensors, find_files, find_statistics, read_file
+from .layout import KINDS, UNUSED, AnyConfig, layout_of
+from .state_dicts import (
+    captioning_state_dict,
+    evaluator_state_dict,
+    lamp_state_dict,
+    length_estimator_state_dict,
+    text_to_motion_state_dict,
+    vqvae_state_dict,
+)
+from .tokenizers import load_language_model_tokenizer, load_text_tokenizer
 
 __all__ = ["Conversion", "ConvertedModel", "convert"]
 
@@ -167,7 +167,7 @@ def convert(
             `facebook/opt-2.7b` where its size is that model's.
         license: Of the weights, for the card. It is never guessed: `other` without it, with a warning.
         settings: What tensors do not tell, in place of opt.txt's and of the published values, as in
-            `{"lamp.num_attention_heads": 12}`; `lamp_hf.hub.original_config.SETTINGS` has all names.
+            `{"lamp.num_attention_heads": 12}`; `lamp_hf.conversion.configs.SETTINGS` has all names.
         overwrite: Replace an earlier conversion in `output`.
         on_step: Called before every step.
 

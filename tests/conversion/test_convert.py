@@ -19,8 +19,8 @@ from safetensors import safe_open
 from transformers import AutoModel, AutoProcessor, pipeline
 
 import lamp_hf.metrics
-from lamp_hf.hub import conversion as conversion_module
-from lamp_hf.hub.conversion import Conversion
+from lamp_hf.conversion import convert as conversion_module
+from lamp_hf.conversion.converter import Conversion
 
 FILES = {
     "motion-vqvae": "vq/model/vq.tar",

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from .original_layout import UNUSED
+from .layout import UNUSED
 
 __all__ = ["OriginalFile", "find_files", "find_statistics", "read_file"]
 

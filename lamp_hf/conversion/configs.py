@@ -21,7 +21,7 @@ from lamp_hf.modeling.configuration_lamp import (
     MotionVQVAEConfig,
 )
 
-from .original_files import DATASETS, OriginalFile
+from .files import DATASETS, OriginalFile
 
 __all__ = [
     "SETTINGS",
