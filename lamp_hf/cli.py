@@ -267,7 +267,7 @@ def info(
     if reading:
         raise typer.BadParameter("--mapping, --source-fps, --unit and --up-axis are for motion files and folders")
     from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT
-    from lamp_hf.hub.describe import describe_checkpoint
+    from lamp_hf.publishing.describe import describe_checkpoint
 
     _table(describe_checkpoint(target or DEFAULT_CHECKPOINT))
 

@@ -46,7 +46,7 @@ def push(
     """
     if sample is not None and no_sample:
         raise typer.BadParameter("--sample and --no-sample exclude each other")
-    from lamp_hf.hub.publish import publish
+    from lamp_hf.publishing.publish import publish
 
     named = {"lamp_name": lamp, "language_model_name": language_model}
     print(

@@ -203,8 +203,8 @@ class LampBaseModel(PreTrainedModel):
                 )
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:  # type: ignore[override]
-        """Publish the model with a card; see [`lamp_hf.hub.publish.push_model`]."""
-        from lamp_hf.hub.publish import push_model
+        """Publish the model with a card; see [`lamp_hf.publishing.checkpoint.push_model`]."""
+        from lamp_hf.publishing.checkpoint import push_model
 
         return push_model(self, repo_id, **options)
 
@@ -230,8 +230,8 @@ class PublishedProcessor:
     """For what prepares the input of a model: published as models are."""
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Publish it alone; see [`lamp_hf.hub.publish.push_processor`]."""
-        from lamp_hf.hub.publish import push_processor
+        """Publish it alone; see [`lamp_hf.publishing.processor.push_processor`]."""
+        from lamp_hf.publishing.processor import push_processor
 
         return push_processor(self, repo_id, **options)
 

@@ -28,7 +28,7 @@ NOT_RUN = {
     "pip install": "an environment is there already; .ci/run runs the two commands that make one",
     "pytest": "this is it",
     "hf auth login": "asks a person for a token",
-    "lamp-hf push": "uploads; tests/hub/test_publish.py does it, to a Hub on this machine",
+    "lamp-hf push": "uploads; tests/publishing/test_publish.py does it, to a Hub on this machine",
     "lamp-hf convert ": "the released files are gigabytes, and BERT's tokenizer comes from the Hub; "
     "tests/conversion/test_cli_convert.py converts small ones",
 }

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lamp_hf.hub.card import CARD_ITSELF, find_licence, merged_card, persons_header, warn_of_licence
+from lamp_hf.hub.card_text import CARD_ITSELF, merged_card, persons_header
+from lamp_hf.hub.licences import find_licence, warn_of_licence
 
 if TYPE_CHECKING:
     from .index import MotionIndex

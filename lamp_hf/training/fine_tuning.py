@@ -168,7 +168,7 @@ def fine_tune(
         overrides: `key=value` for the recipe of the masked transformer, as `trainer.max_steps=200`.
         seed: Of everything that is random.
         push_to: Publish the result under this name on the Hub.
-        private, license: Of what is published; see [`lamp_hf.hub.publish.push_checkpoint`].
+        private, license: Of what is published; see [`lamp_hf.publishing.checkpoint.push_checkpoint`].
 
     Returns:
         What was done, with scores before and after.
@@ -201,7 +201,7 @@ def fine_tune(
         with alone_in(output):
             _make(recipe, dataset, output, report, license)
     if push_to is not None and process_state().is_main_process:
-        from lamp_hf.hub.publish import push_checkpoint
+        from lamp_hf.publishing.checkpoint import push_checkpoint
 
         push_checkpoint(output, push_to, private=private or None, license=license)
     return report
@@ -468,8 +468,8 @@ def _records(pipe: "TextToMotionPipeline", validation: EvaluationSet, name: str,
 
 
 def _write_card(output: Path, dataset: DatasetDict, license: str | None) -> None:
-    from lamp_hf.hub.card import write_run_card
-    from lamp_hf.hub.sample import write_sample
+    from lamp_hf.publishing.model_card import write_run_card
+    from lamp_hf.publishing.sample import write_sample
 
     text = dataset["validation"][0]["captions"][0]["text"]  # of a clip that was held out
     sample = write_sample(output, "text-to-motion", output, text)

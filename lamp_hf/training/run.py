@@ -16,9 +16,9 @@ from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from lamp_hf.files import atomic_path
-from lamp_hf.hub.card import write_run_card
 from lamp_hf.locks import folder_lock
 from lamp_hf.processes import process_state
+from lamp_hf.publishing.model_card import write_run_card
 
 from .recipe import Recipe, load_recipe, refuse_unknown
 from .samples import SampleCallback

@@ -211,7 +211,9 @@ def test_of_a_finished_run_whose_upload_failed_the_upload_is_made(
 ) -> None:
     model, pushed = tmp_path / "model", []
     shutil.copytree(tuned, model)
-    monkeypatch.setattr("lamp_hf.hub.publish.push_checkpoint", lambda *arguments, **options: pushed.append(arguments))
+    monkeypatch.setattr(
+        "lamp_hf.publishing.checkpoint.push_checkpoint", lambda *arguments, **options: pushed.append(arguments)
+    )
     monkeypatch.setattr("lamp_hf.hub.upload.Target", lambda *arguments, **options: None)
     monkeypatch.setattr(fine_tuning, "train", lambda *arguments: pytest.fail("it trains again"))
     fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY, push_to="me/model")

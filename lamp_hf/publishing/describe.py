@@ -8,6 +8,8 @@ from typing import Any
 
 from lamp_hf.checkpoints.embedded import resolve_checkpoint
 from lamp_hf.checkpoints.files import explained
+from lamp_hf.hub.card_text import header_of
+from lamp_hf.hub.errors import clear_hub_errors
 
 __all__ = ["describe_checkpoint", "named_parts"]
 
@@ -86,8 +88,6 @@ def _local(name_or_path: str) -> Path:
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
-        from lamp_hf.hub.errors import clear_hub_errors
-
         with clear_hub_errors(name_or_path):
             folder = Path(snapshot_download(name_or_path, allow_patterns=["*.json", WEIGHTS, "README.md"]))
     for name in ("config.json", WEIGHTS):
@@ -129,8 +129,6 @@ def _card(path: Path) -> dict[str, Any]:
     """License and data of the model card's header."""
     if not path.is_file():
         return {}
-    from .card import header_of
-
     header = header_of(path.read_text(encoding="utf-8"), str(path))
     datasets = header.get("datasets")
     return {

@@ -50,8 +50,6 @@ def write_sample(folder: Path, task: str | None, output: Path, asked: str | None
 def _pipeline(task: str, folder: Path | None = None) -> Any:
     import transformers
 
-    import lamp_hf  # noqa: F401 (registers the tasks)
-
     create: Any = transformers.pipeline  # its type hints know the tasks of transformers alone
     return create(task, model=None if folder is None else str(folder), device="cpu")
 
