@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from lamp_hf.motion.hierarchy import Hierarchy
-from lamp_hf.motion.rig_names import match_names, sides_of
-from lamp_hf.motion.rig_shape import head_chain, match_shape, upright_pose
+from lamp_hf.motion.formats.hierarchy import Hierarchy
+from lamp_hf.motion.formats.rig_names import match_names, sides_of
+from lamp_hf.motion.formats.rig_shape import head_chain, match_shape, upright_pose
 
 __all__ = ["Body", "limbs_hang_together", "recognize"]
 

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
-from lamp_hf.motion.hierarchy import Hierarchy
+from lamp_hf.motion.formats.hierarchy import Hierarchy
 
 __all__ = ["ShapeMatch", "head_chain", "match_shape", "upright_pose"]
 

@@ -8,12 +8,15 @@ import os
 from functools import cache
 from html import escape
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lamp_hf.files import atomic_path
-from lamp_hf.motion.drawing import COLOURS, HEAD_RISE_M, Colour, Figure, body_size, camera_track, head_joint
-from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.formats.drawing import COLOURS, HEAD_RISE_M, Colour, Figure, body_size, camera_track, head_joint
+
+if TYPE_CHECKING:
+    from lamp_hf.motion.motion import Motion
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +28,7 @@ _PAGE_FRAMES = 20_000  # about 4 MB
 _NOTEBOOK_FRAMES = 6_000
 
 
-def motion_to_html(motion: Motion, *, height: int = _NOTEBOOK_HEIGHT) -> str:
+def motion_to_html(motion: "Motion", *, height: int = _NOTEBOOK_HEIGHT) -> str:
     """Make a fragment of HTML with a player, for a notebook or any other page.
 
     The player is a frame of its own: many fit on one page, and neither side can reach into the other.
@@ -46,7 +49,7 @@ def motion_to_html(motion: Motion, *, height: int = _NOTEBOOK_HEIGHT) -> str:
     )
 
 
-def write_html(motion: Motion, path: str | os.PathLike[str]) -> None:
+def write_html(motion: "Motion", path: str | os.PathLike[str]) -> None:
     """Write a page with a player: drag to look around, turn the wheel to zoom, scrub, loop.
 
     Args:
@@ -59,7 +62,7 @@ def write_html(motion: Motion, path: str | os.PathLike[str]) -> None:
         temporary.write_text(page, encoding="utf-8", newline="\n")
 
 
-def _page(motion: Motion, max_frames: int) -> str:
+def _page(motion: "Motion", max_frames: int) -> str:
     """Fill the player's page with a motion."""
     text = motion.text or ""
     every = -(-motion.num_frames // max_frames)
@@ -81,10 +84,10 @@ def _page(motion: Motion, max_frames: int) -> str:
 
 @cache
 def _template() -> str:
-    return resources.files("lamp_hf.motion").joinpath("player.html").read_text(encoding="utf-8")
+    return resources.files("lamp_hf.motion.formats").joinpath("player.html").read_text(encoding="utf-8")
 
 
-def _data(motion: Motion, every: int) -> str:
+def _data(motion: "Motion", every: int) -> str:
     """Pack what the player needs as JSON: numbers, base64 and colours, never text of the user's."""
     skeleton = motion.skeleton
     fps = motion.fps / every

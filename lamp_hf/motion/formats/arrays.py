@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lamp_hf.files import atomic_path
-from lamp_hf.motion.detection import check_unit_and_up_axis, standardize
 from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.formats.detection import check_unit_and_up_axis, standardize
+from lamp_hf.motion.formats.npy import open_archive, read_array
+from lamp_hf.motion.formats.smpl import FPS_NAMES, find_poses, pose_joints
 from lamp_hf.motion.limits import LARGEST_M, MAX_FRAMES, check_fps, check_text
-from lamp_hf.motion.npy import open_archive, read_array
 from lamp_hf.motion.skeleton import HUMANML3D_22, SKELETONS, Skeleton
-from lamp_hf.motion.smpl import FPS_NAMES, find_poses, pose_joints
 
 if TYPE_CHECKING:
     from lamp_hf.motion.motion import Motion
@@ -122,7 +122,7 @@ def read_npz(
     Taken are arrays named `features`, `joints`, `posed_joints` (Kimodo) or `motion` (MDM), an array that is alone in
     its archive, and pose parameters of SMPL, SMPL-H and SMPL-X: `poses` and `trans` (AMASS) or `global_orient`,
     `body_pose` and `transl` (SMPL-X, GVHMR), from which the joints of a mean body are computed; see
-    `lamp_hf.motion.smpl`.
+    `lamp_hf.motion.formats.smpl`.
 
     Args:
         path: the file.

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from lamp_hf.motion import rotations
-from lamp_hf.motion.detection import check_unit_and_up_axis, detect
 from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.formats.detection import check_unit_and_up_axis, detect
+from lamp_hf.motion.formats.rigs import Hierarchy, JointSource, depth_first, resolve_mapping
 from lamp_hf.motion.limits import LARGEST_M, MAX_FRAMES, check_fps
 from lamp_hf.motion.motion import Motion
-from lamp_hf.motion.rigs import Hierarchy, JointSource, depth_first, resolve_mapping
 
 __all__ = ["read_gltf"]
 

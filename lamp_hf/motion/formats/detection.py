@@ -155,7 +155,7 @@ def standardize(
 
     ```python
     >>> import numpy as np
-    >>> from lamp_hf.motion.detection import standardize
+    >>> from lamp_hf.motion.formats.detection import standardize
     >>> from lamp_hf.motion.skeleton import HUMANML3D_22
     >>> body = HUMANML3D_22.rest_offsets.copy()
     >>> for joint in range(1, 22):

@@ -10,12 +10,10 @@ import numpy as np
 
 from lamp_hf.files import atomic_path
 from lamp_hf.motion import rotations
-from lamp_hf.motion.bvh_parser import MAX_FPS, MIN_FPS, BvhClip, parse_bvh
-from lamp_hf.motion.detection import METRES_PER_UNIT, Detection, check_unit_and_up_axis, detect
 from lamp_hf.motion.errors import MotionFormatError
-from lamp_hf.motion.kinematics import export_kinematics, forward_kinematics
-from lamp_hf.motion.motion import Motion
-from lamp_hf.motion.rigs import (
+from lamp_hf.motion.formats.bvh_parser import MAX_FPS, MIN_FPS, BvhClip, parse_bvh
+from lamp_hf.motion.formats.detection import METRES_PER_UNIT, Detection, check_unit_and_up_axis, detect
+from lamp_hf.motion.formats.rigs import (
     LAMP_HF_JOINT_NAMES,
     Hierarchy,
     JointSource,
@@ -23,6 +21,8 @@ from lamp_hf.motion.rigs import (
     depth_first,
     resolve_mapping,
 )
+from lamp_hf.motion.kinematics import export_kinematics, forward_kinematics
+from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 logger = logging.getLogger(__name__)
@@ -39,11 +39,11 @@ class BvhReadReport:
 
     Attributes:
         rig: name of the rig, "mapping" where the caller gave every joint, or what else the joints are known by.
-        recognized_by: "list", "names", "shape" or "mapping"; see `lamp_hf.motion.rigs.RigMapping`.
+        recognized_by: "list", "names", "shape" or "mapping"; see `lamp_hf.motion.formats.rigs.RigMapping`.
         sources: for each of the 22 joints, the joints of the file that it is placed by.
         fps: frames per second.
         unit: key of `METRES_PER_UNIT`.
-        up_axis: one of `lamp_hf.motion.detection.UP_AXES`.
+        up_axis: one of `lamp_hf.motion.formats.detection.UP_AXES`.
         up_axis_share: how much of the way from ankles to neck lies along the up axis; near 1 when upright.
         num_frames: number of frames.
         detection: the readings of unit, up axis and handedness with their evidence.
@@ -78,7 +78,7 @@ def read_bvh(
     Args:
         path: the file.
         mapping: sources of HumanML3D joints by name, as {"left_hip": "LeftThigh", "spine2": {"Spine": 0.4,
-            "Chest": 0.6}}; see `lamp_hf.motion.rigs.resolve_mapping`.
+            "Chest": 0.6}}; see `lamp_hf.motion.formats.rigs.resolve_mapping`.
         fps: frames per second, in place of the file's.
         unit: unit of the file's positions: "m", "dm", "cm", "mm", "inch", "foot" or "cmu".
         up_axis: "x", "-x", "y", "-y", "z" or "-z".

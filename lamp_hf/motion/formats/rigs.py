@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lamp_hf.motion.errors import MotionFormatError
-from lamp_hf.motion.hierarchy import Hierarchy, depth_first
-from lamp_hf.motion.rig_recognition import Body, limbs_hang_together, recognize
+from lamp_hf.motion.formats.hierarchy import Hierarchy, depth_first
+from lamp_hf.motion.formats.rig_recognition import Body, limbs_hang_together, recognize
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 __all__ = [

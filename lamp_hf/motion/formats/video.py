@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lamp_hf.files import atomic_path
-from lamp_hf.motion import painting
-from lamp_hf.motion.drawing import COLOURS, Camera, Figure, camera_track
 from lamp_hf.motion.features import resample_joints
+from lamp_hf.motion.formats import painting
+from lamp_hf.motion.formats.drawing import COLOURS, Camera, Figure, camera_track
 from lamp_hf.motion.motion import Motion
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 
-from lamp_hf.motion.hierarchy import Hierarchy
+from lamp_hf.motion.formats.hierarchy import Hierarchy
 
 __all__ = ["match_names", "sides_of"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lamp_hf.motion.drawing import COLOURS, Camera, Colour, Figure
+from lamp_hf.motion.formats.drawing import COLOURS, Camera, Colour, Figure
 
 logger = logging.getLogger(__name__)
 

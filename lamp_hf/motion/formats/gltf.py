@@ -6,7 +6,7 @@ import numpy as np
 
 from lamp_hf.files import atomic_path
 from lamp_hf.motion import rotations
-from lamp_hf.motion.drawing import (
+from lamp_hf.motion.formats.drawing import (
     COLOURS,
     HEAD_RADIUS_M,
     HEAD_RISE_M,
@@ -16,9 +16,9 @@ from lamp_hf.motion.drawing import (
     joint_radii,
     limbs,
 )
+from lamp_hf.motion.formats.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.kinematics import export_kinematics
 from lamp_hf.motion.motion import Motion
-from lamp_hf.motion.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
 
 _SEGMENTS = 12  # corners of a limb's cross-section
@@ -38,7 +38,7 @@ def write_glb(motion: Motion, path: str | os.PathLike[str], *, own_body: bool | 
     Args:
         motion: the motion.
         path: where to write; the file appears only when complete.
-        own_body: as for `lamp_hf.motion.bvh.write_bvh`.
+        own_body: as for `lamp_hf.motion.formats.bvh.write_bvh`.
     """
     import pygltflib
 
