@@ -12,7 +12,7 @@ from lamp_hf.terminal import counted, quiet_readers, shown
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lamp_hf.data.doctor import DataReport
+    from lamp_hf.data.report import DataReport
 
 __all__ = ["app"]
 

@@ -8,7 +8,7 @@ import datasets
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from datasets.exceptions import DatasetNotFoundError
 
-from lamp_hf.data.bandai_namco import load_bandai_namco
+from lamp_hf.data.bandai_namco.loader import load_bandai_namco
 from lamp_hf.data.cmu.loader import is_cmu_set, load_cmu_mocap
 from lamp_hf.data.field_layout import find_field_set, is_field_layout
 from lamp_hf.data.humanml3d import load_humanml3d, load_kit_ml

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lamp_hf.data.captions import CaptionGrammar
+from lamp_hf.data.bandai_namco.grammar import CaptionGrammar
 from lamp_hf.motion.text import SIDE
 
 __all__ = ["CaptionLabels", "CaptionReader", "naming_accuracy"]

@@ -25,7 +25,7 @@ _SIDED_WITHOUT_PARTNER = ("bye", "guide", "respond")  # mirrored, they are an ac
 @cache
 def paraphrases() -> dict[str, Any]:
     """Sentences that no training caption is made of: `subjects`, `clauses` by content, `styles` by style."""
-    text = (files("lamp_hf.evaluation") / "bandai_namco_paraphrases.yaml").read_text(encoding="utf-8")
+    text = (files("lamp_hf.data.bandai_namco") / "paraphrases.yaml").read_text(encoding="utf-8")
     return dict(yaml.safe_load(text))
 
 

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from torch.nn import functional as F
 
-from lamp_hf.data.bandai_namco import bandai_namco_grammar
+from lamp_hf.data.bandai_namco.loader import bandai_namco_grammar
 from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL
 
 __all__ = ["CaptionOf", "caption_source", "first_captions", "next_token_scores"]

@@ -1,7 +1,7 @@
 """Compose captions from labels: sentences for a content ("walk-turn-left") in a style ("elderly").
 
 A grammar is a JSON or YAML file with templates, clauses per content and words per style; the package's own,
-`bandai_namco_captions.yaml`, explains the format, and `bandai_namco_wordings.yaml` adds to it. Several grammars add
+`captions.yaml`, explains the format, and `wordings.yaml` adds to it. Several grammars add
 up: templates of one take clauses and words of all.
 
 Slots of a template:
@@ -29,7 +29,7 @@ import yaml
 
 from lamp_hf.motion.text import SIDE, swap_sides
 
-_PACKAGE_GRAMMARS = ("bandai_namco_captions.yaml", "bandai_namco_wordings.yaml")
+_PACKAGE_GRAMMARS = ("captions.yaml", "wordings.yaml")
 _NEUTRAL_STYLE = "normal"  # the one style a caption need not name
 _SHARE_OF_SINGLE_GRAMMAR = 0.2  # so that the wording of every grammar is met in its pure form too
 
@@ -135,7 +135,9 @@ class CaptionGrammar:
         sources = []
         if include_own:
             for name in _PACKAGE_GRAMMARS:
-                sources.append(yaml.safe_load(files("lamp_hf.data").joinpath(name).read_text(encoding="utf-8")))
+                sources.append(
+                    yaml.safe_load(files("lamp_hf.data.bandai_namco").joinpath(name).read_text(encoding="utf-8"))
+                )
         for path in map(Path, paths):
             text = path.read_text(encoding="utf-8")
             try:

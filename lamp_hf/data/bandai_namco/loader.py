@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from datasets import DatasetDict
 
 from lamp_hf.data.archives import archive_clips, file_digest, remember_clips, remembered_clips, until_all_found
-from lamp_hf.data.captions import CaptionGrammar
+from lamp_hf.data.bandai_namco.grammar import CaptionGrammar
 from lamp_hf.data.conversion import (
     CONVERSION_VERSION,
     ClipCache,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamp_hf.data.captions import CaptionGrammar, CaptionGrammarError, inflect, swap_sides
+from lamp_hf.data.bandai_namco.grammar import CaptionGrammar, CaptionGrammarError, inflect, swap_sides
 
 SIDED = {
     "walk-turn-left": "left",
