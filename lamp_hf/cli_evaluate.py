@@ -12,7 +12,7 @@ from lamp_hf.terminal import quiet_readers
 if TYPE_CHECKING:
     from lamp_hf.evaluation.protocols.common import EvaluationSet
     from lamp_hf.evaluation.records import EvaluationRecord, Row
-    from lamp_hf.metrics.inputs import Embedder
+    from lamp_hf.metrics.embedder import Embedder
 
 __all__ = ["app"]
 
@@ -376,7 +376,7 @@ def _pipeline(task: str, checkpoint: str, device: str | None) -> Any:
 def _embedder(evaluator: str, device: str | None) -> "Embedder":
     import transformers
 
-    from lamp_hf.metrics.inputs import Embedder
+    from lamp_hf.metrics.embedder import Embedder
 
     checkpoint = find_checkpoint(evaluator, "evaluation")
     model: Any = transformers.AutoModel.from_pretrained(checkpoint, trust_remote_code=False)

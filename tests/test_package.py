@@ -96,7 +96,7 @@ def test_version_is_that_of_the_project() -> None:
 
 def test_every_package_is_listed_for_the_wheel() -> None:
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "lamp_hf").rglob("*.py")}
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "lamp_hf").rglob("__init__.py")}
     assert {".".join(folder.parts) for folder in folders} <= set(setuptools["packages"])
 
 

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, PreTrainedModel
 
 from lamp_hf.checkpoints.embedded import resolve_checkpoint
-from lamp_hf.evaluation.retrieval import evaluate_lamp
+from lamp_hf.metrics.functional.retrieval import evaluate_lamp
 from lamp_hf.modeling.configuration_lamp import MotionTextEvaluatorConfig
 from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
 from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel

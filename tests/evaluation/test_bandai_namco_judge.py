@@ -7,8 +7,8 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from lamp_hf.data import load_bandai_namco, motion_features
-from lamp_hf.evaluation.probe import MotionProbe, flipped
-from lamp_hf.evaluation.text_to_motion import LabelledClips, TextToMotionJudge, paraphrase
+from lamp_hf.evaluation.probes.bandai_namco import LabelledClips, TextToMotionJudge, paraphrase
+from lamp_hf.evaluation.probes.probe import MotionProbe, flipped
 from lamp_hf.motion.motion import Motion
 
 pytest.importorskip("sklearn")

@@ -5,8 +5,8 @@ from math import exp, sqrt
 import numpy as np
 import pytest
 
-from lamp_hf.evaluation.captions import bleu, cider_d, plain, rouge_l
-from lamp_hf.evaluation.sentences import BertScorer, sentence_embeddings
+from lamp_hf.metrics.functional.captions import bleu, cider_d, plain, rouge_l
+from lamp_hf.metrics.functional.sentences import BertScorer, sentence_embeddings
 
 
 def test_plain_text():

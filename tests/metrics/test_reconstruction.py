@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
+from lamp_hf.metrics.functional.reconstruction import evaluate_reconstruction
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 
 

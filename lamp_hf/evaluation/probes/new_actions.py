@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lamp_hf.evaluation.protocols.text_to_motion import generate_for_clips
+
 from .probe import MotionProbe
-from .protocols.text_to_motion import generate_for_clips
 
 if TYPE_CHECKING:
+    from lamp_hf.evaluation.protocols.common import EvaluationSet
     from lamp_hf.motion.motion import Motion
-
-    from .protocols.common import EvaluationSet
 
 __all__ = ["ActionJudge", "motions_of"]
 
