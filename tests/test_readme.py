@@ -28,9 +28,9 @@ NOT_RUN = {
     "pip install": "an environment is there already; .ci/run runs the two commands that make one",
     "pytest": "this is it",
     "hf auth login": "asks a person for a token",
-    "lamp-hf push": "uploads; tests/publishing/test_publish.py does it, to a Hub on this machine",
+    "lamp-hf push": "uploads; tests/hub/test_publish.py does it, to a Hub on this machine",
     "lamp-hf convert ": "the released files are gigabytes, and BERT's tokenizer comes from the Hub; "
-    "tests/conversion/test_cli_convert.py converts small ones",
+    "tests/hub/conversion/test_cli_convert.py converts small ones",
 }
 # What is added to commands that train for hours, so that they take two steps.
 _TWO_STEPS = "trainer.max_steps=2 trainer.eval_steps=2 trainer.save_steps=2 trainer.per_device_train_batch_size=4"

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor, pipeline
 
 import lamp_hf
-from lamp_hf.conversion import convert as conversion
+from lamp_hf.conversion import converter as conversion
 from lamp_hf.conversion.configs import (
     Settings,
     captioning_config,

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from transformers import AutoModel, AutoProcessor, pipeline
 
 import lamp_hf.metrics
-from lamp_hf.conversion import convert as conversion_module
+from lamp_hf.conversion import converter as conversion_module
 from lamp_hf.conversion.converter import Conversion
 
 FILES = {
