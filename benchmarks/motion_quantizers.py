@@ -29,8 +29,8 @@ from lamp_hf.metrics.functional.reconstruction import joint_errors
 from lamp_hf.motion.features import features_to_joints
 from lamp_hf.motion.skeleton import SKELETONS
 from lamp_hf.training import Recipe, load_recipe, train
-from lamp_hf.training.motion_vqvae import MotionVQVAEStage
 from lamp_hf.training.run import training_arguments
+from lamp_hf.training.stages.motion_vqvae import MotionVQVAEStage
 
 QUANTIZERS: dict[str, dict[str, Any]] = {
     "vq-1024": {"num_codes": 1024},

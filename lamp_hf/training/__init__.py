@@ -3,10 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from .recipe import Recipe, load_recipe
-from .run import STAGES, train
+from .run import train
+from .stages import STAGES
 
 if TYPE_CHECKING:
-    from .fine_tuning import FineTuning, fine_tune
+    from lamp_hf.training.fine_tuning.report import FineTuning
+    from lamp_hf.training.fine_tuning.tune import fine_tune
 
 __all__ = ["STAGES", "FineTuning", "Recipe", "fine_tune", "load_recipe", "train"]
 

@@ -10,8 +10,8 @@ from transformers import AutoConfig, AutoTokenizer, OPTConfig, OPTForCausalLM, P
 from lamp_hf.checkpoints.embedded import resolve_checkpoint
 from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL, encode_captions
 
+from .base import Stage
 from .captions import caption_source, first_captions, next_token_scores
-from .stage import Stage
 
 __all__ = ["LanguageModelStage"]
 

@@ -17,9 +17,9 @@ from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.text import swap_sides
 
+from .base import Stage, shown_labels
 from .captions import caption_source, first_captions
 from .encoded import encode_clips, pad_codes
-from .stage import Stage, shown_labels
 from .text_encoder import lamp_tokenizer
 
 __all__ = ["LampStage", "pair_groups"]

@@ -18,14 +18,14 @@ from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion, M
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
+from lamp_hf.training.recipe import refuse_unknown
 
+from .base import Stage, shown_labels
 from .captions import caption_source, first_captions
 from .draws import random_part
 from .encoded import encode_clips, pad_codes
 from .lora import ADAPTER_FOLDER, add_lora, save_lora
-from .recipe import refuse_unknown
 from .rehearsal import RehearsedMotion, choose_example_texts
-from .stage import Stage, shown_labels
 
 __all__ = ["TextToMotionStage", "update_generation"]
 

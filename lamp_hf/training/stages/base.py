@@ -17,9 +17,9 @@ from lamp_hf.data.splits import with_validation
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
+from lamp_hf.training.recipe import Recipe, refuse_unknown
 
 from .draws import ClipDraws, balanced_weights
-from .recipe import Recipe, refuse_unknown
 from .rehearsal import RehearsedMotion, rehearse
 
 __all__ = ["Stage", "shown_labels"]

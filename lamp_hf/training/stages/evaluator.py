@@ -13,10 +13,10 @@ from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
 from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 
+from .base import Stage, shown_labels
 from .captions import caption_source, first_captions
 from .draws import random_part
 from .lamp import pair_groups
-from .stage import Stage, shown_labels
 
 __all__ = ["EvaluatorStage"]
 

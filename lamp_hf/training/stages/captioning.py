@@ -15,9 +15,9 @@ from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL, LampForMoti
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.processes import progress_bar
 
+from .base import Stage
 from .captions import caption_source, first_captions, next_token_scores
 from .encoded import encode_clips
-from .stage import Stage
 
 __all__ = ["CaptioningStage", "query_clips"]
 

@@ -19,9 +19,9 @@ from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS, skeleton_for_feature_dim
 
+from .base import Stage
 from .draws import random_part
 from .rehearsal import RehearsedMotion
-from .stage import Stage
 
 __all__ = ["MotionVQVAEStage"]
 
