@@ -7,8 +7,7 @@ from .run import train
 from .stages import STAGES
 
 if TYPE_CHECKING:
-    from lamp_hf.training.fine_tuning.report import FineTuning
-    from lamp_hf.training.fine_tuning.tune import fine_tune
+    from .fine_tuning import FineTuning, fine_tune
 
 __all__ = ["STAGES", "FineTuning", "Recipe", "fine_tune", "load_recipe", "train"]
 

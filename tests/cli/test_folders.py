@@ -338,7 +338,7 @@ def test_a_pipe_does_not_hang_a_command(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lamp_hf", "convert-motion", "mocap/pipe.bvh", "x.npy"],
         cwd=folder.parent,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
         capture_output=True,
         text=True,
         timeout=60,

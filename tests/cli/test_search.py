@@ -139,19 +139,19 @@ def test_scores_are_of_one_scale(run, tiny_checkpoint: Path) -> None:
 def test_without_its_extra_it_ends_before_any_work(run, monkeypatch: pytest.MonkeyPatch, arguments) -> None:
     import sys
 
-    import lamp_hf.cli_retrieval
+    import lamp_hf.cli.search
 
     monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.setattr(lamp_hf.cli_retrieval, "_encoder", None)
+    monkeypatch.setattr(lamp_hf.cli.search, "_encoder", None)
     code, out, err = run(*arguments)
     assert (code, out) == (1, "")
     assert "a motion index needs FAISS: pip install 'lamp_hf[retrieval]'" in err
 
 
 def test_arguments_are_checked_before_the_model_is_loaded(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import lamp_hf.cli_retrieval
+    import lamp_hf.cli.search
 
-    monkeypatch.setattr(lamp_hf.cli_retrieval, "_encoder", None)
+    monkeypatch.setattr(lamp_hf.cli.search, "_encoder", None)
     (tmp_path / "empty").mkdir()
     for arguments, message in [
         (("walks", "nowhere"), "nowhere: no such folder"),

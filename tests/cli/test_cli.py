@@ -292,7 +292,7 @@ def test_arguments_are_checked_before_the_model_is_loaded(
     run, walker: Motion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     walker.save(tmp_path / "walk.npz")
-    monkeypatch.setattr("lamp_hf.cli._pipeline", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("lamp_hf.cli.generate.load_pipeline", lambda *_: pytest.fail("the model was loaded"))
     result = run("generate", *arguments)
     assert result.code in (1, 2)
     assert "Traceback" not in result.err

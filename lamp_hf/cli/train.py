@@ -9,7 +9,7 @@ from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT
 from lamp_hf.terminal import quiet_readers
 
 if TYPE_CHECKING:
-    from lamp_hf.training.fine_tuning.report import FineTuning
+    from lamp_hf.training.fine_tuning import FineTuning
 
 __all__ = ["train"]
 
@@ -68,7 +68,7 @@ def train(
             raise typer.BadParameter(
                 "give a recipe (--config), or for fine-tuning the stage text-to-motion and your motions (--data)"
             )
-        from lamp_hf.training.fine_tuning.tune import fine_tune
+        from lamp_hf.training.fine_tuning import fine_tune
 
         quiet_readers()
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["MappingOption", "SourceFpsOption", "UnitOption", "UpAxisOption", "reading_options"]
+__all__ = ["MappingOption", "ModelOption", "SourceFpsOption", "UnitOption", "UpAxisOption", "reading_options"]
 
 _UNITS = ("m", "dm", "cm", "mm", "inch", "foot", "cmu")
 _UP_AXES = ("x", "-x", "y", "-y", "z", "-z")
@@ -28,6 +28,10 @@ MappingOption = Annotated[
 SourceFpsOption = Annotated[
     float | None,
     typer.Option("--source-fps", help="Frame rate of the motion files, if they have none or a wrong one."),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Checkpoint: folder, Hub id or name; by default the embedded lamp-small."),
 ]
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lamp_hf.cli_checkpoints import find_checkpoint
-from lamp_hf.cli_options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
+from lamp_hf.cli.checkpoints import find_checkpoint
+from lamp_hf.cli.options import MappingOption, ModelOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
 from lamp_hf.extras import require_faiss
 from lamp_hf.motion.files import READERS
 from lamp_hf.terminal import quiet_readers, shown
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["index", "search"]
 
-ModelOption = Annotated[
-    str | None,
-    typer.Option("--model", "-m", help="Checkpoint: folder, Hub id or name; by default the embedded lamp-small."),
-]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, mps …")]
 ProcessesOption = Annotated[
     int | None, typer.Option("--num-proc", min=1, help="Processes that read motion files; by default one per core.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lamp_hf.cli_checkpoints import find_checkpoint
+from lamp_hf.cli.checkpoints import find_checkpoint
 from lamp_hf.terminal import quiet_readers
 
 if TYPE_CHECKING:
