@@ -387,7 +387,7 @@ def _embedder(evaluator: str, device: str | None) -> "Embedder":
 
 
 def _encoder(checkpoint: str, device: str | None) -> Any:
-    from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
+    from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
     from lamp_hf.modeling.processing_lamp import LampProcessor
     from lamp_hf.retrieval.encoder import MotionTextEncoder
 
@@ -400,7 +400,7 @@ def _tokenizer(checkpoint: str, device: str | None) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModel
 
     from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
-    from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
+    from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
 
     if AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).model_type == "motion_vqvae":
         tokenizer: Any = AutoModel.from_pretrained(checkpoint, trust_remote_code=False)

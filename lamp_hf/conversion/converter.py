@@ -25,8 +25,8 @@ from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
-from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
-from lamp_hf.modeling.modeling_motion_length import MotionLengthEstimatorModel
+from lamp_hf.modeling.modeling_motion_length_estimator import MotionLengthEstimatorModel
+from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.skeleton import skeleton_for_feature_dim

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lamp_hf.checkpoints.embedded import CHECKPOINTS_FOLDER
-from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
+from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
 from lamp_hf.modeling.processing_lamp import LampProcessor
 
 __all__ = ["EncodedMotion", "MotionTextEncoder"]

@@ -10,7 +10,7 @@ from lamp_hf.metrics.functional.batches import batch_starts
 
 if TYPE_CHECKING:
     from lamp_hf.modeling.modeling_lamp import LampModel
-    from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
+    from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
     from lamp_hf.modeling.processing_lamp import LampProcessor
 
 __all__ = [

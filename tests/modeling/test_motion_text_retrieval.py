@@ -11,7 +11,7 @@ import lamp_hf
 from lamp_hf.conversion.state_dicts import lamp_state_dict
 from lamp_hf.modeling.configuration_lamp import LampConfig
 from lamp_hf.modeling.modeling_lamp import LampForPreTraining, LampModel
-from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
+from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
-from .checkpoints import LampBaseModel
+from .base_lamp import LampBaseModel
 from .configuration_lamp import MotionLengthEstimatorConfig
 from .modeling_lamp_text_to_motion import MotionLengthEstimator
 

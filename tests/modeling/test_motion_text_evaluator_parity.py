@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from lamp_hf.conversion.state_dicts import evaluator_state_dict
 from lamp_hf.modeling.configuration_lamp import MotionTextEvaluatorConfig
-from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
+from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.modeling_motion_vqvae import length_mask
 
 PARTS = ("movement_encoder", "text_encoder", "motion_encoder")

@@ -15,7 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .checkpoints import LampBaseModel
+from .base_lamp import LampBaseModel
 from .configuration_lamp import MotionTextEvaluatorConfig
 from .distributed import gather_rows, global_mean
 from .modeling_motion_vqvae import length_mask, masked, refuse_short

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModel
 
 import lamp_hf
 from lamp_hf.modeling.configuration_lamp import MotionTextEvaluatorConfig
-from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
+from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
 
 LENGTHS, WORDS = (40, 17, 6, 28), (9, 2, 1, 5)
 
