@@ -16,9 +16,9 @@ from datasets import Dataset, DatasetDict
 from safetensors.numpy import load_file
 
 from lamp_hf.data import conversion
+from lamp_hf.data.bandai_namco import loader as bandai_namco
 from lamp_hf.data.bandai_namco.grammar import CaptionGrammar
 from lamp_hf.data.bandai_namco.loader import bandai_namco_grammar, clip_labels, load_bandai_namco
-from lamp_hf.data.bandai_namco.loader import loader as bandai_namco
 from lamp_hf.data.schema import motion_features, with_numpy_motion
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.features import (

@@ -232,7 +232,7 @@ def test_a_readme_of_a_folder_of_motions_is_taken(hub, publisher, mocap) -> None
 def test_data_whose_card_does_not_follow_are_there(hub, publisher, mocap) -> None:
     error = publisher.error(
         "from huggingface_hub import HfApi\n"
-        "from lamp_hf.publishing.checkpoint import publish\n"
+        "from lamp_hf.publishing.publish import publish\n"
         "create_commit = HfApi.create_commit\n"
         "def cut_off(self, *arguments, **options):\n"
         "    if options.get('commit_message') == 'Upload the card': raise OSError('the line is dead')\n"
