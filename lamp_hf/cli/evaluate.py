@@ -342,7 +342,8 @@ def _name(asked: str | None, checkpoint: str) -> str:
 
 
 def _data(data: str, split: str | None, limit: int | None, skip_bad: bool, cache_dir: Path | None) -> "EvaluationSet":
-    from lamp_hf.data import bandai_namco_grammar, dataset_name, load_motion_dataset
+    from lamp_hf.data import dataset_name, load_motion_dataset
+    from lamp_hf.data.named_sets import NAMED_SETS
     from lamp_hf.evaluation.protocols.common import EvaluationSet
 
     quiet_readers()
@@ -356,7 +357,8 @@ def _data(data: str, split: str | None, limit: int | None, skip_bad: bool, cache
     if split is None or split not in loaded:
         asked = "" if split is None else f", not {split}"
         raise ValueError(f"{data} has the splits {', '.join(loaded)}{asked}; choose one with --split")
-    grammar = bandai_namco_grammar(data) if known == "bandai-namco" else None
+    compose = NAMED_SETS[known].grammar if known else None
+    grammar = compose(data) if compose else None
     return EvaluationSet.from_dataset(loaded[split], known or _name(None, data), split, limit=limit, grammar=grammar)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from lamp_hf.data.cmu.loader import is_cmu_set
 from lamp_hf.data.field_layout import (
     FIELD_SETS,
     JOINTS,
@@ -31,6 +30,7 @@ from lamp_hf.data.field_layout import (
     statistics_drift,
 )
 from lamp_hf.data.motionfolder import METADATA_NAMES, TIME_TOLERANCE_S, find_tables, read_tables, split_of
+from lamp_hf.data.named_sets import NAMED_SETS
 from lamp_hf.data.report import DataReport, Severity
 from lamp_hf.data.schema import FeatureStatistics
 from lamp_hf.motion.features import features_to_joints
@@ -63,10 +63,10 @@ def check_data(
     """
     root = Path(path)
     options = reader_options or {}
-    if not options and is_cmu_set(root):  # its files are read in one way, so options mean a folder of motions
-        from lamp_hf.data.cmu.doctor import check_cmu
-
-        return check_cmu(root, progress=progress)
+    # The files of a named set are read in one way, so options mean a folder of motions.
+    checks = (each.check for each in NAMED_SETS.values() if not options and each.check and each.recognize(root))
+    if (check := next(checks, None)) is not None:
+        return check(root, progress=progress)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder{' (it is a file)' if root.exists() else ''}")
     if is_field_layout(root):

@@ -133,6 +133,13 @@ def load_bandai_namco(
     return cached_dataset(cache.cache_dir, key, motion_features(), makers, progress=progress)
 
 
+def is_bandai_namco(path: Path) -> bool:
+    """Whether a path is an archive, or a clone of the repository."""
+    if path.is_file():
+        return ".tar" in path.suffixes
+    return any(path.glob("dataset/Bandai-Namco-Research-Motiondataset-*"))
+
+
 def bandai_namco_grammar(
     path: str | os.PathLike[str],
     *,

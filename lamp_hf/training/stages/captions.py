@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from torch.nn import functional as F
 
-from lamp_hf.data.bandai_namco.loader import bandai_namco_grammar
+from lamp_hf.data.named_sets import NAMED_SETS
 from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL
 
 __all__ = ["CaptionOf", "caption_source", "first_captions", "next_token_scores"]
@@ -22,10 +22,11 @@ def caption_source(dataset: Dataset, data: dict[str, Any]) -> CaptionOf:
 
     Args:
         dataset: The training split.
-        data: The recipe's data section; for `bandai-namco` captions are composed from its grammar.
+        data: The recipe's data section; captions of a named set with a grammar are composed from that.
     """
-    if data["name"] == "bandai-namco":
-        grammar = bandai_namco_grammar(data["path"], captions=data.get("captions"), split_dir=data.get("split_dir"))
+    named = NAMED_SETS.get(data["name"])
+    if named is not None and named.grammar is not None:
+        grammar = named.grammar(data["path"], captions=data.get("captions"), split_dir=data.get("split_dir"))
         labels = list(zip(dataset["content"], dataset["style"], dataset["mirrored"], strict=True))
 
         def compose(clip: int, rng: np.random.Generator) -> str:
