@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from lamp_hf.batches import batches_by_length
 from lamp_hf.checkpoints.embedded import portable_name
 from lamp_hf.metrics.inputs import as_array, as_captions
 from lamp_hf.motion.inputs import as_motion
@@ -72,9 +73,7 @@ class Embedder:
 
         encode = getattr(self.model, f"get_{kind}_features")
         rows: dict[int, np.ndarray] = {}
-        order = sorted(range(len(items)), key=lengths.__getitem__)
-        for start in range(0, len(order), BATCH_SIZE):
-            batch = order[start : start + BATCH_SIZE]
+        for batch in batches_by_length(lengths, BATCH_SIZE):
             inputs = self.processor(**{kind: [items[row] for row in batch]}).to(self.model.device)
             with torch.no_grad():
                 rows.update(zip(batch, as_array(encode(**inputs)), strict=True))

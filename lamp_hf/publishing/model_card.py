@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from lamp_hf.checkpoints.embedded import portable_name, resolve_checkpoint
+from lamp_hf.evaluation.records import EvaluationRecord
 from lamp_hf.files import atomic_path
 from lamp_hf.hub.card_text import (
     CARD_ITSELF,
@@ -260,10 +261,8 @@ def _evaluation_section(folder: Path) -> str:
     return "\n\n".join(["## Evaluation", *parts]) if parts else ""
 
 
-def records_of(folder: Path) -> list[Any]:
+def records_of(folder: Path) -> list[EvaluationRecord]:
     """The evaluation records in a checkpoint's `evaluations/`."""
-    from lamp_hf.evaluation.records import EvaluationRecord
-
     return [EvaluationRecord.load(path) for path in sorted(folder.glob("evaluations/*.json"))]
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamp_hf.metrics.functional.batches import batch_starts
+from lamp_hf.batches import batch_starts
 from lamp_hf.metrics.functional.retrieval import (
     PROTOCOLS,
     dissimilar_subset,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lamp_hf.metrics.functional.batches import batch_starts
+from lamp_hf.batches import batch_starts
 from lamp_hf.motion.features import features_to_joints
 from lamp_hf.motion.skeleton import SKELETONS
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lamp_hf.metrics.functional.batches import batch_starts
+from lamp_hf.batches import batch_starts
 
 if TYPE_CHECKING:
     from lamp_hf.modeling.modeling_lamp import LampModel

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from lamp_hf.batches import batch_starts
 from lamp_hf.checkpoints.embedded import locate_text_encoder
-from lamp_hf.metrics.functional.batches import batch_starts
 
 __all__ = ["DEFAULT_ENCODER", "BertScore", "BertScorer", "sentence_embeddings"]
 
