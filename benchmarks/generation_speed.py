@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import lamp_hf  # noqa: F401  (makes the models known)
-from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
+from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
 from lamp_hf.modeling.configuration_lamp import LampTextToMotionConfig
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.motion.motion import Motion

@@ -7,7 +7,7 @@ import argparse
 import subprocess
 import sys
 
-from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
+from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
 
 START = "import lamp_hf; from transformers import pipeline; "
 PRINT_PEAK = "; import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import lamp_hf
-from lamp_hf.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
+from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
 from lamp_hf.retrieval import Found, MotionIndex, MotionTextEncoder, find_source
 from lamp_hf.retrieval.encoder import EncodedMotion
 from lamp_hf.retrieval.sources import Clip

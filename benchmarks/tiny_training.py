@@ -11,8 +11,8 @@ from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
 from transformers import pipeline
 
+from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT, embedded_checkpoint
 from lamp_hf.data import load_motion_dataset, motion_features
-from lamp_hf.embedded import DEFAULT_CHECKPOINT, embedded_checkpoint
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.training import Recipe, load_recipe
 

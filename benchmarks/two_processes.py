@@ -2,8 +2,8 @@
 
 python benchmarks/two_processes.py [--data DATA] [--steps 4] [--batch 8] [--stages lamp …] [--results FILE]
 
-Each run is started as a user would: `python -m torch.distributed.run --nproc_per_node 2 -m lamp_hf.training STAGE …`
-for two processes and `python -m lamp_hf.training STAGE …` for one. `accelerate launch` starts several processes on
+Each run is started as a user would: `python -m torch.distributed.run --nproc_per_node 2 -m lamp_hf train STAGE …`
+for two processes and `python -m lamp_hf train STAGE …` for one. `accelerate launch` starts several processes on
 GPUs only; on a CPU it starts one, whatever `--num_processes` says. Adam divides each gradient by its own size: where it
 is nothing but rounding, as in the bias of attention's keys, weights differ by what they move, and losses do not.
 """
@@ -33,7 +33,7 @@ def run(recipe: Recipe, folder: Path, processes: int) -> None:
     config = folder.with_suffix(".yaml")
     config.write_text(yaml.safe_dump(recipe.to_dict()), encoding="utf-8")
     launcher = TWO if processes == 2 else ()
-    command = [sys.executable, *launcher, "-m", "lamp_hf.training", recipe.stage, "-c", str(config), "-o", str(folder)]
+    command = [sys.executable, *launcher, "-m", "lamp_hf", "train", recipe.stage, "-c", str(config), "-o", str(folder)]
     result = subprocess.run(
         command,
         stdout=subprocess.PIPE,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import typer
 
-from lamp_hf.checkpoint_files import CheckpointError
+from lamp_hf.checkpoints.files import CheckpointError
 
 
 def run(main: Callable[..., None]) -> None:

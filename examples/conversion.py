@@ -13,7 +13,7 @@ from _command_line import run
 from transformers import pipeline
 
 import lamp_hf  # noqa: F401  (makes the pipelines known)
-from lamp_hf.hub import convert
+from lamp_hf.conversion import convert
 
 
 def main(

@@ -13,8 +13,8 @@ from _command_line import run
 from transformers import AutoModel, AutoProcessor, pipeline
 
 import lamp_hf.metrics
+from lamp_hf.checkpoints.embedded import resolve_checkpoint
 from lamp_hf.data import dataset_name, load_motion_dataset
-from lamp_hf.embedded import resolve_checkpoint
 from lamp_hf.evaluation.protocols.common import EvaluationSet
 
 

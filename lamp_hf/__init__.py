@@ -13,10 +13,11 @@ if not _os.path.isdir(_os.path.join(_here, "modeling")):  # a checkout without s
     __path__.append(_os.path.dirname(_here))
 
 from lamp_hf.registration import register_when_transformers_is_imported as _register  # noqa: E402
+from lamp_hf.version import __version__  # noqa: E402, F401
 
 if TYPE_CHECKING:
+    from lamp_hf.checkpoints.embedded import embedded_checkpoint
     from lamp_hf.data import load_motion_dataset
-    from lamp_hf.embedded import embedded_checkpoint
     from lamp_hf.modeling import (
         AutoModelForMotionCaptioning,
         LampCaptioningConfig,
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, Skeleton
     from lamp_hf.pipelines import MotionCaptioningPipeline, MotionRetrievalPipeline, TextToMotionPipeline
     from lamp_hf.retrieval import MotionIndex
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "AutoModelForMotionCaptioning": "lamp_hf.modeling",
@@ -75,7 +74,7 @@ _HOMES = {
     "MotionVQVAEModel": "lamp_hf.modeling",
     "Skeleton": "lamp_hf.motion.skeleton",
     "TextToMotionPipeline": "lamp_hf.pipelines",
-    "embedded_checkpoint": "lamp_hf.embedded",
+    "embedded_checkpoint": "lamp_hf.checkpoints.embedded",
     "load_motion_dataset": "lamp_hf.data",
 }
 

@@ -36,7 +36,7 @@ def register() -> None:
     )
     from transformers.pipelines import PIPELINE_REGISTRY
 
-    from lamp_hf.embedded import CHECKPOINTS_FOLDER, DEFAULT_CHECKPOINT
+    from lamp_hf.checkpoints.embedded import CHECKPOINTS_FOLDER, DEFAULT_CHECKPOINT
     from lamp_hf.modeling.configuration_lamp import (
         LampCaptioningConfig,
         LampConfig,
@@ -49,10 +49,10 @@ def register() -> None:
     from lamp_hf.modeling.modeling_auto import AutoModelForMotionCaptioning
     from lamp_hf.modeling.modeling_lamp import LampModel
     from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
-    from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
+    from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
     from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
-    from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
-    from lamp_hf.modeling.modeling_motion_length import MotionLengthEstimatorModel
+    from lamp_hf.modeling.modeling_motion_length_estimator import MotionLengthEstimatorModel
+    from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
     from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
     from lamp_hf.modeling.processing_lamp import LampProcessor
     from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
@@ -99,7 +99,7 @@ def _take_embedded_names(auto_class: Any) -> None:
 
     It offers no other way: a class of ours is asked only once the configuration has been found by the name.
     """
-    from lamp_hf.embedded import embedded_path
+    from lamp_hf.checkpoints.embedded import embedded_path
 
     original = auto_class.from_pretrained.__func__
     if hasattr(original, "__wrapped_by_lamp_hf__"):
@@ -129,8 +129,8 @@ def _check_names_first(tasks: Container[str]) -> None:
     @functools.wraps(original)
     def pipeline(task: str | None = None, model: Any = None, *args: Any, **kwargs: Any) -> Any:
         if task in tasks:
-            from lamp_hf.checkpoint_files import checked_name
-            from lamp_hf.embedded import embedded_checkpoint
+            from lamp_hf.checkpoints.embedded import embedded_checkpoint
+            from lamp_hf.checkpoints.files import checked_name
 
             if model is None:
                 model = str(embedded_checkpoint())

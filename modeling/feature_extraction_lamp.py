@@ -6,11 +6,11 @@ from typing import Any, cast
 import numpy as np
 from transformers import BatchFeature, FeatureExtractionMixin
 
-from lamp_hf.checkpoint_files import EXTRACTOR_FILES, checked_name, explained
+from lamp_hf.checkpoints.files import EXTRACTOR_FILES, checked_name, explained
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
 
-from .checkpoints import PublishedProcessor
+from .base_lamp import PublishedProcessor
 
 __all__ = ["LampFeatureExtractor"]
 

@@ -27,7 +27,7 @@ from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME, logging
 from transformers.utils.generic import ModelOutput
 
-from lamp_hf.checkpoint_files import explained
+from lamp_hf.checkpoints.files import explained
 
 from .motion_quantizers import IGNORED_CODE
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModel
 
-from lamp_hf.checkpoint_files import CheckpointError, checked_name
+from lamp_hf.checkpoints.files import CheckpointError, checked_name
 
 from .configuration_lamp import LampCaptioningConfig, LampConfig, LampTextToMotionConfig
 from .modeling_lamp_captioning import HUB_ARGUMENTS, LampForMotionCaptioning

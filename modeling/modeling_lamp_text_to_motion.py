@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from transformers.utils.generic import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .checkpoints import LampBaseModel
+from .base_lamp import LampBaseModel
 from .configuration_lamp import LampTextToMotionConfig
 from .distributed import global_mean, uniform_rows
 from .generation_lamp import MaskedMotionGenerationConfig, MaskedMotionGenerationMixin
@@ -21,7 +21,7 @@ from .masked_motion_transformer import (
 )
 from .masking_lamp import MaskingDraws, mask_codes
 from .modeling_lamp import LampEmbeddingsMixin, LampModel
-from .modeling_motion_length import MotionLengthEstimator
+from .modeling_motion_length_estimator import MotionLengthEstimator
 from .motion_quantizers import IGNORED_CODE, first_codes
 
 __all__ = ["LampForTextToMotion", "LampForTextToMotionOutput"]

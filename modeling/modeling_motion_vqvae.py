@@ -13,7 +13,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from lamp_hf.motion.skeleton import skeleton_for_feature_dim
 
-from .checkpoints import LampBaseModel
+from .base_lamp import LampBaseModel
 from .configuration_lamp import MotionVQVAEConfig
 from .distributed import global_mean, mean_error
 from .motion_quantizers import IGNORED_CODE, CodebookQuantizer, first_codes, motion_quantizer

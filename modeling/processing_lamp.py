@@ -6,16 +6,11 @@ from typing import Any, Literal
 import torch
 from transformers import BatchFeature, ProcessorMixin
 
-from lamp_hf.checkpoint_files import (
-    EXTRACTOR_FILES,
-    PROCESSOR_FILES,
-    checked_name,
-    explained,
-)
+from lamp_hf.checkpoints.files import EXTRACTOR_FILES, PROCESSOR_FILES, checked_name, explained
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
 
-from .checkpoints import PublishedProcessor
+from .base_lamp import PublishedProcessor
 from .feature_extraction_lamp import LampFeatureExtractor, MotionInput
 from .text_encoding import TextEncoder
 

@@ -14,9 +14,9 @@ import pytest
 from lamp_hf.data.schema import FeatureStatistics
 from lamp_hf.motion import rotations
 from lamp_hf.motion.features import features_to_joints, joints_to_features
+from lamp_hf.motion.formats.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.kinematics import forward_kinematics
 from lamp_hf.motion.motion import Motion
-from lamp_hf.motion.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, skeleton_for_feature_dim
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -386,7 +386,7 @@ def random_tensors() -> Callable[..., dict[str, Any]]:
     def build(config: Any, seed: int = 0) -> dict[str, Any]:
         import torch
 
-        from lamp_hf.hub.original_layout import layout_of
+        from lamp_hf.conversion.layout import layout_of
 
         generator = torch.Generator().manual_seed(seed)
         tensors = {name: torch.randn(shape, generator=generator) * 0.1 for name, shape in layout_of(config).items()}

@@ -18,7 +18,7 @@ import pytest
 import lamp_hf
 from lamp_hf.cli import main
 from lamp_hf.motion.motion import Motion
-from lamp_hf.training import fine_tuning
+from lamp_hf.training.fine_tuning import scores, tune
 
 ROOT = Path(lamp_hf.__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -142,8 +142,8 @@ def write_table() -> None:
 
 @pytest.mark.slow
 def test_everything_runs_as_written(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fine_tuning, "PROBED_MOTIONS", 2)
-    monkeypatch.setitem(fine_tuning.TOKENIZER_RECIPE["trainer"], "max_steps", 2)
+    monkeypatch.setattr(scores, "PROBED_MOTIONS", 2)
+    monkeypatch.setitem(tune.TOKENIZER_RECIPE["trainer"], "max_steps", 2)
     names: dict[str, Any] = {"__name__": "readme"}
     failed = []
     for step in steps():

@@ -23,8 +23,8 @@ from datasets import Dataset, DatasetDict, Features, NamedSplit, load_from_disk
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from tqdm.auto import tqdm
 
+from lamp_hf.files import atomic_path
 from lamp_hf.motion.errors import MotionFormatError
-from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.inputs import as_motion, failure, problem_of
 from lamp_hf.terminal import counted, shown
 

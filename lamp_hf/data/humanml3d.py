@@ -37,7 +37,7 @@ from lamp_hf.data.field_layout import (
     statistics_drift,
 )
 from lamp_hf.data.schema import dataset_statistics, motion_features
-from lamp_hf.motion.files import atomic_path
+from lamp_hf.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,16 @@ class _Row:
     digest: str
     part: slice
     captions: tuple[str, ...]
+
+
+def is_humanml3d(path: Path) -> bool:
+    """Whether a folder holds HumanML3D."""
+    return is_field_layout(path) and find_field_set(path) is HUMANML3D
+
+
+def is_kit_ml(path: Path) -> bool:
+    """Whether a folder holds KIT-ML."""
+    return is_field_layout(path) and find_field_set(path) is KIT_ML
 
 
 def load_humanml3d(

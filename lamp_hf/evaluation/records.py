@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lamp_hf.motion.files import atomic_path
+from lamp_hf.files import atomic_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -6,7 +6,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from lamp_hf.hub_errors import HubError, clear_hub_errors, first_line
+from lamp_hf.hub.errors import HubError, clear_hub_errors, first_line
 
 __all__ = ["CARD", "Target", "matches"]
 

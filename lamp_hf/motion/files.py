@@ -1,12 +1,8 @@
-"""Which module reads or writes which file type, and how files are put in place whole or not at all."""
+"""Which module reads or writes which file type."""
 
-import errno
 import importlib
 import os
-import secrets
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +10,13 @@ from lamp_hf.motion.errors import MotionFormatError
 
 # Modules are imported on first use: some of them load large libraries.
 READERS: Mapping[str, tuple[str, str]] = {
-    ".bvh": ("lamp_hf.motion.bvh", "read_bvh"),
-    ".npy": ("lamp_hf.motion.arrays", "read_npy"),
-    ".npz": ("lamp_hf.motion.arrays", "read_npz"),
-    ".glb": ("lamp_hf.motion.gltf_reader", "read_gltf"),
-    ".gltf": ("lamp_hf.motion.gltf_reader", "read_gltf"),
-    ".vrma": ("lamp_hf.motion.gltf_reader", "read_gltf"),
-    ".vrm": ("lamp_hf.motion.gltf_reader", "read_gltf"),
+    ".bvh": ("lamp_hf.motion.formats.bvh", "read_bvh"),
+    ".npy": ("lamp_hf.motion.formats.arrays", "read_npy"),
+    ".npz": ("lamp_hf.motion.formats.arrays", "read_npz"),
+    ".glb": ("lamp_hf.motion.formats.gltf_reader", "read_gltf"),
+    ".gltf": ("lamp_hf.motion.formats.gltf_reader", "read_gltf"),
+    ".vrma": ("lamp_hf.motion.formats.gltf_reader", "read_gltf"),
+    ".vrm": ("lamp_hf.motion.formats.gltf_reader", "read_gltf"),
 }
 _BLENDER = (
     'blender -b --python-expr "import bpy; bpy.ops.wm.read_factory_settings(use_empty=True); {read}; '
@@ -54,14 +50,14 @@ _SAME_DETOUR = {
 # Suffixes of motion files that are not read, and for which there is such a hint.
 UNREAD = frozenset((*_DETOURS, *_SAME_DETOUR))
 WRITERS: Mapping[str, tuple[str, str]] = {
-    ".bvh": ("lamp_hf.motion.bvh", "write_bvh"),
-    ".glb": ("lamp_hf.motion.gltf", "write_glb"),
-    ".npy": ("lamp_hf.motion.arrays", "write_npy"),
-    ".npz": ("lamp_hf.motion.arrays", "write_npz"),
-    ".gif": ("lamp_hf.motion.video", "write_video"),
-    ".mp4": ("lamp_hf.motion.video", "write_video"),
-    ".png": ("lamp_hf.motion.video", "write_png"),
-    ".html": ("lamp_hf.motion.html", "write_html"),
+    ".bvh": ("lamp_hf.motion.formats.bvh", "write_bvh"),
+    ".glb": ("lamp_hf.motion.formats.gltf", "write_glb"),
+    ".npy": ("lamp_hf.motion.formats.arrays", "write_npy"),
+    ".npz": ("lamp_hf.motion.formats.arrays", "write_npz"),
+    ".gif": ("lamp_hf.motion.formats.video", "write_video"),
+    ".mp4": ("lamp_hf.motion.formats.video", "write_video"),
+    ".png": ("lamp_hf.motion.formats.video", "write_png"),
+    ".html": ("lamp_hf.motion.formats.html", "write_html"),
 }
 
 
@@ -99,70 +95,3 @@ def _find(path: str | os.PathLike[str], registry: Mapping[str, tuple[str, str]],
         )
     module, function = registry[suffix]
     return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
-
-
-@contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path`, which takes the place of `path` when the block ends well.
-
-    Nobody ever sees a half-written file, and an existing one survives a failure. The temporary path keeps the
-    suffix, from which some libraries choose a format.
-
-    Args:
-        path: where the file shall be. Its folder must exist.
-
-    Yields:
-        The path to write to.
-    """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
-    temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(6)}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _naming(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _naming(path: Path, error: OSError) -> OSError:
-    """The error of writing a file, which names the file, as that of a full disk does not by itself."""
-    full = error.errno is None and str(error).endswith("written")  # NumPy's "7062 requested and 992 written"
-    number = errno.ENOSPC if full else error.errno
-    if number is None:
-        return error
-    return OSError(number, os.strerror(number), str(path))
-
-
-@contextmanager
-def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give an empty folder beside `path`, which takes the place of `path` when the block ends well.
-
-    An earlier folder is replaced whole, and survives a failure; if the process is killed, it or the new one is there,
-    perhaps under a hidden name.
-
-    Args:
-        path: where the folder shall be.
-
-    Yields:
-        The folder to fill.
-    """
-    path = Path(path).resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_hex(6)
-    partial, old = (path.with_name(f".{path.name}.{token}.{state}") for state in ("partial", "old"))
-    partial.mkdir()
-    try:
-        yield partial
-        if path.exists():
-            path.rename(old)
-        partial.rename(path)
-    except BaseException:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

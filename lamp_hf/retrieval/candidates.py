@@ -15,7 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from lamp_hf.extras import require_faiss
-from lamp_hf.motion.files import atomic_path
+from lamp_hf.files import atomic_path
 
 from .storage import MappedVectors, checksum
 

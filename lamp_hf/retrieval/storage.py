@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, concatenate_datasets
 
-from lamp_hf.motion.files import atomic_path
+from lamp_hf.files import atomic_path
 
 __all__ = ["DamagedFileError", "MappedSequences", "MappedVectors", "PartedDataset", "checksum", "ragged"]
 

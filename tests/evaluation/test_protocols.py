@@ -12,15 +12,15 @@ from transformers import pipeline
 
 import lamp_hf
 from lamp_hf.data.schema import motion_features
-from lamp_hf.evaluation.embeddings import embedding_similarity
 from lamp_hf.evaluation.protocols.captioning import evaluate_captioning_protocol
 from lamp_hf.evaluation.protocols.common import EvaluationSet, derangement
 from lamp_hf.evaluation.protocols.reconstruction import evaluate_reconstruction_protocol
 from lamp_hf.evaluation.protocols.retrieval import Reranker, evaluate_retrieval_protocols
 from lamp_hf.evaluation.protocols.text_to_motion import evaluate_text_to_motion_protocols
 from lamp_hf.evaluation.records import EvaluationRecord
-from lamp_hf.evaluation.sentences import BertScorer
-from lamp_hf.metrics.inputs import Embedder
+from lamp_hf.metrics.embedder import Embedder
+from lamp_hf.metrics.functional.embeddings import embedding_similarity
+from lamp_hf.metrics.functional.sentences import BertScorer
 from lamp_hf.retrieval.encoder import MotionTextEncoder
 
 CLIPS = 34
@@ -245,7 +245,7 @@ def test_two_processes_give_the_numbers_of_one(
     DatasetDict({"validation": split}).save_to_disk(saved)
     # `accelerate launch --cpu --num_processes 2` starts one process, and leaves the second to mpirun.
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    command += ["-m", "lamp_hf.evaluation", "retrieval", str(tiny_checkpoint), "--data", str(saved), "-p", "all"]
+    command += ["-m", "lamp_hf", "evaluate", "retrieval", str(tiny_checkpoint), "--data", str(saved), "-p", "all"]
     command += ["--rerank", "3", "--repeats", "2", "-o", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from transformers import OPTConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 import lamp_hf
-from lamp_hf.checkpoint_files import CheckpointError
+from lamp_hf.checkpoints.files import CheckpointError
 from lamp_hf.modeling.masking_lamp import MaskingDraws
 
 MOTION_LENGTHS = [24, 16, 9]

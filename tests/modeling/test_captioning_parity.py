@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lamp_hf.hub.original import captioning_state_dict
+from lamp_hf.conversion.state_dicts import captioning_state_dict
 from lamp_hf.modeling.configuration_lamp import LampCaptioningConfig, LampConfig
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
 

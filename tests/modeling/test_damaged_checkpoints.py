@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lamp_hf
-from lamp_hf.checkpoint_files import CheckpointError
+from lamp_hf.checkpoints.files import CheckpointError
 
 FILES = {
     "config.json": lamp_hf.LampForTextToMotion,

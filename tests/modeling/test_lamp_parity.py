@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from lamp_hf.hub.original import lamp_state_dict
+from lamp_hf.conversion.state_dicts import lamp_state_dict
 from lamp_hf.modeling.configuration_lamp import LampConfig
 from lamp_hf.modeling.modeling_lamp import LampForPreTraining, draw_negatives
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lamp_hf.hub.original import vqvae_state_dict
+from lamp_hf.conversion.state_dicts import vqvae_state_dict
 from lamp_hf.modeling.configuration_lamp import MotionVQVAEConfig
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.motion_quantizers import CodebookQuantizer

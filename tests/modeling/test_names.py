@@ -10,7 +10,7 @@ import pytest
 import transformers
 
 import lamp_hf
-from lamp_hf.hub_errors import HubError
+from lamp_hf.hub.errors import HubError
 
 LOADERS = [
     lamp_hf.LampForTextToMotion.from_pretrained,
@@ -60,7 +60,7 @@ sys.addaudithook(lambda event, args: requests.append(args) if event == "socket.c
 for load in (lamp_hf.LampForTextToMotion.from_pretrained, lambda name: transformers.pipeline("text-to-motion", name)):
     try:
         load("owner/dance")
-    except lamp_hf.hub_errors.HubError as error:
+    except lamp_hf.hub.errors.HubError as error:
         assert "out of reach for owner/dance" in str(error), error
 assert len(requests) <= 4, requests
 """

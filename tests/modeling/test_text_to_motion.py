@@ -14,7 +14,7 @@ from lamp_hf.modeling.masked_motion_transformer import attention_bias, sinusoida
 from lamp_hf.modeling.masking_lamp import MaskingDraws, mask_codes
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
-from lamp_hf.modeling.modeling_motion_length import MotionLengthEstimator
+from lamp_hf.modeling.modeling_motion_length_estimator import MotionLengthEstimator
 
 MASK, PAD = 24, 25
 BIASES = ["causal", "soft_causal", "none"]

@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lamp_hf.hub.original import length_estimator_state_dict, text_to_motion_state_dict
+from lamp_hf.conversion.state_dicts import length_estimator_state_dict, text_to_motion_state_dict
 from lamp_hf.modeling import generation_lamp
 from lamp_hf.modeling.configuration_lamp import LampConfig, LampTextToMotionConfig
 from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig, Window, decode_windows
 from lamp_hf.modeling.masking_lamp import MaskingDraws, mask_codes
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
-from lamp_hf.modeling.modeling_motion_length import MotionLengthEstimator
+from lamp_hf.modeling.modeling_motion_length_estimator import MotionLengthEstimator
 
 MASK, PAD = 32, 33
 

@@ -14,7 +14,7 @@ from transformers import pipeline
 
 import lamp_hf
 from lamp_hf.cli import main
-from lamp_hf.evaluation.text_to_motion import paraphrase, paraphrases
+from lamp_hf.evaluation.probes.bandai_namco import paraphrase, paraphrases
 from lamp_hf.motion.motion import Motion
 from lamp_hf.pipelines.familiarity import THRESHOLD
 from lamp_hf.pipelines.text_warnings import UnfamiliarTextWarning
@@ -39,7 +39,7 @@ def test_it_is_the_default_and_whole(pipe: lamp_hf.TextToMotionPipeline) -> None
 
 
 def test_what_travels_with_the_package_is_small_and_says_its_licence() -> None:
-    folders = sorted(lamp_hf.embedded_checkpoint().parent.iterdir())
+    folders = sorted(path.parent for path in lamp_hf.embedded_checkpoint().parent.glob("*/config.json"))
     assert [folder.name for folder in folders] == sorted(MEGABYTES)
     for folder in folders:
         assert sum(path.stat().st_size for path in folder.iterdir()) < MEGABYTES[folder.name] * 1e6

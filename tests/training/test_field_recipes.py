@@ -11,7 +11,7 @@ import torch
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer, OPTConfig
 
-from lamp_hf.hub import original
+from lamp_hf.conversion import state_dicts as original
 from lamp_hf.modeling.configuration_lamp import (
     LampCaptioningConfig,
     LampConfig,
@@ -22,11 +22,11 @@ from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.modeling_lamp import LampForPreTraining, LampModel
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
-from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
+from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.training import Recipe, load_recipe, train
-from lamp_hf.training.evaluator import new_config
 from lamp_hf.training.recipe import RECIPES_FOLDER
+from lamp_hf.training.stages.evaluator import new_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STAGES = ("motion-vqvae", "lamp", "text-to-motion", "captioning", "evaluator")

@@ -13,7 +13,7 @@ from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.training import Recipe, train
-from lamp_hf.training.rehearsal import rehearse
+from lamp_hf.training.stages.rehearsal import rehearse
 
 pytestmark = pytest.mark.slow
 QUANTIZERS = {

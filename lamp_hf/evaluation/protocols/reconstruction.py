@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import lamp_hf
-from lamp_hf.evaluation.reconstruction import codebook_use, joint_errors, reconstruction_errors
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, weights_digest
+from lamp_hf.metrics.functional.reconstruction import codebook_use, joint_errors, reconstruction_errors
 from lamp_hf.motion.features import features_to_joints
 from lamp_hf.motion.skeleton import SKELETONS
+from lamp_hf.version import __version__
 
 from .common import EvaluationSet, OnEstimate, derangement, estimate, spread
 
@@ -79,7 +79,7 @@ def evaluate_reconstruction_protocol(
     return EvaluationRecord(
         model=name,
         model_hash=weights_digest(model),
-        lamp_hf=lamp_hf.__version__,
+        lamp_hf=__version__,
         protocol=Protocol(
             "reconstruction",
             "whole-clips",

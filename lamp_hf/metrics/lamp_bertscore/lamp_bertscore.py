@@ -4,7 +4,7 @@ from typing import Any
 
 import evaluate
 
-from lamp_hf.embedded import DEFAULT_CHECKPOINT, portable_name, resolve_checkpoint
+from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT, portable_name, resolve_checkpoint
 from lamp_hf.metrics import captions as shared
 from lamp_hf.metrics import inputs
 
@@ -40,7 +40,8 @@ Args:
         the embedded checkpoint.
     bertscore_model: Given to `load`: folder, Hub id, or `package:NAME` of a package that carries a model. By default
         all-MiniLM-L6-v2, which needs no download.
-    num_layers, idf, rescale_with_baseline, device: Given to `load`, see `lamp_hf.evaluation.sentences.BertScorer`.
+    num_layers, idf, rescale_with_baseline, device: Given to `load`, see
+        `lamp_hf.metrics.functional.sentences.BertScorer`.
 
 Returns:
     `lamp_bertscore`, the mean F1; `bertscore_precision`, `bertscore_recall`, `bertscore_f1`; `bertscore_model`, the

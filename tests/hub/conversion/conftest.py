@@ -176,7 +176,7 @@ def convert_originals(tokenizers: SimpleNamespace, settings: dict[str, int]) -> 
     """Converts with the tokenizers and the settings of the originals."""
 
     def run(original: Path, output: Path, **options: Any) -> Any:
-        from lamp_hf.hub import convert
+        from lamp_hf.conversion import convert
 
         values = {
             "text_tokenizer": tokenizers.bert,

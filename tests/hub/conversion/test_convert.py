@@ -19,8 +19,8 @@ from safetensors import safe_open
 from transformers import AutoModel, AutoProcessor, pipeline
 
 import lamp_hf.metrics
-from lamp_hf.hub import conversion as conversion_module
-from lamp_hf.hub.conversion import Conversion
+from lamp_hf.conversion import converter as conversion_module
+from lamp_hf.conversion.converter import Conversion
 
 FILES = {
     "motion-vqvae": "vq/model/vq.tar",
@@ -233,7 +233,7 @@ def test_the_snippets_of_all_six_kinds_run(
 
 
 def test_a_sample_of_a_converted_model_says_how_long(converted: Conversion, tmp_path: Path) -> None:
-    from lamp_hf.hub.sample import write_sample
+    from lamp_hf.publishing.sample import write_sample
 
     assert "duration=4.0" in (converted.output / "README.md").read_text()
     assert "sample.gif" in write_sample(converted.output, "text-to-motion", tmp_path)

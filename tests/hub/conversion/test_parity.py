@@ -15,9 +15,8 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor, pipeline
 
 import lamp_hf
-from lamp_hf.hub import conversion
-from lamp_hf.hub.conversion import Conversion
-from lamp_hf.hub.original_config import (
+from lamp_hf.conversion import converter as conversion
+from lamp_hf.conversion.configs import (
     Settings,
     captioning_config,
     evaluator_config,
@@ -26,8 +25,9 @@ from lamp_hf.hub.original_config import (
     text_to_motion_config,
     vqvae_config,
 )
-from lamp_hf.hub.original_files import OriginalFile
-from lamp_hf.hub.original_layout import UNUSED, layout_of
+from lamp_hf.conversion.converter import Conversion
+from lamp_hf.conversion.files import OriginalFile
+from lamp_hf.conversion.layout import UNUSED, layout_of
 from lamp_hf.modeling.configuration_lamp import (
     LampConfig,
     MotionLengthEstimatorConfig,

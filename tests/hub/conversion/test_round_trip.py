@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lamp_hf.hub.conversion import Conversion
+from lamp_hf.conversion.converter import Conversion
 
 GENERATE = (
     'pipe = pipeline("text-to-motion", model={!r}, device="cpu")\n'

@@ -1,0 +1,229 @@
+"""Which files make a checkpoint, where they are, and the errors where they are missing or damaged."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lamp_hf.checkpoints.embedded import resolve_checkpoint
+from lamp_hf.hub.errors import HubError, clear_hub_errors
+
+__all__ = [
+    "CONFIG_FILES",
+    "EXTRACTOR_FILES",
+    "PROCESSOR_FILES",
+    "WEIGHT_FILES",
+    "CheckpointError",
+    "checked_name",
+    "explained",
+    "stored_tensors",
+]
+
+# Of each part of a checkpoint one of these is needed.
+CONFIG_FILES = ("config.json",)
+INDEX_FILE = "model.safetensors.index.json"
+WEIGHT_FILES = ("model.safetensors", INDEX_FILE)
+EXTRACTOR_FILES = ("processor_config.json", "preprocessor_config.json")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+PROCESSOR_FILES = (EXTRACTOR_FILES, TOKENIZER_FILES)
+JSON_FILES = (
+    *CONFIG_FILES,
+    *EXTRACTOR_FILES,
+    "generation_config.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    INDEX_FILE,
+)
+
+# How long the Hub may take to say whether it has a repository.
+HUB_TIMEOUT_S = 10.0
+
+# What code raises that meets another value than it was written for.
+VALUE_ERRORS = (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError)
+
+
+class CheckpointError(Exception):
+    """A checkpoint that is incomplete or damaged, holds another kind of model, or is from a newer version of lamp_hf.
+
+    No ValueError and no OSError: those are what `pipeline()` of transformers expects of one of several possible
+    classes, and answers with the tracebacks of all of them.
+    """
+
+
+def checked_name(name: Any, options: Mapping[str, Any]) -> Any:
+    """Folder, file or Hub id that `from_pretrained` is to read, for any name of a checkpoint.
+
+    A name that leads nowhere is refused at once; transformers would ask the Hub for each of a dozen files, five times.
+
+    Args:
+        name: As given to `from_pretrained`.
+        options: Keyword arguments of `from_pretrained`.
+
+    Raises:
+        FileNotFoundError: The name is neither a folder nor an embedded checkpoint nor a Hub id.
+        HubError: The Hub has no such repository, or cannot be asked.
+    """
+    if name is None or os.path.exists(name):
+        return name
+    found = resolve_checkpoint(str(name))
+    if not os.path.exists(found):
+        _ask_hub(found, options)
+    return found
+
+
+def _ask_hub(repo_id: str, options: Mapping[str, Any]) -> None:
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+
+    cached = {name: options[name] for name in ("cache_dir", "revision") if options.get(name) is not None}
+    prefix = f"{options['subfolder']}/" if options.get("subfolder") else ""
+    with clear_hub_errors(repo_id):
+        files = (*JSON_FILES, "adapter_config.json")
+        if any(isinstance(try_to_load_from_cache(repo_id, prefix + file, **cached), str) for file in files):
+            return
+        if constants.HF_HUB_OFFLINE or options.get("local_files_only"):
+            raise HubError(
+                f"{repo_id} is not a folder here, and not in the cache either; the Hub is not asked, because "
+                f"{'HF_HUB_OFFLINE is set' if constants.HF_HUB_OFFLINE else 'of local_files_only=True'}"
+            )
+        api = HfApi(token=options.get("token"))
+        api.repo_info(repo_id, revision=options.get("revision"), timeout=HUB_TIMEOUT_S)
+
+
+@contextmanager
+def explained(
+    name: str | os.PathLike[str],
+    needed: tuple[tuple[str, ...], ...],
+    options: Mapping[str, Any],
+    blamed: tuple[str, ...] = (),
+) -> Iterator[None]:
+    """Where loading fails because files are missing or damaged, say which.
+
+    Args:
+        name: Folder or Hub id of the checkpoint.
+        needed: For each part, files of which one must be there.
+        options: Keyword arguments of `from_pretrained`.
+        blamed: Files that are named where nothing is wrong with any file as such, but a value in one of these cannot
+            be used.
+
+    Raises:
+        CheckpointError: Files are missing or damaged.
+    """
+    try:
+        yield
+    except (CheckpointError, HubError):
+        raise
+    except Exception as error:
+        if (files := _files(name, options)) is None:
+            raise
+        missing = [" or ".join(part) for part in needed if not files.keys() & set(part)]
+        if missing:
+            raise CheckpointError(
+                f"{name} is incomplete: it has no {', and no '.join(missing)}. Found: "
+                f"{', '.join(sorted(files)) or 'nothing'}. Save or push the whole checkpoint again"
+            ) from error
+        if (damage := _damage(files)) is not None:
+            raise CheckpointError(f"{damage}. Save, download or convert the checkpoint again") from error
+        if blamed and isinstance(error, VALUE_ERRORS):
+            there = " or ".join(file for file in blamed if file in files)
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{there} of {name} cannot be used: {type(error).__name__}: {reason}") from error
+        raise
+
+
+def stored_tensors(name: Any, options: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """File and type of each tensor of a checkpoint, the type as safetensors names it, such as `F32`.
+
+    Args:
+        name: Folder or Hub id of the checkpoint.
+        options: Keyword arguments of `from_pretrained`.
+    """
+    from safetensors import safe_open
+
+    found: dict[str, tuple[str, str]] = {}
+    for path in (_files(name, options, look=False) or {}).values():
+        if path is not None and path.suffix == ".safetensors" and path.stem.startswith("model"):
+            with safe_open(path, framework="np") as stored:
+                found |= {key: (str(path), stored.get_slice(key).get_dtype()) for key in stored.keys()}  # noqa: SIM118
+    return found
+
+
+def _files(name: Any, options: Mapping[str, Any], look: bool = True) -> dict[str, Path | None] | None:
+    """Files of a checkpoint by name, `None` for those that are not on this machine; `None` where the Hub does not tell.
+
+    Args:
+        look: Ask the Hub which files there are, else tell those in the cache alone.
+    """
+    if name is None:
+        return None
+    folder = options.get("subfolder") or ""
+    if Path(name).is_dir():
+        return {path.name: path for path in Path(name, folder).glob("*") if path.is_file()}
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    prefix = f"{folder}/" if folder else ""
+    names = [*JSON_FILES, *WEIGHT_FILES, *TOKENIZER_FILES]
+    try:
+        if look:
+            api = HfApi(token=options.get("token"))
+            there = api.list_repo_files(str(name), revision=options.get("revision"))
+            names = [file.removeprefix(prefix) for file in there if file.startswith(prefix)]
+        cached = {key: options[key] for key in ("cache_dir", "revision") if options.get(key) is not None}
+        paths = {file: try_to_load_from_cache(str(name), prefix + file, **cached) for file in names}
+    except Exception:  # no connection, no such repository: the first error says it
+        return None
+    files = {file: Path(path) if isinstance(path, str) else None for file, path in paths.items()}
+    return files if look else {file: path for file, path in files.items() if path is not None}
+
+
+def _damage(files: Mapping[str, Path | None]) -> str | None:
+    """What is wrong with the files of a checkpoint, the first fault that is found."""
+    for name, path in files.items():
+        if path is None:
+            continue
+        if name in JSON_FILES:
+            fault = _json_fault(path, files)
+        elif path.suffix == ".safetensors":
+            fault = _safetensors_fault(path)
+        else:
+            continue
+        if fault is not None:
+            return f"{path} is damaged: {fault}"
+    return None
+
+
+def _json_fault(path: Path, files: Mapping[str, Path | None]) -> str | None:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        return f"it is not JSON ({error})"
+    if not isinstance(values, dict):
+        return f"it holds a {type(values).__name__}, expected an object with named values"
+    if path.name == "tokenizer.json":
+        from tokenizers import Tokenizer
+
+        try:
+            Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises nothing narrower
+            return str(error)
+    if path.name == "processor_config.json" and not isinstance(part := values.get("feature_extractor", {}), dict):
+        return f"feature_extractor is a {type(part).__name__}, expected an object with named values"
+    if path.name == INDEX_FILE:
+        shards = values.get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+            return "its weight_map does not name the file of each tensor"
+        if gone := sorted(set(shards.values()) - files.keys()):
+            return f"it names {gone[0]}, which is not there"
+    return None
+
+
+def _safetensors_fault(path: Path) -> str | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as stored:
+            stored.keys()
+    except (SafetensorError, OSError, ValueError) as error:
+        return f"it is not a safetensors file that can be read ({error}); {path.stat().st_size:,} bytes"
+    return None

@@ -1,0 +1,45 @@
+"""Which checkpoint a command of `lamp-hf` uses, and whether it can do what the command asks."""
+
+__all__ = ["find_checkpoint"]
+
+# Model types that each task can load.
+MODEL_TYPES = {
+    "text-to-motion": ("lamp_text_to_motion",),
+    "motion-captioning": ("lamp", "lamp_text_to_motion", "lamp_captioning"),
+    "motion-retrieval": ("lamp", "lamp_text_to_motion"),
+    "reconstruction": ("motion_vqvae", "lamp", "lamp_text_to_motion"),
+    "evaluation": ("motion_text_evaluator",),
+}
+
+
+def find_checkpoint(model: str | None, task: str) -> str:
+    """What `from_pretrained` takes for a command's `--model`, the embedded checkpoint if there is none.
+
+    Raises:
+        CheckpointError: It is incomplete, or of a newer version.
+        OSError: There is no such checkpoint.
+        ValueError: It holds a model for something else.
+    """
+    import transformers
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
+    from lamp_hf.checkpoints.files import CONFIG_FILES, explained
+    from lamp_hf.hub.errors import clear_hub_errors
+
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # what is wrong with a checkpoint is said in one line of our own
+    checkpoint = resolve_checkpoint(model or DEFAULT_CHECKPOINT)
+    try:
+        with explained(checkpoint, (CONFIG_FILES,), {}):
+            model_type = transformers.AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).model_type
+    except OSError as error:
+        with clear_hub_errors(checkpoint):
+            if isinstance(error.__cause__, HfHubHTTPError | LocalEntryNotFoundError):
+                raise error.__cause__ from None
+        raise OSError(f"{checkpoint} cannot be loaded: {error}") from error
+    if model_type not in MODEL_TYPES[task]:
+        raise ValueError(
+            f"{checkpoint} holds a {model_type!r} model; {task} needs one of {', '.join(MODEL_TYPES[task])}"
+        )
+    return checkpoint

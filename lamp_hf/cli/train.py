@@ -1,0 +1,128 @@
+"""`lamp-hf train`; it imports what it needs when it runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT
+from lamp_hf.terminal import quiet_readers
+
+if TYPE_CHECKING:
+    from lamp_hf.training.fine_tuning import FineTuning
+
+__all__ = ["train"]
+
+
+def train(
+    stage: Annotated[
+        str,
+        typer.Argument(
+            help="What to train: motion-vqvae, lamp, text-to-motion, language-model, captioning or evaluator."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder of the run. The same command resumes a run that was interrupted."),
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help="A recipe (YAML), or the name of one in the package: bandai-namco/, cmu-mocap/, humanml3d/ or kit-ml/ "
+            "and the stage, such as humanml3d/lamp. Without it, text-to-motion is fine-tuned.",
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Values that replace those of the recipe, such as trainer.max_steps=100.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Path of the data set, or of your own motions.")] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", help=f"Checkpoint to start from; fine-tuning takes {DEFAULT_CHECKPOINT} by default."),
+    ] = None,
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Fine-tuning: train an adapter instead of the whole masked transformer.")
+    ] = False,
+    push_to: Annotated[
+        str | None,
+        typer.Option("--push-to", help="Fine-tuning: publish the result on the Hub under this name, owner/name."),
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option("--license", help="Fine-tuning: license of the result; by default that of the base.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push-to: make the repository private.")] = False,
+) -> None:
+    """Train a stage with a recipe, or teach a text-to-motion model your own motions.
+
+    `lamp-hf train text-to-motion --data my_mocap/ --base lamp-small --output my-model`
+
+    `lamp-hf train motion-vqvae -c humanml3d/motion-vqvae -o runs/motion-vqvae --data HumanML3D trainer.max_steps=2000`
+
+    Several processes: `accelerate launch -m lamp_hf train`, on CPUs `torchrun`, with the same arguments.
+    """
+    changes = list(overrides or [])
+    if config is None:
+        if stage != "text-to-motion" or data is None:
+            raise typer.BadParameter(
+                "give a recipe (--config), or for fine-tuning the stage text-to-motion and your motions (--data)"
+            )
+        from lamp_hf.training.fine_tuning import fine_tune
+
+        quiet_readers()
+
+        report = fine_tune(
+            data,
+            output,
+            base=base or DEFAULT_CHECKPOINT,
+            lora=lora,
+            overrides=changes,
+            push_to=push_to,
+            private=private,
+            license=license,
+        )
+        _print_report(report, output)
+        return
+    if lora or push_to or license or private:
+        raise typer.BadParameter(
+            "--lora, --push-to, --license and --private are for fine-tuning, without --config; `lamp-hf push` "
+            "publishes any run, and recipes have the key lora"
+        )
+    quiet_readers()
+    from lamp_hf.checkpoints.embedded import resolve_checkpoint
+    from lamp_hf.training.recipe import load_recipe
+
+    recipe = load_recipe(config, changes)
+    if recipe.stage != stage:
+        raise ValueError(f"{config} is a recipe for the stage {recipe.stage}, not {stage}")
+    if data is not None:
+        # A set that is known by name lies at a path; any other is named by its path.
+        recipe.data["path" if "path" in recipe.data else "name"] = str(data)
+    if base is not None:
+        recipe.base = resolve_checkpoint(base)
+
+    from lamp_hf.training.run import train as run
+
+    print(f"finished: {run(recipe, output)}")
+
+
+def _print_report(report: "FineTuning", output: Path) -> None:
+    """What was done to which part, and the scores before and after; by one of several processes."""
+    if not report.finished:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    for part, what in report.stages.items():
+        console.print(f"{part}: {what}")
+    table = Table(title="On held-out clips", title_justify="left")
+    for column in ("", "base", "fine-tuned", "real clips"):
+        table.add_column(column, justify="left" if not column else "right")
+    for measure, values in report.scores.items():
+        cells = [f"{values[name]:.3f}" if name in values else "" for name in ("before", "after", "real")]
+        table.add_row(measure, *cells)
+    console.print(table)
+    console.print(f"finished in {sum(report.minutes.values()):.1f} minutes: {output}; try")
+    console.print(f'  lamp-hf generate "…" -m {output} -o motion.bvh')
