@@ -75,10 +75,9 @@ def main() -> None:
 
 
 def sheet(name: str, motions: list[lamp_hf.Motion]) -> None:
-    """Write motions as strips of poses, one under the other or in two columns."""
+    """Write motions as strips of poses, one under the other."""
     path = FOLDER / f"{name}.png"
-    columns = 2 if len(motions) > 3 else 1
-    contact_sheet(motions, path, columns=columns, frames_per_motion=6 if columns == 2 else 10)
+    contact_sheet(motions, path, columns=1, frames_per_motion=8, pose_height=112)  # as wide as the text of a page
     with Image.open(path) as picture:  # flat colors: a palette looks the same in a third of the bytes
         picture.quantize(96, dither=Image.Dither.NONE).save(path, optimize=True)
 

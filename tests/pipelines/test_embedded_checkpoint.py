@@ -18,7 +18,6 @@ from lamp_hf.motion.motion import Motion
 from lamp_hf.pipelines.familiarity import THRESHOLD
 from lamp_hf.pipelines.text_warnings import UnfamiliarTextWarning
 
-ROOT = Path(lamp_hf.__file__).resolve().parent.parent
 MEGABYTES = {"lamp-small": 60, "lamp-small-evaluator": 8}
 
 
