@@ -130,9 +130,10 @@ def test_extras_of_the_package_are_named() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Anchors of a page's headings, as MkDocs and GitHub make them."""
-    found = set()
-    for heading in re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+    """Anchors of a page: names of the package that it documents, and headings, as MkDocs and GitHub make them."""
+    text = page.read_text(encoding="utf-8")
+    found = set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
+    for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
         if own := re.search(r"\{ #([\w-]+) \}$", heading):
             found.add(own[1])
         else:
