@@ -11,7 +11,7 @@ from transformers import pipeline
 import lamp_hf  # noqa: F401  (makes the task known)
 from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
 from lamp_hf.data import CaptionGrammar
-from lamp_hf.motion.video import contact_sheet
+from lamp_hf.motion.formats.video import contact_sheet
 
 
 def main() -> None:

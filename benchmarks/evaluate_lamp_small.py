@@ -18,9 +18,9 @@ from transformers import pipeline
 import lamp_hf
 from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
 from lamp_hf.data import load_bandai_namco, with_numpy_motion
-from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
-from lamp_hf.evaluation.retrieval import evaluate_lamp
-from lamp_hf.evaluation.text_to_motion import TextToMotionJudge, paraphrase
+from lamp_hf.evaluation.probes.bandai_namco import TextToMotionJudge, paraphrase
+from lamp_hf.metrics.functional.reconstruction import evaluate_reconstruction
+from lamp_hf.metrics.functional.retrieval import evaluate_lamp
 from lamp_hf.motion.motion import Motion
 
 

@@ -36,8 +36,8 @@ from transformers import pipeline
 
 import lamp_hf
 from lamp_hf.data import bandai_namco_grammar, load_bandai_namco
-from lamp_hf.data.bandai_namco import clip_labels
-from lamp_hf.evaluation.text_to_motion import TextToMotionJudge
+from lamp_hf.data.bandai_namco.loader import clip_labels
+from lamp_hf.evaluation.probes.bandai_namco import TextToMotionJudge
 from lamp_hf.motion.skeleton import HUMANML3D_22
 from lamp_hf.training import FineTuning, fine_tune
 

@@ -24,13 +24,13 @@ from rich.table import Table
 
 from lamp_hf import LampFeatureExtractor, MotionVQVAEConfig, MotionVQVAEModel
 from lamp_hf.data.cmu.facts import packaged_facts, subject_categories
-from lamp_hf.evaluation.reconstruction import joint_errors
 from lamp_hf.files import atomic_path
+from lamp_hf.metrics.functional.reconstruction import joint_errors
 from lamp_hf.motion.features import features_to_joints
 from lamp_hf.motion.skeleton import SKELETONS
 from lamp_hf.training import Recipe, load_recipe, train
-from lamp_hf.training.motion_vqvae import MotionVQVAEStage
 from lamp_hf.training.run import training_arguments
+from lamp_hf.training.stages.motion_vqvae import MotionVQVAEStage
 
 QUANTIZERS: dict[str, dict[str, Any]] = {
     "vq-1024": {"num_codes": 1024},

@@ -36,7 +36,7 @@ from transformers.utils import logging
 
 import lamp_hf
 from lamp_hf.cli import main as command
-from lamp_hf.hub.export import export_checkpoint
+from lamp_hf.publishing.export import export_checkpoint
 from lamp_hf.retrieval import FolderSource, MotionIndex, MotionTextEncoder, build_index, open_index
 
 THREADS, PROCESSING = 8, 1000

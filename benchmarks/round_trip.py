@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lamp_hf.motion.bvh import read_bvh, write_bvh
 from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.formats.bvh import read_bvh, write_bvh
 
 
 def find_files(place: Path, scratch: Path) -> Iterator[Path]:

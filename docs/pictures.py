@@ -13,7 +13,7 @@ from PIL import Image
 
 import lamp_hf
 from lamp_hf import TextToMotionPipeline
-from lamp_hf.motion.video import contact_sheet
+from lamp_hf.motion.formats.video import contact_sheet
 
 FOLDER = Path(__file__).resolve().parent / "images"
 STRIP_BYTES = 600_000

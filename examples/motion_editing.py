@@ -14,7 +14,7 @@ from _command_line import run
 from transformers import pipeline
 
 from lamp_hf import Motion
-from lamp_hf.motion.video import contact_sheet
+from lamp_hf.motion.formats.video import contact_sheet
 
 
 def main(

@@ -49,10 +49,10 @@ def register() -> None:
     from lamp_hf.modeling.modeling_auto import AutoModelForMotionCaptioning
     from lamp_hf.modeling.modeling_lamp import LampModel
     from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
-    from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
+    from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
     from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
-    from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
-    from lamp_hf.modeling.modeling_motion_length import MotionLengthEstimatorModel
+    from lamp_hf.modeling.modeling_motion_length_estimator import MotionLengthEstimatorModel
+    from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
     from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
     from lamp_hf.modeling.processing_lamp import LampProcessor
     from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline

@@ -17,11 +17,11 @@ from .generation_lamp import MaskedMotionGenerationConfig
 from .modeling_auto import AutoModelForMotionCaptioning
 from .modeling_lamp import LampForPreTraining, LampModel
 from .modeling_lamp_captioning import LampForMotionCaptioning
+from .modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
 from .modeling_lamp_motion_to_text import LampForMotionToText
-from .modeling_lamp_retrieval import LampForMotionTextRetrieval
 from .modeling_lamp_text_to_motion import LampForTextToMotion
-from .modeling_motion_evaluator import MotionTextEvaluatorModel
-from .modeling_motion_length import MotionLengthEstimatorModel
+from .modeling_motion_length_estimator import MotionLengthEstimatorModel
+from .modeling_motion_text_evaluator import MotionTextEvaluatorModel
 from .modeling_motion_vqvae import MotionVQVAEModel
 from .processing_lamp import LampProcessor
 

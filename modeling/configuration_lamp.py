@@ -11,7 +11,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .checkpoints import LampBaseConfig
+from .base_lamp import LampBaseConfig
 
 __all__ = [
     "LampCaptioningConfig",

@@ -10,7 +10,7 @@ from lamp_hf.checkpoints.files import EXTRACTOR_FILES, checked_name, explained
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
 
-from .checkpoints import PublishedProcessor
+from .base_lamp import PublishedProcessor
 
 __all__ = ["LampFeatureExtractor"]
 

@@ -14,7 +14,7 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.utils import ModelOutput, can_return_tuple
 
-from .checkpoints import take_former_names
+from .base_lamp import take_former_names
 from .configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
 from .distributed import gather_rows, global_mean, uniform_rows
 from .modeling_lamp_qformer import (

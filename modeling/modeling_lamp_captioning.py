@@ -19,7 +19,7 @@ from transformers.utils.hub import cached_file
 
 from lamp_hf.checkpoints.embedded import resolve_checkpoint
 
-from .checkpoints import LampBaseModel
+from .base_lamp import LampBaseModel
 from .configuration_lamp import LampCaptioningConfig
 from .modeling_lamp import LampModel
 from .modeling_lamp_motion_to_text import LampForMotionToText, MotionCaptions, mean_log_probs, through_end

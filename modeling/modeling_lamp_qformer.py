@@ -16,7 +16,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .checkpoints import LampBaseModel
+from .base_lamp import LampBaseModel
 from .configuration_lamp import LampConfig
 
 __all__ = ["LampPreTrainedModel", "LampQFormerModel", "LampQFormerModelOutput"]

@@ -13,7 +13,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.generic import ModelOutput
 from transformers.utils.output_capturing import capture_outputs
 
-from .checkpoints import LampBaseModel
+from .base_lamp import LampBaseModel
 from .configuration_lamp import LampTextToMotionConfig
 from .distributed import global_mean, uniform_rows
 from .generation_lamp import MaskedMotionGenerationConfig, MaskedMotionGenerationMixin

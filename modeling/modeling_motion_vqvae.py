@@ -11,7 +11,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.generic import ModelOutput
 from transformers.utils.output_capturing import capture_outputs
 
-from .checkpoints import LampBaseModel
+from .base_lamp import LampBaseModel
 from .configuration_lamp import MotionVQVAEConfig
 from .distributed import mean_error
 from .motion_quantizers import IGNORED_CODE, CodebookQuantizer, motion_quantizer

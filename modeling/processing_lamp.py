@@ -10,7 +10,7 @@ from lamp_hf.checkpoints.files import EXTRACTOR_FILES, PROCESSOR_FILES, checked_
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
 
-from .checkpoints import PublishedProcessor
+from .base_lamp import PublishedProcessor
 from .feature_extraction_lamp import LampFeatureExtractor, MotionInput
 from .text_encoding import TextEncoder
 

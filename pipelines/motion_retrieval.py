@@ -11,7 +11,7 @@ import torch
 from transformers import Pipeline
 
 from lamp_hf.extras import require_faiss
-from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
+from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.files import READERS
 from lamp_hf.motion.inputs import as_motion

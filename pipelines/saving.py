@@ -22,11 +22,11 @@ class SavedPipeline:
         self.processor.save_pretrained(save_directory, **kwargs)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Publish model, processor and a card; see [`lamp_hf.hub.publish.push_checkpoint`] for the options.
+        """Publish model, processor and a card; see [`lamp_hf.publishing.checkpoint.push_checkpoint`] for the options.
 
         Returns:
             URL of the repository.
         """
-        from lamp_hf.hub.publish import push_pipeline
+        from lamp_hf.publishing.checkpoint import push_pipeline
 
         return push_pipeline(cast(Any, self), repo_id, **options)

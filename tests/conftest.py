@@ -14,9 +14,9 @@ import pytest
 from lamp_hf.data.schema import FeatureStatistics
 from lamp_hf.motion import rotations
 from lamp_hf.motion.features import features_to_joints, joints_to_features
+from lamp_hf.motion.formats.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.kinematics import forward_kinematics
 from lamp_hf.motion.motion import Motion
-from lamp_hf.motion.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, skeleton_for_feature_dim
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -22,7 +22,8 @@ import pytest
 import lamp_hf
 from lamp_hf.cli import main
 from lamp_hf.motion import Motion
-from lamp_hf.training import fine_tuning, load_recipe
+from lamp_hf.training import load_recipe
+from lamp_hf.training.fine_tuning import scores, tune
 
 ROOT = Path(lamp_hf.__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -38,7 +39,7 @@ NOT_RUN = {
     "hf auth login": "asks a person for a token",
     "lamp-hf push": "uploads; tests/hub/test_publish.py does it, to a Hub on this machine",
     "lamp-hf convert ": "the released files are gigabytes, and BERT's tokenizer comes from the Hub; "
-    "tests/conversion/test_cli_convert.py converts small ones",
+    "tests/hub/conversion/test_cli_convert.py converts small ones",
 }
 # What is added to commands that train for hours, so that they take two steps.
 _TWO_STEPS = "trainer.max_steps=2 trainer.eval_steps=2 trainer.save_steps=2 trainer.per_device_train_batch_size=4"
@@ -173,6 +174,21 @@ def test_every_public_name_is_documented() -> None:
     assert sorted(documented) == sorted(lamp_hf.__all__)
 
 
+def test_the_picture_of_the_floors_is_that_of_the_imports() -> None:
+    picture = (DOCS / "images/floors.svg").read_text(encoding="utf-8")
+    drawn = re.findall(r'y="(\d+)"><tspan[^>]*>([\w]+)<', picture)
+    floors = {
+        package: place
+        for place, floor in enumerate(runpy.run_path(str(ROOT / "tests/test_directions.py"))["FLOORS"])
+        for package in floor
+    }
+    assert {name for _, name in drawn} <= floors.keys()
+    assert len(drawn) > 12
+    heights = sorted({(floors[name], -int(height)) for height, name in drawn})
+    assert [floor for floor, _ in heights] == sorted({floor for floor, _ in heights})
+    assert [height for _, height in heights] == sorted(height for _, height in heights)
+
+
 def test_numbers_that_the_code_cites_are_explained() -> None:
     explained = {anchor.upper() for anchor in anchors(RELEASED_CODE) if re.fullmatch(r"[vlt]\d", anchor)}
     cited = set()
@@ -288,8 +304,8 @@ def run(step: Step, names: dict[str, Any], page: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, shown in SHOWN.items() if shown])
 def test_everything_runs_as_written(name: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fine_tuning, "PROBED_MOTIONS", 2)
-    monkeypatch.setitem(fine_tuning.TOKENIZER_RECIPE["trainer"], "max_steps", 2)
+    monkeypatch.setattr(scores, "PROBED_MOTIONS", 2)
+    monkeypatch.setitem(tune.TOKENIZER_RECIPE["trainer"], "max_steps", 2)
     if example := _ROW.search(PAGES[name].read_text(encoding="utf-8")):
         write_table(example[0])
     names: dict[str, Any] = {"__name__": "page"}

@@ -12,7 +12,7 @@ import pytest
 
 from lamp_hf.data import load_motion_dataset
 from lamp_hf.motion.motion import Motion
-from lamp_hf.training import fine_tuning
+from lamp_hf.training.fine_tuning import scores, tune
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("[!_]*.py"))
@@ -153,8 +153,8 @@ def test_fine_tuning(example, tiny_base: Path, procedural: SimpleNamespace, monk
         make(40 + number).save(f"my_mocap/{number}.npz")
         contents[f"{number}.npz"] = kind
     write_table(**contents)
-    monkeypatch.setattr(fine_tuning, "PROBED_MOTIONS", 2)
-    monkeypatch.setitem(fine_tuning.TOKENIZER_RECIPE["trainer"], "max_steps", 2)
+    monkeypatch.setattr(scores, "PROBED_MOTIONS", 2)
+    monkeypatch.setitem(tune.TOKENIZER_RECIPE["trainer"], "max_steps", 2)
     tiny = ("trainer.max_steps=2", "trainer.per_device_train_batch_size=4", "rehearsal.num_motions=8")
     changes = [argument for change in tiny for argument in ("--change", change)]
     out = example("fine_tuning.py", "my_mocap", "my-model", "--base", str(tiny_base), *changes)

@@ -105,9 +105,9 @@ def test_search_and_captions(execute) -> None:
 @pytest.mark.slow
 def test_fine_tuning(execute, tiny_base: Path) -> None:
     shrink = (
-        "import lamp_hf.training.fine_tuning\n"
-        "lamp_hf.training.fine_tuning.PROBED_MOTIONS = 2\n"
-        "lamp_hf.training.fine_tuning.TOKENIZER_RECIPE['trainer']['max_steps'] = 2\n"
+        "from lamp_hf.training.fine_tuning import scores, tune\n"
+        "scores.PROBED_MOTIONS = 2\n"
+        "tune.TOKENIZER_RECIPE['trainer']['max_steps'] = 2\n"
     )
     tiny = ["trainer.max_steps=2", "trainer.per_device_train_batch_size=4", "rehearsal.num_motions=8"]
     notebook = with_parameters("fine_tuning", shrink, BASE=str(tiny_base), CLIPS=12, OVERRIDES=tiny)

@@ -28,7 +28,7 @@ def python(code: str, cwd: Path = ROOT) -> str:
 
 
 @pytest.mark.parametrize(
-    "imports", ["lamp_hf", "lamp_hf.cli", "lamp_hf.metrics", "lamp_hf.motion.motion", "lamp_hf.motion.bvh"]
+    "imports", ["lamp_hf", "lamp_hf.cli", "lamp_hf.metrics", "lamp_hf.motion.motion", "lamp_hf.motion.formats.bvh"]
 )
 def test_an_import_loads_nothing_heavy(imports: str) -> None:
     loaded = python(f"import sys, {imports}; print(*(name for name in {HEAVY} if name in sys.modules))")
@@ -96,7 +96,7 @@ def test_version_is_that_of_the_project() -> None:
 
 def test_every_package_is_listed_for_the_wheel() -> None:
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "lamp_hf").rglob("*.py")}
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "lamp_hf").rglob("__init__.py")}
     assert {".".join(folder.parts) for folder in folders} <= set(setuptools["packages"])
 
 
@@ -150,7 +150,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
         "checkpoints/lamp-small/model.safetensors",
         "checkpoints/lamp-small-evaluator/README.md",
         "metrics/motion_fid/README.md",
-        "motion/player.html",
+        "motion/formats/player.html",
         "py.typed",
     ):
         assert PurePosixPath("lamp_hf", part) in names, part

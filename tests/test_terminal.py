@@ -12,7 +12,7 @@ from lamp_hf.cli import main
 from lamp_hf.motion.files import UNREAD
 from lamp_hf.terminal import counted, logs_on_stderr, quiet_readers
 
-logger = logging.getLogger("lamp_hf.motion.bvh")
+logger = logging.getLogger("lamp_hf.motion.formats.bvh")
 
 
 def test_log_lines_are_written_above_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

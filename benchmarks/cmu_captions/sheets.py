@@ -23,9 +23,9 @@ from lamp_hf.data.cmu.facts import CLAIMED_FPS, packaged_facts, subject_categori
 from lamp_hf.data.cmu.measures import Measures
 from lamp_hf.data.cmu.segments import stretches
 from lamp_hf.data.cmu.takes import clean_joints
-from lamp_hf.motion.drawing import COLOURS, Camera, Figure
 from lamp_hf.motion.errors import MotionFormatError
-from lamp_hf.motion.painting import BACKGROUND, GRID, INK, OVERSAMPLING, font, paint_body, paint_shadow, shrink
+from lamp_hf.motion.formats.drawing import COLOURS, Camera, Figure
+from lamp_hf.motion.formats.painting import BACKGROUND, GRID, INK, OVERSAMPLING, font, paint_body, paint_shadow, shrink
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 FPS = 20.0

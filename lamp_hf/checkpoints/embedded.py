@@ -1,6 +1,7 @@
 """The checkpoints that travel with the package: their names and where they lie."""
 
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ __all__ = [
     "embedded_checkpoint",
     "embedded_path",
     "is_embedded",
+    "locate_text_encoder",
     "portable_name",
     "resolve_checkpoint",
 ]
@@ -79,3 +81,21 @@ def portable_name(name_or_path: str) -> str:
 
 def _embedded() -> list[str]:
     return sorted(config.parent.name for config in CHECKPOINTS_FOLDER.glob("*/config.json"))
+
+
+def locate_text_encoder(name: str) -> str:
+    """Folder or Hub id of a BERT-like encoder; `package:NAME` names one that an installed package carries.
+
+    Raises:
+        ModuleNotFoundError: The package is not installed.
+    """
+    if not name.startswith("package:"):
+        return name
+    package = name.removeprefix("package:")
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(
+            f"the text encoder comes from the package {package.replace('_', '-')}, which is not installed: "
+            "pip install 'lamp_hf[train]', or 'lamp_hf[evaluate]' for metrics"
+        )
+    return str(Path(spec.origin).parent / "model")

@@ -18,18 +18,19 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from lamp_hf.data.field_layout import read_statistic
 from lamp_hf.files import atomic_folder
-from lamp_hf.hub.card import CONVERSION_FILE, touched, write_run_card
+from lamp_hf.hub.card_text import touched
 from lamp_hf.hub.upload import CARD
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
-from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
-from lamp_hf.modeling.modeling_motion_length import MotionLengthEstimatorModel
+from lamp_hf.modeling.modeling_motion_length_estimator import MotionLengthEstimatorModel
+from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.skeleton import skeleton_for_feature_dim
+from lamp_hf.publishing.model_card import CONVERSION_FILE, write_run_card
 
 from .configs import (
     Settings,

@@ -12,8 +12,8 @@ from typing import Any
 
 from lamp_hf.data.conversion import ClipFile
 from lamp_hf.files import atomic_path
-from lamp_hf.motion.bvh_parser import MAX_FILE_BYTES
 from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.formats.bvh_parser import MAX_FILE_BYTES
 
 
 def archive_clips(path: Path, clip_of: Callable[[Path], str | None]) -> Iterator[ClipFile]:

@@ -3,14 +3,13 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from lamp_hf.data.cmu.loader import is_cmu_set
 from lamp_hf.data.field_layout import (
     FIELD_SETS,
     JOINTS,
@@ -31,67 +30,17 @@ from lamp_hf.data.field_layout import (
     statistics_drift,
 )
 from lamp_hf.data.motionfolder import METADATA_NAMES, TIME_TOLERANCE_S, find_tables, read_tables, split_of
+from lamp_hf.data.named_sets import NAMED_SETS
+from lamp_hf.data.report import DataReport, Severity
 from lamp_hf.data.schema import FeatureStatistics
 from lamp_hf.motion.features import features_to_joints
 from lamp_hf.motion.inputs import as_motion, failure, find_motion_files, no_motion_files
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import Skeleton
 
-__all__ = ["DataReport", "Finding", "check_data"]
+__all__ = ["check_data"]
 
 _JOINT_TOLERANCE_M = 0.05
-
-Severity = Literal["error", "warning"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong with one file.
-
-    Attributes:
-        severity: "error": the loader refuses the folder for it, or a result would be wrong. "warning": worth a look.
-        kind: what sort of thing it is, the same words for all of a sort.
-        file: path in the folder, with a line where that helps.
-        message: what was expected and what was found.
-    """
-
-    severity: Severity
-    kind: str
-    file: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.message}"
-
-
-@dataclass
-class DataReport:
-    """What `check_data` found.
-
-    Attributes:
-        path: the folder.
-        layout: "humanml3d", "kit-ml", "motionfolder", "cmu-mocap", or "motions" for a folder of motions without
-            captions.
-        counts: what is in it, by name, as text to show.
-        findings: what is wrong with it, errors first.
-    """
-
-    path: Path
-    layout: str
-    counts: dict[str, str] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-
-    @property
-    def errors(self) -> list[Finding]:
-        """The findings for which the folder cannot be used as it is."""
-        return [finding for finding in self.findings if finding.severity == "error"]
-
-    def add(self, severity: Severity, kind: str, file: str | Path, message: str | Exception) -> None:
-        """Note a finding; a path is shown relative to the folder, and an error without the path it begins with."""
-        if isinstance(file, Path):
-            message = str(message).removeprefix(f"{file}: ").removeprefix(f"{file.name}: ")
-            file = file.relative_to(self.path).as_posix()
-        self.findings.append(Finding(severity, kind, file, str(message)))
 
 
 def check_data(
@@ -114,10 +63,10 @@ def check_data(
     """
     root = Path(path)
     options = reader_options or {}
-    if not options and is_cmu_set(root):  # its files are read in one way, so options mean a folder of motions
-        from lamp_hf.data.cmu.doctor import check_cmu
-
-        return check_cmu(root, progress=progress)
+    # The files of a named set are read in one way, so options mean a folder of motions.
+    checks = (each.check for each in NAMED_SETS.values() if not options and each.check and each.recognize(root))
+    if (check := next(checks, None)) is not None:
+        return check(root, progress=progress)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder{' (it is a file)' if root.exists() else ''}")
     if is_field_layout(root):

@@ -55,6 +55,16 @@ class _Row:
     captions: tuple[str, ...]
 
 
+def is_humanml3d(path: Path) -> bool:
+    """Whether a folder holds HumanML3D."""
+    return is_field_layout(path) and find_field_set(path) is HUMANML3D
+
+
+def is_kit_ml(path: Path) -> bool:
+    """Whether a folder holds KIT-ML."""
+    return is_field_layout(path) and find_field_set(path) is KIT_ML
+
+
 def load_humanml3d(
     path: str | os.PathLike[str],
     *,

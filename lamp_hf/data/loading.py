@@ -1,6 +1,7 @@
 """One function that loads a motion dataset from wherever it is."""
 
 import os
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +9,18 @@ import datasets
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from datasets.exceptions import DatasetNotFoundError
 
-from lamp_hf.data.bandai_namco import load_bandai_namco
-from lamp_hf.data.cmu.loader import is_cmu_set, load_cmu_mocap
-from lamp_hf.data.field_layout import find_field_set, is_field_layout
-from lamp_hf.data.humanml3d import load_humanml3d, load_kit_ml
 from lamp_hf.data.motionfolder import METADATA_NAMES, find_tables, load_motionfolder
+from lamp_hf.data.named_sets import NAMED_SETS, dataset_name
 from lamp_hf.data.schema import motion_features
 from lamp_hf.hub.errors import missing_on_hub
 
 _NEEDED_COLUMNS = ("id", "motion", "captions", "fps", "num_frames")
-NAMED_SETS = {
-    "bandai-namco": (load_bandai_namco, "the archive or a clone of the repository"),
-    "cmu-mocap": (load_cmu_mocap, "an archive or a folder of BVH files such as 01/01_01.bvh"),
-    "humanml3d": (load_humanml3d, "the folder with new_joint_vecs and texts"),
-    "kit-ml": (load_kit_ml, "the folder with new_joint_vecs and texts"),
-}
 _CHOICES = (
-    '"bandai-namco" or "cmu-mocap" with path=<archive or clone>, "humanml3d" or "kit-ml" with path=<folder>, such a '
-    f"path alone, a folder with {' or '.join(METADATA_NAMES)}, "
+    ", ".join(
+        " or ".join(f'"{name}"' for name in names) + f" with path=<{place}>"
+        for place, names in groupby(NAMED_SETS, lambda name: NAMED_SETS[name].place)
+    )
+    + f", such a path alone, a folder with {' or '.join(METADATA_NAMES)}, "
     "a folder written by save_to_disk, or the id of a dataset on the Hub (owner/name)"
 )
 
@@ -68,7 +63,7 @@ def load_motion_dataset(
     """
     known = str(name_or_path) if name_or_path in NAMED_SETS else None
     if known and path is None:
-        raise ValueError(f'"{known}" needs path= (--data in `lamp-hf train`), {NAMED_SETS[known][1]}')
+        raise ValueError(f'"{known}" needs path= (--data in `lamp-hf train`), {NAMED_SETS[known].path}')
     if not known and path is not None:
         raise ValueError(f"{name_or_path}: path={path} goes with the names {', '.join(NAMED_SETS)} alone; leave it out")
     folder = Path(name_or_path if path is None else path)
@@ -76,7 +71,7 @@ def load_motion_dataset(
         return checked_dataset(datasets.load_from_disk(str(folder), **options), str(folder))
     reading: dict[str, Any] = {"skip_bad": skip_bad, "cache_dir": cache_dir, **options}
     if known := known or dataset_name(folder):
-        return NAMED_SETS[known][0](folder, **reading)
+        return NAMED_SETS[known].load(folder, **reading)
     if folder.is_dir():
         if find_tables(folder):
             return load_motionfolder(folder, **reading)
@@ -88,19 +83,6 @@ def load_motion_dataset(
     except DatasetNotFoundError as error:
         raise missing_on_hub(str(name_or_path)) from error
     return checked_dataset(loaded, str(name_or_path))
-
-
-def dataset_name(path: str | os.PathLike[str]) -> str | None:
-    """Name by which [`load_motion_dataset`] knows what lies at a path, told by its files, or `None` if it has none."""
-    path = Path(path)
-    if is_cmu_set(path):
-        return "cmu-mocap"
-    if path.is_file() and ".tar" in path.suffixes:
-        return "bandai-namco"
-    if any(path.glob("dataset/Bandai-Namco-Research-Motiondataset-*")):
-        return "bandai-namco"
-    field_set = find_field_set(path) if is_field_layout(path) else None
-    return None if field_set is None else field_set.name
 
 
 def checked_dataset(loaded: Any, name: str) -> Any:

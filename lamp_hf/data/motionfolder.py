@@ -26,7 +26,6 @@ from typing import Any
 
 from datasets import DatasetDict
 
-from lamp_hf.data.captions import swap_sides
 from lamp_hf.data.conversion import (
     CONVERSION_VERSION,
     ClipCache,
@@ -40,6 +39,7 @@ from lamp_hf.data.text_files import read_lines
 from lamp_hf.motion.files import READERS
 from lamp_hf.motion.inputs import find_motion_files, problem_of
 from lamp_hf.motion.skeleton import skeleton_for_feature_dim
+from lamp_hf.motion.text import swap_sides
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Metrics of language and motion as modules of `evaluate`: `lamp_hf.metrics.load("motion_fid")`.
 
-Each folder holds one, with a card; `evaluate.load(path_of_the_folder)` gives the same. The maths lies in
-`lamp_hf.evaluation`.
+Each folder holds one, with a card; `evaluate.load(path_of_the_folder)` gives the same. The formulas are in
+`lamp_hf.metrics.functional`.
 """
 
 from pathlib import Path
@@ -13,18 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["NAMES", "folder", "load"]
 
 _HERE = Path(__file__).resolve().parent
-NAMES = (
-    "caption_scores",
-    "diversity",
-    "foot_skating",
-    "lamp_bertscore",
-    "mm_dist",
-    "motion_fid",
-    "motion_retrieval",
-    "mpjpe",
-    "multimodality",
-    "r_precision",
-)
+# Every folder with a script of its own name.
+NAMES = tuple(sorted(script.stem for script in _HERE.glob("*/*.py") if script.stem == script.parent.name))
 
 
 def folder(name: str) -> Path:

@@ -15,7 +15,7 @@ class CaptionMetric(StreamingMetric):
 
     Args:
         bertscore_model, num_layers, idf, rescale_with_baseline, device: See
-            [`lamp_hf.evaluation.sentences.BertScorer`]; no model is the default one.
+            [`lamp_hf.metrics.functional.sentences.BertScorer`]; no model is the default one.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class CaptionMetric(StreamingMetric):
     def bertscore(self, captions: list[str], references: list[list[str]]) -> dict[str, Any]:
         """Means of precision, recall and F1, and `bertscore_model`: which model, layer and weights."""
         # Here, since bert-score brings torch and matplotlib, which the other scores do without.
-        from lamp_hf.evaluation.sentences import DEFAULT_ENCODER, BertScorer
+        from lamp_hf.metrics.functional.sentences import DEFAULT_ENCODER, BertScorer
 
         scorer = BertScorer(self.bertscore_model or DEFAULT_ENCODER, **self.bertscore_options)
         scores = scorer(captions, references)

@@ -10,7 +10,8 @@ import numpy as np
 from datasets import Features, Value
 from datasets import Sequence as ListOf
 
-from lamp_hf.metrics.inputs import Embedder, as_array, paired
+from lamp_hf.metrics.embedder import Embedder
+from lamp_hf.metrics.inputs import as_array, paired
 
 __all__ = ["GUO_2022", "EmbeddingMetric", "PairMetric", "StreamingMetric"]
 

@@ -1,4 +1,4 @@
-"""Which module reads or writes which file type, and how files are put in place whole or not at all."""
+"""Which module reads or writes which file type."""
 
 import importlib
 import os
@@ -10,13 +10,13 @@ from lamp_hf.motion.errors import MotionFormatError
 
 # Modules are imported on first use: some of them load large libraries.
 READERS: Mapping[str, tuple[str, str]] = {
-    ".bvh": ("lamp_hf.motion.bvh", "read_bvh"),
-    ".npy": ("lamp_hf.motion.arrays", "read_npy"),
-    ".npz": ("lamp_hf.motion.arrays", "read_npz"),
-    ".glb": ("lamp_hf.motion.gltf_reader", "read_gltf"),
-    ".gltf": ("lamp_hf.motion.gltf_reader", "read_gltf"),
-    ".vrma": ("lamp_hf.motion.gltf_reader", "read_gltf"),
-    ".vrm": ("lamp_hf.motion.gltf_reader", "read_gltf"),
+    ".bvh": ("lamp_hf.motion.formats.bvh", "read_bvh"),
+    ".npy": ("lamp_hf.motion.formats.arrays", "read_npy"),
+    ".npz": ("lamp_hf.motion.formats.arrays", "read_npz"),
+    ".glb": ("lamp_hf.motion.formats.gltf_reader", "read_gltf"),
+    ".gltf": ("lamp_hf.motion.formats.gltf_reader", "read_gltf"),
+    ".vrma": ("lamp_hf.motion.formats.gltf_reader", "read_gltf"),
+    ".vrm": ("lamp_hf.motion.formats.gltf_reader", "read_gltf"),
 }
 _BLENDER = (
     'blender -b --python-expr "import bpy; bpy.ops.wm.read_factory_settings(use_empty=True); {read}; '
@@ -50,14 +50,14 @@ _SAME_DETOUR = {
 # Suffixes of motion files that are not read, and for which there is such a hint.
 UNREAD = frozenset((*_DETOURS, *_SAME_DETOUR))
 WRITERS: Mapping[str, tuple[str, str]] = {
-    ".bvh": ("lamp_hf.motion.bvh", "write_bvh"),
-    ".glb": ("lamp_hf.motion.gltf", "write_glb"),
-    ".npy": ("lamp_hf.motion.arrays", "write_npy"),
-    ".npz": ("lamp_hf.motion.arrays", "write_npz"),
-    ".gif": ("lamp_hf.motion.video", "write_video"),
-    ".mp4": ("lamp_hf.motion.video", "write_video"),
-    ".png": ("lamp_hf.motion.video", "write_png"),
-    ".html": ("lamp_hf.motion.html", "write_html"),
+    ".bvh": ("lamp_hf.motion.formats.bvh", "write_bvh"),
+    ".glb": ("lamp_hf.motion.formats.gltf", "write_glb"),
+    ".npy": ("lamp_hf.motion.formats.arrays", "write_npy"),
+    ".npz": ("lamp_hf.motion.formats.arrays", "write_npz"),
+    ".gif": ("lamp_hf.motion.formats.video", "write_video"),
+    ".mp4": ("lamp_hf.motion.formats.video", "write_video"),
+    ".png": ("lamp_hf.motion.formats.video", "write_png"),
+    ".html": ("lamp_hf.motion.formats.html", "write_html"),
 }
 
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lamp_hf.motion.arrays import motion_of_array
 from lamp_hf.motion.files import READERS, UNREAD
+from lamp_hf.motion.formats.arrays import motion_of_array
 from lamp_hf.motion.motion import Motion
 
 __all__ = ["MotionFiles", "MotionInput", "as_motion", "failure", "find_motion_files", "no_motion_files", "problem_of"]

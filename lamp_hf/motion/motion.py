@@ -274,7 +274,7 @@ class Motion:
         return write(self if fps is None else self.resample(fps), path, **options)
 
     def _repr_html_(self) -> str:
-        from lamp_hf.motion.html import motion_to_html
+        from lamp_hf.motion.formats.html import motion_to_html
 
         return motion_to_html(self)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lamp_hf.batches import batches_by_length
 from lamp_hf.checkpoints.embedded import CHECKPOINTS_FOLDER
-from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
+from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
 from lamp_hf.modeling.processing_lamp import LampProcessor
 
 __all__ = ["EncodedMotion", "MotionTextEncoder"]
@@ -93,7 +94,7 @@ class MotionTextEncoder:
             motions: Unnormalized features `(T, D)`, at the model's frame rate.
         """
         encoded: dict[int, EncodedMotion] = {}
-        for batch in _batches(sorted(range(len(motions)), key=lambda row: len(motions[row])), BATCH_SIZE):
+        for batch in batches_by_length([len(motion) for motion in motions], BATCH_SIZE):
             inputs = self.processor(motion=[motions[row] for row in batch]).to(self.model.device)
             values, frames = inputs["motion_values"], inputs["motion_attention_mask"]
             encoding = self.model.encode_motion(values, frames, output_codes=False)
@@ -107,7 +108,7 @@ class MotionTextEncoder:
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Features `(N, P)` of texts, float32, of unit length."""
         result = np.empty((len(texts), self.projection_dim), np.float32)
-        for batch in _batches(sorted(range(len(texts)), key=lambda row: len(texts[row])), BATCH_SIZE):
+        for batch in batches_by_length([len(text) for text in texts], BATCH_SIZE):
             inputs = self.processor(text=[texts[row] for row in batch]).to(self.model.device)
             result[batch] = self.model.get_text_features(**inputs).float().cpu().numpy()
         return result
@@ -122,7 +123,7 @@ class MotionTextEncoder:
         """
         found = np.empty(len(texts), np.float32)
         device = self.model.device
-        for batch in _batches(sorted(range(len(texts)), key=lambda row: len(latents[row])), MATCH_BATCH_SIZE):
+        for batch in batches_by_length([len(each) for each in latents], MATCH_BATCH_SIZE):
             longest = max(len(latents[row]) for row in batch)
             states = torch.zeros(len(batch), longest, self.code_dim)
             mask = torch.zeros(len(batch), longest, dtype=torch.long)
@@ -155,8 +156,3 @@ class MotionTextEncoder:
         found = torch.as_tensor(np.asarray(similarities, np.float32), device=self.model.device)
         known = torch.as_tensor(logits, device=self.model.device)
         return self.model.rerank_scores(found, known).float().cpu().numpy()
-
-
-def _batches(order: Sequence[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(order), size):
-        yield list(order[start : start + size])

@@ -17,15 +17,14 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset, Features, List, Value
 from tqdm.auto import tqdm
 
@@ -33,8 +32,9 @@ from lamp_hf.files import atomic_path
 from lamp_hf.hub.errors import clear_hub_errors
 from lamp_hf.locks import folder_lock
 
-from .candidates import CandidateFinder, group_means
+from .candidates import CandidateFinder
 from .encoder import MotionTextEncoder
+from .search import Found, caption_score, motion_score, search, text_score
 from .sources import Clip, Source
 from .storage import DamagedFileError, MappedSequences, MappedVectors, PartedDataset, ragged
 
@@ -44,16 +44,11 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 FILE_NAME = "index.json"
-UPLOADED = ("motions/*.arrow", "captions/*.arrow", "*.faiss")
 PARTS = ("", "motions", "captions")  # its folders
 _CHECKSUM = "checksum"  # key of index.json for that of all others
 _ATTEMPTS = 5
 ROWS_PER_FILE = 2048
-EXACT_BLOCK_ROWS = 512
-# So many of the rows that FAISS finds get exact scores: enough to lose few (benchmarks/motion_index.py).
-ORDERED_ROWS = 1000
 VECTORS_PER_MOTION = 4
-Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class MotionIndexError(ValueError):
@@ -62,13 +57,6 @@ class MotionIndexError(ValueError):
 
 class IndexMismatchError(MotionIndexError):
     """Vectors of different checkpoints, which cannot be compared."""
-
-
-class Found(NamedTuple):
-    """A row of an index with its score."""
-
-    row: int
-    score: float
 
 
 @dataclass
@@ -260,24 +248,14 @@ class MotionIndex:
         Raises:
             HubError: The Hub refuses, or the upload did not finish: nothing in the repository has changed.
         """
-        from lamp_hf.hub.upload import CARD, Target
+        from .publishing import push_index
 
-        from .card import index_card
+        return push_index(self, repo_id, private=private, license=license, token=token)
 
-        target = Target(repo_id, repo_type="dataset", private=private, token=token)
+    def portable_state(self) -> str:
+        """Text of `index.json` without folders of this machine."""
         sources = [{"name": Path(str(source["name"])).name, "root": None} for source in self._state.sources]
-        state = asdict(self._state) | {"sources": sources}
-        files: dict[str, Path | bytes] = {
-            path.relative_to(self.path).as_posix(): path
-            for pattern in UPLOADED
-            for path in sorted(self.path.glob(pattern))
-            if not path.name.startswith(".")
-        }
-        files[FILE_NAME] = _written(state).encode()
-        card = index_card(self, target.repo_id, target.read(CARD), license)
-        if card is not None:
-            files[CARD] = card.encode()
-        return target.commit(files, "Upload motion index", replaces=UPLOADED)
+        return _written(asdict(self._state) | {"sources": sources})
 
     def _save(self) -> None:
         state = self._state
@@ -499,7 +477,7 @@ class MotionIndex:
             For each text the best motions, best first.
         """
         queries = np.asarray(text_features, np.float32)[:, None]
-        return self._search(self.features, self._motion_finder, queries, self.alive, _text_score, top_k, exact)
+        return search(self._motion_finder, queries, self.alive, text_score, top_k, exact=exact)
 
     def find_similar(self, motion_features: np.ndarray, top_k: int = 10, *, exact: bool = False) -> list[list[Found]]:
         """Motions like others, scored by the mean cosine of like queries: 1 for the same motion.
@@ -509,7 +487,9 @@ class MotionIndex:
             top_k, exact: As in [`find_motions`].
         """
         queries = np.asarray(motion_features, np.float32)
-        return self._search(self.features, self._motion_finder, queries, self.alive, _motion_score, top_k, exact)
+        # The mean of a motion's vectors finds what resembles it in all of them.
+        groups = [0] * queries.shape[1]
+        return search(self._motion_finder, queries, self.alive, motion_score, top_k, groups=groups, exact=exact)
 
     def find_captions(self, motion_features: np.ndarray, top_k: int = 10, *, exact: bool = False) -> list[list[Found]]:
         """Captions for motions, scored by the motion's best query; the rows are those of `caption_dataset`.
@@ -518,53 +498,11 @@ class MotionIndex:
             motion_features: `(N, Q, P)`.
             top_k, exact: As in [`find_motions`].
         """
-        finder = self._caption_finder
         alive = self._caption_owner >= 0
         queries = np.asarray(motion_features, np.float32)
-        return self._search(finder.vectors, finder, queries, alive, _caption_score, top_k, exact)
-
-    def _search(
-        self,
-        vectors: MappedVectors,
-        finder: CandidateFinder,
-        queries: np.ndarray,
-        alive: np.ndarray,
-        score: Score,
-        top_k: int,
-        exact: bool,
-    ) -> list[list[Found]]:
-        """The best rows for queries `(N, m, P)`: candidates by FAISS, or all, ordered by `score`."""
-        if not len(vectors):
-            return [[] for _ in queries]
-        wanted = torch.as_tensor(queries, dtype=torch.float32)
-        if exact:
-            return self._search_all(vectors, wanted, alive, score, top_k)
-        # Of a motion's vectors, the mean tells where motions are that resemble it in all of them, and the means
-        # of its groups where captions are that resemble one.
-        asked = queries
-        if score is _motion_score:
-            asked = group_means(queries, [0] * queries.shape[1])
-        elif score is _caption_score and self._motion_finder.groups is not None:
-            asked = group_means(queries, self._motion_finder.groups)
-        count = max(ORDERED_ROWS, 4 * top_k)
-        results = []
-        for query, rows in zip(wanted, finder.find(asked, count), strict=True):
-            rows = rows[alive[rows]]
-            scores = score(torch.from_numpy(vectors.take(rows)).float(), query)
-            results.append(_best(rows, scores, top_k))
-        return results
-
-    def _search_all(
-        self, vectors: MappedVectors, queries: torch.Tensor, alive: np.ndarray, score: Score, top_k: int
-    ) -> list[list[Found]]:
-        best: list[list[Found]] = [[] for _ in queries]
-        for first, block in vectors.blocks(EXACT_BLOCK_ROWS):
-            kept = np.flatnonzero(alive[first : first + len(block)])
-            values = torch.from_numpy(block[kept]).float()
-            for number, query in enumerate(queries):
-                candidates = best[number] + _best(kept + first, score(values, query), top_k)
-                best[number] = sorted(candidates, key=_order)[:top_k]
-        return best
+        # The means of groups of a motion's vectors find captions that resemble one of them.
+        groups = self._motion_finder.groups
+        return search(self._caption_finder, queries, alive, caption_score, top_k, groups=groups, exact=exact)
 
     # ---- hits ---------------------------------------------------------------------------------------------
 
@@ -686,30 +624,3 @@ def _caption_columns(projection_dim: int) -> Features:
             "features": List(Value("float16"), length=projection_dim),
         }
     )
-
-
-def _text_score(motions: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-    """Scores `(C,)` of motions `(C, Q, P)` for a text `(1, P)`."""
-    return (motions @ text[0]).amax(-1)
-
-
-def _motion_score(motions: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-    """Scores `(C,)` of motions `(C, Q, P)` for a motion `(Q, P)`."""
-    return motions.flatten(1) @ motion.flatten() / len(motion)
-
-
-def _caption_score(captions: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-    """Scores `(C,)` of captions `(C, 1, P)` for a motion `(Q, P)`."""
-    return (captions[:, 0] @ motion.T).amax(-1)
-
-
-def _order(found: Found) -> tuple[float, int]:
-    return -found.score, found.row
-
-
-def _best(rows: np.ndarray, scores: torch.Tensor, top_k: int) -> list[Found]:
-    """The `top_k` best, best first; among equals the earlier row."""
-    values = scores.numpy()
-    order = np.lexsort((rows, -values))[:top_k]
-    # Half precision may round a cosine up.
-    return [Found(int(rows[k]), min(float(values[k]), 1.0)) for k in order]

@@ -12,8 +12,9 @@ import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from lamp_hf.data.conversion import ClipCache, default_cache_dir, open_clips, refuse_failures
-from lamp_hf.data.loading import NAMED_SETS, load_motion_dataset
+from lamp_hf.data.loading import load_motion_dataset
 from lamp_hf.data.motionfolder import find_tables, read_tables
+from lamp_hf.data.named_sets import NAMED_SETS
 from lamp_hf.data.schema import with_numpy_motion
 from lamp_hf.motion.inputs import as_motion, failure, find_motion_files, no_motion_files
 
@@ -264,11 +265,10 @@ def find_source(
             f"{source}: no such folder; expected a folder of motion files, the folder of an index, a folder written by "
             "save_to_disk, or a Hub id (owner/name)"
         )
-    if str(source) in NAMED_SETS:
-        options = {"skip_bad": skip_bad, "num_proc": num_proc, "cache_dir": cache_dir, **options}
-    if str(source) == "bandai-namco":
+    if (named := NAMED_SETS.get(str(source))) is not None:
         # A mirror image is another clip to train on, but none that anyone could open.
-        options = {"mirror": False, **options}
+        reading = {"skip_bad": skip_bad, "num_proc": num_proc, "cache_dir": cache_dir}
+        options = {**reading, **named.recorded, **options}
     return DatasetSource(load_motion_dataset(source, **options), str(folder.resolve() if saved else source))
 
 

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from .recipe import Recipe, load_recipe
-from .run import STAGES, train
+from .run import train
+from .stages import STAGES
 
 if TYPE_CHECKING:
     from .fine_tuning import FineTuning, fine_tune

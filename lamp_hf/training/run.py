@@ -16,16 +16,16 @@ from transformers import TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from lamp_hf.files import atomic_path
-from lamp_hf.hub.card import write_run_card
 from lamp_hf.locks import folder_lock
 from lamp_hf.processes import process_state
+from lamp_hf.publishing.model_card import write_run_card
 
 from .recipe import Recipe, load_recipe, refuse_unknown
 from .samples import SampleCallback
-from .stage import Stage
+from .stages import Stage, stage_class
 from .trainer import CLIP_NUMBERS, UNFINISHED, LampTrainer
 
-__all__ = ["STAGES", "alone_in", "train", "train_alone", "training_arguments"]
+__all__ = ["alone_in", "train", "train_alone", "training_arguments"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,52 +50,6 @@ _TIMES = ("_runtime", "_per_second")
 _TENSORBOARD_FOLDER = "TENSORBOARD_LOGGING_DIR"  # where TensorBoard's callback looks for it
 
 
-def _motion_vqvae() -> type[Stage]:
-    from .motion_vqvae import MotionVQVAEStage
-
-    return MotionVQVAEStage
-
-
-def _lamp() -> type[Stage]:
-    from .lamp import LampStage
-
-    return LampStage
-
-
-def _text_to_motion() -> type[Stage]:
-    from .text_to_motion import TextToMotionStage
-
-    return TextToMotionStage
-
-
-def _language_model() -> type[Stage]:
-    from .language_model import LanguageModelStage
-
-    return LanguageModelStage
-
-
-def _captioning() -> type[Stage]:
-    from .captioning import CaptioningStage
-
-    return CaptioningStage
-
-
-def _evaluator() -> type[Stage]:
-    from .evaluator import EvaluatorStage
-
-    return EvaluatorStage
-
-
-STAGES = {
-    "motion-vqvae": _motion_vqvae,
-    "lamp": _lamp,
-    "text-to-motion": _text_to_motion,
-    "language-model": _language_model,
-    "captioning": _captioning,
-    "evaluator": _evaluator,
-}
-
-
 def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Path:
     """Train one stage.
 
@@ -114,14 +68,9 @@ def train(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Pat
         FileExistsError: The folder holds checkpoints of another recipe, or any, and `resume` is false.
         BlockingIOError: Another training is writing to the folder.
     """
-    _check_stage(recipe)
+    stage_class(recipe.stage)  # an unknown one is refused before any work
     with alone_in(Path(output_dir)):
         return train_alone(recipe, output_dir, resume=resume)
-
-
-def _check_stage(recipe: Recipe) -> None:
-    if recipe.stage not in STAGES:
-        raise ValueError(f"unknown stage {recipe.stage!r}; choose one of {', '.join(STAGES)}")
 
 
 @contextmanager
@@ -142,7 +91,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def train_alone(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) -> Path:
     """As [`train`], for a caller that holds the lock of the folder already, by [`alone_in`]."""
-    _check_stage(recipe)
+    new_stage = stage_class(recipe.stage)
     output_dir = Path(output_dir)
     arguments = training_arguments(recipe, output_dir)
     last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
@@ -153,7 +102,7 @@ def train_alone(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) 
     with arguments.main_process_first(desc="comparing with an earlier run"):
         _begin(recipe, output_dir, go_on=last is not None)
     with arguments.main_process_first(desc="preparing the data"):
-        stage = STAGES[recipe.stage]()(recipe, arguments)
+        stage = new_stage(recipe, arguments)
     with _logging_to(output_dir / "logs"):
         trainer = LampTrainer(
             model=stage.model,

@@ -12,7 +12,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 if TYPE_CHECKING:
-    from .stage import Stage
+    from lamp_hf.training.stages.base import Stage
 
 __all__ = ["SampleCallback"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lamp_hf.data import load_bandai_namco, with_numpy_motion
-from lamp_hf.motion.bvh import write_bvh
+from lamp_hf.motion.formats.bvh import write_bvh
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import HUMANML3D_22
 

@@ -15,11 +15,11 @@ import pytest
 from datasets import Dataset, DatasetDict
 from safetensors.numpy import load_file
 
-from lamp_hf.data import bandai_namco, conversion
-from lamp_hf.data.bandai_namco import bandai_namco_grammar, clip_labels, load_bandai_namco
-from lamp_hf.data.captions import CaptionGrammar
+from lamp_hf.data import conversion
+from lamp_hf.data.bandai_namco import loader as bandai_namco
+from lamp_hf.data.bandai_namco.grammar import CaptionGrammar
+from lamp_hf.data.bandai_namco.loader import bandai_namco_grammar, clip_labels, load_bandai_namco
 from lamp_hf.data.schema import motion_features, with_numpy_motion
-from lamp_hf.motion.bvh import read_bvh
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.features import (
     features_to_joints,
@@ -28,6 +28,7 @@ from lamp_hf.motion.features import (
     normalise_joints,
     resample_joints,
 )
+from lamp_hf.motion.formats.bvh import read_bvh
 
 WALK_LEFT = "dataset-1_walk-left_happy_001"
 BYE = "dataset-1_bye_normal_001"

@@ -14,7 +14,7 @@ from PIL import Image
 
 from lamp_hf.data.cmu.measures import Measures
 from lamp_hf.data.cmu.segments import Segment
-from lamp_hf.motion.bvh import write_bvh
+from lamp_hf.motion.formats.bvh import write_bvh
 from lamp_hf.motion.motion import Motion
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "cmu_captions"

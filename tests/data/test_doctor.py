@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lamp_hf.data.doctor import DataReport, check_data
+from lamp_hf.data.doctor import check_data
+from lamp_hf.data.report import DataReport
 
 
 def check(path: Path) -> DataReport:

@@ -15,8 +15,8 @@ from lamp_hf.data.doctor import check_data
 from lamp_hf.data.motionfolder import load_motionfolder
 from lamp_hf.data.schema import motion_features, with_numpy_motion
 from lamp_hf.data.splits import with_validation
-from lamp_hf.motion.bvh import read_bvh
 from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.formats.bvh import read_bvh
 
 
 def write_table(folder: Path, *rows: dict[str, Any]) -> None:

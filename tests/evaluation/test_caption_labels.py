@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from lamp_hf.data.captions import CaptionGrammar
-from lamp_hf.evaluation.caption_labels import CaptionReader, naming_accuracy
+from lamp_hf.data.bandai_namco.grammar import CaptionGrammar
+from lamp_hf.evaluation.probes.caption_labels import CaptionReader, naming_accuracy
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lamp_hf.data import CaptionGrammar, bandai_namco_grammar
-from lamp_hf.evaluation.probe import MotionProbe, flipped, probe_features
-from lamp_hf.evaluation.text_to_motion import paraphrase, paraphrases
+from lamp_hf.evaluation.probes.bandai_namco import paraphrase, paraphrases
+from lamp_hf.evaluation.probes.probe import MotionProbe, flipped, probe_features
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,15 @@ from transformers import pipeline
 
 import lamp_hf
 from lamp_hf.data.schema import motion_features
-from lamp_hf.evaluation.embeddings import embedding_similarity
 from lamp_hf.evaluation.protocols.captioning import evaluate_captioning_protocol
 from lamp_hf.evaluation.protocols.common import EvaluationSet, derangement
 from lamp_hf.evaluation.protocols.reconstruction import evaluate_reconstruction_protocol
 from lamp_hf.evaluation.protocols.retrieval import Reranker, evaluate_retrieval_protocols
 from lamp_hf.evaluation.protocols.text_to_motion import evaluate_text_to_motion_protocols
 from lamp_hf.evaluation.records import EvaluationRecord
-from lamp_hf.evaluation.sentences import BertScorer
-from lamp_hf.metrics.inputs import Embedder
+from lamp_hf.metrics.embedder import Embedder
+from lamp_hf.metrics.functional.embeddings import embedding_similarity
+from lamp_hf.metrics.functional.sentences import BertScorer
 from lamp_hf.retrieval.encoder import MotionTextEncoder
 
 CLIPS = 34

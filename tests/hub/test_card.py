@@ -9,17 +9,9 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol
-from lamp_hf.hub.card import (
-    CARD_ITSELF,
-    CardError,
-    Licence,
-    find_licence,
-    header_of,
-    merged_card,
-    persons_header,
-    touched,
-    write_run_card,
-)
+from lamp_hf.hub.card_text import CARD_ITSELF, CardError, Licence, header_of, merged_card, persons_header, touched
+from lamp_hf.hub.licences import find_licence
+from lamp_hf.publishing.model_card import write_run_card
 
 RECIPE = {
     "stage": "text-to-motion",

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol
-from lamp_hf.hub.card import header_of, write_run_card
+from lamp_hf.hub.card_text import header_of
+from lamp_hf.publishing.model_card import write_run_card
 
 RECIPE = {"stage": "text-to-motion", "base": "lamp-small", "data": {"name": "clips", "path": "/somewhere/clips"}}
 PROTOCOL = Protocol("retrieval", "all", 1, "judge", "abc", "clips", "0f", "validation", 40, 20, 0)
@@ -231,7 +232,7 @@ def test_a_readme_of_a_folder_of_motions_is_taken(hub, publisher, mocap) -> None
 def test_data_whose_card_does_not_follow_are_there(hub, publisher, mocap) -> None:
     error = publisher.error(
         "from huggingface_hub import HfApi\n"
-        "from lamp_hf.hub.publish import publish\n"
+        "from lamp_hf.publishing.publish import publish\n"
         "create_commit = HfApi.create_commit\n"
         "def cut_off(self, *arguments, **options):\n"
         "    if options.get('commit_message') == 'Upload the card': raise OSError('the line is dead')\n"

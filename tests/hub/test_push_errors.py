@@ -105,7 +105,7 @@ def test_who_may_not_push(hub, publisher, reader, tiny_checkpoint) -> None:
     assert "to push to me/first you must be logged in: `hf auth login`, or set HF_TOKEN" in reader.printed
     assert publisher.lamp_hf("push", tiny_checkpoint, "you/first") == 1
     assert "you cannot push to you/first: as me you own me" in publisher.printed
-    push = "from lamp_hf.hub.publish import publish\npublish({!r}, {!r}, token={!r}, sample='')"
+    push = "from lamp_hf.publishing.publish import publish\npublish({!r}, {!r}, token={!r}, sample='')"
     assert "HubError: the Hub does not accept this for me/first" in publisher.error(
         push.format(str(tiny_checkpoint), "me/first", "hf_forged")
     )
@@ -142,7 +142,7 @@ def test_half_a_checkpoint_is_not_pushed(hub, publisher, tiny_checkpoint, tmp_pa
     folder = tmp_path / "half"
     shutil.copytree(tiny_checkpoint, folder)
     (folder / missing).unlink()
-    push = f"from lamp_hf.hub.publish import push_checkpoint\npush_checkpoint({str(folder)!r}, 'me/a')"
+    push = f"from lamp_hf.publishing.checkpoint import push_checkpoint\npush_checkpoint({str(folder)!r}, 'me/a')"
     assert publisher.error(push).startswith(f"CheckpointError: {folder} holds no whole checkpoint: {missing}")
     assert ("models", "me/a") not in hub.repositories
 
@@ -191,8 +191,8 @@ def test_what_is_written_to_a_repository_during_a_push_is_not_lost(hub, publishe
     assert publisher.lamp_hf("push", tiny_checkpoint, "me/busy", "--license", "mit", "--no-sample") == 0
     error = publisher.error(
         "from huggingface_hub import HfApi\n"
-        "from lamp_hf.hub import sample\n"
-        "from lamp_hf.hub.publish import publish\n"
+        "from lamp_hf.publishing import sample\n"
+        "from lamp_hf.publishing.publish import publish\n"
         "def write_sample(*arguments):\n"
         "    HfApi().upload_file(path_or_fileobj=b'# Mine', path_in_repo='README.md', repo_id='me/busy')\n"
         "    return ''\n"
@@ -228,7 +228,7 @@ def test_a_data_set_whose_upload_fails_says_what_is_there(hub, publisher, walker
     (folder / "metadata.jsonl").write_text('{"file_name": "walk.npz", "text": "a person walks"}\n')
     error = publisher.error(
         "from huggingface_hub import HfApi\n"
-        "from lamp_hf.hub.publish import publish\n"
+        "from lamp_hf.publishing.publish import publish\n"
         "class TransportError(Exception): pass\n"
         "def cut_off(*arguments, **options): raise TransportError('the line is dead')\n"
         "create_commit, HfApi.create_commit = HfApi.create_commit, cut_off\n"

@@ -257,7 +257,7 @@ def test_a_fine_tune_of_ones_own_mocap_goes_round(hub, publisher, reader, tiny_c
     (mocap / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     command = ["train", "text-to-motion", "--data", str(mocap), "--base", str(tiny_checkpoint), "--output", "my-model"]
     small = ["trainer.max_steps=2", "trainer.per_device_train_batch_size=4", "rehearsal.num_motions=0"]
-    publisher("from lamp_hf.training import fine_tuning; fine_tuning.TOKENIZER_RECIPE['trainer']['max_steps'] = 2")
+    publisher("from lamp_hf.training.fine_tuning import tune; tune.TOKENIZER_RECIPE['trainer']['max_steps'] = 2")
     arguments = [*command, "--push-to", "me/dances", "--license", "cc-by-4.0", *small]
     assert publisher.lamp_hf(*arguments) == 0, publisher.printed
     code = (

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from lamp_hf.evaluation import embeddings as measures
-from lamp_hf.evaluation import retrieval
+from lamp_hf.metrics.functional import embeddings as measures
+from lamp_hf.metrics.functional import retrieval
 
 METRICS, RETRIEVAL = "metrics.io", "retrieval.io"
 TOLERANCE = 1e-5

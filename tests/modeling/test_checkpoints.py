@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModel
 
 import lamp_hf
 from lamp_hf.checkpoints.files import CheckpointError
-from lamp_hf.modeling import checkpoints
+from lamp_hf.modeling import base_lamp
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_the_version_is_saved_once_and_is_no_setting(checkpoint, tmp_path) -> No
 )
 def test_a_newer_minor_version_is_refused(checkpoint, monkeypatch, wrote, ours, loads) -> None:
     change(checkpoint, lamp_hf_version=wrote)
-    monkeypatch.setattr(checkpoints, "__version__", ours)
+    monkeypatch.setattr(base_lamp, "__version__", ours)
     for load in (AutoConfig, lamp_hf.LampTextToMotionConfig, lamp_hf.LampConfig):
         if loads:
             load.from_pretrained(checkpoint)

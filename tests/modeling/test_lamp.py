@@ -17,8 +17,8 @@ from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from lamp_hf.modeling.configuration_lamp import LampConfig, MotionVQVAEConfig
 from lamp_hf.modeling.modeling_lamp import LampForPreTraining, LampModel, draw_negatives, same_rows
+from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
 from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
-from lamp_hf.modeling.modeling_lamp_retrieval import LampForMotionTextRetrieval
 
 LOSSES = ("contrastive_loss", "matching_loss", "captioning_loss", "motion_token_loss")
 PAD, CLS, SEP, DEC = 0, 1, 2, 39

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from lamp_hf import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig, MotionVQVAEModel
-from lamp_hf.evaluation.reconstruction import evaluate_reconstruction
+from lamp_hf.metrics.functional.reconstruction import evaluate_reconstruction
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.motion_quantizers import (
     CodebookQuantizer,

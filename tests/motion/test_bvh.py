@@ -10,13 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lamp_hf.motion import bvh_parser, rotations
-from lamp_hf.motion.bvh import read_bvh, read_bvh_with_report, write_bvh
-from lamp_hf.motion.bvh_parser import parse_bvh
+from lamp_hf.motion import rotations
 from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.formats import bvh_parser
+from lamp_hf.motion.formats.bvh import read_bvh, read_bvh_with_report, write_bvh
+from lamp_hf.motion.formats.bvh_parser import parse_bvh
+from lamp_hf.motion.formats.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.kinematics import forward_kinematics, t_pose_directions
 from lamp_hf.motion.motion import Motion
-from lamp_hf.motion.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21
 
 POSITION = ("Xposition", "Yposition", "Zposition")
@@ -647,7 +648,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "dance.bvh"
     write_bvh(dancer(), path)
     before = path.read_bytes()
-    monkeypatch.setattr("lamp_hf.motion.bvh._hierarchy_lines", lambda *_: 1 / 0)
+    monkeypatch.setattr("lamp_hf.motion.formats.bvh._hierarchy_lines", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_bvh(dancer(seed=1), path)
     assert path.read_bytes() == before

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lamp_hf.motion.detection import METRES_PER_UNIT, UP_AXES, detect, read_units, standardize
 from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.formats.detection import METRES_PER_UNIT, UP_AXES, detect, read_units, standardize
 from lamp_hf.motion.skeleton import KIT_21
 
 # What a file with this axis up holds for a point (x, y, z) of ours, written out on purpose.

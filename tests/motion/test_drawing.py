@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamp_hf.motion.drawing import Camera, Figure, camera_track, floor_height, joint_radii, limbs
+from lamp_hf.motion.formats.drawing import Camera, Figure, camera_track, floor_height, joint_radii, limbs
 from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21
 
 SKELETONS = pytest.mark.parametrize("skeleton", [HUMANML3D_22, KIT_21], ids=lambda skeleton: skeleton.name)

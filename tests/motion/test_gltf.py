@@ -8,13 +8,13 @@ import pygltflib
 import pytest
 from safetensors.numpy import load_file
 
-from lamp_hf.motion.bvh_parser import parse_bvh
 from lamp_hf.motion.errors import MotionFormatError
-from lamp_hf.motion.gltf import write_glb
-from lamp_hf.motion.gltf_reader import Curve, read_gltf
+from lamp_hf.motion.formats.bvh_parser import parse_bvh
+from lamp_hf.motion.formats.gltf import write_glb
+from lamp_hf.motion.formats.gltf_reader import Curve, read_gltf
+from lamp_hf.motion.formats.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.kinematics import default_body, retarget
 from lamp_hf.motion.motion import Motion
-from lamp_hf.motion.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21
 
 SKELETONS = pytest.mark.parametrize("skeleton", [HUMANML3D_22, KIT_21], ids=lambda skeleton: skeleton.name)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamp_hf.motion.html import motion_to_html, write_html
+from lamp_hf.motion.formats.html import motion_to_html, write_html
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21
 
@@ -126,7 +126,7 @@ def test_any_text_comes_back_as_it_is(make_motion, text):
 def test_long_motions_are_thinned_and_play_at_the_right_speed(
     make_motion, tmp_path, monkeypatch, caplog, num_frames, every
 ):
-    monkeypatch.setattr("lamp_hf.motion.html._PAGE_FRAMES", 100)
+    monkeypatch.setattr("lamp_hf.motion.formats.html._PAGE_FRAMES", 100)
     motion = make_motion(num_frames=num_frames, fps=30.0)
     write_html(motion, tmp_path / "long.html")
     joints, _, data = unpack(Page((tmp_path / "long.html").read_text(encoding="utf-8")))

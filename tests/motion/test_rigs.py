@@ -6,14 +6,10 @@
 import numpy as np
 import pytest
 
-from lamp_hf.motion.bvh import read_bvh_with_report
-from lamp_hf.motion.detection import METRES_PER_UNIT
 from lamp_hf.motion.errors import MotionFormatError
-from lamp_hf.motion.rigs import (
-    LAMP_HF_JOINT_NAMES,
-    Hierarchy,
-    resolve_mapping,
-)
+from lamp_hf.motion.formats.bvh import read_bvh_with_report
+from lamp_hf.motion.formats.detection import METRES_PER_UNIT
+from lamp_hf.motion.formats.rigs import LAMP_HF_JOINT_NAMES, Hierarchy, resolve_mapping
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 JOINTS = HUMANML3D_22.joint_names

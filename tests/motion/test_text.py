@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lamp_hf.data.captions import CaptionGrammar
+from lamp_hf.data.bandai_namco.grammar import CaptionGrammar
 from lamp_hf.motion.text import swap_sides
 
 PAIRS = {

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
-from lamp_hf.motion import painting
-from lamp_hf.motion.drawing import COLOURS
+from lamp_hf.motion.formats import painting
+from lamp_hf.motion.formats.drawing import COLOURS
+from lamp_hf.motion.formats.video import contact_sheet, write_png, write_video
 from lamp_hf.motion.motion import Motion
-from lamp_hf.motion.video import contact_sheet, write_png, write_video
 
 BOTH = pytest.mark.parametrize("suffix", [".gif", ".mp4"])
 

@@ -13,7 +13,7 @@ from transformers import pipeline
 
 import lamp_hf
 from lamp_hf.cli import main
-from lamp_hf.evaluation.text_to_motion import paraphrase, paraphrases
+from lamp_hf.evaluation.probes.bandai_namco import paraphrase, paraphrases
 from lamp_hf.motion.motion import Motion
 from lamp_hf.pipelines.familiarity import THRESHOLD
 from lamp_hf.pipelines.text_warnings import UnfamiliarTextWarning

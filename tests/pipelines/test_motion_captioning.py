@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer, pipeline
 
 import lamp_hf
-from lamp_hf.motion.bvh import read_bvh_with_report
+from lamp_hf.motion.formats.bvh import read_bvh_with_report
 from lamp_hf.motion.motion import Motion
 from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
 

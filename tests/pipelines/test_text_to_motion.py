@@ -20,7 +20,7 @@ from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor, pipelin
 
 import lamp_hf
 from lamp_hf import LampProcessor, Motion, TextToMotionPipeline
-from lamp_hf.evaluation.new_actions import motions_of
+from lamp_hf.evaluation.probes.new_actions import motions_of
 from lamp_hf.pipelines.actions import split_actions
 from lamp_hf.pipelines.editing import paste
 from lamp_hf.pipelines.familiarity import THRESHOLD

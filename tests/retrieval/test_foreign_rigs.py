@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import pipeline
 
-from lamp_hf.motion.bvh import read_bvh_with_report
+from lamp_hf.motion.formats.bvh import read_bvh_with_report
 
 RIGS = ["lafan1", "3ds max", "xsens", "rokoko", "daz"]
 

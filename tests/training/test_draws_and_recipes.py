@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamp_hf.training import load_recipe
-from lamp_hf.training.draws import ClipDraws, balanced_weights
-from lamp_hf.training.lamp import LampStage
 from lamp_hf.training.recipe import recipe_names
+from lamp_hf.training.stages.draws import ClipDraws, balanced_weights
+from lamp_hf.training.stages.lamp import LampStage
 
 
 def draws(seed: int = 3, num_draws: int = 2000, weights: tuple[float, ...] = (0.5, 0.3, 0.2)) -> ClipDraws:

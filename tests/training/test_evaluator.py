@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
 
 import lamp_hf
-from lamp_hf.hub.export import export_checkpoint
+from lamp_hf.publishing.export import export_checkpoint
 from lamp_hf.training import Recipe, train
 
 pytestmark = pytest.mark.slow

@@ -22,11 +22,11 @@ from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.modeling_lamp import LampForPreTraining, LampModel
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
-from lamp_hf.modeling.modeling_motion_evaluator import MotionTextEvaluatorModel
+from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.training import Recipe, load_recipe, train
-from lamp_hf.training.evaluator import new_config
 from lamp_hf.training.recipe import RECIPES_FOLDER
+from lamp_hf.training.stages.evaluator import new_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 STAGES = ("motion-vqvae", "lamp", "text-to-motion", "captioning", "evaluator")

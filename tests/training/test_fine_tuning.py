@@ -20,10 +20,10 @@ from lamp_hf.locks import folder_lock
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.processing_lamp import LampProcessor
-from lamp_hf.training import Recipe, fine_tune, fine_tuning
-from lamp_hf.training.fine_tuning import FineTuning
-from lamp_hf.training.rehearsal import choose_example_texts, rehearse
-from lamp_hf.training.text_to_motion import TextToMotionStage
+from lamp_hf.training import Recipe, fine_tune
+from lamp_hf.training.fine_tuning import FineTuning, scores, tune
+from lamp_hf.training.stages.rehearsal import choose_example_texts, rehearse
+from lamp_hf.training.stages.text_to_motion import TextToMotionStage
 
 pytestmark = pytest.mark.slow
 
@@ -41,8 +41,8 @@ def small(tmp_path_factory: pytest.TempPathFactory):
     """Little of what the command line cannot make little."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAMP_HF_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(fine_tuning, "PROBED_MOTIONS", 4)
-        patch.setitem(fine_tuning.TOKENIZER_RECIPE["trainer"], "max_steps", 4)
+        patch.setattr(scores, "PROBED_MOTIONS", 4)
+        patch.setitem(tune.TOKENIZER_RECIPE["trainer"], "max_steps", 4)
         yield
 
 
@@ -176,7 +176,7 @@ def test_an_adapter_alone_learns_and_lies_beside_the_model(my_mocap: Path, tiny_
 def test_a_run_that_was_cut_off_goes_on(
     my_mocap: Path, tiny_base: Path, tuned: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    train, stages = fine_tuning.train, []
+    train, stages = tune.train, []
 
     def cut_off(recipe, output, **options):
         stages.append(recipe.stage)
@@ -186,8 +186,8 @@ def test_a_run_that_was_cut_off_goes_on(
 
     model = tmp_path / "model"
     with monkeypatch.context() as patch:
-        patch.setattr(fine_tuning, "train", cut_off)
-        patch.setattr(fine_tuning, "train_alone", cut_off)
+        patch.setattr(tune, "train", cut_off)
+        patch.setattr(tune, "train_alone", cut_off)
         with pytest.raises(KeyboardInterrupt):
             fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY)
     assert stages == ["motion-vqvae", "text-to-motion"]
@@ -211,9 +211,11 @@ def test_of_a_finished_run_whose_upload_failed_the_upload_is_made(
 ) -> None:
     model, pushed = tmp_path / "model", []
     shutil.copytree(tuned, model)
-    monkeypatch.setattr("lamp_hf.hub.publish.push_checkpoint", lambda *arguments, **options: pushed.append(arguments))
+    monkeypatch.setattr(
+        "lamp_hf.publishing.checkpoint.push_checkpoint", lambda *arguments, **options: pushed.append(arguments)
+    )
     monkeypatch.setattr("lamp_hf.hub.upload.Target", lambda *arguments, **options: None)
-    monkeypatch.setattr(fine_tuning, "train", lambda *arguments: pytest.fail("it trains again"))
+    monkeypatch.setattr(tune, "train", lambda *arguments: pytest.fail("it trains again"))
     fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY, push_to="me/model")
     assert pushed == [(model, "me/model")]
     with pytest.raises(FileExistsError, match="holds a finished model already"):

@@ -2,8 +2,8 @@
 
 from datasets import Dataset
 
-from lamp_hf.training.lamp import pair_groups
-from lamp_hf.training.stage import shown_labels
+from lamp_hf.training.stages.base import shown_labels
+from lamp_hf.training.stages.lamp import pair_groups
 
 
 def rows(*clips: tuple[str, str, bool, str]) -> Dataset:

@@ -22,7 +22,7 @@ from lamp_hf.data import load_motion_dataset
 from lamp_hf.data.schema import with_numpy_motion
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.training import Recipe, train
-from lamp_hf.training.stage import Stage
+from lamp_hf.training.stages.base import Stage
 from lamp_hf.training.trainer import UNFINISHED
 
 pytestmark = pytest.mark.slow
@@ -259,7 +259,7 @@ def test_a_split_without_clips_is_refused(
 ) -> None:
     data = load_motion_dataset(tiny_set)
     data["validation"] = data["validation"].select([])
-    monkeypatch.setattr("lamp_hf.training.stage.load_motion_dataset", lambda name: data)
+    monkeypatch.setattr("lamp_hf.training.stages.base.load_motion_dataset", lambda name: data)
     with pytest.raises(ValueError, match="the split 'validation' of the data set has no clips"):
         train(recipe_of(stages["motion-vqvae"]), tmp_path)
 

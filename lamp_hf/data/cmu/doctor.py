@@ -14,7 +14,7 @@ from lamp_hf.data.cmu.frame_rate import speed_evidence
 from lamp_hf.data.cmu.loader import SOURCE, take_files
 from lamp_hf.data.cmu.segments import Segment, fitted_frames, packaged_segments
 from lamp_hf.data.cmu.takes import UnusableTakeError, read_take, sound_frames
-from lamp_hf.data.doctor import DataReport
+from lamp_hf.data.report import DataReport
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 _FPS = HUMANML3D_22.default_fps

@@ -20,7 +20,6 @@ from lamp_hf.data.archives import (
     remembered_clips,
     until_all_found,
 )
-from lamp_hf.data.captions import swap_sides
 from lamp_hf.data.cmu.facts import CLAIMED_FPS, TakeFacts, facts_beside, packaged_facts
 from lamp_hf.data.cmu.segments import (
     Segment,
@@ -43,6 +42,7 @@ from lamp_hf.data.motionfolder import find_tables
 from lamp_hf.data.schema import MIRRORED, motion_features
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.skeleton import HUMANML3D_22
+from lamp_hf.motion.text import swap_sides
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from lamp_hf.data.cmu.facts import CLAIMED_FPS
 from lamp_hf.data.cmu.faults import Fault, bridge_faults, find_faults
-from lamp_hf.motion.bvh import read_bvh
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.features import joints_to_features, mirror_joints
+from lamp_hf.motion.formats.bvh import read_bvh
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 MIN_SECONDS = 1.0  # of a take, and of what is cut out of one

@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lamp_hf.evaluation import captions as measures
-from lamp_hf.evaluation.caption_labels import CaptionReader, naming_accuracy
-from lamp_hf.evaluation.embeddings import embedding_similarity, matching_distance
+from lamp_hf.evaluation.probes.caption_labels import CaptionReader, naming_accuracy
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, weights_digest
-from lamp_hf.evaluation.retrieval import RANKS, pool_recall, require_pool
-from lamp_hf.evaluation.sentences import DEFAULT_ENCODER, BertScorer
+from lamp_hf.metrics.functional import captions as measures
+from lamp_hf.metrics.functional.embeddings import embedding_similarity, matching_distance
+from lamp_hf.metrics.functional.retrieval import RANKS, pool_recall, require_pool
+from lamp_hf.metrics.functional.sentences import DEFAULT_ENCODER, BertScorer
 from lamp_hf.motion.motion import Motion
 from lamp_hf.version import __version__
 
 from .common import EvaluationSet, OnEstimate, derangement, estimate, shown_name, spread
 
 if TYPE_CHECKING:
-    from lamp_hf.metrics.inputs import Embedder
+    from lamp_hf.metrics.embedder import Embedder
     from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
 
 __all__ = ["POOL_SIZE", "PROTOCOLS", "evaluate_captioning_protocol"]

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from datasets import Dataset
 
-from lamp_hf.data.captions import CaptionGrammar
+from lamp_hf.data.bandai_namco.grammar import CaptionGrammar
 from lamp_hf.data.schema import with_numpy_motion
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS, Skeleton

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lamp_hf.evaluation.reconstruction import codebook_use, joint_errors, reconstruction_errors
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, weights_digest
+from lamp_hf.metrics.functional.reconstruction import codebook_use, joint_errors, reconstruction_errors
 from lamp_hf.motion.features import features_to_joints
 from lamp_hf.motion.skeleton import SKELETONS
 from lamp_hf.version import __version__

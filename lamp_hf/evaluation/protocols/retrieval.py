@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lamp_hf.evaluation.embeddings import embedding_similarity
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol
-from lamp_hf.evaluation.retrieval import PROTOCOLS, retrieval_pools, retrieval_scores
-from lamp_hf.evaluation.sentences import DEFAULT_ENCODER, sentence_embeddings
+from lamp_hf.metrics.functional.embeddings import embedding_similarity
+from lamp_hf.metrics.functional.retrieval import PROTOCOLS, retrieval_pools, retrieval_scores
+from lamp_hf.metrics.functional.sentences import DEFAULT_ENCODER, sentence_embeddings
 from lamp_hf.version import __version__
 
 from .common import LONGEST_FRAMES, EvaluationSet, OnEstimate, estimate, spread

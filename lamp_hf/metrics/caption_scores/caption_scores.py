@@ -2,9 +2,9 @@
 
 import evaluate
 
-from lamp_hf.evaluation import captions
 from lamp_hf.metrics import captions as shared
 from lamp_hf.metrics import inputs
+from lamp_hf.metrics.functional import captions
 
 _DESCRIPTION = """
 BLEU@1 and BLEU@4 (sacrebleu), ROUGE-L (rouge-score), CIDEr-D, and BERTScore (bert-score) of captions against one or
@@ -40,7 +40,8 @@ Args:
     bertscore: Whether to compute BERTScore, which takes a language model.
     bertscore_model: Given to `load`: folder, Hub id, or `package:NAME` of a package that carries a model. By default
         all-MiniLM-L6-v2, which needs no download; published tables have roberta-large.
-    num_layers, idf, rescale_with_baseline, device: Given to `load`: see `lamp_hf.evaluation.sentences.BertScorer`.
+    num_layers, idf, rescale_with_baseline, device: Given to `load`: see
+        `lamp_hf.metrics.functional.sentences.BertScorer`.
 
 Returns:
     `bleu_1`, `bleu_4`, `rouge_l` from 0 to 1; `cider` from 0 to 10; `cider_variant`; `num_captions`; and with BERTScore

@@ -2,8 +2,8 @@
 
 import evaluate
 
-from lamp_hf.evaluation import embeddings as measures
 from lamp_hf.metrics import streaming
+from lamp_hf.metrics.functional import embeddings as measures
 
 _DESCRIPTION = """
 Diversity: mean Euclidean distance between the embeddings of random pairs of motions. It should be near that of real

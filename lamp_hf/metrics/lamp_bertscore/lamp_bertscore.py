@@ -40,7 +40,8 @@ Args:
         the embedded checkpoint.
     bertscore_model: Given to `load`: folder, Hub id, or `package:NAME` of a package that carries a model. By default
         all-MiniLM-L6-v2, which needs no download.
-    num_layers, idf, rescale_with_baseline, device: Given to `load`, see `lamp_hf.evaluation.sentences.BertScorer`.
+    num_layers, idf, rescale_with_baseline, device: Given to `load`, see
+        `lamp_hf.metrics.functional.sentences.BertScorer`.
 
 Returns:
     `lamp_bertscore`, the mean F1; `bertscore_precision`, `bertscore_recall`, `bertscore_f1`; `bertscore_model`, the

@@ -2,8 +2,8 @@
 
 import evaluate
 
-from lamp_hf.evaluation import embeddings as measures
 from lamp_hf.metrics import streaming
+from lamp_hf.metrics.functional import embeddings as measures
 
 _DESCRIPTION = """
 MM-Dist: mean Euclidean distance of the embedding of a motion from that of its text. Less is better.

@@ -4,8 +4,8 @@ import evaluate
 import numpy as np
 from datasets import Value
 
-from lamp_hf.evaluation import embeddings as measures
 from lamp_hf.metrics import streaming
+from lamp_hf.metrics.functional import embeddings as measures
 
 _DESCRIPTION = """
 FID: how far the embeddings of generated motions lie from those of real ones, as the squared Fréchet distance of the

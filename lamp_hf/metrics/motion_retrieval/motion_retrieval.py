@@ -6,9 +6,9 @@ import evaluate
 import numpy as np
 from datasets import Value
 
-from lamp_hf.evaluation import embeddings as measures
-from lamp_hf.evaluation import retrieval
 from lamp_hf.metrics import inputs, streaming
+from lamp_hf.metrics.functional import embeddings as measures
+from lamp_hf.metrics.functional import retrieval
 
 _DESCRIPTION = """
 Retrieval both ways, text to motion and motion to text: recall at 1, 2, 3, 5, 10 and the median rank, under the four
@@ -126,7 +126,7 @@ class MotionRetrieval(streaming.EmbeddingMetric):
         if {"threshold", "dissimilar"} & set(protocols):
             if sentence.shape[1] == 0 and all(caption):
                 # Here, because embeddings alone shall not wait for torch.
-                from lamp_hf.evaluation import sentences
+                from lamp_hf.metrics.functional import sentences
 
                 encoder = self.sentence_encoder or sentences.DEFAULT_ENCODER
                 sentence = sentences.sentence_embeddings([str(words) for words in caption], encoder)

@@ -4,8 +4,8 @@ import evaluate
 import numpy as np
 from datasets import Features, Value
 
-from lamp_hf.evaluation import reconstruction
 from lamp_hf.metrics import inputs, streaming
+from lamp_hf.metrics.functional import reconstruction
 
 _DESCRIPTION = """
 MPJPE: mean distance of joints from where they should be, in millimeters, over the frames of all motions.

@@ -4,8 +4,8 @@ import evaluate
 import numpy as np
 from datasets import Value
 
-from lamp_hf.evaluation import embeddings as measures
 from lamp_hf.metrics import streaming
+from lamp_hf.metrics.functional import embeddings as measures
 
 _DESCRIPTION = """
 MultiModality: mean Euclidean distance between the embeddings of random pairs of motions that were made for one text.

@@ -2,9 +2,9 @@
 
 import evaluate
 
-from lamp_hf.evaluation import embeddings as measures
-from lamp_hf.evaluation import retrieval
 from lamp_hf.metrics import streaming
+from lamp_hf.metrics.functional import embeddings as measures
+from lamp_hf.metrics.functional import retrieval
 
 _DESCRIPTION = """
 R-Precision: how often, among 32 motions, the one that belongs to a text is among the 1, 2, 3 whose embeddings lie

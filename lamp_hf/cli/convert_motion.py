@@ -1,0 +1,111 @@
+"""`lamp-hf convert-motion`; it imports what it needs when it runs."""
+
+import errno
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lamp_hf.cli.common import FORMATS, fail, save, say
+from lamp_hf.cli.options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
+from lamp_hf.motion.files import READERS, find_writer
+from lamp_hf.terminal import quiet_readers
+
+__all__ = ["convert_motion"]
+
+NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a full disk, and one that cannot be written to
+
+
+def convert_motion(
+    source: Annotated[Path, typer.Argument(help=f"A motion file ({' '.join(READERS)}), or a folder of them.")],
+    destination: Annotated[Path, typer.Argument(help=f"A file ({FORMATS}); for a folder, a folder.")],
+    to: Annotated[str | None, typer.Option("--to", help=f"Format to convert a folder to: {FORMATS}")] = None,
+    fps: Annotated[float | None, typer.Option("--fps", help="Resample to this frame rate.")] = None,
+    mapping: MappingOption = None,
+    source_fps: SourceFpsOption = None,
+    unit: UnitOption = None,
+    up_axis: UpAxisOption = None,
+) -> None:
+    """Convert motion files between formats. Originals are never overwritten.
+
+    `lamp-hf convert-motion walk.bvh walk.glb`
+
+    `lamp-hf convert-motion my_mocap/ players/ --to .html`
+    """
+    reading = reading_options(mapping, source_fps, unit, up_axis)
+    if source.is_dir():
+        _convert_folder(source, destination, to, fps, reading)
+        return
+    if to is not None:
+        raise typer.BadParameter(f"--to is for folders, but {source} is {'a file' if source.exists() else 'not there'}")
+    find_writer(destination)
+    _refuse_originals({source: destination})
+    say(_convert_file(source, destination, fps, reading))
+
+
+def _convert_file(source: Path, target: Path, fps: float | None, reading: dict[str, Any]) -> str:
+    from lamp_hf.motion.inputs import as_motion
+
+    motion = as_motion(source, **reading)
+    return save(motion if fps is None else motion.resample(fps), target)
+
+
+def _convert_folder(
+    source: Path, destination: Path, to: str | None, fps: float | None, reading: dict[str, Any]
+) -> None:
+    from lamp_hf.motion.inputs import failure, find_motion_files, no_motion_files
+
+    if to is None:
+        raise typer.BadParameter(f"{source} is a folder: say the format with --to, one of {FORMATS}")
+    suffix = f".{to.lstrip('.')}"
+    find_writer(f"{destination}/*{suffix}")
+    if destination.exists() and not destination.is_dir():
+        raise NotADirectoryError(f"{destination} is a file; expected a folder for the motions of {source}")
+    found = find_motion_files(source)
+    if not any(found):
+        raise FileNotFoundError(no_motion_files(source))
+    targets = {file: destination / file.relative_to(source).with_suffix(suffix) for file in found.files}
+    _refuse_originals(targets)
+    quiet_readers()
+    failures = [f"{path}: {problem}" for path, problem in found.problems.items()]
+    for file in _progress(found.files):
+        target = targets[file]
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _convert_file(file, target, fps, reading)
+        except OSError as error:
+            if error.errno in NO_PLACE:  # nor would there be for the others
+                raise
+            failures.append(failure(file, error))
+        except Exception as error:  # whatever it is: one file shall not stop the others
+            failures.append(failure(file, error))
+    total = len(found.files) + len(found.problems)
+    say(f"{total - len(failures)} of {total} files converted to {destination}")
+    if failures:
+        fail("\n".join(failures))
+
+
+def _refuse_originals(targets: dict[Path, Path]) -> None:
+    """Check that each file has a target of its own, which is none of the files."""
+    originals = {}
+    for file in targets:
+        with suppress(OSError):
+            status = file.stat()
+            originals[status.st_dev, status.st_ino] = file
+    sources: dict[Path, Path] = {}
+    for file, target in targets.items():
+        if (other := sources.setdefault(target, file)) != file:
+            raise ValueError(f"{other} and {file} would both become {target}: rename one, or convert to another format")
+        with suppress(OSError):
+            status = target.stat()
+            if original := originals.get((status.st_dev, status.st_ino)):
+                raise ValueError(f"{target} would overwrite the original {original}: choose another destination")
+
+
+def _progress(files: Sequence[Path]) -> Any:
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(files, description="Converting", console=Console(stderr=True))

@@ -1,0 +1,449 @@
+"""`lamp-hf evaluate`: runs a protocol, prints its table, writes its record; it imports what it needs when it runs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lamp_hf.cli.checkpoints import find_checkpoint
+from lamp_hf.terminal import quiet_readers
+
+if TYPE_CHECKING:
+    from lamp_hf.evaluation.protocols.common import EvaluationSet
+    from lamp_hf.evaluation.records import EvaluationRecord, Row
+    from lamp_hf.metrics.embedder import Embedder
+
+__all__ = ["app"]
+
+EMBEDDED_EVALUATOR = "lamp-small-evaluator"
+
+app = typer.Typer(
+    help="Evaluate a checkpoint by the field's protocols; `accelerate launch -m lamp_hf evaluate` spreads the work.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+Model = Annotated[
+    str, typer.Argument(help="Checkpoint: a folder, a Hub id, or the name of an embedded one, such as lamp-small.")
+]
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="Data set: Bandai-Namco (archive or clone), HumanML3D, KIT-ML, a folder with metadata, or a Hub id.",
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split", help="Split to evaluate on; by default test if there is one, else validation, else the only one."
+    ),
+]
+Protocols = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--protocol",
+        "-p",
+        help="Protocol to run; may be given several times. By default all for which the set is large enough.",
+    ),
+]
+Repeats = Annotated[int, typer.Option("--repeats", min=1, help="How many times to repeat everything random.")]
+Seed = Annotated[int, typer.Option("--seed", "-s", help="Seed of the first repeat.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=2, help="Use only this many clips, for a quick try.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the records, one JSON file per protocol.")]
+Card = Annotated[bool, typer.Option("--write-card", help="Write the numbers into the model-index of MODEL/README.md.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")]
+Cache = Annotated[
+    Path | None, typer.Option("--cache-dir", help="Folder for converted clips; by default ~/.cache/lamp_hf.")
+]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps …; by default what accelerate finds.")]
+Name = Annotated[str | None, typer.Option("--name", help="Name of the model in tables; by default its own.")]
+Evaluator = Annotated[
+    str,
+    typer.Option(
+        "--evaluator", help="Checkpoint whose features judge the motions; compare only numbers of the same evaluator."
+    ),
+]
+
+PoolSize = Annotated[
+    int,
+    typer.Option(
+        "--pool-size", min=2, help="Pairs in a pool. A small set needs smaller pools, which give better numbers."
+    ),
+]
+
+RECORDS = Path("evaluations")
+# What splits to evaluate on are called.
+SPLITS = ("test", "validation", "val", "valid", "dev")
+
+
+@app.command()
+def reconstruction(
+    model: Model,
+    data: Data,
+    protocol: Protocols = None,
+    split: Split = None,
+    repeats: Repeats = 20,
+    seed: Seed = 0,
+    limit: Limit = None,
+    output: Output = RECORDS,
+    write_card: Card = False,
+    name: Name = None,
+    skip_bad: SkipBad = False,
+    cache_dir: Cache = None,
+    device: Device = None,
+) -> None:
+    """Evaluate how well the motion tokenizer reconstructs motions: MPJPE, beside that of another clip.
+
+    `lamp-hf evaluate reconstruction lamp-small --data DATA`
+    """
+    from lamp_hf.evaluation.protocols import reconstruction as task
+
+    _chosen(protocol, task.PROTOCOLS)
+    checkpoint = find_checkpoint(model, "reconstruction")
+    card = _card(checkpoint, write_card)
+    clips = _data(data, split, limit, skip_bad, cache_dir)
+    tokenizer, extractor = _tokenizer(checkpoint, device)
+    record = task.evaluate_reconstruction_protocol(
+        _name(name, checkpoint), tokenizer, extractor, clips, repeats=repeats, seed=seed, on_estimate=_say_how_long
+    )
+    _finish([record], output, card)
+
+
+@app.command("text-to-motion")
+def text_to_motion(
+    model: Model,
+    data: Data,
+    protocol: Protocols = None,
+    evaluator: Evaluator = EMBEDDED_EVALUATOR,
+    captioner: Annotated[
+        str, typer.Option("--captioner", help="Checkpoint that captions motions for LaMP-BertScore.")
+    ] = "lamp-small",
+    split: Split = None,
+    repeats: Repeats = 20,
+    multimodality_texts: Annotated[
+        int, typer.Option("--multimodality-texts", min=0, help="Texts for MultiModality.")
+    ] = 100,
+    multimodality_motions: Annotated[
+        int, typer.Option("--multimodality-motions", min=10, help="Motions of each of these texts.")
+    ] = 30,
+    pool_size: PoolSize = 32,
+    seed: Seed = 0,
+    limit: Limit = None,
+    output: Output = RECORDS,
+    write_card: Card = False,
+    name: Name = None,
+    skip_bad: SkipBad = False,
+    cache_dir: Cache = None,
+    device: Device = None,
+) -> None:
+    """Evaluate generated motions: R-Precision, FID, MM-Dist, Diversity, MultiModality; LaMP-BertScore; skating.
+
+    The protocols are humanml3d, lamp-bertscore and physics. Twenty repeats with a full MultiModality generate tens of
+    thousands of motions: on a CPU, ask for fewer.
+
+    `lamp-hf evaluate text-to-motion lamp-small --data DATA --repeats 5 --multimodality-texts 10`
+    """
+    from lamp_hf.evaluation.protocols import text_to_motion as task
+
+    protocols = _chosen(protocol, task.PROTOCOLS)
+    checkpoint = find_checkpoint(model, "text-to-motion")
+    judges = {
+        "humanml3d": lambda: {"evaluator": _embedder(evaluator, device)},
+        "lamp-bertscore": lambda: {
+            "captioner": _pipeline("motion-captioning", find_checkpoint(captioner, "motion-captioning"), device)
+        },
+    }
+    card = _card(checkpoint, write_card)
+    clips = _data(data, split, limit, skip_bad, cache_dir)
+    protocols = _that_fit(protocols, task.misfits(protocols, clips, pool_size=pool_size))
+    options: dict[str, Any] = {}
+    for judged in protocols:
+        options |= judges.get(judged, dict)()
+    records = task.evaluate_text_to_motion_protocols(
+        _name(name, checkpoint),
+        _pipeline("text-to-motion", checkpoint, device),
+        clips,
+        protocols=protocols,
+        repeats=repeats,
+        seed=seed,
+        multimodality_texts=multimodality_texts,
+        multimodality_motions=multimodality_motions,
+        pool_size=pool_size,
+        on_estimate=_say_how_long,
+        **options,
+    )
+    _finish(records, output, card)
+
+
+@app.command()
+def retrieval(
+    model: Model,
+    data: Data,
+    protocol: Protocols = None,
+    rerank: Annotated[
+        int | None,
+        typer.Option("--rerank", min=1, help="Add a row in which this many candidates of each query are re-ranked."),
+    ] = None,
+    pool_size: PoolSize = 32,
+    dissimilar_size: Annotated[
+        int, typer.Option("--dissimilar-size", min=2, help="Pairs in the subset of the protocol dissimilar.")
+    ] = 100,
+    split: Split = None,
+    repeats: Repeats = 20,
+    seed: Seed = 0,
+    limit: Limit = None,
+    output: Output = RECORDS,
+    write_card: Card = False,
+    name: Name = None,
+    skip_bad: SkipBad = False,
+    cache_dir: Cache = None,
+    device: Device = None,
+) -> None:
+    """Evaluate search, motions for captions and captions for motions: recall and median rank, both ways.
+
+    The protocols are those of TMR: all, threshold, dissimilar and small_batches.
+
+    `lamp-hf evaluate retrieval lamp-small --data DATA --rerank 10`
+    """
+    from lamp_hf.evaluation.protocols import retrieval as task
+
+    protocols = _chosen(protocol, task.PROTOCOLS)
+    checkpoint = find_checkpoint(model, "motion-retrieval")
+    card = _card(checkpoint, write_card)
+    clips = _data(data, split, limit, skip_bad, cache_dir)
+    misfits = task.misfits(protocols, clips, pool_size=pool_size, dissimilar_size=dissimilar_size)
+    protocols = _that_fit(protocols, misfits)
+    records = task.evaluate_retrieval_protocols(
+        _name(name, checkpoint),
+        _encoder(checkpoint, device),
+        clips,
+        protocols=protocols,
+        rerank=rerank,
+        pool_size=pool_size,
+        dissimilar_size=dissimilar_size,
+        repeats=repeats,
+        seed=seed,
+        on_estimate=_say_how_long,
+    )
+    _finish(records, output, card)
+
+
+@app.command()
+def captioning(
+    model: Model,
+    data: Data,
+    protocol: Protocols = None,
+    evaluator: Evaluator = EMBEDDED_EVALUATOR,
+    no_evaluator: Annotated[
+        bool, typer.Option("--no-evaluator", help="Compare captions only; compute no R-Precision.")
+    ] = False,
+    beams: Annotated[int, typer.Option("--beams", min=1, help="Number of beams of the beam search.")] = 1,
+    pool_size: PoolSize = 32,
+    split: Split = None,
+    repeats: Repeats = 20,
+    seed: Seed = 0,
+    limit: Limit = None,
+    output: Output = RECORDS,
+    write_card: Card = False,
+    name: Name = None,
+    skip_bad: SkipBad = False,
+    cache_dir: Cache = None,
+    device: Device = None,
+) -> None:
+    """Evaluate captions: BLEU, ROUGE-L, CIDEr, BERTScore, R-Precision, and whether they name the right label.
+
+    `lamp-hf evaluate captioning lamp-small --data DATA`
+    """
+    from lamp_hf.evaluation.protocols import captioning as task
+
+    _chosen(protocol, task.PROTOCOLS)
+    checkpoint = find_checkpoint(model, "motion-captioning")
+    card = _card(checkpoint, write_card)
+    clips = _data(data, split, limit, skip_bad, cache_dir)
+    record = task.evaluate_captioning_protocol(
+        _name(name, checkpoint),
+        _pipeline("motion-captioning", checkpoint, device),
+        clips,
+        evaluator=None if no_evaluator else _embedder(evaluator, device),
+        num_beams=beams,
+        pool_size=pool_size,
+        on_estimate=_say_how_long,
+        repeats=repeats,
+        seed=seed,
+    )
+    _finish([record], output, card)
+
+
+@app.command()
+def compare(records: Annotated[list[Path], typer.Argument(help="Records of one protocol on one split.")]) -> None:
+    """Compare records of several models in one table. Records that were measured differently are refused.
+
+    `lamp-hf evaluate compare evaluations/text-to-motion-humanml3d-*.json`
+    """
+    from lamp_hf.evaluation.records import EvaluationRecord, comparison
+
+    loaded = [EvaluationRecord.load(path) for path in records]
+    _print_table(loaded[0], comparison(loaded))
+
+
+# ---- what the commands need -------------------------------------------------------------------------------
+
+
+def _chosen(asked: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
+    """Protocols asked for, all by default."""
+    for protocol in asked or ():
+        if protocol not in known:
+            raise typer.BadParameter(f"{protocol!r} is none of the protocols {', '.join(known)}")
+    return tuple(dict.fromkeys(asked or known))
+
+
+def _that_fit(protocols: Sequence[str], misfits: Mapping[str, str]) -> tuple[str, ...]:
+    """The protocols that the set is large enough for; of the others it is said why they are skipped."""
+    fitting = tuple(protocol for protocol in protocols if protocol not in misfits)
+    if not fitting:
+        raise ValueError("; ".join(f"{protocol}: {reason}" for protocol, reason in misfits.items()))
+    for protocol, reason in misfits.items():
+        _say(f"skipped {protocol}: {reason}")
+    return fitting
+
+
+def _say_how_long(seconds: float, what: str) -> None:
+    """Tell how long the work will take, before it starts."""
+    shown = "less than a minute" if seconds < 60 else f"about {seconds / 60:.0f} min"
+    if seconds >= 5400:
+        shown = f"about {seconds / 3600:.1f} h; --limit, --repeats and others in --help make it shorter"
+    _say(f"{what}: {shown}")
+
+
+def _say(text: str) -> None:
+    """Print a line about the work, beside the results; once, however many processes there are."""
+    from lamp_hf.processes import process_state
+
+    if process_state().is_main_process:
+        typer.echo(text, err=True)
+
+
+def _card(checkpoint: str, wanted: bool) -> Path | None:
+    """The model card to write into."""
+    if not wanted:
+        return None
+    card = Path(checkpoint) / "README.md"
+    if not card.is_file():
+        raise FileNotFoundError(f"--write-card needs a model card to write into; there is no {card}")
+    return card
+
+
+def _name(asked: str | None, checkpoint: str) -> str:
+    from lamp_hf.evaluation.protocols.common import shown_name
+
+    return asked or shown_name(checkpoint)
+
+
+def _data(data: str, split: str | None, limit: int | None, skip_bad: bool, cache_dir: Path | None) -> "EvaluationSet":
+    from lamp_hf.data import dataset_name, load_motion_dataset
+    from lamp_hf.data.named_sets import NAMED_SETS
+    from lamp_hf.evaluation.protocols.common import EvaluationSet
+
+    quiet_readers()
+    known = dataset_name(data)
+    loaded = load_motion_dataset(data, skip_bad=skip_bad, cache_dir=cache_dir)
+    if split is None:
+        split = next((name for name in SPLITS if name in loaded), None)
+        if split is None and len(loaded) == 1:
+            [split] = loaded
+            _say(f"{data} has only the split {split}, which is evaluated")
+    if split is None or split not in loaded:
+        asked = "" if split is None else f", not {split}"
+        raise ValueError(f"{data} has the splits {', '.join(loaded)}{asked}; choose one with --split")
+    compose = NAMED_SETS[known].grammar if known else None
+    grammar = compose(data) if compose else None
+    return EvaluationSet.from_dataset(loaded[split], known or _name(None, data), split, limit=limit, grammar=grammar)
+
+
+def _device(asked: str | None) -> Any:
+    from lamp_hf.processes import process_state
+
+    return asked or process_state().device
+
+
+def _pipeline(task: str, checkpoint: str, device: str | None) -> Any:
+    import transformers
+
+    create: Any = transformers.pipeline  # its type hints know the tasks of transformers alone
+    return create(task, model=checkpoint, device=_device(device))
+
+
+def _embedder(evaluator: str, device: str | None) -> "Embedder":
+    import transformers
+
+    from lamp_hf.metrics.embedder import Embedder
+
+    checkpoint = find_checkpoint(evaluator, "evaluation")
+    model: Any = transformers.AutoModel.from_pretrained(checkpoint, trust_remote_code=False)
+    # One that reads GloVe's vectors has no tokenizer.
+    reads_glove = getattr(model.config, "text_input", None) == "glove"
+    prepares: Any = transformers.AutoFeatureExtractor if reads_glove else transformers.AutoProcessor
+    return Embedder(model.to(_device(device)), prepares.from_pretrained(checkpoint))
+
+
+def _encoder(checkpoint: str, device: str | None) -> Any:
+    from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
+    from lamp_hf.modeling.processing_lamp import LampProcessor
+    from lamp_hf.retrieval.encoder import MotionTextEncoder
+
+    model: Any = LampForMotionTextRetrieval.from_pretrained(checkpoint)
+    return MotionTextEncoder(model.to(_device(device)), LampProcessor.from_pretrained(checkpoint))
+
+
+def _tokenizer(checkpoint: str, device: str | None) -> tuple[Any, Any]:
+    """The motion tokenizer of a checkpoint of its own or of a model around it, and its feature extractor."""
+    from transformers import AutoConfig, AutoModel
+
+    from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
+    from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
+
+    if AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).model_type == "motion_vqvae":
+        tokenizer: Any = AutoModel.from_pretrained(checkpoint, trust_remote_code=False)
+    else:
+        tokenizer = LampForMotionTextRetrieval.from_pretrained(checkpoint).lamp.motion_vqvae
+    return tokenizer.to(_device(device)).eval(), LampFeatureExtractor.from_pretrained(checkpoint)
+
+
+def _finish(records: "Iterable[EvaluationRecord]", output: Path, card: Path | None) -> None:
+    """Print the tables and write the records, once, however many processes there are."""
+    from lamp_hf.evaluation.records import comparison, write_to_card
+    from lamp_hf.processes import process_state
+
+    if not process_state().is_main_process:
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    for record in records:
+        _print_table(record, comparison([record]))
+        path = output / f"{record.protocol.task}-{record.protocol.name}-{record.model.replace('/', '--')}.json"
+        record.save(path)
+        typer.echo(f"written: {path}\n")
+        if card is not None:
+            write_to_card(card, record)
+            typer.echo(f"written into the model-index of {card}\n")
+
+
+def _print_table(record: "EvaluationRecord", rows: "Mapping[str, Row]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    protocol = record.protocol
+    judged = f", judged by {protocol.evaluator}" if protocol.evaluator else ""
+    title = (
+        f"{protocol.task}, protocol {protocol.name}: {protocol.n} clips of {protocol.dataset} ({protocol.split}), "
+        f"{protocol.repeats} repeats{judged}"
+    )
+    # One line a metric: there are more metrics than models, and terminals are narrow.
+    table = Table(title=title, title_justify="left")
+    table.add_column("", no_wrap=True, min_width=max(len(metric) for row in rows.values() for metric in row))
+    for row in rows:
+        table.add_column(row)
+    for metric in dict.fromkeys(metric for row in rows.values() for metric in row):
+        table.add_row(metric, *(f"{row[metric]:.3f}" if metric in row else "" for row in rows.values()))
+    Console().print(table)

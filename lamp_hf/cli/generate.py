@@ -1,0 +1,171 @@
+"""`lamp-hf generate` and `lamp-hf prompts`; they import what they need when they run."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lamp_hf.cli.common import FORMATS, check_text, load_pipeline, save, say
+from lamp_hf.cli.options import MappingOption, ModelOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
+from lamp_hf.motion.files import READERS, find_writer
+from lamp_hf.terminal import counted
+
+if TYPE_CHECKING:
+    from lamp_hf.motion.motion import Motion
+
+
+__all__ = ["generate", "prompts"]
+
+MAX_FPS = 1000
+
+
+def generate(
+    text: Annotated[list[str], typer.Argument(help="What the person does. Several texts give several motions.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help=f"File to write; its suffix is the format: {FORMATS}")],
+    duration: Annotated[
+        list[float] | None,
+        typer.Option("--duration", "-d", help="Seconds, once for all or once per text; by default the model decides."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", "-s", min=0, help="The same seed, text and duration give the same motion.")
+    ] = None,
+    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Number of motions per text.")] = 1,
+    guidance_scale: Annotated[
+        float | None, typer.Option("--guidance-scale", min=0, help="How closely to follow the text; 1 is plain.")
+    ] = None,
+    storyboard: Annotated[
+        bool, typer.Option("--storyboard", help="Make one motion of all texts in turn; -d once per text or not at all.")
+    ] = False,
+    split: Annotated[
+        bool, typer.Option("--split", help='Make the actions of one text in turn, such as "a man walks then waves".')
+    ] = False,
+    motion: Annotated[
+        Path | None, typer.Option("--motion", help=f"With --edit: the motion to change ({' '.join(READERS)}).")
+    ] = None,
+    edit: Annotated[
+        str | None,
+        typer.Option("--edit", help="START:END, the seconds of --motion to make again; without END, to its end."),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option("--fps", help="Frame rate of the output; by default that of the model, usually 20.")
+    ] = None,
+    mapping: MappingOption = None,
+    source_fps: SourceFpsOption = None,
+    unit: UnitOption = None,
+    up_axis: UpAxisOption = None,
+    model: ModelOption = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda, mps …; by default an accelerator if there is one.")
+    ] = None,
+) -> None:
+    """Generate a motion from a sentence. `lamp-hf prompts` lists what the model knows.
+
+    `lamp-hf generate "a person waves" -o wave.bvh -d 4 --seed 1`
+
+    `lamp-hf generate "a person walks then waves" --split -o both.bvh`
+
+    `lamp-hf generate "a person walks" "the person bows" -d 3 -d 2.5 --storyboard -o scene.glb`
+
+    `lamp-hf generate "a person bows" --motion walk.bvh --edit 1.0:2.5 -o edited.bvh`
+    """
+    # All that can be wrong is said now: the model takes a while to load.
+    find_writer(output)
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"the folder {output.parent} does not exist; create it first")
+    if output.is_dir():
+        raise IsADirectoryError(f"{output} is a folder; name a file")
+    for sentence in text:
+        check_text(sentence)
+    durations = duration or []
+    for value in durations:
+        if not 0 <= value < math.inf:
+            raise ValueError(f"--duration {value:g}: expected seconds, 0 or more")
+    if fps is not None and not 1 <= fps <= MAX_FPS:
+        raise typer.BadParameter(f"--fps {fps:g} is not a frame rate from 1 to {MAX_FPS}")
+    if storyboard and (len(durations) not in (0, len(text)) or num > 1 or motion or edit or split):
+        raise typer.BadParameter(
+            "--storyboard needs one --duration per text or none at all, no --num, --split, --motion or --edit"
+        )
+    if (motion is None) != (edit is None) or (motion and (durations or split)):
+        raise typer.BadParameter("--motion and --edit go together, and without --duration and --split")
+    if not storyboard and len(durations) not in (0, 1, len(text)):
+        raise typer.BadParameter(
+            f"--duration was given {len(durations)} times for {counted(len(text), 'text')}; give it once for all, or "
+            "once for each"
+        )
+    reading = reading_options(mapping, source_fps, unit, up_axis)
+    if reading and motion is None:
+        raise typer.BadParameter("--mapping, --source-fps, --unit and --up-axis are for the file of --motion")
+    options: dict[str, Any] = {"seed": seed}
+    if guidance_scale is not None:
+        options["guidance_scale"] = guidance_scale
+    source = None
+    if motion is not None and edit is not None:
+        source, options["edit"] = _read_edit(motion, edit, reading)
+
+    pipe = load_pipeline(model, device)
+    if storyboard:
+        seconds: list[Any] = durations or [None] * len(text)
+        results = [pipe.storyboard(list(zip(text, seconds, strict=True)), **options)]
+    else:
+        if source is not None:
+            options["motion"] = source if abs(source.fps - pipe.fps) < 1e-3 else source.resample(pipe.fps)
+        if durations:
+            options["duration"] = durations[0] if len(durations) == 1 else durations
+        per_text = pipe(list(text), num_motions_per_prompt=num, split=split, **options)
+        results = [result for group in per_text for result in (group if num > 1 else [group])]
+    for number, result in enumerate(results, start=1):
+        path = output if len(results) == 1 else output.with_stem(f"{output.stem}-{number}")
+        made = result["motion"] if fps is None else result["motion"].resample(fps)
+        say(f"{save(made, path)}, seed {result['seed']}, {result['text']!r}")
+
+
+def prompts(
+    like: Annotated[str | None, typer.Argument(help="List only the sentences nearest to this one.")] = None,
+    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Sentences per group, or nearest sentences.")] = 5,
+    model: ModelOption = None,
+) -> None:
+    """List what a text-to-motion model knows: sentences of its training, grouped by action.
+
+    `lamp-hf prompts`
+
+    `lamp-hf prompts "play the guitar"`
+    """
+    if like is not None:
+        check_text(like)
+    pipe = load_pipeline(model, "cpu")
+    known = pipe.known_sentences
+    if known is None:
+        raise ValueError("this checkpoint does not say what it was trained on: its processor has no example_texts")
+    if like is not None:
+        for sentence in known.suggest(like, num):
+            say(sentence)
+        return
+    for name, sentences in known.groups().items():
+        say(f"{name} ({len(sentences)})")
+        for sentence in sentences[:num]:
+            say(f"  {sentence}")
+    say(f"{len(known.sentences)} sentences; --num shows more of each group")
+
+
+def _read_edit(path: Path, edit: str, reading: dict[str, Any]) -> "tuple[Motion, tuple[float, float | None]]":
+    """The motion to be changed, and the span."""
+    from lamp_hf.motion.inputs import as_motion
+
+    start, end = _span(edit)
+    motion = as_motion(path, **reading)
+    if not 0 <= start < motion.duration or (end is not None and end <= start):
+        raise ValueError(f"--edit {edit} is not within {path}, which lasts {motion.duration:g} s")
+    return motion, (start, end)
+
+
+def _span(text: str) -> tuple[float, float | None]:
+    start, separator, end = text.partition(":")
+    try:
+        span = float(start), float(end) if end.strip() else None
+    except ValueError:
+        span = math.nan, None
+    if not separator or not all(math.isfinite(value) for value in span if value is not None):
+        raise typer.BadParameter(f"--edit expects START:END in seconds, as 1.0:2.5 or 1.0:, and got {text!r}")
+    return span

@@ -1,0 +1,70 @@
+"""Options that several commands of `lamp-hf` share."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["MappingOption", "ModelOption", "SourceFpsOption", "UnitOption", "UpAxisOption", "reading_options"]
+
+_UNITS = ("m", "dm", "cm", "mm", "inch", "foot", "cmu")
+_UP_AXES = ("x", "-x", "y", "-y", "z", "-z")
+
+UnitOption = Annotated[
+    str | None,
+    typer.Option("--unit", help=f"Unit of the motion files, if it is detected wrongly: {', '.join(_UNITS)}."),
+]
+UpAxisOption = Annotated[
+    str | None,
+    typer.Option("--up-axis", help=f"Up axis of the motion files, if it is detected wrongly: {', '.join(_UP_AXES)}."),
+]
+MappingOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--mapping", help="JSON file for a rig that is not recognized: {joint of lamp_hf: joint of the motion file}."
+    ),
+]
+SourceFpsOption = Annotated[
+    float | None,
+    typer.Option("--source-fps", help="Frame rate of the motion files, if they have none or a wrong one."),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Checkpoint: folder, Hub id or name; by default the embedded lamp-small."),
+]
+
+
+def reading_options(
+    mapping: Path | None, source_fps: float | None, unit: str | None, up_axis: str | None
+) -> dict[str, Any]:
+    """Keyword arguments of `as_motion` for what was given on the command line.
+
+    Raises:
+        typer.BadParameter: An unknown unit or axis, a frame rate that is not positive, or a mapping that is not a JSON
+            object.
+    """
+    for option, value, known in (("--unit", unit, _UNITS), ("--up-axis", up_axis, _UP_AXES)):
+        if value is not None and value not in known:
+            raise typer.BadParameter(f"{option} expects one of {', '.join(known)}, got {value}")
+    if source_fps is not None and not 0 < source_fps < float("inf"):
+        raise typer.BadParameter(f"--source-fps expects frames per second above 0, got {source_fps:g}")
+    given = {
+        "mapping": None if mapping is None else _read_mapping(mapping),
+        "fps": source_fps,
+        "unit": unit,
+        "up_axis": up_axis,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        mapping = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise typer.BadParameter(f"--mapping {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise typer.BadParameter(f"--mapping {path} is not JSON: {error}") from error
+    if not isinstance(mapping, dict):
+        raise typer.BadParameter(f'--mapping {path}: expected an object like {{"left_hip": "LeftThigh"}}')
+    return mapping

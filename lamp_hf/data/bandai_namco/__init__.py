@@ -1,0 +1,6 @@
+"""Bandai-Namco's motion data set: its clips, and the grammar that words captions from their labels."""
+
+from lamp_hf.data.bandai_namco.grammar import CaptionGrammar, CaptionGrammarError
+from lamp_hf.data.bandai_namco.loader import bandai_namco_grammar, load_bandai_namco
+
+__all__ = ["CaptionGrammar", "CaptionGrammarError", "bandai_namco_grammar", "load_bandai_namco"]

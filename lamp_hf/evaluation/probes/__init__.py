@@ -1,0 +1,1 @@
+"""Classifiers trained on real motions that recognize what generated ones show."""

@@ -1,0 +1,132 @@
+"""Which action, style and side a caption names, by the exact words of the grammar that its labels are worded with."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lamp_hf.data.bandai_namco.grammar import CaptionGrammar
+from lamp_hf.motion.text import SIDE
+
+__all__ = ["CaptionLabels", "CaptionReader", "naming_accuracy"]
+
+_CONTENT_SLOTS = ("finite", "gerund", "base", "imperative", "noun")
+_STYLE_SLOTS = ("adj", "adv", "ly", "look", "manner", "extra", "character", "who")
+_POSSESSIVE = re.compile(r"\b(their|his|her|your)\b")
+_ARTICLE = re.compile(r"\ban? ")
+
+
+@dataclass(frozen=True)
+class CaptionLabels:
+    """What a caption says.
+
+    Args:
+        contents: Actions that its words stand for; several share some wordings.
+        styles: Styles that its words stand for; none where it names no style.
+        sides: `"left"`, `"right"`, both or none.
+    """
+
+    contents: frozenset[str]
+    styles: frozenset[str]
+    sides: frozenset[str]
+
+
+class CaptionReader:
+    """Finds the labels of captions; of all wordings in a caption, the longest decides."""
+
+    def __init__(self, grammar: CaptionGrammar):
+        styles = grammar.styles
+        of_content: dict[str, set[str]] = {}
+        of_style: dict[str, set[str]] = {}
+        everywhere: dict[str, int] = {}
+        for content in grammar.contents:
+            for style in styles:
+                words = grammar.words(content, style)
+                _add(of_content, content, words, _CONTENT_SLOTS)
+                _add(of_style, style, words, _STYLE_SLOTS)
+        for labels in of_style.values():
+            for label in labels:
+                everywhere[label] = everywhere.get(label, 0) + 1
+        self._contents = _Wordings(of_content)
+        # What goes with every style ("person") names none.
+        common = {phrase for phrase, labels in of_style.items() if len(labels) == len(styles)}
+        self._styles = _Wordings({phrase: labels for phrase, labels in of_style.items() if phrase not in common})
+
+    def read(self, caption: str) -> CaptionLabels:
+        """Labels of a caption."""
+        text = _plain(caption)
+        contents, rest = self._contents.longest(text)
+        styles, _ = self._styles.longest(rest)
+        return CaptionLabels(frozenset(contents), frozenset(styles), frozenset(SIDE.findall(text)))
+
+
+class _Wordings:
+    """Phrases and what each stands for."""
+
+    def __init__(self, labels: Mapping[str, Iterable[str]]):
+        self.labels = {phrase: set(found) for phrase, found in labels.items()}
+        self.by_first: dict[str, list[list[str]]] = {}
+        for phrase in self.labels:
+            words = phrase.split()
+            self.by_first.setdefault(words[0], []).append(words)
+
+    def longest(self, text: str) -> tuple[set[str], str]:
+        """Labels of the longest phrases in a text, and the text without the first of them."""
+        words = text.split()
+        best, place = 0, 0
+        found: set[str] = set()
+        for start, word in enumerate(words):
+            for phrase in self.by_first.get(word, ()):
+                size = len(phrase)
+                if size >= max(best, 1) and words[start : start + size] == phrase:
+                    if size > best:
+                        best, found, place = size, set(), start
+                    found |= self.labels[" ".join(phrase)]
+        return found, " ".join(words[:place] + words[place + best :])
+
+
+def _add(labels: dict[str, set[str]], label: str, words: Mapping[str, Sequence[str]], slots: Iterable[str]) -> None:
+    for slot in slots:
+        for phrase in words.get(slot, ()):
+            labels.setdefault(_plain(phrase), set()).add(label)
+
+
+def _plain(text: str) -> str:
+    """Lower case, no punctuation, and one form of what the sentence around decides."""
+    text = re.sub(r"[^a-z0-9' -]", " ", text.lower())
+    return " ".join(_ARTICLE.sub("a ", _POSSESSIVE.sub("their", text)).split())
+
+
+def naming_accuracy(
+    reader: CaptionReader, captions: Sequence[str], contents: Sequence[str], styles: Sequence[str], *, neutral: str
+) -> dict[str, float]:
+    """How often captions name the labels of their motions.
+
+    Args:
+        reader: Of the grammar that has the labels.
+        captions, contents, styles: One of each a motion.
+        neutral: The style that a caption names by naming none.
+
+    Returns:
+        `content_named`, `style_named`: shares of the captions of which one reading is right; `side_wrong`: among
+        captions of motions whose label has a side, the share that names the other side alone.
+    """
+    read = [reader.read(caption) for caption in captions]
+    wrong = [
+        labels.sides == {"right" if "left" in content else "left"}
+        for labels, content in zip(read, contents, strict=True)
+        if SIDE.search(content)
+    ]
+    return {
+        "content_named": float(np.mean([c in labels.contents for labels, c in zip(read, contents, strict=True)])),
+        "style_named": float(
+            np.mean(
+                [
+                    s in labels.styles or (s == neutral and not labels.styles)
+                    for labels, s in zip(read, styles, strict=True)
+                ]
+            )
+        ),
+        "side_wrong": float(np.mean(wrong)) if wrong else 0.0,
+    }

@@ -1,0 +1,398 @@
+"""Find the unit, the up axis and the handedness of joints, and turn them into meters with Y up."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
+
+__all__ = [
+    "METRES_PER_UNIT",
+    "UP_AXES",
+    "Detection",
+    "UnitReading",
+    "check_unit_and_up_axis",
+    "detect",
+    "read_units",
+    "standardize",
+]
+
+logger = logging.getLogger(__name__)
+
+METRES_PER_UNIT: Mapping[str, float] = {
+    "m": 1.0,
+    "dm": 0.1,
+    "cm": 0.01,
+    "mm": 0.001,
+    "inch": 0.0254,
+    "foot": 0.3048,
+    "cmu": 0.0254 / 0.45,  # the CMU database and cgspeed's conversions of it
+}
+
+# For each axis that may point up: which source axis becomes x, y and z, and its sign. All are proper rotations.
+_TURNS: Mapping[str, tuple[tuple[int, int, int], tuple[float, float, float]]] = {
+    "y": ((0, 1, 2), (1.0, 1.0, 1.0)),
+    "z": ((0, 2, 1), (1.0, 1.0, -1.0)),
+    "x": ((1, 0, 2), (-1.0, 1.0, 1.0)),
+    "-y": ((0, 1, 2), (1.0, -1.0, -1.0)),
+    "-z": ((0, 2, 1), (1.0, -1.0, 1.0)),
+    "-x": ((1, 0, 2), (1.0, -1.0, 1.0)),
+}
+UP_AXES = tuple(_TURNS)
+
+_ADULT_LEG_M = 0.83
+_LEG_RANGE_M = (0.3, 1.6)  # of a toddler and of a giant, from hip to ankle
+_ADULT_RANGE_M = (0.6, 1.1)
+# Per unit: how fast a reading loses plausibility below and above an adult's leg (in natural logarithms), and how rare
+# the unit is. Children and giants are rarest in units of the CMU database, which recorded adults.
+_UNIT_READINGS: Mapping[str, tuple[float, float, float]] = {
+    "m": (0.35, 0.25, 0.0),
+    "cm": (0.35, 0.25, 0.0),
+    "mm": (0.35, 0.25, 0.0),
+    "cmu": (0.15, 0.15, 0.5),
+    "inch": (0.35, 0.20, 1.9),
+    "dm": (0.35, 0.18, 1.5),
+    "foot": (0.35, 0.20, 1.5),
+}
+_STANDS = 0.7  # share of the way from ankles to neck along an axis that counts as standing
+_STANDS_SURELY = 0.85
+_CLIMBS = 2.0  # legs that a body seldom goes up and down in a clip
+_FACES = 0.25  # mean cosine between feet and facing below which handedness is not told
+_SAMPLE_FRAMES = 200
+
+
+@dataclass(frozen=True)
+class UnitReading:
+    """One way to read the size of a body.
+
+    Attributes:
+        unit: key of `METRES_PER_UNIT`.
+        leg_m: length from hip to ankle in meters under this reading.
+        cost: how implausible the reading is; 0 is an adult in a common unit.
+    """
+
+    unit: str
+    leg_m: float
+    cost: float
+
+    def __str__(self) -> str:
+        return f"{self.unit} (leg {self.leg_m:.2f} m)"
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What was detected, or told, about the coordinates of a motion.
+
+    Attributes:
+        unit: key of `METRES_PER_UNIT`.
+        leg_m: mean length of the legs from hip to ankle, meters.
+        unit_readings: plausible units, best first; empty where the unit was told.
+        up_axis: one of `UP_AXES`.
+        up_axis_share: share (-1 to 1) of the way from ankles to neck that lies along the up axis on average.
+        facing: mean cosine (-1 to 1) between where the feet point and where left and right put the front. Below 0
+            the data are mirrored; NaN where the skeleton or the pose does not tell.
+        mirrored: left and right are swapped against the way the feet point.
+        doubts: sentences about readings that may be wrong.
+    """
+
+    unit: str
+    leg_m: float
+    unit_readings: tuple[UnitReading, ...]
+    up_axis: str
+    up_axis_share: float
+    facing: float
+    mirrored: bool
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def meters_per_unit(self) -> float:
+        """Meters in one unit of the file."""
+        return METRES_PER_UNIT[self.unit]
+
+    def turn(self, positions: np.ndarray) -> np.ndarray:
+        """Rotate positions or directions (..., 3) so that the up axis becomes Y."""
+        if self.up_axis == "y":
+            return positions
+        axes, signs = _TURNS[self.up_axis]
+        return positions[..., list(axes)] * np.asarray(signs, dtype=positions.dtype)
+
+    def __str__(self) -> str:
+        return f"unit {self.unit} (legs {self.leg_m:.2f} m), {self.up_axis} up"
+
+
+def standardize(
+    joints: np.ndarray,
+    *,
+    skeleton: Skeleton = HUMANML3D_22,
+    unit: str | None = None,
+    up_axis: str | None = None,
+    file_name: str = "motion",
+    strict: bool = False,
+) -> tuple[np.ndarray, Detection]:
+    """Turn joints of unknown unit and orientation into meters with Y up.
+
+    What is detected goes to the log at level INFO, doubts at WARNING.
+
+    Args:
+        joints: (T, J, 3), finite, in any unit.
+        skeleton: which joints these are.
+        unit: key of `METRES_PER_UNIT`; detected by default.
+        up_axis: one of `UP_AXES`; detected by default.
+        file_name: for messages.
+        strict: refuse what is doubtful.
+
+    Returns:
+        (T, J, 3) float32 in meters, Y up, and what was detected.
+
+    Raises:
+        MotionFormatError: the body has human size in no unit, an argument is unknown, a joint is not finite, or a
+            reading is doubtful and `strict` is set.
+
+    Example:
+
+    ```python
+    >>> import numpy as np
+    >>> from lamp_hf.motion.formats.detection import standardize
+    >>> from lamp_hf.motion.skeleton import HUMANML3D_22
+    >>> body = HUMANML3D_22.rest_offsets.copy()
+    >>> for joint in range(1, 22):
+    ...     body[joint] += body[HUMANML3D_22.parents[joint]]
+    >>> joints, detection = standardize(1000 * body[None, :, [0, 2, 1]] * [1, -1, 1])
+    >>> detection.unit, detection.up_axis, bool(np.allclose(joints, body, atol=1e-5))
+    ('mm', 'z', True)
+
+    ```
+    """
+    joints = np.asarray(joints)
+    finite = np.isfinite(joints).all(axis=(1, 2))
+    if not finite.all():
+        raise MotionFormatError(f"{file_name}: frame {int(np.argmin(finite)) + 1} has a joint that is not finite")
+    detection = detect(joints, skeleton=skeleton, unit=unit, up_axis=up_axis, file_name=file_name, strict=strict)
+    logger.info("%s: %s", file_name, detection)
+    meters = detection.turn(joints.astype(np.float64) * detection.meters_per_unit)
+    return meters.astype(np.float32), detection
+
+
+def check_unit_and_up_axis(unit: str | None, up_axis: str | None, file_name: str) -> None:
+    """Refuse a unit or an up axis that is not known.
+
+    Raises:
+        MotionFormatError: as said.
+    """
+    if unit is not None and unit not in METRES_PER_UNIT:
+        raise MotionFormatError(f"{file_name}: expected unit among {', '.join(METRES_PER_UNIT)}, got {unit!r}")
+    if up_axis is not None and up_axis not in UP_AXES:
+        raise MotionFormatError(f"{file_name}: expected up_axis among {', '.join(UP_AXES)}, got {up_axis!r}")
+
+
+def detect(
+    joints: np.ndarray,
+    *,
+    rest: np.ndarray | None = None,
+    skeleton: Skeleton = HUMANML3D_22,
+    unit: str | None = None,
+    up_axis: str | None = None,
+    usual_unit: str | None = None,
+    file_name: str = "motion",
+    strict: bool = False,
+) -> Detection:
+    """Find unit, up axis and handedness, and log doubts at level WARNING.
+
+    Args:
+        joints: (T, J, 3), finite, in any unit.
+        rest: (J, 3) the same joints at rest, where the file has a rest pose.
+        skeleton: which joints these are.
+        unit, up_axis: taken as told.
+        usual_unit: unit of this kind of file; it is not doubted where it gives an adult.
+        file_name: for messages.
+        strict: refuse what is doubtful.
+
+    Raises:
+        MotionFormatError: as for `standardize`.
+    """
+    check_unit_and_up_axis(unit, up_axis, file_name)
+    joints = np.asarray(joints, dtype=np.float64)[:: max(1, len(joints) // _SAMPLE_FRAMES)]
+    body = _Body(joints, skeleton)
+    doubts: list[str] = []
+    readings: list[UnitReading] = []
+    if unit is None:
+        readings = read_units(body.leg, usual_unit)
+        if not readings:
+            raise MotionFormatError(
+                f"{file_name}: the legs measure {body.leg:.4g} from hip to ankle, which is human in none of "
+                f"{', '.join(METRES_PER_UNIT)} (check the rig, or pass unit=)"
+            )
+        unit = readings[0].unit
+        sure = unit == usual_unit and _ADULT_RANGE_M[0] <= readings[0].leg_m <= _ADULT_RANGE_M[1]
+        if readings[1:] and not sure:
+            others = " or ".join(map(str, readings[1:]))
+            doubts.append(f"taking the unit as {readings[0]}; it could be {others} (pass unit= or --unit if wrong)")
+    shares = body.up_shares()
+    if up_axis is None:
+        up_axis, doubt = _choose_up_axis(body, shares, rest, skeleton)
+        if doubt:
+            doubts.append(doubt + f"; taking {up_axis} as up (pass up_axis= or --up-axis if wrong)")
+    facing = body.facing(up_axis)
+    mirrored = facing < -_FACES
+    if mirrored:
+        doubts.append(
+            "left and right are swapped against the way the feet point (a file of left-handed coordinates, or names "
+            f"that are swapped; cosine {facing:.2f}); the joints are taken as they are named"
+        )
+    if strict and doubts:
+        raise MotionFormatError(f"{file_name}: {doubts[0]}")
+    for doubt in doubts:
+        logger.warning("%s: %s", file_name, doubt)
+    return Detection(
+        unit=unit,
+        leg_m=body.leg * METRES_PER_UNIT[unit],
+        unit_readings=tuple(readings),
+        up_axis=up_axis,
+        up_axis_share=shares[up_axis],
+        facing=facing,
+        mirrored=bool(mirrored),
+        doubts=tuple(doubts),
+    )
+
+
+def read_units(leg: float, usual_unit: str | None = None) -> list[UnitReading]:
+    """Return the units in which a leg has human length, the most plausible first.
+
+    An adult has one reading in meters, centimeters and millimeters. Children and giants have several, and so do most
+    bodies in the other units.
+
+    Args:
+        leg: length from hip over knee to ankle in the file's unit.
+        usual_unit: unit of this kind of file, which comes first where it gives an adult.
+    """
+    readings = []
+    for unit, (below, above, rarity) in _UNIT_READINGS.items():
+        length = leg * METRES_PER_UNIT[unit]
+        if _LEG_RANGE_M[0] <= length <= _LEG_RANGE_M[1]:
+            distance = float(np.log(length / _ADULT_LEG_M))
+            cost = (distance / (below if distance < 0 else above)) ** 2 + rarity
+            if unit == usual_unit and _ADULT_RANGE_M[0] <= length <= _ADULT_RANGE_M[1]:
+                cost = 0.0
+            readings.append(UnitReading(unit, length, cost))
+    return sorted(readings, key=lambda reading: reading.cost)
+
+
+class _Body:
+    """The landmarks of a body over time that tell its size and orientation."""
+
+    def __init__(self, joints: np.ndarray, skeleton: Skeleton) -> None:
+        index = {name: k for k, name in enumerate(skeleton.joint_names)}
+        toe = "toe" if "left_toe" in index else "foot"
+
+        def at(name: str) -> np.ndarray:
+            return joints[:, index[name]]
+
+        self.joints = joints
+        self.hips = at("left_hip"), at("right_hip")
+        self.knees = at("left_knee"), at("right_knee")
+        self.ankles = at("left_ankle"), at("right_ankle")
+        self.toes = at(f"left_{toe}"), at(f"right_{toe}")
+        self.neck = at("neck")
+        bones = [
+            np.linalg.norm(knee - hip, axis=-1) + np.linalg.norm(ankle - knee, axis=-1)
+            for hip, knee, ankle in zip(self.hips, self.knees, self.ankles, strict=True)
+        ]
+        self.leg = float(np.median(np.mean(bones, axis=0)))
+
+    def up_shares(self) -> dict[str, float]:
+        """For each axis, the mean share of the way from the ankles to the neck that lies along it."""
+        way = self.neck - (self.ankles[0] + self.ankles[1]) / 2
+        shares = np.mean(way / np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), 1e-12), axis=0)
+        return {axis: float(_along(shares, axis)) for axis in UP_AXES}
+
+    def facing(self, up_axis: str) -> float:
+        """Mean cosine between the feet's direction and the front that left and right give; NaN if untold."""
+        up = np.zeros(3)
+        up["xyz".index(up_axis[-1])] = -1.0 if up_axis[0] == "-" else 1.0
+        front = _unit(np.cross(self.hips[0] - self.hips[1], up))
+        cosines = []
+        for ankle, toe in zip(self.ankles, self.toes, strict=True):
+            foot = toe - ankle
+            foot = foot - np.sum(foot * up, axis=-1, keepdims=True) * up
+            long_enough = np.linalg.norm(foot, axis=-1) > 0.05 * self.leg
+            cosines.append(np.sum(_unit(foot) * front, axis=-1)[long_enough])
+        told = np.concatenate(cosines)
+        return float(np.mean(told)) if len(told) else float("nan")
+
+    def climb(self, up_axis: str) -> float:
+        """How far the hips go up and down over the clip, in legs."""
+        return float(np.ptp(_along(self.hips[0] + self.hips[1], up_axis))) / 2.0 / max(self.leg, 1e-12)
+
+    def stands_on_floor(self, up_axis: str, below: float = 0.2) -> bool:
+        """Whether the lowest joint of the clip is near zero, by shares of a leg."""
+        return bool(-below * self.leg < _along(self.joints, up_axis).min() < 0.3 * self.leg)
+
+    def is_upright(self) -> bool:
+        """Whether the legs continue the trunk, as those of a person who stands do."""
+        hips = (self.hips[0] + self.hips[1]) / 2
+        legs = _unit((self.ankles[0] + self.ankles[1]) / 2 - hips)
+        return bool(np.mean(np.sum(_unit(self.neck - hips) * legs, axis=-1)) < -0.8)
+
+
+def _choose_up_axis(
+    body: _Body, shares: Mapping[str, float], rest: np.ndarray | None, skeleton: Skeleton
+) -> tuple[str, str]:
+    """Return the up axis and a doubt about it, which is empty where there is none."""
+    best = max(shares, key=shares.__getitem__)
+    share = shares[best]
+    at_rest = _rest_axis(rest, skeleton)
+    if share < _STANDS:
+        if at_rest is not None and at_rest != "y":
+            return at_rest, f"the body does not stand (best axis {best}, share {share:.2f}), its rest pose does"
+        return "y", f"the body does not stand (best axis {best}, share {share:.2f})"
+    if best == "y":
+        if at_rest == "y":
+            return best, ""
+        if body.stands_on_floor("z", below=0.04) and not body.stands_on_floor("y"):
+            return best, f"the body stands along y ({share:.2f}), or it lies on a floor with Z up"
+        if body.climb("y") > _CLIMBS:
+            return (
+                best,
+                f"the body goes up or down by {body.climb('y'):.1f} legs along y, or ahead with another axis up",
+            )
+        if at_rest is not None:
+            return best, f"the body in motion stands along y ({share:.2f}), its rest pose along {at_rest}"
+        return best, ""
+    if at_rest not in (None, best):
+        if share < _STANDS_SURELY:
+            return str(at_rest), f"the rest pose stands along {at_rest}, the body in motion along {best} ({share:.2f})"
+        return best, f"the body in motion stands along {best} ({share:.2f}), its rest pose along {at_rest}"
+    if share < _STANDS_SURELY:
+        floors = body.stands_on_floor("y"), body.stands_on_floor(best)
+        # Somebody who falls or crawls with Y up may lie along any axis for most of a clip.
+        taken = "y" if floors == (True, False) or (best != "z" and floors != (False, True)) else best
+        return taken, f"the body stands along {best} with a share of only {share:.2f}"
+    if at_rest is None and not body.stands_on_floor(best):
+        return best, f"the body stands along {best} ({share:.2f}), or it lies on a floor with Y up"
+    if best != "z":
+        return best, f"the body stands along {best} (share {share:.2f}), which is unusual"
+    if body.climb(best) > _CLIMBS:
+        return best, f"the body moves {body.climb(best):.1f} legs along {best}, up or down, or it crawls with Y up"
+    return best, ""
+
+
+def _rest_axis(rest: np.ndarray | None, skeleton: Skeleton) -> str | None:
+    """The axis along which a rest pose stands; None where it is no standing pose, as in files of LAFAN1."""
+    if rest is None:
+        return None
+    body = _Body(np.asarray(rest, dtype=np.float64)[None], skeleton)
+    shares = body.up_shares()
+    best = max(shares, key=shares.__getitem__)
+    return best if shares[best] > _STANDS_SURELY and body.is_upright() else None
+
+
+def _along(values: np.ndarray, axis: str) -> np.ndarray:
+    sign = -1.0 if axis[0] == "-" else 1.0
+    return sign * values[..., "xyz".index(axis[-1])]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -1,0 +1,492 @@
+"""Map the joints of foreign rigs to the 22 joints of HumanML3D.
+
+A rig of the list is known by its joint names, compared without case, namespaces ("mixamorig:"), separators and prefixes
+that all joints share; any other by the words of its names or by its shape (`rig_recognition`). The spine is not looked
+up by name: rigs have one to five spine joints, so the three of HumanML3D are placed along the rig's own spine, at the
+heights where the HumanML3D skeleton has them.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.formats.hierarchy import Hierarchy, depth_first
+from lamp_hf.motion.formats.rig_recognition import Body, limbs_hang_together, recognize
+from lamp_hf.motion.skeleton import HUMANML3D_22
+
+__all__ = [
+    "LAMP_HF_JOINT_NAMES",
+    "RIGS",
+    "Hierarchy",
+    "JointSource",
+    "Rig",
+    "RigMapping",
+    "depth_first",
+    "resolve_mapping",
+]
+
+logger = logging.getLogger(__name__)
+
+JointSource = str | Mapping[str, float]
+"""Where a joint comes from: the name of a source joint, or weights (adding up to 1) of several."""
+
+_TARGETS = HUMANML3D_22.joint_names
+_SPINE = ("spine1", "spine2", "spine3")
+_REQUIRED = tuple(name for name in _TARGETS if name not in _SPINE)
+# Heights of spine1-3 along the way from pelvis to neck, from the target bone lengths of HumanML3D.
+_SPINE_LENGTHS = np.asarray(HUMANML3D_22.bone_lengths)[[3, 6, 9, 12]]
+_SPINE_FRACTIONS = np.cumsum(_SPINE_LENGTHS)[:3] / np.sum(_SPINE_LENGTHS)
+# In HumanML3D the hips lie below the pelvis by 1.27 of half their distance. Most rigs put their root joint on
+# the hip line; unraised, the retargeted hips would be too wide and the heading from them off by degrees.
+_PELVIS_HEIGHT = 1.266
+# Its collars lie 0.45 of the way from the body's axis to the shoulders. Some rigs (CMU) put both on the axis.
+_COLLAR_SHARE = 0.45
+_COLLARS_ON_AXIS = 0.2
+_KNOWN_BY = {
+    "mapping": "mapping",
+    "names": "recognized by its joint names",
+    "shape": "recognized by its shape",
+}
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Joint names of a family of rigs.
+
+    Attributes:
+        name: what messages call it.
+        sides: what stands for {side} on the left and on the right.
+        names: for each HumanML3D joint without its side, the names it may have, best first.
+        pelvis_lift_m: meters by which the pelvis lies above the rig's own, towards the spine; None: measured.
+        spine: sources of spine1-3 where they are not to be placed by height; "pelvis" is the lifted pelvis.
+    """
+
+    name: str
+    sides: tuple[str, str]
+    names: Mapping[str, str]
+    pelvis_lift_m: float | None = None
+    spine: Mapping[str, JointSource] | None = None
+
+    def candidates(self, target: str) -> list[str]:
+        """Return the names that a HumanML3D joint may have in this rig, best first."""
+        side, _, part = target.partition("_")
+        if not part:
+            return self.names[target].split("|")
+        word = self.sides[0] if side == "left" else self.sides[1]
+        return [name.format(side=word) for name in self.names[part].split("|")]
+
+
+def _names(trunk: str, leg: str, arm: str) -> dict[str, str]:
+    keys = ("pelvis", "neck", "head", "hip", "knee", "ankle", "foot", "collar", "shoulder", "elbow", "wrist")
+    return dict(zip(keys, f"{trunk} {leg} {arm}".split(), strict=True))
+
+
+_ONE_TO_ONE = {"spine1": "Spine", "spine2": "Spine1", "spine3": "Spine2"}
+_HUMAN_IK = _names(
+    "Hips Neck Head",
+    "{side}UpLeg {side}Leg {side}Foot {side}ToeBase|{side}Toe|{side}Toes|{side}FootEnd",
+    "{side}Shoulder {side}Arm {side}ForeArm {side}Hand",
+)
+
+LAMP_HF_JOINT_NAMES: tuple[str, ...] = (
+    "Hips",
+    *("LeftUpLeg", "RightUpLeg", "Spine", "LeftLeg", "RightLeg", "Spine1", "LeftFoot", "RightFoot", "Spine2"),
+    *("LeftToeBase", "RightToeBase", "Neck", "LeftShoulder", "RightShoulder", "Head", "LeftArm", "RightArm"),
+    *("LeftForeArm", "RightForeArm", "LeftHand", "RightHand"),
+)
+"""Names that our own writers give the 22 joints: those of Mixamo, which Blender's and Unity's tools know."""
+
+LAMP_HF_RIG = Rig("lamp_hf", ("Left", "Right"), _HUMAN_IK, pelvis_lift_m=0.0, spine=_ONE_TO_ONE)
+
+RIGS: tuple[Rig, ...] = (
+    Rig(
+        "HumanML3D or SMPL",
+        ("left", "right"),
+        _names(
+            "pelvis neck head",
+            "{side}_hip {side}_knee {side}_ankle {side}_foot",
+            "{side}_collar {side}_shoulder {side}_elbow {side}_wrist",
+        ),
+        pelvis_lift_m=0.0,
+        spine={name: name for name in _SPINE},
+    ),
+    Rig(
+        "SMPL",
+        ("L", "R"),
+        _names(
+            "Pelvis Neck Head",
+            "{side}_Hip {side}_Knee {side}_Ankle {side}_Foot|{side}_Toe",
+            "{side}_Collar|{side}_Thorax {side}_Shoulder {side}_Elbow {side}_Wrist",
+        ),
+        pelvis_lift_m=0.0,
+        spine={name: name for name in _SPINE},
+    ),
+    Rig(
+        "Bandai-Namco",
+        ("L", "R"),
+        _names(
+            "Hips Neck Head",
+            "UpperLeg_{side} LowerLeg_{side} Foot_{side} Toes_{side}",
+            "Shoulder_{side} UpperArm_{side} LowerArm_{side} Hand_{side}",
+        ),
+        pelvis_lift_m=0.06,
+        spine={
+            "spine1": {"pelvis": 0.5, "Spine": 0.5},
+            "spine2": {"Spine": 0.475, "Chest": 0.525},
+            "spine3": "Chest",
+        },
+    ),
+    Rig("Mixamo, LAFAN1, CMU or HumanIK", ("Left", "Right"), _HUMAN_IK),
+    Rig(
+        "Rokoko",
+        ("Left", "Right"),
+        _names(
+            "Hips Neck Head",
+            "{side}Thigh {side}Shin {side}Foot {side}Toe|{side}ToeBase|{side}FootEnd",
+            "{side}Shoulder {side}Arm|{side}UpperArm {side}ForeArm|{side}LowerArm {side}Hand",
+        ),
+    ),
+    Rig(
+        "Xsens or CMU for 3ds Max",
+        ("Left", "Right"),
+        _names(
+            "Hips|Hip Neck Head",
+            "{side}Hip {side}Knee {side}Ankle|{side}Foot {side}Toe|{side}AnkleEnd|{side}FootEnd",
+            "{side}Collar {side}Shoulder {side}Elbow {side}Wrist",
+        ),
+    ),
+    Rig(
+        "Xsens MVN",
+        ("Left", "Right"),
+        _names(
+            "Pelvis|Hips Neck Head",
+            "{side}UpperLeg {side}LowerLeg {side}Foot {side}Toe|{side}FootEnd",
+            "{side}Shoulder {side}UpperArm {side}ForeArm|{side}LowerArm {side}Hand",
+        ),
+    ),
+    Rig(
+        "CMU for Daz",
+        ("l", "r"),
+        _names(
+            "hip neck head",
+            "{side}Thigh {side}Shin {side}Foot {side}Toe|{side}FootEnd",
+            "{side}Collar {side}Shldr {side}ForeArm {side}Hand",
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class RigMapping:
+    """How the 22 joints follow from the joints of one file.
+
+    Attributes:
+        rig: name of the rig, or "mapping" for one given by the caller.
+        sources: indices of the source joints used.
+        weights: (22, len(sources)), rows adding up to 1.
+        lift: (22,), share of the pelvis lift that each joint takes part in.
+        lift_m: the lift in meters, None where it is `lift_units`.
+        lift_units: the lift in units of the file.
+        lift_from, lift_to: positions in `sources` between which the lift points.
+        recognized_by: "list" for a rig of the list, "names" for joint names whose words say what they are, "shape" for
+            topology and proportions, "mapping" where the caller gave every joint.
+        guesses: sentences about what was guessed.
+    """
+
+    rig: str
+    sources: tuple[int, ...]
+    weights: np.ndarray
+    lift: np.ndarray
+    lift_m: float | None
+    lift_units: float
+    lift_from: int
+    lift_to: int
+    recognized_by: str = "list"
+    guesses: tuple[str, ...] = ()
+
+    def source_names(self, joint_names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """For each of the 22 joints, the names of the source joints that it is placed by."""
+        return {
+            target: tuple(joint_names[self.sources[k]] for k in np.flatnonzero(row))
+            for target, row in zip(_TARGETS, self.weights, strict=True)
+        }
+
+    def apply(self, positions: np.ndarray, metres_per_unit: float) -> np.ndarray:
+        """Turn positions (T, len(sources), 3) in the file's unit into 22 joints (T, 22, 3) in meters."""
+        lift = self.lift_units if self.lift_m is None else self.lift_m / metres_per_unit
+        joints = np.matmul(self.weights, positions)
+        if lift:
+            way = positions[:, self.lift_to] - positions[:, self.lift_from]
+            length = np.linalg.norm(way, axis=-1, keepdims=True)
+            joints += self.lift[:, None] * (lift * way / np.maximum(length, 1e-12))[:, None]
+        return joints * metres_per_unit
+
+
+def resolve_mapping(
+    hierarchy: Hierarchy,
+    mapping: Mapping[str, JointSource] | None = None,
+    *,
+    file_name: str = "motion",
+    strict: bool = False,
+) -> RigMapping:
+    """Find where the 22 joints come from: by the list of rigs, by the words of joint names, or by the rig's shape.
+
+    What was guessed goes to the log: placed joints at level INFO, rigs known by shape at WARNING.
+
+    Args:
+        hierarchy: the joints of the file.
+        mapping: sources by HumanML3D joint name. They take precedence over those of a known rig; for an
+            unknown rig all joints but spine1-3 may be given. A pelvis given by name is raised above the hip
+            line as HumanML3D's is, collars given by name that lie on the body's axis are moved outwards; what
+            is given by weights is taken as it is.
+        file_name: for messages.
+        strict: refuse a rig that is known by its shape alone, and other doubtful guesses.
+
+    Returns:
+        The resolved mapping.
+
+    Raises:
+        MotionFormatError: neither names nor shape tell two legs and two arms, or the mapping names joints that do not
+            exist.
+    """
+    given = dict(mapping or {})
+    if unknown := sorted(set(given) - set(_TARGETS)):
+        raise MotionFormatError(
+            f"{file_name}: the mapping has a key {unknown[0]!r}; expected keys among {', '.join(_TARGETS)}"
+        )
+    if _is_own(hierarchy) and not given:
+        rig: Rig | None = LAMP_HF_RIG
+        found, missing = _match(LAMP_HF_RIG, hierarchy, given)
+    else:
+        rig, found, missing = _best_rig(hierarchy, given)
+    if not missing:
+        known_by = "list" if rig else "mapping"
+        body = Body({target: {joint: 1.0} for target, joint in found.items()}, known_by)
+    else:
+        anchors = {
+            target: joint for target, source in given.items() if (joint := _anchor(hierarchy, source)) is not None
+        }
+        body = recognize(hierarchy, anchors)
+        if body.refusal:
+            message = _missing_message(file_name, rig, missing, hierarchy)
+            raise MotionFormatError(f"{message}. Its shape does not help: {body.refusal}")
+        rig = None
+    used = {joint for row in body.rows.values() for joint in row}
+    for joint in sorted(used):
+        if f"{hierarchy.joint_names[joint]} #2" in hierarchy.joint_names:
+            name = hierarchy.joint_names[joint]
+            body.doubts.append(
+                f"the joint {name!r} is there twice; taking the first (pass mapping= or --mapping if wrong)"
+            )
+    if body.doubts and strict:
+        raise MotionFormatError(f"{file_name}: {body.doubts[0]}")
+    for doubt in body.doubts:
+        logger.warning("%s: %s", file_name, doubt)
+    for note in body.notes:
+        logger.info("%s: %s", file_name, note)
+    return _Resolver(hierarchy, rig, body, given, file_name).resolve()
+
+
+def _anchor(hierarchy: Hierarchy, source: JointSource) -> int | None:
+    return hierarchy.find(source if isinstance(source, str) else max(source, key=source.__getitem__))
+
+
+def _is_own(hierarchy: Hierarchy) -> bool:
+    """Our own files hold exactly our names; Mixamo's hold more, a namespace, or another order."""
+    joints = [name for name in hierarchy.joint_names if not name.endswith(" End")]
+    return joints == [LAMP_HF_JOINT_NAMES[index] for index in depth_first(HUMANML3D_22.parents)]
+
+
+def _match(rig: Rig | None, hierarchy: Hierarchy, given: Mapping[str, JointSource]) -> tuple[dict[str, int], list[str]]:
+    found: dict[str, int] = {}
+    missing: list[str] = []
+    for target in _REQUIRED:
+        if target in given:
+            continue
+        indices = [hierarchy.find(name) for name in rig.candidates(target)] if rig else []
+        index = next((index for index in indices if index is not None), None)
+        if index is None:
+            missing.append(target)
+        else:
+            found[target] = index
+    return found, missing
+
+
+def _best_rig(hierarchy: Hierarchy, given: Mapping[str, JointSource]) -> tuple[Rig | None, dict[str, int], list[str]]:
+    """Return the first rig with the fewest joints missing; no rig where the mapping gives every joint."""
+    if all(target in given for target in _REQUIRED):
+        return None, {}, []
+    best: tuple[Rig | None, dict[str, int], list[str]] | None = None
+    for rig in RIGS:
+        found, missing = _match(rig, hierarchy, given)
+        if rig.spine:
+            sources = [[source] if isinstance(source, str) else list(source) for source in rig.spine.values()]
+            named = {name for names in sources for name in names}
+            missing += sorted(name for name in named - {"pelvis"} if hierarchy.find(name) is None)
+        if not missing and not limbs_hang_together(hierarchy, found):
+            missing = [name for name in _REQUIRED if name not in given]
+        if best is None or len(missing) < len(best[2]):
+            best = rig, found, missing
+        if not missing:
+            break
+    assert best is not None
+    return best
+
+
+def _missing_message(file_name: str, rig: Rig | None, missing: Sequence[str], hierarchy: Hierarchy) -> str:
+    names = list(hierarchy.joint_names)
+    listed = ", ".join(names[:80]) + (f" and {len(names) - 80} more" if len(names) > 80 else "")
+    closest = f" (closest rig: {rig.name})" if rig and len(missing) < len(_REQUIRED) else ""
+    example = names[0] if names else "Hips"
+    return (
+        f"{file_name}: no joint found for {', '.join(missing)}{closest}; the file has {listed}. "
+        f"Pass mapping={{{missing[0]!r}: {example!r}, ...}} with a joint of the file for each joint missed"
+    )
+
+
+class _Resolver:
+    """Builds the weight rows of a `RigMapping`."""
+
+    def __init__(
+        self,
+        hierarchy: Hierarchy,
+        rig: Rig | None,
+        body: Body,
+        given: Mapping[str, JointSource],
+        file_name: str,
+    ) -> None:
+        self._hierarchy = hierarchy
+        self._rig = rig
+        self._given = given
+        self._file_name = file_name
+        self._body = body
+        self._rows: dict[str, dict[int, float]] = {target: dict(row) for target, row in body.rows.items()}
+        self._lift: dict[str, float] = {"pelvis": 1.0}
+
+    def resolve(self) -> RigMapping:
+        for target in _TARGETS:  # in order, as a spine joint may be given relative to the pelvis
+            if target in self._given:
+                self._rows[target] = self._weights_of(target, self._given[target])
+        self._spread_collars()
+        spine_end = self._body.spine_end
+        path = self._spine_path(
+            self._main_source("pelvis"), self._main_source("neck") if spine_end is None else spine_end
+        )
+        lift_m, lift_units = self._pelvis_lift(path)
+        rig_spine = self._rig.spine if self._rig else None
+        for k, target in enumerate(_SPINE):
+            if target in self._given:
+                continue
+            if rig_spine:
+                self._rows[target] = self._weights_of(target, rig_spine[target])
+            else:
+                self._place_on_spine(target, float(_SPINE_FRACTIONS[k]) * self._neck_share(path), path, lift_units)
+        lift_ends = (path[0], path[1])
+        sources = sorted({index for row in self._rows.values() for index in row} | set(lift_ends))
+        weights = np.zeros((len(_TARGETS), len(sources)))
+        for target, row in self._rows.items():
+            for index, weight in row.items():
+                weights[_TARGETS.index(target), sources.index(index)] += weight
+        return RigMapping(
+            rig=self._rig.name if self._rig else _KNOWN_BY[self._body.known_by],
+            recognized_by=self._body.known_by,
+            guesses=(*self._body.doubts, *self._body.notes),
+            sources=tuple(sources),
+            weights=weights,
+            lift=np.array([self._lift.get(target, 0.0) for target in _TARGETS]),
+            lift_m=lift_m,
+            lift_units=lift_units,
+            lift_from=sources.index(lift_ends[0]),
+            lift_to=sources.index(lift_ends[1]),
+        )
+
+    def _weights_of(self, target: str, source: JointSource) -> dict[int, float]:
+        parts = {source: 1.0} if isinstance(source, str) else dict(source)
+        row: dict[int, float] = {}
+        for name, weight in parts.items():
+            if name == "pelvis" and target in _SPINE and self._hierarchy.find(name) is None:
+                for index, share in self._rows["pelvis"].items():
+                    row[index] = row.get(index, 0.0) + share * weight
+                self._lift[target] = weight
+                continue
+            found = self._hierarchy.find(name)
+            if found is None:
+                raise MotionFormatError(
+                    f"{self._file_name}: the mapping takes {target} from {name!r}, which is not in the file; "
+                    f"it has {', '.join(self._hierarchy.joint_names[:80])}"
+                )
+            row[found] = row.get(found, 0.0) + float(weight)
+        if not abs(sum(row.values()) - 1.0) <= 1e-6:  # so that NaN is refused too
+            raise MotionFormatError(f"{self._file_name}: the weights of {target} in the mapping must add up to 1")
+        return row
+
+    def _main_source(self, target: str) -> int:
+        row = self._rows[target]
+        return max(row, key=row.__getitem__)
+
+    def _spread_collars(self) -> None:
+        """Move collars that lie on the body's axis towards the shoulders."""
+        if any(not isinstance(self._given.get(name, ""), str) for name in ("left_collar", "right_collar")):
+            return
+        widths = [
+            np.linalg.norm(self._position(f"left_{part}") - self._position(f"right_{part}"))
+            for part in ("collar", "shoulder")
+        ]
+        if widths[0] < _COLLARS_ON_AXIS * widths[1]:
+            for side in ("left", "right"):
+                collar, shoulder = self._rows[f"{side}_collar"], self._rows[f"{side}_shoulder"]
+                row = {index: (1.0 - _COLLAR_SHARE) * weight for index, weight in collar.items()}
+                for index, weight in shoulder.items():
+                    row[index] = row.get(index, 0.0) + _COLLAR_SHARE * weight
+                self._rows[f"{side}_collar"] = row
+
+    def _spine_path(self, pelvis: int, neck: int) -> list[int]:
+        """Joints from pelvis to neck, but not one that lies on the one before, as CMU's LowerBack on Hips."""
+        positions = self._hierarchy.positions
+        path = self._hierarchy.path(pelvis, neck)
+        tolerance = 0.02 * np.linalg.norm(positions[neck] - positions[pelvis])
+        kept = [path[0]]
+        for joint in path[1:-1]:
+            if np.linalg.norm(positions[joint] - positions[kept[-1]]) > tolerance:
+                kept.append(joint)
+        return [*kept, path[-1]]
+
+    def _pelvis_lift(self, path: Sequence[int]) -> tuple[float | None, float]:
+        """Lift of the pelvis along the first bone of the spine: (meters or None, units of the file)."""
+        if not isinstance(self._given.get("pelvis", ""), str):
+            return 0.0, 0.0
+        if self._rig and self._rig.pelvis_lift_m is not None:
+            return self._rig.pelvis_lift_m, 0.0
+        positions = self._hierarchy.positions
+        left, right = (self._position(name) for name in ("left_hip", "right_hip"))
+        way = positions[path[1]] - positions[path[0]]
+        height = np.dot(positions[path[0]] - (left + right) / 2, way / max(float(np.linalg.norm(way)), 1e-12))
+        lift = _PELVIS_HEIGHT * np.linalg.norm(left - right) / 2 - height
+        # Lower than half the way to the neck, whatever the rig's proportions.
+        limit = 0.4 * np.linalg.norm(positions[path[-1]] - positions[path[0]])
+        return None, float(np.clip(lift, 0.0, limit))
+
+    def _neck_share(self, path: Sequence[int]) -> float:
+        """Share of the spine's path that lies below the neck: less than 1 where it ends in the head."""
+        if self._body.spine_end is None:
+            return 1.0
+        positions = self._hierarchy.positions
+        length = float(np.linalg.norm(positions[path[-1]] - positions[path[0]]))
+        return float(np.clip(np.linalg.norm(self._position("neck") - positions[path[0]]) / (length + 1e-12), 0.5, 1.0))
+
+    def _position(self, target: str) -> np.ndarray:
+        row = self._rows[target]
+        return np.asarray(sum(weight * self._hierarchy.positions[index] for index, weight in row.items()))
+
+    def _place_on_spine(self, target: str, fraction: float, path: Sequence[int], lift: float) -> None:
+        """Place a spine joint at a share of the way from the lifted pelvis along the spine to the neck."""
+        positions = self._hierarchy.positions[list(path)]
+        heights = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(positions, axis=0), axis=-1))])
+        start = min(lift, float(heights[-1]))
+        height = start + fraction * (float(heights[-1]) - start)
+        above = int(np.clip(np.searchsorted(heights, height), 1, len(path) - 1))
+        share = (height - heights[above - 1]) / max(heights[above] - heights[above - 1], 1e-12)
+        self._rows[target] = {path[above - 1]: 1.0 - float(share), path[above]: float(share)}

@@ -1,0 +1,372 @@
+"""Write motions as GIF and MP4 videos of a stick figure, and as still pictures of poses side by side."""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lamp_hf.files import atomic_path
+from lamp_hf.motion.features import resample_joints
+from lamp_hf.motion.formats import painting
+from lamp_hf.motion.formats.drawing import COLOURS, Camera, Figure, camera_track
+from lamp_hf.motion.motion import Motion
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+View = tuple[float, float]
+DEFAULT_VIEW: View = (40.0, 16.0)
+
+_GIF_MAX_FPS = 50.0  # browsers play frames shorter than 0.02 s at a tenth of a second each
+_SIZES = (64, 4096)
+_FOLLOW_FACTOR = 1.7
+_CAPTION_LINES = 3
+_GHOST_AGES_S = (0.3, 0.15)
+
+
+def write_video(
+    motion: Motion,
+    path: str | os.PathLike[str],
+    *,
+    fps: float | None = None,
+    size: int = 480,
+    caption: str | None = None,
+    view: View = DEFAULT_VIEW,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write a motion as a square video: a figure, blue on its left and orange on its right, on a floor.
+
+    The camera stands still where it can see the whole path well, and follows the body where it cannot.
+
+    Args:
+        motion: the motion.
+        path: where to write; ".gif" gives an endless loop, ".mp4" gives H.264. The file appears only when
+            complete.
+        fps: frames per second of the video, which do not change how fast the body moves; by default the
+            motion's, for GIF at most 50.
+        size: width and height in pixels.
+        caption: text at the top; by default the motion's. "" gives none.
+        view: degrees of the camera around the body, from where it faces at first towards its left, and above
+            the horizon.
+        progress: called after each frame with the number done and the number of all.
+
+    Raises:
+        ValueError: the suffix, size, fps or view is not one that can be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _ENCODERS:
+        raise ValueError(f"{Path(path).name}: expected a name ending in {' or '.join(_ENCODERS)}")
+    if not _SIZES[0] <= size <= _SIZES[1] or (suffix == ".mp4" and size % 2):
+        even = "an even " if suffix == ".mp4" else "a "
+        raise ValueError(f"expected {even}size from {_SIZES[0]} to {_SIZES[1]} pixels, got {size}")
+    if fps is None:
+        fps = min(motion.fps, _GIF_MAX_FPS) if suffix == ".gif" else motion.fps
+    elif not 0 < fps <= (_GIF_MAX_FPS if suffix == ".gif" else 240.0):
+        raise ValueError(f"expected fps greater than 0 and at most 50 (GIF) or 240 (MP4), got {fps}")
+    scene = _Scene.of(motion, fps, size, caption, view)
+    with atomic_path(path) as temporary:
+        _ENCODERS[suffix](scene, temporary, progress)
+
+
+def write_png(
+    motion: Motion,
+    path: str | os.PathLike[str],
+    *,
+    num_poses: int = 6,
+    caption: str | None = None,
+    view: View = DEFAULT_VIEW,
+) -> None:
+    """Write poses of a motion side by side, as a strip of film.
+
+    Args:
+        motion: the motion.
+        path: where to write; the file appears only when complete.
+        num_poses: how many poses, spread evenly from the first frame to the last.
+        caption: text at the top; by default the motion's. "" gives none.
+        view: see `write_video`.
+    """
+    if caption is not None:
+        motion = motion.with_text(caption)
+    contact_sheet([motion], path, columns=1, frames_per_motion=num_poses, pose_height=240, view=view)
+
+
+def contact_sheet(
+    motions: Sequence[Motion],
+    path: str | os.PathLike[str],
+    *,
+    columns: int = 2,
+    frames_per_motion: int = 6,
+    pose_height: int = 150,
+    view: View = DEFAULT_VIEW,
+) -> None:
+    """Write a picture of many motions, each a strip of poses under its text, to look them through at once.
+
+    Behind each pose stand faint ones of 0.15 s and 0.3 s before, and the way of the root lies on the floor.
+
+    Args:
+        motions: the motions, row by row.
+        path: where to write a PNG; it appears only when complete.
+        columns: strips in a row.
+        frames_per_motion: poses in a strip, spread evenly from the first frame to the last.
+        pose_height: pixels.
+        view: see `write_video`; the camera keeps its place while a body turns.
+
+    Raises:
+        ValueError: there is no motion, or a number is less than 1.
+    """
+    from PIL import Image
+
+    if not motions:
+        raise ValueError("expected at least one motion")
+    if min(columns, frames_per_motion) < 1 or pose_height < 32:
+        raise ValueError(
+            "expected columns and frames_per_motion of at least 1 and pose_height of at least 32, "
+            f"got {columns}, {frames_per_motion} and {pose_height}"
+        )
+    strips = [_strip(motion, frames_per_motion, pose_height, view) for motion in motions]
+    columns = min(columns, len(strips))
+    gap = max(4, pose_height // 15)
+    rows = [strips[start : start + columns] for start in range(0, len(strips), columns)]
+    heights = [max(strip.height for strip in row) for row in rows]
+    width = columns * strips[0].width + (columns + 1) * gap
+    sheet = Image.new("RGB", (width, sum(heights) + (len(rows) + 1) * gap), (255, 255, 255))
+    top = gap
+    for row, height in zip(rows, heights, strict=True):
+        for column, strip in enumerate(row):
+            sheet.paste(strip, (gap + column * (strip.width + gap), top))
+        top += height + gap
+    with atomic_path(path) as temporary:
+        sheet.save(temporary, format="PNG")
+
+
+def _strip(motion: Motion, num_poses: int, pose_height: int, view: View) -> "Image.Image":
+    """Paint the poses of one motion under its text."""
+    from PIL import Image, ImageDraw
+
+    figure = Figure.of(np.asarray(motion.joints), motion.skeleton)
+    scale = painting.OVERSAMPLING
+    width, height = round(0.8 * pose_height) * scale, pose_height * scale
+    track = camera_track(figure, follow=True, fps=motion.fps)
+    camera = _framing(figure, track, (0, 0.03 * height, width, 0.97 * height), view)
+    radius = _floor_radius(figure, track, 0.6)
+    frames = np.linspace(0, motion.num_frames - 1, num_poses).round().astype(int)
+    poses = Image.new("RGB", (width * num_poses, height), painting.BACKGROUND)
+    for slot, frame in enumerate(frames.tolist()):
+        pose = Image.new("RGB", (width, height), painting.BACKGROUND)
+        draw = ImageDraw.Draw(pose)
+        focus = track[frame]
+        painting.paint_floor(draw, camera, focus, figure.floor, radius)
+        painting.paint_path(draw, camera, focus, figure, frame, radius)
+        painting.paint_shadow(draw, camera, focus, figure, frame)
+        for order, age in enumerate(_GHOST_AGES_S):
+            before = frame - round(age * motion.fps)
+            if before >= 0:
+                painting.paint_body(draw, camera, focus, figure, before, fade=0.8 - 0.15 * order)
+        painting.paint_body(draw, camera, focus, figure, frame)
+        poses.paste(pose, (slot * width, 0))
+    poses = painting.shrink(poses)
+    pixels = max(10, pose_height // 11)
+    label = motion.text if motion.text is not None else motion.name or ""
+    lines = painting.wrap_text(label, pixels, poses.width - pixels, 2)
+    line_height = round(1.3 * pixels)
+    top = line_height * len(lines) + pixels // 2
+    strip = Image.new("RGB", (poses.width, top + poses.height), painting.BACKGROUND)
+    strip.paste(poses, (0, top))
+    draw = ImageDraw.Draw(strip)
+    for row, line in enumerate(lines):
+        draw.text(
+            (pixels // 2, pixels // 3 + row * line_height), line, painting.INK, painting.font(pixels, "".join(lines))
+        )
+    for slot, frame in enumerate(frames.tolist()):
+        corner = (slot * poses.width // num_poses + 3, strip.height - pixels - 2)
+        clock = f"{frame / motion.fps:.1f} s"
+        draw.text(corner, clock, painting.FAINT_INK, painting.font(max(8, pixels * 3 // 4)))
+    return strip
+
+
+def _framing(figure: Figure, track: np.ndarray, viewport: Sequence[float], view: View) -> Camera:
+    """Place a camera such that all of the body, and the floor under it, is in the picture at all times."""
+    azimuth, elevation = view
+    if not (math.isfinite(azimuth) and -89.0 <= elevation <= 89.0):
+        raise ValueError(f"expected a view of (azimuth, elevation from -89 to 89) in degrees, got {view}")
+    under = figure.joints[:, :1].copy()
+    under[..., 1] = figure.floor
+    points = np.concatenate([figure.joints, figure.head[:, None], under], axis=1) - track[:, None]
+    return Camera.framing(
+        points.reshape(-1, 3),
+        viewport,
+        margin=1.15 * figure.head_radius,
+        azimuth=figure.facing + math.radians(azimuth),
+        elevation=math.radians(elevation),
+    )
+
+
+def _floor_radius(figure: Figure, track: np.ndarray, margin: float) -> float:
+    """How much floor to paint about the point looked at, meters: all that the feet reach, and a margin."""
+    away = figure.joints[..., ::2] - track[:, None, ::2]
+    return float(np.hypot(away[..., 0], away[..., 1]).max()) + margin
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """All that is fixed in a video, and how to paint one of its frames."""
+
+    figure: Figure
+    fps: float
+    size: int
+    camera: Camera
+    track: np.ndarray
+    floor_radius: float
+    caption: list[str]
+    font_size: int
+    stage: "Image.Image | None"
+
+    @classmethod
+    def of(cls, motion: Motion, fps: float, size: int, caption: str | None, view: View) -> "_Scene":
+        joints = np.asarray(motion.joints)
+        if fps != motion.fps:
+            joints = resample_joints(joints, motion.fps, fps)
+        figure = Figure.of(joints, motion.skeleton)
+        font_size = max(10, size // 26)
+        text = caption if caption is not None else motion.text or ""
+        lines = painting.wrap_text(text, font_size, size - 2 * font_size, _CAPTION_LINES)
+        scale = painting.OVERSAMPLING
+        top = scale * (round(1.3 * font_size) * len(lines) + 0.04 * size)
+        viewport = (0.03 * size * scale, top, 0.97 * size * scale, 0.95 * size * scale)
+        shots = []
+        for follow in (False, True):
+            track = camera_track(figure, follow=follow, fps=fps)
+            shots.append((track, _framing(figure, track, viewport, view)))
+        (still, far), (moving, near) = shots
+        follows = far.distance > _FOLLOW_FACTOR * near.distance
+        track, camera = (moving, near) if follows else (still, far)
+        scene = cls(
+            figure=figure,
+            fps=fps,
+            size=size,
+            camera=camera,
+            track=track,
+            floor_radius=_floor_radius(figure, track, 1.2 if follows else 0.6),
+            caption=lines,
+            font_size=font_size,
+            stage=None,
+        )
+        return scene if follows else cls(**{**vars(scene), "stage": scene._empty(track[0])})
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.figure.joints)
+
+    def _empty(self, focus: np.ndarray) -> "Image.Image":
+        """Paint what does not move unless the camera does."""
+        from PIL import Image, ImageDraw
+
+        side = self.size * painting.OVERSAMPLING
+        picture = Image.new("RGB", (side, side), painting.BACKGROUND)
+        draw = ImageDraw.Draw(picture)
+        painting.paint_floor(draw, self.camera, focus, self.figure.floor, self.floor_radius)
+        return picture
+
+    def frame(self, index: int) -> "Image.Image":
+        """Paint a frame: an RGB picture of the video's size."""
+        from PIL import ImageDraw
+
+        focus = self.track[index]
+        picture = self._empty(focus) if self.stage is None else self.stage.copy()
+        draw = ImageDraw.Draw(picture)
+        painting.paint_path(draw, self.camera, focus, self.figure, index, self.floor_radius)
+        painting.paint_shadow(draw, self.camera, focus, self.figure, index)
+        painting.paint_body(draw, self.camera, focus, self.figure, index)
+        picture = painting.shrink(picture)
+        draw = ImageDraw.Draw(picture)
+        for row, line in enumerate(self.caption):
+            place = (self.font_size, 0.6 * self.font_size + row * round(1.3 * self.font_size))
+            draw.text(place, line, painting.INK, painting.font(self.font_size, "".join(self.caption)))
+        small = max(9, self.font_size * 2 // 3)
+        clock = f"{index / self.fps:.2f} s   {index + 1}/{self.num_frames}"
+        corner = (self.size - small * 0.7, self.size - small * 0.7)
+        draw.text(corner, clock, painting.FAINT_INK, painting.font(small), anchor="rs")
+        return picture
+
+    def frames(self, progress: Callable[[int, int], None] | None) -> Iterator[np.ndarray]:
+        """Paint all frames, each (size, size, 3) uint8."""
+        for index in range(self.num_frames):
+            yield np.asarray(self.frame(index))
+            if progress is not None:
+                progress(index + 1, self.num_frames)
+
+
+def _write_mp4(scene: _Scene, path: Path, progress: Callable[[int, int], None] | None) -> None:
+    import av
+
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        stream: Any = container.add_stream("libx264", rate=_rate(scene.fps))
+        stream.width = stream.height = scene.size
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "20", "preset": "veryfast"}
+        for picture in scene.frames(progress):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _write_gif(scene: _Scene, path: Path, progress: Callable[[int, int], None] | None) -> None:
+    """Encode through FFmpeg, frame by frame: Pillow keeps all frames in memory and is slower."""
+    import av
+
+    palette, nearest = _palette()
+    with av.open(str(path), "w", format="gif", options={"loop": "0"}) as container:
+        stream: Any = container.add_stream("gif", rate=_rate(scene.fps))
+        stream.width = stream.height = scene.size
+        stream.pix_fmt = "pal8"
+        for picture in scene.frames(progress):
+            # 5 bits of each of red, green and blue find the colour in a table.
+            five = (picture >> 3).astype(np.uint16)
+            indices = nearest[(five[..., 0] << 10) | (five[..., 1] << 5) | five[..., 2]]
+            frame = av.VideoFrame.from_ndarray((indices, palette), format="pal8")  # type: ignore[arg-type]
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+_ENCODERS: dict[str, Callable[[_Scene, Path, Callable[[int, int], None] | None], None]] = {
+    ".gif": _write_gif,
+    ".mp4": _write_mp4,
+}
+
+
+def _rate(fps: float) -> Fraction:
+    return Fraction(fps).limit_denominator(1001)
+
+
+@lru_cache(maxsize=1)
+def _palette() -> tuple[np.ndarray, np.ndarray]:
+    """Choose the colours of a GIF: those that are painted and the shades between, at soft edges.
+
+    Returns:
+        (256, 4) uint8, alpha, red, green and blue, the last one transparent; (32768,) uint8, the index of the
+        colour nearest to 5 bits each of red, green and blue.
+    """
+    flat = [painting.BACKGROUND, painting.FLOOR, painting.GRID, painting.SHADOW]
+    flat += [painting.PATH_AHEAD, painting.PATH_BEHIND, painting.INK, painting.FAINT_INK]
+    fills = list(COLOURS.values())
+    edges = [painting.mix((0, 0, 0), fill, 0.55) for fill in fills]
+    colours = dict.fromkeys(flat + fills + edges)
+    pairs = [(a, b) for a in fills + edges for b in flat[:4] + fills + edges if a != b]
+    pairs += [(painting.BACKGROUND, b) for b in flat[1:]] + [(painting.FLOOR, b) for b in flat[2:6]]
+    for share in (0.5, 0.25, 0.75, 0.125):
+        for a, b in pairs:
+            if len(colours) < 255:
+                colours[painting.mix(a, b, share)] = None
+    chosen = np.array(list(colours))
+    palette = np.zeros((256, 4), dtype=np.uint8)
+    palette[: len(chosen), 0] = 255
+    palette[: len(chosen), 1:] = chosen
+    level = np.arange(4, 256, 8, dtype=np.float32)
+    levels = np.stack(np.meshgrid(level, level, level, indexing="ij"), axis=-1).reshape(-1, 3)
+    squares = (chosen**2).sum(axis=-1) - 2.0 * (levels @ chosen.T.astype(np.float32))
+    return palette, squares.argmin(axis=-1).astype(np.uint8)

@@ -1,0 +1,100 @@
+"""Publish data sets of motions."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamp_hf.hub.card_text import (
+    CARD_ITSELF,
+    card_to_keep,
+    handwritten,
+    header_of,
+    merged_card,
+    persons_header,
+    with_entries,
+)
+from lamp_hf.hub.errors import HubError, clear_hub_errors
+from lamp_hf.hub.licences import find_licence, licence_of_a_persons_card, warn_of_licence
+from lamp_hf.hub.upload import CARD, Target
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+
+__all__ = ["push_dataset"]
+
+DATASET_TEXT = """
+# {title}
+
+Human motion with captions, {clips} clips, in the columns of `lamp_hf`: features of each frame as in HumanML3D,
+captions with their times, frames per second.
+
+```python
+from lamp_hf import load_motion_dataset
+
+dataset = load_motion_dataset("{repo_id}")  # streaming=True reads row by row and keeps nothing
+```
+"""
+
+
+def push_dataset(
+    dataset: "DatasetDict | Dataset",
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    license: str | None = None,
+    card: str | None = None,
+    token: str | None = None,
+) -> str:
+    """Push a data set of motions, from which [`load_motion_dataset`] loads it back or streams it.
+
+    Args:
+        dataset: As [`load_motion_dataset`] gives it.
+        repo_id, private, license, token: As in [`push_checkpoint`]; a license comes from the card that is there, or
+            is asked for.
+        card: A README, for a repository in whose card no person has written yet.
+
+    Returns:
+        URL of the repository.
+
+    Raises:
+        HubError: The Hub refuses, or the upload did not finish.
+        ValueError: It has other columns than data sets of motions.
+    """
+    from datasets import Dataset, DatasetDict
+
+    from lamp_hf.data.loading import checked_dataset
+
+    splits: DatasetDict = checked_dataset(
+        DatasetDict(train=dataset) if isinstance(dataset, Dataset) else dataset, repo_id
+    )
+    target = Target(repo_id, repo_type="dataset", private=private, token=token)
+    there = target.read(CARD)
+    existing = card_to_keep(there, card)
+    persons = persons_header(existing, f"{repo_id}/{CARD}" if existing is there else f"{CARD} of the data set")
+    if handwritten(existing):
+        licence = licence_of_a_persons_card(persons, license, target.repo_id)
+    else:
+        licence = find_licence(license, [(CARD_ITSELF, persons)])
+        warn_of_licence(licence, target.repo_id)
+    clips = " and ".join(f"{len(split):,} ({name})" for name, split in splits.items())
+    text = DATASET_TEXT.format(title=Path(target.repo_id).name, clips=clips, repo_id=target.repo_id)
+
+    def readme(there: str | None) -> str:
+        existing = card_to_keep(there, card)
+        return merged_card(existing, {"tags": ["lamp_hf", "human-motion"]}, text, licence) or str(existing)
+
+    target.check_card(readme(there))
+    url = target.create()
+    try:
+        with clear_hub_errors(target.repo_id):
+            splits.push_to_hub(target.repo_id, private=private, token=token)
+    except HubError as error:
+        raise HubError(
+            f"{error}. The upload did not finish, and {target.repo_id} is {target.state}; push again"
+        ) from error
+    target.refresh("complete but for its card")
+    written = target.read(CARD)
+    entries = header_of(written, f"{repo_id}/{CARD}")
+    of_datasets = {key: value for key, value in entries.items() if key in ("dataset_info", "configs")}
+    target.commit({CARD: with_entries(readme(written), of_datasets).encode()}, "Upload the card")
+    return url

@@ -1,0 +1,67 @@
+"""Publish processors alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lamp_hf.hub.card_text import CARD_ITSELF, handwritten, merged_card, persons_header
+from lamp_hf.hub.licences import find_licence, warn_of_licence
+from lamp_hf.hub.upload import CARD, Target, matches
+
+from .checkpoint import PUBLISHED, push_saved, with_tags
+
+__all__ = ["push_processor"]
+
+
+def push_processor(processor: Any, repo_id: str, **options: Any) -> str:
+    """Push a processor, or a feature extractor, alone; where no model lies yet, with a card.
+
+    Args:
+        processor: With a `save_pretrained`.
+        repo_id, options: `private`, `license`, `tags`, `revision`, `create_pr`, `commit_message`, `commit_description`
+            and `token`, as in [`push_checkpoint`].
+    """
+    return push_saved(processor.save_pretrained, _push_processor_files, repo_id, options)
+
+
+PROCESSOR_TEXT = """
+# {title}
+
+This turns motions and sentences into the input of models of `lamp_hf`; the model itself is not here yet.
+
+```python
+import lamp_hf
+from transformers import {auto}
+
+processor = {auto}.from_pretrained("{repo_id}")
+```
+"""
+
+
+def _push_processor_files(
+    folder: str,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    license: str | None = None,
+    tags: Sequence[str] | str | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str | None = None,
+    commit_description: str | None = None,
+    token: str | None = None,
+) -> str:
+    target = Target(repo_id, private=private, revision=revision, create_pr=create_pr, token=token)
+    files: dict[str, Path | bytes] = {
+        path.name: path for path in sorted(Path(folder).iterdir()) if matches(path.name, PUBLISHED)
+    }
+    there = target.read(CARD)
+    if "config.json" not in target.files and not handwritten(there):
+        licence = find_licence(license, [(CARD_ITSELF, persons_header(there, f"{repo_id}/{CARD}"))])
+        warn_of_licence(licence, target.repo_id)
+        auto = "AutoProcessor" if "processor_config.json" in files else "AutoFeatureExtractor"
+        text = PROCESSOR_TEXT.format(title=Path(target.repo_id).name, auto=auto, repo_id=target.repo_id)
+        header = {"library_name": "lamp_hf", "tags": ["lamp_hf", "human-motion"]}
+        files[CARD] = with_tags(merged_card(there, header, text, licence) or "", tags).encode()
+    message = commit_message or "Upload processor with lamp_hf"
+    return target.commit(files, message, description=commit_description)

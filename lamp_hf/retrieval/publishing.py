@@ -1,0 +1,89 @@
+"""Publish motion indexes, with a card."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lamp_hf.hub.card_text import CARD_ITSELF, merged_card, persons_header
+from lamp_hf.hub.licences import find_licence, warn_of_licence
+from lamp_hf.hub.upload import CARD, Target
+
+if TYPE_CHECKING:
+    from .index import MotionIndex
+
+__all__ = ["index_card", "push_index"]
+
+UPLOADED = ("motions/*.arrow", "captions/*.arrow", "*.faiss")
+
+CONFIGS = [{"config_name": part, "data_files": f"{part}/*.arrow"} for part in ("motions", "captions")]
+TEXT = """
+# {title}
+
+{num_motions:,} motions and {num_captions:,} captions as vectors of the checkpoint `{checkpoint}`
+(hash `{fingerprint}`), for search by text and by motion. The motions themselves are not here; a hit names the file
+by its path in the folder that was indexed.
+
+```python
+import lamp_hf
+from transformers import pipeline
+
+search = pipeline("motion-retrieval", model="{checkpoint}", index="{repo_id}")
+search("a person waves with both hands", top_k=5)
+```
+"""
+
+
+def push_index(
+    index: "MotionIndex",
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    license: str | None = None,
+    token: str | None = None,
+) -> str:
+    """Upload an index as a dataset repository, in one commit.
+
+    Args:
+        index: The index.
+        repo_id, private, license, token: As in [`MotionIndex.push_to_hub`].
+
+    Returns:
+        URL of the repository.
+    """
+    target = Target(repo_id, repo_type="dataset", private=private, token=token)
+    files: dict[str, Path | bytes] = {
+        path.relative_to(index.path).as_posix(): path
+        for pattern in UPLOADED
+        for path in sorted(index.path.glob(pattern))
+        if not path.name.startswith(".")
+    }
+    files["index.json"] = index.portable_state().encode()
+    card = index_card(index, target.repo_id, target.read(CARD), license)
+    if card is not None:
+        files[CARD] = card.encode()
+    return target.commit(files, "Upload motion index", replaces=UPLOADED)
+
+
+def index_card(index: "MotionIndex", repo_id: str, existing: str | None, license: str | None) -> str | None:
+    """The card of an index, or `None` if a person has written the existing one.
+
+    Args:
+        index: The index.
+        repo_id: Its name on the Hub.
+        existing: The card that is there.
+        license: As the Hub spells it, if one is asked for.
+    """
+    header: dict[str, Any] = {"library_name": "lamp_hf", "tags": ["lamp_hf", "human-motion", "motion-retrieval"]}
+    header["configs"] = CONFIGS
+    licence = find_licence(license, [(CARD_ITSELF, persons_header(existing, f"{repo_id}/README.md"))])
+    text = TEXT.format(
+        title=repo_id.rpartition("/")[2],
+        num_motions=len(index),
+        num_captions=index.num_captions,
+        checkpoint=index.checkpoint,
+        fingerprint=index.fingerprint,
+        repo_id=repo_id,
+    )
+    card = merged_card(existing, header, text, licence)
+    if card is not None:
+        warn_of_licence(licence, repo_id)
+    return card

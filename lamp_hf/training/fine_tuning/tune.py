@@ -1,0 +1,232 @@
+"""A folder of one's own mocap into a text-to-motion model of one's own: checks, training, scores, card, in one call."""
+
+import copy
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import DatasetDict
+
+from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT, portable_name
+from lamp_hf.data import load_motion_dataset
+from lamp_hf.data.splits import with_validation
+from lamp_hf.evaluation.protocols.common import EvaluationSet, shown_name
+from lamp_hf.metrics.functional.reconstruction import evaluate_reconstruction
+from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
+from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
+from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
+from lamp_hf.processes import process_state
+from lamp_hf.training.recipe import Recipe, recipe_of
+from lamp_hf.training.run import alone_in, train, train_alone, training_arguments
+from lamp_hf.training.stages.text_to_motion import TextToMotionStage, update_generation
+
+from .checks import (
+    check_base,
+    check_clips,
+    check_fit,
+    check_output,
+    check_rehearsal,
+    check_source,
+)
+from .report import Clock, FineTuning
+from .scores import evaluate, write_card
+
+__all__ = ["fine_tune"]
+
+logger = logging.getLogger(__name__)
+
+TOKENIZER_FOLDER = "motion-vqvae"
+TOKENIZER_LIMIT_MM = 25.0  # above, the tokenizer learns the new motions too
+MEASURED_CLIPS = 200  # whose reconstruction decides on that
+GUIDANCE_SCALE = 2.5  # at least: what was learned of few clips must be asked for clearly
+
+TOKENIZER_RECIPE: dict[str, Any] = {
+    "stage": "motion-vqvae",
+    "model": {"freeze_tokens": False, "freeze_encoder": True},
+    "sampling": {"window": 64, "balance": 0.5},
+    "trainer": {
+        "max_steps": 500,
+        "per_device_train_batch_size": 32,
+        "learning_rate": 0.0003,
+        "adam_beta2": 0.99,
+        "weight_decay": 0.0,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 20,
+        "max_grad_norm": 1.0,
+        "eval_steps": 0.5,
+        "save_steps": 0.5,
+        "metric_for_best_model": "joint_mpjpe_mm",
+        "greater_is_better": False,
+    },
+}
+RECIPE: dict[str, Any] = {
+    "stage": "text-to-motion",
+    "rehearsal": {"num_motions": 512, "share": 0.5},
+    "sampling": {"balance": 0.5},
+    "trainer": {
+        "max_steps": 1500,
+        "per_device_train_batch_size": 32,
+        "learning_rate": 0.0006,
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.99,
+        "weight_decay": 0.01,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 30,
+        "max_grad_norm": 1.0,
+        "eval_steps": 0.25,
+        "save_steps": 0.25,
+        "eval_on_start": True,
+        "metric_for_best_model": "joint_token_loss",
+        "greater_is_better": False,
+    },
+}
+OWN_KEYS = ("stage", "base", "data", "tokenizer")
+LORA: dict[str, Any] = {"rank": 16}
+LORA_LEARNING_RATE = 0.002  # an adapter starts from nothing
+
+
+def fine_tune(
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    base: str = DEFAULT_CHECKPOINT,
+    lora: bool = False,
+    overrides: Sequence[str] = (),
+    seed: int = 0,
+    push_to: str | None = None,
+    private: bool = False,
+    license: str | None = None,
+) -> FineTuning:
+    """Teach a text-to-motion model the motions of a data set.
+
+    Everything is checked before any work: the files, the base, the overrides, the output folder and, with `push_to`,
+    that you may write there. A run that was cut off goes on when it is asked for again; of one that is finished but for
+    the upload, the upload is made.
+
+    Where the motion tokenizer reconstructs the new motions badly, its decoder learns them, and so do the codes that
+    nothing known needs; its encoder stays as it is, for LaMP reads what it gives. The masked transformer and the length
+    estimator learn to make them. LaMP stays as it is: search and captions by the new model know what they knew before.
+    So that the model does not forget, it rehearses: half of all draws are motions that the base makes for texts that it
+    knows. A tenth of the clips is held out, unless the set has a validation split.
+
+    Args:
+        data: Folder of motions with `metadata.jsonl`, path of a set that [`load_motion_dataset`] knows by name, or id
+            of a data set on the Hub.
+        output: Folder that gets the finished model, its processor, `recipe.yaml`, records, and a card with a sample.
+        base: A text-to-motion checkpoint: of the package, a folder, or a Hub id.
+        lora: Train an adapter on the masked transformer in place of all of it. The model has it merged; by itself it
+            lies in `adapter/`, for the base with this model's motion tokenizer.
+        overrides: `key=value` for the recipe of the masked transformer, as `trainer.max_steps=200`.
+        seed: Of everything that is random.
+        push_to: Publish the result under this name on the Hub.
+        private, license: Of what is published; see [`lamp_hf.publishing.checkpoint.push_checkpoint`].
+
+    Returns:
+        What was done, with scores before and after.
+
+    Raises:
+        FileExistsError: `output` holds something else, or a run with other arguments or clips.
+        FileNotFoundError: There is no such data set or base.
+        BlockingIOError: Another training is writing to `output`.
+        HubError: You may not write to `push_to`.
+        ValueError: The data set has errors or does not fit the base, or the base cannot rehearse.
+    """
+    output, data = Path(output), str(data)
+    report = FineTuning(portable_name(base), data, lora, list(overrides), seed)
+    checkpoint = check_base(base)
+    source = check_source(data)
+    recipe = _recipe(checkpoint, source, lora, overrides, seed)
+    training_arguments(recipe, output)
+    check_rehearsal(recipe, checkpoint)
+    report = check_output(output, report, push_to)
+    if push_to is not None:
+        from lamp_hf.hub.upload import Target
+
+        Target(push_to, private=private or None)
+    options = dict(source)
+    dataset = with_validation(load_motion_dataset(options.pop("name"), **options))
+    check_fit(dataset, checkpoint, data)
+    report = check_clips(dataset, output, report)
+    process_state().wait_for_everyone()  # nothing is written until all processes have looked
+    if not report.finished:
+        with alone_in(output):
+            _make(recipe, dataset, output, report, license)
+    if push_to is not None and process_state().is_main_process:
+        from lamp_hf.publishing.checkpoint import push_checkpoint
+
+        push_checkpoint(output, push_to, private=private or None, license=license)
+    return report
+
+
+def _make(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTuning, license: str | None) -> None:
+    """Train, evaluate, and write everything into the output folder."""
+    main = process_state().is_main_process
+    if main:
+        report.save(output)
+    clock = Clock(report)
+    with clock("tokenizer"):
+        recipe.tokenizer = _adapt_tokenizer(recipe, dataset, output, report)
+    with clock("masked transformer"):
+        train_alone(recipe, output)
+    with clock("evaluation"):
+        records = evaluate(recipe, dataset, output, report)  # by all processes, each a share of it
+    if not main:
+        return
+    (output / "evaluations").mkdir(exist_ok=True)
+    for record in records:
+        record.save(output / "evaluations" / f"{record.protocol.task}-{record.protocol.name}.json")
+    report.save(output)
+    with clock("card"):
+        write_card(output, dataset, license)
+    report.finished = True
+    report.save(output)
+
+
+def _recipe(checkpoint: str, source: dict[str, Any], lora: bool, overrides: Sequence[str], seed: int) -> Recipe:
+    values = copy.deepcopy(RECIPE) | {"base": checkpoint, "data": dict(source), "seed": seed}
+    usual = MaskedMotionGenerationConfig.from_pretrained(checkpoint).guidance_scale
+    values["generation"] = {"guidance_scale": max(usual or 0.0, GUIDANCE_SCALE)}
+    if lora:
+        values["lora"] = dict(LORA)
+        values["trainer"]["learning_rate"] = LORA_LEARNING_RATE
+    for override in overrides:
+        if override.split("=")[0].split(".")[0] in OWN_KEYS:
+            raise ValueError(f"{override}: {', '.join(OWN_KEYS)} follow from what fine-tuning is asked for")
+    recipe = recipe_of(values, overrides, "the recipe of fine-tuning")
+    TextToMotionStage.check(recipe)
+    update_generation(MaskedMotionGenerationConfig(), recipe.generation)
+    if not recipe.rehearsal.get("num_motions"):
+        recipe.trainer["metric_for_best_model"] = "token_loss"
+    return recipe
+
+
+def _adapt_tokenizer(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTuning) -> str | None:
+    """Folder of a tokenizer that knows the new motions, if the base's does not."""
+    assert recipe.base is not None
+    tokenizer = load_lamp(recipe.base).motion_vqvae.eval()
+    extractor = LampFeatureExtractor.from_pretrained(recipe.base)
+    train_clips = EvaluationSet.from_dataset(dataset["train"], shown_name(report.data), "train").clips
+    step = -(-len(train_clips) // MEASURED_CLIPS)
+    error = evaluate_reconstruction(tokenizer, extractor, train_clips[::step])["mpjpe_mm"]
+    measured = f"the base reconstructs the new clips within {error:.1f} mm (MPJPE)"
+    report.stages["LaMP"] = "kept"
+    if error <= TOKENIZER_LIMIT_MM:
+        report.stages["motion tokenizer"] = f"kept: {measured}"
+        return None
+    report.stages["motion tokenizer"] = (
+        f"decoder and unused codes trained: {measured}, the limit is {TOKENIZER_LIMIT_MM:g}"
+    )
+    logger.info("%s: decoder and unused codes learn them", measured)
+    values = copy.deepcopy(TOKENIZER_RECIPE) | {"base": recipe.base, "data": recipe.data, "seed": recipe.seed}
+    values["rehearsal"] = dict(recipe.rehearsal)
+    if not recipe.rehearsal.get("num_motions"):
+        values["trainer"]["metric_for_best_model"] = "mpjpe_mm"
+    for name in ("bf16", "use_cpu", "disable_tqdm", "report_to"):
+        if name in recipe.trainer:
+            values["trainer"][name] = recipe.trainer[name]
+    folder = output / TOKENIZER_FOLDER
+    if not (folder / "training.json").is_file():  # a finished one is there when a run goes on
+        train(recipe_of(values, (), "the recipe of fine-tuning"), folder)
+    return str(folder)

@@ -1,0 +1,131 @@
+"""A language model learns what LaMP's queries say: LoRA and projection, over a frozen LaMP."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+
+from lamp_hf.checkpoints.embedded import portable_name, resolve_checkpoint
+from lamp_hf.modeling.configuration_lamp import LampCaptioningConfig
+from lamp_hf.modeling.modeling_lamp import LampModel
+from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL, LampForMotionCaptioning, encode_captions
+from lamp_hf.modeling.processing_lamp import LampProcessor
+from lamp_hf.processes import progress_bar
+
+from .base import Stage
+from .captions import caption_source, first_captions, next_token_scores
+from .encoded import encode_clips
+
+__all__ = ["CaptioningStage", "query_clips"]
+
+
+class CaptioningStage(Stage):
+    """Trains [`LampForMotionCaptioning`].
+
+    `base` is a checkpoint with LaMP, or a captioner to go on from; `model.language_model_name` names the language
+    model. LaMP never changes here, so that its queries read every clip once, before training. Checkpoints hold
+    what is learned and name the rest.
+    """
+
+    config_class = LampCaptioningConfig
+    sampling = ("balance", "max_tokens")
+    model: LampForMotionCaptioning
+
+    def build(self) -> None:
+        recipe = self.recipe
+        if recipe.base is None:
+            raise ValueError("the stage captioning needs base: a checkpoint with LaMP (or a captioner)")
+        base = resolve_checkpoint(recipe.base)
+        if AutoConfig.from_pretrained(base, trust_remote_code=False).model_type == "lamp_captioning":
+            self.model = LampForMotionCaptioning.from_pretrained(base)
+            self.processor = LampProcessor.from_pretrained(base)
+        else:
+            values = dict(recipe.model)
+            language_model = values.pop("language_model_name", None)
+            if language_model is None:
+                raise ValueError(
+                    "a new captioner needs model.language_model_name: folder or Hub id of a causal language model"
+                )
+            self.model = LampForMotionCaptioning.from_parts(portable_name(base), language_model, **values)
+            extractor = LampProcessor.from_pretrained(base).feature_extractor
+            self.processor = LampProcessor(
+                extractor, AutoTokenizer.from_pretrained(language_model, trust_remote_code=False)
+            )
+        torch.nn.Module.to(self.model, self.device)
+        max_tokens = int(recipe.sampling.get("max_tokens", 49))
+        extractor, lamp = self.processor.feature_extractor, cast(LampModel, self.model.lamp)
+        self.queries = query_clips(lamp, extractor, self.train_clips, max_tokens=max_tokens, all_starts=True)
+        self.eval_queries = query_clips(lamp, extractor, self.eval_clips, max_tokens=max_tokens, all_starts=False)
+        self.caption_of = caption_source(self.dataset["train"], recipe.data)
+
+    def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:
+        found = self.queries[clip]
+        return {"query_output": found[int(rng.integers(len(found)))], "caption": self.caption_of(clip, rng)}
+
+    def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        config = self.model.config
+        captions = [example["caption"] for example in examples]
+        input_ids, mask = encode_captions(self.processor.tokenizer, captions, config, config.max_text_length)
+        return {
+            "query_output": torch.from_numpy(np.stack([example["query_output"] for example in examples])).float(),
+            "input_ids": input_ids,
+            "attention_mask": mask,
+            "labels": input_ids.masked_fill(mask == 0, IGNORED_LABEL),
+        }
+
+    @torch.no_grad()
+    def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
+        """Cross-entropy of a token of the validation clips' caption 0, and how many times it was guessed right."""
+        captions = first_captions(self.dataset["validation"])
+
+        def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            for start in range(0, len(captions), 64):
+                rows = range(start, min(start + 64, len(captions)))
+                examples = [{"query_output": self.eval_queries[row][0], "caption": captions[row]} for row in rows]
+                batch = {name: tensor.to(model.device) for name, tensor in self.collate(examples).items()}
+                labels = batch.pop("labels")
+                # The last query foretells the first token.
+                yield model(**batch).logits[:, -labels.shape[1] - 1 : -1], labels
+
+        return next_token_scores(batches())
+
+
+@torch.no_grad()
+def query_clips(
+    lamp: LampModel,
+    extractor: Any,
+    clips: Sequence[np.ndarray],
+    *,
+    max_tokens: int,
+    all_starts: bool,
+    batch_size: int = 64,
+) -> list[list[np.ndarray]]:
+    """What LaMP's queries read in clips of unnormalized features `(T, D)`.
+
+    Args:
+        max_tokens: Longer clips are read in equal windows that are no longer, as the pipeline does.
+        all_starts: Read every clip from each of its first frames (four), as in [`encode_clips`].
+
+    Returns:
+        For each clip its query outputs `(Q, H)`, float16, one for each window of each start.
+    """
+    pieces: list[tuple[int, np.ndarray]] = []
+    for number, clip in enumerate(encode_clips(lamp.motion_vqvae, extractor, clips, all_starts=all_starts)):
+        for latents in clip.latents:
+            windows = np.array_split(latents, -(-len(latents) // max_tokens))
+            pieces += [(number, window) for window in windows]
+    pieces.sort(key=lambda piece: len(piece[1]))  # like lengths share a batch
+    found: list[list[np.ndarray]] = [[] for _ in clips]
+    lamp.eval()
+    for start in progress_bar(range(0, len(pieces), batch_size), "reading clips", "batch"):
+        batch = pieces[start : start + batch_size]
+        lengths = torch.tensor([len(latents) for _, latents in batch])
+        padded = pad_sequence([torch.from_numpy(latents).float() for _, latents in batch], batch_first=True)
+        mask = torch.arange(padded.shape[1]) < lengths[:, None]
+        output = lamp.query(lamp.motion_to_states(padded.to(lamp.device, lamp.dtype)), mask.to(lamp.device))
+        for (number, _), row in zip(batch, output.float().cpu().numpy().astype(np.float16), strict=True):
+            found[number].append(row)
+    return found

@@ -1,0 +1,118 @@
+"""Stage 1: the motion tokenizer, judged by how far reconstructed joints are from the real ones."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoConfig, PreTrainedModel
+
+from lamp_hf.checkpoints.embedded import resolve_checkpoint
+from lamp_hf.data.schema import training_statistics
+from lamp_hf.metrics.functional.reconstruction import evaluate_reconstruction
+from lamp_hf.modeling.configuration_lamp import MotionVQVAEConfig
+from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
+from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
+from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
+from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+from lamp_hf.modeling.processing_lamp import LampProcessor
+from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.skeleton import SKELETONS, skeleton_for_feature_dim
+
+from .base import Stage
+from .draws import random_part
+from .rehearsal import RehearsedMotion
+
+__all__ = ["MotionVQVAEStage"]
+
+_FEATURE_BIAS = 5
+
+
+class MotionVQVAEStage(Stage):
+    """Trains [`MotionVQVAEModel`] on random windows of `sampling.window` frames; shorter clips are padded."""
+
+    config_class = MotionVQVAEConfig
+    sampling = ("balance", "window")
+
+    def build(self) -> None:
+        if self.recipe.base:
+            base = resolve_checkpoint(self.recipe.base)
+            self.processor = LampFeatureExtractor.from_pretrained(base)
+            if AutoConfig.from_pretrained(base, trust_remote_code=False).model_type == "motion_vqvae":
+                self.model = MotionVQVAEModel.from_pretrained(base, **self.recipe.model)
+            else:
+                self._go_on_from_part_of(base)
+        else:
+            mean, std = training_statistics(self.dataset["train"])
+            # The root's motion and the foot contacts count five times, as in the authors' training: an error in
+            # the heading turns all that follows.
+            std[:4] /= _FEATURE_BIAS
+            std[-4:] /= _FEATURE_BIAS
+            skeleton = skeleton_for_feature_dim(len(mean))
+            self.processor = LampFeatureExtractor(
+                feature_size=skeleton.feature_dim,
+                fps=skeleton.default_fps,
+                skeleton=skeleton.name,
+                mean=mean.tolist(),
+                std=std.tolist(),
+            )
+            self.model = MotionVQVAEModel(MotionVQVAEConfig(motion_dim=len(mean), **self.recipe.model))
+        self.window = int(self.recipe.sampling.get("window", 64))
+
+    def _go_on_from_part_of(self, base: str) -> None:
+        """Take the tokenizer out of a model around it, which may rehearse what it knows."""
+        whole = LampForTextToMotion.from_pretrained(base) if self.recipe.rehearsal.get("num_motions") else None
+        own = (load_lamp(base) if whole is None else whole.lamp).motion_vqvae
+        self.model = MotionVQVAEModel(MotionVQVAEConfig(**{**own.config.to_dict(), **self.recipe.model}))
+        self.model.load_state_dict(own.state_dict())
+        if whole is not None:
+            torch.nn.Module.to(whole, self.device)
+            self.rehearse(whole, LampProcessor.from_pretrained(base))
+            # The codes of what is known keep their meaning; those that nothing known needs are for what is new.
+            known = np.concatenate([motion.codes for motion in (*self.rehearsed, *self.eval_rehearsed)])
+            self.model.quantizer.settle(torch.from_numpy(np.unique(known)))
+
+    def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:
+        return self._window_of(self.train_clips[clip], rng)
+
+    def rehearsed_example(self, motion: RehearsedMotion, rng: np.random.Generator) -> dict[str, Any]:
+        return self._window_of(motion.features, rng)
+
+    def _window_of(self, features: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
+        return {"motion": features[random_part(len(features), self.window, rng)]}
+
+    def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return dict(self.processor([example["motion"] for example in examples]))
+
+    def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
+        """[`evaluate_reconstruction`] of the validation clips; with rehearsed motions also theirs, as `known_…`."""
+        assert isinstance(model, MotionVQVAEModel)
+        scores = evaluate_reconstruction(model, self.processor, self.eval_clips)
+        if self.eval_rehearsed:
+            known = evaluate_reconstruction(model, self.processor, [motion.features for motion in self.eval_rehearsed])
+            scores |= {f"known_{name}": value for name, value in known.items()}
+            scores["joint_mpjpe_mm"] = (scores["mpjpe_mm"] + scores["known_mpjpe_mm"]) / 2
+        return scores
+
+    def check_samples(self, wanted: list[str]) -> None:
+        """They are validation clips."""
+        known = set(self.dataset["validation"]["id"])
+        if strangers := [clip for clip in wanted if clip not in known]:
+            raise ValueError(
+                f"samples names {strangers[0]!r}, which is not a validation clip; one of those is {min(known)!r}"
+            )
+
+    @torch.no_grad()
+    def samples(self, model: PreTrainedModel) -> Iterator[Motion]:
+        """Each clip, and after it what the tokenizer makes of it."""
+        assert isinstance(model, MotionVQVAEModel)
+        ids = self.dataset["validation"]["id"]
+        skeleton = SKELETONS[self.processor.skeleton]
+        for clip in self.recipe.samples:
+            size = model.config.frames_per_token
+            features = self.eval_clips[ids.index(clip)]
+            features = features[: len(features) // size * size]
+            codes = model.encode(**self.processor([features]).to(model.device)).codes
+            rebuilt = model.decode(codes)[0].float().cpu().numpy()
+            for values, text in ((features, clip), (self.processor.denormalize(rebuilt), f"{clip}, reconstructed")):
+                yield Motion(features=values, fps=self.processor.fps, skeleton=skeleton, text=text)

@@ -1,0 +1,199 @@
+"""Stage 3: the masked transformer and the length estimator, over a frozen LaMP."""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+
+from lamp_hf.checkpoints.embedded import resolve_checkpoint
+from lamp_hf.modeling.configuration_lamp import LampTextToMotionConfig
+from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
+from lamp_hf.modeling.modeling_lamp import LampModel
+from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion, MaskingDraws, mask_codes
+from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+from lamp_hf.modeling.processing_lamp import LampProcessor
+from lamp_hf.motion.motion import Motion
+from lamp_hf.training.recipe import refuse_unknown
+
+from .base import Stage, shown_labels
+from .captions import caption_source, first_captions
+from .draws import random_part
+from .encoded import encode_clips, pad_codes
+from .lora import ADAPTER_FOLDER, add_lora, save_lora
+from .rehearsal import RehearsedMotion, choose_example_texts
+
+__all__ = ["TextToMotionStage", "update_generation"]
+
+REHEARSED = "rehearsed"  # in a batch: which rows are motions of the base's own
+SAMPLE_TOKENS = 20  # of models that do not estimate lengths
+
+
+def update_generation(config: GenerationConfig, values: dict[str, Any]) -> None:
+    """Have a model decode as a recipe's generation section says.
+
+    Raises:
+        ValueError: It has keys that the configuration does not have.
+    """
+    refuse_unknown("generation", values, MaskedMotionGenerationConfig.fields)
+    config.update(**values)
+
+
+class TextToMotionStage(Stage):
+    """Trains [`LampForTextToMotion`]; `base` is the LaMP of stage 2, or a text-to-motion model to go on from.
+
+    The finished checkpoint holds LaMP whole, its heads included, and so serves all three pipelines.
+    """
+
+    config_class = LampTextToMotionConfig
+    model: LampForTextToMotion
+
+    def build(self) -> None:
+        recipe = self.recipe
+        if recipe.base is None:
+            raise ValueError("the stage text-to-motion needs base: the folder of a trained lamp")
+        base = resolve_checkpoint(recipe.base)
+        config = PreTrainedConfig.get_config_dict(base)[0]
+        if config["model_type"] == "lamp":
+            self.model = LampForTextToMotion.from_lamp(LampModel.from_pretrained(base), **recipe.model)
+        else:
+            self.model = LampForTextToMotion.from_pretrained(base, **recipe.model)
+        self.processor = LampProcessor.from_pretrained(base)
+        torch.nn.Module.to(self.model, self.device)
+        self.rehearse(self.model, self.processor)
+        self.teacher = copy.deepcopy(self.model).eval() if self.rehearsed else None
+        known_tokens = self._quantized_tokens()
+        # From here on the model decodes as the recipe says; it rehearsed as it always did.
+        update_generation(self.model.generation_config, recipe.generation)
+        if recipe.tokenizer:
+            self._take_tokenizer(MotionVQVAEModel.from_pretrained(recipe.tokenizer))
+        self.reused_codes = (self._quantized_tokens() != known_tokens).any(-1)
+        tokenizer, extractor = self.model.lamp.motion_vqvae, self.processor.feature_extractor
+        self.encoded = encode_clips(tokenizer, extractor, self.train_clips, all_starts=True)
+        self.eval_encoded = encode_clips(tokenizer, extractor, self.eval_clips, all_starts=False)
+        self.caption_of = caption_source(self.dataset["train"], recipe.data)
+        self._keep_what_was_said()
+        self.lora = add_lora(self.model, **recipe.lora) if recipe.lora else None
+
+    @torch.no_grad()
+    def _quantized_tokens(self) -> torch.Tensor:
+        """What each code stands for, `(num_codes, code_dim)`."""
+        codes = torch.arange(self.model.config.num_codes, device=self.device)
+        return self.model.lamp.motion_vqvae.quantizer.lookup(codes)
+
+    def _take_tokenizer(self, tokenizer: MotionVQVAEModel) -> None:
+        """Put a tokenizer that knows more motions in place of the base's."""
+        own, other = self.model.lamp.motion_vqvae.encoder.state_dict(), tokenizer.encoder.state_dict()
+        for name, tensor in own.items():
+            if name not in other or not torch.equal(tensor.cpu(), other[name]):
+                raise ValueError(
+                    f"{self.recipe.tokenizer} has another encoder than the motion tokenizer of {self.recipe.base} "
+                    f"({name} differs), so that LaMP could not read it: train it from that one with "
+                    "model.freeze_encoder=true"
+                )
+        self.model.lamp.motion_vqvae.load_state_dict(tokenizer.state_dict())
+
+    def _keep_what_was_said(self) -> None:
+        """Let the processor know some of the training texts."""
+        train = self.dataset["train"]
+        self.processor.example_texts = choose_example_texts(train, shown_labels(train), self.processor.example_texts)
+
+    def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:
+        _, codes = self.encoded[clip].draw(rng, self.model.config.max_motion_tokens)
+        return {"codes": codes, "caption": self.caption_of(clip, rng)}
+
+    def rehearsed_example(self, motion: RehearsedMotion, rng: np.random.Generator) -> dict[str, Any]:
+        return {
+            "codes": motion.codes[random_part(len(motion.codes), self.model.config.max_motion_tokens, rng)],
+            "caption": motion.text,
+            REHEARSED: True,
+        }
+
+    def _inputs(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        text = self.processor(text=[example["caption"] for example in examples])
+        return {
+            "input_ids": text["input_ids"],
+            "attention_mask": text["attention_mask"],
+            "motion_codes": pad_codes([example["codes"] for example in examples]),
+        }
+
+    def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = self._inputs(examples)
+        if self.teacher is not None:
+            batch[REHEARSED] = torch.tensor([example.get(REHEARSED, False) for example in examples])
+        return batch
+
+    @torch.no_grad()
+    def complete(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Of rehearsed motions, what the base would have guessed: a drawn code says less than how likely all were.
+
+        This is knowledge distillation, as Learning without Forgetting (Li and Hoiem, 2016) does it. Codes that a new
+        tokenizer uses for something else are none of these guesses.
+        """
+        if self.teacher is None:
+            return batch
+        batch = dict(batch)
+        rows, codes, num_codes = batch.pop(REHEARSED), batch["motion_codes"], self.model.config.num_codes
+        draws = MaskingDraws.draw(codes, num_codes)
+        shown, _ = mask_codes(codes, draws, num_codes)
+        targets = F.one_hot(codes.clamp(min=0), num_codes).float()
+        if rows.any():
+            condition = self.teacher.get_text_condition(batch["input_ids"][rows], batch["attention_mask"][rows])
+            logits = self.teacher.predict_tokens(shown[rows], condition, codes[rows] >= 0).float()
+            targets[rows] = logits.masked_fill(self.reused_codes, -torch.inf).softmax(-1)
+        return {**batch, "draws": draws, "token_targets": targets}
+
+    def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
+        """Losses on the validation clips with caption 0 and the same masks every time.
+
+        With rehearsed motions also theirs, as `known_…`, and `joint_token_loss`, the mean of both token losses.
+        """
+        longest = self.model.config.max_motion_tokens
+        captions = first_captions(self.dataset["validation"])
+        clips = [
+            {"codes": clip.codes[0][:longest], "caption": caption}
+            for clip, caption in zip(self.eval_encoded, captions, strict=True)
+        ]
+        losses = self._losses(model, clips)
+        if not self.eval_rehearsed:
+            return losses
+        known = self._losses(model, [{"codes": m.codes[:longest], "caption": m.text} for m in self.eval_rehearsed])
+        losses |= {f"known_{name}": value for name, value in known.items()}
+        return losses | {"joint_token_loss": (losses["token_loss"] + losses["known_token_loss"]) / 2}
+
+    @torch.no_grad()
+    def _losses(self, model: PreTrainedModel, examples: list[dict[str, Any]]) -> dict[str, float]:
+        generator = torch.Generator(device=model.device).manual_seed(0)
+        sums: dict[str, float] = {}
+        for start in range(0, len(examples), 64):
+            part = examples[start : start + 64]
+            batch = {name: tensor.to(model.device) for name, tensor in self._inputs(part).items()}
+            output = model(**batch, generator=generator)
+            for name in ("loss", "token_loss", "length_loss", "token_accuracy"):
+                if output.get(name) is not None:  # a converted model has no length estimator
+                    sums[name] = sums.get(name, 0.0) + float(output[name]) * len(part)
+        return {name: value / len(examples) for name, value in sums.items()}
+
+    def check_samples(self, wanted: list[str]) -> None:
+        """Any sentence will do."""
+
+    @torch.no_grad()
+    def samples(self, model: PreTrainedModel) -> Iterator[Motion]:
+        """A motion for each sentence, of the same seed every time."""
+        assert isinstance(model, LampForTextToMotion)
+        texts = self.recipe.samples
+        tokens = None if model.length_estimator is not None else SAMPLE_TOKENS
+        inputs = self.processor(text=texts).to(model.device)
+        output: Any = model.generate(**inputs, seed=self.recipe.seed, num_tokens=tokens)
+        yield from self.processor.post_process_motion(output.motion_values, output.motion_attention_mask, text=texts)
+
+    def finish(self, output_dir: Path) -> None:
+        """Write a trained adapter beside the model, and make it part of the model."""
+        if self.lora is not None:
+            if self.arguments.process_index == 0:
+                save_lora(self.model, self.lora, output_dir / ADAPTER_FOLDER, base=str(self.recipe.base))
+            self.lora.merge_and_unload()

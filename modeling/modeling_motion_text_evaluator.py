@@ -1,0 +1,350 @@
+"""The networks that judge generated motions: motion and text as points of one space (T2M, section 5.1).
+
+R-Precision, FID and the other figures of the field are computed on what these two encoders say.
+"""
+
+from dataclasses import dataclass
+from typing import Self, cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils.generic import ModelOutput
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .base_lamp import LampBaseModel
+from .configuration_lamp import MotionTextEvaluatorConfig
+from .distributed import gather_rows, global_mean
+from .modeling_motion_vqvae import length_mask, masked, refuse_short
+
+__all__ = ["MotionTextEvaluatorModel", "MotionTextEvaluatorOutput"]
+
+NUM_CONTACTS = 4  # foot contacts, the last numbers of a frame
+NEGATIVE_SLOPE = 0.2
+
+
+@dataclass
+class MotionTextEvaluatorOutput(ModelOutput):
+    """Result of [`MotionTextEvaluatorModel`].
+
+    Args:
+        loss: Sum of the two below, `()`; only where motions and texts were given.
+        positive_loss: Mean squared distance of a text to its motion, `()`.
+        negative_loss: Mean square of what a mismatched pair lacks to the margin, `()`.
+        motion_features: `(B, D)`.
+        text_features: `(B, D)`.
+        hidden_states: With `output_hidden_states`, what the movement encoder makes of the motions,
+            `(B, T // 4, movement_size)`.
+    """
+
+    loss: torch.Tensor | None = None
+    positive_loss: torch.Tensor | None = None
+    negative_loss: torch.Tensor | None = None
+    motion_features: torch.Tensor | None = None
+    text_features: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+
+
+class MotionTextEvaluatorMovementEncoder(nn.Module):
+    """Frames `(B, T, motion_dim - 4)` to movements `(B, T // 4, movement_size)`."""
+
+    def __init__(self, config: MotionTextEvaluatorConfig):
+        super().__init__()
+        self.conv1 = nn.Conv1d(config.motion_dim - NUM_CONTACTS, config.movement_hidden_size, 4, stride=2, padding=1)
+        self.conv2 = nn.Conv1d(config.movement_hidden_size, config.movement_size, 4, stride=2, padding=1)
+        self.projection = nn.Linear(config.movement_size, config.movement_size)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Encode; `lengths` `(B,)` counts the real frames of each clip, `None` takes all for real."""
+        hidden = frames.transpose(1, 2)
+        hidden = masked(hidden, None if lengths is None else length_mask(lengths, hidden.shape[-1]))
+        for conv in (self.conv1, self.conv2):
+            hidden = F.leaky_relu(self.dropout(conv(hidden)), NEGATIVE_SLOPE)
+            if lengths is not None:
+                lengths = lengths // 2
+                hidden = masked(hidden, length_mask(lengths, hidden.shape[-1]))
+        return self.projection(hidden.transpose(1, 2))
+
+
+class MotionTextEvaluatorBiGRU(GradientCheckpointingLayer):
+    """Reads a sequence both ways from a learned state; its two last states together give the feature."""
+
+    def __init__(self, input_size: int, hidden_size: int, config: MotionTextEvaluatorConfig):
+        super().__init__()
+        self.initial_state = nn.Parameter(torch.zeros(2, 1, hidden_size))
+        self.input_projection = nn.Linear(input_size, hidden_size)
+        self.gru = nn.GRU(hidden_size, hidden_size, batch_first=True, bidirectional=True)
+        self.fc1 = nn.Linear(2 * hidden_size, hidden_size)
+        self.layer_norm = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.fc2 = nn.Linear(hidden_size, config.projection_dim)
+
+    def forward(self, states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Features `(B, D)` of sequences `(B, S, input_size)`, of which the first `lengths` `(B,)` steps are real.
+
+        Rows come back in the order in which they were given; the released code sorts them by length.
+        """
+        hidden = self.input_projection(states)
+        packed = pack_padded_sequence(hidden, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        start = self.initial_state.to(hidden.dtype).expand(-1, len(lengths), -1).contiguous()
+        last = self.gru(packed, start)[1]
+        return self.fc2(F.leaky_relu(self.layer_norm(self.fc1(torch.cat([last[0], last[1]], -1))), NEGATIVE_SLOPE))
+
+
+class MotionTextEvaluatorModel(LampBaseModel):
+    """Motion and text as points of one space, near where they belong together.
+
+    Padding is masked: a feature does not depend on what was in the same batch. Everywhere below `motion_values`
+    `(B, T, motion_dim)` are normalized features and `motion_attention_mask` `(B, T)` is 1 on real frames (`None`:
+    all are); padding is on the right. What a text is depends on `config.text_input`: `"embeddings"` takes `input_ids`
+    `(B, L)`, `"glove"` takes `word_embeddings` `(B, L, word_embedding_size)` and `pos_one_hots` `(B, L,
+    num_pos_tags)`; `attention_mask` `(B, L)` is 1 on real words (`None`: all are).
+    """
+
+    config: MotionTextEvaluatorConfig
+    config_class = MotionTextEvaluatorConfig
+    base_model_prefix = "motion_text_evaluator"
+    main_input_name = "motion_values"
+    input_modalities = ["motion", "text"]
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
+    _supports_sdpa = True  # it has no attention; a model around it that has may use any
+    _no_split_modules = ["MotionTextEvaluatorMovementEncoder", "MotionTextEvaluatorBiGRU"]
+    _can_record_outputs = {
+        "hidden_states": OutputRecorder(MotionTextEvaluatorMovementEncoder, capture_initial_hidden_state=False)
+    }
+    word_embeddings: nn.Embedding | None
+    pos_projection: nn.Linear | None
+
+    def __init__(self, config: MotionTextEvaluatorConfig):
+        super().__init__(config)
+        self.movement_encoder = MotionTextEvaluatorMovementEncoder(config)
+        self.motion_encoder = MotionTextEvaluatorBiGRU(config.movement_size, config.motion_hidden_size, config)
+        self.text_encoder = MotionTextEvaluatorBiGRU(config.word_embedding_size, config.text_hidden_size, config)
+        if config.text_input == "glove":
+            self.word_embeddings = None
+            self.pos_projection = nn.Linear(config.num_pos_tags, config.word_embedding_size)
+        else:
+            self.word_embeddings = nn.Embedding(config.vocab_size, config.word_embedding_size)
+            self.pos_projection = None
+        self.post_init()
+        self._freeze()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # As in the original training: Xavier's normal start, biases of zero, recurrent layers as PyTorch has them.
+        if isinstance(module, (nn.Conv1d, nn.Linear)):
+            init.xavier_normal_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.GRU):
+            bound = module.hidden_size**-0.5
+            for parameter in module.parameters():
+                init.uniform_(parameter, -bound, bound)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, MotionTextEvaluatorBiGRU):
+            init.normal_(module.initial_state)
+
+    def get_input_embeddings(self) -> nn.Module:
+        if self.word_embeddings is None:
+            raise NotImplementedError("an evaluator with text_input='glove' is given its word vectors")
+        return self.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.word_embeddings = cast(nn.Embedding, value)
+
+    def _freeze(self) -> None:
+        if self.word_embeddings is not None and self.config.freeze_word_embeddings:
+            self.word_embeddings.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; frozen word embeddings stay frozen, also after `from_pretrained`, which comes here."""
+        super().train(mode)
+        self._freeze()
+        return self
+
+    @torch.no_grad()
+    def init_word_embeddings(self, table: torch.Tensor) -> None:
+        """Start from the word embeddings of another model with the same word pieces.
+
+        Of embeddings wider than ours the principal components are kept, so that words alike there are alike here.
+
+        Args:
+            table: `(vocab_size, H)`, H at least `config.word_embedding_size`.
+
+        Raises:
+            ValueError: Another shape, or a model that is given its word vectors.
+        """
+        if self.word_embeddings is None:
+            raise ValueError("an evaluator with text_input='glove' has no word embeddings of its own")
+        rows, size = self.word_embeddings.weight.shape
+        if len(table) != rows or table.shape[1] < size:
+            raise ValueError(
+                f"word embeddings of the shape {tuple(table.shape)} cannot start those of this evaluator: expected "
+                f"({rows}, {size} or more)"
+            )
+        centered = table.double() - table.double().mean(0)
+        _, axes = torch.linalg.eigh(centered.T @ centered)  # ascending
+        components = centered @ axes[:, -size:].flip(-1)
+        self.word_embeddings.weight.copy_(components / components.std())
+
+    # ---- features -----------------------------------------------------------------------------------------
+
+    def get_motion_features(
+        self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Features `(B, D)` of motions.
+
+        Raises:
+            ValueError: Wrong number of features, or a clip shorter than four frames.
+        """
+        batch, frames, dim = motion_values.shape
+        if dim != self.config.motion_dim:
+            raise ValueError(
+                f"motion_values has {dim} numbers per frame, this evaluator was built for {self.config.motion_dim} "
+                "(263: HumanML3D, 22 joints; 251: KIT-ML, 21 joints)"
+            )
+        if motion_attention_mask is None:
+            lengths = torch.full((batch,), frames, device=motion_values.device)
+        else:
+            lengths = motion_attention_mask.long().sum(-1)
+        size = self.config.frames_per_token
+        refuse_short(lengths, size)
+        movements = self.movement_encoder(
+            motion_values[..., :-NUM_CONTACTS].to(self.dtype), lengths if self.config.mask_motion_padding else None
+        )
+        return self.motion_encoder(movements, lengths // size)
+
+    def get_text_features(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        word_embeddings: torch.Tensor | None = None,
+        pos_one_hots: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Features `(B, D)` of texts.
+
+        Raises:
+            ValueError: Texts of the kind that this evaluator does not read, or one without any words.
+        """
+        if self.word_embeddings is not None:
+            if input_ids is None or word_embeddings is not None or pos_one_hots is not None:
+                raise ValueError("this evaluator has text_input='embeddings': give input_ids= and nothing else")
+            states = self.word_embeddings(input_ids)
+        else:
+            if input_ids is not None or word_embeddings is None or pos_one_hots is None:
+                raise ValueError(
+                    "this evaluator has text_input='glove': give word_embeddings= and pos_one_hots=, not input_ids="
+                )
+            assert self.pos_projection is not None
+            states = word_embeddings.to(self.dtype) + self.pos_projection(pos_one_hots.to(self.dtype))
+        if attention_mask is None:
+            lengths = torch.full((len(states),), states.shape[1], device=states.device)
+        else:
+            lengths = attention_mask.long().sum(-1)
+        if not torch.compiler.is_compiling() and int(lengths.min()) < 1:
+            raise ValueError("a text has no words; attention_mask is 0 on all of a row")
+        return self.text_encoder(states, lengths)
+
+    def similarity(self, motion_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
+        """Negative Euclidean distance `(M, T)` of texts `(T, D)` to motions `(M, D)`: the nearest is the best."""
+        return -_distances(motion_features, text_features)
+
+    # ---- training -----------------------------------------------------------------------------------------
+
+    @capture_outputs
+    def forward(
+        self,
+        motion_values: torch.Tensor | None = None,
+        motion_attention_mask: torch.Tensor | None = None,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        word_embeddings: torch.Tensor | None = None,
+        pos_one_hots: torch.Tensor | None = None,
+        pair_groups: torch.Tensor | None = None,
+        return_loss: bool = True,
+        output_hidden_states: bool | None = None,
+    ) -> MotionTextEvaluatorOutput:
+        """Features of motions, of texts, or of both; where both are given, the loss of the pairs.
+
+        The loss is that of the original training (`TextMotionMatchTrainer` of EricGuo5513/text-to-motion): the
+        squared distance of pairs, and for mismatched ones the square of what their distance lacks to the margin. There
+        the movement encoder was trained beforehand as part of an autoencoder and kept; here it learns along.
+
+        Args:
+            motion_values, motion_attention_mask: Motions, see [`get_motion_features`].
+            input_ids, attention_mask, word_embeddings, pos_one_hots: Texts, see [`get_text_features`].
+            pair_groups: `(B,)`, equal where motions show the same: these are no mismatches. `None`: none are.
+            return_loss: Compute the loss where motions and texts are given.
+            output_hidden_states: Return `hidden_states` too.
+
+        Raises:
+            ValueError: Nothing was given, or motions and texts in different numbers.
+
+        Example:
+
+        ```python
+        >>> import numpy as np
+        >>> from lamp_hf import LampProcessor, MotionTextEvaluatorModel
+
+        >>> evaluator = MotionTextEvaluatorModel.from_pretrained("lamp-small-evaluator")
+        >>> processor = LampProcessor.from_pretrained("lamp-small-evaluator")
+        >>> inputs = processor(text="a person waves", motion=np.zeros((40, 263), dtype=np.float32))
+        >>> output = evaluator(**inputs)
+        >>> output.motion_features.shape == output.text_features.shape == (1, evaluator.config.projection_dim)
+        True
+
+        ```
+        """
+        motion = text = None
+        if motion_values is not None:
+            motion = self.get_motion_features(motion_values, motion_attention_mask)
+        if input_ids is not None or word_embeddings is not None:
+            text = self.get_text_features(input_ids, attention_mask, word_embeddings, pos_one_hots)
+        if motion is None and text is None:
+            raise ValueError("give motion_values=, a text or both")
+        if motion is not None and text is not None and len(motion) != len(text):
+            raise ValueError(f"{len(text)} texts were given for {len(motion)} motions; they go in pairs")
+        loss = positive_loss = negative_loss = None
+        if motion is not None and text is not None and return_loss:
+            positive_loss, negative_loss = self._losses(motion.float(), text.float(), pair_groups)
+            loss = positive_loss + negative_loss
+            positive_loss, negative_loss = positive_loss.detach(), negative_loss.detach()
+        return MotionTextEvaluatorOutput(
+            loss=loss,
+            positive_loss=positive_loss,
+            negative_loss=negative_loss,
+            motion_features=motion,
+            text_features=text,
+        )
+
+    def _losses(
+        self, motion: torch.Tensor, text: torch.Tensor, pair_groups: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Losses of this process's texts with the motions of all processes."""
+        motions, first = gather_rows(motion)
+        total = len(motions)
+        columns = torch.arange(total, device=motion.device)
+        own = columns[first : first + len(text)]
+        groups = columns if pair_groups is None else gather_rows(pair_groups)[0]
+        mismatched = groups[own, None] != groups[None, :]
+        if self.config.mismatches == "shifted" and total > 1:
+            # The original draws a shift of zero too, and so pushes apart what belongs together.
+            shift = int(torch.randint(1, total, ()))
+            mismatched = mismatched & (columns[None, :] == (own[:, None] + shift) % total)
+        lacking = F.relu(self.config.loss_margin - _distances(text, motions)[mismatched])
+        positive_loss = global_mean((text - motion).pow(2).sum(), len(text))
+        return positive_loss, global_mean(lacking.pow(2).sum(), mismatched.sum())
+
+
+def _distances(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Euclidean distances `(N, M)` of rows `(N, D)` to columns `(M, D)`, float32 and exact where they are small."""
+    with torch.autocast(rows.device.type, enabled=False):
+        return torch.cdist(rows.float(), columns.float(), compute_mode="donot_use_mm_for_euclid_dist")
