@@ -211,6 +211,29 @@ def test_values_that_restore_released_behavior_are_as_the_table_says() -> None:
         assert getattr(config_class(**{name: value}), name) == value
 
 
+def numbers_of(value: Any) -> Iterator[float]:
+    """All numbers in the values of a JSON file."""
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from numbers_of(each)
+
+
+def test_figures_are_those_of_committed_results() -> None:
+    results = [json.loads(path.read_text()) for path in (ROOT / "benchmarks/results").rglob("*.json")]
+    measured = {f"{number:.{digits}f}" for number in numbers_of(results) for digits in (1, 2, 3)}
+    shown = re.findall(
+        r" (\d+)% of the generated motions, and in (\d+)%", PAGES["README.md"].read_text(encoding="utf-8")
+    )
+    figures = [f"0.{percent}" for percent in shown[0]]
+    for name in ("docs/checkpoint.md", "docs/training.md"):
+        rows = [row for row in PAGES[name].read_text(encoding="utf-8").splitlines() if row.startswith("|")]
+        figures += re.findall(r"(?<![\w.])\d+\.\d+(?![\w.])", "\n".join(rows))
+    assert len(figures) > 40
+    assert set(figures) <= measured
+
+
 def test_readme_of_a_release_has_no_relative_link(tmp_path: Path) -> None:
     """PyPI shows README without the repository, so that pictures and links must name it."""
     copy = tmp_path / "README.md"
