@@ -11,6 +11,10 @@ lint:
 test:
 	pytest -q -n auto
 
+# To look at while writing: mkdocs serve. The pictures: python docs/pictures.py
+docs:
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
 ci:
 	.ci/run
 
@@ -21,4 +25,4 @@ floors:
 		--no-annotate --custom-compile-command 'make floors' --quiet \
 		| grep -v -E '^(nvidia-|triton)' > .ci/floors.txt
 
-.PHONY: install lint test ci floors
+.PHONY: install lint test docs ci floors

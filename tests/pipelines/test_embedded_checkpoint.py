@@ -2,7 +2,6 @@
 
 import doctest
 import random
-import re
 import warnings
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from lamp_hf.motion.motion import Motion
 from lamp_hf.pipelines.familiarity import THRESHOLD
 from lamp_hf.pipelines.text_warnings import UnfamiliarTextWarning
 
-ROOT = Path(lamp_hf.__file__).resolve().parent.parent
 MEGABYTES = {"lamp-small": 60, "lamp-small-evaluator": 8}
 
 
@@ -132,22 +130,6 @@ def test_examples_of_the_docstrings(pipe: lamp_hf.TextToMotionPipeline) -> None:
         examples = parser.get_doctest(documented.__doc__ or "", {"pipe": pipe}, name, None, 0)
         assert examples.examples
         assert runner.run(examples).failed == 0
-
-
-def test_examples_of_the_readme(walker: Motion, waver: Motion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
-    walker.save("take_012.bvh")
-    Path("my_mocap").mkdir()
-    waver.save("my_mocap/wave.bvh")
-    walker.save("my_mocap/walk.npz")
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 6
-    names: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
-    assert Motion.load("walk.bvh").duration == pytest.approx(4.0)
-    assert Path("clip.glb").is_file()
 
 
 def test_the_command_line_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
