@@ -29,7 +29,7 @@ __all__ = ["foot_plants", "plant_feet", "plant_kinematics"]
 
 # Lengths in meters are those of a leg of 0.82 m, and are scaled to the body's.
 _LEG_M = 0.82
-_LOW_M = 0.04  # above the point's own lowest place
+_LOW_M = (0.02, 0.04)  # of heel and toe, above the point's own lowest place: a heel that rises more rolls over the toe
 _HIGHEST_M = (0.15, 0.11)  # heel and toe above the floor, whatever the point's lowest place
 _SLOW = (0.25, 0.5)  # m/s: a contact begins below the first and ends above the second
 _STILL = (0.1, 0.2)  # the same where a point travels too far while it is slow
@@ -38,6 +38,7 @@ _SPEED_WINDOW_S = 0.1
 _SHORTEST_S = 0.1
 _BLEND_S = 0.15
 _STRETCH = 0.998  # of a leg's length, how far it reaches at least
+_LIFT_M = 0.01  # how much the toe's height may change
 _HIPS_M = 0.018
 _HIPS_WINDOW_S = 0.15
 _LABEL = 0.5
@@ -89,18 +90,18 @@ def foot_plants(
     points = np.asarray(joints, dtype=np.float64)[:, list(skeleton.contact_joints)]
     size = _size(np.asarray(joints, dtype=np.float64), skeleton)
     height = points[..., 1] - np.asarray(joints)[..., 1].min()
-    ceiling = np.minimum(height.min(axis=0) + _LOW_M * size, np.tile(_HIGHEST_M, 2) * size)
+    ceiling = np.minimum(height.min(axis=0) + np.tile(_LOW_M, 2) * size, np.tile(_HIGHEST_M, 2) * size)
     allowed = height < ceiling
     if labels is not None:
         allowed &= labels > _LABEL
     speed = _speeds(points, fps) / size
-    shortest = max(1, round(_SHORTEST_S * fps))
+    shortest, blend = max(1, round(_SHORTEST_S * fps)), max(1, round(_BLEND_S * fps))
     plants = np.zeros(speed.shape, dtype=bool)
     for point in range(speed.shape[1]):
         where = points[:, point, ::2] / size
-        still = _staying(_hysteresis(speed[:, point], *_STILL, allowed[:, point]), where, shortest)
-        slow = _staying(_hysteresis(speed[:, point], *_SLOW, allowed[:, point]), where, shortest)
-        plants[:, point] = still | slow
+        slow = _hysteresis(speed[:, point], *_SLOW, allowed[:, point])
+        still = _hysteresis(speed[:, point], *_STILL, allowed[:, point])
+        plants[:, point] = _staying(slow, where, shortest) | _staying(_cut(still, where, blend), where, shortest)
     return plants
 
 
@@ -123,14 +124,27 @@ def _hysteresis(speed: np.ndarray, begin: float, end: float, allowed: np.ndarray
     return good
 
 
+def _cut(runs: np.ndarray, where: np.ndarray, gap: int) -> np.ndarray:
+    """Runs (T,) in which a point (T, 2) creeps away, cut into parts in which it stays near; `gap` frames lie between."""
+    parts = runs.copy()
+    for start, stop in zip(*_runs(runs), strict=True):
+        pieces = int(np.ceil(_travel(where[start:stop]) / _TRAVEL_M))
+        for cut in np.linspace(start, stop, pieces + 1)[1:-1].astype(int):
+            parts[cut - gap // 2 : cut - gap // 2 + gap] = False
+    return parts
+
+
+def _travel(where: np.ndarray) -> float:
+    """How far places (T, 2) lie apart: the diagonal of the box around them."""
+    return float(np.linalg.norm(where.max(axis=0) - where.min(axis=0)))
+
+
 def _staying(runs: np.ndarray, where: np.ndarray, shortest: int) -> np.ndarray:
     """Those runs (T,) that last and in which places (T, 2) stay within `_TRAVEL_M`."""
     good = runs.copy()
     for start, stop in zip(*_runs(runs), strict=True):
-        part = where[start:stop]
-        travel = np.linalg.norm(part.max(axis=0) - part.min(axis=0))
         # A clip may be shorter than a contact.
-        good[start:stop] = travel <= _TRAVEL_M and stop - start >= min(shortest, len(runs))
+        good[start:stop] = stop - start >= min(shortest, len(runs)) and _travel(where[start:stop]) <= _TRAVEL_M
     return good
 
 
@@ -181,8 +195,10 @@ def plant_feet(
     return result
 
 
-def _shifts(joints: np.ndarray, leg: _Leg, plants: np.ndarray, blend: int) -> tuple[np.ndarray, np.ndarray]:
-    """Horizontal corrections (T, 2) of heel and toe.
+def _shifts(
+    joints: np.ndarray, leg: _Leg, plants: np.ndarray, blend: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Horizontal corrections (T, 2) of heel and toe, and how far both are planted, and the toe alone (T, 1).
 
     A point that is not planted goes along with the other point of its foot.
     """
@@ -199,6 +215,8 @@ def _shifts(joints: np.ndarray, leg: _Leg, plants: np.ndarray, blend: int) -> tu
     return (
         heel_weight * heel + (1.0 - heel_weight) * toe_weight * toe,
         toe_weight * toe + (1.0 - toe_weight) * heel_weight * heel,
+        heel_weight * toe_weight,
+        (1.0 - heel_weight) * toe_weight,
     )
 
 
@@ -220,23 +238,50 @@ def _smooth_step(share: np.ndarray) -> np.ndarray:
     return share * share * (3.0 - 2.0 * share)
 
 
-def _moved_foot(joints: np.ndarray, leg: _Leg, heel_shift: np.ndarray, toe_shift: np.ndarray) -> np.ndarray:
-    """Where ankle and foot (T, 1 + F, 3) come when the foot moves with its heel and turns towards its toe's target."""
-    way = joints[:, leg.toe, ::2] - joints[:, leg.heel, ::2]
-    length = np.linalg.norm(way, axis=-1, keepdims=True)
+def _moved_foot(
+    joints: np.ndarray, leg: _Leg, heel_shift: np.ndarray, toe_shift: np.ndarray, both: np.ndarray, toe_alone: np.ndarray
+) -> np.ndarray:
+    """Where ankle and foot (T, 1 + F, 3) come when the foot moves with its heel and turns towards its toe's target.
+
+    The bone from heel to toe gets its median length: decoders let it grow and shrink by millimeters a frame, and then
+    one of its ends would slide. For the same reason the toe keeps its height below the heel while both are planted.
+    """
+    heel, toe = joints[:, leg.heel], joints[:, leg.toe]
+    way = (toe - heel)[:, ::2]
+    flat = np.linalg.norm(way, axis=-1, keepdims=True)
+    length = float(np.median(np.linalg.norm(toe - heel, axis=-1)))
+    if length < 1e-6:
+        return joints[:, [leg.ankle, *leg.foot]] + np.insert(heel_shift, 1, 0.0, axis=-1)[:, None]
     # A foot that points down has no direction on the floor in which it could be turned.
-    flat = np.clip(length / np.maximum(np.linalg.norm(joints[:, leg.toe] - joints[:, leg.heel], axis=-1), 1e-9)[:, None]
-                   * 2.0 - 0.5, 0.0, 1.0)
-    wanted = way + flat * (toe_shift - heel_shift)
-    # The turn as a complex number, so that half a dozen lines need no angles.
-    turn = (wanted[:, 0] + 1j * wanted[:, 1]) * (way[:, 0] - 1j * way[:, 1])
-    turn = np.where(np.abs(turn) > 1e-12, turn / np.maximum(np.abs(turn), 1e-12), 1.0)
+    wanted = way + np.clip(2.0 * flat / length - 0.5, 0.0, 1.0) * (toe_shift - heel_shift)
+    direction = _unit(wanted, way)
+    rise = (heel - toe)[:, 1:2] * (length / np.maximum(np.linalg.norm(toe - heel, axis=-1, keepdims=True), 1e-9))
+    level = np.sqrt(np.maximum(length**2 - np.sum(wanted**2, axis=-1, keepdims=True), 0.0))
+    level = np.where(rise < 0.0, -level, level)
+    rise = np.clip(rise + both * np.clip(level - rise, -_LIFT_M, _LIFT_M), -length, length)
+    new_flat = np.sqrt(length**2 - rise**2)
+    # The toe must not sink into the floor: rather the foot is lifted by what is left.
+    lowest = np.minimum(toe[:, 1:2], max(float(np.quantile(toe[:, 1], 0.1)), 0.0))
+    lift = np.maximum(lowest - (heel[:, 1:2] - rise), 0.0)
+
     moved = joints[:, [leg.ankle, *leg.foot]]
-    arms = moved[..., 0] + 1j * moved[..., 2] - (joints[:, leg.heel, 0] + 1j * joints[:, leg.heel, 2])[:, None]
-    arms = arms * turn[:, None] + ((joints[:, leg.heel, 0] + heel_shift[:, 0])
-                                   + 1j * (joints[:, leg.heel, 2] + heel_shift[:, 1]))[:, None]
-    moved[..., 0], moved[..., 2] = arms.real, arms.imag
+    # Complex numbers turn the foot about its heel on the floor.
+    turn = np.conj(_unit(way, way) @ [1.0, 1j]) * (direction @ [1.0, 1j])
+    arms = (moved[..., ::2] - heel[:, None, ::2]) @ [1.0, 1j] * turn[:, None]
+    moved[..., 0] = arms.real + (heel[:, :1] + heel_shift[:, :1])
+    moved[..., 2] = arms.imag + (heel[:, 2:] + heel_shift[:, 1:])
+    end = [leg.ankle, *leg.foot].index(leg.toe)
+    moved[:, end, 1] = heel[:, 1] - rise[:, 0]
+    moved[..., 1] += lift
+    moved[:, end, ::2] = heel[:, ::2] + heel_shift + direction * new_flat
+    # What is left of the toe's target is the heel's to bear where the toe alone is planted.
+    moved[..., ::2] += (toe_alone * (toe[:, ::2] + toe_shift - moved[:, end, ::2]))[:, None]
     return moved
+
+
+def _unit(vectors: np.ndarray, fallback: np.ndarray) -> np.ndarray:
+    """Unit vectors (T, 2); along x where there is no direction."""
+    return rotations.normalise(vectors, rotations.normalise(fallback, [1.0, 0.0]))
 
 
 def _reach(joints: np.ndarray, leg: _Leg) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
