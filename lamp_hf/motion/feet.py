@@ -102,6 +102,13 @@ def foot_plants(
         slow = _hysteresis(speed[:, point], *_SLOW, allowed[:, point])
         still = _hysteresis(speed[:, point], *_STILL, allowed[:, point])
         plants[:, point] = _staying(slow, where, shortest) | _staying(_cut(still, where, blend), where, shortest)
+    # A short gap of heel or toe, while the other one stands, is noise.
+    for point in range(speed.shape[1]):
+        other = plants[:, point ^ 1]
+        for start, stop in zip(*_runs(~plants[:, point]), strict=True):
+            if 0 < start and stop < len(plants) and stop - start <= blend and other[start:stop].all():
+                where = points[start - 1 : stop + 1, point, ::2] / size
+                plants[start:stop, point] = _travel(where) <= _TRAVEL_M / 3.0
     return plants
 
 
@@ -203,11 +210,14 @@ def _shifts(
     A point that is not planted goes along with the other point of its foot.
     """
     held, weights = [], []
+    together = plants.all(axis=1)
     for point, joint in enumerate((leg.heel, leg.toe)):
         own = np.zeros((len(joints), 2))
         for start, stop in zip(*_runs(plants[:, point]), strict=True):
             where = joints[start:stop, joint, ::2]
-            own[start:stop] = where.mean(axis=0) - where
+            # Of the frames in which the whole foot stands, so that the places of heel and toe fit each other.
+            both = together[start:stop]
+            own[start:stop] = (where[both] if both.any() else where).mean(axis=0) - where
         shift, weight = _faded(own, plants[:, point], blend)
         held.append(shift)
         weights.append(weight[:, None])
@@ -216,7 +226,7 @@ def _shifts(
         heel_weight * heel + (1.0 - heel_weight) * toe_weight * toe,
         toe_weight * toe + (1.0 - toe_weight) * heel_weight * heel,
         heel_weight * toe_weight,
-        (1.0 - heel_weight) * toe_weight,
+        _faded(toe, plants[:, 1] & ~plants[:, 0], blend)[1][:, None],
     )
 
 
