@@ -1,7 +1,7 @@
 """Plant feet: keep a foot that stands on the floor where it stands, so that it does not slide.
 
 A decoder of motion, or a network that predicts velocities, places each frame of a foot on its own, and a foot that
-stands slides a few centimeters. `plant_feet` takes that out of a motion, after the recipe of games and of Kovar et al.,
+stands slides a few centimeters. `Motion.plant_feet` takes that out of a motion, after the recipe of games and of Kovar et al.,
 Footskate Cleanup for Motion Capture Editing, SCA 2002:
 
 1. *Contacts.* Heel and toe are judged apart. A point is on the floor while it is low and slow, with hysteresis, so that
@@ -9,7 +9,7 @@ Footskate Cleanup for Motion Capture Editing, SCA 2002:
    they call moving is not in contact. A foot that is slow in the air is not low, a hand is not a foot, and a foot that
    travels farther than 15 cm while it is slow slides on purpose: none of them is touched.
 2. *Targets.* During a contact the point keeps one place on the floor. Its height stays as it is, and with it the roll
-   from heel to toe. Before and after a contact the correction fades over 0.15 s, so that nothing pops.
+   from heel to toe. Before and after a contact the correction fades over 0.2 s, so that nothing pops.
 3. *Legs.* Two-bone inverse kinematics moves knee and foot; every bone keeps its length of that frame, and the knee stays
    on its side. Where a leg is too short for its target, the whole body follows by less than 2 cm, smoothly.
 
@@ -17,15 +17,18 @@ Files for animators and for viewers are written with planted feet where the moti
 (`--no-plant-feet`) keeps the motion as it is. Features, NPY and NPZ files always hold the motion as it is.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from lamp_hf.motion import rotations
-from lamp_hf.motion.kinematics import forward_kinematics, inverse_kinematics
+from lamp_hf.motion.kinematics import export_kinematics, forward_kinematics, inverse_kinematics
 from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
 
-__all__ = ["foot_plants", "plant_feet", "plant_kinematics"]
+if TYPE_CHECKING:
+    from lamp_hf.motion.motion import Motion
+
+__all__ = ["find_plants", "plant_joints", "planted_kinematics", "planted_motion"]
 
 # Lengths in meters are those of a leg of 0.82 m, and are scaled to the body's.
 _LEG_M = 0.82
@@ -36,7 +39,7 @@ _STILL = (0.1, 0.2)  # the same where a point travels too far while it is slow
 _TRAVEL_M = 0.15  # a point that travels farther slides on purpose
 _SPEED_WINDOW_S = 0.1
 _SHORTEST_S = 0.1
-_BLEND_S = 0.15
+_BLEND_S = 0.2
 _STRETCH = 0.998  # of a leg's length, how far it reaches at least
 _LIFT_M = 0.01  # how much the toe's height may change
 _HIPS_M = 0.018
@@ -73,7 +76,7 @@ def _size(joints: np.ndarray, skeleton: Skeleton) -> float:
     return float(np.median(np.sum(lengths, axis=0))) / 2.0 / _LEG_M
 
 
-def foot_plants(
+def find_plants(
     joints: np.ndarray, fps: float, skeleton: Skeleton = HUMANML3D_22, *, labels: np.ndarray | None = None
 ) -> np.ndarray:
     """Find out which points of the feet stand on the floor and should keep their place.
@@ -83,6 +86,7 @@ def foot_plants(
         fps: frames per second.
         skeleton: which joints these are.
         labels: (T, 4), contact features, 1 where a point does not move; a point that they call moving is not planted.
+            Those of KIT-ML, which call everything above 3 mm/s moving, do not count.
 
     Returns:
         (T, 4), boolean, in the order of `skeleton.contact_joints`: left heel, left toe, right heel, right toe.
@@ -92,7 +96,7 @@ def foot_plants(
     height = points[..., 1] - np.asarray(joints)[..., 1].min()
     ceiling = np.minimum(height.min(axis=0) + np.tile(_LOW_M, 2) * size, np.tile(_HIGHEST_M, 2) * size)
     allowed = height < ceiling
-    if labels is not None:
+    if labels is not None and np.sqrt(skeleton.contact_threshold) * skeleton.unit * fps > _SLOW[1]:
         allowed &= labels > _LABEL
     speed = _speeds(points, fps) / size
     shortest, blend = max(1, round(_SHORTEST_S * fps)), max(1, round(_BLEND_S * fps))
@@ -161,7 +165,7 @@ def _runs(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
 
 
-def plant_feet(
+def plant_joints(
     joints: np.ndarray, fps: float, skeleton: Skeleton = HUMANML3D_22, *, plants: np.ndarray | None = None
 ) -> np.ndarray:
     """Keep the points of the feet that stand on the floor in their places.
@@ -170,7 +174,7 @@ def plant_feet(
         joints: (T, J, 3), meters, Y up.
         fps: frames per second.
         skeleton: which joints these are.
-        plants: (T, 4), boolean; by default `foot_plants` of the joints.
+        plants: (T, 4), boolean; by default `find_plants` of the joints.
 
     Returns:
         (T, J, 3), float64. Bones keep the length that they have in the frame, heels and toes their height unless a
@@ -178,7 +182,7 @@ def plant_feet(
     """
     joints = np.asarray(joints, dtype=np.float64)
     if plants is None:
-        plants = foot_plants(joints, fps, skeleton)
+        plants = find_plants(joints, fps, skeleton)
     if not plants.any():
         return joints.copy()
     result = joints.copy()
@@ -249,7 +253,12 @@ def _smooth_step(share: np.ndarray) -> np.ndarray:
 
 
 def _moved_foot(
-    joints: np.ndarray, leg: _Leg, heel_shift: np.ndarray, toe_shift: np.ndarray, both: np.ndarray, toe_alone: np.ndarray
+    joints: np.ndarray,
+    leg: _Leg,
+    heel_shift: np.ndarray,
+    toe_shift: np.ndarray,
+    both: np.ndarray,
+    toe_alone: np.ndarray,
 ) -> np.ndarray:
     """Where ankle and foot (T, 1 + F, 3) come when the foot moves with its heel and turns towards its toe's target.
 
@@ -301,9 +310,7 @@ def _reach(joints: np.ndarray, leg: _Leg) -> tuple[np.ndarray, np.ndarray, np.nd
     return thigh, shank, np.maximum(np.linalg.norm(ankle - hip, axis=-1), _STRETCH * (thigh + shank))
 
 
-def _hips_shift(
-    joints: np.ndarray, legs: list[_Leg], targets: list[np.ndarray], fps: float, size: float
-) -> np.ndarray:
+def _hips_shift(joints: np.ndarray, legs: list[_Leg], targets: list[np.ndarray], fps: float, size: float) -> np.ndarray:
     """How the body (T, 3) follows feet that it cannot reach: smooth, and at most `_HIPS_M`."""
     shift = np.zeros((len(joints), 3))
     for _ in range(2):  # what helps one leg may take the other one out of reach
@@ -358,31 +365,41 @@ def _across(vectors: np.ndarray, direction: np.ndarray) -> np.ndarray:
     return vectors - np.sum(vectors * direction, axis=-1, keepdims=True) * direction
 
 
-def plant_kinematics(
-    local: np.ndarray,
-    root: np.ndarray,
-    offsets: np.ndarray,
-    plants: np.ndarray,
-    fps: float,
-    skeleton: Skeleton = HUMANML3D_22,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Plant the feet of a body of constant bones: only the legs' rotations and the root's place change.
+def planted_motion(motion: "Motion", plant_feet: bool | None) -> "Motion":
+    """The motion that a picture shows: with planted feet if wanted, and by default if it was generated."""
+    return motion.plant_feet() if _wanted(motion, plant_feet) else motion
+
+
+def planted_kinematics(
+    motion: "Motion", *, own_body: bool | None, plant_feet: bool | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What a file with bones holds: `export_kinematics` of a motion, with planted feet if wanted.
+
+    The feet are planted on the body of the file, whose legs are not those of the motion. Only the rotations of the legs
+    and the place of the root change.
 
     Args:
-        local: (T, J, 4), rotations relative to the parent.
-        root: (T, 3), meters.
-        offsets: (J, 3), meters.
-        plants: (T, 4), as of `foot_plants`.
-        fps: frames per second.
-        skeleton: which joints these are.
+        motion: the motion.
+        own_body: whether the bones keep their lengths; by default the motion's `own_body`.
+        plant_feet: whether to plant the feet; by default if the motion was generated.
 
     Returns:
-        local rotations (T, J, 4) and root positions (T, 3).
+        local rotations (T, J, 4), root positions (T, 3), offsets (J, 3) and the joints (T, J, 3) that they were fitted
+        to, meters.
     """
+    skeleton = motion.skeleton
+    own_body = motion.own_body if own_body is None else own_body
+    local, root, offsets, wanted = export_kinematics(motion.joints, skeleton, own_body=own_body)
+    plants = motion.foot_plants() if _wanted(motion, plant_feet) else None
+    if plants is None or not plants.any():
+        return local, root, offsets, wanted
     made = forward_kinematics(local, root, offsets, skeleton.parents)
-    planted = plant_feet(made, fps, skeleton, plants=plants)
-    aimed, planted_root, _ = inverse_kinematics(planted, skeleton, offsets=offsets)
+    planted = plant_joints(made, motion.fps, skeleton, plants=plants)
+    aimed, root, _ = inverse_kinematics(planted, skeleton, offsets=offsets)
     legs = [joint for leg in _legs(skeleton) for joint in (leg.hip, leg.knee, leg.ankle, *leg.foot)]
-    result = local.copy()
-    result[:, legs] = aimed[:, legs]
-    return result, planted_root
+    local[:, legs] = aimed[:, legs]
+    return local, root, offsets, wanted + (planted - made)
+
+
+def _wanted(motion: "Motion", plant_feet: bool | None) -> bool:
+    return not motion.own_body if plant_feet is None else plant_feet
