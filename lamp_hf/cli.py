@@ -42,6 +42,7 @@ NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a full disk, and one tha
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
 FORMATS = " ".join(WRITERS)
+EXACT_FORMATS = (".npy", ".npz")  # hold a motion as it is; feet are planted in the others
 
 app = typer.Typer(
     name="lamp-hf",
@@ -127,6 +128,9 @@ def generate(
     fps: Annotated[
         float | None, typer.Option("--fps", help="Frame rate of the output; by default that of the model, usually 20.")
     ] = None,
+    no_plant_feet: Annotated[
+        bool, typer.Option("--no-plant-feet", help="Leave feet that slide on the floor as they are.")
+    ] = False,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
@@ -195,7 +199,7 @@ def generate(
     for number, result in enumerate(results, start=1):
         path = output if len(results) == 1 else output.with_stem(f"{output.stem}-{number}")
         made = result["motion"] if fps is None else result["motion"].resample(fps)
-        _say(f"{_save(made, path)}, seed {result['seed']}, {result['text']!r}")
+        _say(f"{_save(made, path, False if no_plant_feet else None)}, seed {result['seed']}, {result['text']!r}")
 
 
 @app.command()
@@ -278,6 +282,15 @@ def convert_motion(
     destination: Annotated[Path, typer.Argument(help=f"A file ({FORMATS}); for a folder, a folder.")],
     to: Annotated[str | None, typer.Option("--to", help=f"Format to convert a folder to: {FORMATS}")] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="Resample to this frame rate.")] = None,
+    plant_feet: Annotated[
+        bool | None,
+        typer.Option(
+            "--plant-feet/--no-plant-feet",
+            help="Keep feet that stand on the floor from sliding; by default for files of features, as models make "
+            "them, and not for recordings.",
+            show_default=False,
+        ),
+    ] = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
@@ -290,14 +303,17 @@ def convert_motion(
     `lamp-hf convert-motion my_mocap/ players/ --to .html`
     """
     reading = reading_options(mapping, source_fps, unit, up_axis)
+    suffix = f".{to.lstrip('.')}" if to is not None else destination.suffix
+    if plant_feet and suffix.lower() in EXACT_FORMATS:
+        raise typer.BadParameter(f"--plant-feet is not for {suffix} files, which hold a motion as it is")
     if source.is_dir():
-        _convert_folder(source, destination, to, fps, reading)
+        _convert_folder(source, destination, to, fps, reading, plant_feet)
         return
     if to is not None:
         raise typer.BadParameter(f"--to is for folders, but {source} is {'a file' if source.exists() else 'not there'}")
     find_writer(destination)
     _refuse_originals({source: destination})
-    _say(_convert_file(source, destination, fps, reading))
+    _say(_convert_file(source, destination, fps, reading, plant_feet))
 
 
 app.command()(cli_train.train)
@@ -340,15 +356,22 @@ def _read_edit(path: Path, edit: str, reading: dict[str, Any]) -> "tuple[Motion,
     return motion, (start, end)
 
 
-def _convert_file(source: Path, target: Path, fps: float | None, reading: dict[str, Any]) -> str:
+def _convert_file(
+    source: Path, target: Path, fps: float | None, reading: dict[str, Any], plant_feet: bool | None
+) -> str:
     from lamp_hf.motion.inputs import as_motion
 
     motion = as_motion(source, **reading)
-    return _save(motion if fps is None else motion.resample(fps), target)
+    return _save(motion if fps is None else motion.resample(fps), target, plant_feet)
 
 
 def _convert_folder(
-    source: Path, destination: Path, to: str | None, fps: float | None, reading: dict[str, Any]
+    source: Path,
+    destination: Path,
+    to: str | None,
+    fps: float | None,
+    reading: dict[str, Any],
+    plant_feet: bool | None,
 ) -> None:
     from lamp_hf.motion.inputs import failure, find_motion_files, no_motion_files
 
@@ -369,7 +392,7 @@ def _convert_folder(
         target = targets[file]
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _convert_file(file, target, fps, reading)
+            _convert_file(file, target, fps, reading, plant_feet)
         except OSError as error:
             if error.errno in NO_PLACE:  # nor would there be for the others
                 raise
@@ -417,9 +440,10 @@ def _describe_folder(folder: Path, reading: dict[str, Any]) -> None:
         _say(f"{found}: `lamp-hf data check {folder}` lists them")
 
 
-def _save(motion: "Motion", path: Path) -> str:
+def _save(motion: "Motion", path: Path, plant_feet: bool | None) -> str:
     """Write a motion, and say so."""
-    report = motion.save(path)
+    options = {} if path.suffix.lower() in EXACT_FORMATS else {"plant_feet": plant_feet}
+    report = motion.save(path, **options)
     text = f"{path}: {motion.num_frames} frames, {motion.duration:.2f} s"
     error = getattr(report, "mean_error_m", None)
     return text if error is None else f"{text}, joints within {error * 1000:.1f} mm of the motion's on average"

@@ -1,8 +1,8 @@
 """Plant feet: keep a foot that stands on the floor where it stands, so that it does not slide.
 
 A decoder of motion, or a network that predicts velocities, places each frame of a foot on its own, and a foot that
-stands slides a few centimeters. `Motion.plant_feet` takes that out of a motion, after the recipe of games and of Kovar et al.,
-Footskate Cleanup for Motion Capture Editing, SCA 2002:
+stands slides a few centimeters. `Motion.plant_feet` takes that out of a motion, as games do
+and as Kovar et al. describe (Footskate Cleanup for Motion Capture Editing, SCA 2002):
 
 1. *Contacts.* Heel and toe are judged apart. A point is on the floor while it is low and slow, with hysteresis, so that
    noise does not break a contact into pieces. Where the motion has contact labels (features of HumanML3D), a point that
@@ -10,8 +10,8 @@ Footskate Cleanup for Motion Capture Editing, SCA 2002:
    travels farther than 15 cm while it is slow slides on purpose: none of them is touched.
 2. *Targets.* During a contact the point keeps one place on the floor. Its height stays as it is, and with it the roll
    from heel to toe. Before and after a contact the correction fades over 0.2 s, so that nothing pops.
-3. *Legs.* Two-bone inverse kinematics moves knee and foot; every bone keeps its length of that frame, and the knee stays
-   on its side. Where a leg is too short for its target, the whole body follows by less than 2 cm, smoothly.
+3. *Legs.* Two-bone inverse kinematics moves knee and foot. Thigh and shank keep the length that they have in the frame, the foot
+   gets its median length, and the knee bends forward. Where a leg is too short for its target, the whole body follows by less than 2 cm, smoothly.
 
 Files for animators and for viewers are written with planted feet where the motion was generated; `plant_feet=False`
 (`--no-plant-feet`) keeps the motion as it is. Features, NPY and NPZ files always hold the motion as it is.
@@ -62,7 +62,7 @@ def _legs(skeleton: Skeleton) -> list[_Leg]:
     legs = []
     for heel, toe in (skeleton.contact_joints[:2], skeleton.contact_joints[2:]):
         chain = next(chain for chain in skeleton.chains if toe in chain)
-        legs.append(_Leg(*chain[1:4], chain[4:], heel, toe))
+        legs.append(_Leg(chain[1], chain[2], chain[3], chain[4:], heel, toe))
     return legs
 
 
@@ -110,7 +110,7 @@ def find_plants(
     for point in range(speed.shape[1]):
         other = plants[:, point ^ 1]
         for start, stop in zip(*_runs(~plants[:, point]), strict=True):
-            if 0 < start and stop < len(plants) and stop - start <= blend and other[start:stop].all():
+            if start > 0 and stop < len(plants) and stop - start <= blend and other[start:stop].all():
                 where = points[start - 1 : stop + 1, point, ::2] / size
                 plants[start:stop, point] = _travel(where) <= _TRAVEL_M / 3.0
     return plants
@@ -136,7 +136,7 @@ def _hysteresis(speed: np.ndarray, begin: float, end: float, allowed: np.ndarray
 
 
 def _cut(runs: np.ndarray, where: np.ndarray, gap: int) -> np.ndarray:
-    """Runs (T,) in which a point (T, 2) creeps away, cut into parts in which it stays near; `gap` frames lie between."""
+    """Runs (T,) in which a point (T, 2) creeps away, cut into parts in which it stays near, `gap` frames apart."""
     parts = runs.copy()
     for start, stop in zip(*_runs(runs), strict=True):
         pieces = int(np.ceil(_travel(where[start:stop]) / _TRAVEL_M))
@@ -214,7 +214,7 @@ def _shifts(
     A point that is not planted goes along with the other point of its foot.
     """
     held, weights = [], []
-    together = plants.all(axis=1)
+    together = plants[:, 0] & plants[:, 1]
     for point, joint in enumerate((leg.heel, leg.toe)):
         own = np.zeros((len(joints), 2))
         for start, stop in zip(*_runs(plants[:, point]), strict=True):
