@@ -10,8 +10,9 @@ and as Kovar et al. describe (Footskate Cleanup for Motion Capture Editing, SCA 
    travels farther than 15 cm while it is slow slides on purpose: none of them is touched.
 2. *Targets.* During a contact the point keeps one place on the floor. Its height stays as it is, and with it the roll
    from heel to toe. Before and after a contact the correction fades over 0.2 s, so that nothing pops.
-3. *Legs.* Two-bone inverse kinematics moves knee and foot. Thigh and shank keep the length that they have in the frame, the foot
-   gets its median length, and the knee bends forward. Where a leg is too short for its target, the whole body follows by less than 2 cm, smoothly.
+3. *Legs.* Two-bone inverse kinematics moves knee and foot. Thigh and shank keep the length that they have in the frame,
+   the foot gets its median length, and the knee bends forward. Where a leg is too short for its target, the whole body
+   follows by less than 2 cm, smoothly.
 
 Files for animators and for viewers are written with planted feet where the motion was generated; `plant_feet=False`
 (`--no-plant-feet`) keeps the motion as it is. Features, NPY and NPZ files always hold the motion as it is.
