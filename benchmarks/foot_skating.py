@@ -3,14 +3,13 @@
     python benchmarks/foot_skating.py --data bandai_bvh.tar.xz [--cmu cmu_bvh.tar.xz] [--motions 16] [--output F.json]
 
 Two figures are printed for each cause, before and after `Motion.plant_feet`. *Skating* is `Motion.foot_skating`, the
-share of low frames in which a foot moves at more than 0.5 m/s: it depends above all on the action, for a foot that rolls
-off or swings low counts, and a standing one cannot. *Slide* is the mean speed of the points that `Motion.foot_plants`
-finds standing: what people see as sliding. Walks are compared with walks.
+share of low frames in which a foot moves at more than 0.5 m/s: it depends above all on the action, for a foot that
+rolls off or swings low counts, and a standing one cannot. *Slide* is the mean speed of the points that
+`Motion.foot_plants` finds standing: what people see as sliding. Walks are compared with walks.
 """
 
 import argparse
 import json
-import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -26,8 +25,8 @@ from transformers import pipeline
 
 import lamp_hf  # noqa: F401 (registers the pipelines)
 from lamp_hf.data import load_bandai_namco, load_cmu_mocap, with_numpy_motion
-from lamp_hf.motion.feet import planted_kinematics
 from lamp_hf.motion.features import joints_to_features
+from lamp_hf.motion.feet import planted_kinematics
 from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.kinematics import forward_kinematics
 from lamp_hf.motion.motion import Motion
@@ -35,7 +34,7 @@ from lamp_hf.pipelines.text_warnings import for_measurement
 
 WALK = "a person walks forward"
 MAX_FRAMES = 196
-FILES = 6  # motions that are put on the bones of a file, which takes a second each
+FILES = 2  # motions that are put on the bones of a file, which takes seconds each
 PARTS = {"root's path": slice(0, 4), "pose": slice(4, None)}  # of the features
 
 
@@ -129,7 +128,7 @@ def with_part_of(clip: np.ndarray, rebuilt: np.ndarray, part: slice) -> np.ndarr
     return mixed
 
 
-def own_body(clip: np.ndarray) -> Motion:
+def through_features(clip: np.ndarray) -> Motion:
     """Features as joints, features again and joints: what the recovery of joints and headings costs."""
     return Motion(features=joints_to_features(Motion(features=clip).joints))
 
@@ -168,8 +167,8 @@ def causes(arguments: argparse.Namespace) -> dict[str, Callable[[], list[Motion]
         "real, all validation clips": lambda: of(clips),
         "real walks": lambda: of(walks),
         "real walks, first 4 s": lambda: of(short),
-        "real walks, joints recovered twice": lambda: [own_body(walk) for walk in walks],
-        "reconstructed, all validation clips": lambda: of([rebuild(pipe, clip) for clip in clips]),
+        "real walks, joints recovered twice": lambda: [through_features(walk) for walk in walks],
+        "reconstructed, every fifth validation clip": lambda: of([rebuild(pipe, clip) for clip in clips[::5]]),
         "reconstructed walks": lambda: of(rebuilt),
     }
     for name, part in PARTS.items():
@@ -179,12 +178,9 @@ def causes(arguments: argparse.Namespace) -> dict[str, Callable[[], list[Motion]
     kinds["generated walks, length chosen"] = lambda: generate(pipe, count)
     for name, settings in {
         "2 s": {"duration": 2.0},
-        "4 s": {"duration": 4.0},
         "9.8 s": {"duration": 9.8},
         "guidance 1": {"guidance_scale": 1.0},
-        "guidance 6": {"guidance_scale": 6.0},
         "temperature 0.5": {"temperature": 0.5},
-        "temperature 1.5": {"temperature": 1.5},
         "5 steps": {"num_inference_steps": 5},
         "30 steps": {"num_inference_steps": 30},
     }.items():
@@ -204,10 +200,8 @@ def captioned(pipe: Any, dataset: Dataset, count: int) -> list[Motion]:
     """Motions of validation captions."""
     rows = random.Random(0).sample(list(dataset["captions"]), count)
     texts = [row[0]["text"] for row in rows]
-    start = time.process_time()
     with for_measurement():
         results = pipe(texts, seed=list(range(count)))
-    logging.getLogger(__name__).info("%d motions took %.1f s", count, time.process_time() - start)
     return [result["motion"] for result in results]
 
 
@@ -217,23 +211,28 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="Bandai-Namco's motions: an archive or a folder of BVH files")
     parser.add_argument("--cmu", help="the CMU database, likewise")
     parser.add_argument("--cache-dir", help="where converted data sets are kept")
-    parser.add_argument("--motions", type=int, default=16, help="generated walks of each kind")
+    parser.add_argument("--motions", type=int, default=8, help="generated walks of each kind")
     parser.add_argument("--all", type=int, default=50, help="generated motions of all actions, and clips of CMU")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "foot-skating.json")
     arguments = parser.parse_args()
     results: dict[str, dict[str, float]] = {}
+    kept: dict[str, list[Motion]] = {}
     for name, motions in causes(arguments).items():
         start = time.process_time()
         made = motions()
+        kept[name] = made[:FILES]
         made_s = time.process_time() - start
         results[name] = measure(made) | {"ms_to_make": 1000.0 * made_s / len(made)}
-        if name in ("real walks", "reconstructed walks", "generated walks, length chosen"):
-            for planted in (False, True):
-                results[name][f"file_slide_planted_{planted}".lower()] = in_files(made[:FILES], planted)
         print(name, json.dumps(results[name]), flush=True)
+        with atomic_path(arguments.output) as unfinished:
+            unfinished.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    show(results)
+    for name in ("real walks", "reconstructed walks", "generated walks, length chosen"):
+        plain, planted = in_files(kept[name], False), in_files(kept[name], True)
+        results[name] |= {"file_slide": plain, "planted_file_slide": planted}
+        print(f"{name}, on the bones of a file: slide {plain:.3f} m/s, planted {planted:.4f} m/s", flush=True)
     with atomic_path(arguments.output) as unfinished:
         unfinished.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    show(results)
 
 
 def show(results: dict[str, dict[str, float]]) -> None:

@@ -7,7 +7,7 @@ and as Kovar et al. describe (Footskate Cleanup for Motion Capture Editing, SCA 
 1. *Contacts.* Heel and toe are judged apart. A point is on the floor while it is low and slow, with hysteresis, so that
    noise does not break a contact into pieces. Where the motion has contact labels (features of HumanML3D), a point that
    they call moving is not in contact. A foot that is slow in the air is not low, a hand is not a foot, and a foot that
-   travels farther than 15 cm while it is slow slides on purpose: none of them is touched.
+   travels farther than 20 cm while it is slow slides on purpose: none of them is touched.
 2. *Targets.* During a contact the point keeps one place on the floor. Its height stays as it is, and with it the roll
    from heel to toe. Before and after a contact the correction fades over 0.2 s, so that nothing pops.
 3. *Legs.* Two-bone inverse kinematics moves knee and foot. Thigh and shank keep the length that they have in the frame,
@@ -37,7 +37,7 @@ _LOW_M = (0.02, 0.04)  # of heel and toe, above the point's own lowest place: a 
 _HIGHEST_M = (0.15, 0.11)  # heel and toe above the floor, whatever the point's lowest place
 _SLOW = (0.25, 0.5)  # m/s: a contact begins below the first and ends above the second
 _STILL = (0.1, 0.2)  # the same where a point travels too far while it is slow
-_TRAVEL_M = 0.15  # a point that travels farther slides on purpose
+_TRAVEL_M = 0.2  # a point that travels farther slides on purpose
 _SPEED_WINDOW_S = 0.1
 _SHORTEST_S = 0.1
 _BLEND_S = 0.2
@@ -113,7 +113,7 @@ def find_plants(
         for start, stop in zip(*_runs(~plants[:, point]), strict=True):
             if start > 0 and stop < len(plants) and stop - start <= blend and other[start:stop].all():
                 where = points[start - 1 : stop + 1, point, ::2] / size
-                plants[start:stop, point] = _travel(where) <= _TRAVEL_M / 3.0
+                plants[start:stop, point] = _travel(where) <= _TRAVEL_M / 4.0
     return plants
 
 
