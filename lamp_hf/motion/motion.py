@@ -71,7 +71,8 @@ class Motion:
         text: caption.
         name: such as the file's.
         own_body: whether the bones' lengths are a person's own, to be kept in BVH and GLB files. By default those
-            of joints are; features describe one body for all.
+            of joints are; features describe one body for all. Files of motions without a body of their own are
+            written with planted feet, see `plant_feet`.
 
     Attributes:
         made_of_joints: Whether joints were given; then features are the computed view.
