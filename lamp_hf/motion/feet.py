@@ -74,7 +74,8 @@ def _size(joints: np.ndarray, skeleton: Skeleton) -> float:
         for leg in _legs(skeleton)
         for above, below in ((leg.hip, leg.knee), (leg.knee, leg.ankle))
     ]
-    return float(np.median(np.sum(lengths, axis=0))) / 2.0 / _LEG_M
+    size = float(np.median(np.sum(lengths, axis=0))) / 2.0 / _LEG_M
+    return size if size > 1e-6 else 1.0  # all joints in one place
 
 
 def find_plants(

@@ -180,6 +180,19 @@ def test_one_frame_stays_as_it_is(skeleton):
     np.testing.assert_allclose(motion.plant_feet().joints, motion.joints, atol=1e-6)
 
 
+@SKELETONS
+@pytest.mark.filterwarnings("error")
+def test_a_body_that_is_none_stays_finite(skeleton):
+    shape = (30, skeleton.num_joints, 3)
+    rng = np.random.default_rng(0)
+    collapsed = np.zeros(shape)
+    no_feet = standing(seconds=1.5, skeleton=skeleton, path=drifting).joints.copy()
+    heels, toes = list(skeleton.contact_joints[::2]), list(skeleton.contact_joints[1::2])
+    no_feet[:, toes] = no_feet[:, heels]
+    for joints in (collapsed, no_feet, rng.normal(size=shape), rng.normal(scale=0.01, size=shape)):
+        assert np.isfinite(Motion(joints=joints, skeleton=skeleton).plant_feet().joints).all()
+
+
 def test_contact_labels_have_a_veto_where_they_say_something():
     motion = standing(path=drifting)
     labels = np.ones((motion.num_frames, 4))
