@@ -1,15 +1,15 @@
 """Plant feet: keep a foot that stands on the floor where it stands, so that it does not slide.
 
 A decoder of motion, or a network that predicts velocities, places each frame of a foot on its own, and a foot that
-stands slides a few centimeters. `Motion.plant_feet` takes that out of a motion, as games do
-and as Kovar et al. describe (Footskate Cleanup for Motion Capture Editing, SCA 2002):
+stands slides a few centimeters. `Motion.plant_feet` takes that out of a motion, as games do and as Kovar et al.
+describe (Footskate Cleanup for Motion Capture Editing, SCA 2002):
 
 1. *Contacts.* Heel and toe are judged apart. A point is on the floor while it is low and slow, with hysteresis, so that
    noise does not break a contact into pieces. Where the motion has contact labels (features of HumanML3D), a point that
    they call moving is not in contact. A foot that is slow in the air is not low, a hand is not a foot, and a foot that
    travels farther than 20 cm while it is slow slides on purpose: none of them is touched.
-2. *Targets.* During a contact the point keeps one place on the floor. Its height stays as it is, and with it the roll
-   from heel to toe. Before and after a contact the correction fades over 0.2 s, so that nothing pops.
+2. *Targets.* During a contact the point keeps one place on the floor. Its height changes by 1 cm at most, so that the
+   foot rolls from heel to toe as before. Before and after a contact the correction fades over 0.2 s: nothing pops.
 3. *Legs.* Two-bone inverse kinematics moves knee and foot. Thigh and shank keep the length that they have in the frame,
    the foot gets its median length, and the knee bends forward. Where a leg is too short for its target, the whole body
    follows by less than 2 cm, smoothly.
@@ -179,8 +179,8 @@ def plant_joints(
         plants: (T, 4), boolean; by default `find_plants` of the joints.
 
     Returns:
-        (T, J, 3), float64. Bones keep the length that they have in the frame, heels and toes their height unless a
-        leg is too short for that.
+        (T, J, 3), float64. Bones keep the length that they have in the frame, but the one from heel to toe, which gets
+        its median length. Heels and toes keep their height within 1 cm, unless a leg is too short for that.
     """
     joints = np.asarray(joints, dtype=np.float64)
     if plants is None:
