@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
 
-__all__ = ["FORMATS", "check_text", "fail", "load_pipeline", "print_table", "save", "say"]
+__all__ = ["EXACT_FORMATS", "FORMATS", "check_text", "fail", "load_pipeline", "print_table", "save", "say"]
 
 MAX_CHARACTERS = 10_000  # as in the pipelines, which take seconds to import
 EXIT_ERROR = 1
 FORMATS = " ".join(WRITERS)
+EXACT_FORMATS = (".npy", ".npz")  # contain the motion as it is; feet are planted in the others
 
 
 def load_pipeline(model: str | None, device: str | None) -> "TextToMotionPipeline":
@@ -37,9 +38,10 @@ def check_text(text: str) -> None:
         raise ValueError(f"text has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read")
 
 
-def save(motion: "Motion", path: Path) -> str:
+def save(motion: "Motion", path: Path, plant_feet: bool | None) -> str:
     """Write a motion, and say so."""
-    report = motion.save(path)
+    options = {} if path.suffix.lower() in EXACT_FORMATS else {"plant_feet": plant_feet}
+    report = motion.save(path, **options)
     text = f"{path}: {motion.num_frames} frames, {motion.duration:.2f} s"
     error = getattr(report, "mean_error_m", None)
     return text if error is None else f"{text}, joints within {error * 1000:.1f} mm of the motion's on average"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lamp_hf.cli.common import FORMATS, fail, save, say
+from lamp_hf.cli.common import EXACT_FORMATS, FORMATS, fail, save, say
 from lamp_hf.cli.options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
 from lamp_hf.motion.files import READERS, find_writer
 from lamp_hf.terminal import quiet_readers
@@ -23,6 +23,15 @@ def convert_motion(
     destination: Annotated[Path, typer.Argument(help=f"A file ({FORMATS}); for a folder, a folder.")],
     to: Annotated[str | None, typer.Option("--to", help=f"Format to convert a folder to: {FORMATS}")] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="Resample to this frame rate.")] = None,
+    plant_feet: Annotated[
+        bool | None,
+        typer.Option(
+            "--plant-feet/--no-plant-feet",
+            help="Keep feet that stand on the floor from sliding. Defaults to yes for files of generated motions and no "
+            "for recordings.",
+            show_default=False,
+        ),
+    ] = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
@@ -35,25 +44,35 @@ def convert_motion(
     `lamp-hf convert-motion my_mocap/ players/ --to .html`
     """
     reading = reading_options(mapping, source_fps, unit, up_axis)
+    suffix = f".{to.lstrip('.')}" if to is not None else destination.suffix
+    if plant_feet and suffix.lower() in EXACT_FORMATS:
+        raise typer.BadParameter(f"--plant-feet is not for {suffix} files, which contain the motion as it is")
     if source.is_dir():
-        _convert_folder(source, destination, to, fps, reading)
+        _convert_folder(source, destination, to, fps, reading, plant_feet)
         return
     if to is not None:
         raise typer.BadParameter(f"--to is for folders, but {source} is {'a file' if source.exists() else 'not there'}")
     find_writer(destination)
     _refuse_originals({source: destination})
-    say(_convert_file(source, destination, fps, reading))
+    say(_convert_file(source, destination, fps, reading, plant_feet))
 
 
-def _convert_file(source: Path, target: Path, fps: float | None, reading: dict[str, Any]) -> str:
+def _convert_file(
+    source: Path, target: Path, fps: float | None, reading: dict[str, Any], plant_feet: bool | None
+) -> str:
     from lamp_hf.motion.inputs import as_motion
 
     motion = as_motion(source, **reading)
-    return save(motion if fps is None else motion.resample(fps), target)
+    return save(motion if fps is None else motion.resample(fps), target, plant_feet)
 
 
 def _convert_folder(
-    source: Path, destination: Path, to: str | None, fps: float | None, reading: dict[str, Any]
+    source: Path,
+    destination: Path,
+    to: str | None,
+    fps: float | None,
+    reading: dict[str, Any],
+    plant_feet: bool | None,
 ) -> None:
     from lamp_hf.motion.inputs import failure, find_motion_files, no_motion_files
 
@@ -74,7 +93,7 @@ def _convert_folder(
         target = targets[file]
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _convert_file(file, target, fps, reading)
+            _convert_file(file, target, fps, reading, plant_feet)
         except OSError as error:
             if error.errno in NO_PLACE:  # nor would there be for the others
                 raise

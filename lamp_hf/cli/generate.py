@@ -50,6 +50,9 @@ def generate(
     fps: Annotated[
         float | None, typer.Option("--fps", help="Frame rate of the output; by default that of the model, usually 20.")
     ] = None,
+    no_plant_feet: Annotated[
+        bool, typer.Option("--no-plant-feet", help="Leave feet that slide on the floor as they are.")
+    ] = False,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
@@ -118,7 +121,7 @@ def generate(
     for number, result in enumerate(results, start=1):
         path = output if len(results) == 1 else output.with_stem(f"{output.stem}-{number}")
         made = result["motion"] if fps is None else result["motion"].resample(fps)
-        say(f"{save(made, path)}, seed {result['seed']}, {result['text']!r}")
+        say(f"{save(made, path, False if no_plant_feet else None)}, seed {result['seed']}, {result['text']!r}")
 
 
 def prompts(

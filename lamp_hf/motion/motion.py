@@ -71,7 +71,8 @@ class Motion:
         text: caption.
         name: such as the file's.
         own_body: whether the bones' lengths are a person's own, to be kept in BVH and GLB files. By default those
-            of joints are; features describe one body for all.
+            of joints are; features describe one body for all. Files of motions without a body of their own are
+            written with planted feet, see `plant_feet`.
 
     Attributes:
         made_of_joints: Whether joints were given; then features are the computed view.
@@ -196,6 +197,38 @@ class Motion:
             return self._with(joints=self.joints[first:last])
         return self._with(features=self.features[first:last])
 
+    def plant_feet(self) -> "Motion":
+        """The motion with feet that stand on the floor kept in their places, so that they do not slide.
+
+        Heels and toes stay where they stand, legs follow by inverse kinematics, and the body moves by less than 2 cm;
+        see `lamp_hf.motion.feet`. Feet in the air, hands, and everything else stay as they are.
+
+        Returns:
+            A motion of joints, as long as this one; the same joints where no foot stands.
+
+        Example:
+
+        ```python
+        >>> import numpy as np
+        >>> from lamp_hf import Motion
+        >>> from lamp_hf.motion.kinematics import default_body, forward_kinematics
+        >>> from lamp_hf.motion.skeleton import HUMANML3D_22
+
+        >>> rotations = np.tile([1.0, 0.0, 0.0, 0.0], (60, 22, 1))
+        >>> drift = np.linspace([0.0, 0.95, 0.0], [0.05, 0.95, 0.0], 60)  # 5 cm sideways in 3 seconds
+        >>> motion = Motion(forward_kinematics(rotations, drift, default_body(), HUMANML3D_22.parents))
+        >>> planted = motion.plant_feet()
+        >>> for clip in (motion, planted):
+        ...     print(f"{np.ptp(clip.joints[:, 7, 0]) * 100:.1f} cm")
+        5.0 cm
+        0.0 cm
+
+        ```
+        """
+        from lamp_hf.motion.feet import plant_joints
+
+        return self._with(joints=plant_joints(self.joints, self.fps, self.skeleton, plants=self.foot_plants()))
+
     # ---- figures ------------------------------------------------------------------------------------------
 
     def _foot_slides(self) -> tuple[np.ndarray, np.ndarray]:
@@ -215,6 +248,18 @@ class Motion:
         """
         speed, down = self._foot_slides()
         return float((speed[down] > _SLIDE * 20.0).mean()) if down.any() else 0.0
+
+    def foot_plants(self) -> np.ndarray:
+        """Which points of the feet stand on the floor: what `plant_feet` keeps in place.
+
+        Returns:
+            (T, 4), boolean: left heel, left toe, right heel and right toe (with HumanML3D's joints, the heel is the
+            ankle).
+        """
+        from lamp_hf.motion.feet import find_plants
+
+        labels = None if self.made_of_joints else self.features[:, -4:]
+        return find_plants(self.joints, self.fps, self.skeleton, labels=labels)
 
     def jitter(self) -> float:
         """Mean size of the joints' third derivative, m/s³."""
@@ -265,7 +310,8 @@ class Motion:
         Args:
             path: the file.
             fps: frames per second of the file; by default the motion's own (a GIF has at most 50).
-            **options: what the writer takes.
+            **options: what the writer takes. All but NPY and NPZ take `plant_feet`: whether to keep feet that stand on
+                the floor in their places; by default they do so for what was generated, not for a recording.
 
         Returns:
             The writer's report, if it has one: for BVH the error of its constant bones.

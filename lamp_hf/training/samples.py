@@ -48,7 +48,13 @@ class SampleCallback(TrainerCallback):
     def _draw(self, folder: Path, model: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for number, motion in enumerate(self.stage.samples(model)):
-            motion.save(folder / f"{number}.gif", size=SIZE_PIXELS, fps=min(motion.fps, 20.0), caption=motion.text)
+            motion.save(
+                folder / f"{number}.gif",
+                size=SIZE_PIXELS,
+                fps=min(motion.fps, 20.0),
+                caption=motion.text,
+                plant_feet=False,
+            )
 
 
 @contextmanager

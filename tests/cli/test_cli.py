@@ -188,6 +188,15 @@ def test_generate(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert Motion.load(tmp_path / "again.npz") == motion
 
 
+def test_generate_plants_feet_unless_told(run, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = []
+    monkeypatch.setattr(Motion, "save", lambda motion, path, **options: saved.append((path.suffix, options)))
+    arguments = ["generate", "a person walks", "-m", tiny_checkpoint, "-d", 0.4]
+    for output, *option in (("w.bvh",), ("w.bvh", "--no-plant-feet"), ("w.npy", "--no-plant-feet")):
+        assert run(*arguments, "-o", output, *option).code == 0
+    assert saved == [(".bvh", {"plant_feet": None}), (".bvh", {"plant_feet": False}), (".npy", {})]
+
+
 def test_generate_several(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     texts = ["a person walks", "the person bows"]
     result = run("generate", *texts, "-o", "m.npy", "-m", tiny_checkpoint, "-n", 2, "-d", 1, "-d", 0.5, "-s", 7)

@@ -11,6 +11,7 @@ import numpy as np
 from lamp_hf.files import atomic_path
 from lamp_hf.motion import rotations
 from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.feet import planted_kinematics
 from lamp_hf.motion.formats.bvh_parser import MAX_FPS, MIN_FPS, BvhClip, parse_bvh
 from lamp_hf.motion.formats.detection import METRES_PER_UNIT, Detection, check_unit_and_up_axis, detect
 from lamp_hf.motion.formats.rigs import (
@@ -21,7 +22,7 @@ from lamp_hf.motion.formats.rigs import (
     depth_first,
     resolve_mapping,
 )
-from lamp_hf.motion.kinematics import export_kinematics, forward_kinematics
+from lamp_hf.motion.kinematics import forward_kinematics
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
@@ -176,7 +177,12 @@ class BvhWriteReport:
 
 
 def write_bvh(
-    motion: Motion, path: str | os.PathLike[str], *, unit: str = "cm", own_body: bool | None = None
+    motion: Motion,
+    path: str | os.PathLike[str],
+    *,
+    unit: str = "cm",
+    own_body: bool | None = None,
+    plant_feet: bool | None = None,
 ) -> BvhWriteReport:
     """Write a motion as BVH: a T-pose of constant bones, and rotations found by inverse kinematics.
 
@@ -190,9 +196,11 @@ def write_bvh(
         own_body: whether bones keep the lengths that they have in the motion. Otherwise they are those of
             `lamp_hf.motion.kinematics.default_body`, the same in every file, so that actions fit each other's
             armatures. By default the motion's `own_body`: read from a file yes, generated no.
+        plant_feet: whether to keep feet that stand on the floor in their places, see `Motion.plant_feet`. By default
+            where the motion was generated, not where it was read from a file (`own_body`).
 
     Returns:
-        How far the file's joints are from the motion's, as put on the file's body.
+        How far the file's joints are from the motion's, as put on the file's body and with planted feet.
     """
     if unit not in METRES_PER_UNIT:
         raise ValueError(f"expected unit among {', '.join(METRES_PER_UNIT)}, got {unit!r}")
@@ -200,9 +208,7 @@ def write_bvh(
     names = LAMP_HF_JOINT_NAMES if skeleton == HUMANML3D_22 else skeleton.joint_names
     order = depth_first(skeleton.parents)
     scale = 1.0 / METRES_PER_UNIT[unit]
-    local, root, offsets, wanted = export_kinematics(
-        motion.joints, skeleton, own_body=motion.own_body if own_body is None else own_body
-    )
+    local, root, offsets, wanted = planted_kinematics(motion, own_body=own_body, plant_feet=plant_feet)
     error_sum = error_max = 0.0
     row_format = " ".join(["%.5f"] * (3 + 3 * len(order))) + "\n"
     before: np.ndarray | None = None

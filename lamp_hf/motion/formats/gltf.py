@@ -6,6 +6,7 @@ import numpy as np
 
 from lamp_hf.files import atomic_path
 from lamp_hf.motion import rotations
+from lamp_hf.motion.feet import planted_kinematics
 from lamp_hf.motion.formats.drawing import (
     COLOURS,
     HEAD_RADIUS_M,
@@ -17,7 +18,6 @@ from lamp_hf.motion.formats.drawing import (
     limbs,
 )
 from lamp_hf.motion.formats.rigs import LAMP_HF_JOINT_NAMES
-from lamp_hf.motion.kinematics import export_kinematics
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
 
@@ -26,7 +26,13 @@ _CAP_RINGS = 3  # rings between a limb's tip and its straight part
 _NAME_LENGTH = 60  # Blender cuts names at 63 bytes
 
 
-def write_glb(motion: Motion, path: str | os.PathLike[str], *, own_body: bool | None = None) -> None:
+def write_glb(
+    motion: Motion,
+    path: str | os.PathLike[str],
+    *,
+    own_body: bool | None = None,
+    plant_feet: bool | None = None,
+) -> None:
     """Write a motion as an animated figure with bones of constant length.
 
     Every joint is a node in a T-pose, in meters with Y up, under Mixamo's name as in BVH files. The rotations,
@@ -38,14 +44,13 @@ def write_glb(motion: Motion, path: str | os.PathLike[str], *, own_body: bool | 
     Args:
         motion: the motion.
         path: where to write; the file appears only when complete.
-        own_body: as for `lamp_hf.motion.formats.bvh.write_bvh`.
+        own_body, plant_feet: as for `lamp_hf.motion.formats.bvh.write_bvh`.
     """
     import pygltflib
 
     skeleton = motion.skeleton
     names = LAMP_HF_JOINT_NAMES if skeleton == HUMANML3D_22 else skeleton.joint_names
-    own_body = motion.own_body if own_body is None else own_body
-    local, root, offsets, joints = export_kinematics(motion.joints, skeleton, own_body=own_body)
+    local, root, offsets, joints = planted_kinematics(motion, own_body=own_body, plant_feet=plant_feet)
     size = body_size(joints, skeleton)
     rest = _rest_positions(offsets, skeleton)
     text = " ".join((motion.text or motion.name or "").split())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lamp_hf.files import atomic_path
+from lamp_hf.motion.feet import planted_motion
 from lamp_hf.motion.formats.drawing import COLOURS, HEAD_RISE_M, Colour, Figure, body_size, camera_track, head_joint
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _PAGE_FRAMES = 20_000  # about 4 MB
 _NOTEBOOK_FRAMES = 6_000
 
 
-def motion_to_html(motion: "Motion", *, height: int = _NOTEBOOK_HEIGHT) -> str:
+def motion_to_html(motion: "Motion", *, height: int = _NOTEBOOK_HEIGHT, plant_feet: bool | None = None) -> str:
     """Make a fragment of HTML with a player, for a notebook or any other page.
 
     The player is a frame of its own: many fit on one page, and neither side can reach into the other.
@@ -36,12 +37,14 @@ def motion_to_html(motion: "Motion", *, height: int = _NOTEBOOK_HEIGHT) -> str:
     Args:
         motion: the motion.
         height: pixels; the width is that of the page, up to one and a half times the height.
+        plant_feet: whether to keep feet that stand on the floor in their places, see `Motion.plant_feet`. By default
+            where the motion was generated, not where it was read from a file (`own_body`).
 
     Returns:
         An `<iframe>` that holds all of the player. Positions are rounded to 1 mm; ten seconds at 20 fps take
         about 50 kB. Of more than 6,000 frames every second, third ... is shown, at the right speed.
     """
-    page = escape(_page(motion, _NOTEBOOK_FRAMES), quote=True)
+    page = escape(_page(planted_motion(motion, plant_feet), _NOTEBOOK_FRAMES), quote=True)
     return (
         f'<iframe srcdoc="{page}" sandbox="allow-scripts" loading="lazy" '
         f'title="Motion player" style="width:100%;max-width:{height * 3 // 2}px;height:{height}px;'
@@ -49,15 +52,16 @@ def motion_to_html(motion: "Motion", *, height: int = _NOTEBOOK_HEIGHT) -> str:
     )
 
 
-def write_html(motion: "Motion", path: str | os.PathLike[str]) -> None:
+def write_html(motion: "Motion", path: str | os.PathLike[str], *, plant_feet: bool | None = None) -> None:
     """Write a page with a player: drag to look around, turn the wheel to zoom, scrub, loop.
 
     Args:
         motion: the motion; its text is shown.
         path: where to write; the file appears only when complete. Of more than 20,000 frames every second, third ...
             is shown, at the right speed, and the log says so.
+        plant_feet: as for `motion_to_html`.
     """
-    page = _page(motion, _PAGE_FRAMES)
+    page = _page(planted_motion(motion, plant_feet), _PAGE_FRAMES)
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from lamp_hf.files import atomic_path
 from lamp_hf.motion.features import resample_joints
+from lamp_hf.motion.feet import planted_motion
 from lamp_hf.motion.formats import painting
 from lamp_hf.motion.formats.drawing import COLOURS, Camera, Figure, camera_track
 from lamp_hf.motion.motion import Motion
@@ -38,6 +39,7 @@ def write_video(
     size: int = 480,
     caption: str | None = None,
     view: View = DEFAULT_VIEW,
+    plant_feet: bool | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a motion as a square video: a figure, blue on its left and orange on its right, on a floor.
@@ -54,6 +56,8 @@ def write_video(
         caption: text at the top; by default the motion's. "" gives none.
         view: degrees of the camera around the body, from where it faces at first towards its left, and above
             the horizon.
+        plant_feet: whether to keep feet that stand on the floor in their places, see `Motion.plant_feet`. By default
+            where the motion was generated, not where it was read from a file (`own_body`).
         progress: called after each frame with the number done and the number of all.
 
     Raises:
@@ -69,7 +73,7 @@ def write_video(
         fps = min(motion.fps, _GIF_MAX_FPS) if suffix == ".gif" else motion.fps
     elif not 0 < fps <= (_GIF_MAX_FPS if suffix == ".gif" else 240.0):
         raise ValueError(f"expected fps greater than 0 and at most 50 (GIF) or 240 (MP4), got {fps}")
-    scene = _Scene.of(motion, fps, size, caption, view)
+    scene = _Scene.of(planted_motion(motion, plant_feet), fps, size, caption, view)
     with atomic_path(path) as temporary:
         _ENCODERS[suffix](scene, temporary, progress)
 
@@ -81,6 +85,7 @@ def write_png(
     num_poses: int = 6,
     caption: str | None = None,
     view: View = DEFAULT_VIEW,
+    plant_feet: bool | None = None,
 ) -> None:
     """Write poses of a motion side by side, as a strip of film.
 
@@ -89,8 +94,9 @@ def write_png(
         path: where to write; the file appears only when complete.
         num_poses: how many poses, spread evenly from the first frame to the last.
         caption: text at the top; by default the motion's. "" gives none.
-        view: see `write_video`.
+        view, plant_feet: see `write_video`.
     """
+    motion = planted_motion(motion, plant_feet)
     if caption is not None:
         motion = motion.with_text(caption)
     contact_sheet([motion], path, columns=1, frames_per_motion=num_poses, pose_height=240, view=view)
