@@ -27,8 +27,8 @@ def convert_motion(
         bool | None,
         typer.Option(
             "--plant-feet/--no-plant-feet",
-            help="Keep feet that stand on the floor from sliding. Defaults to yes for files of generated motions and no "
-            "for recordings.",
+            help="Keep feet that stand on the floor from sliding. Defaults to yes for generated motions and no for "
+            "recordings.",
             show_default=False,
         ),
     ] = None,
