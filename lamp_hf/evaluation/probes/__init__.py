@@ -1,0 +1,1 @@
+"""Probes: classifiers that recognize actions in motions, trained on real clips alone."""
