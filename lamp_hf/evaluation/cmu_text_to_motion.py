@@ -80,9 +80,7 @@ class CmuClips:
     def as_evaluation_set(self) -> EvaluationSet:
         """The segments with their sentences as captions, as the protocols of the field take them."""
         none, texts = [""] * len(self), [[text] for text in self.texts]
-        return EvaluationSet(
-            "cmu-mocap", "", self.ids, self.features, [[text] for text in self.texts], none, none, 20.0
-        )
+        return EvaluationSet("cmu-mocap", "", self.ids, self.features, texts, none, none, 20.0)
 
     @property
     def digest(self) -> str:
