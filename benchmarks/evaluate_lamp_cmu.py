@@ -36,8 +36,8 @@ from lamp_hf.motion.motion import Motion
 
 # Actions that lamp-small, which was trained on Bandai-Namco's data, knows by other words.
 SHARED = (
-    "walk straight", "walk and turn", "walk backward", "walk slowly", "walk fast", "strut", "run", "run and turn", "wave",
-    "bend forward", "box", "kick", "kick a ball",
+    "walk straight", "walk and turn", "walk backward", "walk slowly", "walk fast", "strut", "run", "run and turn",
+    "wave", "bend forward", "box", "kick", "kick a ball",
 )  # fmt: skip
 CHUNK = 64
 REAL, RETRIEVAL = "real clips", "retrieval"
