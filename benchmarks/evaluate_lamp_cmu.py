@@ -148,7 +148,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         def retrieve(clips: CmuClips) -> tuple[list[Motion], list[str]]:
             if not retrieval:
                 tqdm.write("embedding captions")
-                retrieval.append(Retrieval(dataset["train"]))
+                retrieval.append(Retrieval(dataset["train"], cache_dir=cache / "probes"))
             return retrieval[0](clips.texts, [len(features) for features in clips.features])
 
         rows += [measurement.row(RETRIEVAL, what, clips, retrieve) for what, clips in sets.items()]

@@ -3,9 +3,9 @@
 python benchmarks/familiarity.py [--model CHECKPOINT] [--sentences FILE] [--worst N]
 
 Without `--sentences` it reads `tests/pipelines/known_sentences.txt` (the actions of lamp-small, reworded) and
-`unknown_sentences.txt` (other actions); `benchmarks/familiarity_cmu.yaml` has 150 sentences of each kind for a checkpoint
-that was trained on the CMU database. Prints the area under the ROC curve of what the pipeline measures, and the errors
-at several thresholds.
+`unknown_sentences.txt` (other actions); `benchmarks/familiarity_cmu.yaml` has 150 sentences of each kind for a
+checkpoint that was trained on the CMU database. Prints the area under the ROC curve of what the pipeline measures, and
+the errors at several thresholds.
 """
 
 import argparse

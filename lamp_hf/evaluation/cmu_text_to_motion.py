@@ -24,7 +24,8 @@ from lamp_hf.data.schema import with_numpy_motion
 from lamp_hf.evaluation import embeddings as distances
 from lamp_hf.evaluation.probes.cross_fitted import CrossFittedProbes, LabelledJoints
 from lamp_hf.evaluation.protocols.common import EvaluationSet
-from lamp_hf.evaluation.sentences import sentence_embeddings
+from lamp_hf.evaluation.sentences import DEFAULT_ENCODER, sentence_embeddings
+from lamp_hf.motion.files import atomic_path
 from lamp_hf.motion.motion import Motion
 
 if TYPE_CHECKING:
@@ -131,21 +132,36 @@ class Retrieval:
     Args:
         split: training split of `cmu-mocap`, mirror images included.
         encoder: gives the embeddings of sentences; see [`sentence_embeddings`].
+        cache_dir: folder that keeps the embeddings of the captions.
     """
 
-    def __init__(self, split: Dataset, encoder: str | None = None):
+    def __init__(self, split: Dataset, *, encoder: str = DEFAULT_ENCODER, cache_dir: Path | None = None):
         self._split = with_numpy_motion(split)
         self._ids: list[str] = list(split["id"])
-        self._captions = [(caption["text"], row) for row, each in enumerate(split["captions"]) for caption in each]
-        self._encode = (lambda texts: sentence_embeddings(texts, encoder)) if encoder else sentence_embeddings
-        self._table = self._encode([text for text, _ in self._captions])
+        self._encoder = encoder
+        captions = [(caption["text"], row) for row, each in enumerate(split["captions"]) for caption in each]
+        first = dict(reversed(captions))  # of equal captions the first segment counts
+        self._rows = list(first.values())
+        self._table = self._embedded(list(first), cache_dir)
+
+    def _embedded(self, texts: list[str], cache_dir: Path | None) -> np.ndarray:
+        key = hashlib.sha256(json.dumps([self._encoder, texts]).encode()).hexdigest()[:16]
+        path = None if cache_dir is None else cache_dir / f"caption-embeddings-{key}.npy"
+        if path is not None and path.exists():
+            return np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
+        table = sentence_embeddings(texts, self._encoder)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as unfinished:
+                np.save(unfinished, table.astype(np.float16))
+        return table
 
     def __call__(self, texts: Sequence[str], frames: Sequence[int]) -> tuple[list[Motion], list[str]]:
         """Motions for sentences, cut or looped to so many frames, and the takes that they come from."""
-        nearest = (self._encode(list(texts)) @ self._table.T).argmax(axis=1)
+        nearest = (sentence_embeddings(list(texts), self._encoder) @ self._table.T).argmax(axis=1)
         motions, takes = [], []
         for place, count in zip(nearest, frames, strict=True):
-            row = self._captions[int(place)][1]
+            row = self._rows[int(place)]
             features = np.asarray(self._split[row]["motion"], dtype=np.float32)
             # Features say how the root moves from frame to frame: repeated, the motion goes on from where it is.
             motions.append(Motion(features=np.tile(features, (-(-count // len(features)), 1))[:count]))

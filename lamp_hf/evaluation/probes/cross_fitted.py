@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lamp_hf.motion.files import atomic_path
+
 from .body_series import mirrored_joints
 from .joint_network import JointNetworkProbe
 from .statistics_trees import StatisticsTreesProbe, motion_statistics
@@ -122,7 +124,8 @@ class CrossFittedProbes:
             chosen = train.part(np.flatnonzero(own != fold).tolist())
             network = JointNetworkProbe(seed=seed, epochs=epochs).fit(chosen.joints, chosen.labels)
             if path is not None:
-                network.save(path)
+                with atomic_path(path) as unfinished:
+                    network.save(unfinished)
             self._networks.append(network)
         statistics = self._statistics(train, cache_dir, on_progress)
         self._trees = []
@@ -145,7 +148,8 @@ class CrossFittedProbes:
         recorded = np.stack([motion_statistics(clip) for clip in train.joints])
         mirrored = np.stack([motion_statistics(mirrored_joints(clip)) for clip in train.joints])
         if path is not None:
-            np.savez(path, recorded=recorded, mirrored=mirrored)
+            with atomic_path(path) as unfinished:
+                np.savez(unfinished, recorded=recorded, mirrored=mirrored)
         return recorded, mirrored
 
     def fold_of(self, take: str) -> int:
