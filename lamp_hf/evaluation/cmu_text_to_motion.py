@@ -291,13 +291,16 @@ class CmuJudge:
         made, real = self._evaluator.motions(motions), self._evaluator.motions(clips.motions)
         texts = self._evaluator.texts(clips.texts)
         apart = distances.pairwise_distances(texts, made)
-        own = np.diag(apart)
+        own = np.diag(apart)[:, None]
         same = np.array(clips.texts)[:, None] == np.array(clips.texts)[None, :]
-        nearer = ((apart < own[:, None]) & ~same).sum(axis=1)
+        nearer = ((apart < own) & ~same).sum(axis=1)
+        level = ((apart == own) & ~same).sum(axis=1)  # of equal distances every order is as likely
         found = {}
         drawn = min(POOL_SIZE, len(clips)) - 1
         for k in RANKS:
-            found[f"R-Precision {k}"] = self._mean(hypergeom.cdf(k - 1, len(clips) - 1, nearer, drawn))
+            places = [hypergeom.cdf(k - 1, len(clips) - 1, first + np.arange(ties + 1), drawn).mean()
+                      for first, ties in zip(nearer, level, strict=True)]  # fmt: skip
+            found[f"R-Precision {k}"] = self._mean(np.array(places))
         found["MM-Dist"] = self._mean(np.linalg.norm(texts - made, axis=1))
         found["FID"] = self._frechet(made, real)
         pairs = min(_DIVERSITY_PAIRS, len(made) // 2 * 2)
