@@ -148,10 +148,12 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         def retrieve(clips: CmuClips) -> tuple[list[Motion], list[str]]:
             if not retrieval:
                 tqdm.write("embedding captions")
-                retrieval.append(Retrieval(dataset["train"], cache_dir=cache / "probes"))
+                some = arguments.retrieval_captions
+                retrieval.append(Retrieval(dataset["train"], num_captions=some, cache_dir=cache / "probes"))
             return retrieval[0](clips.texts, [len(features) for features in clips.features])
 
-        rows += [measurement.row(RETRIEVAL, what, clips, retrieve) for what, clips in sets.items()]
+        identity = f"{arguments.retrieval_captions or 'all'} captions"
+        rows += [measurement.row(RETRIEVAL, what, clips, retrieve, identity) for what, clips in sets.items()]
     if arguments.model:
         pipe = pipeline("text-to-motion", model=resolve_checkpoint(arguments.model))
         identity = weights_digest(pipe.model)
@@ -202,6 +204,9 @@ def main() -> None:
     parser.add_argument("--evaluator", help="checkpoint of an evaluator, for the measures of the field")
     parser.add_argument(
         "--rows", nargs="*", default=[REAL, RETRIEVAL], choices=[REAL, RETRIEVAL], help="beside the model"
+    )
+    parser.add_argument(
+        "--retrieval-captions", type=int, help="captions of a segment that retrieval knows, default all"
     )
     parser.add_argument("--actions", nargs="+", help="ask for segments of these actions alone, or of the `shared` ones")
     parser.add_argument("--limit", type=int, help="ask for so many segments of each set at most")

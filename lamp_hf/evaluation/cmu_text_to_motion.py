@@ -132,14 +132,24 @@ class Retrieval:
     Args:
         split: training split of `cmu-mocap`, mirror images included.
         encoder: gives the embeddings of sentences; see [`sentence_embeddings`].
+        num_captions: compare with so many captions of each segment, the short ones first; by default with all.
         cache_dir: folder that keeps the embeddings of the captions.
     """
 
-    def __init__(self, split: Dataset, *, encoder: str = DEFAULT_ENCODER, cache_dir: Path | None = None):
+    def __init__(
+        self,
+        split: Dataset,
+        *,
+        encoder: str = DEFAULT_ENCODER,
+        num_captions: int | None = None,
+        cache_dir: Path | None = None,
+    ):
         self._split = with_numpy_motion(split)
         self._ids: list[str] = list(split["id"])
         self._encoder = encoder
-        captions = [(caption["text"], row) for row, each in enumerate(split["captions"]) for caption in each]
+        captions = [
+            (caption["text"], row) for row, each in enumerate(split["captions"]) for caption in each[:num_captions]
+        ]
         first = dict(reversed(captions))  # of equal captions the first segment counts
         self._rows = list(first.values())
         self._table = self._embedded(list(first), cache_dir)
@@ -286,11 +296,12 @@ class CmuJudge:
         """
         if self._evaluator is None:
             return {}
+        from scipy.spatial.distance import cdist
         from scipy.stats import hypergeom
 
         made, real = self._evaluator.motions(motions), self._evaluator.motions(clips.motions)
         texts = self._evaluator.texts(clips.texts)
-        apart = distances.pairwise_distances(texts, made)
+        apart = cdist(texts, made)  # equal motions are equally far, to the last bit
         own = np.diag(apart)[:, None]
         same = np.array(clips.texts)[:, None] == np.array(clips.texts)[None, :]
         nearer = ((apart < own) & ~same).sum(axis=1)
