@@ -55,7 +55,7 @@ class Measurement:
         folder.mkdir(parents=True, exist_ok=True)
 
     def row(
-        self, maker: str, what: str, clips: CmuClips, make: Maker, identity: str, pipe: Any = None
+        self, maker: str, what: str, clips: CmuClips, make: Maker, identity: str = "", pipe: Any = None
     ) -> dict[str, Any]:
         """The row of a maker of motions for a set of sentences, measured unless the folder has it."""
         parts = {
