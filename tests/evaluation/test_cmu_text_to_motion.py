@@ -16,16 +16,23 @@ pytest.importorskip("sklearn")
 
 
 class FakeEvaluator:
-    """Puts a motion where its root moves to, and a text where a table says."""
+    """Puts the motions that it is given, in their order, and texts where tables say."""
 
-    def __init__(self, texts: dict[str, np.ndarray] | None = None, noise: float = 0.0):
-        self.table, self.noise = texts or {}, noise
+    def __init__(self, motions: np.ndarray, texts: dict[str, np.ndarray]):
+        self.places, self.table = motions, texts
 
     def motions(self, motions: list[Motion]) -> np.ndarray:
-        return np.stack([motion.features[:, :4].mean(0) for motion in motions]).astype(np.float64)
+        assert len(motions) == len(self.places)
+        return self.places
 
     def texts(self, texts: list[str]) -> np.ndarray:
         return np.stack([self.table[text] for text in texts])
+
+
+def judge_with(evaluator: FakeEvaluator) -> CmuJudge:
+    judge = object.__new__(CmuJudge)
+    judge._evaluator, judge._seed = evaluator, 0
+    return judge
 
 
 @pytest.fixture(scope="module")
@@ -81,18 +88,29 @@ def test_intervals_are_those_of_the_bootstrap(judge: CmuJudge) -> None:
 def test_expected_r_precision_is_the_mean_over_random_pools(clips: CmuClips) -> None:
     rng = np.random.default_rng(1)
     named = CmuClips(clips.ids, clips.features, clips.actions, [f"text {row}" for row in range(len(clips))])
-    places = FakeEvaluator().motions(named.motions)
-    noisy = places + rng.normal(size=places.shape) * places.std(0) * 0.3
-    evaluator = FakeEvaluator(dict(zip(named.texts, noisy, strict=True)))
-    judge = object.__new__(CmuJudge)
-    judge._evaluator, judge._seed = evaluator, 0
-    figures = judge.field_measures(named.motions, named)
+    places = rng.normal(size=(len(clips), 4))
+    noisy = places + rng.normal(size=places.shape) * 0.5
+    evaluator = FakeEvaluator(places, dict(zip(named.texts, noisy, strict=True)))
+    figures = judge_with(evaluator).field_measures(named.motions, named)
     similarity = -np.linalg.norm(places[:, None] - noisy[None], axis=-1)
     simulated = pool_recall(similarity, named.ids, repeats=3000)
     for k in (1, 2, 3):
         assert figures[f"R-Precision {k}"].value == pytest.approx(simulated[f"text_to_motion_r{k}"], abs=0.01)
     assert figures["FID"].value == pytest.approx(0.0, abs=1e-6)
     assert figures["MM-Dist"].value == pytest.approx(np.linalg.norm(places - noisy, axis=1).mean())
+
+
+def test_equal_motions_are_worth_chance_and_equal_texts_are_no_mistake(clips: CmuClips) -> None:
+    rng = np.random.default_rng(1)
+    named = CmuClips(clips.ids, clips.features, clips.actions, [f"text {row}" for row in range(len(clips))])
+    table = dict(zip(named.texts, rng.normal(size=(len(clips), 4)), strict=True))
+    figures = judge_with(FakeEvaluator(np.zeros((len(clips), 4)), table)).field_measures(named.motions, named)
+    for k in (1, 2, 3):
+        assert figures[f"R-Precision {k}"].value == pytest.approx(k / 32)
+    alike = CmuClips(clips.ids, clips.features, clips.actions, ["text"] * len(clips))
+    places = rng.normal(size=(len(clips), 4))
+    figures = judge_with(FakeEvaluator(places, {"text": np.zeros(4)})).field_measures(alike.motions, alike)
+    assert figures["R-Precision 1"].value == 1.0
 
 
 @pytest.fixture(scope="module")
