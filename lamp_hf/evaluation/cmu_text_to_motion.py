@@ -75,8 +75,12 @@ class CmuClips:
 
     def part(self, rows: Sequence[int]) -> "CmuClips":
         """Some of the segments."""
-        columns = (self.ids, self.features, self.actions, self.texts)
-        return CmuClips(*([column[row] for row in rows] for column in columns))
+        return CmuClips(
+            ids=[self.ids[row] for row in rows],
+            features=[self.features[row] for row in rows],
+            actions=[self.actions[row] for row in rows],
+            texts=[self.texts[row] for row in rows],
+        )
 
     def as_evaluation_set(self) -> EvaluationSet:
         """The segments with their sentences as captions, as the protocols of the field take them."""

@@ -171,7 +171,7 @@ class CrossFittedProbes:
         for probes in (self._networks, self._trees):
             ranks = np.zeros(len(joints), dtype=int)
             for fold in range(self.count):
-                rows = np.flatnonzero(folds == fold)
+                rows = np.flatnonzero(folds == fold).tolist()
                 probe = probes[fold]
                 scores = probe.probabilities([joints[row] for row in rows])
                 for row, score in zip(rows, scores, strict=True):
