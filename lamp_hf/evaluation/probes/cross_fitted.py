@@ -72,7 +72,10 @@ class LabelledJoints:
     def part(self, chosen: Sequence[int]) -> "LabelledJoints":
         """Some of the clips."""
         return LabelledJoints(
-            *([values[row] for row in chosen] for values in (self.ids, self.takes, self.joints, self.labels))
+            ids=[self.ids[row] for row in chosen],
+            takes=[self.takes[row] for row in chosen],
+            joints=[self.joints[row] for row in chosen],
+            labels=[self.labels[row] for row in chosen],
         )
 
 
