@@ -1,10 +1,15 @@
-"""A picture with one generated motion for each action that the embedded checkpoint knows, to be looked at.
+"""A picture of generated motions, a strip of poses each, to be looked at.
 
-python benchmarks/contact_sheet.py --output sheet.png [--model CHECKPOINT] [--style sad] [--seed 0]
+python benchmarks/contact_sheet.py --output sheet.png [--model CHECKPOINT] [--sentences FILE] [--seed 0]
+
+With `--sentences` it makes a motion for each line of the file, such as the 100 of
+`benchmarks/contact_sheet_sentences.txt`, as long as the model estimates. Without, it makes one for each action of the
+Bandai-Namco grammar, which lamp-small knows, in the style `--style`.
 """
 
 import argparse
 import random
+from pathlib import Path
 
 from transformers import pipeline
 
@@ -13,26 +18,55 @@ from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
 from lamp_hf.data import CaptionGrammar
 from lamp_hf.motion.formats.video import contact_sheet
 
+BATCH_SIZE = 25
+
+
+def grammar_sentences(style: str, seed: int) -> dict[str, str]:
+    """A sentence for each action of the grammar, by what is written over its strip."""
+    grammar = CaptionGrammar.load()
+    rng = random.Random(seed)
+    contents = [content for content in grammar.contents if content != "dance-long"]  # not in the data
+    texts = {content: grammar.compose(content, style, rng) for content in contents}
+    return {f"{content}: {text}": text for content, text in texts.items()}
+
+
+def file_sentences(path: Path) -> dict[str, str]:
+    """The lines of a file, numbered."""
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return {f"{number}. {line}": line for number, line in enumerate(lines, start=1)}
+
 
 def main() -> None:
     """Parse, generate, draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="contact_sheet.png")
     parser.add_argument("--model", default=DEFAULT_CHECKPOINT)
-    parser.add_argument("--style", default="normal")
+    parser.add_argument("--sentences", type=Path, help="text file with a sentence a line")
+    parser.add_argument("--style", default="normal", help="style of the sentences of the grammar")
+    parser.add_argument("--columns", type=int, default=4)
+    parser.add_argument("--poses", type=int, default=6, help="poses in a strip")
+    parser.add_argument("--height", type=int, default=110, help="pixels of a pose")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    grammar = CaptionGrammar.load()
-    rng = random.Random(arguments.seed)
-    contents = [content for content in grammar.contents if content != "dance-long"]  # not in the data
-    texts = [grammar.compose(content, arguments.style, rng) for content in contents]
+    texts = (
+        file_sentences(arguments.sentences)
+        if arguments.sentences
+        else grammar_sentences(arguments.style, arguments.seed)
+    )
     pipe = pipeline("text-to-motion", model=resolve_checkpoint(arguments.model))
-    results = pipe(texts, seed=arguments.seed, batch_size=len(texts))
+    seeds = [arguments.seed + number for number in range(len(texts))]
+    results = pipe(list(texts.values()), seed=seeds, batch_size=BATCH_SIZE)
     motions = [
-        result["motion"].with_text(f"{content}: {text}")
-        for content, text, result in zip(contents, texts, results, strict=True)
+        result["motion"].with_text(f"{title} ({result['motion'].duration:.1f} s)")
+        for title, result in zip(texts, results, strict=True)
     ]
-    contact_sheet(motions, arguments.output, columns=3)
+    contact_sheet(
+        motions,
+        arguments.output,
+        columns=arguments.columns,
+        frames_per_motion=arguments.poses,
+        pose_height=arguments.height,
+    )
     print(f"{len(motions)} motions in {arguments.output}")
 
 

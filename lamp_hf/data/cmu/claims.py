@@ -45,8 +45,25 @@ class Doubt:
         return f'"{self.claim}" in "{self.caption}": {self.measured}'
 
 
-def doubts(captions: tuple[str, ...] | list[str], measures: Measures) -> list[Doubt]:
-    """Find the claims of captions that disagree with the motion they describe.
+@dataclass(frozen=True)
+class Claim:
+    """Words of a caption that can be compared with a motion.
+
+    Attributes:
+        caption: the caption.
+        words: the words in question.
+        kind: "side" (a hand, a foot, or the way to one side), "turn", "count" or "other".
+        contradiction: what was measured where the motion does not bear the words out, else empty.
+    """
+
+    caption: str
+    words: str
+    kind: str
+    contradiction: str
+
+
+def claims(captions: tuple[str, ...] | list[str], measures: Measures) -> list[Claim]:
+    """Find the claims of captions, and whether the motion bears them out.
 
     Args:
         captions: sentences about the whole motion.
@@ -57,10 +74,30 @@ def doubts(captions: tuple[str, ...] | list[str], measures: Measures) -> list[Do
         text = caption.lower()
         for pattern, judge in _RULES:
             for match in pattern.finditer(text):
-                if _NOT.search(text[: match.start()]):
-                    continue
-                if measured := judge(match, measures):
-                    found.append(Doubt(caption, match[0].strip(), measured))
+                if not _NOT.search(text[: match.start()]):
+                    kind = _kind(pattern, judge)
+                    found.append(Claim(caption, match[0].strip(), kind, judge(match, measures)))
+    return found
+
+
+def _kind(pattern: re.Pattern[str], judge: "_Judge") -> str:
+    if judge in (_turn, _turn_around, _full_turn):
+        return "turn"
+    return {"number": "count", "side": "side"}.get(next(iter(pattern.groupindex), ""), "other")
+
+
+def doubts(captions: tuple[str, ...] | list[str], measures: Measures) -> list[Doubt]:
+    """Find the claims of captions that disagree with the motion they describe.
+
+    Args:
+        captions: sentences about the whole motion.
+        measures: of the motion; for a segment, `Measures.part` of its take.
+    """
+    found = [
+        Doubt(claim.caption, claim.words, claim.contradiction)
+        for claim in claims(captions, measures)
+        if claim.contradiction
+    ]
     found += _unsaid(captions, measures)
     return found
 

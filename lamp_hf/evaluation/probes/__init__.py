@@ -1,1 +1,1 @@
-"""Classifiers trained on real motions that recognize what generated ones show."""
+"""Probes: classifiers that recognize actions in motions, trained on real clips alone."""

@@ -4,9 +4,9 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from lamp_hf.checkpoints.embedded import resolve_checkpoint
+from lamp_hf.checkpoints.embedded import locate_text_encoder, resolve_checkpoint
 from lamp_hf.metrics.functional.retrieval import evaluate_lamp
 from lamp_hf.modeling.configuration_lamp import MotionTextEvaluatorConfig
 from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
@@ -16,9 +16,13 @@ from lamp_hf.modeling.processing_lamp import LampProcessor
 from .base import Stage, shown_labels
 from .captions import caption_source, first_captions
 from .draws import random_part
+from .feature_statistics import fitted_feature_extractor
 from .lamp import pair_groups
+from .text_encoder import lamp_tokenizer
 
 __all__ = ["EvaluatorStage"]
+
+_MAX_TEXT_LENGTH = 64  # word pieces; the longest captions of the CMU database have 42
 
 
 def new_config(processor: LampProcessor, values: dict[str, Any]) -> MotionTextEvaluatorConfig:
@@ -38,8 +42,9 @@ class EvaluatorStage(Stage):
 
     `base` is a checkpoint with LaMP, whose tokenizer and feature statistics it takes over, and whose word embeddings
     it starts from; or an evaluator to go on from. Nothing else of LaMP is used: a judge must not share the features
-    of whom it judges. `sampling.max_frames` is the longest clip it reads, of longer ones a random part, and in
-    evaluation the beginning.
+    of whom it judges. Without a base, tokenizer and word embeddings are those of `text_encoder`, and the feature
+    statistics are those of the training clips. `sampling.max_frames` is the longest clip it reads, of longer ones a
+    random part, and in evaluation the beginning.
     """
 
     config_class = MotionTextEvaluatorConfig
@@ -48,19 +53,40 @@ class EvaluatorStage(Stage):
 
     def build(self) -> None:
         recipe = self.recipe
-        if recipe.base is None:
-            raise ValueError("the stage evaluator needs base: a checkpoint with LaMP (or an evaluator)")
-        base = resolve_checkpoint(recipe.base)
-        self.processor = LampProcessor.from_pretrained(base)
-        if AutoConfig.from_pretrained(base, trust_remote_code=False).model_type == "motion_text_evaluator":
-            self.model = MotionTextEvaluatorModel.from_pretrained(base, **recipe.model)
+        if recipe.base is not None:
+            self._start_from(resolve_checkpoint(recipe.base))
+        elif recipe.text_encoder is not None:
+            self._start_from_words(locate_text_encoder(recipe.text_encoder))
         else:
-            self.model = MotionTextEvaluatorModel(new_config(self.processor, recipe.model))
-            self.model.init_word_embeddings(cast(torch.nn.Embedding, load_lamp(base).get_input_embeddings()).weight)
+            raise ValueError(
+                "the stage evaluator needs base: a checkpoint with LaMP (or an evaluator); or text_encoder: a "
+                "pretrained BERT from whose words a new one starts"
+            )
         torch.nn.Module.to(self.model, self.device)
         self.max_frames = int(recipe.sampling.get("max_frames", 196))
         self.caption_of = caption_source(self.dataset["train"], recipe.data)
         self.groups = pair_groups(self.dataset["train"])
+
+    def _start_from(self, base: str) -> None:
+        """Take over tokenizer, statistics and words of a LaMP, or all of an evaluator."""
+        self.processor = LampProcessor.from_pretrained(base)
+        if AutoConfig.from_pretrained(base, trust_remote_code=False).model_type == "motion_text_evaluator":
+            self.model = MotionTextEvaluatorModel.from_pretrained(base, **self.recipe.model)
+        else:
+            self.model = MotionTextEvaluatorModel(new_config(self.processor, self.recipe.model))
+            self.model.init_word_embeddings(cast(torch.nn.Embedding, load_lamp(base).get_input_embeddings()).weight)
+
+    def _start_from_words(self, text_encoder: str) -> None:
+        """Start from the tokenizer and the words of a pretrained text encoder."""
+        tokenizer, token_ids = lamp_tokenizer(text_encoder, self.recipe.text_vocabulary, _MAX_TEXT_LENGTH)
+        self.processor = LampProcessor(fitted_feature_extractor(self.dataset["train"]), tokenizer)
+        self.model = MotionTextEvaluatorModel(new_config(self.processor, self.recipe.model))
+        pretrained = AutoModel.from_pretrained(text_encoder, trust_remote_code=False).get_input_embeddings().weight
+        known = pretrained[[token for token in token_ids if token is not None]]
+        unknown = known.mean(0)
+        self.model.init_word_embeddings(
+            torch.stack([unknown if token is None else pretrained[token] for token in token_ids])
+        )
 
     def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:
         motion = self.train_clips[clip]

@@ -8,7 +8,6 @@ import torch
 from transformers import AutoConfig, PreTrainedModel
 
 from lamp_hf.checkpoints.embedded import resolve_checkpoint
-from lamp_hf.data.schema import training_statistics
 from lamp_hf.metrics.functional.reconstruction import evaluate_reconstruction
 from lamp_hf.modeling.configuration_lamp import MotionVQVAEConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
@@ -17,15 +16,14 @@ from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
-from lamp_hf.motion.skeleton import SKELETONS, skeleton_for_feature_dim
+from lamp_hf.motion.skeleton import SKELETONS
 
 from .base import Stage
 from .draws import random_part
+from .feature_statistics import fitted_feature_extractor
 from .rehearsal import RehearsedMotion
 
 __all__ = ["MotionVQVAEStage"]
-
-_FEATURE_BIAS = 5
 
 
 class MotionVQVAEStage(Stage):
@@ -43,20 +41,9 @@ class MotionVQVAEStage(Stage):
             else:
                 self._go_on_from_part_of(base)
         else:
-            mean, std = training_statistics(self.dataset["train"])
-            # The root's motion and the foot contacts count five times, as in the authors' training: an error in
-            # the heading turns all that follows.
-            std[:4] /= _FEATURE_BIAS
-            std[-4:] /= _FEATURE_BIAS
-            skeleton = skeleton_for_feature_dim(len(mean))
-            self.processor = LampFeatureExtractor(
-                feature_size=skeleton.feature_dim,
-                fps=skeleton.default_fps,
-                skeleton=skeleton.name,
-                mean=mean.tolist(),
-                std=std.tolist(),
-            )
-            self.model = MotionVQVAEModel(MotionVQVAEConfig(motion_dim=len(mean), **self.recipe.model))
+            self.processor = fitted_feature_extractor(self.dataset["train"])
+            config = MotionVQVAEConfig(motion_dim=self.processor.feature_size, **self.recipe.model)
+            self.model = MotionVQVAEModel(config)
         self.window = int(self.recipe.sampling.get("window", 64))
 
     def _go_on_from_part_of(self, base: str) -> None:

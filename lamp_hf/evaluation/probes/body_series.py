@@ -1,0 +1,64 @@
+"""What the probes see of a motion, frame by frame, and its mirror image."""
+
+import numpy as np
+
+from lamp_hf.motion.features import facing_angles
+from lamp_hf.motion.skeleton import HUMANML3D_22
+
+__all__ = ["FPS", "LONGEST_FRAMES", "body_poses", "body_series", "mirrored_joints"]
+
+FPS = 20.0
+LONGEST_FRAMES = 196  # the longest clip that models generate in one piece
+_NAMES = HUMANML3D_22.joint_names
+_SWAPPED = [
+    _NAMES.index(name.replace("left_", "?").replace("right_", "left_").replace("?", "right_")) for name in _NAMES
+]
+
+
+def mirrored_joints(joints: np.ndarray) -> np.ndarray:
+    """Mirror joints `(T, 22, 3)` at the plane X = 0: left becomes right."""
+    return joints[:, _SWAPPED] * np.array([-1.0, 1.0, 1.0], dtype=joints.dtype)
+
+
+def body_poses(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Joints as seen from the body.
+
+    Args:
+        joints: `(T, 22, 3)`, meters, Y up.
+
+    Returns:
+        Poses `(T, 22, 3)`, to the left, up and forward of the place under the pelvis, and the heading `(T,)`, radians,
+        which turning to the left raises.
+    """
+    joints = np.asarray(joints, dtype=np.float64)
+    heading = np.unwrap(facing_angles(joints))
+    relative = joints - joints[:, :1] * np.array([1.0, 0.0, 1.0])
+    cosine, sine = np.cos(heading)[:, None], np.sin(heading)[:, None]
+    x, z = relative[..., 0], relative[..., 2]
+    return np.stack([cosine * x - sine * z, relative[..., 1], sine * x + cosine * z], axis=-1), heading
+
+
+def body_series(joints: np.ndarray) -> np.ndarray:
+    """Poses, speeds and course of a motion at every other frame.
+
+    Args:
+        joints: `(T, 22, 3)`, meters, Y up, 20 fps; frames beyond 196 are not looked at.
+
+    Returns:
+        `(ceil(T / 2), 135)`, float32: 66 numbers of the pose seen from the body, 66 of its change in a second, and of
+        the root the speed to the left and forward and the speed of turning.
+    """
+    joints = np.asarray(joints[:LONGEST_FRAMES], dtype=np.float64)
+    poses, heading = body_poses(joints)
+    if len(joints) > 1:
+        change = np.gradient(poses, 1 / FPS, axis=0)
+        course = np.gradient(joints[:, 0, ::2], 1 / FPS, axis=0)
+        turn = np.gradient(heading, 1 / FPS)
+    else:
+        change, course, turn = np.zeros_like(poses), np.zeros((1, 2)), np.zeros(1)
+    cosine, sine = np.cos(heading), np.sin(heading)
+    left = course[:, 0] * cosine - course[:, 1] * sine
+    forward = course[:, 0] * sine + course[:, 1] * cosine
+    frames = len(joints)
+    parts = [poses.reshape(frames, -1), change.reshape(frames, -1), left[:, None], forward[:, None], turn[:, None]]
+    return np.concatenate(parts, axis=-1)[::2].astype(np.float32)
