@@ -41,9 +41,9 @@ def storyboard_seams(pipe: Any, texts: list[str], seconds: float, seed: int, cou
             "at_seams": [scene * i for i in range(1, len(texts))],
             "inside": [scene * i + scene // 2 for i in range(len(texts))],
         }
-        for place, centres in places.items():
-            for centre in centres:
-                part = slice(centre - half, centre + half)
+        for place, centers in places.items():
+            for center in centers:
+                part = slice(center - half, center + half)
                 found.setdefault(f"fastest_joint_{place}_m_per_s", []).append(fastest[part])
                 found.setdefault(f"jitter_{place}_m_per_s3", []).append(jerk[part])
                 found.setdefault(f"foot_slide_{place}_m_per_s", []).append(foot_speed[part][down[part]])

@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lamp_hf.motion.features import features_to_joints, joints_to_features, normalise_joints
+from lamp_hf.motion.features import features_to_joints, joints_to_features, normalize_joints
 from lamp_hf.motion.kinematics import forward_kinematics, inverse_kinematics
 from lamp_hf.motion.rotations import about_axis
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 
 def moving_clips(clips: int, frames: int) -> np.ndarray:
-    """Bodies that walk on while all their joints swing, (clips, frames, 22, 3), metres."""
+    """Bodies that walk on while all their joints swing, (clips, frames, 22, 3), meters."""
     rng = np.random.default_rng(0)
     time_s = np.arange(frames) / 20.0
     joints = []
@@ -48,7 +48,7 @@ def main() -> None:
     arguments = parser.parse_args()
     joints = moving_clips(arguments.clips, arguments.frames)
     features = joints_to_features(joints)
-    error = np.abs(features_to_joints(features) - normalise_joints(joints)[:, :-1])
+    error = np.abs(features_to_joints(features) - normalize_joints(joints)[:, :-1])
     rows: dict[str, Callable[[], object]] = {
         "joints to features, one by one": lambda: [joints_to_features(clip) for clip in joints],
         "joints to features, one batch": lambda: joints_to_features(joints),

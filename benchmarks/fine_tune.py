@@ -115,7 +115,7 @@ def scores_of(judge: TextToMotionJudge, joints: list[np.ndarray], held_back: tup
 
 
 def root_speed(joints: np.ndarray) -> float:
-    """Of the pelvis over the floor, metres a second, for joints `(T, J, 3)` at 20 fps."""
+    """Of the pelvis over the floor, meters a second, for joints `(T, J, 3)` at 20 fps."""
     return float(np.linalg.norm(np.diff(joints[:, 0, [0, 2]], axis=0), axis=-1).mean() * HUMANML3D_22.default_fps)
 
 

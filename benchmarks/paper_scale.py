@@ -1,4 +1,4 @@
-"""One optimisation step of every stage at the paper's width on a CPU, and what a batch of the recipe needs on a GPU.
+"""One optimization step of every stage at the paper's width on a CPU, and what a batch of the recipe needs on a GPU.
 
 python benchmarks/paper_scale.py [--set humanml3d] [--stages motion-vqvae lamp …] [--work FOLDER] [--results FILE]
 

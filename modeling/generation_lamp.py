@@ -737,7 +737,7 @@ class MaskedMotionGenerationMixin:
                         residuals=codes[:, 1:],
                     )
                 )
-        # Neighbouring seams see each other's tokens: every second one waits for the others.
+        # Neighboring seams see each other's tokens: every second one waits for the others.
         for parity in (0, 1):
             seams = range(parity, len(lengths) - 1, 2)
             for seam in seams:

@@ -129,7 +129,7 @@ def make_walker(
 
     Args:
         num_frames: Frames.
-        speed: Metres per second.
+        speed: Meters per second.
         turn: Radians per second, to the left if positive.
         fps: Frames per second.
         text: Caption.
@@ -188,7 +188,7 @@ _KIT_JOINTS = (0, 3, 6, 9, 15, 17, 19, 21, 16, 18, 20, 2, 5, 8, 11, 11, 1, 4, 7,
 
 
 def kit_features(joints: np.ndarray) -> np.ndarray:
-    """KIT-ML's 251 features of joints (T, 22, 3) of another body, in millimetres."""
+    """KIT-ML's 251 features of joints (T, 22, 3) of another body, in millimeters."""
     picked = joints[:, _KIT_JOINTS]
     for foot, ankle in ((14, 13), (19, 18)):
         picked[:, foot] = (picked[:, foot] + picked[:, ankle]) / 2

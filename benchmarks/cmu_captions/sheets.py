@@ -24,7 +24,7 @@ from lamp_hf.data.cmu.measures import Measures
 from lamp_hf.data.cmu.segments import stretches
 from lamp_hf.data.cmu.takes import clean_joints
 from lamp_hf.motion.errors import MotionFormatError
-from lamp_hf.motion.formats.drawing import COLOURS, Camera, Figure
+from lamp_hf.motion.formats.drawing import COLORS, Camera, Figure
 from lamp_hf.motion.formats.painting import BACKGROUND, GRID, INK, OVERSAMPLING, font, paint_body, paint_shadow, shrink
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
@@ -155,10 +155,10 @@ def _line(
     camera: Camera,
     focus: np.ndarray,
     points: np.ndarray,
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
     width: int,
 ) -> None:
-    draw.line(camera.project(points, focus)[:, :2].ravel().tolist(), fill=colour, width=width)
+    draw.line(camera.project(points, focus)[:, :2].ravel().tolist(), fill=color, width=width)
 
 
 def _draw_path(measures: Measures) -> Image.Image:
@@ -176,7 +176,7 @@ def _draw_path(measures: Measures) -> Image.Image:
         x, y = pixels[frame].tolist()
         heading = measures.heading[frame]
         draw.line((x, y, x - 7 * math.sin(heading), y - 7 * math.cos(heading)), fill=_ARROW, width=1)
-        draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=COLOURS["centre"])
+        draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=COLORS["center"])
         if index % max(1, math.ceil(measures.duration / 8)) == 0:
             draw.text((x + 3, y - 5), str(index), fill=INK, font=font(10))
     draw.text((3, 1), f"from above, {size:.1f} m", fill=INK, font=font(11))

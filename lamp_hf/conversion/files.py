@@ -127,7 +127,7 @@ def read_file(path: Path) -> OriginalFile:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     content = _load(path)
-    kind, tensors = _recognise(path, content)
+    kind, tensors = _recognize(path, content)
     if kind is None:
         return OriginalFile(path, None, {}, _sha256(path), stranger=_contents(content))
     _check_tensors(path, kind, tensors)
@@ -172,7 +172,7 @@ def _first_line(error: Exception) -> str:
     return lines[0][:160] if lines else type(error).__name__
 
 
-def _recognise(path: Path, content: Any) -> tuple[str | None, dict[Any, Any]]:
+def _recognize(path: Path, content: Any) -> tuple[str | None, dict[Any, Any]]:
     if not isinstance(content, dict):
         return None, {}
     if all(isinstance(content.get(part), dict) for part in EVALUATOR_PARTS):

@@ -12,7 +12,7 @@ __all__ = [
     "CARD_ITSELF",
     "MODEL_INDEX",
     "CardError",
-    "Licence",
+    "License",
     "handwritten",
     "header_of",
     "looks_like_hub_id",
@@ -30,14 +30,14 @@ END = "<!-- End of what lamp_hf writes. -->"
 # What of the header is lamp_hf's and not a person's, and which bases it tells of: to be taken back by the next card.
 NOTE, NOTE_END = "<!-- Of lamp_hf in the header: ", " -->"
 MODEL_INDEX = "model-index"
-LICENCE_ENTRIES = ("license", "license_name", "license_link")
+LICENSE_ENTRIES = ("license", "license_name", "license_link")
 LISTS = ("tags", "datasets", "base_model")  # a person's entries join lamp_hf's
 CARD_ITSELF = "this card"
 ASKED = "asked for"
 
 
 @dataclass(frozen=True)
-class Licence:
+class License:
     """Header entries of a license, and where it comes from; without a source nobody has named one."""
 
     entries: Mapping[str, str]
@@ -58,11 +58,11 @@ class Licence:
         return self.entries.get("license_name", self.entries.get("license", "nothing"))
 
     @classmethod
-    def of_header(cls, header: Mapping[str, Any], source: str) -> "Licence":
-        return cls({key: str(header[key]) for key in LICENCE_ENTRIES if header.get(key)}, source)
+    def of_header(cls, header: Mapping[str, Any], source: str) -> "License":
+        return cls({key: str(header[key]) for key in LICENSE_ENTRIES if header.get(key)}, source)
 
 
-NO_LICENCE = Licence({"license": "other"}, None)
+NO_LICENSE = License({"license": "other"}, None)
 
 
 class CardError(ValueError):
@@ -109,7 +109,7 @@ def merged_card(
     existing: str | None,
     header: Mapping[str, Any],
     text: str,
-    licence: Licence | None = None,
+    card_license: License | None = None,
     bases: Sequence[str] = (),
 ) -> str | None:
     """A card with what lamp_hf has to say and what a person has written.
@@ -119,7 +119,7 @@ def merged_card(
         header: Entries that are written anew, in place of those that lamp_hf wrote before; an empty one leaves. A
             person's stay, and join lamp_hf's where an entry is a list.
         text: Markdown that goes between the marks.
-        licence: It takes the place of the earlier one with all that belongs to it.
+        license: It takes the place of the earlier one with all that belongs to it.
         bases: Names that are noted for the next card of the same weights.
 
     Returns:
@@ -131,12 +131,12 @@ def merged_card(
     if not marked:
         before, after = "\n", "\n"
     ours = {key: value for key, value in header.items() if key != MODEL_INDEX}
-    if licence is not None:
-        header = {**licence.entries, **header}
-        ours |= {} if licence.is_persons else licence.entries
+    if card_license is not None:
+        header = {**card_license.entries, **header}
+        ours |= {} if card_license.is_persons else card_license.entries
     persons = persons_header(existing)
     if "license" in header:
-        persons = {key: value for key, value in persons.items() if key not in LICENCE_ENTRIES}
+        persons = {key: value for key, value in persons.items() if key not in LICENSE_ENTRIES}
     merged = {**persons, **header}
     for key in LISTS:
         if key in persons and key in header:

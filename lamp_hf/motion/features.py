@@ -52,7 +52,7 @@ def joints_to_features(
         ValueError: the joints have another shape, or bone lengths are needed and not known.
     """
     joints = _check(joints, (skeleton.num_joints, 3), "joints", min_frames=2)
-    joints = _normalise(joints, skeleton, retarget, bone_lengths)
+    joints = _normalize(joints, skeleton, retarget, bone_lengths)
     joints /= skeleton.unit
     num_frames = joints.shape[-3]
     angles = _smooth_heading(joints, skeleton)  # of the rotation of each frame's heading to +Z
@@ -122,7 +122,7 @@ def features_to_joints(features: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -
     return (joints * skeleton.unit).astype(np.float32)
 
 
-def normalise_joints(
+def normalize_joints(
     joints: ArrayLike,
     skeleton: Skeleton = HUMANML3D_22,
     *,
@@ -147,7 +147,7 @@ def normalise_joints(
         ValueError: the joints have another shape, or bone lengths are needed and not known.
     """
     joints = _check(joints, (skeleton.num_joints, 3), "joints", min_frames=1)
-    return _normalise(joints, skeleton, retarget, bone_lengths).astype(np.float32)
+    return _normalize(joints, skeleton, retarget, bone_lengths).astype(np.float32)
 
 
 def mirror_joints(joints: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
@@ -265,7 +265,7 @@ def _turn(vectors: np.ndarray, cosine: np.ndarray, sine: np.ndarray) -> np.ndarr
     return turned
 
 
-def _normalise(joints: np.ndarray, skeleton: Skeleton, retarget: bool, bone_lengths: ArrayLike | None) -> np.ndarray:
+def _normalize(joints: np.ndarray, skeleton: Skeleton, retarget: bool, bone_lengths: ArrayLike | None) -> np.ndarray:
     if retarget:
         joints = _retarget(joints, skeleton, bone_lengths)
     elif bone_lengths is not None:
@@ -300,7 +300,7 @@ def _retarget(joints: np.ndarray, skeleton: Skeleton, bone_lengths: ArrayLike | 
         part = joints[..., start : start + _CHUNK_FRAMES, :, :]
         made = retargeted[..., start : start + _CHUNK_FRAMES, :, :]
         bones = part[..., 1:, :] - part[..., parents[1:], :]
-        offsets = rotations.normalise(bones, fallback=rest[1:]) * lengths[1:, None]
+        offsets = rotations.normalize(bones, fallback=rest[1:]) * lengths[1:, None]
         for joint in range(1, skeleton.num_joints):
             made[..., joint, :] = made[..., parents[joint], :] + offsets[..., joint - 1, :]
     return retargeted
@@ -312,7 +312,7 @@ def _smooth_heading(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     # The reference subtracts the hips here, where it should add them; features of all data sets contain that.
     across = joints[..., left_hip, :] - joints[..., right_hip, :]
     across = across + joints[..., right_shoulder, :] - joints[..., left_shoulder, :]
-    across = rotations.normalise(across)
+    across = rotations.normalize(across)
     forward = np.stack([across[..., 2], -across[..., 0]], axis=-2)  # (..., 2, T)
     reach = np.arange(-_SMOOTHING_RADIUS, _SMOOTHING_RADIUS + 1)
     kernel = np.exp(-0.5 * (reach / _SMOOTHING_SIGMA) ** 2)
@@ -335,7 +335,7 @@ def _local_rotations_6d(joints: np.ndarray, angles: np.ndarray, skeleton: Skelet
     bones = joints[..., 1:, :] - joints[..., parents[1:], :]
     rest = np.array(skeleton.rest_directions)
     world = np.empty((*joints.shape[:-1], 4))
-    world[..., 1:, :] = rotations.between(rest[1:], rotations.normalise(bones, fallback=rest[1:]))
+    world[..., 1:, :] = rotations.between(rest[1:], rotations.normalize(bones, fallback=rest[1:]))
     world[..., 0, :] = rotations.about_axis("y", angles)
     before = world[..., skeleton.chain_predecessors[1:], :]
     return rotations.to_6d(rotations.multiply(rotations.conjugate(before), world[..., 1:, :]))

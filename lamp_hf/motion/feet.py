@@ -302,7 +302,7 @@ def _moved_foot(
 
 def _unit(vectors: np.ndarray, fallback: np.ndarray) -> np.ndarray:
     """Unit vectors (T, 2); along x where there is no direction."""
-    return rotations.normalise(vectors, rotations.normalise(fallback, [1.0, 0.0]))
+    return rotations.normalize(vectors, rotations.normalize(fallback, [1.0, 0.0]))
 
 
 def _reach(joints: np.ndarray, leg: _Leg) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -348,17 +348,17 @@ def _bend(
     distance = np.linalg.norm(way, axis=-1)
     near = np.abs(thigh - shank)
     new_distance = np.clip(distance, near, np.minimum(reach, thigh + shank))
-    direction = rotations.normalise(way, rotations.normalise(old_way, [0.0, -1.0, 0.0]))
+    direction = rotations.normalize(way, rotations.normalize(old_way, [0.0, -1.0, 0.0]))
     along = (thigh**2 - shank**2 + new_distance**2) / (2.0 * np.maximum(new_distance, 1e-9))
     out = np.sqrt(np.maximum(thigh**2 - along**2, 0.0))[:, None]
     # Where the knee points: as before, turned with the leg. A straight leg does not show it: what bends the leg more
     # than before bends it forward.
-    old_direction = rotations.normalise(old_way, direction)
+    old_direction = rotations.normalize(old_way, direction)
     side = _across(joints[:, leg.knee] - joints[:, leg.hip], old_direction)
     side = rotations.rotate(rotations.between(old_direction, direction), side)
     more = np.maximum(out - np.linalg.norm(side, axis=-1, keepdims=True), 0.0)
-    side = _across(side + more * rotations.normalise(np.cross(direction, across)), direction)
-    knee = hip + direction * along[:, None] + rotations.normalise(side) * out
+    side = _across(side + more * rotations.normalize(np.cross(direction, across)), direction)
+    knee = hip + direction * along[:, None] + rotations.normalize(side) * out
     return knee, hip + direction * new_distance[:, None]
 
 

@@ -126,9 +126,9 @@ def retarget(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton = HUMAN
     start = joints[:1, 0] * [1.0, 0.0, 1.0]
     result = np.empty_like(joints)
     result[:, 0] = (joints[:, 0] - start) * scale + start
-    fallback = rotations.normalise(offsets)
+    fallback = rotations.normalize(offsets)
     for joint in range(1, len(parents)):
-        way = rotations.normalise(joints[:, joint] - joints[:, parents[joint]], fallback[joint])
+        way = rotations.normalize(joints[:, joint] - joints[:, parents[joint]], fallback[joint])
         result[:, joint] = result[:, parents[joint]] + way * lengths[joint]
     feet = list(skeleton.contact_joints)
     low = [np.quantile(places[:, feet, 1].min(axis=1), 0.1) for places in (joints, result)]
@@ -357,7 +357,7 @@ def _turned(local: np.ndarray, turns: np.ndarray, turning: Sequence[int], parent
             turn = rotations.from_vector(turns[:, turning.index(joint)])
             if above is not None:
                 turn = rotations.multiply(rotations.conjugate(above), rotations.multiply(turn, above))
-            result[:, joint] = rotations.normalise(rotations.multiply(turn, local[:, joint]))
+            result[:, joint] = rotations.normalize(rotations.multiply(turn, local[:, joint]))
     return result
 
 

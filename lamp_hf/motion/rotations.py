@@ -30,7 +30,7 @@ def conjugate(quaternions: ArrayLike) -> np.ndarray:
     return np.asarray(quaternions) * np.array([1.0, -1.0, -1.0, -1.0])
 
 
-def normalise(vectors: ArrayLike, fallback: ArrayLike = 0.0) -> np.ndarray:
+def normalize(vectors: ArrayLike, fallback: ArrayLike = 0.0) -> np.ndarray:
     """Scale vectors (..., N) to length 1; those of length 0 become `fallback`, which broadcasts to them."""
     vectors = np.asarray(vectors, dtype=np.float64)
     length = np.sqrt(np.sum(vectors * vectors, axis=-1, keepdims=True))
@@ -53,7 +53,7 @@ def between(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     Returns:
         (..., 4), unit quaternions.
     """
-    a, b = np.broadcast_arrays(normalise(a), normalise(b))
+    a, b = np.broadcast_arrays(normalize(a), normalize(b))
     dot = np.sum(a * b, axis=-1, keepdims=True)
     quaternions = np.concatenate([1.0 + dot, np.cross(a, b)], axis=-1)
     opposite = np.sum(quaternions**2, axis=-1, keepdims=True) < 1e-24
@@ -62,7 +62,7 @@ def between(a: ArrayLike, b: ArrayLike) -> np.ndarray:
         other = np.eye(3)[np.argmin(np.abs(a), axis=-1)]
         half_turn = np.concatenate([np.zeros_like(dot), np.cross(a, other)], axis=-1)
         quaternions = np.where(opposite, half_turn, quaternions)
-    return normalise(quaternions, fallback=(1.0, 0.0, 0.0, 0.0))
+    return normalize(quaternions, fallback=(1.0, 0.0, 0.0, 0.0))
 
 
 def slerp(a: ArrayLike, b: ArrayLike, share: ArrayLike) -> np.ndarray:
@@ -86,7 +86,7 @@ def slerp(a: ArrayLike, b: ArrayLike, share: ArrayLike) -> np.ndarray:
     sine = np.where(close, 1.0, sine)
     weight_a = np.where(close, 1.0 - share, np.sin((1.0 - share) * angle) / sine)
     weight_b = np.where(close, share, np.sin(share * angle) / sine)
-    return normalise(weight_a * a + weight_b * b, fallback=(1.0, 0.0, 0.0, 0.0))
+    return normalize(weight_a * a + weight_b * b, fallback=(1.0, 0.0, 0.0, 0.0))
 
 
 def to_matrix(quaternions: ArrayLike) -> np.ndarray:
@@ -119,7 +119,7 @@ def from_matrix(matrices: ArrayLike) -> np.ndarray:
         axis=-2,
     )
     best = np.argmax(np.diagonal(candidates, axis1=-2, axis2=-1), axis=-1)[..., None, None]
-    quaternions = normalise(np.take_along_axis(candidates, best, axis=-2)[..., 0, :])
+    quaternions = normalize(np.take_along_axis(candidates, best, axis=-2)[..., 0, :])
     return np.where(quaternions[..., :1] < 0.0, -quaternions, quaternions)
 
 
@@ -141,11 +141,11 @@ def to_6d(quaternions: ArrayLike) -> np.ndarray:
 def from_6d(rotations_6d: ArrayLike) -> np.ndarray:
     """Turn numbers (..., 6), which need not be orthonormal, into unit quaternions (..., 4) with w >= 0."""
     rotations_6d = np.asarray(rotations_6d, dtype=np.float64)
-    first = normalise(rotations_6d[..., :3], fallback=(1.0, 0.0, 0.0))
+    first = normalize(rotations_6d[..., :3], fallback=(1.0, 0.0, 0.0))
     second = rotations_6d[..., 3:] - np.sum(first * rotations_6d[..., 3:], axis=-1, keepdims=True) * first
     # Where the second column is of no use, any direction at right angles to the first will do.
     other = np.eye(3)[np.argmin(np.abs(first), axis=-1)]
-    second = normalise(second, fallback=normalise(np.cross(first, other)))
+    second = normalize(second, fallback=normalize(np.cross(first, other)))
     return from_matrix(np.stack([first, second, np.cross(first, second)], axis=-1))
 
 

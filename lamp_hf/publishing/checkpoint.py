@@ -25,7 +25,7 @@ from lamp_hf.hub.card_text import (
     with_entries,
 )
 from lamp_hf.hub.errors import clear_hub_errors
-from lamp_hf.hub.licences import Origin, Source, find_licence, licence_of_a_persons_card, warn_of_licence
+from lamp_hf.hub.licenses import Origin, Source, find_license, license_of_a_persons_card, warn_of_license
 from lamp_hf.hub.upload import CARD, Target, matches
 
 from .model_card import bases_of, checkpoint_card, data_of, local_card, records_of, sample_in
@@ -142,12 +142,12 @@ def push_checkpoint(
         sources += [Source(each, _card_of(each, "dataset", target, on_hub), is_data=True) for each in data_of(story)]
         headers = [(CARD_ITSELF, persons)]
         headers += [(source.name, source.header) for source in sources if not source.is_data]
-        licence = find_licence(license, headers)
-        if licence.source is None:
-            licence = told.licence
+        card_license = find_license(license, headers)
+        if card_license.source is None:
+            card_license = told.license
         shown = ""
         if handwritten(existing):
-            licence = licence_of_a_persons_card(persons, license, target.repo_id)
+            card_license = license_of_a_persons_card(persons, license, target.repo_id)
         elif sample != "":
             own = there if same and SAMPLE_FILE in target.files else None
             shown, picture = _own_sample(sample, folder, ours, own)
@@ -158,13 +158,13 @@ def push_checkpoint(
                 shown, picture = write_sample(folder, kind.task, Path(made), sample), Path(made, SAMPLE_FILE)
             if shown and picture is not None:
                 published[SAMPLE_FILE] = picture
-        warn_of_licence(licence, target.repo_id, sources)
+        warn_of_license(card_license, target.repo_id, sources)
         card = checkpoint_card(
             folder,
             target.repo_id,
             config,
             existing=existing,
-            licence=licence,
+            license=card_license,
             sources=sources,
             told=told,
             sample=shown,

@@ -13,7 +13,7 @@ from lamp_hf.hub.card_text import (
     with_entries,
 )
 from lamp_hf.hub.errors import HubError, clear_hub_errors
-from lamp_hf.hub.licences import find_licence, licence_of_a_persons_card, warn_of_licence
+from lamp_hf.hub.licenses import find_license, license_of_a_persons_card, warn_of_license
 from lamp_hf.hub.upload import CARD, Target
 
 if TYPE_CHECKING:
@@ -72,16 +72,16 @@ def push_dataset(
     existing = card_to_keep(there, card)
     persons = persons_header(existing, f"{repo_id}/{CARD}" if existing is there else f"{CARD} of the data set")
     if handwritten(existing):
-        licence = licence_of_a_persons_card(persons, license, target.repo_id)
+        card_license = license_of_a_persons_card(persons, license, target.repo_id)
     else:
-        licence = find_licence(license, [(CARD_ITSELF, persons)])
-        warn_of_licence(licence, target.repo_id)
+        card_license = find_license(license, [(CARD_ITSELF, persons)])
+        warn_of_license(card_license, target.repo_id)
     clips = " and ".join(f"{len(split):,} ({name})" for name, split in splits.items())
     text = DATASET_TEXT.format(title=Path(target.repo_id).name, clips=clips, repo_id=target.repo_id)
 
     def readme(there: str | None) -> str:
         existing = card_to_keep(there, card)
-        return merged_card(existing, {"tags": ["lamp_hf", "human-motion"]}, text, licence) or str(existing)
+        return merged_card(existing, {"tags": ["lamp_hf", "human-motion"]}, text, card_license) or str(existing)
 
     target.check_card(readme(there))
     url = target.create()

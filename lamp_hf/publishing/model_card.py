@@ -15,14 +15,14 @@ from lamp_hf.files import atomic_path
 from lamp_hf.hub.card_text import (
     CARD_ITSELF,
     MODEL_INDEX,
-    Licence,
+    License,
     card_parts,
     looks_like_hub_id,
     merged_card,
     persons_header,
     shown_name,
 )
-from lamp_hf.hub.licences import Origin, Source, find_licence, warn_of_licence, words_on_licence
+from lamp_hf.hub.licenses import Origin, Source, find_license, warn_of_license, words_on_license
 
 from .describe import describe_checkpoint, named_parts
 from .model_kinds import KINDS, OTHER, REMARKS
@@ -49,7 +49,7 @@ def checkpoint_card(
     config: Mapping[str, Any],
     *,
     existing: str | None,
-    licence: Licence,
+    card_license: License,
     sources: Sequence[Source],
     told: Origin | None = None,
     sample: str = "",
@@ -64,7 +64,7 @@ def checkpoint_card(
         name: By which readers will load it: the Hub id.
         config: Its configuration, as readers will find it.
         existing: The card that is there.
-        licence: See [`find_licence`].
+        license: See [`find_license`].
         sources: The checkpoints that it was made from, and the data.
         told: Of an earlier card of the same weights, for what the sources do not tell.
         sample: Markdown that shows what it makes.
@@ -93,7 +93,7 @@ def checkpoint_card(
     if results is not None:
         header[MODEL_INDEX] = results
     conversion = _json(story / CONVERSION_FILE)
-    words = [word for source in sources for word in words_on_licence(source, licence)]
+    words = [word for source in sources for word in words_on_license(source, card_license)]
     if not words and told is not None and told.words:
         words = [told.words]
     # Converted models do not estimate lengths: whoever asks says how long.
@@ -112,9 +112,9 @@ def checkpoint_card(
         _training_section(recipe, _json(story / "training.json"), bases),
         _fine_tuning_section(_json(story / "fine-tuning.json")),
         _evaluation_section(story),
-        "\n\n".join([_licence_section(licence), *dict.fromkeys(words)]),
+        "\n\n".join([_license_section(card_license), *dict.fromkeys(words)]),
     ]
-    return merged_card(existing, header, "\n\n".join(part for part in parts if part), licence, bases)
+    return merged_card(existing, header, "\n\n".join(part for part in parts if part), card_license, bases)
 
 
 def write_run_card(folder: Path, *, name: str | None = None, sample: str = "", license: str | None = None) -> None:
@@ -124,7 +124,7 @@ def write_run_card(folder: Path, *, name: str | None = None, sample: str = "", l
         folder: Of the run.
         name: By which the card loads it, by default the folder.
         sample: Markdown that shows what the model makes.
-        license: As in [`find_licence`].
+        license: As in [`find_license`].
     """
     path = folder / "README.md"
     existing = path.read_text(encoding="utf-8") if path.is_file() else None
@@ -134,10 +134,12 @@ def write_run_card(folder: Path, *, name: str | None = None, sample: str = "", l
     sources += [Source(data, local_card(data), is_data=True) for data in data_of(folder)]
     headers = [(CARD_ITSELF, persons_header(existing, str(path)))]
     headers += [(source.name, source.header) for source in sources if not source.is_data]
-    licence = find_licence(license, headers)
-    card = checkpoint_card(folder, name, config, existing=existing, licence=licence, sources=sources, sample=sample)
+    card_license = find_license(license, headers)
+    card = checkpoint_card(
+        folder, name, config, existing=existing, license=card_license, sources=sources, sample=sample
+    )
     if card is not None:
-        warn_of_licence(licence, name, sources)
+        warn_of_license(card_license, name, sources)
         with atomic_path(path) as unfinished:
             unfinished.write_text(card, encoding="utf-8")
 
@@ -266,11 +268,11 @@ def records_of(folder: Path) -> list[EvaluationRecord]:
     return [EvaluationRecord.load(path) for path in sorted(folder.glob("evaluations/*.json"))]
 
 
-def _licence_section(licence: Licence) -> str:
-    if licence.source is None:
+def _license_section(card_license: License) -> str:
+    if card_license.source is None:
         return "## License\n\nNot stated: ask whoever published this before you use it."
-    origin = "" if licence.is_persons else f", as that of {shown_name(licence.source)}"
-    return f"## License\n\n{licence.name}{origin}."
+    origin = "" if card_license.is_persons else f", as that of {shown_name(card_license.source)}"
+    return f"## License\n\n{card_license.name}{origin}."
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

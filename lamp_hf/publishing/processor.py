@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lamp_hf.hub.card_text import CARD_ITSELF, handwritten, merged_card, persons_header
-from lamp_hf.hub.licences import find_licence, warn_of_licence
+from lamp_hf.hub.licenses import find_license, warn_of_license
 from lamp_hf.hub.upload import CARD, Target, matches
 
 from .checkpoint import PUBLISHED, push_saved, with_tags
@@ -57,11 +57,11 @@ def _push_processor_files(
     }
     there = target.read(CARD)
     if "config.json" not in target.files and not handwritten(there):
-        licence = find_licence(license, [(CARD_ITSELF, persons_header(there, f"{repo_id}/{CARD}"))])
-        warn_of_licence(licence, target.repo_id)
+        card_license = find_license(license, [(CARD_ITSELF, persons_header(there, f"{repo_id}/{CARD}"))])
+        warn_of_license(card_license, target.repo_id)
         auto = "AutoProcessor" if "processor_config.json" in files else "AutoFeatureExtractor"
         text = PROCESSOR_TEXT.format(title=Path(target.repo_id).name, auto=auto, repo_id=target.repo_id)
         header = {"library_name": "lamp_hf", "tags": ["lamp_hf", "human-motion"]}
-        files[CARD] = with_tags(merged_card(there, header, text, licence) or "", tags).encode()
+        files[CARD] = with_tags(merged_card(there, header, text, card_license) or "", tags).encode()
     message = commit_message or "Upload processor with lamp_hf"
     return target.commit(files, message, description=commit_description)

@@ -11,7 +11,7 @@ __all__ = ["near_duplicates", "same_recording"]
 # Takes of one action are as like as copies to a model that learned what actions are called. So likeness only finds
 # whom to compare frame by frame.
 LIKE = 0.9
-NEIGHBOURS = 32
+NEIGHBORS = 32
 BLOCK_ROWS = 1024
 MAX_SHIFT_TOKENS = 2
 MIN_OVERLAP = 0.8  # of the longer clip
@@ -20,7 +20,7 @@ MIN_OVERLAP = 0.8  # of the longer clip
 def near_duplicates(index: MotionIndex, threshold: float = 0.85) -> list[list[Found]]:
     """Groups of motions that seem to be copies of one recording.
 
-    Copies that were saved in another format, resampled or disturbed by a millimetre are found, and most that were
+    Copies that were saved in another format, resampled or disturbed by a millimeter are found, and most that were
     cut by whole tokens (4 frames). Copies cut by a part of a token may be missed, for the latents of a token are
     those of its frames together; and clips that merely overlap are. Mirror images are no copies. Takes in which
     the body hardly moves may be taken for copies: lower thresholds find more of both.
@@ -44,10 +44,10 @@ def near_duplicates(index: MotionIndex, threshold: float = 0.85) -> list[list[Fo
     vectors = torch.from_numpy(means)
     for first in range(0, len(rows), BLOCK_ROWS):
         likeness = vectors[first : first + BLOCK_ROWS] @ vectors.T
-        values, neighbours = likeness.topk(min(NEIGHBOURS + 1, len(rows)), dim=1)
+        values, neighbors = likeness.topk(min(NEIGHBORS + 1, len(rows)), dim=1)
         for k in range(len(values)):
             this = first + k
-            near = neighbours[k][values[k] >= LIKE].numpy()
+            near = neighbors[k][values[k] >= LIKE].numpy()
             others = np.sort(near[near < this])
             if not len(others):
                 continue

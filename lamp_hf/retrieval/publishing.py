@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lamp_hf.hub.card_text import CARD_ITSELF, merged_card, persons_header
-from lamp_hf.hub.licences import find_licence, warn_of_licence
+from lamp_hf.hub.licenses import find_license, warn_of_license
 from lamp_hf.hub.upload import CARD, Target
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def index_card(index: "MotionIndex", repo_id: str, existing: str | None, license
     """
     header: dict[str, Any] = {"library_name": "lamp_hf", "tags": ["lamp_hf", "human-motion", "motion-retrieval"]}
     header["configs"] = CONFIGS
-    licence = find_licence(license, [(CARD_ITSELF, persons_header(existing, f"{repo_id}/README.md"))])
+    card_license = find_license(license, [(CARD_ITSELF, persons_header(existing, f"{repo_id}/README.md"))])
     text = TEXT.format(
         title=repo_id.rpartition("/")[2],
         num_motions=len(index),
@@ -83,7 +83,7 @@ def index_card(index: "MotionIndex", repo_id: str, existing: str | None, license
         fingerprint=index.fingerprint,
         repo_id=repo_id,
     )
-    card = merged_card(existing, header, text, licence)
+    card = merged_card(existing, header, text, card_license)
     if card is not None:
-        warn_of_licence(licence, repo_id)
+        warn_of_license(card_license, repo_id)
     return card

@@ -25,7 +25,7 @@ from lamp_hf.motion.features import (
     features_to_joints,
     joints_to_features,
     mirror_joints,
-    normalise_joints,
+    normalize_joints,
     resample_joints,
 )
 from lamp_hf.motion.formats.bvh import read_bvh
@@ -112,7 +112,7 @@ def test_mirror_images_swap_motion_text_and_label(clone: Path, load: Callable[..
         recorded = resample_joints(read_bvh(data_folder(clone, clip) / f"{clip}.bvh").joints, 30.0, 20.0)
         # Mirrored before the body gets the set's bone lengths, which differ a little from left to right.
         np.testing.assert_allclose(mirror["motion"], joints_to_features(mirror_joints(recorded)), atol=1e-5)
-        swapped = normalise_joints(mirror_joints(features_to_joints(row["motion"])))
+        swapped = normalize_joints(mirror_joints(features_to_joints(row["motion"])))
         np.testing.assert_allclose(features_to_joints(mirror["motion"]), swapped, atol=0.03)
 
 

@@ -34,7 +34,7 @@ from lamp_hf.data.loading import dataset_name, load_motion_dataset
 from lamp_hf.data.schema import with_numpy_motion
 from lamp_hf.motion import rotations
 from lamp_hf.motion.errors import MotionFormatError
-from lamp_hf.motion.features import features_to_joints, mirror_joints, normalise_joints
+from lamp_hf.motion.features import features_to_joints, mirror_joints, normalize_joints
 from lamp_hf.motion.kinematics import inverse_kinematics
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import HUMANML3D_22
@@ -126,7 +126,7 @@ def take_text(motion: Motion, name: str = "Daz", *, claimed_fps: float = 120.0, 
     for joint, parent, source in table:
         index = 0 if source == "root" else JOINTS.index(source)
         # Some conventions turn every joint's axes at rest; what the file says must not depend on it.
-        turn = np.array([1.0, 0, 0, 0]) if rest == "as it stands" else rotations.normalise(rng.normal(size=4))
+        turn = np.array([1.0, 0, 0, 0]) if rest == "as it stands" else rotations.normalize(rng.normal(size=4))
         frame[joint] = turn
         turned[joint] = rotations.multiply(world[:, index], np.broadcast_to(turn, world[:, index].shape))
         position[joint] = hips if source == "root" else places[:, index]
@@ -411,7 +411,7 @@ def test_captions_cut_takes_into_rows(clone, load, tmp_path, caplog):
     assert list(by_id(loaded["validation"])) == [f"{VALIDATION}@0.5-2s"]
     assert f"{TRAIN}@2-9s left out: it ends at 9 s, the take at" in caplog.text
     ours, mirrored = (features_to_joints(rows[f"{TRAIN}@0-1.2s{m}"]["motion"]) for m in ("", "-mirrored"))
-    np.testing.assert_allclose(normalise_joints(mirror_joints(ours)), normalise_joints(mirrored), atol=0.03)
+    np.testing.assert_allclose(normalize_joints(mirror_joints(ours)), normalize_joints(mirrored), atol=0.03)
 
 
 def test_a_table_beside_the_takes_says_more(clone, load, tmp_path):

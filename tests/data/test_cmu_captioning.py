@@ -98,8 +98,7 @@ def test_sheets_show_every_second_and_pages_hold_them(run, takes, tmp_path):
     assert page.size == (1180, long.height + short.height + 8)
     cells = np.asarray(long.convert("RGB"))[16:156].reshape(140, 10, 118, 3)
     blue, orange = (
-        (np.abs(cells.astype(int) - colour).sum(-1) < 60).any(axis=(0, 2))
-        for colour in ((38, 105, 196), (226, 114, 31))
+        (np.abs(cells.astype(int) - color).sum(-1) < 60).any(axis=(0, 2)) for color in ((38, 105, 196), (226, 114, 31))
     )
     assert blue.all()
     assert orange.all()

@@ -95,7 +95,7 @@ def test_statistics_are_those_of_all_frames() -> None:
     np.testing.assert_allclose(std[259:], frames.std(axis=0)[259:].mean(), rtol=1e-5)
 
 
-def test_statistics_refuse_what_cannot_be_normalised() -> None:
+def test_statistics_refuse_what_cannot_be_normalized() -> None:
     with pytest.raises(ValueError, match="without motions"):
         training_statistics(Dataset.from_list(rows(), features=motion_features()).select([]))
     still = rows()

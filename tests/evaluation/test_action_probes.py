@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lamp_hf.evaluation.probes.body_series import body_poses, body_series, mirrored_joints
-from lamp_hf.evaluation.probes.cross_fitted import CrossFittedProbes, LabelledJoints, take_folds
+from lamp_hf.evaluation.probes.cross_fitted import CrossFittedProbes, LabeledJoints, take_folds
 from lamp_hf.evaluation.probes.joint_network import JointNetworkProbe
 from lamp_hf.evaluation.probes.statistics_trees import StatisticsTreesProbe, motion_statistics
 from lamp_hf.motion.motion import Motion
@@ -29,7 +29,7 @@ def turned(joints: np.ndarray, degrees: float, way: tuple[float, float] = (0.0, 
 
 
 @pytest.fixture(scope="module")
-def labelled(procedural) -> LabelledJoints:
+def labeled(procedural) -> LabeledJoints:
     """Walks and waves of several takes, each turned and placed in its own way."""
     rng = np.random.default_rng(0)
     ids, takes, joints, labels = [], [], [], []
@@ -42,7 +42,7 @@ def labelled(procedural) -> LabelledJoints:
         takes.append(f"take-{number // 4}")
         joints.append(turned(positions, float(rng.uniform(-180, 180)), place))
         labels.append(label)
-    return LabelledJoints(ids, takes, joints, labels)
+    return LabeledJoints(ids, takes, joints, labels)
 
 
 def test_a_mirror_image_swaps_sides_and_comes_back(waver: Motion) -> None:
@@ -71,23 +71,23 @@ def test_statistics_are_finite_also_of_very_short_motions(walker: Motion) -> Non
 
 
 @pytest.mark.parametrize("make", [lambda: JointNetworkProbe(epochs=6), lambda: StatisticsTreesProbe(trees=20)])
-def test_probes_learn_and_repeat_themselves(labelled: LabelledJoints, make) -> None:
-    probe = make().fit(labelled.joints[:16], labelled.labels[:16])
+def test_probes_learn_and_repeat_themselves(labeled: LabeledJoints, make) -> None:
+    probe = make().fit(labeled.joints[:16], labeled.labels[:16])
     assert probe.classes == ["walk", "wave"]
-    scores = probe.probabilities(labelled.joints[16:])
+    scores = probe.probabilities(labeled.joints[16:])
     np.testing.assert_allclose(scores.sum(1), 1.0, atol=1e-5)
-    assert [probe.classes[row.argmax()] for row in scores] == labelled.labels[16:]
-    again = make().fit(labelled.joints[:16], labelled.labels[:16])
-    np.testing.assert_array_equal(again.probabilities(labelled.joints[16:]), scores)
+    assert [probe.classes[row.argmax()] for row in scores] == labeled.labels[16:]
+    again = make().fit(labeled.joints[:16], labeled.labels[:16])
+    np.testing.assert_array_equal(again.probabilities(labeled.joints[16:]), scores)
     assert probe.probabilities([]).shape == (0, 2)
 
 
-def test_a_network_is_stored_without_pickle(labelled: LabelledJoints, tmp_path: Path) -> None:
-    probe = JointNetworkProbe(epochs=1).fit(labelled.joints[:8], labelled.labels[:8])
+def test_a_network_is_stored_without_pickle(labeled: LabeledJoints, tmp_path: Path) -> None:
+    probe = JointNetworkProbe(epochs=1).fit(labeled.joints[:8], labeled.labels[:8])
     probe.save(tmp_path / "probe.safetensors")
     loaded = JointNetworkProbe.load(tmp_path / "probe.safetensors")
     assert loaded.classes == probe.classes
-    np.testing.assert_array_equal(loaded.probabilities(labelled.joints), probe.probabilities(labelled.joints))
+    np.testing.assert_array_equal(loaded.probabilities(labeled.joints), probe.probabilities(labeled.joints))
 
 
 def test_folds_hold_whole_takes_and_spread_every_label() -> None:
@@ -101,7 +101,7 @@ def test_folds_hold_whole_takes_and_spread_every_label() -> None:
     assert take_folds(takes, labels, 3) == folds
 
 
-def test_no_clip_is_judged_by_a_probe_that_has_seen_its_take(labelled: LabelledJoints, monkeypatch) -> None:
+def test_no_clip_is_judged_by_a_probe_that_has_seen_its_take(labeled: LabeledJoints, monkeypatch) -> None:
     seen: list[set[float]] = []
     fit = JointNetworkProbe.fit
 
@@ -110,18 +110,18 @@ def test_no_clip_is_judged_by_a_probe_that_has_seen_its_take(labelled: LabelledJ
         return fit(self, clips, labels)
 
     monkeypatch.setattr(JointNetworkProbe, "fit", noted)
-    probes = CrossFittedProbes(labelled, folds=3, epochs=1)
-    for take, clip in zip(labelled.takes, labelled.joints, strict=True):
+    probes = CrossFittedProbes(labeled, folds=3, epochs=1)
+    for take, clip in zip(labeled.takes, labeled.joints, strict=True):
         assert float(clip.sum()) not in seen[probes.fold_of(take)]
         assert sum(float(clip.sum()) in fold for fold in seen) == 2
 
 
-def test_trained_probes_are_kept_and_say_the_same(labelled: LabelledJoints, tmp_path: Path, monkeypatch) -> None:
-    first = CrossFittedProbes(labelled, folds=2, epochs=6, cache_dir=tmp_path)
-    expected = first.ranks(labelled.joints, labelled.takes, labelled.labels)
+def test_trained_probes_are_kept_and_say_the_same(labeled: LabeledJoints, tmp_path: Path, monkeypatch) -> None:
+    first = CrossFittedProbes(labeled, folds=2, epochs=6, cache_dir=tmp_path)
+    expected = first.ranks(labeled.joints, labeled.takes, labeled.labels)
     monkeypatch.setattr(JointNetworkProbe, "fit", None)  # nothing is trained again
-    found = CrossFittedProbes(labelled, folds=2, epochs=6, cache_dir=tmp_path)
+    found = CrossFittedProbes(labeled, folds=2, epochs=6, cache_dir=tmp_path)
     assert found.digest == first.digest
-    for kind, ranks in found.ranks(labelled.joints, labelled.takes, labelled.labels).items():
+    for kind, ranks in found.ranks(labeled.joints, labeled.takes, labeled.labels).items():
         np.testing.assert_array_equal(ranks, expected[kind])
         assert (ranks == 1).mean() > 0.9

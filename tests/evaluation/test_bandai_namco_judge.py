@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from lamp_hf.data import load_bandai_namco, motion_features
-from lamp_hf.evaluation.probes.bandai_namco import LabelledClips, TextToMotionJudge, paraphrase
+from lamp_hf.evaluation.probes.bandai_namco import LabeledClips, TextToMotionJudge, paraphrase
 from lamp_hf.evaluation.probes.probe import MotionProbe, flipped
 from lamp_hf.motion.motion import Motion
 
@@ -52,12 +52,12 @@ def judge(dataset) -> TextToMotionJudge:
 
 
 def test_mirror_images_that_no_label_names_are_left_out(dataset):
-    clips = LabelledClips.from_dataset(dataset["train"])
+    clips = LabeledClips.from_dataset(dataset["train"])
     assert len(clips.joints) == len(clips.contents) == len(clips.styles) == 16
     assert not any(flipped(clip, content) for clip, content in zip(clips.joints, clips.contents, strict=True))
 
 
-def test_real_clips_are_recognised(judge):
+def test_real_clips_are_recognized(judge):
     scores = judge.judge_validation()
     assert scores["content_accuracy"] == 1.0
     assert scores["style_accuracy"] >= 0.75
@@ -105,7 +105,7 @@ def test_paraphrases_name_what_is_asked():
 
 
 @pytest.mark.slow
-def test_probes_recognise_real_motion_capture(bandai_archive, tmp_path_factory):
+def test_probes_recognize_real_motion_capture(bandai_archive, tmp_path_factory):
     """A part of the real set, rigs and reading included: three actions that differ, one of them sided."""
     names = [
         line.split()[0]
@@ -122,7 +122,7 @@ def test_probes_recognise_real_motion_capture(bandai_archive, tmp_path_factory):
         progress=False,
         cache_dir=tmp_path_factory.mktemp("cache"),
     )
-    clips = LabelledClips.from_dataset(dataset["train"])
+    clips = LabeledClips.from_dataset(dataset["train"])
     odd = slice(1, None, 2)
     probe = MotionProbe(0.1).fit(clips.joints[::2], clips.contents[::2])
     assert probe.accuracy(clips.joints[odd], clips.contents[odd]) >= 0.95

@@ -23,7 +23,7 @@ __all__ = ["LocalHub", "Repository"]
 
 LARGE_FILES = (".safetensors", ".parquet", ".arrow", ".faiss")
 TYPES = ("models", "datasets", "spaces")
-LICENCES = ("apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "mit", "other")
+LICENSES = ("apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "mit", "other")
 _REPOSITORY = r"/api/(models|datasets|spaces)/([^/]+/[^/]+)"
 _PREFIX = r"/(?:(datasets|spaces)/)?"
 
@@ -306,9 +306,9 @@ class LocalHub:
 
     def validate(self, request: Request) -> Answer:
         header = re.match(r"---\n(.*?)^---$", request.values["content"], re.DOTALL | re.MULTILINE)
-        licence = (yaml.safe_load(header[1]) or {}).get("license", "other") if header else "other"
-        if licence not in LICENCES:
-            said = f'"license" must be one of [{", ".join(LICENCES)}]'
+        license = (yaml.safe_load(header[1]) or {}).get("license", "other") if header else "other"
+        if license not in LICENSES:
+            said = f'"license" must be one of [{", ".join(LICENSES)}]'
             raise Refusal(400, None, "Invalid metadata", errors=[{"message": said}], warnings=[])
         return _json({"errors": [], "warnings": []})
 

@@ -1,4 +1,4 @@
-"""Cards: what they say and where it comes from, which licence, and that a person's words stay."""
+"""Cards: what they say and where it comes from, which card_license, and that a person's words stay."""
 
 import json
 import shutil
@@ -9,8 +9,8 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol
-from lamp_hf.hub.card_text import CARD_ITSELF, CardError, Licence, header_of, merged_card, persons_header, touched
-from lamp_hf.hub.licences import find_licence
+from lamp_hf.hub.card_text import CARD_ITSELF, CardError, License, header_of, merged_card, persons_header, touched
+from lamp_hf.hub.licenses import find_license
 from lamp_hf.publishing.model_card import write_run_card
 
 RECIPE = {
@@ -148,10 +148,10 @@ def test_text_and_entries_around_the_marks_stay(run) -> None:
     assert (run / "README.md").read_text() == before  # nothing grows
 
 
-def test_a_licence_replaces_the_earlier_one_whole_and_a_persons_entries_stay() -> None:
+def test_a_license_replaces_the_earlier_one_whole_and_a_persons_entries_stay() -> None:
     earlier = {"license": "other", "license_name": "mine", "license_link": "LICENSE", "datasets": ["me/mocap"]}
     first = f"---\n{yaml.safe_dump(earlier)}---\n"
-    told = header_of(merged_card(first, {}, "text", Licence({"license": "mit"}, "asked for")))
+    told = header_of(merged_card(first, {}, "text", License({"license": "mit"}, "asked for")))
     assert told == {"datasets": ["me/mocap"], "license": "mit"}
 
 
@@ -216,7 +216,7 @@ def test_what_transformers_wrote_is_nobodys_unless_changed() -> None:
     assert merged_card(edited, {"library_name": "lamp_hf"}, "text") is None
 
 
-# ---- the licence ------------------------------------------------------------------------------------------
+# ---- the license ------------------------------------------------------------------------------------------
 
 MIT, BY = {"license": "mit"}, {"license": "cc-by-4.0"}
 OWN = {"license": "other", "license_name": "house-rules", "license_link": "LICENSE.md"}
@@ -235,12 +235,12 @@ OWN = {"license": "other", "license_name": "house-rules", "license_link": "LICEN
         (None, [(CARD_ITSELF, {})], ({"license": "other"}, None)),
     ],
 )
-def test_a_licence_is_asked_for_or_inherited_and_never_made_up(asked, headers, expected) -> None:
-    found = find_licence(asked, headers)
+def test_a_license_is_asked_for_or_inherited_and_never_made_up(asked, headers, expected) -> None:
+    found = find_license(asked, headers)
     assert (dict(found.entries), found.source) == expected
 
 
-def test_a_licence_of_the_base_leaves_with_the_base_and_a_persons_stays(run, caplog) -> None:
+def test_a_license_of_the_base_leaves_with_the_base_and_a_persons_stays(run, caplog) -> None:
     base = run.parent / "base"
     base.mkdir()
     (base / "README.md").write_text("---\nlicense: mit\n---\n# Base\n")
@@ -275,7 +275,7 @@ def test_who_is_to_be_named_is_named_by_what_was_made_from_it(run) -> None:
     assert again.count("From the card of") == 1
 
 
-def test_a_card_without_a_licence_is_warned_of(run, caplog) -> None:
+def test_a_card_without_a_license_is_warned_of(run, caplog) -> None:
     (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"base": None}))
     write_run_card(run)
     assert "Not stated" in (run / "README.md").read_text()

@@ -104,7 +104,7 @@ def test_what_a_card_says_of_bases_that_are_gone_stays_with_the_weights(hub, pub
     shutil.rmtree(base)
     assert publisher.lamp_hf("push", first, "me/orphan", "--no-sample") == 0, publisher.printed
     assert hub["me/orphan"].files["README.md"].decode() == card
-    # Of other weights from another base the licence is another one.
+    # Of other weights from another base the card_license is another one.
     assert publisher.lamp_hf("push", run(5), "me/orphan", "--no-sample") == 0, publisher.printed
     assert header(hub, "me/orphan")["license"] == "cc-by-nc-4.0"
     assert "By the base's people" not in hub["me/orphan"].files["README.md"].decode()
@@ -133,13 +133,13 @@ def test_a_persons_sample_beside_a_persons_card_stays(hub, publisher, run) -> No
     assert hub["me/own-sample"].files["README.md"] == b"# Mine\n\n![my own](sample.gif)\n"
 
 
-def test_a_persons_card_is_asked_for_a_licence_only_where_it_has_none(hub, publisher, run) -> None:
+def test_a_persons_card_is_asked_for_a_license_only_where_it_has_none(hub, publisher, run) -> None:
     assert publisher.lamp_hf("push", "lamp-small", "me/embedded", "--no-sample") == 0, publisher.printed
     assert "A person has written the README.md of me/embedded, and it stays" in publisher.printed
     assert "state the license" not in publisher.printed
     folder = run(9)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
-    assert publisher.lamp_hf("push", folder, "me/own-licence", "--license", "apache-2.0") == 0, publisher.printed
+    assert publisher.lamp_hf("push", folder, "me/own-license", "--license", "apache-2.0") == 0, publisher.printed
     said = "it stays, and its license (mit) too: write `license: apache-2.0` into its header"
     assert said in publisher.printed
 
@@ -178,7 +178,7 @@ def test_an_adapter_names_no_folder_of_this_machine(hub, publisher, run, tmp_pat
     assert not [name for name, content in files.items() if b"secret" in content or b"/somewhere" in content]
 
 
-def test_the_licence_of_data_on_the_hub_is_named_and_compared(hub, publisher, run) -> None:
+def test_the_license_of_data_on_the_hub_is_named_and_compared(hub, publisher, run) -> None:
     card = b"---\nlicense: cc-by-sa-4.0\n---\n# Clips\n\n### Licensing\n\nBy the dancers of Turin.\n\n### More\n\nx\n"
     folder = run(13, data={"name": "you/clips"})
     assert publisher.lamp_hf("push", folder, "me/turin", "--no-sample") == 0, publisher.printed

@@ -207,7 +207,7 @@ def test_what_is_written_to_a_repository_during_a_push_is_not_lost(hub, publishe
     assert hub["me/busy"].files["README.md"] == b"# Mine"
 
 
-def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_made(
+def test_a_license_that_the_hub_does_not_know_is_refused_before_anything_is_made(
     hub, publisher, tiny_checkpoint, walker
 ) -> None:
     folder = publisher.folder / "one_more_walk"

@@ -153,7 +153,7 @@ def test_tensors_on_any_device_are_welcome(load):
 
 
 def test_captions_that_say_the_same_are_right_under_the_threshold(load):
-    swapped = EMBEDDINGS[np.arange(40) ^ 1]  # each motion looks like its neighbour's text
+    swapped = EMBEDDINGS[np.arange(40) ^ 1]  # each motion looks like its neighbor's text
     captions = [f"{what} {number}" for number in range(20) for what in ("a person walks", "A person walks")]
     metric = load("motion_retrieval")
     scores = metric.compute(

@@ -11,7 +11,7 @@ from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 
 
 class ShiftingTokenizer:
-    """Gives motions back with one feature shifted by some metres; the codes count the tokens of a clip."""
+    """Gives motions back with one feature shifted by some meters; the codes count the tokens of a clip."""
 
     device = torch.device("cpu")
     config = SimpleNamespace(frames_per_token=4, num_codes=20, num_quantizers=1)

@@ -99,7 +99,7 @@ def test_ties_count_as_their_mean_rank():
 
 def test_pools_in_the_order_given():
     similarity = np.eye(8)
-    similarity[:4, :4] = np.eye(4)[[1, 0, 3, 2]]  # in the first pool each pair finds its neighbour
+    similarity[:4, :4] = np.eye(4)[[1, 0, 3, 2]]  # in the first pool each pair finds its neighbor
     recall = pool_recall(similarity, range(8), pool_size=4, repeats=None, ranks=(1, 10))
     assert recall["text_to_motion_r1"] == 0.5
     assert recall["text_to_motion_r10"] == recall["chance_r10"] == 1.0

@@ -64,9 +64,7 @@ def test_models_load_from_checkpoints_that_hold_them_alone(checkpoint) -> None:
         with pytest.raises(CheckpointError, match="holds a 'lamp_text_to_motion' model where"):
             getattr(lamp_hf, name).from_pretrained(checkpoint)
     with pytest.raises(CheckpointError, match="'lamp' or 'lamp_text_to_motion' or 'lamp_captioning' is needed"):
-        lamp_hf.AutoModelForMotionCaptioning.from_pretrained(
-            lamp_hf.embedded_checkpoint("lamp-small-evaluator")
-        )
+        lamp_hf.AutoModelForMotionCaptioning.from_pretrained(lamp_hf.embedded_checkpoint("lamp-small-evaluator"))
 
 
 def test_what_is_missing_is_named(checkpoint) -> None:

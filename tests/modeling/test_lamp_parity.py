@@ -83,7 +83,7 @@ def test_text_branch(case, close):
 
 @torch.no_grad()
 def test_vectors_of_the_retrieval_wrapper(case, close):
-    # Neither is normalised there, and motions are averaged over queries (L8).
+    # Neither is normalized there, and motions are averaged over queries (L8).
     lamp, io = case.lamp, case.io
     first = lamp.encode_text(io["evalwrap_input_ids"], io["evalwrap_attention_mask"])[:, 0]
     close(lamp.text_projection(first), io["evalwrap_text_embedding"])

@@ -85,7 +85,7 @@ def test_any_order_gives_the_same_features(case):
 
 @torch.no_grad()
 def test_the_original_file_is_converted(case, golden: Path):
-    # Written by torch with optimiser states beside the three parts.
+    # Written by torch with optimizer states beside the three parts.
     original = torch.load(golden / "ckpt" / "evaluator_finest.tar", map_location="cpu", weights_only=True)
     model = model_of(original)
     for name, tensor in case.model.state_dict().items():

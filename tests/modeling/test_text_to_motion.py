@@ -51,7 +51,7 @@ def test_positions_are_those_of_the_transformer():
         assert positions[position, place].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_biases_hide_and_favour_what_they_should():
+def test_biases_hide_and_favor_what_they_should():
     mask = torch.tensor([[1, 1, 0]])
     like = torch.zeros(())
     past = torch.ones(4, 4).tril()

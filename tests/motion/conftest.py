@@ -127,7 +127,7 @@ def slow_bvh() -> Callable[[str], tuple[list[str], np.ndarray]]:
     return slow_forward_kinematics
 
 
-# A body of 1.7 m in a T-pose, centimetres, Y up, left along +X.
+# A body of 1.7 m in a T-pose, centimeters, Y up, left along +X.
 BODY = {
     "pelvis": (0.0, 92.0, 0.0),
     "hip": (9.0, 90.0, 0.0),

@@ -53,7 +53,7 @@ def dancer(num_frames=30, fps=20.0, seed=0, skeleton=HUMANML3D_22) -> Motion:
         if abs(directions[joint, 0]) > 0.5 and list(skeleton.parents).count(skeleton.parents[joint]) > 1:
             directions[joint, 1] = -1.0 if skeleton.parents[joint] == 0 else 1.0
     lengths = np.array(skeleton.bone_lengths or [0.0] + [0.2] * (skeleton.num_joints - 1))
-    offsets = rotations.normalise(directions) * lengths[:, None]
+    offsets = rotations.normalize(directions) * lengths[:, None]
     phase = np.linspace(0, 2 * np.pi, num_frames)[:, None, None]
     shape = (1, skeleton.num_joints, 3)
     angles = random.uniform(0.1, 0.6, shape) * np.sin(phase + random.uniform(0, 6, shape))
@@ -559,7 +559,7 @@ def test_a_spine_that_shortens_comes_back_within_a_centimeter(tmp_path):
     """Joints blended of two, as the spine of most rigs, change their bones' lengths: here by 2 cm in a few frames."""
     joints = dancer(num_frames=300).joints.copy()
     spine1, spine2 = (HUMANML3D_22.joint_names.index(name) for name in ("spine1", "spine2"))
-    way = rotations.normalise(joints[:, spine1] - joints[:, 0])
+    way = rotations.normalize(joints[:, spine1] - joints[:, 0])
     joints[150:154, spine1] -= 0.02 * way[150:154]
     joints[150:154, spine2] -= 0.01 * way[150:154]
     motion = Motion(joints=joints, fps=20)
@@ -595,12 +595,12 @@ def test_the_rest_pose_stands_in_a_t(tmp_path):
         assert np.linalg.norm(at[f"{name} End"] - at[name]) > 1
 
 
-@pytest.mark.parametrize(("unit", "metres"), [("m", 1.0), ("cm", 0.01), ("mm", 0.001), ("inch", 0.0254)])
-def test_units_of_writing(unit, metres, tmp_path):
+@pytest.mark.parametrize(("unit", "meters"), [("m", 1.0), ("cm", 0.01), ("mm", 0.001), ("inch", 0.0254)])
+def test_units_of_writing(unit, meters, tmp_path):
     motion = dancer()
     write_bvh(motion, tmp_path / "dance.bvh", unit=unit)
     clip = parse_bvh(tmp_path / "dance.bvh")
-    np.testing.assert_allclose(clip.values[:, :3] * metres, motion.joints[:, 0], atol=1e-5)
+    np.testing.assert_allclose(clip.values[:, :3] * meters, motion.joints[:, 0], atol=1e-5)
     back, report = read_bvh_with_report(tmp_path / "dance.bvh")
     assert report.unit == unit
     np.testing.assert_allclose(back.joints, motion.joints, atol=1e-4)

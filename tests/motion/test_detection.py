@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lamp_hf.motion.errors import MotionFormatError
-from lamp_hf.motion.formats.detection import METRES_PER_UNIT, UP_AXES, detect, read_units, standardize
+from lamp_hf.motion.formats.detection import METERS_PER_UNIT, UP_AXES, detect, read_units, standardize
 from lamp_hf.motion.skeleton import KIT_21
 
 # What a file with this axis up holds for a point (x, y, z) of ours, written out on purpose.
@@ -27,10 +27,10 @@ def walk(make_motion):
     return make_motion(num_frames=30).joints
 
 
-@pytest.mark.parametrize("unit", METRES_PER_UNIT)
+@pytest.mark.parametrize("unit", METERS_PER_UNIT)
 @pytest.mark.parametrize("axis", UP_AXES)
 def test_every_unit_and_axis_gives_the_same_person(unit, axis, walk):
-    joints, detection = standardize(turned(walk, axis) / METRES_PER_UNIT[unit])
+    joints, detection = standardize(turned(walk, axis) / METERS_PER_UNIT[unit])
     assert (detection.unit, detection.up_axis) == (unit, axis)
     np.testing.assert_allclose(joints, walk, atol=1e-5)
     assert joints.dtype == np.float32
@@ -57,27 +57,27 @@ def test_what_is_told_is_taken(walk, caplog):
 
 @pytest.mark.parametrize("height", [0.75, 0.9, 1.1, 1.4, 1.75, 2.0, 2.5, 3.0])
 @pytest.mark.parametrize("legs", [0.42, 0.474, 0.52])
-@pytest.mark.parametrize("unit", METRES_PER_UNIT)
+@pytest.mark.parametrize("unit", METERS_PER_UNIT)
 def test_toddlers_and_giants_are_read_or_warned_of(unit, height, legs):
     """Whatever the unit and the size: a wrong reading names the right one."""
-    readings = read_units(legs * height / METRES_PER_UNIT[unit])
+    readings = read_units(legs * height / METERS_PER_UNIT[unit])
     assert unit in [reading.unit for reading in readings]  # all of them are told where there are several
 
 
 @pytest.mark.parametrize("unit", ["m", "cm", "mm"])
 @pytest.mark.parametrize("height", [1.45, 1.6, 1.75, 1.85])
 def test_adults_in_common_units_have_one_reading(unit, height, walk, caplog):
-    _, detection = standardize(walk * (0.474 * height / 0.83) / METRES_PER_UNIT[unit])
+    _, detection = standardize(walk * (0.474 * height / 0.83) / METERS_PER_UNIT[unit])
     assert [reading.unit for reading in detection.unit_readings] == [unit]
     assert not caplog.text
 
 
 @pytest.mark.parametrize("unit", ["dm", "inch", "cmu"])
 def test_the_usual_unit_is_not_doubted_for_adults_alone(unit, walk, caplog):
-    assert detect(walk / METRES_PER_UNIT[unit]).doubts
-    assert not detect(walk / METRES_PER_UNIT[unit], usual_unit=unit).doubts
+    assert detect(walk / METERS_PER_UNIT[unit]).doubts
+    assert not detect(walk / METERS_PER_UNIT[unit], usual_unit=unit).doubts
     for size in (0.45, 1.7):
-        detection = detect(size * walk / METRES_PER_UNIT[unit], usual_unit=unit)
+        detection = detect(size * walk / METERS_PER_UNIT[unit], usual_unit=unit)
         assert detection.unit == unit or any(f"{unit} (leg" in doubt for doubt in detection.doubts)
 
 

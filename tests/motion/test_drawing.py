@@ -12,7 +12,7 @@ SKELETONS = pytest.mark.parametrize("skeleton", [HUMANML3D_22, KIT_21], ids=lamb
 
 
 def test_a_body_that_faces_the_camera_has_its_left_on_the_viewers_right():
-    camera = Camera(azimuth=0.0, elevation=0.0, distance=4.0, centre=(50.0, 60.0), focal=100.0)
+    camera = Camera(azimuth=0.0, elevation=0.0, distance=4.0, center=(50.0, 60.0), focal=100.0)
     left, up, nearer = camera.project(np.eye(3), np.zeros(3))
     np.testing.assert_allclose(left, [75.0, 60.0, 4.0])
     np.testing.assert_allclose(up, [50.0, 35.0, 4.0])
@@ -20,9 +20,9 @@ def test_a_body_that_faces_the_camera_has_its_left_on_the_viewers_right():
 
 
 def test_the_camera_goes_around_to_the_bodys_left_and_up():
-    left = Camera(azimuth=np.pi / 2, elevation=0.0, distance=4.0, centre=(0.0, 0.0), focal=1.0)
+    left = Camera(azimuth=np.pi / 2, elevation=0.0, distance=4.0, center=(0.0, 0.0), focal=1.0)
     np.testing.assert_allclose(left.project(np.array([1.0, 0.0, 0.0]), np.zeros(3)), [0, 0, 3], atol=1e-12)
-    above = Camera(azimuth=0.0, elevation=np.pi / 2, distance=4.0, centre=(0.0, 0.0), focal=1.0)
+    above = Camera(azimuth=0.0, elevation=np.pi / 2, distance=4.0, center=(0.0, 0.0), focal=1.0)
     np.testing.assert_allclose(above.project(np.array([0.0, 1.0, 0.0]), np.zeros(3)), [0, 0, 3], atol=1e-12)
     assert above.project(np.array([0.0, 0.0, 1.0]), np.zeros(3))[1] > 0  # what is nearer lies lower
 
@@ -56,7 +56,7 @@ def test_limbs_follow_the_skeleton_and_know_their_side(skeleton):
     for bone in bones:
         assert bone.parent == skeleton.parents[bone.joint]
         side = skeleton.joint_names[bone.joint].partition("_")[0]
-        assert bone.side == (side if side in ("left", "right") else "centre")
+        assert bone.side == (side if side in ("left", "right") else "center")
     radii = joint_radii(skeleton)
     np.testing.assert_array_equal(radii, radii[skeleton.mirror_permutation])
 

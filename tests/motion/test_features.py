@@ -11,7 +11,7 @@ from lamp_hf.motion.features import (
     joints_to_features,
     mirror_features,
     mirror_joints,
-    normalise_joints,
+    normalize_joints,
     resample_joints,
 )
 from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, skeleton_for_feature_dim
@@ -38,7 +38,7 @@ def test_features_equal_the_reference(golden, parity):
         parity("features, rotations", features[:, ROTATIONS], expected[:, ROTATIONS], 1e-3)
         parity("features, the others", features[:, rest], expected[:, rest])
         parity("features to joints", features_to_joints(expected), numbers[f"{clip}/recovered"], 1e-5)
-        parity("joints normalised", normalise_joints(numbers[f"{clip}/joints"]), numbers[f"{clip}/global_positions"])
+        parity("joints normalized", normalize_joints(numbers[f"{clip}/joints"]), numbers[f"{clip}/global_positions"])
 
 
 def test_heading_wrap_of_the_reference_is_reproduced_on_request_and_mended_by_default(golden):
@@ -72,7 +72,7 @@ def test_place_and_first_heading_of_a_clip_do_not_matter(procedural, turn, headi
 def test_joints_come_back_from_features(procedural, turn, speed, frames):
     joints = procedural.walker(frames, turn=turn, speed=speed).joints
     back = features_to_joints(joints_to_features(joints))
-    np.testing.assert_allclose(back, normalise_joints(joints)[:-1], atol=1e-4)
+    np.testing.assert_allclose(back, normalize_joints(joints)[:-1], atol=1e-4)
 
 
 def test_a_batch_equals_its_clips(procedural):
@@ -103,7 +103,7 @@ def test_mirroring_moves_the_wave_to_the_other_hand(procedural):
     left = procedural.waver(40, side="left")
     np.testing.assert_allclose(
         mirror_joints(right.joints)[:, 20], left.joints[:, 20], atol=0.03
-    )  # wrists; the two arms of the data set's body differ by a centimetre
+    )  # wrists; the two arms of the data set's body differ by a centimeter
     assert right.joints[-1, 21, 1] > right.joints[-1, 20, 1] + 0.3
 
 
@@ -130,7 +130,7 @@ def test_kit_has_251_numbers_and_needs_bone_lengths(procedural):
     features = joints_to_features(joints, KIT_21, retarget=False)
     assert features.shape == (29, 251)
     back = features_to_joints(features, KIT_21)
-    np.testing.assert_allclose(back, normalise_joints(joints, KIT_21, retarget=False)[:-1], atol=1e-4)
+    np.testing.assert_allclose(back, normalize_joints(joints, KIT_21, retarget=False)[:-1], atol=1e-4)
 
 
 def test_wrong_shapes_are_refused():

@@ -216,7 +216,7 @@ def test_poses_with_z_up_stand_upright(tmp_path):
     vectors = poses.reshape(len(poses), 52, 3).copy()
     root = rotations.multiply(lay, rotations.from_vector(vectors[:, 0]))
     angle = 2 * np.arctan2(np.linalg.norm(root[:, 1:], axis=-1), root[:, 0])
-    vectors[:, 0] = rotations.normalise(root[:, 1:]) * angle[:, None]
+    vectors[:, 0] = rotations.normalize(root[:, 1:]) * angle[:, None]
     np.savez(tmp_path / "z.npz", poses=vectors.reshape(len(poses), -1), trans=rotations.rotate(lay, trans), fps=60)
     joints = Motion.load(tmp_path / "z.npz").joints
     np.testing.assert_allclose(joints - joints[:, :1], made - made[:, :1], atol=1e-5)

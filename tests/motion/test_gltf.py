@@ -107,7 +107,7 @@ def test_nodes_and_animation_give_the_joints_back(make_motion, tmp_path, skeleto
     assert list(tmp_path.iterdir()) == [tmp_path / "walk.glb"]
 
 
-def test_real_motion_comes_back_within_a_centimetre(golden, tmp_path):
+def test_real_motion_comes_back_within_a_centimeter(golden, tmp_path):
     numbers = load_file(golden / "golden_features.safetensors")
     for clip in ("012314", "dataset-1_kick_normal_001", "dataset-2_walk-turn-left_normal_001"):
         joints = numbers[f"{clip}/global_positions"]
@@ -134,13 +134,13 @@ def test_skin_binds_the_mesh_to_a_t_pose_on_the_floor(make_motion, tmp_path, ske
 
 
 @SKELETONS
-def test_limbs_are_solid_lie_about_their_bones_and_have_the_colour_of_their_side(make_motion, tmp_path, skeleton):
+def test_limbs_are_solid_lie_about_their_bones_and_have_the_color_of_their_side(make_motion, tmp_path, skeleton):
     write_glb(make_motion(skeleton=skeleton), tmp_path / "walk.glb")
     glb = Glb(tmp_path / "walk.glb")
     rest = glb.world_matrices(animated=False)[0, : skeleton.num_joints, :3, 3]
     primitives = glb.json["meshes"][0]["primitives"]
     names = [glb.json["materials"][primitive["material"]]["name"] for primitive in primitives]
-    assert names == ["left", "right", "centre"]
+    assert names == ["left", "right", "center"]
     for primitive, side in zip(primitives, names, strict=True):
         positions, normals, bones, weights = (
             glb.array(primitive["attributes"][key]) for key in ("POSITION", "NORMAL", "JOINTS_0", "WEIGHTS_0")
@@ -155,7 +155,7 @@ def test_limbs_are_solid_lie_about_their_bones_and_have_the_colour_of_their_side
         assert np.sum(a * faces) / 6.0 > 0.0005  # closed and right way out: a volume of half a litre or more
         near = np.linalg.norm(positions - rest[bones[:, 0]], axis=1)
         assert near.max() < 0.6
-        if side != "centre":
+        if side != "center":
             outer = np.isin(bones[:, 0], [skeleton.joint_names.index(f"{side}_{part}") for part in ("hip", "elbow")])
             assert outer.any()
             assert (np.sign(positions[outer, 0]) == (1.0 if side == "left" else -1.0)).all()

@@ -52,7 +52,7 @@ def inner_page(fragment):
 
 
 def unpack(page):
-    """The player's numbers: joints (T, J, 3) in metres, points looked at (T, 3), and all data."""
+    """The player's numbers: joints (T, J, 3) in meters, points looked at (T, 3), and all data."""
     data = json.loads(page.texts["motion"])
     steps = np.frombuffer(base64.b64decode(data["positions"]), "<i2")
     points = steps.reshape(data["numFrames"], len(data["radii"]) + 1, 3) * data["unit"] + data["origin"]
@@ -61,7 +61,7 @@ def unpack(page):
 
 @pytest.mark.parametrize("skeleton", [HUMANML3D_22, KIT_21], ids=lambda skeleton: skeleton.name)
 @pytest.mark.parametrize("num_frames", [1, 30])
-def test_the_player_holds_the_joints_to_half_a_millimetre(make_motion, tmp_path, skeleton, num_frames):
+def test_the_player_holds_the_joints_to_half_a_millimeter(make_motion, tmp_path, skeleton, num_frames):
     motion = make_motion(skeleton=skeleton, num_frames=num_frames, fps=12.5, text="a person walks")
     write_html(motion, tmp_path / "walk.html")
     page = Page((tmp_path / "walk.html").read_text(encoding="utf-8"))

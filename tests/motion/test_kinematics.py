@@ -28,7 +28,7 @@ def random_clip(skeleton, seed, *, num_frames=6, degrees=60.0):
             directions[joint, 1] = -1.0 if skeleton.parents[joint] == 0 else 1.0
     lengths = random.uniform(0.1, 0.4, num_joints)
     lengths[0] = 0.0
-    offsets = rotations.normalise(directions) * lengths[:, None]
+    offsets = rotations.normalize(directions) * lengths[:, None]
     angles = np.radians(random.uniform(-degrees, degrees, (num_frames, num_joints, 3))) / np.sqrt(3)
     angles[:, 0] *= 180.0 / degrees
     local = rotations.from_euler(angles, "zxy")
@@ -70,7 +70,7 @@ def test_the_rest_pose_needs_no_rotation(skeleton):
 @SKELETONS
 def test_turning_the_world_turns_only_the_root(skeleton):
     joints, _, _ = random_clip(skeleton, 2)
-    turn = rotations.normalise([0.3, -0.5, 0.7, 0.2])
+    turn = rotations.normalize([0.3, -0.5, 0.7, 0.2])
     before, _, offsets_before = inverse_kinematics(joints, skeleton)
     after, _, offsets_after = inverse_kinematics(rotations.rotate(turn, joints), skeleton)
     np.testing.assert_allclose(offsets_after, offsets_before, atol=1e-9)

@@ -8,7 +8,7 @@ import pytest
 
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.formats.bvh import read_bvh_with_report
-from lamp_hf.motion.formats.detection import METRES_PER_UNIT
+from lamp_hf.motion.formats.detection import METERS_PER_UNIT
 from lamp_hf.motion.formats.rigs import LAMP_HF_JOINT_NAMES, Hierarchy, resolve_mapping
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
@@ -79,7 +79,7 @@ def read(tmp_path, make_bvh):
 
 
 def expected_joints(positions: dict[str, np.ndarray]) -> np.ndarray:
-    """The 22 joints, metres, of the T-pose body: exact limbs, raised pelvis, spine at HumanML3D's heights."""
+    """The 22 joints, meters, of the T-pose body: exact limbs, raised pelvis, spine at HumanML3D's heights."""
     pelvis = np.array([0.0, 90.0 + 1.266 * 9.0, 0.0])
     joints = {**positions, "pelvis": pelvis}
     for name, fraction in zip(SPINE, FRACTIONS, strict=True):
@@ -171,23 +171,23 @@ def test_mapping_follows_the_body_in_motion(read, make_rig, make_bvh, slow_bvh):
     np.testing.assert_allclose(np.cross(lifted, spine - hips), 0.0, atol=1e-2)
 
 
-@pytest.mark.parametrize("unit", METRES_PER_UNIT)
+@pytest.mark.parametrize("unit", METERS_PER_UNIT)
 def test_unit_is_detected_and_can_be_told(unit, read, make_rig):
     joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine", "Spine1"))
     reference = read(joints)[0].joints
     for joint in joints:
-        joint.offset = np.asarray(joint.offset) * 0.01 / METRES_PER_UNIT[unit]
+        joint.offset = np.asarray(joint.offset) * 0.01 / METERS_PER_UNIT[unit]
     motion, report = read(joints)
     assert report.unit == unit
     np.testing.assert_allclose(motion.joints, reference, atol=1e-5)
     told, _ = read(joints, unit="m")
-    np.testing.assert_allclose(told.joints * METRES_PER_UNIT[unit], motion.joints, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(told.joints * METERS_PER_UNIT[unit], motion.joints, rtol=1e-4, atol=1e-4)
 
 
 def test_only_the_rig_of_the_cmu_database_has_its_unit_without_a_doubt(read, make_rig, make_bvh):
     joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("LowerBack", "Spine"))
     for joint in joints:
-        joint.offset = np.asarray(joint.offset) * 0.01 / METRES_PER_UNIT["cmu"]
+        joint.offset = np.asarray(joint.offset) * 0.01 / METERS_PER_UNIT["cmu"]
     _, report = read(joints)
     assert report.unit == "cmu"
     assert "dm" in report.detection.doubts[0]

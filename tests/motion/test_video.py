@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
 from lamp_hf.motion.formats import painting
-from lamp_hf.motion.formats.drawing import COLOURS
+from lamp_hf.motion.formats.drawing import COLORS
 from lamp_hf.motion.formats.video import contact_sheet, write_png, write_video
 from lamp_hf.motion.motion import Motion
 
@@ -25,8 +25,8 @@ def decode(path):
 
 
 def places(picture, side):
-    """Rows and columns (2, N) of the pixels with the colour of a side."""
-    return np.array(np.nonzero(np.abs(picture.astype(int) - COLOURS[side]).max(axis=-1) < 30))
+    """Rows and columns (2, N) of the pixels with the color of a side."""
+    return np.array(np.nonzero(np.abs(picture.astype(int) - COLORS[side]).max(axis=-1) < 30))
 
 
 def test_gif_has_every_frame_for_its_time_and_loops(make_motion, tmp_path):

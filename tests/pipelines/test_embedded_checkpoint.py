@@ -36,7 +36,7 @@ def test_it_is_the_default_and_whole(pipe: lamp_hf.TextToMotionPipeline) -> None
     assert pipe.model.config.attention_bias == "none"  # edits and seams see what follows
 
 
-def test_what_travels_with_the_package_is_small_and_says_its_licence() -> None:
+def test_what_travels_with_the_package_is_small_and_says_its_license() -> None:
     folders = sorted(path.parent for path in lamp_hf.embedded_checkpoint().parent.glob("*/config.json"))
     assert [folder.name for folder in folders] == sorted(MEGABYTES)
     for folder in folders:
@@ -53,9 +53,9 @@ def test_its_motions_are_those_of_a_person(pipe: lamp_hf.TextToMotionPipeline) -
     for joints in (walk, wave):
         assert 1.2 < np.median(joints[:, names.index("head"), 1]) < 1.8
         assert np.abs(np.median(joints[:, names.index("left_foot"), 1])) < 0.25
-    travelled = [np.linalg.norm((joints[-1, 0] - joints[0, 0])[[0, 2]]) for joints in (walk, wave)]
-    assert travelled[0] > 1.0
-    assert travelled[1] < 0.5
+    traveled = [np.linalg.norm((joints[-1, 0] - joints[0, 0])[[0, 2]]) for joints in (walk, wave)]
+    assert traveled[0] > 1.0
+    assert traveled[1] < 0.5
 
 
 def test_it_tells_familiar_texts_from_others(pipe: lamp_hf.TextToMotionPipeline) -> None:

@@ -39,7 +39,7 @@ def test_a_mirror_image_whose_label_names_no_side_is_another_action():
 
 
 def test_clips_without_labels_show_what_their_caption_says():
-    unlabelled = rows(("", "", False, "a person climbs"), ("", "", False, "a person swims"))
-    assert pair_groups(unlabelled) is None
-    assert shown_labels(unlabelled) == ["a person climbs", "a person swims"]
+    unlabeled = rows(("", "", False, "a person climbs"), ("", "", False, "a person swims"))
+    assert pair_groups(unlabeled) is None
+    assert shown_labels(unlabeled) == ["a person climbs", "a person swims"]
     assert shown_labels(rows(("walk", "sad", False, "x"))) == ["walk/sad"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lamp_hf.motion.rotations import normalise
+from lamp_hf.motion.rotations import normalize
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 MAX_SPEED_M_PER_S = 15.0
@@ -64,7 +64,7 @@ def find_faults(joints: np.ndarray, fps: float) -> list[Fault]:
     joints = np.asarray(joints, dtype=np.float64)
     speeds = np.linalg.norm(np.diff(joints, axis=0), axis=-1) * fps
     parents = np.array(HUMANML3D_22.parents)
-    bones = normalise(joints[:, 1:] - joints[:, parents[1:]])
+    bones = normalize(joints[:, 1:] - joints[:, parents[1:]])
     cosines = np.clip((bones[1:] * bones[:-1]).sum(axis=-1), -1.0, 1.0)
     turns = np.pad(np.degrees(np.arccos(cosines)), ((0, 0), (1, 0)))
     limit = _MAX_JUMP_DEGREES if fps > 18.0 else _MAX_JUMP_SLOW_DEGREES
@@ -112,7 +112,7 @@ def bridge_faults(joints: np.ndarray, faults: list[Fault]) -> np.ndarray:
         spans = [fault for fault in faults if toe in fault.toes]
         ankle = HUMANML3D_22.parents[toe]
         foot = joints[:, toe] - joints[:, ankle]
-        straight = normalise(_bridge(foot, spans)) * np.median(np.linalg.norm(foot, axis=-1))
+        straight = normalize(_bridge(foot, spans)) * np.median(np.linalg.norm(foot, axis=-1))
         for fault in spans:
             span = slice(fault.start, fault.stop)
             mended[span, toe] = mended[span, ankle] + straight[span]

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lamp_hf.motion.features import facing_angles, normalise_joints
+from lamp_hf.motion.features import facing_angles, normalize_joints
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 GRAVITY = 9.81
@@ -74,7 +74,7 @@ def speed_evidence(joints: np.ndarray, fps: float) -> SpeedEvidence:
         joints: (T, 22, 3), meters.
         fps: frames per second that are taken to be true.
     """
-    joints = np.asarray(normalise_joints(joints), dtype=np.float64)
+    joints = np.asarray(normalize_joints(joints), dtype=np.float64)
     falls = _falls(joints, fps)
     return SpeedEvidence(float(np.median(falls)) if falls else None, _walk_ratio(joints, fps))
 

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lamp_hf.motion.features import facing_angles, normalise_joints
+from lamp_hf.motion.features import facing_angles, normalize_joints
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 SIDES = ("left", "right")
@@ -47,7 +47,7 @@ class Measures:
     """
 
     def __init__(self, joints: np.ndarray, fps: float = 20.0) -> None:
-        self.joints = np.asarray(normalise_joints(joints), dtype=np.float64)
+        self.joints = np.asarray(normalize_joints(joints), dtype=np.float64)
         self.fps = fps
         # The lowest joint of a take is not always a foot, and soles of some recordings sink in: feet stand where they
         # are lowest, unless that is far from where the feet of a standing body are.

@@ -16,7 +16,7 @@ from lamp_hf.motion.motion import Motion
 
 from .probe import MotionProbe, flipped
 
-__all__ = ["LabelledClips", "TextToMotionJudge", "paraphrase", "paraphrases"]
+__all__ = ["LabeledClips", "TextToMotionJudge", "paraphrase", "paraphrases"]
 
 _MAX_FRAMES = 196
 _SIDED_WITHOUT_PARTNER = ("bye", "guide", "respond")  # mirrored, they are an action that no label names
@@ -37,7 +37,7 @@ def paraphrase(content: str, style: str, rng: random.Random) -> str:
 
 
 @dataclass(frozen=True)
-class LabelledClips:
+class LabeledClips:
     """Clips as joints (T, 22, 3), with what they show."""
 
     joints: list[np.ndarray]
@@ -45,7 +45,7 @@ class LabelledClips:
     styles: list[str]
 
     @classmethod
-    def from_dataset(cls, dataset: Dataset) -> "LabelledClips":
+    def from_dataset(cls, dataset: Dataset) -> "LabeledClips":
         """Clips of a split, at most 196 frames of each, without mirror images that no label names."""
         rows = [
             row
@@ -67,8 +67,8 @@ class TextToMotionJudge:
     """
 
     def __init__(self, dataset: DatasetDict):
-        train = LabelledClips.from_dataset(dataset["train"])
-        self.validation = LabelledClips.from_dataset(dataset["validation"])
+        train = LabeledClips.from_dataset(dataset["train"])
+        self.validation = LabeledClips.from_dataset(dataset["validation"])
         self._content = MotionProbe(regularisation=0.1).fit(train.joints, train.contents)
         self._style = MotionProbe(regularisation=0.1).fit(train.joints, train.styles)
 

@@ -21,7 +21,7 @@ from lamp_hf.data.cmu.claims import claims
 from lamp_hf.data.cmu.measures import Measures
 from lamp_hf.data.cmu.segments import packaged_segments
 from lamp_hf.data.schema import with_numpy_motion
-from lamp_hf.evaluation.probes.cross_fitted import CrossFittedProbes, LabelledJoints
+from lamp_hf.evaluation.probes.cross_fitted import CrossFittedProbes, LabeledJoints
 from lamp_hf.evaluation.protocols.common import EvaluationSet
 from lamp_hf.files import atomic_path
 from lamp_hf.metrics.functional import embeddings as distances
@@ -224,7 +224,7 @@ class CmuJudge:
         joints = [motion.joints for motion in chosen.motions]
         labels = [str(action) for action in chosen.actions]
         self.probes = CrossFittedProbes(
-            LabelledJoints(chosen.ids, chosen.takes, joints, labels),
+            LabeledJoints(chosen.ids, chosen.takes, joints, labels),
             cache_dir=cache_dir,
             seed=seed,
             on_progress=on_progress,

@@ -15,7 +15,7 @@ from .body_series import mirrored_joints
 from .joint_network import JointNetworkProbe
 from .statistics_trees import StatisticsTreesProbe, motion_statistics
 
-__all__ = ["CrossFittedProbes", "LabelledJoints", "take_folds"]
+__all__ = ["CrossFittedProbes", "LabeledJoints", "take_folds"]
 
 _VERSION = 1  # raise it whenever probes of the same clips come out differently
 
@@ -54,7 +54,7 @@ def take_folds(takes: Sequence[str], labels: Sequence[str], count: int) -> dict[
 
 
 @dataclass(frozen=True)
-class LabelledJoints:
+class LabeledJoints:
     """Clips with their actions.
 
     Attributes:
@@ -69,9 +69,9 @@ class LabelledJoints:
     joints: list[np.ndarray]
     labels: list[str]
 
-    def part(self, chosen: Sequence[int]) -> "LabelledJoints":
+    def part(self, chosen: Sequence[int]) -> "LabeledJoints":
         """Some of the clips."""
-        return LabelledJoints(
+        return LabeledJoints(
             ids=[self.ids[row] for row in chosen],
             takes=[self.takes[row] for row in chosen],
             joints=[self.joints[row] for row in chosen],
@@ -97,7 +97,7 @@ class CrossFittedProbes:
 
     def __init__(
         self,
-        train: LabelledJoints,
+        train: LabeledJoints,
         *,
         folds: int = 3,
         cache_dir: Path | None = None,
@@ -140,7 +140,7 @@ class CrossFittedProbes:
             self._trees.append(StatisticsTreesProbe(seed=seed).fit_statistics(both, labels + labels))
 
     def _statistics(
-        self, train: LabelledJoints, cache_dir: Path | None, on_progress: Callable[[str], None]
+        self, train: LabeledJoints, cache_dir: Path | None, on_progress: Callable[[str], None]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Statistics of the clips and of their mirror images."""
         path = None if cache_dir is None else cache_dir / f"statistics-{self.digest}.npz"

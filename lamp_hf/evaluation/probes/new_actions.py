@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ActionJudge", "motions_of"]
 
 KNOWN = "(what the base did before)"
-UNLABELLED = "(new)"
+UNLABELED = "(new)"
 BATCH_SIZE = 32
 
 
@@ -54,7 +54,7 @@ class ActionJudge:
         """
         jobs = [(clip, seed + clip) for clip in range(len(self.validation))]
         motions = generate_for_clips(pipe, self.validation, jobs)
-        hits = np.asarray(self._recognised(motions)) == np.asarray(self.actions)
+        hits = np.asarray(self._recognized(motions)) == np.asarray(self.actions)
         by_action = {
             action: float(hits[np.asarray(self.actions) == action].mean()) for action in sorted(set(self.actions))
         }
@@ -62,14 +62,14 @@ class ActionJudge:
 
     def kept(self, motions: Sequence["Motion"]) -> float:
         """Share of a model's motions, for texts that the base knew, that are not taken for one of the new actions."""
-        return float(np.mean([found == KNOWN for found in self._recognised(motions)]))
+        return float(np.mean([found == KNOWN for found in self._recognized(motions)]))
 
-    def _recognised(self, motions: Sequence["Motion"]) -> list[str]:
+    def _recognized(self, motions: Sequence["Motion"]) -> list[str]:
         return self._probe.predict([motion.joints for motion in motions])
 
 
 def _actions(clips: "EvaluationSet") -> list[str]:
-    return [content or UNLABELLED for content in clips.contents]
+    return [content or UNLABELED for content in clips.contents]
 
 
 def motions_of(pipe: Any, texts: Sequence[str], seed: int) -> list["Motion"]:

@@ -16,7 +16,7 @@ __all__ = ["MotionProbe", "flipped", "probe_features"]
 
 _BINS = 16
 # Features that hardly vary in the real clips, such as where the hips sit under the pelvis, are not blown up: a
-# centimetre means no more there than elsewhere. Meters, radians, meters per second.
+# centimeter means no more there than elsewhere. Meters, radians, meters per second.
 _SMALLEST_SCALE = 0.1
 _MAX_FRAMES = 196  # the longest clip that models generate in one piece
 

@@ -13,7 +13,7 @@ from lamp_hf.motion import rotations
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.feet import planted_kinematics
 from lamp_hf.motion.formats.bvh_parser import MAX_FPS, MIN_FPS, BvhClip, parse_bvh
-from lamp_hf.motion.formats.detection import METRES_PER_UNIT, Detection, check_unit_and_up_axis, detect
+from lamp_hf.motion.formats.detection import METERS_PER_UNIT, Detection, check_unit_and_up_axis, detect
 from lamp_hf.motion.formats.rigs import (
     LAMP_HF_JOINT_NAMES,
     Hierarchy,
@@ -43,7 +43,7 @@ class BvhReadReport:
         recognized_by: "list", "names", "shape" or "mapping"; see `lamp_hf.motion.formats.rigs.RigMapping`.
         sources: for each of the 22 joints, the joints of the file that it is placed by.
         fps: frames per second.
-        unit: key of `METRES_PER_UNIT`.
+        unit: key of `METERS_PER_UNIT`.
         up_axis: one of `lamp_hf.motion.formats.detection.UP_AXES`.
         up_axis_share: how much of the way from ankles to neck lies along the up axis; near 1 when upright.
         num_frames: number of frames.
@@ -150,12 +150,12 @@ def read_bvh_with_report(
     return Motion(joints=detection.turn(joints), fps=report.fps, name=Path(path).stem), report
 
 
-def _map_frames(clip: BvhClip, rig: RigMapping, metres_per_unit: float) -> np.ndarray:
+def _map_frames(clip: BvhClip, rig: RigMapping, meters_per_unit: float) -> np.ndarray:
     """Joints (T, 22, 3) in meters; long files go in pieces to spare memory."""
     joints = np.empty((clip.num_frames, len(rig.weights), 3), dtype=np.float32)
     for start in range(0, clip.num_frames, _CHUNK_FRAMES):
         frames = slice(start, start + _CHUNK_FRAMES)
-        joints[frames] = rig.apply(clip.positions(rig.sources, frames), metres_per_unit)
+        joints[frames] = rig.apply(clip.positions(rig.sources, frames), meters_per_unit)
     return joints
 
 
@@ -202,12 +202,12 @@ def write_bvh(
     Returns:
         How far the file's joints are from the motion's, as put on the file's body and with planted feet.
     """
-    if unit not in METRES_PER_UNIT:
-        raise ValueError(f"expected unit among {', '.join(METRES_PER_UNIT)}, got {unit!r}")
+    if unit not in METERS_PER_UNIT:
+        raise ValueError(f"expected unit among {', '.join(METERS_PER_UNIT)}, got {unit!r}")
     skeleton = motion.skeleton
     names = LAMP_HF_JOINT_NAMES if skeleton == HUMANML3D_22 else skeleton.joint_names
     order = depth_first(skeleton.parents)
-    scale = 1.0 / METRES_PER_UNIT[unit]
+    scale = 1.0 / METERS_PER_UNIT[unit]
     local, root, offsets, wanted = planted_kinematics(motion, own_body=own_body, plant_feet=plant_feet)
     error_sum = error_max = 0.0
     row_format = " ".join(["%.5f"] * (3 + 3 * len(order))) + "\n"
@@ -226,7 +226,7 @@ def write_bvh(
             before = angles[-1]
             values = np.concatenate([root[part] * scale, angles.reshape(len(angles), -1)], axis=1)
             stream.writelines(row_format % tuple(row) for row in (np.round(values, 5) + 0.0).tolist())
-    settings = f"in Blender import it with Scale {METRES_PER_UNIT[unit]:g} and 'Update Scene FPS'"
+    settings = f"in Blender import it with Scale {METERS_PER_UNIT[unit]:g} and 'Update Scene FPS'"
     logger.info("%s: %s at %g fps; %s", Path(path).name, _UNIT_WORDS.get(unit, unit), motion.fps, settings)
     return BvhWriteReport(error_sum / (len(root) * len(order)), error_max, unit, settings)
 
@@ -242,7 +242,7 @@ _UNIT_WORDS = {
 
 
 def _hierarchy_lines(
-    names: Sequence[str], parents: Sequence[int], offsets: np.ndarray, units_per_metre: float
+    names: Sequence[str], parents: Sequence[int], offsets: np.ndarray, units_per_meter: float
 ) -> Iterator[str]:
     """Yield the lines of the hierarchy, each joint followed by its subtree."""
     order = depth_first(parents)
@@ -256,18 +256,18 @@ def _hierarchy_lines(
         positions = "Xposition Yposition Zposition " if parent < 0 else ""
         yield f"{indent}\tCHANNELS {6 if parent < 0 else 3} {positions}Zrotation Xrotation Yrotation\n"
         if joint not in parents:
-            end = _end_offset(names[joint], offsets[joint], units_per_metre)
+            end = _end_offset(names[joint], offsets[joint], units_per_meter)
             yield f"{indent}\tEnd Site\n{indent}\t{{\n{indent}\t\tOFFSET {_vector(end)}\n{indent}\t}}\n"
         next_depth = depth[parents[order[k + 1]]] + 1 if k + 1 < len(order) else 0
         for closed in range(depth[joint], next_depth - 1, -1):
             yield "\t" * closed + "}\n"
 
 
-def _end_offset(name: str, offset: np.ndarray, units_per_metre: float) -> np.ndarray:
+def _end_offset(name: str, offset: np.ndarray, units_per_meter: float) -> np.ndarray:
     """Where a bone that nothing hangs on ends: half as long as the bone before (a hand, a toe, a crown)."""
     length = float(np.linalg.norm(offset))
     if length == 0.0:  # bones without length trouble Blender
-        return np.array([0.0, 0.01 * units_per_metre, 0.0])
+        return np.array([0.0, 0.01 * units_per_meter, 0.0])
     flat = offset * [1.0, 0.0, 1.0]
     if "toe" in name.lower() and np.linalg.norm(flat) > 0.0:
         offset = flat * (length / np.linalg.norm(flat))  # toes lie on the floor, however the foot slopes

@@ -10,7 +10,7 @@ from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
 
 __all__ = [
-    "METRES_PER_UNIT",
+    "METERS_PER_UNIT",
     "UP_AXES",
     "Detection",
     "UnitReading",
@@ -22,7 +22,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-METRES_PER_UNIT: Mapping[str, float] = {
+METERS_PER_UNIT: Mapping[str, float] = {
     "m": 1.0,
     "dm": 0.1,
     "cm": 0.01,
@@ -69,7 +69,7 @@ class UnitReading:
     """One way to read the size of a body.
 
     Attributes:
-        unit: key of `METRES_PER_UNIT`.
+        unit: key of `METERS_PER_UNIT`.
         leg_m: length from hip to ankle in meters under this reading.
         cost: how implausible the reading is; 0 is an adult in a common unit.
     """
@@ -87,7 +87,7 @@ class Detection:
     """What was detected, or told, about the coordinates of a motion.
 
     Attributes:
-        unit: key of `METRES_PER_UNIT`.
+        unit: key of `METERS_PER_UNIT`.
         leg_m: mean length of the legs from hip to ankle, meters.
         unit_readings: plausible units, best first; empty where the unit was told.
         up_axis: one of `UP_AXES`.
@@ -110,7 +110,7 @@ class Detection:
     @property
     def meters_per_unit(self) -> float:
         """Meters in one unit of the file."""
-        return METRES_PER_UNIT[self.unit]
+        return METERS_PER_UNIT[self.unit]
 
     def turn(self, positions: np.ndarray) -> np.ndarray:
         """Rotate positions or directions (..., 3) so that the up axis becomes Y."""
@@ -139,7 +139,7 @@ def standardize(
     Args:
         joints: (T, J, 3), finite, in any unit.
         skeleton: which joints these are.
-        unit: key of `METRES_PER_UNIT`; detected by default.
+        unit: key of `METERS_PER_UNIT`; detected by default.
         up_axis: one of `UP_AXES`; detected by default.
         file_name: for messages.
         strict: refuse what is doubtful.
@@ -182,8 +182,8 @@ def check_unit_and_up_axis(unit: str | None, up_axis: str | None, file_name: str
     Raises:
         MotionFormatError: as said.
     """
-    if unit is not None and unit not in METRES_PER_UNIT:
-        raise MotionFormatError(f"{file_name}: expected unit among {', '.join(METRES_PER_UNIT)}, got {unit!r}")
+    if unit is not None and unit not in METERS_PER_UNIT:
+        raise MotionFormatError(f"{file_name}: expected unit among {', '.join(METERS_PER_UNIT)}, got {unit!r}")
     if up_axis is not None and up_axis not in UP_AXES:
         raise MotionFormatError(f"{file_name}: expected up_axis among {', '.join(UP_AXES)}, got {up_axis!r}")
 
@@ -223,7 +223,7 @@ def detect(
         if not readings:
             raise MotionFormatError(
                 f"{file_name}: the legs measure {body.leg:.4g} from hip to ankle, which is human in none of "
-                f"{', '.join(METRES_PER_UNIT)} (check the rig, or pass unit=)"
+                f"{', '.join(METERS_PER_UNIT)} (check the rig, or pass unit=)"
             )
         unit = readings[0].unit
         sure = unit == usual_unit and _ADULT_RANGE_M[0] <= readings[0].leg_m <= _ADULT_RANGE_M[1]
@@ -248,7 +248,7 @@ def detect(
         logger.warning("%s: %s", file_name, doubt)
     return Detection(
         unit=unit,
-        leg_m=body.leg * METRES_PER_UNIT[unit],
+        leg_m=body.leg * METERS_PER_UNIT[unit],
         unit_readings=tuple(readings),
         up_axis=up_axis,
         up_axis_share=shares[up_axis],
@@ -270,7 +270,7 @@ def read_units(leg: float, usual_unit: str | None = None) -> list[UnitReading]:
     """
     readings = []
     for unit, (below, above, rarity) in _UNIT_READINGS.items():
-        length = leg * METRES_PER_UNIT[unit]
+        length = leg * METERS_PER_UNIT[unit]
         if _LEG_RANGE_M[0] <= length <= _LEG_RANGE_M[1]:
             distance = float(np.log(length / _ADULT_LEG_M))
             cost = (distance / (below if distance < 0 else above)) ** 2 + rarity

@@ -1,4 +1,4 @@
-"""The look of a drawn body in pictures, videos, 3D files and the player: limbs, colours, and the camera."""
+"""The look of a drawn body in pictures, videos, 3D files and the player: limbs, colors, and the camera."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ import numpy as np
 from lamp_hf.motion.features import facing_angles
 from lamp_hf.motion.skeleton import Skeleton
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 # Blue and orange stay apart for eyes that confuse red and green.
-COLOURS: dict[str, Colour] = {"left": (38, 105, 196), "right": (226, 114, 31), "centre": (96, 102, 112)}
+COLORS: dict[str, Color] = {"left": (38, 105, 196), "right": (226, 114, 31), "center": (96, 102, 112)}
 
 HEAD_RADIUS_M = 0.095
-HEAD_RISE_M = 0.05  # centre of the ball beyond the head joint: that joint sits at the base of the skull
+HEAD_RISE_M = 0.05  # center of the ball beyond the head joint: that joint sits at the base of the skull
 _RADII_M = {
     "pelvis": 0.07,
     "root": 0.07,
@@ -42,7 +42,7 @@ class Limb:
     Attributes:
         parent: index of the joint where it starts.
         joint: index of the joint where it ends.
-        side: "left", "right" or "centre", a key of `COLOURS`.
+        side: "left", "right" or "center", a key of `COLORS`.
     """
 
     parent: int
@@ -52,7 +52,7 @@ class Limb:
 
 def limbs(skeleton: Skeleton) -> tuple[Limb, ...]:
     """List the bones of a skeleton, parents before children; each has the side of the joint where it ends."""
-    sides = dict.fromkeys(range(skeleton.num_joints), "centre")
+    sides = dict.fromkeys(range(skeleton.num_joints), "center")
     for left, right in skeleton.mirror_pairs:
         sides[left], sides[right] = "left", "right"
     return tuple(Limb(parent, joint, sides[joint]) for joint, parent in enumerate(skeleton.parents) if parent >= 0)
@@ -69,7 +69,7 @@ class Figure:
 
     Attributes:
         joints: (T, J, 3) float64, meters, Y up.
-        head: (T, 3), centre of the ball that stands for the head.
+        head: (T, 3), center of the ball that stands for the head.
         head_radius: its radius in meters.
         radii: (J,), thickness of the body at each joint, meters.
         limbs: the bones.
@@ -138,14 +138,14 @@ class Camera:
         azimuth: radians about the vertical from +Z towards +X, where the camera stands.
         elevation: radians above the horizon.
         distance: meters from the point looked at.
-        centre: pixel (x, y) at which that point appears.
+        center: pixel (x, y) at which that point appears.
         focal: pixels per meter at a depth of one meter.
     """
 
     azimuth: float
     elevation: float
     distance: float
-    centre: tuple[float, float]
+    center: tuple[float, float]
     focal: float
 
     @property
@@ -158,7 +158,7 @@ class Camera:
         seen = (points - focus) @ self.axes.T
         depth = np.maximum(seen[..., 2] + self.distance, 0.05)
         scale = self.focal / depth
-        return np.stack([self.centre[0] + seen[..., 0] * scale, self.centre[1] - seen[..., 1] * scale, depth], axis=-1)
+        return np.stack([self.center[0] + seen[..., 0] * scale, self.center[1] - seen[..., 1] * scale, depth], axis=-1)
 
     @classmethod
     def framing(
@@ -189,7 +189,7 @@ class Camera:
         seen = np.asarray(points) @ _view_axes(azimuth, elevation).T
         # The point looked at need not be in the middle of the picture: what it takes to hold all points is
         # found for some of its places across (and again up and down), and the place that needs least wins.
-        distance, centre = 0.5, []
+        distance, center = 0.5, []
         for axis, direction in ((0, 1.0), (1, -1.0)):
             after = focal * (direction * seen[:, axis] + margin)
             before = focal * (margin - direction * seen[:, axis])
@@ -199,9 +199,9 @@ class Camera:
                 for place in places
             ]
             best = int(np.argmin(needed))
-            centre.append(places[best])
+            center.append(places[best])
             distance = max(distance, needed[best] + margin)
-        return cls(azimuth, elevation, distance, (centre[0], centre[1]), float(focal))
+        return cls(azimuth, elevation, distance, (center[0], center[1]), float(focal))
 
 
 def _view_axes(azimuth: float, elevation: float) -> np.ndarray:

@@ -8,10 +8,10 @@ from lamp_hf.files import atomic_path
 from lamp_hf.motion import rotations
 from lamp_hf.motion.feet import planted_kinematics
 from lamp_hf.motion.formats.drawing import (
-    COLOURS,
+    COLORS,
     HEAD_RADIUS_M,
     HEAD_RISE_M,
-    Colour,
+    Color,
     body_size,
     head_joint,
     joint_radii,
@@ -78,8 +78,8 @@ def write_glb(
         )
     ]
     gltf.meshes = [pygltflib.Mesh(name="body", primitives=[])]
-    for material, (side, colour) in enumerate(COLOURS.items()):
-        gltf.materials.append(_material(side, colour))
+    for material, (side, color) in enumerate(COLORS.items()):
+        gltf.materials.append(_material(side, color))
         positions, normals, bones, triangles = _body(rest, skeleton, side, size)
         bone_columns = np.zeros((len(bones), 4), dtype=np.uint8)
         bone_columns[:, 0] = bones
@@ -163,11 +163,11 @@ class _Buffer:
         self.gltf.set_binary_blob(bytes(self._bytes))
 
 
-def _material(side: str, colour: Colour):  # type: ignore[no-untyped-def]
-    """Make a dull material; glTF wants linear light, the colours are sRGB."""
+def _material(side: str, color: Color):  # type: ignore[no-untyped-def]
+    """Make a dull material; glTF wants linear light, the colors are sRGB."""
     import pygltflib
 
-    srgb = np.array(colour) / 255.0
+    srgb = np.array(color) / 255.0
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     surface = pygltflib.PbrMetallicRoughness(
         baseColorFactor=[*np.round(linear, 4).tolist(), 1.0], metallicFactor=0.0, roughnessFactor=0.8
@@ -200,9 +200,9 @@ def _body(
         for limb in limbs(skeleton)
         if limb.side == side
     ]
-    if side == "centre":
+    if side == "center":
         head = head_joint(skeleton)
-        up = rotations.normalise(rest[head] - rest[skeleton.parents[head]], [0.0, 1.0, 0.0])
+        up = rotations.normalize(rest[head] - rest[skeleton.parents[head]], [0.0, 1.0, 0.0])
         middle = rest[head] + up * (HEAD_RISE_M * size)
         radius = HEAD_RADIUS_M * size
         pieces.append((head, _rod(middle, middle, radius, radius)))

@@ -369,7 +369,7 @@ class _File:
             )
             frames = max((len(values) for values in moved.values()), default=0)
             local = np.zeros((*((frames,) if frames else ()), 4, 4))
-            turned = rotations.to_matrix(rotations.normalise(turn, fallback=(1.0, 0.0, 0.0, 0.0)))
+            turned = rotations.to_matrix(rotations.normalize(turn, fallback=(1.0, 0.0, 0.0, 0.0)))
             local[..., :3, :3] = turned * size[..., None, :]
             local[..., :3, 3] = shift
             local[..., 3, 3] = 1.0

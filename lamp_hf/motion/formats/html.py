@@ -14,7 +14,7 @@ import numpy as np
 
 from lamp_hf.files import atomic_path
 from lamp_hf.motion.feet import planted_motion
-from lamp_hf.motion.formats.drawing import COLOURS, HEAD_RISE_M, Colour, Figure, body_size, camera_track, head_joint
+from lamp_hf.motion.formats.drawing import COLORS, HEAD_RISE_M, Color, Figure, body_size, camera_track, head_joint
 
 if TYPE_CHECKING:
     from lamp_hf.motion.motion import Motion
@@ -92,7 +92,7 @@ def _template() -> str:
 
 
 def _data(motion: "Motion", every: int) -> str:
-    """Pack what the player needs as JSON: numbers, base64 and colours, never text of the user's."""
+    """Pack what the player needs as JSON: numbers, base64 and colors, never text of the user's."""
     skeleton = motion.skeleton
     fps = motion.fps / every
     figure = Figure.of(np.asarray(motion.joints[::every]), skeleton)
@@ -117,9 +117,9 @@ def _data(motion: "Motion", every: int) -> str:
             "parent": skeleton.parents[head],
             "rise": round(HEAD_RISE_M * body_size(joints, skeleton), 4),
             "radius": round(figure.head_radius, 4),
-            "colour": "centre",
+            "color": "center",
         },
-        "colours": {side: {"fill": _css(rgb, 1.0), "edge": _css(rgb, 0.55)} for side, rgb in COLOURS.items()},
+        "colors": {side: {"fill": _css(rgb, 1.0), "edge": _css(rgb, 0.55)} for side, rgb in COLORS.items()},
         "floor": round(figure.floor, 4),
         "home": {
             "azimuth": round(figure.facing + math.radians(_AZIMUTH_DEG), 4),
@@ -130,5 +130,5 @@ def _data(motion: "Motion", every: int) -> str:
     return json.dumps(data, separators=(",", ":"))
 
 
-def _css(colour: Colour, brightness: float) -> str:
-    return "#" + "".join(f"{round(part * brightness):02x}" for part in colour)
+def _css(color: Color, brightness: float) -> str:
+    return "#" + "".join(f"{round(part * brightness):02x}" for part in color)

@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lamp_hf.motion.formats.drawing import COLOURS, Camera, Colour, Figure
+from lamp_hf.motion.formats.drawing import COLORS, Camera, Color, Figure
 
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
-BACKGROUND: Colour = (250, 250, 248)
-FLOOR: Colour = (235, 236, 233)
-GRID: Colour = (206, 208, 205)
-SHADOW: Colour = (190, 192, 191)
-PATH_AHEAD: Colour = (205, 190, 214)
-PATH_BEHIND: Colour = (142, 84, 165)
-INK: Colour = (40, 42, 46)
-FAINT_INK: Colour = (120, 122, 126)
+BACKGROUND: Color = (250, 250, 248)
+FLOOR: Color = (235, 236, 233)
+GRID: Color = (206, 208, 205)
+SHADOW: Color = (190, 192, 191)
+PATH_AHEAD: Color = (205, 190, 214)
+PATH_BEHIND: Color = (142, 84, 165)
+INK: Color = (40, 42, 46)
+FAINT_INK: Color = (120, 122, 126)
 
 OVERSAMPLING = 2  # painted larger and averaged: Pillow draws with hard edges
 _GRID_STEP_M = 0.5
 _MAX_PATH_POINTS = 1000  # about: otherwise the time to paint an hour would grow with its square
-_OUTLINE = 0.55  # an outline has the limb's colour times this
+_OUTLINE = 0.55  # an outline has the limb's color times this
 # Found by name on Linux, macOS and Windows; those behind the first three know Chinese, Japanese and Korean.
 _FONTS = (
     *("DejaVuSans.ttf", "Arial.ttf", "arial.ttf"),
@@ -39,9 +39,9 @@ _FONTS = (
 _NO_LETTER = "\U0010ffff"
 
 
-def mix(colour: Colour, other: Colour, share: float) -> Colour:
-    """Blend two colours; `share` is that of `other`."""
-    red, green, blue = (round(a + (b - a) * share) for a, b in zip(colour, other, strict=True))
+def mix(color: Color, other: Color, share: float) -> Color:
+    """Blend two colors; `share` is that of `other`."""
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(color, other, strict=True))
     return red, green, blue
 
 
@@ -131,13 +131,13 @@ def paint_floor(draw: "ImageDraw.ImageDraw", camera: Camera, focus: np.ndarray, 
     """Paint a round piece of floor about the point looked at, with lines every half meter of the world."""
     angles = np.linspace(0.0, 2.0 * np.pi, 73)
     rim = np.stack([np.cos(angles), np.zeros_like(angles), np.sin(angles)], axis=-1) * radius
-    centre = np.array([focus[0], floor, focus[2]])
-    draw.polygon(_pixels(camera.project(centre + rim, focus)), fill=FLOOR)
+    center = np.array([focus[0], floor, focus[2]])
+    draw.polygon(_pixels(camera.project(center + rim, focus)), fill=FLOOR)
     for axis in (0, 2):
-        first = np.ceil((centre[axis] - radius) / _GRID_STEP_M)
-        places = np.arange(first * _GRID_STEP_M, centre[axis] + radius, _GRID_STEP_M)
-        half_chords = np.sqrt(np.maximum(radius**2 - (places - centre[axis]) ** 2, 0.0))
-        ends = np.tile(centre, (len(places), 2, 1))
+        first = np.ceil((center[axis] - radius) / _GRID_STEP_M)
+        places = np.arange(first * _GRID_STEP_M, center[axis] + radius, _GRID_STEP_M)
+        half_chords = np.sqrt(np.maximum(radius**2 - (places - center[axis]) ** 2, 0.0))
+        ends = np.tile(center, (len(places), 2, 1))
         ends[:, :, axis] = places[:, None]
         ends[:, 0, 2 - axis] -= half_chords
         ends[:, 1, 2 - axis] += half_chords
@@ -161,12 +161,12 @@ def paint_path(
     path[:, 1] = figure.floor
     inside = np.hypot(path[:, 0] - focus[0], path[:, 2] - focus[2]) <= radius
     now = int(np.searchsorted(frames, frame))
-    for start, stop, colour in ((now, len(path), PATH_AHEAD), (0, now + 1, PATH_BEHIND)):
+    for start, stop, color in ((now, len(path), PATH_AHEAD), (0, now + 1, PATH_BEHIND)):
         kept = np.flatnonzero(inside[start:stop]) + start
         for piece in np.split(kept, np.flatnonzero(np.diff(kept) > 1) + 1):
             if len(piece) > 1:
                 pixels = _pixels(camera.project(path[piece], focus))
-                draw.line(pixels, fill=colour, width=2 * OVERSAMPLING, joint="curve")
+                draw.line(pixels, fill=color, width=2 * OVERSAMPLING, joint="curve")
 
 
 def paint_shadow(draw: "ImageDraw.ImageDraw", camera: Camera, focus: np.ndarray, figure: Figure, frame: int) -> None:
@@ -198,15 +198,15 @@ def paint_body(
     depths.append(seen[-1, 2] - figure.head_radius)
     for index in np.argsort(depths)[::-1]:
         limb = figure.limbs[index] if index < len(figure.limbs) else None
-        fill = COLOURS[limb.side if limb else "centre"]
+        fill = COLORS[limb.side if limb else "center"]
         outline = mix((0, 0, 0), fill, _OUTLINE)
-        for colour, extra in ((outline, edge), (fill, 0.0)):
-            colour = mix(colour, BACKGROUND, fade)
+        for color, extra in ((outline, edge), (fill, 0.0)):
+            color = mix(color, BACKGROUND, fade)
             if limb is None:
-                _disc(draw, seen[-1], thickness[-1] + extra, colour)
+                _disc(draw, seen[-1], thickness[-1] + extra, color)
             else:
                 start, end = thickness[limb.parent] + extra, thickness[limb.joint] + extra
-                _rod(draw, seen[limb.parent], seen[limb.joint], start, end, colour)
+                _rod(draw, seen[limb.parent], seen[limb.joint], start, end, color)
 
 
 def shrink(picture: "Image.Image") -> "Image.Image":
@@ -218,9 +218,9 @@ def _pixels(points: np.ndarray) -> Sequence[float]:
     return np.asarray(points)[:, :2].ravel().tolist()  # type: ignore[no-any-return]
 
 
-def _disc(draw: "ImageDraw.ImageDraw", centre: np.ndarray, radius: float, colour: Colour) -> None:
-    x, y = float(centre[0]), float(centre[1])
-    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+def _disc(draw: "ImageDraw.ImageDraw", center: np.ndarray, radius: float, color: Color) -> None:
+    x, y = float(center[0]), float(center[1])
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
 
 
 def _rod(
@@ -229,11 +229,11 @@ def _rod(
     end: np.ndarray,
     start_radius: float,
     end_radius: float,
-    colour: Colour,
+    color: Color,
 ) -> None:
     """Paint two discs and what lies between their outer tangents."""
-    _disc(draw, start, start_radius, colour)
-    _disc(draw, end, end_radius, colour)
+    _disc(draw, start, start_radius, color)
+    _disc(draw, end, end_radius, color)
     x, y, end_x, end_y = float(start[0]), float(start[1]), float(end[0]), float(end[1])
     length = math.hypot(end_x - x, end_y - y)
     if length <= abs(start_radius - end_radius) + 1e-6:
@@ -249,4 +249,4 @@ def _rod(
                 corners += [end_x + out_x * end_radius, end_y + out_y * end_radius]
             else:
                 corners += [x + out_x * start_radius, y + out_y * start_radius]
-    draw.polygon(corners, fill=colour)
+    draw.polygon(corners, fill=color)

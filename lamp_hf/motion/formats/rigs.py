@@ -214,15 +214,15 @@ class RigMapping:
             for target, row in zip(_TARGETS, self.weights, strict=True)
         }
 
-    def apply(self, positions: np.ndarray, metres_per_unit: float) -> np.ndarray:
+    def apply(self, positions: np.ndarray, meters_per_unit: float) -> np.ndarray:
         """Turn positions (T, len(sources), 3) in the file's unit into 22 joints (T, 22, 3) in meters."""
-        lift = self.lift_units if self.lift_m is None else self.lift_m / metres_per_unit
+        lift = self.lift_units if self.lift_m is None else self.lift_m / meters_per_unit
         joints = np.matmul(self.weights, positions)
         if lift:
             way = positions[:, self.lift_to] - positions[:, self.lift_from]
             length = np.linalg.norm(way, axis=-1, keepdims=True)
             joints += self.lift[:, None] * (lift * way / np.maximum(length, 1e-12))[:, None]
-        return joints * metres_per_unit
+        return joints * meters_per_unit
 
 
 def resolve_mapping(

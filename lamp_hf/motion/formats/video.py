@@ -15,7 +15,7 @@ from lamp_hf.files import atomic_path
 from lamp_hf.motion.features import resample_joints
 from lamp_hf.motion.feet import planted_motion
 from lamp_hf.motion.formats import painting
-from lamp_hf.motion.formats.drawing import COLOURS, Camera, Figure, camera_track
+from lamp_hf.motion.formats.drawing import COLORS, Camera, Figure, camera_track
 from lamp_hf.motion.motion import Motion
 
 if TYPE_CHECKING:
@@ -331,7 +331,7 @@ def _write_gif(scene: _Scene, path: Path, progress: Callable[[int, int], None] |
         stream.width = stream.height = scene.size
         stream.pix_fmt = "pal8"
         for picture in scene.frames(progress):
-            # 5 bits of each of red, green and blue find the colour in a table.
+            # 5 bits of each of red, green and blue find the color in a table.
             five = (picture >> 3).astype(np.uint16)
             indices = nearest[(five[..., 0] << 10) | (five[..., 1] << 5) | five[..., 2]]
             frame = av.VideoFrame.from_ndarray((indices, palette), format="pal8")  # type: ignore[arg-type]
@@ -351,24 +351,24 @@ def _rate(fps: float) -> Fraction:
 
 @lru_cache(maxsize=1)
 def _palette() -> tuple[np.ndarray, np.ndarray]:
-    """Choose the colours of a GIF: those that are painted and the shades between, at soft edges.
+    """Choose the colors of a GIF: those that are painted and the shades between, at soft edges.
 
     Returns:
         (256, 4) uint8, alpha, red, green and blue, the last one transparent; (32768,) uint8, the index of the
-        colour nearest to 5 bits each of red, green and blue.
+        color nearest to 5 bits each of red, green and blue.
     """
     flat = [painting.BACKGROUND, painting.FLOOR, painting.GRID, painting.SHADOW]
     flat += [painting.PATH_AHEAD, painting.PATH_BEHIND, painting.INK, painting.FAINT_INK]
-    fills = list(COLOURS.values())
+    fills = list(COLORS.values())
     edges = [painting.mix((0, 0, 0), fill, 0.55) for fill in fills]
-    colours = dict.fromkeys(flat + fills + edges)
+    colors = dict.fromkeys(flat + fills + edges)
     pairs = [(a, b) for a in fills + edges for b in flat[:4] + fills + edges if a != b]
     pairs += [(painting.BACKGROUND, b) for b in flat[1:]] + [(painting.FLOOR, b) for b in flat[2:6]]
     for share in (0.5, 0.25, 0.75, 0.125):
         for a, b in pairs:
-            if len(colours) < 255:
-                colours[painting.mix(a, b, share)] = None
-    chosen = np.array(list(colours))
+            if len(colors) < 255:
+                colors[painting.mix(a, b, share)] = None
+    chosen = np.array(list(colors))
     palette = np.zeros((256, 4), dtype=np.uint8)
     palette[: len(chosen), 0] = 255
     palette[: len(chosen), 1:] = chosen

@@ -24,7 +24,7 @@ class EncodedClip:
     A token covers four frames, so that the same motion cut one frame later has other tokens: training sees them all.
 
     Args:
-        latents: For every start, latents before quantisation `(n, code_dim)`, float16.
+        latents: For every start, latents before quantization `(n, code_dim)`, float16.
         codes: For every start, token ids `(n,)`, or `(n, num_quantizers)` with several codebooks.
     """
 

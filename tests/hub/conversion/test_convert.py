@@ -240,7 +240,7 @@ def test_a_sample_of_a_converted_model_says_how_long(converted: Conversion, tmp_
     assert (tmp_path / "sample.gif").is_file()
 
 
-def test_a_licence_is_not_invented(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
+def test_a_license_is_not_invented(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
     with caplog.at_level(logging.WARNING, "lamp_hf"):
         convert_originals(copies / FILES["evaluator"], tmp_path / "out")
     assert "its card says `other`" in caplog.text

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lamp_hf.hub.card_text import ASKED, CARD_ITSELF, NO_LICENCE, Licence, card_parts, header_of, note_in, shown_name
+from lamp_hf.hub.card_text import ASKED, CARD_ITSELF, NO_LICENSE, License, card_parts, header_of, note_in, shown_name
 
-__all__ = ["Origin", "Source", "find_licence", "warn_of_licence"]
+__all__ = ["Origin", "Source", "find_license", "warn_of_license"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,23 +38,23 @@ class Origin:
 
     Args:
         bases: Names of the checkpoints that they were made from.
-        licence: What lamp_hf concluded from those.
+        license: What lamp_hf concluded from those.
         words: What their cards say of licenses.
     """
 
     bases: Sequence[str]
-    licence: Licence
+    card_license: License
     words: str
 
     @classmethod
     def told_by(cls, card: str | None) -> "Origin":
         note = note_in(card)
         bases = note.get("bases", [])
-        found = Licence.of_header(note.get("header", {}), bases[0] if bases else "")
-        return cls(bases, found if found.named and bases else NO_LICENCE, _words_carried(card))
+        found = License.of_header(note.get("header", {}), bases[0] if bases else "")
+        return cls(bases, found if found.named and bases else NO_LICENSE, _words_carried(card))
 
 
-def find_licence(asked: str | None, headers: Sequence[tuple[str, Mapping[str, Any]]]) -> Licence:
+def find_license(asked: str | None, headers: Sequence[tuple[str, Mapping[str, Any]]]) -> License:
     """The license asked for, else that of the first header that names one, else `other`; never one made up.
 
     Args:
@@ -64,18 +64,18 @@ def find_licence(asked: str | None, headers: Sequence[tuple[str, Mapping[str, An
             person can tell.
     """
     if asked:
-        return Licence({"license": asked}, ASKED)
-    found = [Licence.of_header(header, source) for source, header in headers]
-    bases = [licence for licence in found if licence.source != CARD_ITSELF]
-    for candidates in ([licence for licence in found if licence.source == CARD_ITSELF], bases):
+        return License({"license": asked}, ASKED)
+    found = [License.of_header(header, source) for source, header in headers]
+    bases = [each for each in found if each.source != CARD_ITSELF]
+    for candidates in ([each for each in found if each.source == CARD_ITSELF], bases):
         if candidates and all(each.named and each.entries == candidates[0].entries for each in candidates):
             return candidates[0]
-    return NO_LICENCE
+    return NO_LICENSE
 
 
-def warn_of_licence(licence: Licence, name: str, sources: Sequence[Source] = ()) -> None:
+def warn_of_license(card_license: License, name: str, sources: Sequence[Source] = ()) -> None:
     """Say of a card's license that nobody has named it, or what was made from something under another one."""
-    if licence.source is None:
+    if card_license.source is None:
         logger.warning(
             "No license was given for %s, so its card says `other`: what it was made from names "
             "none that holds for all of it. State one when you push (`--license cc-by-nc-4.0`); that of the training "
@@ -83,27 +83,27 @@ def warn_of_licence(licence: Licence, name: str, sources: Sequence[Source] = ())
             name,
         )
     for source in sources:
-        theirs = Licence.of_header(source.header, source.name)
-        if theirs.named and theirs.entries != licence.entries:
+        theirs = License.of_header(source.header, source.name)
+        if theirs.named and theirs.entries != card_license.entries:
             logger.warning(
                 "The card of %s says %s, but %s, from which it was made, is under %s: make sure that this lets you "
                 "publish it so",
                 name,
-                licence.name,
+                card_license.name,
                 source.name,
                 theirs.name,
             )
 
 
-def words_on_licence(source: Source, licence: Licence) -> list[str]:
+def words_on_license(source: Source, card_license: License) -> list[str]:
     """What is to be said of a source's license in the card of what was made from it, paragraph by paragraph."""
-    theirs = Licence.of_header(source.header, source.name)
+    theirs = License.of_header(source.header, source.name)
     words = []
-    if theirs.named and licence.source != source.name:
+    if theirs.named and card_license.source != source.name:
         words.append(f"{shown_name(source.name)}, from which it was made, is under {theirs.name}.")
     if carried := _words_carried(source.card):
         words.append(carried)
-    section = _section_on_licence("\n".join(card_parts(source.card)[::2]))
+    section = _section_on_license("\n".join(card_parts(source.card)[::2]))
     if section:
         quoted = "\n".join(f"> {line}".rstrip() for line in section.splitlines())
         words.append(f"From the card of {shown_name(source.name)}:\n\n{quoted}")
@@ -112,10 +112,10 @@ def words_on_licence(source: Source, licence: Licence) -> list[str]:
 
 def _words_carried(card: str | None) -> str:
     """What lamp_hf's part of a card says of the licenses of others, below the license of its own."""
-    return _section_on_licence(card_parts(card)[1]).partition("\n\n")[2]
+    return _section_on_license(card_parts(card)[1]).partition("\n\n")[2]
 
 
-def _section_on_licence(text: str) -> str:
+def _section_on_license(text: str) -> str:
     """The first section whose heading speaks of a license, without the heading."""
     level, lines = 0, []
     for line in text.splitlines():
@@ -129,12 +129,12 @@ def _section_on_licence(text: str) -> str:
     return "\n".join(lines).strip()
 
 
-def licence_of_a_persons_card(header: Mapping[str, Any], asked: str | None, repo_id: str) -> Licence:
+def license_of_a_persons_card(header: Mapping[str, Any], asked: str | None, repo_id: str) -> License:
     """The license of a card that a person has written, which stays as it is."""
-    licence = Licence.of_header(header, CARD_ITSELF)
-    if asked and licence.entries != {"license": asked}:
-        do = f", and its license ({licence.name}) too: write `license: {asked}` into its header"
+    card_license = License.of_header(header, CARD_ITSELF)
+    if asked and card_license.entries != {"license": asked}:
+        do = f", and its license ({card_license.name}) too: write `license: {asked}` into its header"
     else:
-        do = "" if licence.named else ": state the license there"
+        do = "" if card_license.named else ": state the license there"
     logger.warning("A person has written the README.md of %s, and it stays%s", repo_id, do)
-    return licence
+    return card_license
