@@ -144,7 +144,7 @@ def push_checkpoint(
         headers += [(source.name, source.header) for source in sources if not source.is_data]
         card_license = find_license(license, headers)
         if card_license.source is None:
-            card_license = told.license
+            card_license = told.card_license
         shown = ""
         if handwritten(existing):
             card_license = license_of_a_persons_card(persons, license, target.repo_id)
@@ -164,7 +164,7 @@ def push_checkpoint(
             target.repo_id,
             config,
             existing=existing,
-            license=card_license,
+            card_license=card_license,
             sources=sources,
             told=told,
             sample=shown,

@@ -136,7 +136,7 @@ def write_run_card(folder: Path, *, name: str | None = None, sample: str = "", l
     headers += [(source.name, source.header) for source in sources if not source.is_data]
     card_license = find_license(license, headers)
     card = checkpoint_card(
-        folder, name, config, existing=existing, license=card_license, sources=sources, sample=sample
+        folder, name, config, existing=existing, card_license=card_license, sources=sources, sample=sample
     )
     if card is not None:
         warn_of_license(card_license, name, sources)

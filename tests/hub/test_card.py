@@ -1,4 +1,4 @@
-"""Cards: what they say and where it comes from, which card_license, and that a person's words stay."""
+"""Cards: what they say and where it comes from, which license, and that a person's words stay."""
 
 import json
 import shutil

@@ -104,7 +104,7 @@ def test_what_a_card_says_of_bases_that_are_gone_stays_with_the_weights(hub, pub
     shutil.rmtree(base)
     assert publisher.lamp_hf("push", first, "me/orphan", "--no-sample") == 0, publisher.printed
     assert hub["me/orphan"].files["README.md"].decode() == card
-    # Of other weights from another base the card_license is another one.
+    # Of other weights from another base the license is another one.
     assert publisher.lamp_hf("push", run(5), "me/orphan", "--no-sample") == 0, publisher.printed
     assert header(hub, "me/orphan")["license"] == "cc-by-nc-4.0"
     assert "By the base's people" not in hub["me/orphan"].files["README.md"].decode()

@@ -19,7 +19,7 @@ CAPTION = (
 
 @pytest.fixture(scope="module")
 def published(hub, publisher, converted: Conversion) -> str:
-    """The converted text-to-motion model, without a word about its card_license."""
+    """The converted text-to-motion model, without a word about its license."""
     assert publisher.lamp_hf("push", converted.output, "me/theirs") == 0, publisher.printed
     return "me/theirs"
 
