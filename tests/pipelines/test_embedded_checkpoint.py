@@ -18,7 +18,8 @@ from lamp_hf.motion.motion import Motion
 from lamp_hf.pipelines.familiarity import THRESHOLD
 from lamp_hf.pipelines.text_warnings import UnfamiliarTextWarning
 
-MEGABYTES = {"lamp-small": 60, "lamp-small-evaluator": 8}
+MEGABYTES = {"lamp-small": 60, "lamp-small-evaluator": 8, "lamp-cmu-evaluator": 8}
+LICENSES = {"lamp-small": "cc-by-nc-4.0", "lamp-small-evaluator": "cc-by-nc-4.0", "lamp-cmu-evaluator": "cc-by-4.0"}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_what_travels_with_the_package_is_small_and_says_its_license() -> None:
     for folder in folders:
         assert sum(path.stat().st_size for path in folder.iterdir()) < MEGABYTES[folder.name] * 1e6
         header = yaml.safe_load((folder / "README.md").read_text(encoding="utf-8").split("---")[1])
-        assert header["license"] == "cc-by-nc-4.0"
+        assert header["license"] == LICENSES[folder.name]
         assert header["library_name"] == "lamp_hf"
 
 
