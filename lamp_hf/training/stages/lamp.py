@@ -53,7 +53,7 @@ class LampStage(Stage):
     """
 
     config_class = LampConfig
-    sampling = ("balance", "max_tokens")
+    sampling = ("balance", "group_by_length", "max_tokens")
     model: LampForPreTraining
 
     def build(self) -> None:
@@ -103,6 +103,10 @@ class LampStage(Stage):
         latents, codes = self.encoded[clip].draw(rng, self.max_tokens)
         example = {"latents": latents, "codes": codes, "caption": self.caption_of(clip, rng)}
         return example if self.groups is None else {**example, "group": self.groups[clip]}
+
+    def size(self, example: dict[str, Any]) -> int:
+        """Words of the caption, which the Q-Former reads in four passes, and the motion in cross-attention alone."""
+        return len(example["caption"].split())
 
     def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         codes = pad_codes([example["codes"] for example in examples])
