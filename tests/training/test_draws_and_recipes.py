@@ -31,6 +31,37 @@ def test_a_draw_depends_on_seed_and_number_alone():
     assert len({example["noise"] for example in expected}) == 50
 
 
+def grouped(num_draws: int, batch_size: int = 4, seed: int = 3) -> ClipDraws:
+    return ClipDraws(
+        lambda clip, rng: {"clip": clip, "length": int(rng.integers(1, 60))},
+        np.full(5, 0.2),
+        num_draws=num_draws,
+        seed=seed,
+        size=lambda example: example["length"],
+        batch_size=batch_size,
+    )
+
+
+def test_batches_of_similar_length_hold_the_same_draws():
+    count = 4 * 2 * ClipDraws.GROUPED_BATCHES + 8  # two groups, and two batches of a third
+    together = grouped(count)
+    examples = [together[i] for i in range(count)]
+    assert [grouped(count)[i] for i in (70, 3, 131)] == [examples[i] for i in (70, 3, 131)]  # resumed anywhere
+    plain = grouped(count)
+    plain.size = None
+    rows = [tuple(sorted(example.items())) for example in examples]
+    for start in range(0, count, 4 * ClipDraws.GROUPED_BATCHES):
+        stop = min(start + 4 * ClipDraws.GROUPED_BATCHES, count)
+        drawn = [tuple(sorted(plain[i].items())) for i in range(start, stop)]
+        assert sorted(rows[start:stop]) == sorted(drawn)
+    lengths = np.array([example["length"] for example in examples]).reshape(-1, 4)
+    random = np.array([plain[i]["length"] for i in range(count)]).reshape(-1, 4)
+    assert np.ptp(lengths, axis=1).mean() < np.ptp(random, axis=1).mean() / 4
+    longest = lengths[: ClipDraws.GROUPED_BATCHES].max(1)
+    assert (np.diff(longest) < 0).any()  # batches are not in the order of their lengths
+    assert (np.diff(longest) > 0).any()
+
+
 def test_clips_are_drawn_by_weight():
     counts = Counter(example["clip"] for example in (draws()[i] for i in range(2000)))
     assert [round(counts[clip] / 2000, 1) for clip in range(3)] == [0.5, 0.3, 0.2]

@@ -72,14 +72,16 @@ class Stage(ABC):
             raise ValueError(
                 f"the stage {recipe.stage} has nothing to rehearse here: leave rehearsal out of the recipe"
             )
+        batch_size = (
+            arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        )
         self.train_dataset = ClipDraws(
             self._draw,
             self._weights(),
-            num_draws=arguments.max_steps
-            * arguments.per_device_train_batch_size
-            * arguments.gradient_accumulation_steps
-            * arguments.world_size,
+            num_draws=arguments.max_steps * batch_size,
             seed=recipe.seed,
+            size=self.size if recipe.sampling.get("group_by_length") else None,
+            batch_size=batch_size,
         )
 
     @classmethod
@@ -150,6 +152,10 @@ class Stage(ABC):
 
     def rehearsed_example(self, motion: RehearsedMotion, rng: np.random.Generator) -> dict[str, Any]:
         """One training example of a rehearsed motion, as [`example`] makes it of a clip."""
+        raise NotImplementedError
+
+    def size(self, example: dict[str, Any]) -> int:
+        """Length of an example, for batches of similar length (`sampling.group_by_length`)."""
         raise NotImplementedError
 
     @abstractmethod

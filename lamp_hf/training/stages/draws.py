@@ -44,7 +44,12 @@ class ClipDraws(Dataset):
         weights: Probability of each clip.
         num_draws: Length of the dataset: steps times batch size.
         seed: Of all draws.
+        size: Length of an example, to group examples of similar length into batches, which saves padding. `None`:
+            batches are random.
+        batch_size: Examples of one optimization step, over all processes.
     """
+
+    GROUPED_BATCHES = 16  # batches that are drawn together, sorted by length, and then shuffled
 
     def __init__(
         self,
@@ -52,16 +57,38 @@ class ClipDraws(Dataset):
         weights: np.ndarray,
         num_draws: int,
         seed: int,
+        size: Callable[[dict[str, Any]], int] | None = None,
+        batch_size: int = 1,
     ):
         self.make = make
         self.cumulative = np.cumsum(weights)
         self.num_draws = num_draws
         self.seed = seed
+        self.size = size
+        self.batch_size = batch_size
+        self._group: tuple[int, list[dict[str, Any]]] = (-1, [])  # the last one, by its number
 
     def __len__(self) -> int:
         return self.num_draws
 
     def __getitem__(self, draw: int) -> dict[str, Any]:
+        if self.size is None:
+            return self._draw(int(draw))
+        number, place = divmod(int(draw), self.GROUPED_BATCHES * self.batch_size)
+        if self._group[0] != number:
+            self._group = (number, self._grouped(number, self.size))
+        return self._group[1][place]
+
+    def _grouped(self, number: int, size: Callable[[dict[str, Any]], int]) -> list[dict[str, Any]]:
+        """Draw the examples of several batches, and give each batch those of similar length."""
+        first = number * self.GROUPED_BATCHES * self.batch_size
+        stop = min(first + self.GROUPED_BATCHES * self.batch_size, self.num_draws)
+        examples = sorted((self._draw(draw) for draw in range(first, stop)), key=size)
+        starts = np.arange(0, len(examples), self.batch_size)
+        np.random.default_rng((self.seed, number, 0)).shuffle(starts)
+        return [example for start in starts for example in examples[start : start + self.batch_size]]
+
+    def _draw(self, draw: int) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, int(draw)))
         clip = int(np.searchsorted(self.cumulative, rng.random() * self.cumulative[-1], side="right"))
         clip = min(clip, len(self.cumulative) - 1)

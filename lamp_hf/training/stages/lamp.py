@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from lamp_hf.checkpoints.embedded import locate_text_encoder, resolve_checkpoint
+from lamp_hf.data.named_sets import NAMED_SETS
 from lamp_hf.metrics.functional.retrieval import evaluate_lamp
 from lamp_hf.modeling.configuration_lamp import LampConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
@@ -53,7 +54,7 @@ class LampStage(Stage):
     """
 
     config_class = LampConfig
-    sampling = ("balance", "max_tokens")
+    sampling = ("balance", "group_by_length", "max_tokens")
     model: LampForPreTraining
 
     def build(self) -> None:
@@ -74,7 +75,10 @@ class LampStage(Stage):
         tokenizer, extractor = self.model.lamp.motion_vqvae, self.processor.feature_extractor
         self.encoded = encode_clips(tokenizer, extractor, self.train_clips, all_starts=True)
         self.caption_of = caption_source(self.dataset["train"], recipe.data)
-        self.groups = pair_groups(self.dataset["train"])
+        named = NAMED_SETS.get(recipe.data["name"])
+        # Other sets describe a recording that may show many things: its segments are not positives of each other.
+        labeled = named is None or named.grammar is not None
+        self.groups = pair_groups(self.dataset["train"]) if labeled else None
         self.max_tokens = int(recipe.sampling.get("max_tokens", 49))
 
     def _start_from_tokenizer(self, base: str) -> None:
@@ -103,6 +107,10 @@ class LampStage(Stage):
         latents, codes = self.encoded[clip].draw(rng, self.max_tokens)
         example = {"latents": latents, "codes": codes, "caption": self.caption_of(clip, rng)}
         return example if self.groups is None else {**example, "group": self.groups[clip]}
+
+    def size(self, example: dict[str, Any]) -> int:
+        """Words of the caption, which the Q-Former reads in four passes, and the motion in cross-attention alone."""
+        return len(example["caption"].split())
 
     def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         codes = pad_codes([example["codes"] for example in examples])

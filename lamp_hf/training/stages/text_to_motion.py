@@ -52,6 +52,7 @@ class TextToMotionStage(Stage):
     """
 
     config_class = LampTextToMotionConfig
+    sampling = ("balance", "group_by_length")
     model: LampForTextToMotion
 
     def build(self) -> None:
@@ -107,6 +108,10 @@ class TextToMotionStage(Stage):
     def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:
         _, codes = self.encoded[clip].draw(rng, self.model.config.max_motion_tokens)
         return {"codes": codes, "caption": self.caption_of(clip, rng)}
+
+    def size(self, example: dict[str, Any]) -> int:
+        """Tokens of the motion."""
+        return len(example["codes"])
 
     def rehearsed_example(self, motion: RehearsedMotion, rng: np.random.Generator) -> dict[str, Any]:
         return {
