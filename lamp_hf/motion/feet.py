@@ -86,7 +86,7 @@ def find_plants(
     Args:
         joints: (T, J, 3), meters, Y up.
         fps: frames per second.
-        skeleton: which joints these are.
+        skeleton: skeleton of the joints.
         labels: (T, 4), contact features, 1 where a point does not move; a point that they call moving is not planted.
             Those of KIT-ML, which call everything above 3 mm/s moving, do not count.
 
@@ -175,7 +175,7 @@ def plant_joints(
     Args:
         joints: (T, J, 3), meters, Y up.
         fps: frames per second.
-        skeleton: which joints these are.
+        skeleton: skeleton of the joints.
         plants: (T, 4), boolean; by default `find_plants` of the joints.
 
     Returns:

@@ -112,7 +112,7 @@ def retarget(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton = HUMAN
     Args:
         joints: (T, J, 3), meters, Y up.
         offsets: (J, 3), the other body, as of `default_body`.
-        skeleton: which joints these are.
+        skeleton: skeleton of the joints.
 
     Returns:
         (T, J, 3), float64.
@@ -148,7 +148,7 @@ def export_kinematics(
 
     Args:
         joints: (T, J, 3), meters.
-        skeleton: which joints these are.
+        skeleton: skeleton of the joints.
         own_body: whether the bones keep the lengths that they have in the clip.
 
     Returns:
@@ -272,7 +272,7 @@ def refine_kinematics(
         root: (T, 3), where to start.
         offsets: (J, 3), the body.
         joints: (T, J, 3), where the joints should be.
-        skeleton: which joints these are.
+        skeleton: skeleton of the joints.
 
     Returns:
         local rotations (T, J, 4) without sign jumps, and root positions (T, 3).
@@ -371,7 +371,7 @@ def inverse_kinematics(
 
     Args:
         joints: (T, J, 3), world positions, Y up, in any unit.
-        skeleton: which joints these are.
+        skeleton: skeleton of the joints.
         offsets: (J, 3), the T-pose of the body to fit; by default one with the clip's proportions, `rest_offsets`.
 
     Returns:
@@ -417,7 +417,7 @@ def rest_offsets(joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22) -> np.nd
 
     Args:
         joints: (T, J, 3), world positions in any unit.
-        skeleton: which joints these are.
+        skeleton: skeleton of the joints.
 
     Returns:
         (J, 3), each joint in its parent's frame; row 0 is zero.

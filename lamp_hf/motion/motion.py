@@ -67,7 +67,7 @@ class Motion:
         features: (T, D), not normalized, D = 263 (HumanML3D) or 251 (KIT-ML). Give joints or features, or both
             where they describe the same clip.
         fps: frames per second.
-        skeleton: which joints these are.
+        skeleton: skeleton of the joints.
         text: caption.
         name: such as the file's.
         own_body: whether the bones' lengths are a person's own, to be kept in BVH and GLB files. By default those

@@ -138,7 +138,7 @@ def standardize(
 
     Args:
         joints: (T, J, 3), finite, in any unit.
-        skeleton: which joints these are.
+        skeleton: skeleton of the joints.
         unit: key of `METERS_PER_UNIT`; detected by default.
         up_axis: one of `UP_AXES`; detected by default.
         file_name: for messages.
@@ -204,7 +204,7 @@ def detect(
     Args:
         joints: (T, J, 3), finite, in any unit.
         rest: (J, 3) the same joints at rest, where the file has a rest pose.
-        skeleton: which joints these are.
+        skeleton: skeleton of the joints.
         unit, up_axis: taken as told.
         usual_unit: unit of this kind of file; it is not doubted where it gives an adult.
         file_name: for messages.
