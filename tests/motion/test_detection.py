@@ -91,7 +91,7 @@ def test_close_units_are_warned_of(walk, caplog):
 
 def test_no_human_size_is_refused(walk):
     for factor in (250.0 / 0.83, 1e-3, 0.0, 1e7):
-        with pytest.raises(MotionFormatError, match="human in none of m, dm, cm"):
+        with pytest.raises(MotionFormatError, match="not a human size in any of m, dm, cm"):
             standardize(walk * factor)
 
 
@@ -110,7 +110,7 @@ def test_mirrored_data_are_said_to_be(walk, caplog):
         _, detection = standardize(walk * mirror)
         assert detection.mirrored
         assert detection.facing < -0.9
-    assert "left and right are swapped against the way the feet point" in caplog.text
+    assert "left and right contradict the direction of the feet" in caplog.text
 
 
 def lying(walk, way):

@@ -280,7 +280,7 @@ def test_a_body_of_no_human_size_is_refused(read, make_rig):
     joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine", "Spine1"))
     for joint in joints:
         joint.offset = np.asarray(joint.offset) * 3.0
-    with pytest.raises(MotionFormatError, match="human in none of m, dm, cm, mm, inch, foot, cmu"):
+    with pytest.raises(MotionFormatError, match="not a human size in any of m, dm, cm, mm, inch, foot, cmu"):
         read(joints)
 
 
