@@ -225,14 +225,14 @@ def test_the_frame_rate_can_be_told(bandai_clips):
         ),
         ("  OFFSET 0 0 0\n", "", "line 18: expected an OFFSET in 'Hips', found }|line 14: .*'Hips'"),
         ("CHANNELS 3", "CHANNELS 10", "line 5: expected 0 to 9 channels, found '10'"),
-        ("CHANNELS 3", "CHANNELS 4", "line 6: expected a channel like Xposition or Zrotation, found 'JOINT'"),
-        ("Yrotation", "Zrotation", "line 5: expected each channel once, found one twice in 'Hips'"),
+        ("CHANNELS 3", "CHANNELS 4", "line 6: expected a channel such as Xposition or Zrotation, found 'JOINT'"),
+        ("Yrotation", "Zrotation", "line 5: expected each channel once, found a repeated channel in 'Hips'"),
         (
             "Yrotation",
             "Wrotation",
-            "line 5: expected a channel like Xposition or Zrotation, found 'Wrotation'",
+            "line 5: expected a channel such as Xposition or Zrotation, found 'Wrotation'",
         ),
-        ("JOINT Knee", "JOINT Hips", "line 6: expected joint names that differ, found 'Hips' twice"),
+        ("JOINT Knee", "JOINT Hips", "line 6: expected unique joint names, found 'Hips' twice"),
         ("JOINT Knee", "BONE Knee", "line 6: expected OFFSET, CHANNELS, JOINT, End Site or }, found 'BONE'"),
         ("End Site", "End", "line 11: expected 'End Site', found 'End'"),
         ("OFFSET 0 1 0", "CHANNELS 0", "line 12: expected OFFSET or }, found 'CHANNELS'"),
@@ -397,7 +397,7 @@ def test_scale_channels_take_columns_and_change_nothing(parse):
     np.testing.assert_array_equal(clip.positions(range(3)), plain.positions(range(3)))
     assert not clip.warnings
     clip = parse(text.replace("1 2 3 4", "1 2 3 4 2 1 1").replace("5 6 7 8", "5 6 7 8 1 1 1"))
-    assert "scales are left out" in clip.warnings[0]
+    assert "scales are ignored" in clip.warnings[0]
 
 
 def test_files_that_are_no_text(parse, tmp_path):
