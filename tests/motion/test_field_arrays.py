@@ -93,7 +93,7 @@ def test_bodies_of_smpl_begin_with_the_22_joints(make_motion, tmp_path, count, c
     more = np.repeat(motion.joints[:, -1:], count - 22, axis=1)
     np.save(tmp_path / "body.npy", np.concatenate([motion.joints, more], axis=1))
     np.testing.assert_allclose(Motion.load(tmp_path / "body.npy").joints, motion.joints, atol=1e-6)
-    assert f"{count} joints are taken for SMPL" in caplog.text
+    assert f"{count} joints are read as SMPL" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,9 @@ def test_batches_of_one_are_read_and_larger_ones_refused(make_motion, tmp_path):
     np.testing.assert_array_equal(Motion.load(tmp_path / "features.npy").features, features)
     for array in (np.stack([motion.joints] * 3), np.stack([mdm] * 3), np.stack([features] * 3)):
         np.save(tmp_path / "three.npy", array)
-        with pytest.raises(MotionFormatError, match=r"three\.npy: .* holds 3 clips, expected one \(save each alone"):
+        with pytest.raises(
+            MotionFormatError, match=r"three\.npy: .* contains 3 clips, expected one \(save each separately"
+        ):
             Motion.load(tmp_path / "three.npy")
 
 

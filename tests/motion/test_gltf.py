@@ -283,14 +283,14 @@ def test_animations_are_chosen_by_name_and_index(make_motion, tmp_path, caplog):
 
     changed(path, add_still)
     np.testing.assert_allclose(Motion.load(path).joints, motion.joints, atol=1e-4)
-    assert "2 animations; taking the first, 'first' (choose by animation=" in caplog.text
+    assert "2 animations; using the first, 'first' (choose with animation=" in caplog.text
     rest = Motion.load(path, animation="still").joints
     np.testing.assert_allclose(rest - rest[:, :1], np.broadcast_to((rest - rest[:, :1])[0], rest.shape), atol=1e-5)
     np.testing.assert_array_equal(Motion.load(path, animation=1).joints, rest)
-    with pytest.raises(MotionFormatError, match=r"two\.glb: no animation 'run'; the file holds 'first', 'still'"):
+    with pytest.raises(MotionFormatError, match=r"two\.glb: no animation 'run'; the file contains 'first', 'still'"):
         Motion.load(path, animation="run")
     changed(path, lambda gltf: gltf.animations.clear())
-    with pytest.raises(MotionFormatError, match=r"two\.glb: the file holds no animation"):
+    with pytest.raises(MotionFormatError, match=r"two\.glb: the file does not contain an animation"):
         Motion.load(path)
 
 
@@ -306,7 +306,7 @@ def test_of_many_animations_some_are_named(make_motion, tmp_path, caplog):
 
     changed(path, add_others)
     Motion.load(path)
-    assert "44 animations; taking the first, 'first'" in caplog.text
+    assert "44 animations; using the first, 'first'" in caplog.text
     assert "'a6' and 36 more)" in caplog.text
     assert "'a7'" not in caplog.text
 
@@ -405,7 +405,7 @@ def test_buffers_elsewhere_are_not_opened(make_motion, tmp_path):
     gltf = pygltflib.GLTF2().load(str(path))
     gltf.buffers[0].uri = "../secret.bin"
     (inner / "walk.gltf").write_text(gltf.to_json())
-    with pytest.raises(MotionFormatError, match=r"its buffer '\.\./secret\.bin' does not lie beside it"):
+    with pytest.raises(MotionFormatError, match=r"its buffer '\.\./secret\.bin' is not in the same folder"):
         Motion.load(inner / "walk.gltf")
     (inner / "walk.bin").write_bytes(gltf.binary_blob())
     gltf.buffers[0].uri = "walk.bin"

@@ -133,7 +133,7 @@ def test_long_motions_are_thinned_and_play_at_the_right_speed(
     np.testing.assert_allclose(joints, motion.joints[::every], atol=0.0005001)
     assert data["fps"] == pytest.approx(30.0 / every, abs=1e-3)
     assert data["numFrames"] == len(joints) <= 100
-    said = f"{num_frames} frames are too many for a player: every {every}th is shown, {30.0 / every:g} a second"
+    said = f"{num_frames} frames are too many for a player: 1 in {every} is shown, {30.0 / every:g} per second"
     assert (said in caplog.text) == (every > 1)
 
 

@@ -264,8 +264,8 @@ def test_weights_in_a_mapping_are_taken_as_given(read, make_rig, tpose):
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ({"tail": "Hips"}, "a key 'tail'; expected keys among pelvis, left_hip"),
-        ({"head": "Skull"}, "takes head from 'Skull', which is not in the file"),
+        ({"tail": "Hips"}, "an unknown key 'tail'; expected keys among pelvis, left_hip"),
+        ({"head": "Skull"}, "uses 'Skull' for head, but the file has no such joint"),
         ({"head": {"Head": 0.5, "Neck": 0.4}}, "weights of head .*add up to 1"),
         ({"head": {"Head": float("nan")}}, "weights of head .*add up to 1"),
     ],
