@@ -1,4 +1,4 @@
-"""Reading and writing BVH, with readers that share no code as judges."""
+"""Read and write BVH, compared with readers that do not share any code."""
 
 import os
 import tarfile
@@ -46,7 +46,7 @@ Frame Time: 0.0333333
 
 
 def dancer(num_frames=30, fps=20.0, seed=0, skeleton=HUMANML3D_22) -> Motion:
-    """A body of constant bones that sways and turns smoothly, knees beyond a right angle."""
+    """Return a body with constant bone lengths that sways and turns smoothly, with knees bent beyond a right angle."""
     random = np.random.default_rng(seed)
     directions = t_pose_directions(skeleton)
     for joint in range(1, skeleton.num_joints):
@@ -79,7 +79,7 @@ def parse(tmp_path):
 
 @pytest.fixture(scope="module")
 def bandai_clips(bandai_archive, tmp_path_factory) -> dict[str, Path]:
-    """Two clips of the Bandai-Namco set, which stand at the beginning of the archive."""
+    """Return two clips of the Bandai-Namco set, from the beginning of the archive."""
     folder = tmp_path_factory.mktemp("bandai")
     found: dict[str, Path] = {}
     with tarfile.open(bandai_archive, "r|xz") as archive:
@@ -118,7 +118,7 @@ ORDERS = st.permutations(["Xrotation", "Yrotation", "Zrotation"])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_positions_agree_with_a_slow_reader(data, make_bvh, slow_bvh, parse):
-    """Any tree, any channel order, positions on any joint, missing channels, End Sites."""
+    """Test any tree, any channel order, positions on any joint, missing channels and End Sites."""
     joints = []
     for k in range(data.draw(st.integers(1, 6))):
         parent = None if k == 0 else f"joint{data.draw(st.integers(0, k - 1))}"
@@ -414,7 +414,7 @@ def test_files_that_are_no_text(parse, tmp_path):
 def test_things_that_are_no_files(tmp_path):
     with pytest.raises(MotionFormatError, match="found a folder or a device"):
         parse_bvh(tmp_path)
-    os.mkfifo(tmp_path / "pipe.bvh")  # would block for ever if opened
+    os.mkfifo(tmp_path / "pipe.bvh")  # would block forever if opened
     with pytest.raises(MotionFormatError, match="found a folder or a device"):
         parse_bvh(tmp_path / "pipe.bvh")
 
@@ -539,7 +539,7 @@ def test_real_clips_survive_writing(bandai_clips, tmp_path):
 
 
 def test_climbing_comes_back_within_a_centimeter(tmp_path):
-    """Take 01_14 of the CMU database, where the spine bends most; the fit of 1% of its frames needs all rounds."""
+    """In take 01_14 of the CMU database, the spine bends most; 1% of its frames need all rounds of the fit."""
     archive = Path(__file__).parents[3] / "shared" / "data" / "cmu" / "cmu_bvh_dev.tar.xz"
     if not archive.exists():
         pytest.skip(f"{archive} is not there")
@@ -556,7 +556,7 @@ def test_climbing_comes_back_within_a_centimeter(tmp_path):
 
 
 def test_a_spine_that_shortens_comes_back_within_a_centimeter(tmp_path):
-    """Joints blended of two, as the spine of most rigs, change their bones' lengths: here by 2 cm in a few frames."""
+    """Joints that blend two others, like the spine of most rigs, change bone lengths: here by 2 cm in a few frames."""
     joints = dancer(num_frames=300).joints.copy()
     spine1, spine2 = (HUMANML3D_22.joint_names.index(name) for name in ("spine1", "spine2"))
     way = rotations.normalize(joints[:, spine1] - joints[:, 0])
@@ -570,7 +570,7 @@ def test_a_spine_that_shortens_comes_back_within_a_centimeter(tmp_path):
 
 
 def test_angles_run_on_smoothly(tmp_path):
-    """Full turns and a knee beyond a right angle make no jumps, so that tools may interpolate."""
+    """Full turns and a knee beyond a right angle do not cause jumps, so tools can interpolate."""
     write_bvh(dancer(60), tmp_path / "dance.bvh")
     clip = parse_bvh(tmp_path / "dance.bvh")
     steps = np.abs(np.diff(clip.values[:, 3:], axis=0))
@@ -616,7 +616,7 @@ def test_the_message_says_how_to_import_into_blender(unit, scale, tmp_path, capl
     assert report.import_settings == f"in Blender import it with Scale {scale} and 'Update Scene FPS'"
     word = {"cm": "centimeters", "m": "meters", "inch": "inches", "dm": "decimeters"}[unit]
     assert f"a.bvh: {word} at 24 fps; {report.import_settings}" in caplog.text
-    # What Blender makes of the file with these settings: positions times the scale, in meters.
+    # With these settings, Blender multiplies positions by the scale to get meters.
     clip = parse_bvh(tmp_path / "a.bvh")
     knees = clip.offsets[[k for k, name in enumerate(clip.joint_names) if name == "LeftLeg"]] * float(scale)
     assert np.linalg.norm(knees) == pytest.approx(HUMANML3D_22.bone_lengths[4], abs=0.01)

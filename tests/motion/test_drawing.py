@@ -1,4 +1,4 @@
-"""The camera and the look of a body: which side is where, and that nothing is cut off."""
+"""Camera and appearance of a body: left and right are correct, and nothing is cut off."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_the_camera_goes_around_to_the_bodys_left_and_up():
     np.testing.assert_allclose(left.project(np.array([1.0, 0.0, 0.0]), np.zeros(3)), [0, 0, 3], atol=1e-12)
     above = Camera(azimuth=0.0, elevation=np.pi / 2, distance=4.0, center=(0.0, 0.0), focal=1.0)
     np.testing.assert_allclose(above.project(np.array([0.0, 1.0, 0.0]), np.zeros(3)), [0, 0, 3], atol=1e-12)
-    assert above.project(np.array([0.0, 0.0, 1.0]), np.zeros(3))[1] > 0  # what is nearer lies lower
+    assert above.project(np.array([0.0, 0.0, 1.0]), np.zeros(3))[1] > 0  # closer points are lower in the picture
 
 
 @settings(max_examples=60, deadline=None)

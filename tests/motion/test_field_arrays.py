@@ -1,4 +1,4 @@
-"""Arrays and archives as other programs write them, and damaged ones: read rightly, or refused clearly and cheaply."""
+"""Arrays and archives from other programs are read correctly; damaged ones are refused clearly and cheaply."""
 
 import io
 import logging
@@ -74,7 +74,7 @@ def test_shared_damage_is_refused_cheaply():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for path in sorted(cases("damaged").glob("*.np?")):
         start = time.perf_counter()
-        if path.name == "npz_member_without_npy.npz":  # a name that NumPy reads too
+        if path.name == "npz_member_without_npy.npz":  # NumPy also reads files with this name
             assert Motion.load(path).num_frames == 13
         else:
             with pytest.raises(MotionFormatError, match=path.name):
@@ -170,7 +170,7 @@ def test_kimodo_archives_play_at_their_rate(make_motion, tmp_path):
 
 
 def random_poses(joints: int, frames: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Axis-angle poses (T, 3 x joints), the root's way, and the joints (T, 22, 3) that they make, by hand."""
+    """Return axis-angle poses (T, 3 x joints), the root path, and the resulting joints (T, 22, 3)."""
     rng = np.random.default_rng(0)
     vectors = rng.normal(0.0, 0.15, (frames, joints, 3))
     trans = np.cumsum(rng.normal(0.0, 0.02, (frames, 3)), axis=0) + np.array([0.0, 1.2, 0.0])
@@ -259,7 +259,7 @@ def test_an_array_alone_in_its_archive_needs_no_name(make_motion, tmp_path, name
 
 
 def test_the_mean_body_is_that_of_smpl():
-    """Against joints of the neutral mean body as simulators publish them, x ahead, y left, z up, in meters."""
+    """Compare with the neutral mean body that simulators publish: x forward, y left, z up, in meters."""
     published = {
         "left_hip": (-0.0068, 0.0695, -0.0914),
         "left_knee": (-0.0045, 0.0343, -0.3752),
@@ -396,7 +396,7 @@ def test_other_formats_name_the_way(tmp_path, suffix, way):
 
 
 def test_fuzzed_files_raise_nothing_else(make_motion, tmp_path):
-    """A few seconds' worth; `benchmarks/fuzz_motion_files.py` runs any number, with more kinds of mutations."""
+    """Fuzz for a few seconds; `benchmarks/fuzz_motion_files.py` runs any number, with more kinds of mutations."""
     random_ = random.Random(0)
     motion = make_motion(num_frames=4)
     seeds = []

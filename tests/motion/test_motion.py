@@ -1,4 +1,4 @@
-"""`Motion`: an immutable value with two views, figures and files."""
+"""`Motion`: an immutable value with two representations, statistics and files."""
 
 import numpy as np
 import pytest

@@ -154,9 +154,9 @@ def read_npz(
         texts = ("skeleton", "text")
         extra = [name for name in (*texts, *FPS_NAMES, "own_body") if name in names and name not in arrays]
         arrays |= {name: archive.read(name, text=name in texts) for name in extra}
-    told = next((name for name in FPS_NAMES if name in arrays), None)
-    if fps is None and told is not None:
-        fps = _check_fps(_scalar(arrays, told, float, path), path, told)
+    fps_name = next((name for name in FPS_NAMES if name in arrays), None)
+    if fps is None and fps_name is not None:
+        fps = _check_fps(_scalar(arrays, fps_name, float, path), path, fps_name)
     if view is None and poses is not None:
         return _motion_of_poses(poses, arrays, path, fps=fps, unit=unit, up_axis=up_axis, strict=strict)
     assert view is not None
@@ -234,7 +234,7 @@ def _scalar(arrays: Mapping[str, np.ndarray], name: str, kind: type, path: Path)
 
 
 def _motion_of_poses(
-    poses: Any, arrays: Mapping[str, np.ndarray], path: Path, *, fps: float | None, **told: Any
+    poses: Any, arrays: Mapping[str, np.ndarray], path: Path, *, fps: float | None, **options: Any
 ) -> "Motion":
     from lamp_hf.motion.motion import Motion
 
@@ -248,10 +248,10 @@ def _motion_of_poses(
     for note in notes:
         logger.warning("%s: %s", path.name, note)
     # The mean body is in meters by construction.
-    told["unit"] = told["unit"] or "m"
+    options["unit"] = options["unit"] or "m"
     if len(joints) == 0:
         raise MotionFormatError(f"{path.name}: the poses have no frames")
-    joints, _ = standardize(joints, file_name=path.name, **told)
+    joints, _ = standardize(joints, file_name=path.name, **options)
     _check_size(joints, path)
     return Motion(joints=joints, fps=fps, name=path.stem, own_body=True)
 

@@ -322,8 +322,8 @@ class _Body:
             foot = foot - np.sum(foot * up, axis=-1, keepdims=True) * up
             long_enough = np.linalg.norm(foot, axis=-1) > 0.05 * self.leg
             cosines.append(np.sum(_unit(foot) * front, axis=-1)[long_enough])
-        told = np.concatenate(cosines)
-        return float(np.mean(told)) if len(told) else float("nan")
+        known = np.concatenate(cosines)
+        return float(np.mean(known)) if len(known) else float("nan")
 
     def climb(self, up_axis: str) -> float:
         """Return the vertical range of the hips over the clip, in leg lengths."""

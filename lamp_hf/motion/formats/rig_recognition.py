@@ -69,11 +69,13 @@ def recognize(hierarchy: Hierarchy, anchors: Mapping[str, int]) -> Body:
             return Body({}, "shape", refusal=shape.reason)
         limbs, agreeing, swapped = _name_sides(shape.found, sides_of(hierarchy))
         body.known_by = "shape"
-        told = f"{agreeing} of its names agree" if agreeing else f"feet and knees agree by {shape.sidedness:.2f} of 1"
+        evidence = (
+            f"{agreeing} of its names agree" if agreeing else f"feet and knees agree by {shape.sidedness:.2f} of 1"
+        )
         sure = "sure" if shape.sidedness > 0.6 or agreeing else "fairly sure" if shape.sidedness > _SURE else "a guess"
         listed = ", ".join(f"{target} = {hierarchy.joint_names[joint]!r}" for target, joint in sorted(limbs.items()))
         body.doubts.append(
-            f"the joint names are unknown; limbs were recognized by shape, left and right are {sure} ({told}): "
+            f"the joint names are unknown; limbs were recognized by shape, left and right are {sure} ({evidence}): "
             f"{listed} (pass mapping= or --mapping if wrong)"
         )
         if swapped:

@@ -273,7 +273,7 @@ class _Tree:
 
     def sidedness(self, leg: _Limb, arm: _Limb) -> float:
         """Return the mean cosine (-1 to 1) of feet and knees with the front if the first leg is the left one."""
-        told: list[float] = []
+        cosines: list[float] = []
         for pose in self.poses:
             hips = [pose[joints[0]] for joints in leg.joints]
             up = _unit(np.mean([pose[joints[0]] for joints in arm.joints], axis=0) - np.mean(hips, axis=0))
@@ -287,13 +287,13 @@ class _Tree:
                         # Projected along the shank so that a foot raised behind the body is handled correctly too.
                         across = front - (front @ shank) * shank
                         if np.linalg.norm(across) > 0.5:
-                            told.append(2.0 * float(_unit(foot) @ _unit(across)))
+                            cosines.append(2.0 * float(_unit(foot) @ _unit(across)))
                 line = _unit(pose[ankle] - pose[hip])
                 bend = pose[knee] - pose[hip]
                 bend = bend - (bend @ line) * line
                 if np.linalg.norm(bend) > 0.05 * leg.length:
-                    told.append(float(_unit(bend) @ front))
-        return float(np.clip(np.mean(told), -1.0, 1.0)) if told else 0.0
+                    cosines.append(float(_unit(bend) @ front))
+        return float(np.clip(np.mean(cosines), -1.0, 1.0)) if cosines else 0.0
 
     def same_side(self, leg: _Limb, arm: _Limb) -> bool:
         """Return whether the first arm is on the same side as the first leg."""
