@@ -69,7 +69,7 @@ class Motion:
         fps: frames per second.
         skeleton: skeleton of the joints or features.
         text: caption.
-        name: name, such as that of the file.
+        name: name of the motion, such as its file name.
         own_body: whether the bone lengths belong to a particular person and should be kept in BVH and GLB files.
             Defaults to `True` for joints and `False` for features, which all describe the same body. Motions without
             a body of their own are written to files with planted feet, see `plant_feet`.

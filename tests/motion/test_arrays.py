@@ -20,7 +20,7 @@ def test_npz_gives_an_equal_motion_back(tmp_path, walker):
     assert [path.name for path in tmp_path.iterdir()] == ["walk.npz"]  # no temporary file is left
 
 
-def test_npy_is_told_by_its_shape(tmp_path, walker):
+def test_npy_contents_are_recognized_by_shape(tmp_path, walker):
     walker.save(tmp_path / "joints.npy")
     np.testing.assert_array_equal(Motion.load(tmp_path / "joints.npy").joints, walker.joints)
     walker.save(tmp_path / "features.npy", view="features")
@@ -55,7 +55,7 @@ def test_sizes_are_checked_before_memory_is_taken(tmp_path):
         Motion.load(tmp_path / "huge.npy")
 
 
-def test_truncated_and_foreign_files_say_what_is_wrong(tmp_path, walker):
+def test_truncated_and_other_files_raise_clear_errors(tmp_path, walker):
     walker.save(tmp_path / "walk.npy")
     whole = (tmp_path / "walk.npy").read_bytes()
     (tmp_path / "cut.npy").write_bytes(whole[: len(whole) // 2])

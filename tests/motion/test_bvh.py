@@ -171,7 +171,7 @@ def test_ways_to_write_the_same_file(change, parse):
     assert clip.fps == 30.0
 
 
-def test_names_may_hold_spaces_and_other_letters(parse):
+def test_names_may_contain_spaces_and_other_letters(parse):
     clip = parse(MINIMAL.replace("Knee", "Bip01 L Thigh").replace("Hips", "腰"))
     assert clip.joint_names == ("腰", "Bip01 L Thigh", "Bip01 L Thigh End")
 
@@ -190,7 +190,7 @@ def test_frame_rates_are_whole_where_the_digits_allow(text, fps, parse):
         assert parse(MINIMAL.replace("0.0333333", text)).fps == fps
 
 
-def test_the_frame_rate_can_be_told(bandai_clips):
+def test_the_frame_rate_can_be_passed(bandai_clips):
     path = bandai_clips[CLIPS[1]]
     assert read_bvh(path, fps=60.0).fps == 60.0
     for wrong in (0.0, -1.0, float("nan"), float("inf")):
@@ -346,13 +346,13 @@ def test_small_faults_are_repaired_with_a_warning_that_names_the_line(old, new, 
         parse(text, strict=True)
 
 
-def test_a_missing_frame_time_can_be_told(parse):
+def test_fps_replaces_a_missing_frame_time(parse):
     text = MINIMAL.replace("Frame Time: 0.0333333\n", "")
     assert parse(text, fps=60.0).fps == 60.0
 
 
 @pytest.mark.parametrize("time", ["0", "30", "-1", "1e9", "nonsense"])
-def test_a_rate_that_is_told_makes_the_frame_time_irrelevant(time, parse):
+def test_fps_overrides_the_frame_time(time, parse):
     clip = parse(MINIMAL.replace("0.0333333", time), fps=24.0, strict=True)
     assert clip.fps == 24.0
     assert clip.warnings == ()
@@ -400,7 +400,7 @@ def test_scale_channels_take_columns_and_change_nothing(parse):
     assert "scales are ignored" in clip.warnings[0]
 
 
-def test_files_that_are_no_text(parse, tmp_path):
+def test_files_that_are_not_text_are_refused(parse, tmp_path):
     with pytest.raises(MotionFormatError, match=r"clip\.bvh line 1: expected HIERARCHY"):
         parse(b"\xff\xfe\x00" * 100)
     with pytest.raises(MotionFormatError, match=r"clip\.bvh line 1: expected text, found a zero byte"):
@@ -411,7 +411,7 @@ def test_files_that_are_no_text(parse, tmp_path):
         parse_bvh(tmp_path / "none.bvh")
 
 
-def test_things_that_are_no_files(tmp_path):
+def test_paths_that_are_not_regular_files_are_refused(tmp_path):
     with pytest.raises(MotionFormatError, match="found a folder or a device"):
         parse_bvh(tmp_path)
     os.mkfifo(tmp_path / "pipe.bvh")  # would block forever if opened
@@ -517,7 +517,7 @@ def test_written_files_are_read_alike_by_other_readers(tmp_path, slow_bvh):
     np.testing.assert_allclose(found, motion.joints, atol=1e-4)
 
 
-def test_the_error_report_is_what_a_reader_finds(tmp_path):
+def test_the_reported_error_matches_a_reader(tmp_path):
     clean = dancer(40)
     noise = np.random.default_rng(0).normal(scale=0.005, size=clean.joints.shape).astype(np.float32)
     motion = Motion(joints=clean.joints + noise, fps=20.0)

@@ -44,7 +44,7 @@ def test_unusual_axes_are_warned_of(axis, walk, caplog):
         standardize(turned(walk, axis), file_name="take.npy", strict=True)
 
 
-def test_what_is_told_is_taken(walk, caplog):
+def test_given_unit_and_up_axis_are_used(walk, caplog):
     joints, detection = standardize(walk * 100, unit="m", up_axis="y")
     np.testing.assert_allclose(joints, walk * 100, rtol=1e-6)
     assert not detection.doubts
@@ -73,7 +73,7 @@ def test_adults_in_common_units_have_one_reading(unit, height, walk, caplog):
 
 
 @pytest.mark.parametrize("unit", ["dm", "inch", "cmu"])
-def test_the_usual_unit_is_not_doubted_for_adults_alone(unit, walk, caplog):
+def test_the_usual_unit_is_certain_only_for_adults(unit, walk, caplog):
     assert detect(walk / METERS_PER_UNIT[unit]).doubts
     assert not detect(walk / METERS_PER_UNIT[unit], usual_unit=unit).doubts
     for size in (0.45, 1.7):
@@ -102,7 +102,7 @@ def test_bad_values_are_named(walk):
         standardize(walk, file_name="take.npy")
 
 
-def test_mirrored_data_are_said_to_be(walk, caplog):
+def test_mirrored_data_are_reported(walk, caplog):
     _, right = standardize(walk)
     assert right.facing > 0.9
     assert not right.mirrored

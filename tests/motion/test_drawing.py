@@ -34,7 +34,7 @@ def test_the_camera_goes_around_to_the_bodys_left_and_up():
     elevation=st.floats(-1.5, 1.5),
     spread=st.floats(0.01, 20),
 )
-def test_framing_holds_all_points_and_wastes_no_room(seed, azimuth, elevation, spread):
+def test_framing_shows_all_points_tightly(seed, azimuth, elevation, spread):
     points = np.random.default_rng(seed).normal(size=(40, 3)) * spread
     left, top, right, bottom = viewport = (10.0, 30.0, 310.0, 190.0)
     camera = Camera.framing(points, viewport, margin=0.0, azimuth=azimuth, elevation=elevation)

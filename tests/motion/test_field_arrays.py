@@ -64,7 +64,7 @@ def test_shared_poses_are_read(caplog):
     assert "SMPL-H on a body of mean proportions" in caplog.text
 
 
-def test_shared_pickle_is_not_loaded_and_the_message_names_a_way():
+def test_shared_pickle_is_not_loaded_and_the_message_has_a_remedy():
     path = cases("motion_files") / "mdm_results.npy"
     with pytest.raises(MotionFormatError, match=r"objects are never loaded.*python -c .*allow_pickle=True.*np\.savez"):
         Motion.load(path)
@@ -118,7 +118,7 @@ def test_units_and_up_axes_of_joints_are_detected(make_motion, tmp_path, scale, 
     assert read.fps == 30.0
 
 
-def test_told_units_win(make_motion, tmp_path):
+def test_given_units_override_detection(make_motion, tmp_path):
     motion = make_motion()
     np.save(tmp_path / "a.npy", motion.joints)
     np.testing.assert_allclose(Motion.load(tmp_path / "a.npy", unit="cm").joints, motion.joints / 100, atol=1e-6)
@@ -151,7 +151,7 @@ def test_batches_of_one_are_read_and_larger_ones_refused(make_motion, tmp_path):
             Motion.load(tmp_path / "three.npy")
 
 
-def test_what_could_be_two_things_is_refused_with_a_way(make_motion, tmp_path):
+def test_ambiguous_arrays_are_refused_with_a_remedy(make_motion, tmp_path):
     motion = make_motion()
     np.save(tmp_path / "flat.npy", motion.joints.reshape(len(motion.joints), 66))
     with pytest.raises(MotionFormatError, match=r"found \(12, 66\) \(joints\? array.reshape\(-1, 22, 3\)"):
@@ -324,7 +324,7 @@ def test_no_resampling_to_millions_of_frames(make_motion):
         slow.resample(1000)
 
 
-def test_a_rate_can_be_told_when_saving(make_motion, tmp_path):
+def test_fps_can_be_passed_when_saving(make_motion, tmp_path):
     motion = make_motion(num_frames=21, fps=20)
     for suffix in (".bvh", ".glb", ".npz"):
         motion.save(tmp_path / f"a{suffix}", fps=30)

@@ -202,7 +202,7 @@ def test_generated_motions_share_one_symmetric_body(make_motion, tmp_path):
     np.testing.assert_allclose(body, mirrored, atol=1e-12)
 
 
-def test_both_formats_hold_the_same_motion(make_motion, tmp_path):
+def test_both_formats_contain_the_same_motion(make_motion, tmp_path):
     motion = generated(make_motion)
     motion.save(tmp_path / "a.bvh")
     motion.save(tmp_path / "a.glb")
@@ -227,7 +227,7 @@ def test_the_resting_foot_slopes_and_toes_lie_on_the_floor(make_motion, tmp_path
         assert end[2] > toe[2] + 0.03
 
 
-def test_takes_keep_their_lengths_unless_told_otherwise(make_motion, tmp_path):
+def test_takes_keep_their_lengths_by_default(make_motion, tmp_path):
     take = make_motion()
     take.save(tmp_path / "take.bvh")
     np.testing.assert_allclose(Motion.load(tmp_path / "take.bvh").joints, take.joints, atol=1e-4)

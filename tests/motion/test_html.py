@@ -61,7 +61,7 @@ def unpack(page):
 
 @pytest.mark.parametrize("skeleton", [HUMANML3D_22, KIT_21], ids=lambda skeleton: skeleton.name)
 @pytest.mark.parametrize("num_frames", [1, 30])
-def test_the_player_holds_the_joints_to_half_a_millimeter(make_motion, tmp_path, skeleton, num_frames):
+def test_the_player_contains_the_joints_to_half_a_millimeter(make_motion, tmp_path, skeleton, num_frames):
     motion = make_motion(skeleton=skeleton, num_frames=num_frames, fps=12.5, text="a person walks")
     write_html(motion, tmp_path / "walk.html")
     page = Page((tmp_path / "walk.html").read_text(encoding="utf-8"))

@@ -129,7 +129,7 @@ def test_a_handstand_is_left_alone(skeleton):
     np.testing.assert_array_equal(upside_down.plant_feet().joints, upside_down.joints)
 
 
-def test_what_slides_on_purpose_is_left_alone():
+def test_intended_slides_are_unchanged():
     def skate(time):
         return np.stack([np.zeros_like(time), np.zeros_like(time), 2.0 * time], axis=-1)
 
@@ -184,7 +184,7 @@ def test_one_frame_stays_as_it_is(skeleton):
 
 @SKELETONS
 @pytest.mark.filterwarnings("error")
-def test_a_body_that_is_none_stays_finite(skeleton):
+def test_degenerate_bodies_stay_finite(skeleton):
     shape = (30, skeleton.num_joints, 3)
     rng = np.random.default_rng(0)
     collapsed = np.zeros(shape)
@@ -251,7 +251,7 @@ def test_a_recording_is_written_as_it_is(generated, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".html"])
-def test_pictures_show_what_files_hold(generated, suffix, tmp_path):
+def test_pictures_show_the_same_motion_as_files(generated, suffix, tmp_path):
     options = {"size": 64} if suffix == ".gif" else {}
     for name, choice in (("default", None), ("planted", True), ("as-it-is", False)):
         generated.save(tmp_path / f"{name}{suffix}", plant_feet=choice, **options)
@@ -259,7 +259,7 @@ def test_pictures_show_what_files_hold(generated, suffix, tmp_path):
     assert files["default"] == files["planted"] != files["as-it-is"]
 
 
-def test_arrays_hold_the_motion_as_it_is(generated, tmp_path):
+def test_arrays_contain_the_unchanged_motion(generated, tmp_path):
     generated.save(tmp_path / "joints.npy")
     generated.save(tmp_path / "features.npy", view="features")
     generated.save(tmp_path / "all.npz")

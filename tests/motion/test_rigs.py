@@ -172,7 +172,7 @@ def test_mapping_follows_the_body_in_motion(read, make_rig, make_bvh, slow_bvh):
 
 
 @pytest.mark.parametrize("unit", METERS_PER_UNIT)
-def test_unit_is_detected_and_can_be_told(unit, read, make_rig):
+def test_unit_is_detected_and_can_be_passed(unit, read, make_rig):
     joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine", "Spine1"))
     reference = read(joints)[0].joints
     for joint in joints:
@@ -427,7 +427,7 @@ def test_the_same_rigs_are_known_by_their_shape(rig, read, make_rig):
     assert np.abs(motion.joints - named.joints).max() < 0.15  # necks and heads that are placed may differ
 
 
-def test_twist_joints_and_helpers_are_no_limbs(read, make_rig, make_bvh, tpose):
+def test_twist_joints_and_helpers_are_not_limbs(read, make_rig, make_bvh, tpose):
     """Twist joints, fingers, a tail, eyes and props do not change the result, by name or by shape."""
     names = sided(
         "pelvis neck_01 head thigh_{} calf_{} foot_{} ball_{} clavicle_{} upperarm_{} lowerarm_{} hand_{}", "l", "r"
@@ -528,7 +528,7 @@ def chain_of(make_bvh, start, parent, steps, channels):
     return joints
 
 
-def test_what_is_no_person_is_refused(read, make_rig, make_bvh):
+def test_rigs_that_are_not_a_person_are_refused(read, make_rig, make_bvh):
     person = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine",))
     six, three = person[0].channels, person[-1].channels
     root = make_bvh.joint("root", None, (0, 60, 0), six, None)
@@ -556,7 +556,7 @@ def test_names_that_are_there_twice(read, make_rig, make_bvh, caplog):
     assert "there are two joints 'LeftHand'" in caplog.text
 
 
-def test_swapped_names_are_said(read, make_rig, caplog):
+def test_swapped_names_are_reported(read, make_rig, caplog):
     _, report = read(make_rig(sided(HUMAN_IK, "Right", "Left"), ("Spine", "Spine1")))
     assert report.detection.mirrored
     assert "left and right contradict" in caplog.text

@@ -163,7 +163,7 @@ def test_progress_counts_frames(make_motion, tmp_path):
         ("a.gif", {"view": (float("nan"), 0.0)}, "expected a view of"),
     ],
 )
-def test_what_cannot_be_written_is_refused(make_motion, tmp_path, name, options, message):
+def test_invalid_video_options_are_refused(make_motion, tmp_path, name, options, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         write_video(make_motion(num_frames=2), tmp_path / name, **options)
     assert not list(tmp_path.iterdir())
@@ -199,7 +199,7 @@ def test_strip_of_one_motion(make_motion, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"columns": 0}, {"frames_per_motion": 0}, {"pose_height": 1}])
-def test_contact_sheet_refuses_what_it_cannot_draw(make_motion, tmp_path, options):
+def test_contact_sheet_refuses_invalid_options(make_motion, tmp_path, options):
     with pytest.raises(ValueError, match="expected"):
         contact_sheet([make_motion(num_frames=2)], tmp_path / "a.png", **options)
     with pytest.raises(ValueError, match="at least one motion"):
@@ -217,7 +217,7 @@ def test_wrapped_lines_fit_and_lose_no_word(text, width):
         assert "".join(lines).replace(" ", "") == "".join(kept.split())
 
 
-def test_wrapping_keeps_words_whole_and_cuts_what_is_endless():
+def test_wrapping_keeps_words_whole_and_cuts_endless_text():
     assert painting.wrap_text("one two three four five six", 14, 110, 9)[0] == "one two three"
     lines = painting.wrap_text("word " * 10**6, 14, 200, 2)
     assert len(lines) == 2

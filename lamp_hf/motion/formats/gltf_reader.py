@@ -282,7 +282,7 @@ class _File:
         except (TypeError, AttributeError, IndexError, ValueError, KeyError) as error:
             raise MotionFormatError(f"{self.name}: the animation is damaged ({error})") from error
         if not curves:
-            raise MotionFormatError(f"{self.name}: the animation moves no node (only morph targets?)")
+            raise MotionFormatError(f"{self.name}: the animation does not move any node (only morph targets?)")
         return curves
 
     def joints(self) -> tuple[list[int], list[str]]:

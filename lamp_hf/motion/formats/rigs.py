@@ -194,7 +194,7 @@ class RigMapping:
         lift_from, lift_to: indices in `sources` that define the direction of the lift.
         recognized_by: "list" for a listed rig, "names" for words in joint names, "shape" for topology and proportions,
             "mapping" if the caller mapped every joint.
-        guesses: sentences about guesses.
+        guesses: descriptions of guesses.
     """
 
     rig: str

@@ -36,7 +36,7 @@ _SCALING = ("smpl_scaling", "scaling")  # AIST++ multiplies `trans` by this
 
 @dataclass(frozen=True)
 class PoseNames:
-    """Names of an archive's arrays that hold pose parameters.
+    """Names of the arrays in an archive that contain pose parameters.
 
     Attributes:
         poses: all rotations, or None if root and body are separate.
@@ -154,7 +154,7 @@ def _rotations(values: np.ndarray, what: str) -> np.ndarray:
     """Convert axis-angle vectors or matrices of any common shape to quaternions (T, K, 4)."""
     values = np.asarray(values, dtype=np.float64)
     if not np.isfinite(values).all():
-        raise MotionFormatError(f"{what}: values that are not finite")
+        raise MotionFormatError(f"{what}: contains values that are not finite")
     matrices = values.ndim >= 3 and values.shape[-2:] == (3, 3) and (values.ndim >= 4 or values.shape[0] > 1)
     if matrices and values.ndim == 3:  # (T, 3, 3): the root alone
         return rotations.from_matrix(values)[:, None]
