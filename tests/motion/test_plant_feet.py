@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from lamp_hf.cli import app
+from lamp_hf.cli.app import app
 from lamp_hf.motion import rotations
 from lamp_hf.motion.feet import find_plants, plant_joints
 from lamp_hf.motion.kinematics import default_body, forward_kinematics
