@@ -123,7 +123,7 @@ def test_a_folder_of_other_formats_says_what_to_do(
     assert f"{suffix} files must be converted first: `lamp-hf info {path}` says how" in err
     code, _, err = run("info", path)
     assert code == 1
-    assert f"{suffix.lower()} files are not read (" in err
+    assert f"{suffix.lower()} files cannot be read (" in err
 
 
 def test_formats_that_are_not_written_say_what_is(run, walker) -> None:
@@ -131,7 +131,7 @@ def test_formats_that_are_not_written_say_what_is(run, walker) -> None:
     assert {".fbx", ".usdz", ".pkl"} <= UNREAD
     code, _, err = run("convert-motion", "walk.npz", "walk.fbx")
     assert code == 1
-    assert "(write .glb or .bvh, and export the other from Blender or your game engine)" in err
+    assert "(write .glb or .bvh, and convert it in Blender or your game engine)" in err
 
 
 def test_items_of_a_list_stay_apart_in_one_line(run, tmp_path: Path, tiny_checkpoint: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a motion is: its values, its maths and its files. NumPy alone; no neural network."""
+"""Motions: their values, their mathematics and their files. Needs NumPy, but no neural network."""
 
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.motion import Motion, MotionReport

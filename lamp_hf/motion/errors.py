@@ -1,9 +1,9 @@
-"""The error that every reader raises for input it cannot accept."""
+"""Error that every reader raises for input that it cannot use."""
 
 
 class MotionFormatError(ValueError):
-    """A file or array does not hold a motion that can be used.
+    """Error for a file or an array that does not contain a usable motion.
 
-    Messages say what was given (file and line where there is one), what was expected and what was found, and end with
-    a hint in parentheses where there is something to do about it.
+    The message names the input (the file, and the line if there is one), says what was expected and what was found,
+    and ends with a hint in parentheses if there is a remedy.
     """

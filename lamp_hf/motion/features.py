@@ -1,17 +1,17 @@
-"""Joint positions to HumanML3D-263 and KIT-251 features, and back.
+"""Convert joint positions to HumanML3D-263 and KIT-251 features, and back.
 
-The format is that of Guo et al., Generating Diverse and Natural 3D Human Motions from Text, CVPR 2022. A frame has
+Guo et al., Generating Diverse and Natural 3D Human Motions from Text, CVPR 2022, define the format. A frame consists of
 
-    0             rate of turn about Y to the next frame, half angle in radians, negative to the left
+    0             rotation about Y to the next frame, half angle in radians, negative to the left
     1:3           velocity of the root along x and z, per frame, in the heading of the next frame
     3             height of the root
-    4:3J+1        joints 1.. relative to the root's place on the floor, in the heading of the frame
-    3J+1:9J-5     joints 1.., rotations in 6D; they swing bones from the rest pose and hold no twist
+    4:3J+1        positions of joints 1.. relative to the root's projection on the floor, in the heading of the frame
+    3J+1:9J-5     6D rotations of joints 1..; they swing bones from the rest pose and contain no twist
     9J-5:12J-5    velocities of all joints, per frame, in the heading of the frame
     12J-5:12J-1   contact of left ankle, left toe, right ankle, right toe with the floor
 
-Everything here works on any leading batch dimensions, computes in float64 and returns float32. Joints are in meters;
-features are in the skeleton's own unit (meters, or millimeters for KIT-ML).
+All functions accept any leading batch dimensions, compute in float64 and return float32. Joints are in meters; features
+are in the skeleton's own unit (meters, or millimeters for KIT-ML).
 """
 
 import math
@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from lamp_hf.motion import rotations
 from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
 
-_SMOOTHING_SIGMA = 20.0  # frames, whatever the frame rate
+_SMOOTHING_SIGMA = 20.0  # frames, at any frame rate
 _SMOOTHING_RADIUS = 80
 _CHUNK_FRAMES = 4096
 
@@ -35,27 +35,27 @@ def joints_to_features(
     bone_lengths: ArrayLike | None = None,
     reference_heading_wrap: bool = False,
 ) -> np.ndarray:
-    """Compute features of clips.
+    """Compute the features of clips.
 
     Args:
         joints: (..., T, J, 3), meters, Y up, at least two frames.
-        skeleton: which joints these are.
-        retarget: whether to give the body the bone lengths of the data set first.
-        bone_lengths: (J,), meters; by default the skeleton's.
-        reference_heading_wrap: whether to turn the wrong way where the heading crosses -Z, as the reference code does.
-            `features_to_joints` then loses the heading from that frame on.
+        skeleton: skeleton of the joints.
+        retarget: whether to first give the body the bone lengths of the data set.
+        bone_lengths: (J,), meters; defaults to the skeleton's.
+        reference_heading_wrap: whether to turn the wrong way when the heading crosses -Z, as the reference code does.
+            `features_to_joints` then recovers a wrong heading from that frame on.
 
     Returns:
         (..., T-1, D), float32, not normalized.
 
     Raises:
-        ValueError: the joints have another shape, or bone lengths are needed and not known.
+        ValueError: the joints have the wrong shape, or bone lengths are needed but unknown.
     """
     joints = _check(joints, (skeleton.num_joints, 3), "joints", min_frames=2)
     joints = _normalize(joints, skeleton, retarget, bone_lengths)
     joints /= skeleton.unit
     num_frames = joints.shape[-3]
-    angles = _smooth_heading(joints, skeleton)  # of the rotation of each frame's heading to +Z
+    angles = _smooth_heading(joints, skeleton)  # they rotate each frame's heading to +Z
     half_turns = np.diff(angles, axis=-1) / 2.0
     if reference_heading_wrap:
         half_turns = np.arcsin(np.sin(half_turns))
@@ -64,7 +64,7 @@ def joints_to_features(
 
     features = np.empty((*joints.shape[:-3], num_frames - 1, skeleton.feature_dim), dtype=np.float32)
     features[..., 0] = half_turns
-    for start in range(0, num_frames - 1, _CHUNK_FRAMES):  # long clips go in pieces to spare memory
+    for start in range(0, num_frames - 1, _CHUNK_FRAMES):  # in chunks, to limit memory
         stop = min(start + _CHUNK_FRAMES, num_frames - 1)
         part = joints[..., start : stop + 1, :, :]
         _fill_features(features[..., start:stop, 1:], part, angles[..., start : stop + 1], skeleton)
@@ -72,7 +72,7 @@ def joints_to_features(
 
 
 def _fill_features(features: np.ndarray, joints: np.ndarray, angles: np.ndarray, skeleton: Skeleton) -> None:
-    """Fill in all features (..., T-1, D-1) but the first from joints (..., T, J, 3) and heading angles (..., T)."""
+    """Fill in all features but the first, (..., T-1, D-1), from joints (..., T, J, 3) and headings (..., T)."""
     num_joints = skeleton.num_joints
     cosine, sine = np.cos(angles), np.sin(angles)
     steps = np.diff(joints, axis=-3)
@@ -92,17 +92,17 @@ def _fill_features(features: np.ndarray, joints: np.ndarray, angles: np.ndarray,
 
 
 def features_to_joints(features: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
-    """Recover joint positions from features 0 to 3J+1, the root's path and the joints' places around it.
+    """Recover joint positions from features 0 to 3J+1: the root's path and the joints' positions relative to it.
 
     Args:
         features: (..., T, D), not normalized.
-        skeleton: which features these are.
+        skeleton: skeleton of the features.
 
     Returns:
         (..., T, J, 3), float32, meters; the root starts above the origin.
 
     Raises:
-        ValueError: the features have another shape.
+        ValueError: the features have the wrong shape.
     """
     features = _check(features, (skeleton.feature_dim,), "features", min_frames=1)
     half_turns = features[..., :-1, 0]
@@ -129,35 +129,35 @@ def normalize_joints(
     retarget: bool = True,
     bone_lengths: ArrayLike | None = None,
 ) -> np.ndarray:
-    """Bring clips into the place and shape that features describe.
+    """Move, turn and rescale clips to the body, position and heading that features describe.
 
-    The body gets the bone lengths of the data set, its lowest joint touches the floor y = 0, and the first frame stands
-    above the origin and faces +Z.
+    The body gets the bone lengths of the data set, its lowest joint touches the floor y = 0, and in the first frame it
+    stands above the origin and faces +Z.
 
     Args:
         joints: (..., T, J, 3), meters, Y up.
-        skeleton: which joints these are.
+        skeleton: skeleton of the joints.
         retarget: whether to change bone lengths.
-        bone_lengths: (J,), meters; by default the skeleton's.
+        bone_lengths: (J,), meters; defaults to the skeleton's.
 
     Returns:
         (..., T, J, 3), float32, meters.
 
     Raises:
-        ValueError: the joints have another shape, or bone lengths are needed and not known.
+        ValueError: the joints have the wrong shape, or bone lengths are needed but unknown.
     """
     joints = _check(joints, (skeleton.num_joints, 3), "joints", min_frames=1)
     return _normalize(joints, skeleton, retarget, bone_lengths).astype(np.float32)
 
 
 def mirror_joints(joints: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
-    """Swap left and right of joints (..., J, 3) by reflection at the plane x = 0; returns float32."""
+    """Swap left and right of joints (..., J, 3) by reflection across the plane x = 0; return float32."""
     joints = np.asarray(joints, dtype=np.float32)
     return joints[..., skeleton.mirror_permutation, :] * np.array([-1.0, 1.0, 1.0], dtype=np.float32)
 
 
 def mirror_features(features: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
-    """Swap left and right of features (..., T, D): the features of the mirrored joints, without a detour; float32."""
+    """Swap left and right of features (..., T, D) without converting them to joints; return float32."""
     features = _check(features, (skeleton.feature_dim,), "features", min_frames=1, dtype=np.float32)
     num_joints = skeleton.num_joints
     swap = skeleton.mirror_permutation
@@ -183,7 +183,7 @@ def resample_joints(joints: ArrayLike, source_fps: float, target_fps: float) -> 
     Args:
         joints: (..., T, J, 3), any unit.
         source_fps: frames per second of `joints`.
-        target_fps: frames per second wanted.
+        target_fps: frames per second of the result.
 
     Returns:
         (..., floor((T-1)·target_fps/source_fps) + 1, J, 3), float32. Frame 0 is frame 0 of `joints`.
@@ -196,7 +196,7 @@ def resample_joints(joints: ArrayLike, source_fps: float, target_fps: float) -> 
             raise ValueError(f"expected frame rates greater than 0, got {source_fps} and {target_fps}")
     joints = np.asarray(joints, dtype=np.float64)
     last = joints.shape[-3] - 1
-    # Files round frame times ("0.033333"): without the allowance, the last frame would be lost to that.
+    # Files round frame times ("0.033333"); without this tolerance, the last frame would be lost.
     num_frames = math.floor(last * target_fps / source_fps * (1.0 + 1e-5) + 1e-9) + 1
     places = np.minimum(np.arange(num_frames) * (source_fps / target_fps), last)
     before = np.minimum(places.astype(np.intp), max(last - 1, 0))
@@ -206,30 +206,15 @@ def resample_joints(joints: ArrayLike, source_fps: float, target_fps: float) -> 
     return np.asarray(resampled, dtype=np.float32)
 
 
-def foot_contacts(joints: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
-    """Find out by its speed which part of which foot rests on the floor, as the features do.
-
-    Args:
-        joints: (..., T, J, 3), meters, at the data set's frame rate.
-        skeleton: which joints these are.
-
-    Returns:
-        (..., T-1, 4), float32, 1 where left ankle, left toe, right ankle or right toe moves less than the skeleton's
-        threshold to the next frame, else 0. Height plays no part.
-    """
-    joints = _check(joints, (skeleton.num_joints, 3), "joints", min_frames=2)
-    return _contacts(np.diff(joints, axis=-3) / skeleton.unit, skeleton).astype(np.float32)
-
-
 def facing_angles(joints: ArrayLike, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
-    """Measure which way the body faces in each frame.
+    """Compute the direction in which the body faces in each frame.
 
     Args:
         joints: (..., J, 3), Y up.
-        skeleton: which joints these are.
+        skeleton: skeleton of the joints.
 
     Returns:
-        (...), radians from +Z, positive to the body's left (+X), in [-π, π]; 0 where hips and shoulders give none.
+        (...), radians from +Z, positive to the body's left (+X), in [-π, π]; 0 if hips and shoulders do not define one.
     """
     joints = np.asarray(joints, dtype=np.float64)
     right_hip, left_hip, right_shoulder, left_shoulder = skeleton.facing_joints
@@ -269,10 +254,10 @@ def _normalize(joints: np.ndarray, skeleton: Skeleton, retarget: bool, bone_leng
     if retarget:
         joints = _retarget(joints, skeleton, bone_lengths)
     elif bone_lengths is not None:
-        raise ValueError("bone_lengths are of no use with retarget=False")
+        raise ValueError("bone_lengths: not used with retarget=False; leave them out")
     origin = joints[..., :1, :1, :].copy()
     origin[..., 0, 0, 1] = joints[..., 1].min(axis=(-2, -1))
-    joints = np.subtract(joints, origin, out=joints if retarget else None)  # a retargeted body is a new array
+    joints = np.subtract(joints, origin, out=joints if retarget else None)  # a retargeted body is already a copy
     angle = -facing_angles(joints[..., 0, :, :], skeleton)[..., None, None]
     return _turn(joints, np.cos(angle), np.sin(angle))
 
@@ -282,8 +267,8 @@ def _retarget(joints: np.ndarray, skeleton: Skeleton, bone_lengths: ArrayLike | 
         bone_lengths = skeleton.bone_lengths
     if bone_lengths is None:
         raise ValueError(
-            f"the bone lengths of {skeleton.name} are not known (pass bone_lengths= in meters, or retarget=False "
-            "to keep the body as it is)"
+            f"{skeleton.name}: the bone lengths are unknown; pass bone_lengths= in meters, or retarget=False to keep "
+            "the body unchanged"
         )
     lengths = np.asarray(bone_lengths, dtype=np.float64)
     if lengths.shape != (skeleton.num_joints,):
@@ -307,9 +292,9 @@ def _retarget(joints: np.ndarray, skeleton: Skeleton, bone_lengths: ArrayLike | 
 
 
 def _smooth_heading(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Angles (..., T) about Y that turn each frame's smoothed heading to +Z; the first is 0."""
+    """Return the angles (..., T) about Y that turn each frame's smoothed heading to +Z; the first is 0."""
     right_hip, left_hip, right_shoulder, left_shoulder = skeleton.facing_joints
-    # The reference subtracts the hips here, where it should add them; features of all data sets contain that.
+    # The reference code subtracts the hips here instead of adding them; the features of all data sets contain this.
     across = joints[..., left_hip, :] - joints[..., right_hip, :]
     across = across + joints[..., right_shoulder, :] - joints[..., left_shoulder, :]
     across = rotations.normalize(across)
@@ -327,9 +312,9 @@ def _smooth_heading(joints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
 
 
 def _local_rotations_6d(joints: np.ndarray, angles: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Rotations (..., T, J-1, 6) of the bones from the rest pose, each relative to the bone before it on its chain.
+    """Return the rotations (..., T, J-1, 6) of the bones from the rest pose, relative to the bone before on the chain.
 
-    A chain's first bone is relative to the rotation of the heading, `angles` (..., T) about Y.
+    The first bone of a chain is relative to the rotation of the heading, `angles` (..., T) about Y.
     """
     parents = np.array(skeleton.parents)
     bones = joints[..., 1:, :] - joints[..., parents[1:], :]

@@ -1,21 +1,21 @@
-"""Plant feet: keep a foot that stands on the floor where it stands, so that it does not slide.
+"""Plant feet: keep a foot that stands on the floor in place, so that it does not slide.
 
-A decoder of motion, or a network that predicts velocities, places each frame of a foot on its own, and a foot that
-stands slides a few centimeters. `Motion.plant_feet` takes that out of a motion, as games do and as Kovar et al.
-describe (Footskate Cleanup for Motion Capture Editing, SCA 2002):
+A motion decoder, or a network that predicts velocities, places the foot in each frame independently, and a standing
+foot slides by a few centimeters. `Motion.plant_feet` removes this, as games do and as Kovar et al. describe (Footskate
+Cleanup for Motion Capture Editing, SCA 2002):
 
-1. *Contacts.* Heel and toe are judged apart. A point is on the floor while it is low and slow, with hysteresis, so that
-   noise does not break a contact into pieces. Where the motion has contact labels (features of HumanML3D), a point that
-   they call moving is not in contact. A foot that is slow in the air is not low, a hand is not a foot, and a foot that
-   travels farther than 20 cm while it is slow slides on purpose: none of them is touched.
-2. *Targets.* During a contact the point keeps one place on the floor. Its height changes by 1 cm at most, so that the
-   foot rolls from heel to toe as before. Before and after a contact the correction fades over 0.2 s: nothing pops.
+1. *Contacts.* Heel and toe are handled separately. A point is in contact with the floor while it is low and slow, with
+   hysteresis, so that noise does not split a contact. If the motion has contact labels (features of HumanML3D), a point
+   that is labeled as moving is not in contact. A slow foot in the air is not low, and a foot that travels farther than
+   20 cm while it is slow slides on purpose; neither is changed. Hands are never changed.
+2. *Targets.* During a contact, the point stays at one position on the floor. Its height changes by at most 1 cm, so the
+   foot still rolls from heel to toe. Before and after a contact, the correction fades over 0.2 s to avoid jumps.
 3. *Legs.* Two-bone inverse kinematics moves knee and foot. Thigh and shank keep the length that they have in the frame,
-   the foot gets its median length, and the knee bends forward. Where a leg is too short for its target, the whole body
-   follows by less than 2 cm, smoothly.
+   the foot gets its median length, and the knee bends forward. If a leg is too short for its target, the whole body
+   follows smoothly, by less than 2 cm.
 
-Files for animators and for viewers are written with planted feet where the motion was generated; `plant_feet=False`
-(`--no-plant-feet`) keeps the motion as it is. Features, NPY and NPZ files always hold the motion as it is.
+Generated motions are written with planted feet to files for animation and viewing; `plant_feet=False`
+(`--no-plant-feet`) keeps the motion unchanged. Features, NPY and NPZ files always contain the unchanged motion.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 __all__ = ["find_plants", "plant_joints", "planted_kinematics", "planted_motion"]
 
-# Lengths in meters are those of a leg of 0.82 m, and are scaled to the body's.
+# Lengths in meters are for a leg of 0.82 m and are scaled to the body.
 _LEG_M = 0.82
-_LOW_M = (0.02, 0.04)  # of heel and toe, above the point's own lowest place: a heel that rises more rolls over the toe
-_HIGHEST_M = (0.15, 0.11)  # heel and toe above the floor, whatever the point's lowest place
+_LOW_M = (0.02, 0.04)  # heel and toe above their own lowest position; a heel that rises more rolls over the toe
+_HIGHEST_M = (0.15, 0.11)  # heel and toe above the floor
 _SLOW = (0.25, 0.5)  # m/s: a contact begins below the first and ends above the second
-_STILL = (0.1, 0.2)  # the same where a point travels too far while it is slow
+_STILL = (0.1, 0.2)  # the same, for a point that travels too far while it is slow
 _TRAVEL_M = 0.2  # a point that travels farther slides on purpose
 _SPEED_WINDOW_S = 0.1
 _SHORTEST_S = 0.1
 _BLEND_S = 0.2
-_STRETCH = 0.998  # of a leg's length, how far it reaches at least
+_STRETCH = 0.998  # minimum reach as a fraction of the leg's length
 _LIFT_M = 0.01  # how much the toe's height may change
 _HIPS_M = 0.018
 _HIPS_WINDOW_S = 0.15
@@ -49,7 +49,7 @@ _LABEL = 0.5
 
 
 class _Leg(NamedTuple):
-    """Joints of a leg: hip, knee, ankle, all below the ankle, and the two points that touch the floor."""
+    """Joints of a leg: hip, knee, ankle, all descendants of the ankle, and the two points that touch the floor."""
 
     hip: int
     knee: int
@@ -68,7 +68,7 @@ def _legs(skeleton: Skeleton) -> list[_Leg]:
 
 
 def _size(joints: np.ndarray, skeleton: Skeleton) -> float:
-    """How large a body (T, J, 3) is, 1 for that of HumanML3D."""
+    """Return the size of a body (T, J, 3) relative to HumanML3D's."""
     lengths = [
         np.linalg.norm(joints[:, below] - joints[:, above], axis=-1)
         for leg in _legs(skeleton)
@@ -81,14 +81,14 @@ def _size(joints: np.ndarray, skeleton: Skeleton) -> float:
 def find_plants(
     joints: np.ndarray, fps: float, skeleton: Skeleton = HUMANML3D_22, *, labels: np.ndarray | None = None
 ) -> np.ndarray:
-    """Find out which points of the feet stand on the floor and should keep their place.
+    """Find the points of the feet that stand on the floor and should stay in place.
 
     Args:
         joints: (T, J, 3), meters, Y up.
         fps: frames per second.
-        skeleton: which joints these are.
-        labels: (T, 4), contact features, 1 where a point does not move; a point that they call moving is not planted.
-            Those of KIT-ML, which call everything above 3 mm/s moving, do not count.
+        skeleton: skeleton of the joints.
+        labels: (T, 4), contact features, 1 where a point does not move; a point that is labeled as moving is not
+            planted. KIT-ML's labels are ignored because they label everything above 3 mm/s as moving.
 
     Returns:
         (T, 4), boolean, in the order of `skeleton.contact_joints`: left heel, left toe, right heel, right toe.
@@ -108,7 +108,7 @@ def find_plants(
         slow = _hysteresis(speed[:, point], *_SLOW, allowed[:, point])
         still = _hysteresis(speed[:, point], *_STILL, allowed[:, point])
         plants[:, point] = _staying(slow, where, shortest) | _staying(_cut(still, where, blend), where, shortest)
-    # A short gap of heel or toe, while the other one stands, is noise.
+    # A short gap in the contact of heel or toe is noise if the other point is planted throughout.
     for point in range(speed.shape[1]):
         other = plants[:, point ^ 1]
         for start, stop in zip(*_runs(~plants[:, point]), strict=True):
@@ -119,7 +119,7 @@ def find_plants(
 
 
 def _speeds(points: np.ndarray, fps: float) -> np.ndarray:
-    """Horizontal speeds (T, P) of points (T, P, 3), m/s, over a tenth of a second, so that noise does not count."""
+    """Compute horizontal speeds (T, P) of points (T, P, 3), m/s, over 0.1 s to suppress noise."""
     frames = np.arange(len(points))
     reach = max(1, round(_SPEED_WINDOW_S * fps / 2.0))
     before, after = np.maximum(frames - reach, 0), np.minimum(frames + reach, len(points) - 1)
@@ -128,7 +128,7 @@ def _speeds(points: np.ndarray, fps: float) -> np.ndarray:
 
 
 def _hysteresis(speed: np.ndarray, begin: float, end: float, allowed: np.ndarray) -> np.ndarray:
-    """Runs of allowed frames slower than `end` that hold one slower than `begin`; (T,) boolean."""
+    """Mark runs (T,) of allowed frames slower than `end` that contain a frame slower than `begin`."""
     slow = allowed & (speed < end)
     starts, stops = _runs(slow)
     good = np.zeros(len(speed), dtype=bool)
@@ -138,7 +138,7 @@ def _hysteresis(speed: np.ndarray, begin: float, end: float, allowed: np.ndarray
 
 
 def _cut(runs: np.ndarray, where: np.ndarray, gap: int) -> np.ndarray:
-    """Runs (T,) in which a point (T, 2) creeps away, cut into parts in which it stays near, `gap` frames apart."""
+    """Split runs (T,) in which a point (T, 2) travels too far into parts separated by `gap` frames."""
     parts = runs.copy()
     for start, stop in zip(*_runs(runs), strict=True):
         pieces = int(np.ceil(_travel(where[start:stop]) / _TRAVEL_M))
@@ -148,12 +148,12 @@ def _cut(runs: np.ndarray, where: np.ndarray, gap: int) -> np.ndarray:
 
 
 def _travel(where: np.ndarray) -> float:
-    """How far places (T, 2) lie apart: the diagonal of the box around them."""
+    """Return the extent of positions (T, 2): the diagonal of their bounding box."""
     return float(np.linalg.norm(where.max(axis=0) - where.min(axis=0)))
 
 
 def _staying(runs: np.ndarray, where: np.ndarray, shortest: int) -> np.ndarray:
-    """Those runs (T,) that last and in which places (T, 2) stay within `_TRAVEL_M`."""
+    """Keep the runs (T,) that last at least `shortest` frames and in which positions (T, 2) stay within `_TRAVEL_M`."""
     good = runs.copy()
     for start, stop in zip(*_runs(runs), strict=True):
         # A clip may be shorter than a contact.
@@ -162,7 +162,7 @@ def _staying(runs: np.ndarray, where: np.ndarray, shortest: int) -> np.ndarray:
 
 
 def _runs(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where runs of true (T,) start and stop."""
+    """Return the start and stop indices of runs of true values in (T,)."""
     edges = np.diff(np.concatenate([[0], flags.astype(np.int8), [0]]))
     return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
 
@@ -170,17 +170,17 @@ def _runs(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def plant_joints(
     joints: np.ndarray, fps: float, skeleton: Skeleton = HUMANML3D_22, *, plants: np.ndarray | None = None
 ) -> np.ndarray:
-    """Keep the points of the feet that stand on the floor in their places.
+    """Keep the points of the feet that stand on the floor in place.
 
     Args:
         joints: (T, J, 3), meters, Y up.
         fps: frames per second.
-        skeleton: which joints these are.
-        plants: (T, 4), boolean; by default `find_plants` of the joints.
+        skeleton: skeleton of the joints.
+        plants: (T, 4), boolean; defaults to the result of `find_plants`.
 
     Returns:
-        (T, J, 3), float64. Bones keep the length that they have in the frame, but the one from heel to toe, which gets
-        its median length. Heels and toes keep their height within 1 cm, unless a leg is too short for that.
+        (T, J, 3), float64. Bones keep the length that they have in the frame, except the bone from heel to toe, which
+        gets its median length. The heights of heels and toes change by at most 1 cm unless a leg is too short.
     """
     joints = np.asarray(joints, dtype=np.float64)
     if plants is None:
@@ -211,9 +211,9 @@ def plant_joints(
 def _shifts(
     joints: np.ndarray, leg: _Leg, plants: np.ndarray, blend: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Horizontal corrections (T, 2) of heel and toe, and how far both are planted, and the toe alone (T, 1).
+    """Compute the horizontal corrections (T, 2) of heel and toe, and two weights (T, 1): both planted, only the toe.
 
-    A point that is not planted goes along with the other point of its foot.
+    A point that is not planted moves along with the other point of its foot.
     """
     held, weights = [], []
     together = plants[:, 0] & plants[:, 1]
@@ -221,7 +221,7 @@ def _shifts(
         own = np.zeros((len(joints), 2))
         for start, stop in zip(*_runs(plants[:, point]), strict=True):
             where = joints[start:stop, joint, ::2]
-            # Of the frames in which the whole foot stands, so that the places of heel and toe fit each other.
+            # Prefer frames in which the whole foot stands so that the targets of heel and toe fit each other.
             both = together[start:stop]
             own[start:stop] = (where[both] if both.any() else where).mean(axis=0) - where
         shift, weight = _faded(own, plants[:, point], blend)
@@ -237,7 +237,7 @@ def _shifts(
 
 
 def _faded(own: np.ndarray, planted: np.ndarray, blend: int) -> tuple[np.ndarray, np.ndarray]:
-    """Corrections (T, 2) held beyond the contacts, and how much they count (T,): 1 in contacts, fading over `blend`."""
+    """Extend corrections (T, 2) beyond the contacts; return them with weights (T,) that fade from 1 over `blend`."""
     frames = np.arange(len(planted))
     last = np.maximum.accumulate(np.where(planted, frames, -1))
     following = np.minimum.accumulate(np.where(planted, frames, len(frames))[::-1])[::-1]
@@ -262,10 +262,10 @@ def _moved_foot(
     both: np.ndarray,
     toe_alone: np.ndarray,
 ) -> np.ndarray:
-    """Where ankle and foot (T, 1 + F, 3) come when the foot moves with its heel and turns towards its toe's target.
+    """Move ankle and foot (T, 1 + F, 3) with the heel, and turn the foot toward the target of its toe.
 
-    The bone from heel to toe gets its median length: decoders let it grow and shrink by millimeters a frame, and then
-    one of its ends would slide. For the same reason the toe keeps its height below the heel while both are planted.
+    The bone from heel to toe gets its median length: decoders change its length by millimeters per frame, and one of
+    its ends would slide. For the same reason, the toe keeps its height below the heel while both are planted.
     """
     heel, toe = joints[:, leg.heel], joints[:, leg.toe]
     way = (toe - heel)[:, ::2]
@@ -273,7 +273,7 @@ def _moved_foot(
     length = float(np.median(np.linalg.norm(toe - heel, axis=-1)))
     if length < 1e-6:
         return joints[:, [leg.ankle, *leg.foot]] + np.insert(heel_shift, 1, 0.0, axis=-1)[:, None]
-    # A foot that points down has no direction on the floor in which it could be turned.
+    # A foot that points down has no direction on the floor, so it is not turned.
     wanted = way + np.clip(2.0 * flat / length - 0.5, 0.0, 1.0) * (toe_shift - heel_shift)
     direction = _unit(wanted, way)
     rise = (heel - toe)[:, 1:2] * (length / np.maximum(np.linalg.norm(toe - heel, axis=-1, keepdims=True), 1e-9))
@@ -281,12 +281,12 @@ def _moved_foot(
     level = np.where(rise < 0.0, -level, level)
     rise = np.clip(rise + both * np.clip(level - rise, -_LIFT_M, _LIFT_M), -length, length)
     new_flat = np.sqrt(length**2 - rise**2)
-    # The toe must not sink into the floor: rather the foot is lifted by what is left.
+    # If the toe would sink into the floor, lift the whole foot.
     lowest = np.minimum(toe[:, 1:2], max(float(np.quantile(toe[:, 1], 0.1)), 0.0))
     lift = np.maximum(lowest - (heel[:, 1:2] - rise), 0.0)
 
     moved = joints[:, [leg.ankle, *leg.foot]]
-    # Complex numbers turn the foot about its heel on the floor.
+    # Complex multiplication turns the foot about its heel on the floor.
     turn = np.conj(_unit(way, way) @ [1.0, 1j]) * (direction @ [1.0, 1j])
     arms = (moved[..., ::2] - heel[:, None, ::2]) @ [1.0, 1j] * turn[:, None]
     moved[..., 0] = arms.real + (heel[:, :1] + heel_shift[:, :1])
@@ -295,27 +295,27 @@ def _moved_foot(
     moved[:, end, 1] = heel[:, 1] - rise[:, 0]
     moved[..., 1] += lift
     moved[:, end, ::2] = heel[:, ::2] + heel_shift + direction * new_flat
-    # What is left of the toe's target is the heel's to bear where the toe alone is planted.
+    # If only the toe is planted, the whole foot moves by the toe's remaining distance from its target.
     moved[..., ::2] += (toe_alone * (toe[:, ::2] + toe_shift - moved[:, end, ::2]))[:, None]
     return moved
 
 
 def _unit(vectors: np.ndarray, fallback: np.ndarray) -> np.ndarray:
-    """Unit vectors (T, 2); along x where there is no direction."""
+    """Normalize vectors (T, 2); use `fallback`, or else the x axis, for zero vectors."""
     return rotations.normalize(vectors, rotations.normalize(fallback, [1.0, 0.0]))
 
 
 def _reach(joints: np.ndarray, leg: _Leg) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lengths (T,) of thigh and shank, and how far from the hip the ankle may be."""
+    """Return the lengths (T,) of thigh and shank, and the largest distance from hip to ankle."""
     hip, knee, ankle = joints[:, leg.hip], joints[:, leg.knee], joints[:, leg.ankle]
     thigh, shank = np.linalg.norm(knee - hip, axis=-1), np.linalg.norm(ankle - knee, axis=-1)
     return thigh, shank, np.maximum(np.linalg.norm(ankle - hip, axis=-1), _STRETCH * (thigh + shank))
 
 
 def _hips_shift(joints: np.ndarray, legs: list[_Leg], targets: list[np.ndarray], fps: float, size: float) -> np.ndarray:
-    """How the body (T, 3) follows feet that it cannot reach: smooth, and at most `_HIPS_M`."""
+    """Compute smooth shifts (T, 3) of the body, at most `_HIPS_M`, toward feet that its legs cannot reach."""
     shift = np.zeros((len(joints), 3))
-    for _ in range(2):  # what helps one leg may take the other one out of reach
+    for _ in range(2):  # a shift for one leg may move the other target out of reach
         for leg, target in zip(legs, targets, strict=True):
             way = target - (joints[:, leg.hip] + shift)
             distance = np.linalg.norm(way, axis=-1)
@@ -330,7 +330,7 @@ def _hips_shift(joints: np.ndarray, legs: list[_Leg], targets: list[np.ndarray],
 
 
 def _smoothed(values: np.ndarray, sigma: float) -> np.ndarray:
-    """Values (T, D) smoothed over time by a Gaussian of `sigma` frames; ends are held."""
+    """Smooth values (T, D) over time with a Gaussian of `sigma` frames; the first and last values are repeated."""
     radius = int(np.ceil(3.0 * sigma))
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma, 1e-9)) ** 2)
     kernel /= kernel.sum()
@@ -341,7 +341,7 @@ def _smoothed(values: np.ndarray, sigma: float) -> np.ndarray:
 def _bend(
     joints: np.ndarray, leg: _Leg, hip: np.ndarray, target: np.ndarray, across: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Knee and ankle (T, 3) of a leg from `hip` towards `target`, bones as long as before, the knee on its side."""
+    """Solve for knee and ankle (T, 3) of a leg from `hip` to `target`, keeping bone lengths and knee direction."""
     thigh, shank, reach = _reach(joints, leg)
     old_way = joints[:, leg.ankle] - joints[:, leg.hip]
     way = target - hip
@@ -351,8 +351,8 @@ def _bend(
     direction = rotations.normalize(way, rotations.normalize(old_way, [0.0, -1.0, 0.0]))
     along = (thigh**2 - shank**2 + new_distance**2) / (2.0 * np.maximum(new_distance, 1e-9))
     out = np.sqrt(np.maximum(thigh**2 - along**2, 0.0))[:, None]
-    # Where the knee points: as before, turned with the leg. A straight leg does not show it: what bends the leg more
-    # than before bends it forward.
+    # The knee points in the same direction as before, turned with the leg. For a straight leg this direction is
+    # undefined, so any additional bend points forward.
     old_direction = rotations.normalize(old_way, direction)
     side = _across(joints[:, leg.knee] - joints[:, leg.hip], old_direction)
     side = rotations.rotate(rotations.between(old_direction, direction), side)
@@ -363,30 +363,30 @@ def _bend(
 
 
 def _across(vectors: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """The part of vectors (T, 3) that is at right angles to unit vectors (T, 3)."""
+    """Return the component of vectors (T, 3) perpendicular to unit vectors (T, 3)."""
     return vectors - np.sum(vectors * direction, axis=-1, keepdims=True) * direction
 
 
 def planted_motion(motion: "Motion", plant_feet: bool | None) -> "Motion":
-    """The motion that a picture shows: with planted feet if wanted, and by default if it was generated."""
+    """Return the motion to show in pictures; by default, feet are planted if the motion was generated."""
     return motion.plant_feet() if _wanted(motion, plant_feet) else motion
 
 
 def planted_kinematics(
     motion: "Motion", *, own_body: bool | None, plant_feet: bool | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What a file with bones holds: `export_kinematics` of a motion, with planted feet if wanted.
+    """Compute `export_kinematics` of a motion for a file with bones, optionally with planted feet.
 
-    The feet are planted on the body of the file, whose legs are not those of the motion. Only the rotations of the legs
-    and the place of the root change.
+    The feet are planted on the body of the file, whose legs may differ from the motion's. Only the rotations of the
+    legs and the position of the root change.
 
     Args:
         motion: the motion.
-        own_body: whether the bones keep their lengths; by default the motion's `own_body`.
-        plant_feet: whether to plant the feet; by default if the motion was generated.
+        own_body: whether bones keep their lengths; defaults to the motion's `own_body`.
+        plant_feet: whether to plant the feet; defaults to `True` if the motion was generated.
 
     Returns:
-        local rotations (T, J, 4), root positions (T, 3), offsets (J, 3) and the joints (T, J, 3) that they were fitted
+        Local rotations (T, J, 4), root positions (T, 3), offsets (J, 3) and the joints (T, J, 3) that they were fitted
         to, meters.
     """
     skeleton = motion.skeleton

@@ -1,4 +1,4 @@
-"""Which module reads or writes which file type."""
+"""Registry of the modules that read and write each file type."""
 
 import importlib
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 from lamp_hf.motion.errors import MotionFormatError
 
-# Modules are imported on first use: some of them load large libraries.
+# Modules are imported on first use because some of them load large libraries.
 READERS: Mapping[str, tuple[str, str]] = {
     ".bvh": ("lamp_hf.motion.formats.bvh", "read_bvh"),
     ".npy": ("lamp_hf.motion.formats.arrays", "read_npy"),
@@ -22,7 +22,7 @@ _BLENDER = (
     'blender -b --python-expr "import bpy; bpy.ops.wm.read_factory_settings(use_empty=True); {read}; '
     "bpy.ops.export_scene.gltf(filepath='{stem}.glb')\""
 )
-# How other motion files become readable, by suffix.
+# How to convert other motion files, by suffix.
 _DETOURS: Mapping[str, str] = {
     ".fbx": "convert it with Blender: " + _BLENDER.replace("{read}", "bpy.ops.import_scene.fbx(filepath='{name}')"),
     ".dae": "convert it with Blender up to 4.5: "
@@ -30,15 +30,15 @@ _DETOURS: Mapping[str, str] = {
     ".usd": "convert it with Blender: " + _BLENDER.replace("{read}", "bpy.ops.wm.usd_import(filepath='{name}')"),
     ".blend": 'export it with Blender: blender -b {name} --python-expr "import bpy; '
     "bpy.ops.export_scene.gltf(filepath='{stem}.glb')\"",
-    ".c3d": "C3D holds markers, not joints: solve a skeleton (Vicon, Motive, or MoSh++ to SMPL), save it as BVH",
-    ".trc": "TRC holds markers, not joints: solve a skeleton first (OpenSim), and save it as BVH",
-    ".asf": "ASF/AMC: convert the pair to BVH (amc2bvh, or Blender's add-on), and save it as BVH",
-    ".bip": "BIP belongs to 3ds Max: load it onto a Biped there and export FBX, then convert that with Blender",
-    ".vmd": "VMD belongs to MikuMikuDance: load it onto a model in Blender with mmd_tools and export BVH",
+    ".c3d": "C3D contains markers, not joints: solve a skeleton (Vicon, Motive, or MoSh++ to SMPL) and save it as BVH",
+    ".trc": "TRC contains markers, not joints: solve a skeleton (OpenSim) and save it as BVH",
+    ".asf": "ASF/AMC: convert the pair to BVH (amc2bvh, or Blender's add-on)",
+    ".bip": "BIP is a 3ds Max format: load it onto a Biped there, export FBX, and convert that with Blender",
+    ".vmd": "VMD is a MikuMikuDance format: load it onto a model in Blender with mmd_tools and export BVH",
     ".anim": "Unity's .anim: export it with Unity's FBX Exporter, then convert the FBX with Blender",
-    ".pkl": 'a pickle is code and is never loaded; if you trust it: python -c "import pickle, numpy as np; '
+    ".pkl": 'a pickle can run code and is never loaded; if you trust it: python -c "import pickle, numpy as np; '
     "np.savez('{stem}.npz', **pickle.load(open('{name}', 'rb')))\"",
-    ".pt": 'a pickle is code and is never loaded; if you trust it: python -c "import torch, numpy as np; '
+    ".pt": 'a pickle can run code and is never loaded; if you trust it: python -c "import torch, numpy as np; '
     "np.savez('{stem}.npz', **torch.load('{name}', weights_only=True)['smpl_params_global'])\" for GVHMR's results",
 }
 _SAME_DETOUR = {
@@ -47,7 +47,7 @@ _SAME_DETOUR = {
     ".pickle": ".pkl",
     ".pth": ".pt",
 }
-# Suffixes of motion files that are not read, and for which there is such a hint.
+# Suffixes of motion files that are not supported but have such a hint.
 UNREAD = frozenset((*_DETOURS, *_SAME_DETOUR))
 WRITERS: Mapping[str, tuple[str, str]] = {
     ".bvh": ("lamp_hf.motion.formats.bvh", "write_bvh"),
@@ -62,19 +62,19 @@ WRITERS: Mapping[str, tuple[str, str]] = {
 
 
 def find_reader(path: str | os.PathLike[str]) -> Callable[..., Any]:
-    """Return the function that reads files of this path's suffix.
+    """Return the function that reads files with the suffix of this path.
 
     Raises:
-        MotionFormatError: no reader knows the suffix.
+        MotionFormatError: no reader supports the suffix.
     """
     return _find(path, READERS, "read")
 
 
 def find_writer(path: str | os.PathLike[str]) -> Callable[..., Any]:
-    """Return the function that writes files of this path's suffix.
+    """Return the function that writes files with the suffix of this path.
 
     Raises:
-        MotionFormatError: no writer knows the suffix.
+        MotionFormatError: no writer supports the suffix.
     """
     return _find(path, WRITERS, "write")
 
@@ -86,10 +86,10 @@ def _find(path: str | os.PathLike[str], registry: Mapping[str, tuple[str, str]],
         detour = _DETOURS.get(_SAME_DETOUR.get(suffix, suffix))
         if detour is not None and verb == "read":
             hint = detour.replace("{name}", path.name).replace("{stem}", path.stem)
-            raise MotionFormatError(f"{path.name}: {suffix} files are not read ({hint})")
+            raise MotionFormatError(f"{path.name}: {suffix} files cannot be read ({hint})")
         found = f"the suffix {suffix!r}" if suffix else "no suffix"
         if detour is not None:
-            found += " (write .glb or .bvh, and export the other from Blender or your game engine)"
+            found += " (write .glb or .bvh, and convert it in Blender or your game engine)"
         raise MotionFormatError(
             f"{path.name}: cannot {verb} this format; expected one of {', '.join(registry)}, found {found}"
         )

@@ -1,4 +1,4 @@
-"""Whatever holds a motion becomes a `Motion`, and a folder's motion files are found: one reader for all callers."""
+"""Convert any motion input to a `Motion`, and find the motion files of a folder. All callers share this module."""
 
 import os
 import stat
@@ -27,30 +27,32 @@ def as_motion(
     up_axis: str | None = None,
     strict: bool = False,
 ) -> Motion:
-    """Read a motion, whatever holds it.
+    """Convert a motion, a path, an array or a tensor to a [`Motion`].
 
-    What is not given is detected, see [`Motion.load`].
+    For files, options that are not passed are detected; see [`Motion.load`].
 
     Args:
-        value: A [`Motion`], which is returned as it is; the path of a motion file; or an array or tensor, joints
-            `(T, J, 3)`, meters and Y up if not said otherwise, or features `(T, D)`.
-        mapping: Which joints of the file stand for those of the skeleton.
-        fps: Frames per second, in place of the file's. An array without it has the rate of its skeleton's data set.
-        unit: Of positions: `m`, `dm`, `cm`, `mm`, `inch`, `foot` or `cmu`.
+        value: A [`Motion`], which is returned unchanged; the path of a motion file; or an array or tensor of joints
+            `(T, J, 3)`, by default in meters with Y up, or of features `(T, D)`.
+        mapping: Joints of the file for the joints of the skeleton.
+        fps: Frames per second; overrides the file's. For arrays, defaults to the frame rate of the skeleton's data set.
+        unit: Unit of positions: `m`, `dm`, `cm`, `mm`, `inch`, `foot` or `cmu`.
         up_axis: `x`, `-x`, `y`, `-y`, `z` or `-z`.
-        strict: Refuse files that can be read with a warning only.
+        strict: Refuse files that can only be read with a warning.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        MotionFormatError: The file or the array makes no motion.
-        TypeError: The value is something else.
-        ValueError: Options for reading are given with a motion that has been read.
+        FileNotFoundError: The file does not exist.
+        MotionFormatError: The file or the array does not contain a motion.
+        TypeError: The value is not a motion, a path, an array or a tensor.
+        ValueError: Reading options are passed with a `Motion`, or `mapping` is passed with an array.
     """
     given: dict[str, Any] = {"mapping": mapping, "fps": fps, "unit": unit, "up_axis": up_axis, "strict": strict or None}
     options = {name: option for name, option in given.items() if option is not None}
     if isinstance(value, Motion):
         if options:
-            raise ValueError(f"{', '.join(options)}: for files and arrays; this motion has been read already")
+            raise ValueError(
+                f"{', '.join(options)}: these options are for files and arrays, not for a Motion; leave them out"
+            )
         return value
     if isinstance(value, str | os.PathLike):
         path = Path(value)
@@ -60,20 +62,20 @@ def as_motion(
     if hasattr(value, "detach"):  # a tensor, on any device
         value = value.detach().float().cpu().numpy()
     if not isinstance(value, np.ndarray | list | tuple):
-        raise TypeError(f"a {type(value).__name__} holds no motion; give a Motion, a path or an array")
+        raise TypeError(f"{type(value).__name__}: not a motion; pass a Motion, a path or an array")
     if mapping is not None:
-        raise ValueError("mapping: for files, which name their joints; those of an array are told by its shape")
-    # Of a program's own arrays nothing is guessed: it knows what it computes with.
+        raise ValueError("mapping: this option is for files, since arrays do not name their joints; leave it out")
+    # Nothing is guessed about arrays: the program that computed them knows their unit and axes.
     options = {"unit": "m", "up_axis": "y", **options}
     return motion_of_array(np.asarray(value, np.float32), Path("a motion"), **options)
 
 
 class MotionFiles(NamedTuple):
-    """What [`find_motion_files`] found.
+    """Result of [`find_motion_files`].
 
     Attributes:
         files: Paths of motion files, sorted.
-        problems: What goes by the name of a motion file, or may hold some, and cannot be read, with the reason.
+        problems: Paths of motion files and folders that cannot be read, with the reason.
     """
 
     files: list[Path]
@@ -81,10 +83,10 @@ class MotionFiles(NamedTuple):
 
 
 def find_motion_files(folder: str | os.PathLike[str]) -> MotionFiles:
-    """Find the motion files of a folder and of its sub-folders.
+    """Find the motion files of a folder and its subfolders, without opening any of them.
 
-    Hidden files and folders, such as the `._walk.bvh` of macOS, are passed over. Links to files are followed, links
-    to folders are not. Nothing is opened.
+    Hidden files and folders, such as the `._walk.bvh` of macOS, are skipped. Links to files are followed, links to
+    folders are not.
     """
     files: list[Path] = []
     problems: dict[Path, str] = {}
@@ -106,7 +108,7 @@ def find_motion_files(folder: str | os.PathLike[str]) -> MotionFiles:
 
 
 def no_motion_files(folder: str | os.PathLike[str]) -> str:
-    """Say that a folder has no motion files, and what it has in place of them."""
+    """Return a message that a folder has no motion files, and how to convert the files that it has."""
     message = f"{os.fspath(folder)} has no motion files ({' '.join(READERS)})"
     others = (path for path in sorted(Path(folder).rglob("*")) if path.suffix.lower() in UNREAD)
     if (other := next(others, None)) is not None:
@@ -115,15 +117,15 @@ def no_motion_files(folder: str | os.PathLike[str]) -> str:
 
 
 def problem_of(path: Path) -> str:
-    """Say why a path is not that of a file that can be read from start to end; empty if it is.
+    """Return why a path is not a readable regular file, or an empty string if it is one.
 
-    Reading a pipe or a device would wait for ever, or never end.
+    Reading from a pipe or a device could block forever or never end.
     """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return f"links to {os.readlink(path)}, which does not exist" if path.is_symlink() else "no such file"
-    except (OSError, ValueError) as error:  # the latter for a name that no file can have
+    except (OSError, ValueError) as error:  # ValueError: an invalid file name
         return f"cannot be opened ({getattr(error, 'strerror', None) or error})"
     if stat.S_ISDIR(mode):
         return "is a folder, not a motion file"
@@ -132,16 +134,16 @@ def problem_of(path: Path) -> str:
     try:
         path.name.encode()
     except UnicodeEncodeError:
-        return "its name is not text in UTF-8; rename it"
+        return "its name is not valid UTF-8; rename it"
     return ""
 
 
 def failure(path: str | os.PathLike[str], error: Exception) -> str:
-    """One line about a file that could not be read, which begins with its path.
+    """Describe in one line, which begins with the path, why a file could not be read.
 
     Args:
-        path: As the user knows it; errors name the file alone.
-        error: Why not.
+        path: The path that the user passed; errors only contain the file name.
+        error: The error that was raised.
     """
     name = os.fspath(path)
     if isinstance(error, OSError) and error.strerror:

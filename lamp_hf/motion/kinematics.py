@@ -1,9 +1,9 @@
-"""Turn joint positions into joint rotations on a skeleton of constant bones, and back.
+"""Convert joint positions to joint rotations on a skeleton with constant bone lengths, and back.
 
-Positions leave the twist of a limb about its own bone open. Joints with several bones (pelvis and chest) get
-the rotation that fits all of these best; any other joint swings its bone from the rest pose the shortest way,
-relative to its parent, and adds no twist. The rest pose is a T-pose: from there no limb gets near a half
-turn, where the shortest way is undefined.
+Positions do not determine the twist of a limb about its own bone. Joints with several bones (pelvis and chest) get the
+rotation that fits all of them best. Every other joint swings its bone from the rest pose by the shortest rotation
+relative to its parent and adds no twist. The rest pose is a T-pose because from there no limb comes close to a half
+turn, for which the shortest rotation is undefined.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, Skeleton, rest_pose_of
 def forward_kinematics(
     local_rotations: np.ndarray, root_positions: np.ndarray, offsets: np.ndarray, parents: Sequence[int]
 ) -> np.ndarray:
-    """Compute joint positions from rotations.
+    """Compute joint positions from joint rotations.
 
     Args:
         local_rotations: (..., J, 4), unit quaternions (w, x, y, z) relative to the parent.
         root_positions: (..., 3), world positions of joint 0.
-        offsets: (J, 3), each joint in its parent's frame; row 0 is not used.
-        parents: (J,), indices of the parents, which precede their children; -1 for the root.
+        offsets: (J, 3), position of each joint in its parent's frame; row 0 is not used.
+        parents: (J,), indices of the parents; parents precede their children, and the root has -1.
 
     Returns:
         (..., J, 3), world positions in the unit of `offsets`.
@@ -42,17 +42,17 @@ def forward_kinematics(
 
 
 def default_body(skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
-    """The one body of exported files: a symmetric T-pose of mean adult proportions.
+    """Return the body of exported files: a symmetric T-pose with the proportions of an average adult.
 
-    Bone lengths are those of HumanML3D's skeleton, averaged over both sides. Arms and legs are straight, the feet slope
-    from ankle to toe as feet on the floor do, and the toes lie on the floor, so that the ankles are 6 cm above it.
-    KIT-ML's skeleton, which has no lengths of its own, gets those of the bones that it shares.
+    Bone lengths come from HumanML3D's skeleton, averaged over both sides. Arms and legs are straight, the feet slope
+    from ankle to toe as feet on the floor do, and the toes lie on the floor, with the ankles 6 cm above it. KIT-ML's
+    skeleton, for which no lengths are known, gets those of the bones that it shares with HumanML3D's.
 
     Args:
-        skeleton: which joints.
+        skeleton: skeleton of the body.
 
     Returns:
-        (J, 3) meters, each joint in its parent's frame; row 0 is zero.
+        (J, 3), meters, position of each joint in its parent's frame; row 0 is zero.
     """
     if skeleton.name == KIT_21.name:
         return _default_body_of_kit(skeleton)
@@ -69,13 +69,13 @@ def default_body(skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
     return offsets
 
 
-# Bones that a T-pose leaves as the body has them; all others lie along an axis.
+# Bones whose directions a T-pose keeps; all others lie along an axis.
 _SLANTED = ("pelvis", "hip", "collar", "foot")
 
 
 def _default_body_of_kit(skeleton: Skeleton) -> np.ndarray:
     body = dict(zip(HUMANML3D_22.joint_names, _world(default_body(HUMANML3D_22), HUMANML3D_22), strict=True))
-    # KIT-ML's fourth leg joint is at the heel's end of the foot, its fifth at the toes.
+    # KIT-ML's fourth leg joint is at the heel end of the foot, the fifth at the toes.
     places = {"root": "pelvis", "spine1": "spine1", "spine2": "spine3"}
     world = np.zeros((skeleton.num_joints, 3))
     for joint, name in enumerate(skeleton.joint_names):
@@ -95,7 +95,7 @@ def _default_body_of_kit(skeleton: Skeleton) -> np.ndarray:
 
 
 def _world(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Places (J, 3) of the joints at rest, with the root at the origin."""
+    """Return positions (J, 3) of the joints in the rest pose, with the root at the origin."""
     world = offsets.copy()
     for joint, parent in enumerate(skeleton.parents):
         if parent >= 0:
@@ -104,15 +104,15 @@ def _world(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
 
 
 def retarget(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
-    """Give joints the bone lengths of another body; every bone keeps its direction.
+    """Give joints the bone lengths of another body while every bone keeps its direction.
 
-    The root's way is scaled by the legs' length, and the body raised or lowered by one distance for all frames, so
-    that its feet come as near to the floor as before.
+    The root's path is scaled with the length of the legs. The body is raised or lowered by the same distance in all
+    frames so that its feet are as close to the floor as before.
 
     Args:
         joints: (T, J, 3), meters, Y up.
-        offsets: (J, 3), the other body, as of `default_body`.
-        skeleton: which joints these are.
+        offsets: (J, 3), the other body, for example from `default_body`.
+        skeleton: skeleton of the joints.
 
     Returns:
         (T, J, 3), float64.
@@ -137,23 +137,23 @@ def retarget(joints: np.ndarray, offsets: np.ndarray, skeleton: Skeleton = HUMAN
 
 
 def _is_leg(skeleton: Skeleton, joint: int) -> bool:
-    """Whether a bone belongs to thigh or shank."""
+    """Return whether the bone that ends at a joint is a thigh or a shank."""
     return skeleton.joint_names[joint].rpartition("_")[2] in ("knee", "ankle")
 
 
 def export_kinematics(
     joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22, *, own_body: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What a file with bones holds: rotations on the default body, or on a body with the clip's own lengths.
+    """Fit rotations for a file with bones, on the default body or on a body with the clip's own bone lengths.
 
     Args:
         joints: (T, J, 3), meters.
-        skeleton: which joints these are.
-        own_body: whether the bones keep the lengths that they have in the clip.
+        skeleton: skeleton of the joints.
+        own_body: whether bones keep the lengths that they have in the clip.
 
     Returns:
-        local rotations (T, J, 4), root positions (T, 3) and offsets (J, 3), as of `inverse_kinematics`; and the joints
-        (T, J, 3) that they were fitted to: `joints`, or these on the default body.
+        Local rotations (T, J, 4), root positions (T, 3) and offsets (J, 3), as returned by `inverse_kinematics`; and
+        the joints (T, J, 3) that they were fitted to: `joints`, or `joints` retargeted to the default body.
     """
     wanted = np.asarray(joints, dtype=np.float64)
     offsets = None
@@ -184,9 +184,9 @@ def _fit_offsets(
     skeleton: Skeleton,
     worst: np.ndarray,
 ) -> np.ndarray:
-    """Offsets (J, 3) halfway between what the frames of a clip ask for: of nearly all, or of all where that is needed.
+    """Fit constant offsets (J, 3) to the middle of the range that a clip requires, without outliers if possible.
 
-    Long clips are judged by a sample of their frames and by the worst, `worst` being the errors of all (T,).
+    For long clips, a sample of the frames and the worst frames are used. `worst` (T,) contains the error of each frame.
     """
     sample = np.union1d(np.arange(0, len(joints), max(1, len(joints) // 1000)), np.argsort(worst)[-1000:])
     joints = joints[sample]
@@ -207,7 +207,7 @@ def _fit_offsets(
 def _worst_errors(
     local: np.ndarray, root: np.ndarray, offsets: np.ndarray, joints: np.ndarray, parents: Sequence[int]
 ) -> np.ndarray:
-    """The largest distance of a joint from its place in each frame (T,)."""
+    """Return the largest distance (T,) of a joint from its target in each frame."""
     worst = np.empty(len(joints))
     for start in range(0, len(joints), _CHUNK_FRAMES):
         part = slice(start, start + _CHUNK_FRAMES)
@@ -224,10 +224,10 @@ def _middle_offsets(
     parents: Sequence[int],
     share: float,
 ) -> np.ndarray:
-    """Offsets (J, 3) in the middle of the range that a clip asks for, so that the largest error is small.
+    """Compute offsets (J, 3) in the middle of the range that a clip requires, which keeps the largest error small.
 
-    Bones of joints with several get a direction and a length, all others keep the direction of the T-pose. Up to a
-    `share` of the frames does not count at either end.
+    If a joint has several bones, their directions and lengths are fitted; all other bones keep the direction of the
+    T-pose. At each end of the range, a `share` of the frames is ignored.
     """
     made = forward_kinematics(local, root, offsets, parents)
     result = offsets.copy()
@@ -250,32 +250,32 @@ def _middle_offsets(
 
 _CHUNK_FRAMES = 512
 _GOOD_ENOUGH_M = 0.003
-_MOST_M = 0.009  # what no joint should be away from its place
+_MOST_M = 0.009  # no joint should be farther than this from its target
 _ROUNDS = 6
 _STUBBORN_M = 0.007  # frames with a larger error get more rounds
 _MORE_ROUNDS = 40
-_LARGE_ERROR_M = 0.003  # errors beyond this weigh more, so that none stays large
+_LARGE_ERROR_M = 0.003  # errors beyond this weigh more so that no error stays large
 _DAMPING = 1e-3
 
 
 def refine_kinematics(
     local: np.ndarray, root: np.ndarray, offsets: np.ndarray, joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Spread what constant bones cannot follow over the body, so that no joint is far from its place.
+    """Spread the error due to constant bone lengths over the body so that no joint is far from its target.
 
-    Aiming bones one after the other leaves the whole error of a spine that bends, or of collars that shrug, at one
-    joint. This moves all rotations and the root together, by Levenberg-Marquardt steps on the joints' distances; large
-    ones count more. Twist about a bone that moves no joint is left as it is.
+    When bones are aimed one after the other, the whole error of a bending spine or of shrugging collars remains at one
+    joint. This function adjusts all rotations and the root together, with Levenberg-Marquardt steps on the distances of
+    the joints from their targets; large distances weigh more. Twist that moves no joint is unchanged.
 
     Args:
-        local: (T, J, 4), where to start.
-        root: (T, 3), where to start.
+        local: (T, J, 4), initial local rotations.
+        root: (T, 3), initial root positions.
         offsets: (J, 3), the body.
-        joints: (T, J, 3), where the joints should be.
-        skeleton: which joints these are.
+        joints: (T, J, 3), targets of the joints.
+        skeleton: skeleton of the joints.
 
     Returns:
-        local rotations (T, J, 4) without sign jumps, and root positions (T, 3).
+        Local rotations (T, J, 4) without sign jumps, and root positions (T, 3).
     """
     local, root = local.copy(), root.copy()
     for start in range(0, len(joints), _CHUNK_FRAMES):
@@ -295,9 +295,9 @@ def refine_kinematics(
 def _refine(
     local: np.ndarray, root: np.ndarray, offsets: np.ndarray, joints: np.ndarray, parents: Sequence[int], rounds: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rotations, root positions and the joints that they give, after some rounds of `refine_kinematics`."""
+    """Run rounds of `refine_kinematics` and return rotations, root positions and the resulting joints."""
     turning = [joint for joint, below in enumerate(_children(parents)) if below]
-    above = np.zeros((len(turning), len(parents)), dtype=bool)  # whether a joint hangs below a turning one
+    above = np.zeros((len(turning), len(parents)), dtype=bool)  # whether a joint is a descendant of a turning one
     for joint in range(len(parents)):
         ancestor = parents[joint]
         while ancestor >= 0:
@@ -309,7 +309,7 @@ def _refine(
     cost, weight = _cost(made, joints)
     for _ in range(rounds):
         error = joints - made
-        # A turn w about a joint at p moves what hangs below, at q, by w x (q - p).
+        # A small rotation w about a joint at p moves a descendant at q by w x (q - p).
         arms = (made[:, None] - made[:, turning, None]) * above[:, :, None]
         x, y, z = np.moveaxis(arms, -1, 0)
         slopes = np.zeros((len(joints), len(parents), 3, size))
@@ -340,14 +340,14 @@ def _refine(
 
 
 def _cost(made: np.ndarray, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How bad each frame is (T,), and how much each joint's error counts (T, J)."""
+    """Return the cost of each frame (T,) and the weight of each joint's error (T, J)."""
     squared = np.sum((made - joints) ** 2, axis=-1)
     excess = squared / _LARGE_ERROR_M**2
     return np.sum(squared * (1.0 + excess / 2.0), axis=-1), 1.0 + excess
 
 
 def _turned(local: np.ndarray, turns: np.ndarray, turning: Sequence[int], parents: Sequence[int]) -> np.ndarray:
-    """Local rotations (T, J, 4) after world turns (T, K, 3), rotation vectors, of some joints."""
+    """Apply world-space rotation vectors (T, K, 3) to the joints `turning`; return local rotations (T, J, 4)."""
     result = local.copy()
     world: list[np.ndarray] = []
     for joint, parent in enumerate(parents):
@@ -364,20 +364,20 @@ def _turned(local: np.ndarray, turns: np.ndarray, turning: Sequence[int], parent
 def inverse_kinematics(
     joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22, *, offsets: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fit rotations of a skeleton with constant bones to joint positions.
+    """Fit rotations of a skeleton with constant bone lengths to joint positions.
 
-    Every bone is aimed from where forward kinematics puts its joint to where its end should be: the errors of
-    bones whose length varies do not add up along a limb.
+    Every bone is aimed from the position that forward kinematics gives its joint to the target of its end. Therefore,
+    if bone lengths vary in the clip, the errors do not accumulate along a limb.
 
     Args:
         joints: (T, J, 3), world positions, Y up, in any unit.
-        skeleton: which joints these are.
-        offsets: (J, 3), the T-pose of the body to fit; by default one with the clip's proportions, `rest_offsets`.
+        skeleton: skeleton of the joints.
+        offsets: (J, 3), the T-pose of the body to fit; defaults to `rest_offsets`, with the clip's proportions.
 
     Returns:
         local_rotations: (T, J, 4), unit quaternions (w, x, y, z) relative to the parent, without sign jumps.
         root_positions: (T, 3), positions of joint 0.
-        offsets: (J, 3), the T-pose: each joint in its parent's frame, in the unit of `joints`.
+        offsets: (J, 3), the T-pose: position of each joint in its parent's frame, in the unit of `joints`.
     """
     joints = np.asarray(joints, dtype=np.float64)
     if offsets is None:
@@ -390,7 +390,7 @@ def inverse_kinematics(
 
 
 def _aim(local: np.ndarray, joints: np.ndarray, offsets: np.ndarray, parents: Sequence[int]) -> None:
-    """Fill in the local rotations (T, J, 4) that aim each bone at where its end should be."""
+    """Fill in the local rotations (T, J, 4) that aim each bone at the target of its end."""
     children = _children(parents)
     positions = joints.copy()
     world = local.copy()
@@ -410,17 +410,17 @@ def _aim(local: np.ndarray, joints: np.ndarray, offsets: np.ndarray, parents: Se
 
 
 def rest_offsets(joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
-    """Find a T-pose with the proportions of a clip.
+    """Compute a T-pose with the proportions of a clip.
 
-    Bone lengths are the clip's medians. Bones of pelvis and chest keep the directions they have to each other
-    in the clip, all others take those of a T-pose.
+    Bone lengths are the clip's medians. The bones of pelvis and chest keep their mean directions relative to each other
+    in the clip; all others get the directions of a T-pose.
 
     Args:
         joints: (T, J, 3), world positions in any unit.
-        skeleton: which joints these are.
+        skeleton: skeleton of the joints.
 
     Returns:
-        (J, 3), each joint in its parent's frame; row 0 is zero.
+        (J, 3), position of each joint in its parent's frame; row 0 is zero.
     """
     joints = np.asarray(joints, dtype=np.float64)
     parents = np.asarray(skeleton.parents)
@@ -436,10 +436,10 @@ def rest_offsets(joints: np.ndarray, skeleton: Skeleton = HUMANML3D_22) -> np.nd
 
 
 def t_pose_directions(skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
-    """Directions (J, 3) of the bones in a T-pose: Y up, left along +X, facing +Z; row 0 is zero.
+    """Return the directions (J, 3) of the bones in a T-pose: Y up, left along +X, facing +Z; row 0 is zero.
 
-    The rest directions of features hang the arms down, HumanML3D's point the head forward, KIT-ML's mirror
-    the body: this does not suit files that people open.
+    The rest directions of the features do not suit exported files: the arms hang down, HumanML3D's head points forward,
+    and KIT-ML's body is mirrored.
     """
     directions = np.array(skeleton.rest_directions, dtype=np.float64)
     right_hip = skeleton.facing_joints[0]
@@ -467,14 +467,14 @@ def _children(parents: Sequence[int]) -> list[list[int]]:
 
 
 def _measured_directions(ways: np.ndarray, rest: np.ndarray) -> np.ndarray | None:
-    """Mean directions (K, 3) of a joint's bones in a body frame: x from right to left, y along the spine.
+    """Measure mean directions (K, 3) of a joint's bones in a body frame: x from right to left, y along the spine.
 
     Args:
         ways: (T, K, 3), from the joint to its children.
-        rest: (K, 3), T-pose directions of the bones, which tell left, right and spine apart.
+        rest: (K, 3), T-pose directions of the bones, which distinguish left, right and spine.
 
     Returns:
-        Unit vectors, or None where the joint does not have such bones or they never span a frame.
+        Unit vectors, or None if the joint does not have such bones or they never span a frame.
     """
     left, right = rest[:, 0] > 0.5, rest[:, 0] < -0.5
     spine = ~(left | right)
@@ -484,7 +484,7 @@ def _measured_directions(ways: np.ndarray, rest: np.ndarray) -> np.ndarray | Non
     across = ways[:, left].mean(axis=1) - ways[:, right].mean(axis=1)
     along = ways[:, spine].mean(axis=1)
     middle = ways[:, left | right].mean(axis=1)
-    # Hips lie below the pelvis, collars above the chest: the middle of the pair lies on the axis anyway.
+    # Hips are below the pelvis, collars above the chest; the midpoint of either pair lies on the axis.
     along = along + np.sign(np.median(np.sum(along * middle, axis=-1))) * middle
     forward = np.cross(across, along)
     usable = np.linalg.norm(forward, axis=-1) > 1e-3
@@ -499,14 +499,14 @@ def _measured_directions(ways: np.ndarray, rest: np.ndarray) -> np.ndarray | Non
 
 
 def _fit_rotation(rest: np.ndarray, ways: np.ndarray) -> np.ndarray:
-    """Rotations (T, 3, 3) that turn vectors (K, 3) into vectors (T, K, 3) with the least squared error."""
+    """Compute the rotations (T, 3, 3) that map vectors (K, 3) to vectors (T, K, 3) with the least squared error."""
     left, _, right = np.linalg.svd(np.swapaxes(ways, -1, -2) @ rest)
     left[..., -1] *= np.sign(np.linalg.det(left @ right))[..., None]  # a rotation, not a reflection
     return np.asarray(left @ right)
 
 
 def _continuous(quaternions: np.ndarray) -> np.ndarray:
-    """Choose between q and -q, in place, so that each frame (axis 0) is next to the one before."""
+    """Choose between q and -q, in place, so that each frame (axis 0) is close to the previous one."""
     dots = np.einsum("...i,...i->...", quaternions[1:], quaternions[:-1])[..., None]
     quaternions[1:] *= np.cumprod(np.where(dots < 0, -1.0, 1.0), axis=0)
     return quaternions

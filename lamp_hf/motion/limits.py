@@ -1,4 +1,4 @@
-"""Bounds that hold for every motion, whatever its file: they stop damage before it costs memory."""
+"""Limits for every motion, whatever its file format: damaged input is refused before it costs memory."""
 
 import numbers
 
@@ -6,16 +6,16 @@ from lamp_hf.motion.errors import MotionFormatError
 
 MIN_FPS, MAX_FPS = 1.0, 1000.0
 MAX_FRAMES = 1_000_000  # almost 14 hours at 20 fps
-MAX_VALUES = 40_000_000  # numbers in one array of a file
+MAX_VALUES = 40_000_000  # values in one array of a file
 MAX_TEXT = 10_000  # characters
-LARGEST_M = 1e4  # a joint farther away than 10 km is damage, not motion
+LARGEST_M = 1e4  # a joint farther away than 10 km comes from damaged values
 
 
 def check_fps(fps: object, what: str = "fps") -> float:
-    """Return a frame rate as a float.
+    """Check a frame rate and return it as a float.
 
     Raises:
-        MotionFormatError: it is not a number from `MIN_FPS` to `MAX_FPS`.
+        MotionFormatError: the frame rate is not a number from `MIN_FPS` to `MAX_FPS`.
     """
     if isinstance(fps, bool) or not isinstance(fps, numbers.Real) or not MIN_FPS <= float(fps) <= MAX_FPS:
         raise MotionFormatError(
@@ -26,10 +26,10 @@ def check_fps(fps: object, what: str = "fps") -> float:
 
 
 def check_text(text: str, what: str = "text") -> str:
-    """Return a caption.
+    """Check the length of a caption and return it.
 
     Raises:
-        MotionFormatError: it has more than `MAX_TEXT` characters.
+        MotionFormatError: the caption has more than `MAX_TEXT` characters.
     """
     if len(text) > MAX_TEXT:
         raise MotionFormatError(f"expected {what} of at most {MAX_TEXT} characters, got {len(text)} (shorten it)")

@@ -1,4 +1,4 @@
-"""`Motion`: the one value that flows through everything."""
+"""`Motion`: the motion clip that all parts of the package exchange."""
 
 import os
 from dataclasses import dataclass
@@ -19,23 +19,23 @@ from lamp_hf.motion.text import swap_sides
 __all__ = ["Motion", "MotionReport"]
 
 _CONTACT_HEIGHT = 0.05  # meters above the clip's floor, as in MDM's and GMD's foot-skating measure
-_SLIDE = 0.025  # meters a frame at 20 fps
+_SLIDE = 0.025  # meters per frame at 20 fps
 
 
 @dataclass(frozen=True)
 class MotionReport:
-    """Figures of a motion that tell whether it is plausible.
+    """Statistics that show whether a motion is plausible.
 
     Attributes:
         num_frames: Number of frames.
         duration: Seconds.
         fps: Frames per second.
-        distance_m: Length of the root's path over the floor.
+        distance_m: Length of the root's horizontal path.
         speed_m_per_s: Mean horizontal speed of the root.
         foot_skating: See [`Motion.foot_skating`].
         foot_slide_m_per_s: Mean horizontal speed of feet on the floor.
         jitter: See [`Motion.jitter`].
-        lowest_m: Height of the lowest joint of the clip.
+        lowest_m: Height of the lowest joint in the clip.
     """
 
     num_frames: int
@@ -57,29 +57,29 @@ class MotionReport:
 
 
 class Motion:
-    """A clip of human motion, immutable.
+    """An immutable clip of human motion.
 
-    It is made of joint positions or of features; the other view is computed on first use and kept. Features hold
-    one frame less than the joints that they are computed from, since they contain velocities.
+    A motion is created from joint positions or from features. The other representation is computed on first use and
+    cached. Features have one frame less than the joints that they are computed from, since they contain velocities.
 
     Args:
-        joints: (T, J, 3), meters, Y up, left at +X where the body faces +Z.
-        features: (T, D), not normalized, D = 263 (HumanML3D) or 251 (KIT-ML). Give joints or features, or both
-            where they describe the same clip.
+        joints: (T, J, 3), meters, Y up; a body that faces +Z has its left side at +X.
+        features: (T, D), not normalized, D = 263 (HumanML3D) or 251 (KIT-ML). Pass joints or features, or both if
+            they describe the same clip.
         fps: frames per second.
-        skeleton: which joints these are.
+        skeleton: skeleton of the joints or features.
         text: caption.
-        name: such as the file's.
-        own_body: whether the bones' lengths are a person's own, to be kept in BVH and GLB files. By default those
-            of joints are; features describe one body for all. Files of motions without a body of their own are
-            written with planted feet, see `plant_feet`.
+        name: name of the motion, such as its file name.
+        own_body: whether the bone lengths belong to a particular person and should be kept in BVH and GLB files.
+            Defaults to `True` for joints and `False` for features, which all describe the same body. Motions without
+            a body of their own are written to files with planted feet, see `plant_feet`.
 
     Attributes:
-        made_of_joints: Whether joints were given; then features are the computed view.
+        made_of_joints: Whether joints were passed; if so, features are computed.
 
     Raises:
-        MotionFormatError: neither is given, a shape does not fit the skeleton, there are no frames or more than
-            1,000,000, values are not finite, or the frame rate is not from 1 to 1,000.
+        MotionFormatError: neither joints nor features are passed, a shape does not fit the skeleton, there are no
+            frames or more than 1,000,000, values are not finite, or the frame rate is not from 1 to 1,000.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Motion:
         own_body: bool | None = None,
     ) -> None:
         if joints is None and features is None:
-            raise MotionFormatError("a Motion needs joints (T, J, 3) or features (T, D); neither was given")
+            raise MotionFormatError("a Motion needs joints (T, J, 3) or features (T, D); neither was passed")
         self.fps = check_fps(fps)
         self.skeleton = skeleton
         self.text = text
@@ -119,19 +119,19 @@ class Motion:
 
     @cached_property
     def features(self) -> np.ndarray:
-        """Features (T, D) if the motion is made of them, else (T - 1, D); float32, not normalized.
+        """Features (T, D), or (T - 1, D) if computed from joints; float32, not normalized.
 
-        They describe a body of the data set's size that starts at the origin, facing +Z.
+        They describe a body with the bone lengths of the data set that starts at the origin, facing +Z.
         """
         return _read_only(_finite(joints_to_features(self.joints, self.skeleton), "features of these joints"))
 
     @cached_property
     def rotations(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Local rotations of every joint, by inverse kinematics onto a skeleton of constant bones.
+        """Local rotations of all joints, from inverse kinematics on a skeleton with constant bone lengths.
 
         Returns:
-            Quaternions (T, J, 4) w, x, y, z; root positions (T, 3), meters; offsets (J, 3), meters, from the parent
-            at rest.
+            Quaternions (T, J, 4) (w, x, y, z); root positions (T, 3), meters; offsets (J, 3), meters, from the parent
+            in the rest pose.
         """
         from lamp_hf.motion.kinematics import inverse_kinematics
 
@@ -144,7 +144,7 @@ class Motion:
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Duration in seconds."""
         return self.num_frames / self.fps
 
     # ---- new motions --------------------------------------------------------------------------------------
@@ -154,16 +154,18 @@ class Motion:
         return Motion(**{**values, **changes})
 
     def with_text(self, text: str | None) -> "Motion":
-        """The same motion under another caption."""
+        """Return the same motion with another caption."""
         if self.made_of_joints:
             return self._with(joints=self.joints, text=text)
         return self._with(features=self.features, text=text)
 
     def resample(self, fps: float) -> "Motion":
-        """The motion at another frame rate, joints interpolated linearly; itself if the rate is the same.
+        """Return the motion at another frame rate, with linearly interpolated joints.
+
+        Returns the motion itself if the frame rate is the same.
 
         Raises:
-            MotionFormatError: the rate is not from 1 to 1,000, or there would be more than 1,000,000 frames.
+            MotionFormatError: the frame rate is not from 1 to 1,000, or the result would exceed 1,000,000 frames.
         """
         fps = check_fps(fps)
         if fps == self.fps:
@@ -171,20 +173,20 @@ class Motion:
         if self.duration * fps > MAX_FRAMES:
             raise MotionFormatError(
                 f"{self.duration:g} s at {fps:g} fps are {self.duration * fps:.0f} frames; at most {MAX_FRAMES} are "
-                "made (crop the motion, or choose a lower rate)"
+                "allowed (crop the motion, or choose a lower rate)"
             )
         return self._with(joints=resample_joints(self.joints, self.fps, fps), fps=fps)
 
     def mirror(self) -> "Motion":
-        """Left and right swapped, in the motion and in the words of its caption."""
+        """Return the motion with left and right swapped, in the body and in the caption."""
         text = None if self.text is None else swap_sides(self.text)
         return self._with(joints=mirror_joints(self.joints, self.skeleton), text=text)
 
     def crop(self, start: float = 0.0, end: float | None = None) -> "Motion":
-        """The part from `start` to `end`, seconds.
+        """Return the part from `start` to `end`, in seconds.
 
         Raises:
-            ValueError: the part is empty or reaches beyond the motion.
+            ValueError: the part is empty or extends beyond the motion.
         """
         stop = self.duration if end is None else end
         first, last = round(start * self.fps), round(stop * self.fps)
@@ -198,13 +200,14 @@ class Motion:
         return self._with(features=self.features[first:last])
 
     def plant_feet(self) -> "Motion":
-        """The motion with feet that stand on the floor kept in their places, so that they do not slide.
+        """Return the motion with planted feet: feet that stand on the floor stay in place instead of sliding.
 
-        Heels and toes stay where they stand, legs follow by inverse kinematics, and the body moves by less than 2 cm;
-        see `lamp_hf.motion.feet`. Feet in the air, hands, and everything else stay as they are.
+        Heels and toes are fixed while they are in contact with the floor, the legs follow by inverse kinematics, and
+        the body moves by less than 2 cm; see `lamp_hf.motion.feet`. Feet in the air and the rest of the body keep their
+        motion.
 
         Returns:
-            A motion of joints, as long as this one; the same joints where no foot stands.
+            A motion made of joints, with the same number of frames. Joints are unchanged if no foot is planted.
 
         Example:
 
@@ -232,29 +235,29 @@ class Motion:
     # ---- figures ------------------------------------------------------------------------------------------
 
     def _foot_slides(self) -> tuple[np.ndarray, np.ndarray]:
-        """Horizontal speed of ankles and toes, meters a second, and whether they are on the floor; (T - 1, 4)."""
+        """Return the horizontal speed of ankles and toes in m/s, and whether they are on the floor; (T - 1, 4) each."""
         feet = self.joints[:, list(self.skeleton.contact_joints)]
         speed = np.linalg.norm(np.diff(feet[..., ::2], axis=0), axis=-1) * self.fps
         height = feet[..., 1] - self.joints[..., 1].min()
-        # Ankles stand higher than toes: each joint's own lowest place is its floor.
+        # Ankles are higher than toes, so heights are relative to each joint's own lowest position.
         height = height - height.min(axis=0)
         return speed, np.maximum(height[1:], height[:-1]) < _CONTACT_HEIGHT
 
     def foot_skating(self) -> float:
-        """Share of the feet's frames on the floor in which they slide.
+        """Compute the fraction of frames on the floor in which the feet slide.
 
-        A foot joint is on the floor within 5 cm of its own lowest place, and slides above 0.5 m/s (2.5 cm a frame at
-        20 fps), after Karunratanakul et al., GMD, section 5.
+        A foot joint is on the floor if it is within 5 cm of its own lowest position, and slides if it moves faster than
+        0.5 m/s (2.5 cm per frame at 20 fps), after Karunratanakul et al., GMD, section 5.
         """
         speed, down = self._foot_slides()
         return float((speed[down] > _SLIDE * 20.0).mean()) if down.any() else 0.0
 
     def foot_plants(self) -> np.ndarray:
-        """Which points of the feet stand on the floor: what `plant_feet` keeps in place.
+        """Find the points of the feet that stand on the floor, which `plant_feet` keeps in place.
 
         Returns:
-            (T, 4), boolean: left heel, left toe, right heel and right toe (with HumanML3D's joints, the heel is the
-            ankle).
+            (T, 4), boolean: left heel, left toe, right heel and right toe. With HumanML3D's joints, the heel is the
+            ankle.
         """
         from lamp_hf.motion.feet import find_plants
 
@@ -262,13 +265,13 @@ class Motion:
         return find_plants(self.joints, self.fps, self.skeleton, labels=labels)
 
     def jitter(self) -> float:
-        """Mean size of the joints' third derivative, m/s³."""
+        """Compute the mean magnitude of the third derivative of the joint positions, in m/s³."""
         if self.num_frames < 4:
             return 0.0
         return float(np.linalg.norm(np.diff(self.joints, 3, axis=0), axis=-1).mean()) * self.fps**3
 
     def report(self) -> MotionReport:
-        """Figures that tell whether the motion is plausible; prints as one line."""
+        """Compute statistics that show whether the motion is plausible; the report prints as one line."""
         steps = np.linalg.norm(np.diff(self.joints[:, 0, ::2], axis=0), axis=-1)
         speed, down = self._foot_slides()
         return MotionReport(
@@ -287,16 +290,16 @@ class Motion:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> "Motion":
-        """Read a motion; the suffix chooses the reader: .bvh, .npy, .npz, .glb, .gltf, .vrma or .vrm.
+        """Load a motion from a .bvh, .npy, .npz, .glb, .gltf, .vrma or .vrm file.
 
         Args:
-            path: the file.
-            **options: every reader takes `mapping`, `fps`, `unit`, `up_axis` and `strict`. By default all of these
-                are detected, and what was detected goes to the log.
+            path: the file; its suffix selects the reader.
+            **options: all readers accept `mapping`, `fps`, `unit`, `up_axis` and `strict`. By default, joints, frame
+                rate, unit and up axis are detected and logged.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            MotionFormatError: the file cannot be taken as motion.
+            FileNotFoundError: the file does not exist.
+            MotionFormatError: the file does not contain a usable motion.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: no such file")
@@ -305,16 +308,16 @@ class Motion:
         return motion
 
     def save(self, path: str | os.PathLike[str], *, fps: float | None = None, **options: Any) -> Any:
-        """Write the motion; the suffix chooses the writer (.bvh .glb .npz .npy .gif .mp4 .png .html).
+        """Save the motion as a .bvh, .glb, .npz, .npy, .gif, .mp4, .png or .html file.
 
         Args:
-            path: the file.
-            fps: frames per second of the file; by default the motion's own (a GIF has at most 50).
-            **options: what the writer takes. All but NPY and NPZ take `plant_feet`: whether to keep feet that stand on
-                the floor in their places; by default they do so for what was generated, not for a recording.
+            path: the file; its suffix selects the writer.
+            fps: frames per second of the file; defaults to the motion's (at most 50 for a GIF).
+            **options: options of the writer. All writers except NPY and NPZ accept `plant_feet`, whether to keep feet
+                that stand on the floor in place; defaults to `True` for generated motions, `False` for recordings.
 
         Returns:
-            The writer's report, if it has one: for BVH the error of its constant bones.
+            The writer's report, if it has one: for BVH, the error due to constant bone lengths.
         """
         write = find_writer(path)
         return write(self if fps is None else self.resample(fps), path, **options)
@@ -329,7 +332,7 @@ class Motion:
         return f"Motion({self.num_frames} frames, {self.duration:.2f} s, {self.fps:g} fps, {self.skeleton.name}{text})"
 
     def __eq__(self, other: object) -> bool:
-        """Whether both have the same frames, frame rate, skeleton and caption; names do not matter."""
+        """Return whether both motions have the same frames, frame rate, skeleton and caption; names are ignored."""
         if not isinstance(other, Motion):
             return NotImplemented
         same = (self.fps, self.skeleton.name, self.text) == (other.fps, other.skeleton.name, other.text)
@@ -358,10 +361,10 @@ def _frozen(values: ArrayLike, frame: tuple[int, ...], what: str, skeleton: Skel
     if not len(array):
         raise MotionFormatError(f"the {what} have no frames")
     if len(array) > MAX_FRAMES:
-        raise MotionFormatError(f"the {what} have {len(array)} frames; at most {MAX_FRAMES} are taken")
+        raise MotionFormatError(f"the {what} have {len(array)} frames; at most {MAX_FRAMES} are allowed")
     if not np.isfinite(array).all():
         frame_index = int(np.argmin(np.isfinite(array.reshape(len(array), -1)).all(axis=1)))
-        raise MotionFormatError(f"the {what} hold values that are not finite, first in frame {frame_index}")
+        raise MotionFormatError(f"the {what} contain values that are not finite, first in frame {frame_index}")
     return _read_only(array)
 
 

@@ -1,6 +1,6 @@
-"""Rotations in NumPy: quaternions, matrices, the 6D form and Euler angles, over any leading dimensions.
+"""Rotations in NumPy: quaternions, matrices, the 6D representation and Euler angles, with any leading dimensions.
 
-Quaternions are (w, x, y, z) with Hamilton's product, vectors are columns, angles are radians.
+Quaternions are (w, x, y, z) with the Hamilton product, vectors are columns, and angles are in radians.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ _TINY = 1e-12
 
 
 def multiply(a: ArrayLike, b: ArrayLike) -> np.ndarray:
-    """Multiply quaternions (..., 4): the rotation b, then the rotation a."""
+    """Multiply quaternions (..., 4): rotate by b first, then by a."""
     aw, ax, ay, az = np.moveaxis(np.asarray(a), -1, 0)
     bw, bx, by, bz = np.moveaxis(np.asarray(b), -1, 0)
     return np.stack(
@@ -26,12 +26,12 @@ def multiply(a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 
 def conjugate(quaternions: ArrayLike) -> np.ndarray:
-    """Negate the vector part of quaternions (..., 4); of unit quaternions this is the inverse."""
+    """Negate the vector part of quaternions (..., 4), which inverts unit quaternions."""
     return np.asarray(quaternions) * np.array([1.0, -1.0, -1.0, -1.0])
 
 
 def normalize(vectors: ArrayLike, fallback: ArrayLike = 0.0) -> np.ndarray:
-    """Scale vectors (..., N) to length 1; those of length 0 become `fallback`, which broadcasts to them."""
+    """Scale vectors (..., N) to length 1; replace vectors of length 0 by `fallback`, which is broadcast."""
     vectors = np.asarray(vectors, dtype=np.float64)
     length = np.sqrt(np.sum(vectors * vectors, axis=-1, keepdims=True))
     return np.where(length > _TINY, vectors / np.maximum(length, _TINY), fallback)
@@ -46,9 +46,9 @@ def rotate(quaternions: ArrayLike, vectors: ArrayLike) -> np.ndarray:
 
 
 def between(a: ArrayLike, b: ArrayLike) -> np.ndarray:
-    """Find the shortest rotation of directions a (..., 3) onto directions b (..., 3).
+    """Compute the shortest rotation of directions a (..., 3) onto directions b (..., 3).
 
-    Where they are opposite, the half turn about some axis at right angles to a; where one is zero, no rotation.
+    If they are opposite, rotate by half a turn about an axis perpendicular to a. If one of them is zero, do not rotate.
 
     Returns:
         (..., 4), unit quaternions.
@@ -58,7 +58,7 @@ def between(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     quaternions = np.concatenate([1.0 + dot, np.cross(a, b)], axis=-1)
     opposite = np.sum(quaternions**2, axis=-1, keepdims=True) < 1e-24
     if opposite.any():
-        # The axis along which a is shortest is never parallel to a.
+        # The coordinate axis with the smallest component of a is never parallel to a.
         other = np.eye(3)[np.argmin(np.abs(a), axis=-1)]
         half_turn = np.concatenate([np.zeros_like(dot), np.cross(a, other)], axis=-1)
         quaternions = np.where(opposite, half_turn, quaternions)
@@ -66,18 +66,18 @@ def between(a: ArrayLike, b: ArrayLike) -> np.ndarray:
 
 
 def slerp(a: ArrayLike, b: ArrayLike, share: ArrayLike) -> np.ndarray:
-    """Interpolate between unit quaternions (..., 4) at constant speed the shorter way.
+    """Interpolate between unit quaternions (..., 4) at constant speed, along the shorter arc.
 
     Args:
-        a: where `share` is 0.
-        b: where `share` is 1.
-        share: (...), numbers in [0, 1].
+        a: rotations at `share` 0.
+        b: rotations at `share` 1.
+        share: (...), fractions in [0, 1].
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     share = np.asarray(share, dtype=np.float64)[..., None]
     dot = np.sum(a * b, axis=-1, keepdims=True)
     b = np.where(dot < 0.0, -b, b)
-    # The half angle from chord lengths is exact for near and for far quaternions, arccos is not.
+    # Unlike arccos, the half angle from chord lengths is accurate for both small and large angles.
     angle = 2.0 * np.arctan2(
         np.linalg.norm(b - a, axis=-1, keepdims=True), np.linalg.norm(b + a, axis=-1, keepdims=True)
     )
@@ -90,7 +90,7 @@ def slerp(a: ArrayLike, b: ArrayLike, share: ArrayLike) -> np.ndarray:
 
 
 def to_matrix(quaternions: ArrayLike) -> np.ndarray:
-    """Turn unit quaternions (..., 4) into matrices (..., 3, 3)."""
+    """Convert unit quaternions (..., 4) to matrices (..., 3, 3)."""
     w, x, y, z = np.moveaxis(np.asarray(quaternions), -1, 0)
     rows = [
         *(1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - w * z), 2.0 * (x * z + w * y)),
@@ -102,10 +102,10 @@ def to_matrix(quaternions: ArrayLike) -> np.ndarray:
 
 
 def from_matrix(matrices: ArrayLike) -> np.ndarray:
-    """Turn rotation matrices (..., 3, 3) into unit quaternions (..., 4) with w >= 0."""
+    """Convert rotation matrices (..., 3, 3) to unit quaternions (..., 4) with w >= 0."""
     m = np.asarray(matrices, dtype=np.float64)
     xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
-    # Row i is the quaternion times 4 of its own i-th part: the row with the largest part loses no digits.
+    # Row i is the quaternion times four times its i-th component. The row with the largest component is most accurate.
     yz, zx, xy = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
     sum_xy, sum_xz = m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0]
     sum_yz = m[..., 2, 1] + m[..., 1, 2]
@@ -124,7 +124,7 @@ def from_matrix(matrices: ArrayLike) -> np.ndarray:
 
 
 def to_6d(quaternions: ArrayLike) -> np.ndarray:
-    """Turn unit quaternions (..., 4) into the first two columns of their matrices, one after the other: (..., 6).
+    """Convert unit quaternions (..., 4) to the first two columns of their matrices, concatenated: (..., 6).
 
     Source: Zhou et al., On the Continuity of Rotation Representations in Neural Networks, CVPR 2019.
     """
@@ -138,19 +138,8 @@ def to_6d(quaternions: ArrayLike) -> np.ndarray:
     )
 
 
-def from_6d(rotations_6d: ArrayLike) -> np.ndarray:
-    """Turn numbers (..., 6), which need not be orthonormal, into unit quaternions (..., 4) with w >= 0."""
-    rotations_6d = np.asarray(rotations_6d, dtype=np.float64)
-    first = normalize(rotations_6d[..., :3], fallback=(1.0, 0.0, 0.0))
-    second = rotations_6d[..., 3:] - np.sum(first * rotations_6d[..., 3:], axis=-1, keepdims=True) * first
-    # Where the second column is of no use, any direction at right angles to the first will do.
-    other = np.eye(3)[np.argmin(np.abs(first), axis=-1)]
-    second = normalize(second, fallback=normalize(np.cross(first, other)))
-    return from_matrix(np.stack([first, second, np.cross(first, second)], axis=-1))
-
-
 def about_axis(axis: str, angles: ArrayLike) -> np.ndarray:
-    """Rotations about a coordinate axis.
+    """Compute rotations about a coordinate axis.
 
     Args:
         axis: "x", "y" or "z".
@@ -167,19 +156,19 @@ def about_axis(axis: str, angles: ArrayLike) -> np.ndarray:
 
 
 def from_vector(vectors: ArrayLike) -> np.ndarray:
-    """Turn rotation vectors (..., 3), axis times angle in radians, into unit quaternions (..., 4)."""
+    """Convert rotation vectors (..., 3), axis times angle in radians, to unit quaternions (..., 4)."""
     vectors = np.asarray(vectors, dtype=np.float64)
     half = np.linalg.norm(vectors, axis=-1, keepdims=True) / 2.0
-    # np.sinc is sin(pi x) / (pi x): no division by zero
+    # np.sinc(x) is sin(pi x) / (pi x), which avoids a division by zero.
     return np.concatenate([np.cos(half), 0.5 * np.sinc(half / np.pi) * vectors], axis=-1)
 
 
 def from_euler(angles: ArrayLike, order: str) -> np.ndarray:
-    """Turn Euler angles into quaternions.
+    """Convert Euler angles to quaternions.
 
     Args:
         angles: (..., 3), radians, in the order of the letters.
-        order: three axes, the leftmost outermost: "zxy" stands for R = Rz·Rx·Ry, BVH's "Zrotation Xrotation Yrotation".
+        order: three axes, outermost first: "zxy" means R = Rz·Rx·Ry, "Zrotation Xrotation Yrotation" in BVH.
 
     Returns:
         (..., 4), unit quaternions.
@@ -190,23 +179,23 @@ def from_euler(angles: ArrayLike, order: str) -> np.ndarray:
 
 
 def to_euler(quaternions: ArrayLike, order: str) -> np.ndarray:
-    """Turn unit quaternions into Euler angles.
+    """Convert unit quaternions to Euler angles.
 
     Args:
         quaternions: (..., 4).
         order: three different axes, as in `from_euler`.
 
     Returns:
-        (..., 3), radians in the order of the letters: the first and third in [-π, π], the second in [-π/2, π/2]. Where
-        the second is ±π/2, and the other two turn about the same axis, the third is 0.
+        (..., 3), radians, in the order of the letters: the first and third in [-π, π], the second in [-π/2, π/2]. If
+        the second is ±π/2 (gimbal lock), the third is 0.
 
     Raises:
-        ValueError: the order is not of three different axes.
+        ValueError: the order does not consist of three different axes.
     """
     if sorted(order.lower()) != ["x", "y", "z"]:
         raise ValueError(f"expected an order of three different axes such as 'zxy', got {order!r}")
     i, j, k = (_AXES[axis] for axis in order.lower())
-    sign = 1.0 if (j - i) % 3 == 1 else -1.0  # of the permutation
+    sign = 1.0 if (j - i) % 3 == 1 else -1.0  # parity of the permutation
     m = to_matrix(quaternions)
     cosine = np.hypot(m[..., i, i], m[..., i, j])
     locked = cosine < 1e-7

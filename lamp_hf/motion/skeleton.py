@@ -1,4 +1,4 @@
-"""The two skeletons of the field, HumanML3D's 22 joints and KIT-ML's 21, with all that the feature maths needs."""
+"""The skeletons of HumanML3D (22 joints) and KIT-ML (21 joints), with all constants that the features need."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,26 +19,26 @@ _NONE: Direction = (0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Joints of a body, how they hang together and how its features are defined.
+    """Joints of a body, their hierarchy, and the constants that define its features.
 
-    Y is up, a body that faces +Z has its left at +X. Joint 0 is the root; parents precede their children.
+    Y is up, and a body that faces +Z has its left side at +X. Joint 0 is the root; parents precede their children.
 
     Attributes:
-        name: how files and messages call it.
+        name: name in files and messages.
         joint_names: (J,) snake_case names.
         parents: (J,) index of each joint's parent, -1 for the root.
         chains: limbs as paths of joints; the feature format defines rotations along them.
         rest_directions: (J, 3) unit direction from the parent in the rest pose of the features; zero for the root.
-            KIT-ML's put the *right* side at +X, the mirror image of a body that faces +Z.
-        bone_lengths: (J,) distance from the parent in meters, 0 for the root, of the body that features of the data
-            set describe; None where it is not known.
+            In KIT-ML the *right* side is at +X, which mirrors a body that faces +Z.
+        bone_lengths: (J,) distance from the parent in meters, 0 for the root, on the body that the features of the
+            data set describe; None if unknown.
         mirror_pairs: pairs (left joint, right joint).
         facing_joints: right hip, left hip, right shoulder, left shoulder.
-        leg_joints: the joints whose bones' lengths together set the scale when a clip is retargeted.
+        leg_joints: joints whose summed bone lengths set the scale when a clip is retargeted.
         contact_joints: left ankle, left toe, right ankle, right toe, in the order of the contact features.
-        contact_threshold: a joint is in contact while its squared displacement in one frame, in `unit`², is less.
+        contact_threshold: a joint is in contact if its squared displacement to the next frame, in `unit`², is smaller.
         default_fps: frame rate of the data set.
-        unit: meters per unit of length in features.
+        unit: meters per unit of length in the features.
     """
 
     name: str
@@ -62,25 +62,25 @@ class Skeleton:
 
     @property
     def feature_dim(self) -> int:
-        """Numbers per frame: 4 for the root, 3 + 6 per other joint, 3 velocities per joint, 4 contacts."""
+        """Number of features per frame: 4 for the root, 3 + 6 per other joint, 3 velocities per joint, 4 contacts."""
         return 12 * self.num_joints - 1
 
     @property
     def rest_offsets(self) -> np.ndarray:
-        """(J, 3) meters: each joint relative to its parent in the rest pose.
+        """Offsets (J, 3) of the joints from their parents in the rest pose, meters.
 
         Raises:
             ValueError: the skeleton has no bone lengths.
         """
         if self.bone_lengths is None:
             raise ValueError(
-                f"skeleton {self.name} has no bone lengths (give some: dataclasses.replace(skeleton, bone_lengths=...))"
+                f"skeleton {self.name} has no bone lengths (set them: dataclasses.replace(skeleton, bone_lengths=...))"
             )
         return np.array(self.rest_directions) * np.array(self.bone_lengths)[:, None]
 
     @cached_property
     def mirror_permutation(self) -> np.ndarray:
-        """(J,) for each joint the one that takes its place when left and right are swapped."""
+        """Index (J,) of the joint that replaces each joint when left and right are swapped."""
         permutation = np.arange(self.num_joints)
         for left, right in self.mirror_pairs:
             permutation[[left, right]] = right, left
@@ -89,7 +89,7 @@ class Skeleton:
 
     @cached_property
     def chain_predecessors(self) -> np.ndarray:
-        """(J,) for each joint the one before it on its chain, or 0 where its bone is the chain's first."""
+        """Index (J,) of the joint before each joint on its chain, or 0 if its bone is the first of the chain."""
         predecessors = np.zeros(self.num_joints, dtype=np.intp)
         for chain in self.chains:
             for before, joint in pairwise(chain[1:]):
@@ -159,9 +159,9 @@ KIT_21 = Skeleton(
     unit=0.001,
 )
 
-# Directions of bones of the mean neutral SMPL body in its rest pose, left side, as (sideways, up, forward). Each is the
-# mean of both sides of the joints that the body's public simulation model gives (`smpl_humanoid.xml` of PHC and
-# ProtoMotions), rounded. The lengths are HumanML3D's own (`bone_lengths`).
+# Bone directions (sideways, up, forward) of the mean neutral SMPL body in its rest pose, left side. Each is the rounded
+# mean of both sides in the body's public simulation model (`smpl_humanoid.xml` of PHC and ProtoMotions). The lengths
+# are HumanML3D's (`bone_lengths`).
 _BONES: Mapping[str, Direction] = {
     "hip": (0.60, -0.80, -0.05),
     "knee": (0.095, -0.995, -0.02),
@@ -180,10 +180,13 @@ _BONES: Mapping[str, Direction] = {
 
 
 def rest_pose_offsets(skeleton: Skeleton = HUMANML3D_22) -> np.ndarray:
-    """Offsets (J, 3) of the mean body from the parent in SMPL's rest pose, meters: a T-pose, symmetric, facing +Z.
+    """Return the rest pose of SMPL's mean body: a symmetric T-pose that faces +Z.
 
     Args:
         skeleton: HUMANML3D_22; KIT-ML's skeleton has no bone lengths.
+
+    Returns:
+        (J, 3), meters, offset of each joint from its parent.
 
     Raises:
         ValueError: the skeleton has no bone lengths.
@@ -202,26 +205,13 @@ SKELETONS: Mapping[str, Skeleton] = {skeleton.name: skeleton for skeleton in (HU
 
 
 def skeleton_for_feature_dim(feature_dim: int) -> Skeleton:
-    """Return the skeleton whose features have this many numbers per frame: 263 or 251.
+    """Return the skeleton with this number of features per frame: 263 or 251.
 
     Raises:
-        ValueError: there is no such skeleton.
+        ValueError: no skeleton has this number of features.
     """
     for skeleton in SKELETONS.values():
         if skeleton.feature_dim == feature_dim:
             return skeleton
-    known = ", ".join(f"{s.feature_dim} ({s.name})" for s in SKELETONS.values())
+    known = " or ".join(f"{s.feature_dim} ({s.name})" for s in SKELETONS.values())
     raise ValueError(f"expected {known} features per frame, got {feature_dim}")
-
-
-def skeleton_for_num_joints(num_joints: int) -> Skeleton:
-    """Return the skeleton with this many joints: 22 or 21.
-
-    Raises:
-        ValueError: there is no such skeleton.
-    """
-    for skeleton in SKELETONS.values():
-        if skeleton.num_joints == num_joints:
-            return skeleton
-    known = ", ".join(f"{s.num_joints} ({s.name})" for s in SKELETONS.values())
-    raise ValueError(f"expected {known} joints, got {num_joints}")

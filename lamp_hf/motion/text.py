@@ -1,4 +1,4 @@
-"""What mirroring does to the words of a caption."""
+"""Swap left and right in captions, for mirrored motions."""
 
 import re
 
@@ -17,21 +17,21 @@ _LETTER = re.compile(r"(?<![A-Za-z])[LR](?=[ -](?:arm|elbow|foot|hand|hip|knee|l
 _BODY = (
     r"(?:hand|arm|leg|foot|feet|knee|elbow|shoulder|hip|side|fist|palm|finger|heel|toe|ankle|wrist|forearm|thigh|eye)s?"
 )
-# After these, a side is meant: "turns right at the door", but not "walks right up to the door".
+# After these verbs, "right" is a side: "turns right at the door", but not "walks right up to the door".
 _TURNS = (
     r"(?:angl|bank|bear|bend|cross|curv|cut|drift|edg|fac|glanc|hang|head|keep|lean|look|mov|peer|pivot|point|reach|roll|rotat|"
     r"rock|shift|shuffl|sidestep|slant|slid|spin|stag|stay|step|strafe|strafing|sway|swerv|swing|swivel|take|tilt|turn|twist|"
     r"veer|wheel)\w*"
 )
 _BEFORE_SIDES = r"the|a|an|his|her|their|its|my|your|to|and|or|far|back|forward|left|hard|[a-z]+ly"
-# Where "right" before these is "directly".
+# Before these words, "right" means "directly".
 _PLACES = (
     r"into|onto|up|down|through|past|back|in front|in the middle|in place|behind|after|before|next to|beside|between|"
     r"above|below|under|underneath|over|on top|on time|off|out|outside|inside|by|alongside|where|when|ahead|"
     r"at (?:him|her|them|it|the (?:camera|viewer|start|end|beginning))|"
     r"to the (?:end|top|bottom|edge|door|wall|floor|ground)"
 )
-# What is right in the sense of suitable.
+# Before these words, "right" means "suitable".
 _SUITED = (
     r"ways?|times?|moments?|spot|place|answer|size|amount|person|people|things?|words?|order|track|technique|choice|tools?|"
     r"reasons?|rhythm|tempo|beat|height|distance|stuff|idea|mood|mind"
@@ -46,7 +46,7 @@ _REST = (
     r"hope|stamina|life|fight|force|patience|money|anyone|nobody|no one)"
 )
 
-# Where "right" and "left" name no side. What is meant by the group of the same name is left as it is.
+# Phrases in which "right" and "left" do not name a side. The word in the named group stays unchanged.
 _NO_SIDE = re.compile(
     "|".join(
         rf"(?:{pattern})"
@@ -66,7 +66,7 @@ _NO_SIDE = re.compile(
             r"\b(?:human|equal|civil|animal|legal|same) (?P<i>rights?)\b",
             r"(?P<j>(?<![a-z])rights?)(?= (?:him|her|it|them|your|my|our|one)sel(?:f|ves)\b)",
             r"\bwrong (?:and|or|from) (?P<k>right)\b",
-            # at once, directly: not after a verb of turning, nor after "the", "to the", "his"
+            # at once, directly; but not after a verb of turning, "the", "to the" or "his"
             rf"(?<!\w)(?!(?:{_TURNS}|{_BEFORE_SIDES}) right)(?:[\w'’-]+ |^)(?P<l>right)(?= (?:{_PLACES})\b)",
             r"(?P<m>(?<![a-z])right)(?= (?:now|then|there|here)\b)",
             rf"(?<!\w)(?!{_TURNS} right away from)(?:[\w'’-]+ |^)(?P<n>right)(?= away\b)",
@@ -93,11 +93,11 @@ _NO_SIDE = re.compile(
 
 
 def swap_sides(text: str) -> str:
-    """What the mirror image of a motion is called: left and right change places, and so do the ways round a clock.
+    """Swap left and right, and clockwise and counterclockwise, in the caption of a mirrored motion.
 
-    Compounds such as "leftward", "righthanded" and "left_hand" are swapped too. Where the words name no side they stay:
-    "all right", "right away", "at a right angle", "left the room", "nothing is left". Swapped twice, a caption is as
-    it was, but for the spelling of "counterclockwise".
+    Compounds such as "leftward", "righthanded" and "left_hand" are swapped too. Words that do not name a side stay
+    unchanged: "all right", "right away", "at a right angle", "left the room", "nothing is left". Swapping twice gives
+    the original caption, except for the spelling of "counterclockwise".
 
     ```python
     >>> swap_sides("turns right, waves the lefthand and circles clockwise right away")
@@ -115,14 +115,14 @@ def swap_sides(text: str) -> str:
     def other_way(match: re.Match[str]) -> str:
         return _in_the_case_of(match[0], "counterclockwise" if match[0].lower() == "clockwise" else "clockwise")
 
-    # Sides first: their places are those in the text as given.
+    # Swap sides first: `stay` contains positions in the original text.
     text = SIDE.sub(other_side, text)
     text = _LETTER.sub(lambda match: "R" if match[0] == "L" else "L", text)
     return _CLOCK.sub(other_way, text)
 
 
 def _overlapping(text: str) -> "list[re.Match[str]]":
-    """Matches of what names no side, each looked for from the word after the beginning of the last one."""
+    """Find phrases that do not name a side; each search starts one character after the last match began."""
     found, start = [], 0
     while match := _NO_SIDE.search(text, start):
         found.append(match)

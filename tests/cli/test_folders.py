@@ -245,7 +245,7 @@ def test_names_that_are_not_text(run, folder: Path, tiny_checkpoint: Path) -> No
         (folder / name).write_bytes((folder / "walk.bvh").read_bytes())
     except OSError:
         pytest.skip("this file system has no such names")
-    reason = "walk\\udcff.bvh: its name is not text in UTF-8; rename it"
+    reason = "walk\\udcff.bvh: its name is not valid UTF-8; rename it"
     for arguments in (
         ("caption", "mocap", "-m", tiny_checkpoint),
         ("convert-motion", "mocap", "out", "--to", "npy"),
@@ -309,9 +309,9 @@ def test_as_motion(tmp_path: Path, walker: Motion) -> None:
         assert np.array_equal(as_motion(array, fps=25).joints, walker.joints)
         assert as_motion(array, fps=25).fps == 25
     assert as_motion(walker.features).fps == 20
-    with pytest.raises(ValueError, match="fps: for files and arrays; this motion has been read already"):
+    with pytest.raises(ValueError, match="fps: these options are for files and arrays, not for a Motion"):
         as_motion(walker, fps=30)
-    with pytest.raises(TypeError, match="a int holds no motion"):
+    with pytest.raises(TypeError, match="int: not a motion"):
         as_motion(5)
     with pytest.raises(OSError, match="is a folder, not a motion file"):
         as_motion(tmp_path)

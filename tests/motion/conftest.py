@@ -1,4 +1,4 @@
-"""Fixtures for the motion file formats: a simple body that moves, BVH texts, and a slow reader of them."""
+"""Fixtures for motion file formats: a simple moving body, BVH texts, and a slow reader of BVH texts."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class BvhJoint:
 
 
 def bvh_text(joints: Sequence[BvhJoint], rows: Sequence[Sequence[float]], *, frame_time: str = "0.0333333") -> str:
-    """Compose a BVH text; rows hold the channels in the order of the text (depth first)."""
+    """Compose a BVH text; rows contain the channels in the order of the text (depth first)."""
     by_name = {joint.name: joint for joint in joints}
     for joint in joints:
         joint.children.clear()
@@ -58,7 +58,7 @@ def bvh_text(joints: Sequence[BvhJoint], rows: Sequence[Sequence[float]], *, fra
 
 
 def slow_forward_kinematics(text: str) -> tuple[list[str], np.ndarray]:
-    """Joint names and positions (T, J, 3) of a BVH text, by 4 x 4 matrices, one joint and frame at a time."""
+    """Compute joint names and positions (T, J, 3) of a BVH text with 4 x 4 matrices, one joint and frame at a time."""
     words = text.split()
     names: list[str] = []
     parents: list[int] = []
@@ -144,7 +144,7 @@ BODY = {
 
 
 def body_positions(num_spine: int) -> dict[str, np.ndarray]:
-    """Positions of the joints in `BODY`, with sides and with evenly spaced spine joints "spine 0", ..."""
+    """Return the positions of the joints in `BODY`, with sides and evenly spaced spine joints "spine 0", ..."""
     positions = {}
     for name, (x, y, z) in BODY.items():
         if name in ("pelvis", "neck", "head"):
@@ -159,7 +159,7 @@ def body_positions(num_spine: int) -> dict[str, np.ndarray]:
 
 
 def rig_joints(names: dict[str, str], spine: Sequence[str], *, toes_are_end_sites: bool = False) -> list[BvhJoint]:
-    """The body of `BODY` as a hierarchy with a rig's names for the HumanML3D joints and for its spine."""
+    """Return `BODY` as a hierarchy with a rig's names for the HumanML3D joints and its spine."""
     positions = body_positions(len(spine))
     top = f"spine {len(spine) - 1}"
     parents: dict[str, str | None] = {"pelvis": None, "neck": top, "head": "neck"}
@@ -204,11 +204,11 @@ def body_motion(
     raise_arm: str = "left",
     **options,
 ) -> Motion:
-    """A body of constant bones that walks along +Z, facing +Z, and lifts one straight arm sideways."""
+    """Return a body with constant bone lengths that walks along +Z, facing +Z, and lifts one straight arm sideways."""
     limb_lengths = {"knee": 0.42, "ankle": 0.41, "elbow": 0.27, "wrist": 0.26}
     lengths = [limb_lengths.get(name.rpartition("_")[2], 0.12) for name in skeleton.joint_names]
     offsets = t_pose_directions(skeleton) * np.array(lengths)[:, None]
-    for left, right in skeleton.mirror_pairs:  # hips hang below the pelvis, collars rise above the chest
+    for left, right in skeleton.mirror_pairs:  # hips are below the pelvis, collars above the chest
         if skeleton.parents[left] == skeleton.parents[right]:
             offsets[[left, right], 1] += -0.08 if skeleton.parents[left] == 0 else 0.08
     time = np.arange(num_frames) / fps

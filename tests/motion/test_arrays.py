@@ -1,4 +1,4 @@
-"""Motions as NumPy files: whole round trips, and nothing hostile gets through."""
+"""Motions as NumPy files: complete round trips, and hostile files are refused."""
 
 import io
 import pickle
@@ -20,7 +20,7 @@ def test_npz_gives_an_equal_motion_back(tmp_path, walker):
     assert [path.name for path in tmp_path.iterdir()] == ["walk.npz"]  # no temporary file is left
 
 
-def test_npy_is_told_by_its_shape(tmp_path, walker):
+def test_npy_contents_are_recognized_by_shape(tmp_path, walker):
     walker.save(tmp_path / "joints.npy")
     np.testing.assert_array_equal(Motion.load(tmp_path / "joints.npy").joints, walker.joints)
     walker.save(tmp_path / "features.npy", view="features")
@@ -51,11 +51,11 @@ def test_sizes_are_checked_before_memory_is_taken(tmp_path):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 22, 3)})
     (tmp_path / "huge.npy").write_bytes(header.getvalue())
-    with pytest.raises(MotionFormatError, match="more than any motion has"):
+    with pytest.raises(MotionFormatError, match="too many for a motion"):
         Motion.load(tmp_path / "huge.npy")
 
 
-def test_truncated_and_foreign_files_say_what_is_wrong(tmp_path, walker):
+def test_truncated_and_other_files_raise_clear_errors(tmp_path, walker):
     walker.save(tmp_path / "walk.npy")
     whole = (tmp_path / "walk.npy").read_bytes()
     (tmp_path / "cut.npy").write_bytes(whole[: len(whole) // 2])
@@ -112,4 +112,4 @@ def test_zip_bombs_are_not_unpacked(tmp_path):
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2, 22, 3)})
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("joints.npy", header.getvalue() + b"\0" * 50_000_000)
-    assert Motion.load(tmp_path / "bomb.npz", unit="m").num_frames == 2  # what follows the values is not read
+    assert Motion.load(tmp_path / "bomb.npz", unit="m").num_frames == 2  # bytes after the values are not read

@@ -1,4 +1,4 @@
-"""Reading and writing BVH, with readers that share no code as judges."""
+"""Read and write BVH, compared with readers that do not share any code."""
 
 import os
 import tarfile
@@ -46,7 +46,7 @@ Frame Time: 0.0333333
 
 
 def dancer(num_frames=30, fps=20.0, seed=0, skeleton=HUMANML3D_22) -> Motion:
-    """A body of constant bones that sways and turns smoothly, knees beyond a right angle."""
+    """Return a body with constant bone lengths that sways and turns smoothly, with knees bent beyond a right angle."""
     random = np.random.default_rng(seed)
     directions = t_pose_directions(skeleton)
     for joint in range(1, skeleton.num_joints):
@@ -79,7 +79,7 @@ def parse(tmp_path):
 
 @pytest.fixture(scope="module")
 def bandai_clips(bandai_archive, tmp_path_factory) -> dict[str, Path]:
-    """Two clips of the Bandai-Namco set, which stand at the beginning of the archive."""
+    """Return two clips of the Bandai-Namco set, from the beginning of the archive."""
     folder = tmp_path_factory.mktemp("bandai")
     found: dict[str, Path] = {}
     with tarfile.open(bandai_archive, "r|xz") as archive:
@@ -118,7 +118,7 @@ ORDERS = st.permutations(["Xrotation", "Yrotation", "Zrotation"])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_positions_agree_with_a_slow_reader(data, make_bvh, slow_bvh, parse):
-    """Any tree, any channel order, positions on any joint, missing channels, End Sites."""
+    """Test any tree, any channel order, positions on any joint, missing channels and End Sites."""
     joints = []
     for k in range(data.draw(st.integers(1, 6))):
         parent = None if k == 0 else f"joint{data.draw(st.integers(0, k - 1))}"
@@ -171,7 +171,7 @@ def test_ways_to_write_the_same_file(change, parse):
     assert clip.fps == 30.0
 
 
-def test_names_may_hold_spaces_and_other_letters(parse):
+def test_names_may_contain_spaces_and_other_letters(parse):
     clip = parse(MINIMAL.replace("Knee", "Bip01 L Thigh").replace("Hips", "腰"))
     assert clip.joint_names == ("腰", "Bip01 L Thigh", "Bip01 L Thigh End")
 
@@ -190,7 +190,7 @@ def test_frame_rates_are_whole_where_the_digits_allow(text, fps, parse):
         assert parse(MINIMAL.replace("0.0333333", text)).fps == fps
 
 
-def test_the_frame_rate_can_be_told(bandai_clips):
+def test_the_frame_rate_can_be_passed(bandai_clips):
     path = bandai_clips[CLIPS[1]]
     assert read_bvh(path, fps=60.0).fps == 60.0
     for wrong in (0.0, -1.0, float("nan"), float("inf")):
@@ -225,14 +225,14 @@ def test_the_frame_rate_can_be_told(bandai_clips):
         ),
         ("  OFFSET 0 0 0\n", "", "line 18: expected an OFFSET in 'Hips', found }|line 14: .*'Hips'"),
         ("CHANNELS 3", "CHANNELS 10", "line 5: expected 0 to 9 channels, found '10'"),
-        ("CHANNELS 3", "CHANNELS 4", "line 6: expected a channel like Xposition or Zrotation, found 'JOINT'"),
-        ("Yrotation", "Zrotation", "line 5: expected each channel once, found one twice in 'Hips'"),
+        ("CHANNELS 3", "CHANNELS 4", "line 6: expected a channel such as Xposition or Zrotation, found 'JOINT'"),
+        ("Yrotation", "Zrotation", "line 5: expected each channel once, found a repeated channel in 'Hips'"),
         (
             "Yrotation",
             "Wrotation",
-            "line 5: expected a channel like Xposition or Zrotation, found 'Wrotation'",
+            "line 5: expected a channel such as Xposition or Zrotation, found 'Wrotation'",
         ),
-        ("JOINT Knee", "JOINT Hips", "line 6: expected joint names that differ, found 'Hips' twice"),
+        ("JOINT Knee", "JOINT Hips", "line 6: expected unique joint names, found 'Hips' twice"),
         ("JOINT Knee", "BONE Knee", "line 6: expected OFFSET, CHANNELS, JOINT, End Site or }, found 'BONE'"),
         ("End Site", "End", "line 11: expected 'End Site', found 'End'"),
         ("OFFSET 0 1 0", "CHANNELS 0", "line 12: expected OFFSET or }, found 'CHANNELS'"),
@@ -346,13 +346,13 @@ def test_small_faults_are_repaired_with_a_warning_that_names_the_line(old, new, 
         parse(text, strict=True)
 
 
-def test_a_missing_frame_time_can_be_told(parse):
+def test_fps_replaces_a_missing_frame_time(parse):
     text = MINIMAL.replace("Frame Time: 0.0333333\n", "")
     assert parse(text, fps=60.0).fps == 60.0
 
 
 @pytest.mark.parametrize("time", ["0", "30", "-1", "1e9", "nonsense"])
-def test_a_rate_that_is_told_makes_the_frame_time_irrelevant(time, parse):
+def test_fps_overrides_the_frame_time(time, parse):
     clip = parse(MINIMAL.replace("0.0333333", time), fps=24.0, strict=True)
     assert clip.fps == 24.0
     assert clip.warnings == ()
@@ -397,10 +397,10 @@ def test_scale_channels_take_columns_and_change_nothing(parse):
     np.testing.assert_array_equal(clip.positions(range(3)), plain.positions(range(3)))
     assert not clip.warnings
     clip = parse(text.replace("1 2 3 4", "1 2 3 4 2 1 1").replace("5 6 7 8", "5 6 7 8 1 1 1"))
-    assert "scales are left out" in clip.warnings[0]
+    assert "scales are ignored" in clip.warnings[0]
 
 
-def test_files_that_are_no_text(parse, tmp_path):
+def test_files_that_are_not_text_are_refused(parse, tmp_path):
     with pytest.raises(MotionFormatError, match=r"clip\.bvh line 1: expected HIERARCHY"):
         parse(b"\xff\xfe\x00" * 100)
     with pytest.raises(MotionFormatError, match=r"clip\.bvh line 1: expected text, found a zero byte"):
@@ -411,10 +411,10 @@ def test_files_that_are_no_text(parse, tmp_path):
         parse_bvh(tmp_path / "none.bvh")
 
 
-def test_things_that_are_no_files(tmp_path):
+def test_paths_that_are_not_regular_files_are_refused(tmp_path):
     with pytest.raises(MotionFormatError, match="found a folder or a device"):
         parse_bvh(tmp_path)
-    os.mkfifo(tmp_path / "pipe.bvh")  # would block for ever if opened
+    os.mkfifo(tmp_path / "pipe.bvh")  # would block forever if opened
     with pytest.raises(MotionFormatError, match="found a folder or a device"):
         parse_bvh(tmp_path / "pipe.bvh")
 
@@ -517,7 +517,7 @@ def test_written_files_are_read_alike_by_other_readers(tmp_path, slow_bvh):
     np.testing.assert_allclose(found, motion.joints, atol=1e-4)
 
 
-def test_the_error_report_is_what_a_reader_finds(tmp_path):
+def test_the_reported_error_matches_a_reader(tmp_path):
     clean = dancer(40)
     noise = np.random.default_rng(0).normal(scale=0.005, size=clean.joints.shape).astype(np.float32)
     motion = Motion(joints=clean.joints + noise, fps=20.0)
@@ -539,7 +539,7 @@ def test_real_clips_survive_writing(bandai_clips, tmp_path):
 
 
 def test_climbing_comes_back_within_a_centimeter(tmp_path):
-    """Take 01_14 of the CMU database, where the spine bends most; the fit of 1% of its frames needs all rounds."""
+    """In take 01_14 of the CMU database, the spine bends most; 1% of its frames need all rounds of the fit."""
     archive = Path(__file__).parents[3] / "shared" / "data" / "cmu" / "cmu_bvh_dev.tar.xz"
     if not archive.exists():
         pytest.skip(f"{archive} is not there")
@@ -556,7 +556,7 @@ def test_climbing_comes_back_within_a_centimeter(tmp_path):
 
 
 def test_a_spine_that_shortens_comes_back_within_a_centimeter(tmp_path):
-    """Joints blended of two, as the spine of most rigs, change their bones' lengths: here by 2 cm in a few frames."""
+    """Joints that blend two others, like the spine of most rigs, change bone lengths: here by 2 cm in a few frames."""
     joints = dancer(num_frames=300).joints.copy()
     spine1, spine2 = (HUMANML3D_22.joint_names.index(name) for name in ("spine1", "spine2"))
     way = rotations.normalize(joints[:, spine1] - joints[:, 0])
@@ -570,7 +570,7 @@ def test_a_spine_that_shortens_comes_back_within_a_centimeter(tmp_path):
 
 
 def test_angles_run_on_smoothly(tmp_path):
-    """Full turns and a knee beyond a right angle make no jumps, so that tools may interpolate."""
+    """Full turns and a knee beyond a right angle do not cause jumps, so tools can interpolate."""
     write_bvh(dancer(60), tmp_path / "dance.bvh")
     clip = parse_bvh(tmp_path / "dance.bvh")
     steps = np.abs(np.diff(clip.values[:, 3:], axis=0))
@@ -616,7 +616,7 @@ def test_the_message_says_how_to_import_into_blender(unit, scale, tmp_path, capl
     assert report.import_settings == f"in Blender import it with Scale {scale} and 'Update Scene FPS'"
     word = {"cm": "centimeters", "m": "meters", "inch": "inches", "dm": "decimeters"}[unit]
     assert f"a.bvh: {word} at 24 fps; {report.import_settings}" in caplog.text
-    # What Blender makes of the file with these settings: positions times the scale, in meters.
+    # With these settings, Blender multiplies positions by the scale to get meters.
     clip = parse_bvh(tmp_path / "a.bvh")
     knees = clip.offsets[[k for k, name in enumerate(clip.joint_names) if name == "LeftLeg"]] * float(scale)
     assert np.linalg.norm(knees) == pytest.approx(HUMANML3D_22.bone_lengths[4], abs=0.01)

@@ -1,4 +1,4 @@
-"""Unit, up axis and handedness of joints without a word about them."""
+"""Detection of unit, up axis and handedness from joints alone."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.formats.detection import METERS_PER_UNIT, UP_AXES, detect, read_units, standardize
 from lamp_hf.motion.skeleton import KIT_21
 
-# What a file with this axis up holds for a point (x, y, z) of ours, written out on purpose.
+# Coordinates in a file with this up axis of a point (x, y, z) with Y up, written out on purpose.
 TURNED = {
     "y": lambda x, y, z: (x, y, z),
     "-y": lambda x, y, z: (x, -y, -z),
@@ -44,7 +44,7 @@ def test_unusual_axes_are_warned_of(axis, walk, caplog):
         standardize(turned(walk, axis), file_name="take.npy", strict=True)
 
 
-def test_what_is_told_is_taken(walk, caplog):
+def test_given_unit_and_up_axis_are_used(walk, caplog):
     joints, detection = standardize(walk * 100, unit="m", up_axis="y")
     np.testing.assert_allclose(joints, walk * 100, rtol=1e-6)
     assert not detection.doubts
@@ -59,9 +59,9 @@ def test_what_is_told_is_taken(walk, caplog):
 @pytest.mark.parametrize("legs", [0.42, 0.474, 0.52])
 @pytest.mark.parametrize("unit", METERS_PER_UNIT)
 def test_toddlers_and_giants_are_read_or_warned_of(unit, height, legs):
-    """Whatever the unit and the size: a wrong reading names the right one."""
+    """For any unit and size, a wrong reading lists the correct one as an alternative."""
     readings = read_units(legs * height / METERS_PER_UNIT[unit])
-    assert unit in [reading.unit for reading in readings]  # all of them are told where there are several
+    assert unit in [reading.unit for reading in readings]  # if there are several, all are listed
 
 
 @pytest.mark.parametrize("unit", ["m", "cm", "mm"])
@@ -73,7 +73,7 @@ def test_adults_in_common_units_have_one_reading(unit, height, walk, caplog):
 
 
 @pytest.mark.parametrize("unit", ["dm", "inch", "cmu"])
-def test_the_usual_unit_is_not_doubted_for_adults_alone(unit, walk, caplog):
+def test_the_usual_unit_is_certain_only_for_adults(unit, walk, caplog):
     assert detect(walk / METERS_PER_UNIT[unit]).doubts
     assert not detect(walk / METERS_PER_UNIT[unit], usual_unit=unit).doubts
     for size in (0.45, 1.7):
@@ -82,7 +82,7 @@ def test_the_usual_unit_is_not_doubted_for_adults_alone(unit, walk, caplog):
 
 
 def test_close_units_are_warned_of(walk, caplog):
-    """A leg of 0.52 m in inches is one of 1.14 m in the CMU database's unit."""
+    """A leg of 0.52 m in inches could also be 1.14 m in the CMU database's unit."""
     _, detection = standardize(walk * (0.515 / 0.83) / 0.0254, file_name="child.npy")
     assert detection.unit == "inch"
     assert "child.npy: taking the unit as inch (leg 0.5" in caplog.text
@@ -91,7 +91,7 @@ def test_close_units_are_warned_of(walk, caplog):
 
 def test_no_human_size_is_refused(walk):
     for factor in (250.0 / 0.83, 1e-3, 0.0, 1e7):
-        with pytest.raises(MotionFormatError, match="human in none of m, dm, cm"):
+        with pytest.raises(MotionFormatError, match="not a human size in any of m, dm, cm"):
             standardize(walk * factor)
 
 
@@ -102,7 +102,7 @@ def test_bad_values_are_named(walk):
         standardize(walk, file_name="take.npy")
 
 
-def test_mirrored_data_are_said_to_be(walk, caplog):
+def test_mirrored_data_are_reported(walk, caplog):
     _, right = standardize(walk)
     assert right.facing > 0.9
     assert not right.mirrored
@@ -110,11 +110,11 @@ def test_mirrored_data_are_said_to_be(walk, caplog):
         _, detection = standardize(walk * mirror)
         assert detection.mirrored
         assert detection.facing < -0.9
-    assert "left and right are swapped against the way the feet point" in caplog.text
+    assert "left and right contradict the direction of the feet" in caplog.text
 
 
 def lying(walk, way):
-    """The walk with its body laid on the floor, Y up, head to +Z, -Z, +X or -X, 3 m from the origin."""
+    """Test the walk with its body laid on the floor, Y up, head to +Z, -Z, +X or -X, 3 m from the origin."""
     x, y, z = np.moveaxis(walk.astype(np.float64) - walk[:, :1], -1, 0)
     axes = {"+z": (x, -z, y), "-z": (x, z, -y), "+x": (y, -x, z), "-x": (-y, x, z)}[way]
     body = np.stack(axes, axis=-1)
@@ -131,12 +131,12 @@ def test_no_lying_body_is_stood_up_silently(axis, way, crawls, walk):
         body[..., 2 if way[1] == "z" else 0] += step * np.arange(len(body))[:, None]
     for rest in (None, turned(walk[0], axis)):
         detection = detect(turned(body, axis), rest=rest, unit="m")
-        # Along -X of a file with Z up, it lies as one that stands does with -X up: "unusual" is said of both.
+        # A body that lies along -X with Z up looks like one that stands with -X up; both are reported as unusual.
         assert detection.up_axis == axis or detection.doubts
 
 
 def test_someone_who_falls_keeps_the_up_axis_of_the_floor(walk):
-    """As in take 90_18 of the CMU database, where the rug is pulled: most frames lie, none of the axes is sure."""
+    """As in take 90_18 of the CMU database, the body lies in most frames, and no axis is certain."""
     clip = np.concatenate([walk[:6], lying(walk, "-z")[:20]])
     detection = detect(clip, unit="m")
     assert detection.up_axis == "y"
@@ -153,7 +153,7 @@ def test_a_lying_body_is_doubtful(walk, caplog):
     _, detection = standardize(bent)
     assert detection.up_axis == "y"
     assert "the body does not stand" in caplog.text
-    detection = detect(bent, rest=turned(walk[:1], "z")[0])  # a rest pose tells where up is
+    detection = detect(bent, rest=turned(walk[:1], "z")[0])  # a rest pose determines the up axis
     assert detection.up_axis == "z"
 
 

@@ -1,4 +1,4 @@
-"""The camera and the look of a body: which side is where, and that nothing is cut off."""
+"""Camera and appearance of a body: left and right are correct, and nothing is cut off."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_the_camera_goes_around_to_the_bodys_left_and_up():
     np.testing.assert_allclose(left.project(np.array([1.0, 0.0, 0.0]), np.zeros(3)), [0, 0, 3], atol=1e-12)
     above = Camera(azimuth=0.0, elevation=np.pi / 2, distance=4.0, center=(0.0, 0.0), focal=1.0)
     np.testing.assert_allclose(above.project(np.array([0.0, 1.0, 0.0]), np.zeros(3)), [0, 0, 3], atol=1e-12)
-    assert above.project(np.array([0.0, 0.0, 1.0]), np.zeros(3))[1] > 0  # what is nearer lies lower
+    assert above.project(np.array([0.0, 0.0, 1.0]), np.zeros(3))[1] > 0  # closer points are lower in the picture
 
 
 @settings(max_examples=60, deadline=None)
@@ -34,7 +34,7 @@ def test_the_camera_goes_around_to_the_bodys_left_and_up():
     elevation=st.floats(-1.5, 1.5),
     spread=st.floats(0.01, 20),
 )
-def test_framing_holds_all_points_and_wastes_no_room(seed, azimuth, elevation, spread):
+def test_framing_shows_all_points_tightly(seed, azimuth, elevation, spread):
     points = np.random.default_rng(seed).normal(size=(40, 3)) * spread
     left, top, right, bottom = viewport = (10.0, 30.0, 310.0, 190.0)
     camera = Camera.framing(points, viewport, margin=0.0, azimuth=azimuth, elevation=elevation)

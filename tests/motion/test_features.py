@@ -1,4 +1,4 @@
-"""Features of motions: equal to the published numbers, and right by their own definition."""
+"""Features of motions: equal to the published numbers, and correct by their definition."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Arrays and archives as other programs write them, and damaged ones: read rightly, or refused clearly and cheaply."""
+"""Arrays and archives from other programs are read correctly; damaged ones are refused clearly and cheaply."""
 
 import io
 import logging
@@ -64,7 +64,7 @@ def test_shared_poses_are_read(caplog):
     assert "SMPL-H on a body of mean proportions" in caplog.text
 
 
-def test_shared_pickle_is_not_loaded_and_the_message_names_a_way():
+def test_shared_pickle_is_not_loaded_and_the_message_has_a_remedy():
     path = cases("motion_files") / "mdm_results.npy"
     with pytest.raises(MotionFormatError, match=r"objects are never loaded.*python -c .*allow_pickle=True.*np\.savez"):
         Motion.load(path)
@@ -74,7 +74,7 @@ def test_shared_damage_is_refused_cheaply():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for path in sorted(cases("damaged").glob("*.np?")):
         start = time.perf_counter()
-        if path.name == "npz_member_without_npy.npz":  # a name that NumPy reads too
+        if path.name == "npz_member_without_npy.npz":  # NumPy also reads files with this name
             assert Motion.load(path).num_frames == 13
         else:
             with pytest.raises(MotionFormatError, match=path.name):
@@ -93,7 +93,7 @@ def test_bodies_of_smpl_begin_with_the_22_joints(make_motion, tmp_path, count, c
     more = np.repeat(motion.joints[:, -1:], count - 22, axis=1)
     np.save(tmp_path / "body.npy", np.concatenate([motion.joints, more], axis=1))
     np.testing.assert_allclose(Motion.load(tmp_path / "body.npy").joints, motion.joints, atol=1e-6)
-    assert f"{count} joints are taken for SMPL" in caplog.text
+    assert f"{count} joints are read as SMPL" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_units_and_up_axes_of_joints_are_detected(make_motion, tmp_path, scale, 
     assert read.fps == 30.0
 
 
-def test_told_units_win(make_motion, tmp_path):
+def test_given_units_override_detection(make_motion, tmp_path):
     motion = make_motion()
     np.save(tmp_path / "a.npy", motion.joints)
     np.testing.assert_allclose(Motion.load(tmp_path / "a.npy", unit="cm").joints, motion.joints / 100, atol=1e-6)
@@ -145,11 +145,13 @@ def test_batches_of_one_are_read_and_larger_ones_refused(make_motion, tmp_path):
     np.testing.assert_array_equal(Motion.load(tmp_path / "features.npy").features, features)
     for array in (np.stack([motion.joints] * 3), np.stack([mdm] * 3), np.stack([features] * 3)):
         np.save(tmp_path / "three.npy", array)
-        with pytest.raises(MotionFormatError, match=r"three\.npy: .* holds 3 clips, expected one \(save each alone"):
+        with pytest.raises(
+            MotionFormatError, match=r"three\.npy: .* contains 3 clips, expected one \(save each separately"
+        ):
             Motion.load(tmp_path / "three.npy")
 
 
-def test_what_could_be_two_things_is_refused_with_a_way(make_motion, tmp_path):
+def test_ambiguous_arrays_are_refused_with_a_remedy(make_motion, tmp_path):
     motion = make_motion()
     np.save(tmp_path / "flat.npy", motion.joints.reshape(len(motion.joints), 66))
     with pytest.raises(MotionFormatError, match=r"found \(12, 66\) \(joints\? array.reshape\(-1, 22, 3\)"):
@@ -168,7 +170,7 @@ def test_kimodo_archives_play_at_their_rate(make_motion, tmp_path):
 
 
 def random_poses(joints: int, frames: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Axis-angle poses (T, 3 x joints), the root's way, and the joints (T, 22, 3) that they make, by hand."""
+    """Return axis-angle poses (T, 3 x joints), the root path, and the resulting joints (T, 22, 3)."""
     rng = np.random.default_rng(0)
     vectors = rng.normal(0.0, 0.15, (frames, joints, 3))
     trans = np.cumsum(rng.normal(0.0, 0.02, (frames, 3)), axis=0) + np.array([0.0, 1.2, 0.0])
@@ -257,7 +259,7 @@ def test_an_array_alone_in_its_archive_needs_no_name(make_motion, tmp_path, name
 
 
 def test_the_mean_body_is_that_of_smpl():
-    """Against joints of the neutral mean body as simulators publish them, x ahead, y left, z up, in meters."""
+    """Compare with the neutral mean body that simulators publish: x forward, y left, z up, in meters."""
     published = {
         "left_hip": (-0.0068, 0.0695, -0.0914),
         "left_knee": (-0.0045, 0.0343, -0.3752),
@@ -322,7 +324,7 @@ def test_no_resampling_to_millions_of_frames(make_motion):
         slow.resample(1000)
 
 
-def test_a_rate_can_be_told_when_saving(make_motion, tmp_path):
+def test_fps_can_be_passed_when_saving(make_motion, tmp_path):
     motion = make_motion(num_frames=21, fps=20)
     for suffix in (".bvh", ".glb", ".npz"):
         motion.save(tmp_path / f"a{suffix}", fps=30)
@@ -394,7 +396,7 @@ def test_other_formats_name_the_way(tmp_path, suffix, way):
 
 
 def test_fuzzed_files_raise_nothing_else(make_motion, tmp_path):
-    """A few seconds' worth; `benchmarks/fuzz_motion_files.py` runs any number, with more kinds of mutations."""
+    """Fuzz for a few seconds; `benchmarks/fuzz_motion_files.py` runs any number, with more kinds of mutations."""
     random_ = random.Random(0)
     motion = make_motion(num_frames=4)
     seeds = []

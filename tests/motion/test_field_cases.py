@@ -1,6 +1,6 @@
-"""The BVH files of the field cases in `../shared/cases`, which are not part of the repository, against right values.
+"""Compare the BVH files in `../shared/cases`, which are not part of the repository, with known values.
 
-Cases of other kinds (arrays, folders) live in modules of their own and use the same fixtures.
+Cases of other kinds (arrays, folders) are in separate modules and use the same fixtures.
 """
 
 import json

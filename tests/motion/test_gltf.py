@@ -1,4 +1,4 @@
-"""GLB files, read back by a small reader of their own."""
+"""GLB files, read by a small independent reader."""
 
 import json
 import struct
@@ -27,7 +27,7 @@ def names_in_files(skeleton):
 
 
 class Glb:
-    """A file's JSON and arrays, and its joints at every key."""
+    """JSON and arrays of a file, and its joints at every key."""
 
     def __init__(self, path):
         data = path.read_bytes()
@@ -59,7 +59,7 @@ class Glb:
         return self.array(self.json["animations"][0]["samplers"][0]["input"])[:, 0]
 
     def world_matrices(self, *, animated=True):
-        """(T, nodes, 4, 4) by plain products of matrices from the root down."""
+        """Compute (T, nodes, 4, 4) by multiplying matrices from the root down."""
         nodes = self.json["nodes"]
         num_keys = len(self.times()) if animated else 1
         local = np.tile(np.eye(4), (num_keys, len(nodes), 1, 1))
@@ -72,7 +72,7 @@ class Glb:
                 local[:, node, :3, 3] = values
             else:
                 np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1.0, atol=1e-6)
-                assert (np.sum(values[1:] * values[:-1], axis=1) > 0).all()  # the short way between keys
+                assert (np.sum(values[1:] * values[:-1], axis=1) > 0).all()  # the shorter arc between keys
                 x, y, z, w = values.astype(np.float64).T
                 rows = [
                     [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
@@ -130,7 +130,7 @@ def test_skin_binds_the_mesh_to_a_t_pose_on_the_floor(make_motion, tmp_path, ske
     wrists = [rest[skeleton.joint_names.index(f"{side}_wrist"), :3, 3] for side in ("left", "right")]
     assert wrists[0][0] > 0.3
     assert wrists[1][0] < -0.3
-    assert glb.json["scenes"][0]["nodes"] == [0, skeleton.num_joints]  # the mesh beside, not below, the root
+    assert glb.json["scenes"][0]["nodes"] == [0, skeleton.num_joints]  # the mesh is a sibling, not a child, of the root
 
 
 @SKELETONS
@@ -152,7 +152,7 @@ def test_limbs_are_solid_lie_about_their_bones_and_have_the_color_of_their_side(
         a, b, c = (positions[triangles[:, corner]].astype(np.float64) for corner in range(3))
         faces = np.cross(b - a, c - a)
         assert (np.sum(faces * normals[triangles].sum(axis=1), axis=1) > 0).all()  # seen from outside
-        assert np.sum(a * faces) / 6.0 > 0.0005  # closed and right way out: a volume of half a litre or more
+        assert np.sum(a * faces) / 6.0 > 0.0005  # closed and facing outward: a volume of at least 0.5 liters
         near = np.linalg.norm(positions - rest[bones[:, 0]], axis=1)
         assert near.max() < 0.6
         if side != "center":
@@ -173,7 +173,7 @@ def test_any_text_makes_a_valid_file(make_motion, tmp_path):
 
 
 def generated(make_motion, seed=0, **options):
-    """Two unlike motions made of features, with bones that are neither constant nor alike on both sides."""
+    """Return two different motions made of features, with bone lengths that vary over time and between sides."""
     motion = make_motion(**options)
     noise = np.random.default_rng(seed).normal(scale=0.01 + 0.01 * seed, size=motion.features.shape)
     return Motion(features=motion.features + noise.astype(np.float32), fps=20)
@@ -196,13 +196,13 @@ def test_generated_motions_share_one_symmetric_body(make_motion, tmp_path):
     glbs = [Glb(tmp_path / f"{seed}.glb").json for seed in (0, 1)]
     assert [n.get("translation") for n in glbs[0]["nodes"]] == [n.get("translation") for n in glbs[1]["nodes"]]
     names = {line.split()[1] for line in next(iter(texts)).splitlines() if line.strip().startswith(("ROOT", "JOINT"))}
-    assert names == {node["name"] for node in glbs[0]["nodes"]} - {"body"}  # both formats name joints alike
+    assert names == {node["name"] for node in glbs[0]["nodes"]} - {"body"}  # both formats use the same joint names
     body = default_body()
     mirrored = body[HUMANML3D_22.mirror_permutation] * [-1.0, 1.0, 1.0]
     np.testing.assert_allclose(body, mirrored, atol=1e-12)
 
 
-def test_both_formats_hold_the_same_motion(make_motion, tmp_path):
+def test_both_formats_contain_the_same_motion(make_motion, tmp_path):
     motion = generated(make_motion)
     motion.save(tmp_path / "a.bvh")
     motion.save(tmp_path / "a.glb")
@@ -227,7 +227,7 @@ def test_the_resting_foot_slopes_and_toes_lie_on_the_floor(make_motion, tmp_path
         assert end[2] > toe[2] + 0.03
 
 
-def test_takes_keep_their_lengths_unless_told_otherwise(make_motion, tmp_path):
+def test_takes_keep_their_lengths_by_default(make_motion, tmp_path):
     take = make_motion()
     take.save(tmp_path / "take.bvh")
     np.testing.assert_allclose(Motion.load(tmp_path / "take.bvh").joints, take.joints, atol=1e-4)
@@ -260,12 +260,12 @@ def test_our_files_come_back(make_motion, tmp_path, fps):
     assert (read.fps, read.num_frames) == (fps, 30)
     np.testing.assert_allclose(read.joints, motion.joints, atol=1e-3)
     times = Glb(tmp_path / "walk.glb").times().astype(np.float64) * fps
-    assert (times >= np.arange(30)).all()  # never just before a frame
+    assert (times >= np.arange(30)).all()  # never slightly before a frame
     np.testing.assert_allclose(times, np.arange(30), atol=1e-4)
 
 
 def changed(path, change):
-    """Rewrite a GLB after a change to pygltflib's object."""
+    """Rewrite a GLB after a change to the pygltflib object."""
     gltf = pygltflib.GLTF2().load_binary(str(path))
     change(gltf)
     gltf.save_binary(str(path))
@@ -283,14 +283,14 @@ def test_animations_are_chosen_by_name_and_index(make_motion, tmp_path, caplog):
 
     changed(path, add_still)
     np.testing.assert_allclose(Motion.load(path).joints, motion.joints, atol=1e-4)
-    assert "2 animations; taking the first, 'first' (choose by animation=" in caplog.text
+    assert "2 animations; using the first, 'first' (choose with animation=" in caplog.text
     rest = Motion.load(path, animation="still").joints
     np.testing.assert_allclose(rest - rest[:, :1], np.broadcast_to((rest - rest[:, :1])[0], rest.shape), atol=1e-5)
     np.testing.assert_array_equal(Motion.load(path, animation=1).joints, rest)
-    with pytest.raises(MotionFormatError, match=r"two\.glb: no animation 'run'; the file holds 'first', 'still'"):
+    with pytest.raises(MotionFormatError, match=r"two\.glb: no animation 'run'; the file contains 'first', 'still'"):
         Motion.load(path, animation="run")
     changed(path, lambda gltf: gltf.animations.clear())
-    with pytest.raises(MotionFormatError, match=r"two\.glb: the file holds no animation"):
+    with pytest.raises(MotionFormatError, match=r"two\.glb: the file does not contain an animation"):
         Motion.load(path)
 
 
@@ -306,7 +306,7 @@ def test_of_many_animations_some_are_named(make_motion, tmp_path, caplog):
 
     changed(path, add_others)
     Motion.load(path)
-    assert "44 animations; taking the first, 'first'" in caplog.text
+    assert "44 animations; using the first, 'first'" in caplog.text
     assert "'a6' and 36 more)" in caplog.text
     assert "'a7'" not in caplog.text
 
@@ -370,7 +370,7 @@ def test_damaged_files_raise_nothing_else(make_motion, tmp_path):
     refused = 0
     for attempt in range(400):
         data = bytearray(whole)
-        # Digits of the JSON part: indices, counts and offsets that lead nowhere.
+        # Change digits of the JSON part, which makes indices, counts and offsets invalid.
         for place in random.integers(20 if attempt % 3 else 0, 20 + json_size, random.integers(1, 4)):
             data[place] = random.integers(256) if attempt % 2 else random.choice(list(b"0123456789-[]{}"))
         path.write_bytes(data[: random.integers(1, len(data))] if attempt % 10 == 0 else data)
@@ -405,7 +405,7 @@ def test_buffers_elsewhere_are_not_opened(make_motion, tmp_path):
     gltf = pygltflib.GLTF2().load(str(path))
     gltf.buffers[0].uri = "../secret.bin"
     (inner / "walk.gltf").write_text(gltf.to_json())
-    with pytest.raises(MotionFormatError, match=r"its buffer '\.\./secret\.bin' does not lie beside it"):
+    with pytest.raises(MotionFormatError, match=r"its buffer '\.\./secret\.bin' is not in the same folder"):
         Motion.load(inner / "walk.gltf")
     (inner / "walk.bin").write_bytes(gltf.binary_blob())
     gltf.buffers[0].uri = "walk.bin"
@@ -417,17 +417,17 @@ def test_buffers_elsewhere_are_not_opened(make_motion, tmp_path):
 
 
 def foreign_file(path, motion, *, interpolation="LINEAR", keys=slice(None), first=0.0, groups=(), units=1.0, **change):
-    """Write a motion as other exporters do: nodes in any order, groups above them, keys and types of their own.
+    """Write a motion like other exporters: nodes in any order, parent groups, and various keys and types.
 
     Args:
-        path: where to write.
-        motion: a body of constant bones.
-        interpolation: of all curves.
-        keys: the frames that have keys.
+        path: file to write.
+        motion: a body with constant bone lengths.
+        interpolation: interpolation of all curves.
+        keys: frames that have keys.
         first: time of the first key, seconds.
-        groups: rotation (x, y, z, w) and scale of nodes above the body, innermost first.
-        units: how many units a meter has in the body's nodes.
-        change: "names" gives each joint's name; "matrices" writes matrices instead of translations; "integers" stores
+        groups: rotation (x, y, z, w) and scale of parent nodes of the body, innermost first.
+        units: units per meter in the body's nodes.
+        change: "names" returns each joint's name; "matrices" writes matrices instead of translations; "integers" stores
             rotations as normalized 16-bit integers.
     """
     local, root, offsets = motion.rotations
@@ -504,7 +504,7 @@ SANITIZED = [f"mixamorig{name}_0{index}" for index, name in enumerate(LAMP_HF_JO
         ({"groups": [(LAID, 1.0), ((0.5**0.5, 0.0, 0.0, 0.5**0.5), 1.0)]}, 1e-5),
         ({"matrices": True}, 1e-5),
         ({"integers": True}, 1e-3),
-        ({"names": SANITIZED}, 0.16),  # known as Mixamo's, whose pelvis is raised
+        ({"names": SANITIZED}, 0.16),  # recognized as Mixamo's, whose pelvis is raised
     ],
 )
 def test_files_of_other_programs_are_read(make_motion, tmp_path, options, limit_m):

@@ -1,4 +1,4 @@
-"""The HTML player: what it holds, that it is alone, and that texts stay texts."""
+"""The HTML player: its contents are correct, it is self-contained, and texts are never interpreted as HTML."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ HOSTILE = [
 
 
 class Page(HTMLParser):
-    """Tags of a page with their attributes, and the text within the first element of each id and name."""
+    """Tags of a page with their attributes, and the text in the first element of each id and name."""
 
     def __init__(self, text):
         super().__init__()
@@ -52,7 +52,7 @@ def inner_page(fragment):
 
 
 def unpack(page):
-    """The player's numbers: joints (T, J, 3) in meters, points looked at (T, 3), and all data."""
+    """Return the player's joints (T, J, 3) in meters, camera targets (T, 3), and all data."""
     data = json.loads(page.texts["motion"])
     steps = np.frombuffer(base64.b64decode(data["positions"]), "<i2")
     points = steps.reshape(data["numFrames"], len(data["radii"]) + 1, 3) * data["unit"] + data["origin"]
@@ -61,7 +61,7 @@ def unpack(page):
 
 @pytest.mark.parametrize("skeleton", [HUMANML3D_22, KIT_21], ids=lambda skeleton: skeleton.name)
 @pytest.mark.parametrize("num_frames", [1, 30])
-def test_the_player_holds_the_joints_to_half_a_millimeter(make_motion, tmp_path, skeleton, num_frames):
+def test_the_player_contains_the_joints_to_half_a_millimeter(make_motion, tmp_path, skeleton, num_frames):
     motion = make_motion(skeleton=skeleton, num_frames=num_frames, fps=12.5, text="a person walks")
     write_html(motion, tmp_path / "walk.html")
     page = Page((tmp_path / "walk.html").read_text(encoding="utf-8"))
@@ -101,7 +101,7 @@ def test_the_page_reaches_for_nothing_outside(make_motion, tmp_path):
 def test_players_in_a_notebook_are_fenced_off(make_motion):
     (tag, attributes) = Page(motion_to_html(make_motion(), height=300)).tags[0]
     assert tag == "iframe"
-    assert attributes["sandbox"] == "allow-scripts"  # with allow-same-origin the fence would be none
+    assert attributes["sandbox"] == "allow-scripts"  # allow-same-origin would remove the isolation
     assert "height:300px" in attributes["style"]
 
 
@@ -133,7 +133,7 @@ def test_long_motions_are_thinned_and_play_at_the_right_speed(
     np.testing.assert_allclose(joints, motion.joints[::every], atol=0.0005001)
     assert data["fps"] == pytest.approx(30.0 / every, abs=1e-3)
     assert data["numFrames"] == len(joints) <= 100
-    said = f"{num_frames} frames are too many for a player: every {every}th is shown, {30.0 / every:g} a second"
+    said = f"{num_frames} frames are too many for a player: 1 in {every} is shown, {30.0 / every:g} per second"
     assert (said in caplog.text) == (every > 1)
 
 

@@ -1,4 +1,4 @@
-"""Rotations from positions and back."""
+"""Convert positions to rotations and back."""
 
 import numpy as np
 import pytest
@@ -18,11 +18,11 @@ SKELETONS = pytest.mark.parametrize("skeleton", [HUMANML3D_22, KIT_21], ids=lamb
 
 
 def random_clip(skeleton, seed, *, num_frames=6, degrees=60.0):
-    """Joints (T, J, 3) of a T-pose body that moves at random, and rotations and offsets they come from."""
+    """Return joints (T, J, 3) of a T-pose body that moves at random, with their rotations and offsets."""
     random = np.random.default_rng(seed)
     num_joints = skeleton.num_joints
     directions = t_pose_directions(skeleton)
-    # Hips hang below the pelvis and collars rise above the chest, as in a body.
+    # Hips are below the pelvis and collars above the chest, as in a real body.
     for joint in range(1, num_joints):
         if abs(directions[joint, 0]) > 0.5 and list(skeleton.parents).count(skeleton.parents[joint]) > 1:
             directions[joint, 1] = -1.0 if skeleton.parents[joint] == 0 else 1.0
@@ -111,7 +111,7 @@ def test_uneven_bones_cost_little_and_do_not_add_up():
 )
 def test_any_finite_points_give_finite_rotations(scale, num_frames, seed):
     joints = np.random.default_rng(seed).normal(size=(num_frames, 22, 3)) * scale
-    joints[:, ::3] = joints[:, :1]  # bones without length
+    joints[:, ::3] = joints[:, :1]  # bones of length zero
     local, root, offsets = inverse_kinematics(joints, HUMANML3D_22)
     assert np.isfinite(local).all()
     assert np.isfinite(offsets).all()

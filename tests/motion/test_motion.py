@@ -1,4 +1,4 @@
-"""`Motion`: an immutable value with two views, figures and files."""
+"""`Motion`: an immutable value with two representations, statistics and files."""
 
 import numpy as np
 import pytest
@@ -107,7 +107,7 @@ def test_rotations_give_the_joints_back(waver):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "neither was given"),
+        ({}, "neither was passed"),
         ({"joints": np.zeros((5, 21, 3))}, r"expected joints of shape \(frames, 22, 3\).*found \(5, 21, 3\)"),
         ({"features": np.zeros((5, 251))}, r"expected features of shape \(frames, 263\)"),
         ({"joints": np.zeros((0, 22, 3))}, "have no frames"),

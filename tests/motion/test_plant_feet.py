@@ -1,4 +1,4 @@
-"""Planted feet stand still; everything else of a motion stays as it is."""
+"""Planted feet do not move; the rest of a motion is unchanged."""
 
 import doctest
 
@@ -19,7 +19,7 @@ SKELETONS = pytest.mark.parametrize("skeleton", [HUMANML3D_22, KIT_21], ids=lamb
 def standing(
     *, seconds: float = 2.0, fps: float = 20.0, skeleton: Skeleton = HUMANML3D_22, bend: float = 0.3, path=None
 ) -> Motion:
-    """A body with bent knees whose root follows `path` (T, 3) from seconds (T,); feet go along."""
+    """Return a body with bent knees whose root follows `path` (T, 3), a function of seconds (T,), with its feet."""
     time = np.arange(max(1, round(seconds * fps))) / fps
     local = np.tile([1.0, 0.0, 0.0, 0.0], (len(time), skeleton.num_joints, 1))
     for side in ("left", "right"):
@@ -32,7 +32,7 @@ def standing(
 
 
 def drifting(time: np.ndarray) -> np.ndarray:
-    """Four centimeters a second sideways."""
+    """Slide sideways at 4 cm/s."""
     return time[:, None] * [0.04, 0.0, 0.0]
 
 
@@ -51,7 +51,7 @@ def lengths(motion: Motion) -> np.ndarray:
 
 
 def knees_forward(motion: Motion) -> np.ndarray:
-    """How far knees lie before the lines from hip to ankle, of bodies that face +Z."""
+    """Return how far the knees are in front of the lines from hip to ankle, for bodies that face +Z."""
     names = motion.skeleton.joint_names
     found = []
     for side in ("left", "right"):
@@ -74,7 +74,9 @@ def test_feet_of_a_drifting_body_stand_still(skeleton, fps):
     np.testing.assert_allclose(feet(planted)[..., 1], feet(motion)[..., 1], atol=1e-4)
     np.testing.assert_allclose(feet(planted).mean(axis=0), feet(motion).mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(lengths(planted), lengths(motion), atol=1e-5)
-    np.testing.assert_allclose(planted.joints[:, 0], motion.joints[:, 0], atol=1e-6)  # legs reach: no need to move
+    np.testing.assert_allclose(
+        planted.joints[:, 0], motion.joints[:, 0], atol=1e-6
+    )  # the legs reach, so the body does not move
     assert knees_forward(planted).min() > 0.05
     assert (planted.fps, planted.skeleton, planted.own_body) == (fps, skeleton, False)
 
@@ -97,7 +99,7 @@ def test_a_step_keeps_both_places_and_the_way_between(skeleton):
     before, after = (feet(clip)[30:, :, 2].mean() - feet(clip)[:18, :, 2].mean() for clip in (motion, planted))
     assert after == pytest.approx(before, abs=0.01)
     steps = np.linalg.norm(np.diff(feet(planted), axis=0), axis=-1)
-    assert steps.max() < 1.4 * np.linalg.norm(np.diff(feet(motion), axis=0), axis=-1).max()  # nothing pops
+    assert steps.max() < 1.4 * np.linalg.norm(np.diff(feet(motion), axis=0), axis=-1).max()  # no jumps
 
 
 def test_a_foot_in_the_air_is_not_planted():
@@ -106,7 +108,7 @@ def test_a_foot_in_the_air_is_not_planted():
     names = HUMANML3D_22.joint_names
     for part, forward, up in (("knee", 0.35, 0.3), ("ankle", 0.2, 0.35), ("foot", 0.25, 0.4)):
         joints[:, names.index(f"right_{part}")] += np.array([0.0, up, forward]) * np.ones((60, 1))
-    # It came from the floor: two frames of that, so that the place of the floor is known.
+    # Two frames on the floor, from which the foot came, define the height of the floor.
     joints[:2] = motion.joints[:2]
     lifted = Motion(joints=joints)
     plants = lifted.foot_plants()
@@ -127,7 +129,7 @@ def test_a_handstand_is_left_alone(skeleton):
     np.testing.assert_array_equal(upside_down.plant_feet().joints, upside_down.joints)
 
 
-def test_what_slides_on_purpose_is_left_alone():
+def test_intended_slides_are_unchanged():
     def skate(time):
         return np.stack([np.zeros_like(time), np.zeros_like(time), 2.0 * time], axis=-1)
 
@@ -169,7 +171,7 @@ def test_noise_of_a_decoder_does_not_become_more():
     columns = [leg - 1 for leg in legs]
     np.testing.assert_allclose(lengths(planted)[:, columns], lengths(noisy)[:, columns], atol=1e-5)
     toes = [HUMANML3D_22.joint_names.index(f"{side}_foot") - 1 for side in ("left", "right")]
-    assert np.ptp(lengths(planted)[:, toes], axis=0).max() < 1e-5  # one length for all frames
+    assert np.ptp(lengths(planted)[:, toes], axis=0).max() < 1e-5  # the same length in all frames
     np.testing.assert_allclose(lengths(planted)[0, toes], np.median(lengths(noisy)[:, toes], axis=0), atol=1e-5)
 
 
@@ -182,7 +184,7 @@ def test_one_frame_stays_as_it_is(skeleton):
 
 @SKELETONS
 @pytest.mark.filterwarnings("error")
-def test_a_body_that_is_none_stays_finite(skeleton):
+def test_degenerate_bodies_stay_finite(skeleton):
     shape = (30, skeleton.num_joints, 3)
     rng = np.random.default_rng(0)
     collapsed = np.zeros(shape)
@@ -222,7 +224,7 @@ def test_the_example_of_the_docs_runs():
 
 @pytest.fixture(scope="module")
 def generated() -> Motion:
-    """What a model might make: features of a body that slides."""
+    """Return features of a sliding body, as a model might generate them."""
     return Motion(features=standing(seconds=2.05, path=drifting).features, text="a person stands")
 
 
@@ -249,7 +251,7 @@ def test_a_recording_is_written_as_it_is(generated, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".html"])
-def test_pictures_show_what_files_hold(generated, suffix, tmp_path):
+def test_pictures_show_the_same_motion_as_files(generated, suffix, tmp_path):
     options = {"size": 64} if suffix == ".gif" else {}
     for name, choice in (("default", None), ("planted", True), ("as-it-is", False)):
         generated.save(tmp_path / f"{name}{suffix}", plant_feet=choice, **options)
@@ -257,7 +259,7 @@ def test_pictures_show_what_files_hold(generated, suffix, tmp_path):
     assert files["default"] == files["planted"] != files["as-it-is"]
 
 
-def test_arrays_hold_the_motion_as_it_is(generated, tmp_path):
+def test_arrays_contain_the_unchanged_motion(generated, tmp_path):
     generated.save(tmp_path / "joints.npy")
     generated.save(tmp_path / "features.npy", view="features")
     generated.save(tmp_path / "all.npz")

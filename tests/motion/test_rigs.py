@@ -1,4 +1,4 @@
-"""Mapping of foreign rigs to the 22 joints, detection of unit and up axis.
+"""Mapping of other rigs to the 22 joints, detection of unit and up axis.
 
 `pytest tests/motion/test_rigs.py -rP -q | grep "^rig |"` prints how each rig is recognized.
 """
@@ -18,7 +18,7 @@ FRACTIONS = np.cumsum([0.131568, 0.143190, 0.057365]) / (0.131568 + 0.143190 + 0
 
 
 def sided(pattern: str, left: str, right: str) -> dict[str, str]:
-    """Names of the 19 joints besides the spine from "Hips Neck Head Hip Knee ..." with {} for the side."""
+    """Return names of the 19 joints except the spine from "Hips Neck Head Hip Knee ..." with {} for the side."""
     keys = ("pelvis", "neck", "head", "hip", "knee", "ankle", "foot", "collar", "shoulder", "elbow", "wrist")
     names = {}
     for key, name in zip(keys, pattern.split(), strict=True):
@@ -66,7 +66,7 @@ def tell(rig: str, report) -> None:
 
 @pytest.fixture
 def read(tmp_path, make_bvh):
-    """Write joints as BVH, read them back as the product does."""
+    """Write joints as BVH, and read them with `read_bvh`."""
 
     def run(joints, rows=None, *, frame_time="0.0333333", **options):
         width = sum(len(joint.channels) for joint in joints)
@@ -79,7 +79,7 @@ def read(tmp_path, make_bvh):
 
 
 def expected_joints(positions: dict[str, np.ndarray]) -> np.ndarray:
-    """The 22 joints, meters, of the T-pose body: exact limbs, raised pelvis, spine at HumanML3D's heights."""
+    """Return the 22 joints of the T-pose body in meters: exact limbs, raised pelvis, spine at HumanML3D's heights."""
     pelvis = np.array([0.0, 90.0 + 1.266 * 9.0, 0.0])
     joints = {**positions, "pelvis": pelvis}
     for name, fraction in zip(SPINE, FRACTIONS, strict=True):
@@ -154,7 +154,7 @@ def test_collars_on_the_axis_are_moved_outwards(read, make_rig):
 
 
 def test_mapping_follows_the_body_in_motion(read, make_rig, make_bvh, slow_bvh):
-    """Limbs are where an independent reader finds them, at every frame of a random movement."""
+    """Limbs are where an independent reader finds them in every frame of a random motion."""
     joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine", "Spine1", "Spine2", "Spine3"))
     random = np.random.default_rng(0)
     rows = random.uniform(-40, 40, (5, sum(len(joint.channels) for joint in joints)))
@@ -172,7 +172,7 @@ def test_mapping_follows_the_body_in_motion(read, make_rig, make_bvh, slow_bvh):
 
 
 @pytest.mark.parametrize("unit", METERS_PER_UNIT)
-def test_unit_is_detected_and_can_be_told(unit, read, make_rig):
+def test_unit_is_detected_and_can_be_passed(unit, read, make_rig):
     joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine", "Spine1"))
     reference = read(joints)[0].joints
     for joint in joints:
@@ -180,8 +180,8 @@ def test_unit_is_detected_and_can_be_told(unit, read, make_rig):
     motion, report = read(joints)
     assert report.unit == unit
     np.testing.assert_allclose(motion.joints, reference, atol=1e-5)
-    told, _ = read(joints, unit="m")
-    np.testing.assert_allclose(told.joints * METERS_PER_UNIT[unit], motion.joints, rtol=1e-4, atol=1e-4)
+    given, _ = read(joints, unit="m")
+    np.testing.assert_allclose(given.joints * METERS_PER_UNIT[unit], motion.joints, rtol=1e-4, atol=1e-4)
 
 
 def test_only_the_rig_of_the_cmu_database_has_its_unit_without_a_doubt(read, make_rig, make_bvh):
@@ -264,8 +264,8 @@ def test_weights_in_a_mapping_are_taken_as_given(read, make_rig, tpose):
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
-        ({"tail": "Hips"}, "a key 'tail'; expected keys among pelvis, left_hip"),
-        ({"head": "Skull"}, "takes head from 'Skull', which is not in the file"),
+        ({"tail": "Hips"}, "an unknown key 'tail'; expected keys among pelvis, left_hip"),
+        ({"head": "Skull"}, "uses 'Skull' for head, but the file has no such joint"),
         ({"head": {"Head": 0.5, "Neck": 0.4}}, "weights of head .*add up to 1"),
         ({"head": {"Head": float("nan")}}, "weights of head .*add up to 1"),
     ],
@@ -280,12 +280,12 @@ def test_a_body_of_no_human_size_is_refused(read, make_rig):
     joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine", "Spine1"))
     for joint in joints:
         joint.offset = np.asarray(joint.offset) * 3.0
-    with pytest.raises(MotionFormatError, match="human in none of m, dm, cm, mm, inch, foot, cmu"):
+    with pytest.raises(MotionFormatError, match="not a human size in any of m, dm, cm, mm, inch, foot, cmu"):
         read(joints)
 
 
 def test_our_own_names_are_read_joint_by_joint():
-    """Mixamo's names in our order mean our joints: nothing is raised or moved along the spine."""
+    """Mixamo's names in this package's order mean its joints: nothing is raised or moved along the spine."""
     order = [0, 1, 4, 7, 10, 2, 5, 8, 11, 3, 6, 9, 12, 15, 13, 16, 18, 20, 14, 17, 19, 21]
     parents = [order.index(HUMANML3D_22.parents[joint]) if joint else -1 for joint in order]
     positions = np.random.default_rng(0).normal(size=(22, 3))
@@ -296,7 +296,7 @@ def test_our_own_names_are_read_joint_by_joint():
     np.testing.assert_array_equal(mapped[order], positions)
 
 
-# Rigs that are not on the list. {} is the side; "-" stands for a joint that the rig lacks.
+# Rigs that are not on the list. {} is the side; "-" stands for a joint that the rig does not have.
 FIELD_RIGS = {
     "Unity Humanoid": "Hips Neck Head {}UpperLeg {}LowerLeg {}Foot {}Toes {}Shoulder {}UpperArm {}LowerArm "
     "{}Hand|Left|Right",
@@ -369,7 +369,7 @@ LIMBS = [f"{s}_{p}" for s in ("left", "right") for p in ("hip", "knee", "ankle",
 
 
 def field_rig(make_rig, rig):
-    """The joints of a rig of `FIELD_RIGS`, the names of those that it has, and its HumanML3D joints that it lacks."""
+    """Return the joints of a rig of `FIELD_RIGS`, the names of its joints, and the HumanML3D joints that it lacks."""
     pattern, left, right = FIELD_RIGS[rig].split("|")
     words = pattern.split()
     keys = ("neck", "head", "foot", "collar")
@@ -427,8 +427,8 @@ def test_the_same_rigs_are_known_by_their_shape(rig, read, make_rig):
     assert np.abs(motion.joints - named.joints).max() < 0.15  # necks and heads that are placed may differ
 
 
-def test_twist_joints_and_helpers_are_no_limbs(read, make_rig, make_bvh, tpose):
-    """Joints along the bones, fingers, a tail, eyes and props change nothing, neither by name nor by shape."""
+def test_twist_joints_and_helpers_are_not_limbs(read, make_rig, make_bvh, tpose):
+    """Twist joints, fingers, a tail, eyes and props do not change the result, by name or by shape."""
     names = sided(
         "pelvis neck_01 head thigh_{} calf_{} foot_{} ball_{} clavicle_{} upperarm_{} lowerarm_{} hand_{}", "l", "r"
     )
@@ -462,7 +462,7 @@ def test_twist_joints_and_helpers_are_no_limbs(read, make_rig, make_bvh, tpose):
             np.testing.assert_allclose(motion.joints[0, JOINTS.index(key)], body[key] / 100, atol=1e-5, err_msg=key)
 
 
-STRANGE_RIGS = {  # nothing of the words is known, at most the sides
+STRANGE_RIGS = {  # no words are known, except perhaps the sides
     "Maya, a letter after each name": "HipsJ NeckJ HeadJ {}UpLegJ {}LegJ {}FootJ {}ToeBaseJ {}ShoulderJ {}ArmJ "
     "{}ForeArmJ {}HandJ|Left|Right",
     "numbered limbs": "root neck head leg_{}_0_jnt leg_{}_1_jnt leg_{}_2_jnt leg_{}_3_jnt arm_{}_0_jnt arm_{}_1_jnt "
@@ -478,7 +478,7 @@ STRANGE_RIGS = {  # nothing of the words is known, at most the sides
 
 @pytest.mark.parametrize("rig", STRANGE_RIGS)
 def test_fingers_hair_skirt_and_sword_do_not_hide_a_shape(rig, read, make_rig, make_bvh, monkeypatch):
-    """A character as games have them, in motion: every limb and the head are found by shape alone."""
+    """In a moving game character, all limbs and the head are found by shape alone."""
     monkeypatch.setitem(FIELD_RIGS, rig, STRANGE_RIGS[rig])
     joints, names = field_rig(make_rig, rig)
     turns = joints[-1].channels
@@ -528,7 +528,7 @@ def chain_of(make_bvh, start, parent, steps, channels):
     return joints
 
 
-def test_what_is_no_person_is_refused(read, make_rig, make_bvh):
+def test_rigs_that_are_not_a_person_are_refused(read, make_rig, make_bvh):
     person = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine",))
     six, three = person[0].channels, person[-1].channels
     root = make_bvh.joint("root", None, (0, 60, 0), six, None)
@@ -543,7 +543,7 @@ def test_what_is_no_person_is_refused(read, make_rig, make_bvh):
     prop = [root, *chain_of(make_bvh, "sword", "root", [(0, 10, 0)] * 4, three)]
     face = [root] + [make_bvh.joint(f"f{k}", "root", (k % 5 - 2, k // 5, 8), three, None) for k in range(30)]
     for joints in (horse, hand, prop, face):
-        with pytest.raises(MotionFormatError, match="Its shape does not help"):
+        with pytest.raises(MotionFormatError, match="It was not recognized by shape either"):
             read(joints, [[0.0, 60.0, 0.0] + [0.0] * (sum(len(j.channels) for j in joints) - 3)] * 2)
 
 
@@ -553,10 +553,10 @@ def test_names_that_are_there_twice(read, make_rig, make_bvh, caplog):
     with pytest.raises(MotionFormatError, match="LeftHand"):
         read(joints, strict=True)
     read(joints)
-    assert "the joint 'LeftHand' is there twice" in caplog.text
+    assert "there are two joints 'LeftHand'" in caplog.text
 
 
-def test_swapped_names_are_said(read, make_rig, caplog):
+def test_swapped_names_are_reported(read, make_rig, caplog):
     _, report = read(make_rig(sided(HUMAN_IK, "Right", "Left"), ("Spine", "Spine1")))
     assert report.detection.mirrored
-    assert "left and right are swapped" in caplog.text
+    assert "left and right contradict" in caplog.text

@@ -1,4 +1,4 @@
-"""Mirrored words: in each sentence the words in <…> name a side, and all others stay."""
+"""Mirrored captions: in each sentence, the words in <…> are swapped, and all others are unchanged."""
 
 import re
 from pathlib import Path
@@ -177,7 +177,7 @@ the person walks on, right foot
 
 
 def marked(sentence: str) -> tuple[str, str]:
-    """The sentence, and the same with the marked words swapped."""
+    """Return the sentence, and the sentence with the marked words swapped."""
 
     def swapped(match: re.Match[str]) -> str:
         word = match[1]

@@ -1,4 +1,4 @@
-"""Videos and still pictures, decoded again: timing, size, and that left is left."""
+"""Timing, size, and left and right in decoded videos and still pictures."""
 
 import av
 import numpy as np
@@ -16,7 +16,7 @@ BOTH = pytest.mark.parametrize("suffix", [".gif", ".mp4"])
 
 
 def decode(path):
-    """Pictures (T, H, W, 3) uint8 as any player shows them."""
+    """Decode pictures (T, H, W, 3) uint8 as a player shows them."""
     if path.suffix == ".mp4":
         with av.open(str(path)) as container:
             return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
@@ -25,7 +25,7 @@ def decode(path):
 
 
 def places(picture, side):
-    """Rows and columns (2, N) of the pixels with the color of a side."""
+    """Return rows and columns (2, N) of the pixels with the color of a side."""
     return np.array(np.nonzero(np.abs(picture.astype(int) - COLORS[side]).max(axis=-1) < 30))
 
 
@@ -111,7 +111,7 @@ def test_the_body_stays_in_the_picture(make_motion, tmp_path, speed):
         assert rows.min() > 3
         assert columns.min() > 1
         assert columns.max() < 126
-        assert np.ptp(rows) > 30  # and is not a dot
+        assert np.ptp(rows) > 30  # and is larger than a dot
 
 
 def test_caption_is_written_at_the_top(make_motion, tmp_path):
@@ -163,7 +163,7 @@ def test_progress_counts_frames(make_motion, tmp_path):
         ("a.gif", {"view": (float("nan"), 0.0)}, "expected a view of"),
     ],
 )
-def test_what_cannot_be_written_is_refused(make_motion, tmp_path, name, options, message):
+def test_invalid_video_options_are_refused(make_motion, tmp_path, name, options, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
         write_video(make_motion(num_frames=2), tmp_path / name, **options)
     assert not list(tmp_path.iterdir())
@@ -199,7 +199,7 @@ def test_strip_of_one_motion(make_motion, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"columns": 0}, {"frames_per_motion": 0}, {"pose_height": 1}])
-def test_contact_sheet_refuses_what_it_cannot_draw(make_motion, tmp_path, options):
+def test_contact_sheet_refuses_invalid_options(make_motion, tmp_path, options):
     with pytest.raises(ValueError, match="expected"):
         contact_sheet([make_motion(num_frames=2)], tmp_path / "a.png", **options)
     with pytest.raises(ValueError, match="at least one motion"):
@@ -210,14 +210,14 @@ def test_contact_sheet_refuses_what_it_cannot_draw(make_motion, tmp_path, option
 @given(text=st.text(max_size=300), width=st.integers(60, 500))
 def test_wrapped_lines_fit_and_lose_no_word(text, width):
     lines = painting.wrap_text(text, 14, width, 3)
-    kept = painting.drawable(text, 14)  # letters that no font has make boxes
+    kept = painting.drawable(text, 14)  # letters that no font has are removed
     assert len(lines) <= 3
     assert all(painting.font(14, kept + "…").getlength(line) <= width for line in lines)
     if not lines or not lines[-1].endswith("…"):
         assert "".join(lines).replace(" ", "") == "".join(kept.split())
 
 
-def test_wrapping_keeps_words_whole_and_cuts_what_is_endless():
+def test_wrapping_keeps_words_whole_and_cuts_endless_text():
     assert painting.wrap_text("one two three four five six", 14, 110, 9)[0] == "one two three"
     lines = painting.wrap_text("word " * 10**6, 14, 200, 2)
     assert len(lines) == 2

@@ -1,1 +1,1 @@
-"""Motion files: each format has a module that reads or writes it, which `lamp_hf.motion.files` finds by the suffix."""
+"""Motion files: a module for each format reads or writes it; `lamp_hf.motion.files` finds it by the file's suffix."""

@@ -1,7 +1,7 @@
-"""Motions as NumPy files: `.npy` holds joints or features alone, `.npz` also frame rate, skeleton and caption.
+"""Motions as NumPy files: `.npy` contains only joints or features, `.npz` also frame rate, skeleton and caption.
 
-The arrays and archives of the field are read as well: joints of SMPL bodies, batches of one clip, MDM's layout, AMASS
-and other pose parameters, and Kimodo's archives.
+Arrays and archives from other projects can be read too: joints of SMPL bodies, batches of one clip, MDM's layout, pose
+parameters from AMASS and others, and Kimodo's archives.
 """
 
 import logging
@@ -27,21 +27,21 @@ __all__ = ["motion_of_array", "read_npy", "read_npz", "write_npy", "write_npz"]
 
 logger = logging.getLogger(__name__)
 
-# Joints of bodies whose first 22 are HumanML3D's: SMPL (24, and 45 with points on the skin), SMPL-H (52, 73), SMPL-X
-# (55, 127, 144).
+# Numbers of joints of models whose first 22 joints are HumanML3D's: SMPL (24, and 45 with points on the skin), SMPL-H
+# (52, 73), SMPL-X (55, 127, 144).
 _SMPL_KIN = {24: "SMPL", 45: "SMPL", 52: "SMPL-H", 73: "SMPL-H", 55: "SMPL-X", 127: "SMPL-X", 144: "SMPL-X"}
 _VIEWS = ("features", "joints", "posed_joints", "motion", "keypoints3d", "joints3d", "positions")
-_DEFAULT_RATES = {"posed_joints": 30.0}  # Kimodo's, whose archives do not say it
-_SPLIT = "save each alone: np.save(f'clip{i}.npy', clips[i])"
+_DEFAULT_RATES = {"posed_joints": 30.0}  # Kimodo's archives do not contain the rate
+_SPLIT = "save each separately: np.save(f'clip{i}.npy', clips[i])"
 
 
 def write_npy(motion: "Motion", path: str | os.PathLike[str], *, view: str = "joints") -> None:
     """Write one array.
 
     Args:
-        motion: what to write.
+        motion: the motion.
         path: the file.
-        view: "joints", (T, J, 3) meters, or "features", (T, D).
+        view: "joints", (T, J, 3), meters, or "features", (T, D).
     """
     if view not in ("joints", "features"):
         raise ValueError(f"view={view!r} is unknown; choose 'joints' or 'features'")
@@ -50,7 +50,7 @@ def write_npy(motion: "Motion", path: str | os.PathLike[str], *, view: str = "jo
 
 
 def write_npz(motion: "Motion", path: str | os.PathLike[str]) -> None:
-    """Write all of a motion, so that reading it back gives an equal one.
+    """Write a complete motion; reading the file gives an equal motion.
 
     Raises:
         MotionFormatError: the caption is too long to be read back.
@@ -77,18 +77,18 @@ def read_npy(
     up_axis: str | None = None,
     strict: bool = False,
 ) -> "Motion":
-    """Read joints or features; which they are is told by the shape, unit and up axis by the body.
+    """Read joints or features, which are distinguished by their shape.
 
     Args:
         path: the file.
-        mapping: not used: arrays do not name their joints. Given, it is refused.
-        fps: frames per second, which such a file does not say; by default that of the skeleton's data set.
+        mapping: refused if passed, because arrays do not name their joints.
+        fps: frames per second, which the file does not contain; defaults to the rate of the skeleton's data set.
         unit: unit of joints, as for BVH; detected by default.
-        up_axis: as for BVH; detected by default.
-        strict: refuse what is doubtful.
+        up_axis: up axis of joints, as for BVH; detected by default.
+        strict: refuse doubtful readings.
 
     Raises:
-        MotionFormatError: the file is damaged, too large, no array of numbers, or has another shape.
+        MotionFormatError: the file is damaged, too large, not an array of numbers, or has an unknown shape.
     """
     path = Path(path)
     _no_mapping(mapping, path)
@@ -117,23 +117,22 @@ def read_npz(
     up_axis: str | None = None,
     strict: bool = False,
 ) -> "Motion":
-    """Read what `write_npz` writes, or an archive of another program.
+    """Read an archive written by `write_npz` or by another program.
 
-    Taken are arrays named `features`, `joints`, `posed_joints` (Kimodo) or `motion` (MDM), an array that is alone in
-    its archive, and pose parameters of SMPL, SMPL-H and SMPL-X: `poses` and `trans` (AMASS) or `global_orient`,
-    `body_pose` and `transl` (SMPL-X, GVHMR), from which the joints of a mean body are computed; see
-    `lamp_hf.motion.formats.smpl`.
+    Supported are arrays named `features`, `joints`, `posed_joints` (Kimodo) or `motion` (MDM), a single array of any
+    name, and pose parameters of SMPL, SMPL-H and SMPL-X: `poses` and `trans` (AMASS) or `global_orient`, `body_pose`
+    and `transl` (SMPL-X, GVHMR), from which the joints of a mean body are computed; see `lamp_hf.motion.formats.smpl`.
 
     Args:
         path: the file.
         mapping: as for `read_npy`.
-        fps: frames per second, in place of the file's own.
+        fps: frames per second; overrides the file's.
         unit: unit of joints, as for BVH; detected by default.
-        up_axis: as for BVH; detected by default.
-        strict: refuse what is doubtful.
+        up_axis: up axis of joints, as for BVH; detected by default.
+        strict: refuse doubtful readings.
 
     Raises:
-        MotionFormatError: as for `read_npy`, or the archive holds none of these.
+        MotionFormatError: as for `read_npy`, or the archive does not contain any of these arrays.
     """
     path = Path(path)
     _no_mapping(mapping, path)
@@ -143,7 +142,7 @@ def read_npz(
         view = next((name for name in _VIEWS if name in names), None)
         poses = find_poses(names) if view is None else None
         others = [name for name in names if name not in (*FPS_NAMES, "text", "skeleton", "own_body")]
-        if view is None and poses is None and len(others) == 1:  # as `np.savez(path, array)` calls it, arr_0
+        if view is None and poses is None and len(others) == 1:  # `np.savez(path, array)` names it arr_0
             view = others[0]
         if view is None and poses is None:
             found = ", ".join(sorted(names)[:10])[:300] or "nothing"
@@ -155,9 +154,9 @@ def read_npz(
         texts = ("skeleton", "text")
         extra = [name for name in (*texts, *FPS_NAMES, "own_body") if name in names and name not in arrays]
         arrays |= {name: archive.read(name, text=name in texts) for name in extra}
-    told = next((name for name in FPS_NAMES if name in arrays), None)
-    if fps is None and told is not None:
-        fps = _check_fps(_scalar(arrays, told, float, path), path, told)
+    fps_name = next((name for name in FPS_NAMES if name in arrays), None)
+    if fps is None and fps_name is not None:
+        fps = _check_fps(_scalar(arrays, fps_name, float, path), path, fps_name)
     if view is None and poses is not None:
         return _motion_of_poses(poses, arrays, path, fps=fps, unit=unit, up_axis=up_axis, strict=strict)
     assert view is not None
@@ -173,7 +172,7 @@ def read_npz(
         fps=fps if fps is not None else _DEFAULT_RATES.get(view),
         skeleton=None if skeleton is None else SKELETONS[skeleton],
         text=None if text is None else _named(path, check_text, text),
-        # What we wrote is in meters with Y up, whatever the body does.
+        # Files written by this package are always in meters with Y up.
         unit=unit or ("m" if ours else None),
         up_axis=up_axis or ("y" if ours else None),
         strict=strict,
@@ -212,7 +211,7 @@ def _check_fps(fps: object, path: Path, what: str = "fps") -> float:
 
 
 def _named(path: Path, check: Any, *values: Any) -> Any:
-    """Name the file in what a check says."""
+    """Run a check and add the file's name to its error."""
     try:
         return check(*values)
     except MotionFormatError as error:
@@ -220,7 +219,7 @@ def _named(path: Path, check: Any, *values: Any) -> Any:
 
 
 def _scalar(arrays: Mapping[str, np.ndarray], name: str, kind: type, path: Path) -> Any:
-    """One value of an array of shape () or (1,), as many programs write it."""
+    """Return the value of an array of shape () or (1,), as many programs write it."""
     if name not in arrays:
         return None
     array = arrays[name]
@@ -230,12 +229,12 @@ def _scalar(arrays: Mapping[str, np.ndarray], name: str, kind: type, path: Path)
         )
     try:
         return kind(array.reshape(-1)[0].item())
-    except (ValueError, OverflowError) as error:  # characters beyond Unicode's last
+    except (ValueError, OverflowError) as error:  # invalid Unicode characters
         raise MotionFormatError(f"{path.name}: {name!r} is damaged ({error})") from error
 
 
 def _motion_of_poses(
-    poses: Any, arrays: Mapping[str, np.ndarray], path: Path, *, fps: float | None, **told: Any
+    poses: Any, arrays: Mapping[str, np.ndarray], path: Path, *, fps: float | None, **options: Any
 ) -> "Motion":
     from lamp_hf.motion.motion import Motion
 
@@ -245,21 +244,21 @@ def _motion_of_poses(
     _check_values(joints, path)
     if fps is None:
         fps = 30.0
-        notes.append("no frame rate: 30 fps are assumed (pass fps= or --source-fps if wrong)")
+        notes.append("no frame rate: assuming 30 fps (pass fps= or --source-fps if wrong)")
     for note in notes:
         logger.warning("%s: %s", path.name, note)
     # The mean body is in meters by construction.
-    told["unit"] = told["unit"] or "m"
+    options["unit"] = options["unit"] or "m"
     if len(joints) == 0:
         raise MotionFormatError(f"{path.name}: the poses have no frames")
-    joints, _ = standardize(joints, file_name=path.name, **told)
+    joints, _ = standardize(joints, file_name=path.name, **options)
     _check_size(joints, path)
     return Motion(joints=joints, fps=fps, name=path.stem, own_body=True)
 
 
 def _check_frames(num_frames: int, path: Path) -> None:
     if num_frames > MAX_FRAMES:
-        raise MotionFormatError(f"{path.name}: {num_frames} frames; at most {MAX_FRAMES} are taken (cut it)")
+        raise MotionFormatError(f"{path.name}: {num_frames} frames; at most {MAX_FRAMES} are allowed (split it)")
 
 
 def _check_finite(values: np.ndarray, path: Path) -> None:
@@ -269,7 +268,7 @@ def _check_finite(values: np.ndarray, path: Path) -> None:
 
 
 def _check_values(values: np.ndarray, path: Path) -> None:
-    """Refuse what is not finite, or too large to be a length in any unit."""
+    """Refuse values that are not finite or too large to be a length in any unit."""
     _check_finite(values, path)
     largest = float(np.abs(values).max(initial=0.0))
     if largest > 1e9:
@@ -296,23 +295,23 @@ def motion_of_array(
     strict: bool = False,
     own_body: bool | None = None,
 ) -> "Motion":
-    """A motion of joints or features; the shape tells which, and of which skeleton.
+    """Create a motion from joints or features; the shape determines which, and the skeleton.
 
     Args:
-        array: joints (T, J, 3) of 22 (HumanML3D), 21 (KIT-ML), 24 or 45 (SMPL), 52 or 73 (SMPL-H), 55, 127 or 144
-            (SMPL-X) joints; or features (T, D) of 263 (HumanML3D) or 251 (KIT-ML) numbers. A batch of one clip may
-            stand in front, and joints may lie as MDM's do, (J, 3, T).
-        path: where they come from, for the motion's name and for errors.
-        fps: frames per second; by default that of the skeleton's data set.
-        skeleton: the only one to be considered.
+        array: joints (T, J, 3) with J = 22 (HumanML3D), 21 (KIT-ML), 24 or 45 (SMPL), 52 or 73 (SMPL-H), 55, 127 or 144
+            (SMPL-X); or features (T, D) with D = 263 (HumanML3D) or 251 (KIT-ML). A leading batch dimension of 1 is
+            accepted, and so is MDM's layout of joints, (J, 3, T).
+        path: source of the array, for the motion's name and for errors.
+        fps: frames per second; defaults to the rate of the skeleton's data set.
+        skeleton: if passed, only shapes of this skeleton are accepted.
         text: caption.
         unit: unit of joints; detected by default.
         up_axis: up axis of joints; detected by default.
-        strict: refuse what is doubtful.
+        strict: refuse doubtful readings.
         own_body: see `Motion`.
 
     Raises:
-        MotionFormatError: another shape, or values that make no motion.
+        MotionFormatError: the shape is unknown, or the values are not a motion.
     """
     from lamp_hf.motion.motion import Motion
 
@@ -332,8 +331,8 @@ def motion_of_array(
         height = float(np.median(clip[:, 3])) * found.unit if len(clip) else 1.0
         if abs(height) < 0.1:
             logger.warning(
-                "%s: the pelvis is %.2f m above the floor; features that are normalized must be multiplied by the "
-                "data set's Std and added to its Mean first",
+                "%s: the pelvis is %.2f m above the floor; if the features are normalized, multiply them by the data "
+                "set's Std and add its Mean first",
                 *(path.name, height),
             )
     try:
@@ -346,7 +345,7 @@ def motion_of_array(
 
 
 def _read_shape(array: np.ndarray, known: list[Skeleton], path: Path) -> tuple[np.ndarray, str, Skeleton]:
-    """Find the frames (T, J, 3) or (T, D) in an array, and say aloud what is not as usual."""
+    """Find the frames (T, J, 3) or (T, D) in an array, and log unusual layouts."""
     given = array.shape
     for clip, note in _layouts(array, path):
         for skeleton in known:
@@ -356,12 +355,12 @@ def _read_shape(array: np.ndarray, known: list[Skeleton], path: Path) -> tuple[n
                 return _said(clip, note, path), "features", skeleton
         if clip.ndim == 3 and clip.shape[2] == 3 and clip.shape[1] in _SMPL_KIN and HUMANML3D_22 in known:
             kind = _SMPL_KIN[clip.shape[1]]
-            first = f"{clip.shape[1]} joints are taken for {kind}'s, of which the first 22 are HumanML3D's"
+            first = f"{clip.shape[1]} joints are read as {kind}'s, of which the first 22 are HumanML3D's"
             return _said(clip[:, :22], ", ".join(filter(None, (note, first))), path), "joints", HUMANML3D_22
     hint = ""
     if len(given) == 2 and given[1] % 3 == 0 and given[1] // 3 in {*(s.num_joints for s in known), *_SMPL_KIN}:
         hint = (
-            f" (joints? array.reshape(-1, {given[1] // 3}, 3); rotations of SMPL? save them as 'poses' with 'trans' in "
+            f" (joints? array.reshape(-1, {given[1] // 3}, 3); SMPL rotations? save them as 'poses' with 'trans' in "
             "an .npz)"
         )
     elif len(given) == 3 and given[2] == 3:
@@ -371,28 +370,28 @@ def _read_shape(array: np.ndarray, known: list[Skeleton], path: Path) -> tuple[n
 
 
 def _layouts(array: np.ndarray, path: Path) -> list[tuple[np.ndarray, str]]:
-    """An array as it is, without a batch of one, and with MDM's order of axes undone."""
+    """Return possible layouts of an array: unchanged, without a batch dimension of 1, or with MDM's axes reordered."""
     counts = {22, 21, *_SMPL_KIN}
     widths = {skeleton.feature_dim for skeleton in SKELETONS.values()}
 
     def batch(what: str) -> MotionFormatError:
-        return MotionFormatError(f"{path.name}: {what} holds {len(array)} clips, expected one ({_SPLIT})")
+        return MotionFormatError(f"{path.name}: {what} contains {len(array)} clips, expected one ({_SPLIT})")
 
     if array.ndim == 4 and (array.shape[3] == 3 or (array.shape[1] in counts and array.shape[2] == 3)):
         if len(array) != 1:
             raise batch(f"an array of shape {array.shape}")
         inner = [
-            (clip, "the one clip of a batch" + (f", {note}" if note else "")) for clip, note in _layouts(array[0], path)
+            (clip, "a batch of one clip" + (f", {note}" if note else "")) for clip, note in _layouts(array[0], path)
         ]
         return inner
     if array.ndim == 3 and array.shape[2] in widths and array.shape[1] != 3:
         if len(array) != 1:
             raise batch(f"an array of shape {array.shape}")
-        return [(array[0], "the one clip of a batch")]
+        return [(array[0], "a batch of one clip")]
     if array.ndim == 3 and array.shape[0] in counts and array.shape[1] == 3:
         turned = np.moveaxis(array, 2, 0)
         if array.shape[2] != 3 or array.shape[1] not in counts:
-            return [(turned, f"axes (joints, 3, frames) as MDM's, {turned.shape[0]} frames")]
+            return [(turned, f"axes (joints, 3, frames) as in MDM, {turned.shape[0]} frames")]
     return [(array, "")]
 
 

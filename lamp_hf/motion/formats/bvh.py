@@ -29,26 +29,26 @@ from lamp_hf.motion.skeleton import HUMANML3D_22
 logger = logging.getLogger(__name__)
 
 _CHUNK_FRAMES = 4096
-_SAMPLE_POSES = 48  # frames by which shape, size and orientation are judged
-_CMU_JOINT = "LHipJoint"  # only the rig of the CMU database has it
-_LARGEST_M = 1e4  # a joint farther away than 10 km is damage, not motion
+_SAMPLE_POSES = 48  # frames from which shape, size and orientation are detected
+_CMU_JOINT = "LHipJoint"  # only the rig of the CMU database has this joint
+_LARGEST_M = 1e4  # a joint farther away than 10 km comes from damaged values
 
 
 @dataclass(frozen=True)
 class BvhReadReport:
-    """What `read_bvh` found out about a file, or was told.
+    """Detected or given properties of a BVH file.
 
     Attributes:
-        rig: name of the rig, "mapping" where the caller gave every joint, or what else the joints are known by.
+        rig: name of the rig, "mapping" if the caller mapped every joint, or a description of how it was recognized.
         recognized_by: "list", "names", "shape" or "mapping"; see `lamp_hf.motion.formats.rigs.RigMapping`.
-        sources: for each of the 22 joints, the joints of the file that it is placed by.
+        sources: for each of the 22 joints, the joints of the file from which it is computed.
         fps: frames per second.
         unit: key of `METERS_PER_UNIT`.
         up_axis: one of `lamp_hf.motion.formats.detection.UP_AXES`.
-        up_axis_share: how much of the way from ankles to neck lies along the up axis; near 1 when upright.
+        up_axis_share: mean share of the vector from ankles to neck along the up axis; near 1 if upright.
         num_frames: number of frames.
-        detection: the readings of unit, up axis and handedness with their evidence.
-        warnings: what had to be repaired or guessed.
+        detection: unit, up axis and handedness with their evidence.
+        warnings: descriptions of repairs and guesses.
     """
 
     rig: str
@@ -72,25 +72,25 @@ def read_bvh(
     up_axis: str | None = None,
     strict: bool = False,
 ) -> Motion:
-    """Read a BVH file of a person, whatever the rig.
+    """Read a BVH file of a person with any rig.
 
-    What is not given is detected and reported to the log at level INFO. Guesses and repairs are reported at WARNING.
+    Options that are not passed are detected and logged at level INFO. Guesses and repairs are logged at WARNING.
 
     Args:
         path: the file.
-        mapping: sources of HumanML3D joints by name, as {"left_hip": "LeftThigh", "spine2": {"Spine": 0.4,
+        mapping: sources of HumanML3D joints by name, such as {"left_hip": "LeftThigh", "spine2": {"Spine": 0.4,
             "Chest": 0.6}}; see `lamp_hf.motion.formats.rigs.resolve_mapping`.
-        fps: frames per second, in place of the file's.
+        fps: frames per second; overrides the file's frame time.
         unit: unit of the file's positions: "m", "dm", "cm", "mm", "inch", "foot" or "cmu".
         up_axis: "x", "-x", "y", "-y", "z" or "-z".
-        strict: refuse files that can only be read after a repair or with a doubtful guess.
+        strict: refuse files that need a repair or a doubtful guess.
 
     Returns:
         A motion of the 22 joints of HumanML3D in meters, Y up, at the file's frame rate.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        MotionFormatError: the file is damaged or too large, or its rig, unit or size cannot be made out.
+        FileNotFoundError: the file does not exist.
+        MotionFormatError: the file is damaged or too large, or its rig, unit or size cannot be determined.
     """
     return read_bvh_with_report(path, mapping=mapping, fps=fps, unit=unit, up_axis=up_axis, strict=strict)[0]
 
@@ -104,7 +104,7 @@ def read_bvh_with_report(
     up_axis: str | None = None,
     strict: bool = False,
 ) -> tuple[Motion, BvhReadReport]:
-    """Read a BVH file as `read_bvh` does, and say what was detected."""
+    """Read a BVH file like `read_bvh`, and also return what was detected."""
     name = Path(path).name
     check_unit_and_up_axis(unit, up_axis, name)
     if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
@@ -151,7 +151,7 @@ def read_bvh_with_report(
 
 
 def _map_frames(clip: BvhClip, rig: RigMapping, meters_per_unit: float) -> np.ndarray:
-    """Joints (T, 22, 3) in meters; long files go in pieces to spare memory."""
+    """Compute joints (T, 22, 3) in meters, in chunks to limit memory."""
     joints = np.empty((clip.num_frames, len(rig.weights), 3), dtype=np.float32)
     for start in range(0, clip.num_frames, _CHUNK_FRAMES):
         frames = slice(start, start + _CHUNK_FRAMES)
@@ -161,11 +161,11 @@ def _map_frames(clip: BvhClip, rig: RigMapping, meters_per_unit: float) -> np.nd
 
 @dataclass(frozen=True)
 class BvhWriteReport:
-    """How well a file with constant bones holds a motion.
+    """Accuracy of a BVH file, whose bone lengths are constant, and its import settings.
 
     Attributes:
-        mean_error_m: mean distance of the file's joints from the motion's, meters.
-        max_error_m: largest such distance, meters.
+        mean_error_m: mean distance between the file's joints and the motion's, meters.
+        max_error_m: largest distance between the file's joints and the motion's, meters.
         unit: unit of the file's positions.
         import_settings: how to import the file in Blender.
     """
@@ -184,23 +184,23 @@ def write_bvh(
     own_body: bool | None = None,
     plant_feet: bool | None = None,
 ) -> BvhWriteReport:
-    """Write a motion as BVH: a T-pose of constant bones, and rotations found by inverse kinematics.
+    """Write a motion as BVH: a T-pose with constant bone lengths, and rotations from inverse kinematics.
 
-    Joints have Mixamo's names, which Blender's and Unity's tools know. All joints rotate in the order Z, X,
-    Y: some readers take the order of the first joint for all. The log says, at level INFO, how to import the file.
+    Joints have Mixamo's names, which tools for Blender and Unity support. All joints rotate in the order Z, X, Y, since
+    some readers apply the order of the first joint to all. How to import the file is logged at level INFO.
 
     Args:
         motion: the motion.
-        path: where to write; the file appears only when complete.
+        path: file to write; it appears only when complete.
         unit: unit of positions: "cm" (usual), "m", "mm" or "inch".
-        own_body: whether bones keep the lengths that they have in the motion. Otherwise they are those of
-            `lamp_hf.motion.kinematics.default_body`, the same in every file, so that actions fit each other's
-            armatures. By default the motion's `own_body`: read from a file yes, generated no.
-        plant_feet: whether to keep feet that stand on the floor in their places, see `Motion.plant_feet`. By default
-            where the motion was generated, not where it was read from a file (`own_body`).
+        own_body: whether bones keep the lengths that they have in the motion. Otherwise the file has the body of
+            `lamp_hf.motion.kinematics.default_body`; since all such files share it, actions can be exchanged between
+            armatures. Defaults to the motion's `own_body`: `True` if it was read from a file, `False` if generated.
+        plant_feet: whether to keep feet that stand on the floor in place, see `Motion.plant_feet`. Defaults to `True`
+            if the motion was generated, `False` if it was read from a file (`own_body`).
 
     Returns:
-        How far the file's joints are from the motion's, as put on the file's body and with planted feet.
+        The distances between the file's joints and the motion's, after retargeting and foot planting.
     """
     if unit not in METERS_PER_UNIT:
         raise ValueError(f"expected unit among {', '.join(METERS_PER_UNIT)}, got {unit!r}")
@@ -216,7 +216,7 @@ def write_bvh(
         stream.write("HIERARCHY\n")
         stream.writelines(_hierarchy_lines(names, skeleton.parents, offsets * scale, scale))
         stream.write(f"MOTION\nFrames: {len(root)}\nFrame Time: {1.0 / motion.fps:.8f}\n")
-        for start in range(0, len(root), _CHUNK_FRAMES):  # long motions go in pieces to spare memory
+        for start in range(0, len(root), _CHUNK_FRAMES):  # in chunks, to limit memory
             part = slice(start, start + _CHUNK_FRAMES)
             made = forward_kinematics(local[part], root[part], offsets, skeleton.parents)
             errors = np.linalg.norm(made - wanted[part], axis=-1)
@@ -264,13 +264,13 @@ def _hierarchy_lines(
 
 
 def _end_offset(name: str, offset: np.ndarray, units_per_meter: float) -> np.ndarray:
-    """Where a bone that nothing hangs on ends: half as long as the bone before (a hand, a toe, a crown)."""
+    """Return the end of a bone without children (hand, toe, top of the head), half as long as the bone before."""
     length = float(np.linalg.norm(offset))
-    if length == 0.0:  # bones without length trouble Blender
+    if length == 0.0:  # Blender cannot handle bones of length zero
         return np.array([0.0, 0.01 * units_per_meter, 0.0])
     flat = offset * [1.0, 0.0, 1.0]
     if "toe" in name.lower() and np.linalg.norm(flat) > 0.0:
-        offset = flat * (length / np.linalg.norm(flat))  # toes lie on the floor, however the foot slopes
+        offset = flat * (length / np.linalg.norm(flat))  # toes are parallel to the floor, at any slope of the foot
     return offset / 2.0
 
 
@@ -279,11 +279,11 @@ def _vector(values: np.ndarray) -> str:
 
 
 def _euler_degrees(quaternions: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-    """Angles (T, J, 3) about Z, X and Y, in degrees, of rotations (T, J, 4) = Rz Rx Ry, steady over time.
+    """Convert rotations (T, J, 4) = Rz Rx Ry to angles (T, J, 3) about Z, X and Y, in degrees, continuous over time.
 
-    Each rotation has two sets of angles, each up to full turns. Every frame takes the set closest to the
-    frame before: a knee that bends past 90 degrees goes on to 95 instead of flipping all three angles. `before` are
-    the angles (J, 3) of the frame before the first.
+    Each rotation corresponds to two sets of angles, up to full turns. Each frame gets the set closest to the previous
+    frame: a knee that bends past 90 degrees continues to 95 instead of flipping all three angles. `before` contains the
+    angles (J, 3) of the frame before the first.
     """
     first = np.degrees(rotations.to_euler(quaternions, "zxy"))
     second = first * [1.0, -1.0, 1.0] + 180.0

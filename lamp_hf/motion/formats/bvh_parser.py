@@ -1,9 +1,9 @@
-"""Parse the text of BVH files into channel values and turn these into joint positions.
+"""Parse BVH files into channel values, and compute joint positions from these.
 
-The parser takes any BVH skeleton: every channel order, position channels on any joint, End Sites, several
-roots. Small faults of headers and rows are repaired with a warning that names the line, or refused where the caller is
-strict. Files come from strangers, so all that a file declares is checked against fixed limits and its real size before
-memory is set aside, nothing recurses, and each refusal is a `MotionFormatError` with a line number.
+The parser accepts any BVH skeleton: any channel order, position channels on any joint, End Sites, several roots. Small
+faults in headers and rows are repaired with a warning that names the line, or refused if the caller is strict. Files
+are not trusted: all declared sizes are checked against fixed limits and the actual file size before memory is
+allocated, the code does not recurse, and each refusal is a `MotionFormatError` with a line number.
 """
 
 import codecs
@@ -35,9 +35,9 @@ MAX_DURATION_S = 24 * 3600
 END_SITE_SUFFIX = " End"  # the End Site of joint "Foot" is called "Foot End"
 
 _AXES = {"xposition": 0, "yposition": 1, "zposition": 2, "xrotation": 3, "yrotation": 4, "zrotation": 5}
-_SCALES = {"xscale": 6, "yscale": 7, "zscale": 8}  # they take columns, and change nothing
+_SCALES = {"xscale": 6, "yscale": 7, "zscale": 8}  # they occupy columns but are ignored
 _CHANNELS = _AXES | _SCALES
-_JOINT_LINE = re.compile(r"\s*(ROOT|JOINT)\b([^{}]*)(.*)", re.IGNORECASE)  # takes linear time
+_JOINT_LINE = re.compile(r"\s*(ROOT|JOINT)\b([^{}]*)(.*)", re.IGNORECASE)  # matches in linear time
 _FRAMES_LINE = re.compile(r"\s*(?:number\s+of\s+)?frames?\s*[:=]?\s*([^\s:=]\S*)\s*$", re.IGNORECASE)
 _FRAME_TIME_LINE = re.compile(
     r"\s*(?:frame[\s_]*time|(fps|frame[\s_]*rate))\s*[:=]?\s*([^\s:=]\S*?)\s*(s|secs?|seconds?|ms|fps|hz)?\s*$",
@@ -55,24 +55,24 @@ _ASSUMED_FPS = 30.0
 _MAX_EXTRA_VALUES = 6
 _MAX_WARNINGS = 20
 _MAX_END_SITE_WORDS = 20
-_HEAD_BYTES = 2**17  # names stand at the beginning
+_HEAD_BYTES = 2**17  # joint names are at the beginning
 _JAPANESE = ("左", "右", "センター", "上半身")
-_Take = Callable[[str], str]  # returns the next word, or fails saying what was expected
+_Take = Callable[[str], str]  # returns the next word, or raises an error that says what was expected
 _CHUNK_JOINT_FRAMES = 100_000  # bounds the memory of the forward kinematics of long files
 
 
 @dataclass(frozen=True)
 class BvhClip:
-    """What a BVH file holds.
+    """Contents of a BVH file.
 
     Attributes:
         joint_names: joints and End Sites (named "<joint> End") in file order; parents precede their children.
         parents: index of each joint's parent, -1 for a root.
         offsets: (J, 3), rest position relative to the parent, in the file's unit.
-        channels: per joint, its channels as indices: 0-2 position x, y, z; 3-5 rotation about x, y, z; 6-8 scale.
+        channels: channels of each joint as indices: 0-2 position x, y, z; 3-5 rotation about x, y, z; 6-8 scale.
         values: (T, C) float64, channel values of every frame; degrees and the file's unit.
         fps: frames per second.
-        warnings: what was repaired, with line numbers.
+        warnings: descriptions of all repairs, with line numbers.
     """
 
     joint_names: tuple[str, ...]
@@ -89,7 +89,7 @@ class BvhClip:
         return int(self.values.shape[0])
 
     def rest_positions(self) -> np.ndarray:
-        """Positions (J, 3) of the joints at rest, where no joint is rotated, in the file's unit."""
+        """Return the positions (J, 3) of the joints when no joint is rotated, in the file's unit."""
         positions = self.offsets.copy()
         for joint, parent in enumerate(self.parents):
             if parent >= 0:
@@ -105,14 +105,14 @@ class BvhClip:
         return path
 
     def positions(self, joints: Sequence[int], frames: slice = slice(None)) -> np.ndarray:
-        """World positions by forward kinematics.
+        """Compute world positions by forward kinematics.
 
-        Position channels replace the OFFSET of their joint. Rotations apply in the order in which the
-        channels are listed, the first one outermost.
+        Position channels replace the OFFSET of their joint. Rotations are applied in the order in which the channels
+        are listed, the first one outermost.
 
         Args:
-            joints: indices of the joints wanted.
-            frames: which frames.
+            joints: indices of the requested joints.
+            frames: slice of the requested frames.
 
         Returns:
             (T, len(joints), 3) float64 in the file's unit.
@@ -149,7 +149,7 @@ class BvhClip:
     def _local_rotations(
         self, values: np.ndarray, needed: list[int], first_column: np.ndarray
     ) -> dict[int, np.ndarray]:
-        """Rotation matrices (T, 3, 3) of the joints; those with equal channel order are computed together."""
+        """Compute the rotation matrices (T, 3, 3) of the joints; joints with the same channel order are batched."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for joint in needed:
             order = tuple(axis - 3 for axis in self.channels[joint] if 3 <= axis < 6)
@@ -168,12 +168,12 @@ class BvhClip:
 
 
 def _euler_matrices(angles: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """Rotation matrices (..., 3, 3) of Euler angles (..., len(order)) in radians, first axis outermost."""
+    """Convert Euler angles (..., len(order)), radians, first axis outermost, to rotation matrices (..., 3, 3)."""
     columns = list(np.broadcast_to(np.eye(3)[:, None], (3, int(np.prod(angles.shape[:-1], dtype=int)), 3)))
     for k, axis in enumerate(order):
         angle = angles[..., k].reshape(-1, 1)
         cosine, sine = np.cos(angle), np.sin(angle)
-        # Multiplying by a rotation about one axis on the right mixes the two other columns.
+        # Multiplication from the right by a rotation about one axis only mixes the two other columns.
         second, third = (axis + 1) % 3, (axis + 2) % 3
         columns[second], columns[third] = (
             cosine * columns[second] + sine * columns[third],
@@ -185,19 +185,19 @@ def _euler_matrices(angles: np.ndarray, order: Sequence[int]) -> np.ndarray:
 def parse_bvh(path: str | os.PathLike[str], *, fps: float | None = None, strict: bool = False) -> BvhClip:
     """Parse a BVH file.
 
-    What can be repaired is, with a warning in the log that names the line.
+    Small faults are repaired, and a warning in the log names the line.
 
     Args:
         path: a regular file.
-        fps: frames per second, in place of the file's frame time.
-        strict: refuse what would have to be repaired.
+        fps: frames per second; overrides the file's frame time.
+        strict: refuse files that need repairs.
 
     Returns:
         The hierarchy and the channel values.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        MotionFormatError: the file is not BVH, is damaged, or is larger than the limits of this module.
+        FileNotFoundError: the file does not exist.
+        MotionFormatError: the file is not BVH, is damaged, or exceeds the limits of this module.
     """
     path = Path(path)
     status = path.stat()
@@ -214,10 +214,10 @@ def parse_bvh(path: str | os.PathLike[str], *, fps: float | None = None, strict:
 
 
 def _find_encoding(head: bytes) -> str:
-    """Name the encoding of a file that begins with these bytes.
+    """Detect the encoding of a file from its first bytes.
 
-    UTF-8 and UTF-16 are certain. Among older encodings only names differ, so that of Japanese tools is taken where it
-    gives words of their rigs, and that of Western Windows otherwise.
+    UTF-8 and UTF-16 are detected reliably. The choice among older encodings only affects names: cp932 if it yields
+    words that Japanese rigs use, otherwise cp1252.
     """
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
@@ -240,7 +240,7 @@ def _decodes(head: bytes, encoding: str) -> str | None:
 
 
 class _Parser:
-    """One pass over the lines of one file."""
+    """Single-pass parser of one file."""
 
     def __init__(
         self, name: str, stream: TextIO, num_bytes: int, encoding: str, fps: float | None, strict: bool
@@ -248,12 +248,12 @@ class _Parser:
         self._name = name
         self._stream = stream
         self._num_bytes = num_bytes
-        self._encoding = None if encoding in ("utf-8-sig", "utf-16") else encoding  # to be warned of
+        self._encoding = None if encoding in ("utf-8-sig", "utf-16") else encoding  # logged as a warning
         self._fps = fps
         self._strict = strict
         self._line = 0
         self._reads_rows = False
-        self._again: str | None = None  # a line that was read too early
+        self._again: str | None = None  # a line to read again
         self._warnings: list[str] = []
         self._kinds: set[str] = set()
         self._joint_names: list[str] = []
@@ -287,7 +287,7 @@ class _Parser:
         raise MotionFormatError(message + (f" ({hint})" if hint else "")) from None
 
     def _repair(self, kind: str, expected: str, found: str, remedy: str, hint: str = "") -> None:
-        """Warn of a fault that is repaired, once for each kind; refuse it where the caller is strict."""
+        """Warn about a repaired fault, once for each kind; raise an error if the caller is strict."""
         if self._strict:
             self._fail(expected, found, hint)
         if kind in self._kinds or len(self._warnings) >= _MAX_WARNINGS:
@@ -299,7 +299,7 @@ class _Parser:
         logger.warning("%s %s", self._name, warning)
 
     def _next_line(self) -> str | None:
-        """Return the next line that is not blank, None at the end of the file."""
+        """Return the next line that is not blank, or None at the end of the file."""
         if self._again is not None:
             line, self._again = self._again, None
             return line
@@ -312,7 +312,7 @@ class _Parser:
             if len(line) > MAX_LINE_CHARS:
                 self._fail(f"at most {MAX_LINE_CHARS} characters in a line", "more")
             if "\0" in line and self._reads_rows and not line.strip("\0\x1a \t\n"):
-                self._repair("zeros", "the end of the file", "zero bytes", "they are left out")
+                self._repair("zeros", "the end of the file", "zero bytes", "they are ignored")
                 return None
             if "\0" in line:
                 self._fail("text", "a zero byte", "binary file or UTF-16 text?")
@@ -320,12 +320,12 @@ class _Parser:
                 return None
             if self._encoding is not None and not line.isascii():
                 found = f"what looks like {self._encoding}"
-                self._repair("encoding", "UTF-8 or UTF-16 with a mark", found, "it is read as such")
+                self._repair("encoding", "UTF-8, or UTF-16 with a byte order mark", found, "it is read as such")
             if not line.isspace():
                 return line
 
     def _next_content(self) -> str | None:
-        """Return the next line that is neither blank nor a comment, without a comment at its end."""
+        """Return the next line that is neither blank nor a comment, without a trailing comment."""
         while (line := self._next_line()) is not None:
             if not _COMMENT.match(line):
                 return line
@@ -333,7 +333,7 @@ class _Parser:
         return None
 
     def _tokens(self) -> Iterator[str]:
-        """Yield the words of the hierarchy; a joint's name is one word even where it holds spaces."""
+        """Yield the words of the hierarchy; a joint name is one word even if it contains spaces."""
         while (line := self._next_content()) is not None:
             joint = _JOINT_LINE.match(line)
             if joint:
@@ -356,7 +356,7 @@ class _Parser:
 
         first: str | None = take("HIERARCHY")
         if first is not None and first.upper() == "ROOT":
-            self._repair("hierarchy", "HIERARCHY", repr(first), "the line is taken as missing")
+            self._repair("hierarchy", "HIERARCHY", repr(first), "the line is assumed to be missing")
         elif first is not None and first.upper() == "HIERARCHY":
             first = None
         else:
@@ -382,7 +382,7 @@ class _Parser:
                 self._offsets[node] = [self._number(take("three OFFSET numbers")) for _ in range(3)]
             elif keyword == "CHANNELS":
                 if self._is_end_site[node]:
-                    self._repair("end channels", "OFFSET or }", repr(token), "the End Site may have channels")
+                    self._repair("end channels", "OFFSET or }", repr(token), "End Site channels are accepted")
                 self._channels[node] = self._parse_channels(node, take)
             elif self._is_end_site[node]:
                 self._fail("OFFSET or }", repr(token))
@@ -395,7 +395,7 @@ class _Parser:
                     if len(words) > _MAX_END_SITE_WORDS:
                         self._fail("{", repr(word))
                 if [word.lower() for word in words] != ["end", "site"]:
-                    self._repair("end site", "'End Site'", repr(" ".join(words)), "it is taken for one")
+                    self._repair("end site", "'End Site'", repr(" ".join(words)), "it is read as an End Site")
                 open_nodes.append(self._open_node(None, node, take))
             else:
                 self._fail("OFFSET, CHANNELS, JOINT, End Site or }", repr(token))
@@ -403,7 +403,7 @@ class _Parser:
             self._fail("at least one channel", "none in the hierarchy")
 
     def _open_node(self, name: str | None, parent: int, take: _Take) -> int:
-        """Add a joint, or an End Site (no name), whose brace has been read already."""
+        """Add a joint, or an End Site (no name) whose opening brace was already read."""
         if len(self._joint_names) >= MAX_JOINTS:
             self._fail(f"at most {MAX_JOINTS} joints", "more")
         is_end_site = name is None
@@ -421,7 +421,7 @@ class _Parser:
             if name in self._names:
                 unused = self._unused(name)
                 remedy = f"the second is called {unused!r}"
-                self._repair(f"name {name}", "joint names that differ", f"{name!r} twice", remedy)
+                self._repair(f"name {name}", "unique joint names", f"{name!r} twice", remedy)
                 name = unused
             if (brace := take("{")) != "{":
                 self._fail("{", repr(brace))
@@ -444,7 +444,7 @@ class _Parser:
             expected = f"an OFFSET in {self._joint_names[node]!r}"
             if not self._is_end_site[node]:
                 self._fail(expected, "}")
-            self._repair("offset", expected, "}", "it is taken as 0 0 0")
+            self._repair("offset", expected, "}", "0 0 0 is used")
             self._offsets[node] = [0.0, 0.0, 0.0]
 
     def _parse_channels(self, node: int, take: _Take) -> tuple[int, ...]:
@@ -457,21 +457,21 @@ class _Parser:
         for _ in range(int(count)):
             word = take("a channel name")
             if word.lower() not in _CHANNELS:
-                self._fail("a channel like Xposition or Zrotation", repr(word))
+                self._fail("a channel such as Xposition or Zrotation", repr(word))
             channels.append(_CHANNELS[word.lower()])
         if len(set(channels)) != len(channels):
-            self._fail("each channel once", f"one twice in {self._joint_names[node]!r}")
+            self._fail("each channel once", f"a repeated channel in {self._joint_names[node]!r}")
         return tuple(channels)
 
     # Motion
 
     def _parse_motion_header(self) -> tuple[int | None, float]:
-        """Return the number of frames, None where it is not told, and frames per second."""
+        """Return the number of frames, or None if unknown, and the frames per second."""
         lines = self._header_lines()
         line, self._line = lines["frames"]
         match = _FRAMES_LINE.match(line)
         if line and not _PLAIN_FRAMES.match(line):
-            self._repair("frames line", "'Frames: <number>'", repr(line.strip()), "it is taken for that")
+            self._repair("frames line", "'Frames: <number>'", repr(line.strip()), "it is accepted")
         num_frames: int | None = None
         if match and re.fullmatch(r"[0-9]{1,18}", match[1]) and int(match[1]) >= 1:
             num_frames = int(match[1])
@@ -487,7 +487,7 @@ class _Parser:
         line, self._line = lines["frame time"]
         match = _FRAME_TIME_LINE.match(line)
         if line and not _PLAIN_FRAME_TIME.match(line):
-            self._repair("frame time line", "'Frame Time: <seconds>'", repr(line.strip()), "it is taken for that")
+            self._repair("frame time line", "'Frame Time: <seconds>'", repr(line.strip()), "it is accepted")
         fps = (
             self._read_frame_time(match[2], (match[1] or match[3] or "").lower())
             if match
@@ -499,7 +499,7 @@ class _Parser:
         return num_frames, fps
 
     def _header_lines(self) -> dict[str, tuple[str, int]]:
-        """The lines "frames" and "frame time", in any order, with their numbers; empty where one is missing."""
+        """Read the lines "frames" and "frame time", in any order, with their line numbers; missing lines are empty."""
         lines: dict[str, tuple[str, int]] = {}
         while len(lines) < 2:
             line = self._next_content() or ""
@@ -520,14 +520,14 @@ class _Parser:
             if kind in lines:
                 self._fail(wanted, found)
             if not lines and kind != "frames":
-                self._repair("order", wanted, found, "the lines may be in this order")
+                self._repair("order", wanted, found, "this order is accepted")
             lines[kind] = line, self._line
         return {**lines, "rows": ("", self._line)}
 
     def _read_frame_time(self, text: str, unit: str) -> float:
-        """Frames per second, from a time in seconds or from what some tools write instead, as "33 ms" or "fps: 30"."""
+        """Return frames per second from a time in seconds, or from variants that some tools write, such as "33 ms"."""
         expected = f"a frame time from {1 / MAX_FPS} to {1 / MIN_FPS} seconds"
-        if self._fps is not None:  # whatever the file says does not count
+        if self._fps is not None:  # the caller's value overrides the file's
             return self._fps
         frame_time = self._number(text.removeprefix("1/"))
         if unit not in ("", "s", "sec", "secs", "second", "seconds") or text.startswith("1/"):
@@ -552,12 +552,12 @@ class _Parser:
 
     def _parse_rows(self, num_frames: int | None) -> np.ndarray:
         num_channels = sum(len(channels or ()) for channels in self._channels)
-        # A value takes a digit and a blank at least.
+        # A value takes at least two bytes, a digit and a blank.
         most = min(MAX_FRAMES, MAX_VALUES // num_channels, self._num_bytes // (2 * num_channels) + 1)
         values = np.empty((min(num_frames or most, most), num_channels))
         count = 0
         self._reads_rows = True
-        pending: list[float] = []  # values of a frame that goes on in the next line
+        pending: list[float] = []  # values of a frame that continues in the next line
         while (line := self._next_line()) is not None:
             words = line.split()
             row: Sequence[float] | np.ndarray | None = None
@@ -585,18 +585,18 @@ class _Parser:
                 count += 1
         if pending:
             self._repair(
-                *("cut", f"{num_channels} channel values", str(len(pending)), "the frame is left out"),
+                *("cut", f"{num_channels} channel values", str(len(pending)), "the frame is ignored"),
                 "file truncated?",
             )
         if count == 0:
             self._fail(f"frames of {num_channels} channel values", "none", "file truncated?")
         if num_frames is not None and count != num_frames:
             hint = "file truncated?" if count < num_frames else "wrong number in 'Frames:'?"
-            self._repair("count", f"{num_frames} frames", str(count), f"taking the {count} that are there", hint)
+            self._repair("count", f"{num_frames} frames", str(count), f"using the {count} frames found", hint)
         return values[:count]
 
     def _read_odd_row(self, line: str, frame: int, num_channels: int, num_pending: int) -> list[float]:
-        """Read the values of a line that is not simply one frame."""
+        """Read the values of a line that does not consist of exactly one frame."""
         if _COMMENT.match(line):
             self._repair("comment", "no comments", repr(line.strip()), "it is skipped")
             return []
@@ -609,7 +609,7 @@ class _Parser:
             words = line.split()
             is_decimal = "." not in line and len(words) > 1 and all(word.count(",") <= 1 for word in words)
             kind = "decimal commas" if is_decimal and not line.rstrip().endswith(",") else "commas between values"
-            self._repair("commas", "numbers like 0.5 with blanks between", kind, "they are read as such")
+            self._repair("commas", "numbers such as 0.5, separated by blanks", kind, "they are read as such")
             line = line.replace(",", "." if kind == "decimal commas" else " ")
         words = line.split()
         if not any(_NUMBER_LIKE.match(word) for word in words):
@@ -620,7 +620,7 @@ class _Parser:
             if num_pending or extra > _MAX_EXTRA_VALUES:
                 found = f"{num_pending} in the lines before and {len(words)}" if num_pending else str(len(words))
                 self._fail(f"{num_channels} channel values", found)
-            self._repair("extra", f"{num_channels} channel values", str(len(words)), "those at the end are left out")
+            self._repair("extra", f"{num_channels} channel values", str(len(words)), "the extra values are ignored")
             words = words[:num_channels]
         elif len(words) != num_channels:
             what = "one frame in several lines" if len(words) < num_channels else "several frames in a line"
@@ -632,11 +632,11 @@ class _Parser:
         channels = [channel for channels in self._channels for channel in channels or ()]
         columns = [column for column, channel in enumerate(channels) if channel > 5]
         if columns and np.abs(values[:, columns] - 1.0).max() > 1e-3:
-            self._repair("scale", "scale channels of 1", "others", "scales are left out")
+            self._repair("scale", "scale channels of 1", "others", "scales are ignored")
 
     def _number(self, word: str, where: str = "") -> float:
         if "," in word and "." not in word and word.count(",") == 1:
-            self._repair("commas", "numbers like 0.5", repr(word), "the comma is read as a decimal point")
+            self._repair("commas", "numbers such as 0.5", repr(word), "the comma is read as a decimal point")
             word = word.replace(",", ".")
         try:
             number = float(word)
@@ -648,7 +648,7 @@ class _Parser:
 
 
 def _readings_of_frame_time(value: float) -> Iterator[tuple[str, float]]:
-    """Yield what a frame time that is no time in seconds may stand for, best first."""
+    """Yield possible meanings of a frame time that is not in seconds, most plausible first."""
     readings = [("a rate", value), ("milliseconds", 1e3 / value if value > 0 else 0.0)]
     readings.append(("microseconds", 1e6 / value if value > 0 else 0.0))
     allowed = [(what, fps) for what, fps in readings if value > 1 and MIN_FPS <= fps <= MAX_FPS]
@@ -660,7 +660,7 @@ def _readings_of_frame_time(value: float) -> Iterator[tuple[str, float]]:
 
 
 def _frame_rate(text: str, frame_time: float) -> float:
-    """Frames per second; whole where the digits allow it, as 0.0333333 stands for 30 and not 30.00003."""
+    """Convert a frame time to frames per second; round to an integer if the digits allow it (0.0333333 gives 30)."""
     decimals = re.fullmatch(r"\d*\.(\d+)", text)
     last_digit = 10.0 ** -len(decimals[1]) if decimals else 0.0
     tolerance = min(last_digit, 0.02 * frame_time)  # 0.08 is 12.5 frames per second

@@ -1,4 +1,4 @@
-"""Find the unit, the up axis and the handedness of joints, and turn them into meters with Y up."""
+"""Detect the unit, up axis and handedness of joints, and convert them to meters with Y up."""
 
 import logging
 from collections.abc import Mapping
@@ -29,10 +29,10 @@ METERS_PER_UNIT: Mapping[str, float] = {
     "mm": 0.001,
     "inch": 0.0254,
     "foot": 0.3048,
-    "cmu": 0.0254 / 0.45,  # the CMU database and cgspeed's conversions of it
+    "cmu": 0.0254 / 0.45,  # the CMU database and cgspeed's conversions
 }
 
-# For each axis that may point up: which source axis becomes x, y and z, and its sign. All are proper rotations.
+# For each possible up axis: the source axes of x, y and z, and their signs. All are proper rotations.
 _TURNS: Mapping[str, tuple[tuple[int, int, int], tuple[float, float, float]]] = {
     "y": ((0, 1, 2), (1.0, 1.0, 1.0)),
     "z": ((0, 2, 1), (1.0, 1.0, -1.0)),
@@ -44,10 +44,10 @@ _TURNS: Mapping[str, tuple[tuple[int, int, int], tuple[float, float, float]]] = 
 UP_AXES = tuple(_TURNS)
 
 _ADULT_LEG_M = 0.83
-_LEG_RANGE_M = (0.3, 1.6)  # of a toddler and of a giant, from hip to ankle
+_LEG_RANGE_M = (0.3, 1.6)  # from hip to ankle, for a toddler and a giant
 _ADULT_RANGE_M = (0.6, 1.1)
-# Per unit: how fast a reading loses plausibility below and above an adult's leg (in natural logarithms), and how rare
-# the unit is. Children and giants are rarest in units of the CMU database, which recorded adults.
+# For each unit: the widths over which a leg shorter or longer than an adult's becomes implausible (in natural
+# logarithms), and a cost for rare units. Children and giants are rarest in CMU's unit because it recorded adults.
 _UNIT_READINGS: Mapping[str, tuple[float, float, float]] = {
     "m": (0.35, 0.25, 0.0),
     "cm": (0.35, 0.25, 0.0),
@@ -57,21 +57,21 @@ _UNIT_READINGS: Mapping[str, tuple[float, float, float]] = {
     "dm": (0.35, 0.18, 1.5),
     "foot": (0.35, 0.20, 1.5),
 }
-_STANDS = 0.7  # share of the way from ankles to neck along an axis that counts as standing
+_STANDS = 0.7  # minimum share of the vector from ankles to neck along an axis for a standing body
 _STANDS_SURELY = 0.85
-_CLIMBS = 2.0  # legs that a body seldom goes up and down in a clip
-_FACES = 0.25  # mean cosine between feet and facing below which handedness is not told
+_CLIMBS = 2.0  # leg lengths; a body seldom moves this far up or down in a clip
+_FACES = 0.25  # below this mean cosine between feet and facing, handedness is undetermined
 _SAMPLE_FRAMES = 200
 
 
 @dataclass(frozen=True)
 class UnitReading:
-    """One way to read the size of a body.
+    """A possible unit of a file, with the body size that it implies.
 
     Attributes:
         unit: key of `METERS_PER_UNIT`.
-        leg_m: length from hip to ankle in meters under this reading.
-        cost: how implausible the reading is; 0 is an adult in a common unit.
+        leg_m: length from hip to ankle in meters if the file uses this unit.
+        cost: implausibility; 0 is an adult in a common unit.
     """
 
     unit: str
@@ -84,17 +84,17 @@ class UnitReading:
 
 @dataclass(frozen=True)
 class Detection:
-    """What was detected, or told, about the coordinates of a motion.
+    """Detected or given coordinate conventions of a motion.
 
     Attributes:
         unit: key of `METERS_PER_UNIT`.
         leg_m: mean length of the legs from hip to ankle, meters.
-        unit_readings: plausible units, best first; empty where the unit was told.
+        unit_readings: plausible units, best first; empty if the unit was given.
         up_axis: one of `UP_AXES`.
-        up_axis_share: share (-1 to 1) of the way from ankles to neck that lies along the up axis on average.
-        facing: mean cosine (-1 to 1) between where the feet point and where left and right put the front. Below 0
-            the data are mirrored; NaN where the skeleton or the pose does not tell.
-        mirrored: left and right are swapped against the way the feet point.
+        up_axis_share: mean share (-1 to 1) of the vector from ankles to neck that lies along the up axis.
+        facing: mean cosine (-1 to 1) between the direction of the feet and the front direction that left and right
+            imply. If negative, the data are mirrored; NaN if it cannot be determined.
+        mirrored: whether left and right contradict the direction of the feet.
         doubts: sentences about readings that may be wrong.
     """
 
@@ -109,7 +109,7 @@ class Detection:
 
     @property
     def meters_per_unit(self) -> float:
-        """Meters in one unit of the file."""
+        """Meters per unit of the file."""
         return METERS_PER_UNIT[self.unit]
 
     def turn(self, positions: np.ndarray) -> np.ndarray:
@@ -132,24 +132,24 @@ def standardize(
     file_name: str = "motion",
     strict: bool = False,
 ) -> tuple[np.ndarray, Detection]:
-    """Turn joints of unknown unit and orientation into meters with Y up.
+    """Convert joints of unknown unit and orientation to meters with Y up.
 
-    What is detected goes to the log at level INFO, doubts at WARNING.
+    Detected values are logged at level INFO, doubts at WARNING.
 
     Args:
         joints: (T, J, 3), finite, in any unit.
-        skeleton: which joints these are.
+        skeleton: skeleton of the joints.
         unit: key of `METERS_PER_UNIT`; detected by default.
         up_axis: one of `UP_AXES`; detected by default.
-        file_name: for messages.
-        strict: refuse what is doubtful.
+        file_name: file name for messages.
+        strict: refuse doubtful readings.
 
     Returns:
-        (T, J, 3) float32 in meters, Y up, and what was detected.
+        (T, J, 3) float32 in meters, Y up, and the detection.
 
     Raises:
-        MotionFormatError: the body has human size in no unit, an argument is unknown, a joint is not finite, or a
-            reading is doubtful and `strict` is set.
+        MotionFormatError: the body does not have human size in any unit, an argument is unknown, a joint is not
+            finite, or a reading is doubtful and `strict` is set.
 
     Example:
 
@@ -177,10 +177,10 @@ def standardize(
 
 
 def check_unit_and_up_axis(unit: str | None, up_axis: str | None, file_name: str) -> None:
-    """Refuse a unit or an up axis that is not known.
+    """Check a unit and an up axis.
 
     Raises:
-        MotionFormatError: as said.
+        MotionFormatError: one of them is unknown.
     """
     if unit is not None and unit not in METERS_PER_UNIT:
         raise MotionFormatError(f"{file_name}: expected unit among {', '.join(METERS_PER_UNIT)}, got {unit!r}")
@@ -199,16 +199,16 @@ def detect(
     file_name: str = "motion",
     strict: bool = False,
 ) -> Detection:
-    """Find unit, up axis and handedness, and log doubts at level WARNING.
+    """Detect unit, up axis and handedness, and log doubts at level WARNING.
 
     Args:
         joints: (T, J, 3), finite, in any unit.
-        rest: (J, 3) the same joints at rest, where the file has a rest pose.
-        skeleton: which joints these are.
-        unit, up_axis: taken as told.
-        usual_unit: unit of this kind of file; it is not doubted where it gives an adult.
-        file_name: for messages.
-        strict: refuse what is doubtful.
+        rest: (J, 3) the same joints in the rest pose, if the file has one.
+        skeleton: skeleton of the joints.
+        unit, up_axis: values to use instead of detecting them.
+        usual_unit: usual unit of this file format; it is not doubted if it gives an adult.
+        file_name: file name for messages.
+        strict: refuse doubtful readings.
 
     Raises:
         MotionFormatError: as for `standardize`.
@@ -222,7 +222,7 @@ def detect(
         readings = read_units(body.leg, usual_unit)
         if not readings:
             raise MotionFormatError(
-                f"{file_name}: the legs measure {body.leg:.4g} from hip to ankle, which is human in none of "
+                f"{file_name}: the legs measure {body.leg:.4g} from hip to ankle, which is not a human size in any of "
                 f"{', '.join(METERS_PER_UNIT)} (check the rig, or pass unit=)"
             )
         unit = readings[0].unit
@@ -239,8 +239,8 @@ def detect(
     mirrored = facing < -_FACES
     if mirrored:
         doubts.append(
-            "left and right are swapped against the way the feet point (a file of left-handed coordinates, or names "
-            f"that are swapped; cosine {facing:.2f}); the joints are taken as they are named"
+            "left and right contradict the direction of the feet (left-handed coordinates, or swapped names; cosine "
+            f"{facing:.2f}); the joints are used as they are named"
         )
     if strict and doubts:
         raise MotionFormatError(f"{file_name}: {doubts[0]}")
@@ -259,14 +259,14 @@ def detect(
 
 
 def read_units(leg: float, usual_unit: str | None = None) -> list[UnitReading]:
-    """Return the units in which a leg has human length, the most plausible first.
+    """Return the units in which a leg has human length, most plausible first.
 
-    An adult has one reading in meters, centimeters and millimeters. Children and giants have several, and so do most
-    bodies in the other units.
+    For an adult in meters, centimeters or millimeters, only one unit is plausible. For children, giants, and most
+    bodies in the other units, there are several.
 
     Args:
         leg: length from hip over knee to ankle in the file's unit.
-        usual_unit: unit of this kind of file, which comes first where it gives an adult.
+        usual_unit: usual unit of this file format, which comes first if it gives an adult.
     """
     readings = []
     for unit, (below, above, rarity) in _UNIT_READINGS.items():
@@ -281,7 +281,7 @@ def read_units(leg: float, usual_unit: str | None = None) -> list[UnitReading]:
 
 
 class _Body:
-    """The landmarks of a body over time that tell its size and orientation."""
+    """Landmarks of a body over time, from which its size and orientation are detected."""
 
     def __init__(self, joints: np.ndarray, skeleton: Skeleton) -> None:
         index = {name: k for k, name in enumerate(skeleton.joint_names)}
@@ -303,13 +303,16 @@ class _Body:
         self.leg = float(np.median(np.mean(bones, axis=0)))
 
     def up_shares(self) -> dict[str, float]:
-        """For each axis, the mean share of the way from the ankles to the neck that lies along it."""
+        """Return, for each axis, the mean share of the vector from ankles to neck that lies along it."""
         way = self.neck - (self.ankles[0] + self.ankles[1]) / 2
         shares = np.mean(way / np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), 1e-12), axis=0)
         return {axis: float(_along(shares, axis)) for axis in UP_AXES}
 
     def facing(self, up_axis: str) -> float:
-        """Mean cosine between the feet's direction and the front that left and right give; NaN if untold."""
+        """Return the mean cosine between the direction of the feet and the front direction that left and right imply.
+
+        NaN if it cannot be determined.
+        """
         up = np.zeros(3)
         up["xyz".index(up_axis[-1])] = -1.0 if up_axis[0] == "-" else 1.0
         front = _unit(np.cross(self.hips[0] - self.hips[1], up))
@@ -319,19 +322,19 @@ class _Body:
             foot = foot - np.sum(foot * up, axis=-1, keepdims=True) * up
             long_enough = np.linalg.norm(foot, axis=-1) > 0.05 * self.leg
             cosines.append(np.sum(_unit(foot) * front, axis=-1)[long_enough])
-        told = np.concatenate(cosines)
-        return float(np.mean(told)) if len(told) else float("nan")
+        known = np.concatenate(cosines)
+        return float(np.mean(known)) if len(known) else float("nan")
 
     def climb(self, up_axis: str) -> float:
-        """How far the hips go up and down over the clip, in legs."""
+        """Return the vertical range of the hips over the clip, in leg lengths."""
         return float(np.ptp(_along(self.hips[0] + self.hips[1], up_axis))) / 2.0 / max(self.leg, 1e-12)
 
     def stands_on_floor(self, up_axis: str, below: float = 0.2) -> bool:
-        """Whether the lowest joint of the clip is near zero, by shares of a leg."""
+        """Return whether the lowest joint of the clip is near zero, relative to the leg length."""
         return bool(-below * self.leg < _along(self.joints, up_axis).min() < 0.3 * self.leg)
 
     def is_upright(self) -> bool:
-        """Whether the legs continue the trunk, as those of a person who stands do."""
+        """Return whether the legs extend in line with the trunk, as for a standing person."""
         hips = (self.hips[0] + self.hips[1]) / 2
         legs = _unit((self.ankles[0] + self.ankles[1]) / 2 - hips)
         return bool(np.mean(np.sum(_unit(self.neck - hips) * legs, axis=-1)) < -0.8)
@@ -340,13 +343,13 @@ class _Body:
 def _choose_up_axis(
     body: _Body, shares: Mapping[str, float], rest: np.ndarray | None, skeleton: Skeleton
 ) -> tuple[str, str]:
-    """Return the up axis and a doubt about it, which is empty where there is none."""
+    """Return the up axis and a doubt about it, or an empty string."""
     best = max(shares, key=shares.__getitem__)
     share = shares[best]
     at_rest = _rest_axis(rest, skeleton)
     if share < _STANDS:
         if at_rest is not None and at_rest != "y":
-            return at_rest, f"the body does not stand (best axis {best}, share {share:.2f}), its rest pose does"
+            return at_rest, f"the body does not stand (best axis {best}, share {share:.2f}), but its rest pose does"
         return "y", f"the body does not stand (best axis {best}, share {share:.2f})"
     if best == "y":
         if at_rest == "y":
@@ -356,18 +359,22 @@ def _choose_up_axis(
         if body.climb("y") > _CLIMBS:
             return (
                 best,
-                f"the body goes up or down by {body.climb('y'):.1f} legs along y, or ahead with another axis up",
+                f"the body moves by {body.climb('y'):.1f} leg lengths along y: up or down, or forward if another axis "
+                "is up",
             )
         if at_rest is not None:
-            return best, f"the body in motion stands along y ({share:.2f}), its rest pose along {at_rest}"
+            return best, f"the body in motion stands along y ({share:.2f}), but its rest pose along {at_rest}"
         return best, ""
     if at_rest not in (None, best):
         if share < _STANDS_SURELY:
-            return str(at_rest), f"the rest pose stands along {at_rest}, the body in motion along {best} ({share:.2f})"
-        return best, f"the body in motion stands along {best} ({share:.2f}), its rest pose along {at_rest}"
+            return (
+                str(at_rest),
+                f"the rest pose stands along {at_rest}, but the body in motion along {best} ({share:.2f})",
+            )
+        return best, f"the body in motion stands along {best} ({share:.2f}), but its rest pose along {at_rest}"
     if share < _STANDS_SURELY:
         floors = body.stands_on_floor("y"), body.stands_on_floor(best)
-        # Somebody who falls or crawls with Y up may lie along any axis for most of a clip.
+        # A person who falls or crawls with Y up may lie along any axis for most of a clip.
         taken = "y" if floors == (True, False) or (best != "z" and floors != (False, True)) else best
         return taken, f"the body stands along {best} with a share of only {share:.2f}"
     if at_rest is None and not body.stands_on_floor(best):
@@ -375,12 +382,15 @@ def _choose_up_axis(
     if best != "z":
         return best, f"the body stands along {best} (share {share:.2f}), which is unusual"
     if body.climb(best) > _CLIMBS:
-        return best, f"the body moves {body.climb(best):.1f} legs along {best}, up or down, or it crawls with Y up"
+        return (
+            best,
+            f"the body moves by {body.climb(best):.1f} leg lengths along {best}: up or down, or it crawls with Y up",
+        )
     return best, ""
 
 
 def _rest_axis(rest: np.ndarray | None, skeleton: Skeleton) -> str | None:
-    """The axis along which a rest pose stands; None where it is no standing pose, as in files of LAFAN1."""
+    """Return the axis along which a rest pose stands; None if it does not stand, as in LAFAN1's files."""
     if rest is None:
         return None
     body = _Body(np.asarray(rest, dtype=np.float64)[None], skeleton)

@@ -1,4 +1,4 @@
-"""The look of a drawn body in pictures, videos, 3D files and the player: limbs, colors, and the camera."""
+"""Appearance of the body in pictures, videos, 3D files and the player: limbs, colors, and the camera."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from lamp_hf.motion.skeleton import Skeleton
 
 Color = tuple[int, int, int]
 
-# Blue and orange stay apart for eyes that confuse red and green.
+# Blue and orange can be distinguished by people with red-green color blindness.
 COLORS: dict[str, Color] = {"left": (38, 105, 196), "right": (226, 114, 31), "center": (96, 102, 112)}
 
 HEAD_RADIUS_M = 0.095
-HEAD_RISE_M = 0.05  # center of the ball beyond the head joint: that joint sits at the base of the skull
+HEAD_RISE_M = 0.05  # center of the head above the head joint, which is at the base of the skull
 _RADII_M = {
     "pelvis": 0.07,
     "root": 0.07,
@@ -31,13 +31,13 @@ _RADII_M = {
     "head": 0.045,
 }
 _SPINE_RADIUS_M = 0.072
-_ADULT_LEG_M = 0.82  # hip to ankle of the body for which the radii above are meant
+_ADULT_LEG_M = 0.82  # hip to ankle of the body for which the radii are chosen
 _FLOOR_TOLERANCE_M = 0.3
 
 
 @dataclass(frozen=True)
 class Limb:
-    """A bone as drawn: a rod between two joints, thicker at one end.
+    """A bone to draw: a rod between two joints, thicker at one end.
 
     Attributes:
         parent: index of the joint where it starts.
@@ -51,7 +51,7 @@ class Limb:
 
 
 def limbs(skeleton: Skeleton) -> tuple[Limb, ...]:
-    """List the bones of a skeleton, parents before children; each has the side of the joint where it ends."""
+    """List the bones of a skeleton, parents before children, with the side of the joint where each ends."""
     sides = dict.fromkeys(range(skeleton.num_joints), "center")
     for left, right in skeleton.mirror_pairs:
         sides[left], sides[right] = "left", "right"
@@ -59,22 +59,22 @@ def limbs(skeleton: Skeleton) -> tuple[Limb, ...]:
 
 
 def head_joint(skeleton: Skeleton) -> int:
-    """Return the index of the joint that carries the head."""
+    """Return the index of the head joint."""
     return skeleton.joint_names.index("head")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A motion made ready to be drawn.
+    """A motion prepared for drawing.
 
     Attributes:
         joints: (T, J, 3) float64, meters, Y up.
-        head: (T, 3), center of the ball that stands for the head.
-        head_radius: its radius in meters.
+        head: (T, 3), center of the ball that represents the head.
+        head_radius: radius of the ball, meters.
         radii: (J,), thickness of the body at each joint, meters.
         limbs: the bones.
         floor: height of the floor, meters.
-        facing: direction the body faces at first, radians from +Z towards +X.
+        facing: direction that the body faces in the first frame, radians from +Z toward +X.
     """
 
     joints: np.ndarray
@@ -87,7 +87,7 @@ class Figure:
 
     @classmethod
     def of(cls, joints: np.ndarray, skeleton: Skeleton) -> "Figure":
-        """Measure a body in joints (T, J, 3), meters."""
+        """Prepare joints (T, J, 3), meters, for drawing."""
         joints = np.asarray(joints, dtype=np.float64)
         size = body_size(joints, skeleton)
         head = head_joint(skeleton)
@@ -105,13 +105,13 @@ class Figure:
 
 
 def joint_radii(skeleton: Skeleton) -> np.ndarray:
-    """Return how thick an adult body is drawn at each joint: (J,) radii in meters."""
+    """Return the radii (J,) of an adult body at each joint, in meters."""
     stems = (name.rpartition("_")[2] for name in skeleton.joint_names)
     return np.array([_RADII_M.get(stem, _SPINE_RADIUS_M) for stem in stems])
 
 
 def body_size(joints: np.ndarray, skeleton: Skeleton) -> float:
-    """Compare the legs in joints (T, J, 3), meters, with an adult's, so that a small body gets thin limbs."""
+    """Return the leg length in joints (T, J, 3), meters, relative to an adult's, to scale the thickness of limbs."""
     lower = list(skeleton.leg_joints)
     upper = [skeleton.parents[joint] for joint in lower]
     leg = float(np.median(np.linalg.norm(joints[:, lower] - joints[:, upper], axis=-1).sum(axis=-1)))
@@ -119,10 +119,10 @@ def body_size(joints: np.ndarray, skeleton: Skeleton) -> float:
 
 
 def floor_height(joints: np.ndarray) -> float:
-    """Guess the height of the floor under joints (T, J, 3).
+    """Estimate the height of the floor under joints (T, J, 3).
 
-    Y = 0 unless the lowest joint is far from it: small gaps between foot and floor belong to the motion and
-    should be seen.
+    Y = 0 unless the lowest joint is far from it: small gaps between foot and floor are part of the motion and should be
+    visible.
     """
     lowest = float(joints[..., 1].min())
     return 0.0 if abs(lowest) <= _FLOOR_TOLERANCE_M else lowest
@@ -130,15 +130,15 @@ def floor_height(joints: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Camera:
-    """A perspective camera that looks at a point. Depths are meters along the line of sight.
+    """A perspective camera that looks at a point. Depths are in meters along the line of sight.
 
-    Seen with azimuth 0, a body that faces +Z looks at the viewer and its left hand is on the viewer's right.
+    At azimuth 0, a body that faces +Z looks at the viewer, and its left hand is on the viewer's right.
 
     Attributes:
-        azimuth: radians about the vertical from +Z towards +X, where the camera stands.
+        azimuth: position of the camera, radians about the vertical from +Z toward +X.
         elevation: radians above the horizon.
-        distance: meters from the point looked at.
-        center: pixel (x, y) at which that point appears.
+        distance: meters from the camera's target.
+        center: pixel (x, y) at which the target appears.
         focal: pixels per meter at a depth of one meter.
     """
 
@@ -150,11 +150,11 @@ class Camera:
 
     @property
     def axes(self) -> np.ndarray:
-        """(3, 3): unit vectors to the picture's right, up, and away from the viewer."""
+        """Unit vectors (3, 3): to the right of the picture, up, and away from the viewer."""
         return _view_axes(self.azimuth, self.elevation)
 
     def project(self, points: np.ndarray, focus: np.ndarray) -> np.ndarray:
-        """Project points (..., 3) while looking at focus (3,): (..., 3) of pixel x, pixel y (down), depth."""
+        """Project points (..., 3), looking at focus (3,), to (..., 3): pixel x, pixel y (down) and depth."""
         seen = (points - focus) @ self.axes.T
         depth = np.maximum(seen[..., 2] + self.distance, 0.05)
         scale = self.focal / depth
@@ -171,12 +171,12 @@ class Camera:
         elevation: float,
         field_of_view: float = 0.6,
     ) -> "Camera":
-        """Place a camera as near as possible such that all points are in the picture.
+        """Place a camera as close as possible with all points in the picture.
 
         Args:
-            points: (N, 3), meters, relative to the point looked at.
+            points: (N, 3), meters, relative to the camera's target.
             viewport: left, top, right and bottom of the part of the picture to use, pixels.
-            margin: meters about every point that must be in the picture too.
+            margin: meters around every point that must be in the picture too.
             azimuth: radians, see `Camera`.
             elevation: radians.
             field_of_view: vertical angle of the viewport, radians.
@@ -187,8 +187,8 @@ class Camera:
         low, high = np.reshape(np.asarray(viewport, dtype=np.float64), (2, 2))
         focal = (high[1] - low[1]) / (2.0 * np.tan(field_of_view / 2.0))
         seen = np.asarray(points) @ _view_axes(azimuth, elevation).T
-        # The point looked at need not be in the middle of the picture: what it takes to hold all points is
-        # found for some of its places across (and again up and down), and the place that needs least wins.
+        # The target need not appear at the center of the picture. Of several positions across (and then up and down),
+        # choose the one at which the smallest distance shows all points.
         distance, center = 0.5, []
         for axis, direction in ((0, 1.0), (1, -1.0)):
             after = focal * (direction * seen[:, axis] + margin)
@@ -217,15 +217,15 @@ def _view_axes(azimuth: float, elevation: float) -> np.ndarray:
 
 
 def camera_track(figure: Figure, *, follow: bool, fps: float) -> np.ndarray:
-    """Choose the points a camera looks at, frame by frame.
+    """Choose the target of the camera in each frame.
 
     Args:
         figure: the body.
-        follow: whether the camera goes along, smoothly, or stands still with the whole path in view.
+        follow: whether the camera follows the body smoothly; otherwise it does not move and shows the whole path.
         fps: frames per second.
 
     Returns:
-        (T, 3), meters. The height is that of the middle of all that happens, and constant.
+        (T, 3), meters. The height is constant, in the middle of the clip's vertical range.
     """
     joints = figure.joints
     low, high = joints.min(axis=(0, 1)), joints.max(axis=(0, 1))
@@ -238,7 +238,7 @@ def camera_track(figure: Figure, *, follow: bool, fps: float) -> np.ndarray:
 
 
 def _smooth(values: np.ndarray, reach: int) -> np.ndarray:
-    """Average values (T, N) over `reach` frames to both sides, twice; the ends go on as they are."""
+    """Average values (T, N) over `reach` frames on both sides, twice; the first and last values are repeated."""
     window = 2 * reach + 1
     for _ in range(2):
         padded = np.pad(values, ((reach + 1, reach), (0, 0)), mode="reflect", reflect_type="odd")

@@ -21,7 +21,7 @@ from lamp_hf.motion.formats.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
 
-_SEGMENTS = 12  # corners of a limb's cross-section
+_SEGMENTS = 12  # vertices of a limb's cross-section
 _CAP_RINGS = 3  # rings between a limb's tip and its straight part
 _NAME_LENGTH = 60  # Blender cuts names at 63 bytes
 
@@ -33,18 +33,17 @@ def write_glb(
     own_body: bool | None = None,
     plant_feet: bool | None = None,
 ) -> None:
-    """Write a motion as an animated figure with bones of constant length.
+    """Write a motion as an animated figure with constant bone lengths.
 
-    Every joint is a node in a T-pose, in meters with Y up, under Mixamo's name as in BVH files. The rotations,
-    found by inverse kinematics, and
-    the root's translation are animated with one key per frame. A mesh of solid limbs, blue on the left and
-    orange on the right, is skinned to the joints: of that Blender makes an armature. The text names the
-    animation.
+    Joints are nodes in a T-pose, in meters with Y up, with Mixamo's names as in BVH files. Their rotations (from
+    inverse kinematics) and the translation of the root are animated with one key per frame. A mesh of solid limbs,
+    blue on the left and orange on the right, is skinned to the joints; Blender imports it as an armature. The caption
+    is the name of the animation.
 
     Args:
         motion: the motion.
-        path: where to write; the file appears only when complete.
-        own_body, plant_feet: as for `lamp_hf.motion.formats.bvh.write_bvh`.
+        path: file to write; it appears only when complete.
+        own_body, plant_feet: see `lamp_hf.motion.formats.bvh.write_bvh`.
     """
     import pygltflib
 
@@ -97,7 +96,7 @@ def write_glb(
     animation = pygltflib.Animation(name=text[:_NAME_LENGTH] or "motion")
     times = file.add(_key_times(len(joints), motion.fps), "SCALAR", bounds=True)
     curves = [(0, "translation", root, "VEC3")]
-    # The last joint of a limb never turns: what lies beyond it is not known.
+    # The last joint of a limb is not animated because its rotation is unknown.
     turning = sorted({parent for parent in skeleton.parents if parent >= 0})
     curves += [(joint, "rotation", local[:, joint], "VEC4") for joint in turning]
     for node, kind, values, shape in curves:
@@ -108,16 +107,16 @@ def write_glb(
             pygltflib.AnimationSampler(input=times, output=file.add(keys, shape), interpolation="LINEAR")
         )
     gltf.animations = [animation]
-    del local, root, joints, curves, values, keys  # long motions: the library copies the file's bytes
+    del local, root, joints, curves, values, keys  # save memory for long motions: the library copies the bytes
     file.close()
     with atomic_path(path) as temporary:
         gltf.save_binary(str(temporary))
 
 
 def _key_times(num_frames: int, fps: float) -> np.ndarray:
-    """Times (T,) of the keys in seconds, float32: on whole frames where the rate is that of a data set or a film.
+    """Return the times (T,) of the keys in seconds, float32, exactly on frames for the usual frame rates.
 
-    Blender puts a key at time x fps, so that a time a little too small, rounded down, lies before its frame.
+    Blender places a key at time x fps; if the time were rounded down, the key would come before its frame.
     """
     times = (np.arange(num_frames) / fps).astype(np.float32)
     early = times.astype(np.float64) * fps < np.arange(num_frames)
@@ -128,14 +127,14 @@ _COMPONENT_TYPES = {"float32": 5126, "uint16": 5123, "uint8": 5121}
 
 
 class _Buffer:
-    """The one binary buffer of a file, and the accessors into it."""
+    """Binary buffer of a file, with its accessors."""
 
     def __init__(self, gltf) -> None:  # type: ignore[no-untyped-def]
         self.gltf = gltf
         self._bytes = bytearray()
 
     def add(self, values: np.ndarray, shape: str, *, target: int | None = None, bounds: bool = False) -> int:
-        """Store an array (N,) or (N, components) and return its accessor's index."""
+        """Store an array (N,) or (N, components) and return the index of its accessor."""
         import pygltflib
 
         data = values.tobytes()
@@ -156,7 +155,7 @@ class _Buffer:
         return len(self.gltf.accessors) - 1
 
     def close(self) -> None:
-        """Hand the bytes over to the file."""
+        """Add the bytes to the file."""
         import pygltflib
 
         self.gltf.buffers = [pygltflib.Buffer(byteLength=len(self._bytes))]
@@ -164,7 +163,7 @@ class _Buffer:
 
 
 def _material(side: str, color: Color):  # type: ignore[no-untyped-def]
-    """Make a dull material; glTF wants linear light, the colors are sRGB."""
+    """Create a matte material; glTF expects linear colors, `color` is sRGB."""
     import pygltflib
 
     srgb = np.array(color) / 255.0
@@ -176,7 +175,7 @@ def _material(side: str, color: Color):  # type: ignore[no-untyped-def]
 
 
 def _rest_positions(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Joints (J, 3) of the T-pose, standing on the floor at the origin."""
+    """Return the joints (J, 3) of the T-pose, standing on the floor at the origin."""
     rest = offsets.copy()
     for joint, parent in enumerate(skeleton.parents):
         if parent >= 0:
@@ -191,8 +190,8 @@ def _body(
     """Build the limbs of one side in the T-pose.
 
     Returns:
-        positions (N, 3) and normals (N, 3), float32; bones (N,), the joint with which each corner moves;
-        triangles (M,) uint16, three corners each, counter-clockwise from outside.
+        Positions (N, 3) and normals (N, 3), float32; bones (N,), the joint that moves each vertex; triangles (M,)
+        uint16, three vertices each, counterclockwise as seen from outside.
     """
     radii = joint_radii(skeleton) * size
     pieces = [
@@ -225,10 +224,10 @@ def _body(
 def _rod(
     start: np.ndarray, end: np.ndarray, start_radius: float, end_radius: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Build a rod with round ends, or a ball: corners (N, 3), normals (N, 3), triangles (M, 3)."""
+    """Build a rod with round ends, or a ball: vertices (N, 3), normals (N, 3), triangles (M, 3)."""
     length = float(np.linalg.norm(end - start))
     turn = rotations.between([0.0, 1.0, 0.0], end - start)
-    # The straight part touches both end balls where their common tangent does.
+    # The straight part touches both end spheres along their common tangent.
     lean = float(np.clip((start_radius - end_radius) / max(length, 1e-9), -0.99, 0.99)) if length > 0 else 0.0
     tangent = float(np.arcsin(lean))
     heights, widths, slopes = [], [], []
@@ -248,7 +247,7 @@ def _rod(
     a = ring * _SEGMENTS + place
     b = ring * _SEGMENTS + (place + 1) % _SEGMENTS
     above_a, above_b = a + _SEGMENTS, b + _SEGMENTS
-    # The first and the last ring are points: half of the triangles there have no area.
+    # The first and the last ring are points, so half of the triangles there have no area.
     lower = np.stack([a, b, above_b], axis=-1)[1:]
     upper = np.stack([a, above_b, above_a], axis=-1)[:-1]
     faces = np.concatenate([lower.reshape(-1, 3), upper.reshape(-1, 3)])
@@ -256,6 +255,6 @@ def _rod(
 
 
 def _rings(width: np.ndarray, height: np.ndarray, around: np.ndarray) -> np.ndarray:
-    """Points (N, 3) on rings about the Y axis: rings have widths (R, 1) and heights (R, 1)."""
+    """Return points (N, 3) on rings about the Y axis with radii `width` (R, 1) and heights (R, 1)."""
     parts = np.broadcast_arrays(width * np.sin(around), height, width * np.cos(around))
     return np.stack(parts, axis=-1).reshape(-1, 3)

@@ -30,7 +30,7 @@ _RATES = (30.0, 24.0, 60.0, 25.0, 20.0, 50.0, 48.0, 120.0, 100.0, 90.0, 240.0, 1
 _TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _LARGEST_INTEGER = {5120: 127.0, 5121: 255.0, 5122: 32767.0, 5123: 65535.0}
 _COLUMNS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4, "MAT4": 16}
-_LISTED = 8  # names of animations in a message
+_LISTED = 8  # maximum number of animation names in a message
 _COMPRESSED = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 
 
@@ -44,26 +44,26 @@ def read_gltf(
     up_axis: str | None = None,
     strict: bool = False,
 ) -> Motion:
-    """Read an animation of a person from a GLB, glTF or VRMA file, whatever the rig.
+    """Read an animation of a person with any rig from a GLB, glTF, VRM or VRMA file.
 
-    The animation is sampled at whole frames: linear, stepped and cubic keys as glTF 2.0 defines them.
+    The animation is sampled at frames of a constant rate. Linear, step and cubic spline keys are interpolated as glTF
+    2.0 specifies.
 
     Args:
-        path: the file. A glTF file's buffers must lie in it or beside it.
-        animation: name or index of the animation, where there are several; by default the first, and the others are
-            named in the log.
+        path: the file. The buffers of a glTF file must be embedded in it or in the same folder.
+        animation: name or index of the animation; defaults to the first. If there are several, they are logged.
         mapping: sources of HumanML3D joints by name, as for BVH files.
-        fps: frames per second to sample at; by default the rate of the keys.
-        unit: unit of positions, as for BVH files; glTF's are meters, but not everyone keeps to it.
-        up_axis: as for BVH files; glTF's is Y.
-        strict: refuse what can only be read by a guess.
+        fps: frames per second of the motion; defaults to the rate of the keys.
+        unit: unit of positions, as for BVH files; detected by default. glTF requires meters, but some files differ.
+        up_axis: up axis, as for BVH files; detected by default. glTF requires Y.
+        strict: refuse files that can only be read with a doubtful guess.
 
     Returns:
         A motion of the 22 joints of HumanML3D in meters, Y up.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        MotionFormatError: the file is damaged or too large, holds no animation or no person.
+        FileNotFoundError: the file does not exist.
+        MotionFormatError: the file is damaged or too large, or does not contain an animation of a person.
     """
     path = Path(path)
     name = path.name
@@ -82,8 +82,8 @@ def read_gltf(
     num_frames = max(1, round((end - start) * fps) + 1)
     if num_frames > MAX_FRAMES:
         raise MotionFormatError(
-            f"{name}: {end - start:g} s at {fps:g} fps are {num_frames} frames; at most {MAX_FRAMES} are taken (pass a "
-            "lower fps=)"
+            f"{name}: {end - start:g} s at {fps:g} fps are {num_frames} frames; at most {MAX_FRAMES} are "
+            "allowed (pass a lower fps=)"
         )
     times = start + np.arange(num_frames) / fps
     joints, names = file.joints()
@@ -122,7 +122,7 @@ def read_gltf(
 
 
 class Curve:
-    """One animated property of a node: keys, and how to go between them."""
+    """Animated property of a node: keys and their interpolation."""
 
     def __init__(self, node: int, kind: str, times: np.ndarray, values: np.ndarray, interpolation: str) -> None:
         self.node, self.kind, self.times = node, kind, times
@@ -135,7 +135,7 @@ class Curve:
         self.values = values
 
     def at(self, times: np.ndarray) -> np.ndarray:
-        """Values (T, C) at times (T,)."""
+        """Return the values (T, C) at times (T,)."""
         if len(self.times) == 1:
             return np.repeat(self.values, len(times), axis=0)
         after = np.clip(np.searchsorted(self.times, times, side="right"), 1, len(self.times) - 1)
@@ -144,7 +144,7 @@ class Curve:
         share = np.clip((times - self.times[before]) / gap, 0.0, 1.0)
         low, high = self.values[before], self.values[after]
         if self.interpolation == "STEP":
-            # Keys are float32: one that lies on a frame may come a little late.
+            # Key times are float32, so a key that belongs to a frame may be slightly late.
             return np.where((share > 0.99)[:, None], high, low)
         if self.tangents is not None:
             t, d = share[:, None], gap[:, None]
@@ -164,18 +164,18 @@ def _span(channels: Sequence[Curve], name: str) -> tuple[float, float]:
     start = min(float(curve.times[0]) for curve in channels)
     end = max(float(curve.times[-1]) for curve in channels)
     if not 0.0 <= end - start <= MAX_FRAMES:
-        raise MotionFormatError(f"{name}: keys from {start:g} s to {end:g} s (damaged values?)")
+        raise MotionFormatError(f"{name}: the keys range from {start:g} s to {end:g} s (damaged values?)")
     return start, end
 
 
 def _rate_of_keys(channels: Sequence[Curve], name: str) -> float:
-    """The common frame rate on whose frames all keys lie: that of their usual step, else of a film; 30 fps if none."""
+    """Find the frame rate at which all keys are on frames: from their usual interval, else a common rate, else 30."""
     densest = max(channels, key=lambda curve: len(curve.times))
     steps = np.diff(densest.times)
     steps = steps[steps > 1e-5]
     start = min(float(curve.times[0]) for curve in channels)
     keys = np.unique(np.concatenate([curve.times for curve in channels])) - start
-    # Between cubic keys a body swings on, which a lower rate would not show.
+    # A rate that is too low would lose the motion between cubic keys.
     slowest = 20.0 if any(curve.interpolation == "CUBICSPLINE" for curve in channels) else 1.0
     usual = [rate for rate in _RATES if len(steps) and abs(rate * float(np.median(steps)) - 1.0) < 0.02]
     for rate in (*usual, *_RATES):
@@ -184,12 +184,14 @@ def _rate_of_keys(channels: Sequence[Curve], name: str) -> float:
             return rate
     if usual:
         return usual[0]
-    logger.warning("%s: the keys have no common frame rate; sampled at 30 fps (pass fps= for another)", name)
+    logger.warning(
+        "%s: the keys have no common frame rate; they are sampled at 30 fps (pass fps= to change this)", name
+    )
     return 30.0
 
 
 class _File:
-    """A glTF file: its nodes, animations and arrays."""
+    """Nodes, animations and arrays of a glTF file."""
 
     def __init__(self, path: Path) -> None:
         import pygltflib
@@ -197,17 +199,17 @@ class _File:
         self._path = path
         self.name = path.name
         if path.stat().st_size > _MAX_BYTES:
-            raise MotionFormatError(f"{self.name}: {path.stat().st_size} bytes; at most {_MAX_BYTES} are read")
+            raise MotionFormatError(f"{self.name}: {path.stat().st_size} bytes; at most {_MAX_BYTES} are allowed")
         binary = _check_container(path)
-        try:  # by what the file holds: the library's own `load` goes by the suffix
+        try:  # select the loader by content; the library's `load` uses the suffix
             library = pygltflib.GLTF2()
             self.gltf: pygltflib.GLTF2 = library.load_binary(str(path)) if binary else library.load_json(str(path))
             if self.gltf is None:
-                raise ValueError("nothing in it")
+                raise ValueError("it is empty")
             self._check_nodes()
         except MotionFormatError:
             raise
-        except Exception as error:  # whatever the library makes of damaged JSON
+        except Exception as error:  # the library raises many types for damaged JSON
             raise MotionFormatError(f"{self.name}: not a readable glTF file ({error})") from error
         self._buffers: dict[int, bytes] = {}
 
@@ -219,20 +221,20 @@ class _File:
         for index, node in enumerate(nodes):
             for child in node.children or []:
                 if not 0 <= child < len(nodes) or self.parents[child] >= 0 or child == index:
-                    raise MotionFormatError(f"{self.name}: node {index} has a child {child} that cannot be")
+                    raise MotionFormatError(f"{self.name}: node {index} has an invalid child {child}")
                 self.parents[child] = index
         self.order = depth_first(self.parents)
         if len(self.order) < len(nodes):
-            raise MotionFormatError(f"{self.name}: nodes hang in a circle")
+            raise MotionFormatError(f"{self.name}: the nodes form a cycle")
 
-    # ---- what is in the file ------------------------------------------------------------------------------
+    # ---- contents of the file -----------------------------------------------------------------------------
 
     def choose_animation(self, wanted: str | int | None) -> Any:
-        """The animation of a name or an index."""
+        """Return the animation with a name or an index."""
         animations = self.gltf.animations or []
         if not animations:
             raise MotionFormatError(
-                f"{self.name}: the file holds no animation (a figure alone? export it with its animation)"
+                f"{self.name}: the file does not contain an animation (only a figure? export it with its animation)"
             )
         titles = [animation.name or f"animation {index}" for index, animation in enumerate(animations)]
         listed = ", ".join(map(repr, titles[:_LISTED])) + (
@@ -241,7 +243,7 @@ class _File:
         if wanted is None:
             if len(animations) > 1:
                 logger.warning(
-                    "%s: %d animations; taking the first, %r (choose by animation= in Motion.load: %s)",
+                    "%s: %d animations; using the first, %r (choose with animation= in Motion.load: %s)",
                     *(self.name, len(animations), titles[0], listed),
                 )
             return animations[0]
@@ -249,10 +251,10 @@ class _File:
             return animations[wanted]
         if wanted in titles:
             return animations[titles.index(str(wanted))]
-        raise MotionFormatError(f"{self.name}: no animation {wanted!r}; the file holds {listed}")
+        raise MotionFormatError(f"{self.name}: no animation {wanted!r}; the file contains {listed}")
 
     def channels(self, animation: Any) -> list[Curve]:
-        """The curves that move nodes."""
+        """Return the curves that move nodes."""
         curves = []
         try:
             for channel in animation.channels:
@@ -264,7 +266,7 @@ class _File:
                 values = self._array(sampler.output, "VEC4" if kind == "rotation" else "VEC3")
                 interpolation = sampler.interpolation or "LINEAR"
                 if interpolation not in ("LINEAR", "STEP", "CUBICSPLINE"):
-                    raise MotionFormatError(f"{self.name}: interpolation {interpolation!r} is not known")
+                    raise MotionFormatError(f"{self.name}: interpolation {interpolation!r} is not supported")
                 expected = len(times) * (3 if interpolation == "CUBICSPLINE" else 1)
                 if not len(times) or len(values) != expected or not 0 <= node < len(self.parents):
                     raise MotionFormatError(
@@ -280,11 +282,11 @@ class _File:
         except (TypeError, AttributeError, IndexError, ValueError, KeyError) as error:
             raise MotionFormatError(f"{self.name}: the animation is damaged ({error})") from error
         if not curves:
-            raise MotionFormatError(f"{self.name}: the animation moves no node (only morph targets?)")
+            raise MotionFormatError(f"{self.name}: the animation does not move any node (only morph targets?)")
         return curves
 
     def joints(self) -> tuple[list[int], list[str]]:
-        """Nodes that may be joints, parents first, and their names: those of a humanoid, of the skins, or all."""
+        """Return candidate joints, parents first, and their names: human bones, joints of skins, or all nodes."""
         nodes = self.gltf.nodes
         names = {index: str(node.name or f"node {index}") for index, node in enumerate(nodes)}
         bones = self._human_bones()
@@ -299,7 +301,7 @@ class _File:
         return chosen, [names[index] for index in chosen]
 
     def _human_bones(self) -> dict[int, str]:
-        """Unity's names of nodes that a VRM (0 or 1) or VRMA file calls human bones."""
+        """Return Unity's names of the nodes that a VRM (0 or 1) or VRMA file declares as human bones."""
         extensions = self.gltf.extensions or {}
         bones: dict[int, str] = {}
         try:
@@ -313,11 +315,11 @@ class _File:
                 f"{self.name}: the human bones of the VRM extension are damaged ({error})"
             ) from error
         if any(not 0 <= node < len(self.parents) for node in bones):
-            raise MotionFormatError(f"{self.name}: a human bone of the VRM extension is a node that is not there")
+            raise MotionFormatError(f"{self.name}: a human bone of the VRM extension is not an existing node")
         return bones
 
     def parents_within(self, joints: Sequence[int]) -> list[int]:
-        """For each joint the index of the next joint above it; -1 where there is none."""
+        """Return, for each joint, the index of its closest ancestor among the joints; -1 if there is none."""
         place = {joint: index for index, joint in enumerate(joints)}
         result = []
         for joint in joints:
@@ -330,7 +332,7 @@ class _File:
     # ---- positions ----------------------------------------------------------------------------------------
 
     def positions(self, joints: Sequence[int], curves: Sequence[Curve], times: np.ndarray) -> np.ndarray:
-        """World positions (T, len(joints), 3) of nodes at times (T,)."""
+        """Compute world positions (T, len(joints), 3) of nodes at times (T,)."""
         needed: set[int] = set()
         for joint in joints:
             while joint >= 0 and joint not in needed:
@@ -350,7 +352,7 @@ class _File:
         return np.stack([np.broadcast_to(world[joint][..., :3, 3], shape) for joint in joints], axis=1)
 
     def _local(self, index: int, moved: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Local matrices (T, 4, 4), or (4, 4) of a node that stands still."""
+        """Compute local matrices (T, 4, 4), or (4, 4) for a node that is not animated."""
         node = self.gltf.nodes[index]
         try:
             shift = np.asarray(node.translation or (0.0, 0.0, 0.0), dtype=np.float64)
@@ -361,7 +363,7 @@ class _File:
                 matrix = np.asarray(node.matrix, dtype=np.float64).reshape(4, 4).T
                 if not moved:
                     return matrix
-                # glTF does not allow animated matrices; what writes them expects them to be taken apart.
+                # glTF does not allow animated matrices; programs that write them expect readers to decompose them.
                 shift, size = matrix[:3, 3], np.linalg.norm(matrix[:3, :3], axis=0)
                 turn = rotations.from_matrix(matrix[:3, :3] / np.maximum(size, 1e-12))
             shift, turn, size = (
@@ -380,7 +382,7 @@ class _File:
     # ---- arrays -------------------------------------------------------------------------------------------
 
     def _array(self, index: int, shape: str) -> np.ndarray:
-        """Numbers (N, columns) of an accessor, float64."""
+        """Read the values (N, columns) of an accessor as float64."""
         if not isinstance(index, int) or not 0 <= index < len(self.gltf.accessors):
             raise MotionFormatError(f"{self.name}: there is no accessor {index!r}")
         accessor = self.gltf.accessors[index]
@@ -388,10 +390,12 @@ class _File:
         if accessor.type != shape or accessor.componentType not in _TYPES:
             raise MotionFormatError(f"{where}: expected numbers of type {shape}, found {accessor.type}")
         if accessor.sparse is not None or accessor.bufferView is None:
-            raise MotionFormatError(f"{where}: sparse arrays are not read (export the file without them)")
+            raise MotionFormatError(f"{where}: sparse arrays are not supported (export the file without them)")
         view = self.gltf.bufferViews[accessor.bufferView]
         if any(extension in (view.extensions or {}) for extension in _COMPRESSED):
-            raise MotionFormatError(f"{where}: compressed arrays are not read (gltf-transform copy IN OUT undoes it)")
+            raise MotionFormatError(
+                f"{where}: compressed arrays are not supported (gltf-transform copy IN OUT decompresses them)"
+            )
         dtype = np.dtype(_TYPES[accessor.componentType])
         columns = _COLUMNS[shape]
         stride = view.byteStride or dtype.itemsize * columns
@@ -400,8 +404,8 @@ class _File:
         if not (0 < count <= 50_000_000 and start >= 0 and stride >= dtype.itemsize * columns):
             raise MotionFormatError(f"{where}: {count} values are missing (damaged?)")
         if start + (count - 1) * stride + dtype.itemsize * columns > len(data):
-            raise MotionFormatError(f"{where}: its values lie beyond the end of the file (truncated?)")
-        with np.errstate(invalid="ignore"):  # damaged numbers are refused by who asked for them
+            raise MotionFormatError(f"{where}: its values extend beyond the end of the file (truncated?)")
+        with np.errstate(invalid="ignore"):  # callers refuse damaged numbers
             values = np.ndarray((count, columns), dtype, data, start, (stride, dtype.itemsize)).astype(np.float64)
         if accessor.normalized and accessor.componentType in _LARGEST_INTEGER:
             values = np.maximum(values / _LARGEST_INTEGER[accessor.componentType], -1.0)
@@ -417,7 +421,7 @@ class _File:
             else:
                 beside = (self._path.parent / buffer.uri).resolve()
                 if beside.parent != self._path.parent.resolve() or not beside.is_file():
-                    raise MotionFormatError(f"{self.name}: its buffer {buffer.uri[:80]!r} does not lie beside it")
+                    raise MotionFormatError(f"{self.name}: its buffer {buffer.uri[:80]!r} is not in the same folder")
                 if beside.stat().st_size > _MAX_BYTES:
                     raise MotionFormatError(f"{self.name}: its buffer {buffer.uri[:80]!r} is too large")
                 data = beside.read_bytes()
@@ -426,7 +430,7 @@ class _File:
 
 
 def _check_container(path: Path) -> bool:
-    """Refuse what is not glTF before a library reads it, and say whether it is binary."""
+    """Check that a file is glTF before a library reads it, and return whether it is binary."""
     with path.open("rb") as file:
         head = file.read(20)
         if head[:4] == b"glTF":

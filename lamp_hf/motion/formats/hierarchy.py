@@ -1,4 +1,4 @@
-"""`Hierarchy`: the joints of a file, what a rig is recognized by."""
+"""`Hierarchy`: the joints of a file, from which its rig is recognized."""
 
 import re
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ __all__ = ["Hierarchy", "depth_first"]
 
 
 class Hierarchy:
-    """Joint names, parents and poses of a file: what a mapping is resolved against.
+    """Joint names, parents and poses of a file, against which a mapping is resolved.
 
     Args:
-        joint_names: (J,); End Sites end with " End".
+        joint_names: (J,); names of End Sites end with " End".
         parents: (J,) index of each joint's parent, -1 for a root; parents precede their children.
-        positions: (J, 3) at the first frame, or (F, J, 3) at several frames, in the file's unit.
-        rest_positions: (J, 3) at rest, where the file has a rest pose.
+        positions: (J, 3) in the first frame, or (F, J, 3) in several frames, in the file's unit.
+        rest_positions: (J, 3) in the rest pose, if the file has one.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Hierarchy:
         self.poses = positions if positions.ndim == 3 else positions[None]
         self.positions = self.poses[0]
         self.rest_positions = rest_positions
-        # Where all joints share a prefix such as "Character1_" it says nothing about a joint.
+        # A prefix that all joints share, such as "Character1_", carries no information.
         prefix = re.match(r"(.*[_:.\s-])?", _common_prefix(self.joint_names))
         skip = len(prefix[0]) if prefix and len(self.joint_names) > 1 else 0
         self._plain: dict[str, int] = {}
@@ -41,7 +41,7 @@ class Hierarchy:
 
     @cached_property
     def children(self) -> tuple[tuple[int, ...], ...]:
-        """The joints that hang on each joint."""
+        """Children of each joint."""
         children: list[list[int]] = [[] for _ in self.parents]
         for joint, parent in enumerate(self.parents):
             if parent >= 0:
@@ -65,24 +65,24 @@ class Hierarchy:
         return tuple(ancestors)
 
     def find(self, name: str) -> int | None:
-        """Index of a joint by its exact name, else by its plain name; None where there is no such joint."""
+        """Return the index of a joint by its exact name, else by its plain name; None if there is no such joint."""
         return self._exact.get(name, self._plain.get(_plain(name)))
 
     def is_above(self, ancestor: int, joint: int) -> bool:
-        """Whether a joint is `ancestor` or hangs on it, directly or not."""
+        """Return whether a joint is `ancestor` or one of its descendants."""
         return ancestor == joint or ancestor in self._ancestors[joint]
 
     def lowest_common(self, joints: Sequence[int]) -> int | None:
-        """The joint on which all of these hang that is closest to them; None if there is none."""
+        """Return the closest common ancestor of the joints; None if there is none."""
         shared = frozenset.intersection(*(self._ancestors[joint] for joint in joints))
         return max(shared, key=lambda joint: len(self._ancestors[joint]), default=None)
 
     def depth(self, joint: int) -> int:
-        """Number of joints above a joint."""
+        """Return the number of ancestors of a joint."""
         return len(self._ancestors[joint])
 
     def path(self, ancestor: int, joint: int) -> list[int]:
-        """Joints from an ancestor down to a joint, both included; these two if one is not above the other."""
+        """Return the joints from an ancestor down to a joint, both included; only these two if they are unrelated."""
         path = [joint]
         while path[-1] != ancestor:
             parent = self.parents[path[-1]]
@@ -100,13 +100,13 @@ def _common_prefix(names: Sequence[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def _plain(name: str) -> str:
-    """Reduce a joint name to what identifies it: "mixamorig:Left_UpLeg" becomes "leftupleg"."""
+    """Reduce a joint name to its identifying part: "mixamorig:Left_UpLeg" becomes "leftupleg"."""
     name = re.sub(r"^mixamorig\d*", "", name.rpartition(":")[2].strip(), flags=re.IGNORECASE)
     return re.sub(r"[\s_.-]+", "", name).lower()
 
 
 def depth_first(parents: Sequence[int]) -> list[int]:
-    """Return the joints in an order where each is followed by its whole subtree, as BVH files list them."""
+    """Return the joints in depth-first order, as BVH files list them."""
     order: list[int] = []
     stack = [joint for joint in range(len(parents)) if parents[joint] < 0][::-1]
     while stack:

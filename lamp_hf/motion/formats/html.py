@@ -1,4 +1,4 @@
-"""Make an HTML player of a motion that needs nothing else: for files, and for notebooks."""
+"""Create a self-contained HTML player of a motion, for files and notebooks."""
 
 import base64
 import json
@@ -30,19 +30,19 @@ _NOTEBOOK_FRAMES = 6_000
 
 
 def motion_to_html(motion: "Motion", *, height: int = _NOTEBOOK_HEIGHT, plant_feet: bool | None = None) -> str:
-    """Make a fragment of HTML with a player, for a notebook or any other page.
+    """Create an HTML fragment with a player, for a notebook or any other page.
 
-    The player is a frame of its own: many fit on one page, and neither side can reach into the other.
+    The player is in a sandboxed frame: a page can contain many, and player and page cannot access each other.
 
     Args:
         motion: the motion.
-        height: pixels; the width is that of the page, up to one and a half times the height.
-        plant_feet: whether to keep feet that stand on the floor in their places, see `Motion.plant_feet`. By default
-            where the motion was generated, not where it was read from a file (`own_body`).
+        height: height in pixels; the width is the width of the page, at most 1.5 times the height.
+        plant_feet: whether to keep feet that stand on the floor in place, see `Motion.plant_feet`. Defaults to `True`
+            if the motion was generated, `False` if it was read from a file (`own_body`).
 
     Returns:
-        An `<iframe>` that holds all of the player. Positions are rounded to 1 mm; ten seconds at 20 fps take
-        about 50 kB. Of more than 6,000 frames every second, third ... is shown, at the right speed.
+        An `<iframe>` that contains the whole player. Positions are rounded to 1 mm; ten seconds at 20 fps take about
+        50 kB. If there are more than 6,000 frames, every second, third, ... frame is shown, at the correct speed.
     """
     page = escape(_page(planted_motion(motion, plant_feet), _NOTEBOOK_FRAMES), quote=True)
     return (
@@ -53,13 +53,13 @@ def motion_to_html(motion: "Motion", *, height: int = _NOTEBOOK_HEIGHT, plant_fe
 
 
 def write_html(motion: "Motion", path: str | os.PathLike[str], *, plant_feet: bool | None = None) -> None:
-    """Write a page with a player: drag to look around, turn the wheel to zoom, scrub, loop.
+    """Write a page with a player: drag to look around, scroll to zoom, scrub, loop.
 
     Args:
         motion: the motion; its text is shown.
-        path: where to write; the file appears only when complete. Of more than 20,000 frames every second, third ...
-            is shown, at the right speed, and the log says so.
-        plant_feet: as for `motion_to_html`.
+        path: file to write; it appears only when complete. If there are more than 20,000 frames, every second, third,
+            ... frame is shown, at the correct speed, and a warning is logged.
+        plant_feet: see `motion_to_html`.
     """
     page = _page(planted_motion(motion, plant_feet), _PAGE_FRAMES)
     with atomic_path(path) as temporary:
@@ -67,19 +67,19 @@ def write_html(motion: "Motion", path: str | os.PathLike[str], *, plant_feet: bo
 
 
 def _page(motion: "Motion", max_frames: int) -> str:
-    """Fill the player's page with a motion."""
+    """Insert a motion into the template of the player."""
     text = motion.text or ""
     every = -(-motion.num_frames // max_frames)
     if every > 1:
         logger.warning(
-            "%d frames are too many for a player: every %dth is shown, %g a second (crop the motion to see all)",
+            "%d frames are too many for a player: 1 in %d is shown, %g per second (crop the motion to see all)",
             *(motion.num_frames, every, motion.fps / every),
         )
     title = escape(" ".join((text or motion.name or "motion").split())[:120])
     filled = {"@TITLE@": title, "@CAPTION@": escape(text), "@MOTION@": _data(motion, every)}
     parts = []
     rest = _template()
-    # One pass from start to end: a caption that holds a placeholder stays text.
+    # Fill all placeholders in one pass so that a placeholder in a caption remains text.
     for placeholder, value in filled.items():
         before, rest = rest.split(placeholder, 1)
         parts += [before, value]
@@ -92,7 +92,7 @@ def _template() -> str:
 
 
 def _data(motion: "Motion", every: int) -> str:
-    """Pack what the player needs as JSON: numbers, base64 and colors, never text of the user's."""
+    """Pack the player's data as JSON: numbers, base64 and colors, never text from the user."""
     skeleton = motion.skeleton
     fps = motion.fps / every
     figure = Figure.of(np.asarray(motion.joints[::every]), skeleton)

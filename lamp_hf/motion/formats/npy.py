@@ -1,7 +1,7 @@
-"""Read arrays of NumPy files and archives: nothing is run, and sizes are checked before memory is taken.
+"""Read arrays from NumPy files and archives without running code, and check sizes before allocating memory.
 
-NumPy's own reader evaluates the header as Python and unpacks whole members: damaged headers raise whatever Python
-raises, and a few bytes can ask for gigabytes. This one takes only headers of plain arrays.
+NumPy's reader parses the header as a Python literal and decompresses whole members: damaged headers can raise any
+Python error, and a few bytes can request gigabytes. This reader only accepts headers of plain arrays.
 """
 
 import math
@@ -34,11 +34,11 @@ def read_array(file: IO[bytes], what: str, *, text: bool = False) -> np.ndarray:
 
     Args:
         file: an open `.npy` file or member of an archive, at its start.
-        what: its name, for messages.
-        text: whether the array may hold text, at most `MAX_TEXT` characters.
+        what: name of the array for messages.
+        text: whether the array may contain text, at most `MAX_TEXT` characters.
 
     Raises:
-        MotionFormatError: the array is damaged or too large, or holds neither numbers nor wanted text.
+        MotionFormatError: the array is damaged or too large, or does not contain numbers (or text, if allowed).
     """
     shape, fortran, descr = _header(file, what)
     match = _NUMBER_TYPE.fullmatch(descr)
@@ -48,9 +48,9 @@ def read_array(file: IO[bytes], what: str, *, text: bool = False) -> np.ndarray:
         raise MotionFormatError(f"{what}: expected numbers, found text ({descr[:60]})")
     size = math.prod(shape)
     most = 4 * MAX_TEXT if text else MAX_VALUES
-    # Characters are counted as values: NumPy keeps four bytes for each.
+    # Each character counts as a value because NumPy stores four bytes for it.
     if size * max(1, int(match["characters"] or 1)) > (MAX_TEXT if match["characters"] else most):
-        raise MotionFormatError(f"{what}: {size} values of the type {descr[:60]} are more than any motion has")
+        raise MotionFormatError(f"{what}: {size} values of the type {descr[:60]} are too many for a motion")
     dtype = np.dtype(descr)
     if dtype.itemsize == 0:
         return np.zeros(shape, dtype)
@@ -62,7 +62,7 @@ def read_array(file: IO[bytes], what: str, *, text: bool = False) -> np.ndarray:
 
 
 def _header(file: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, str]:
-    """Read shape, order and type from the header of an array, without evaluating it."""
+    """Read shape, order and type from the header of an array without evaluating it."""
     start = file.read(8)
     if start[:6] != _MAGIC:
         pickled = start[:1] == b"\x80"
@@ -74,7 +74,7 @@ def _header(file: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, str]:
     length = int.from_bytes(file.read(width), "little")
     if length > _MAX_HEADER:
         raise MotionFormatError(
-            f"{what}: not a NumPy file (a header of {length} bytes; at most {_MAX_HEADER} are taken)"
+            f"{what}: not a NumPy file (a header of {length} bytes; at most {_MAX_HEADER} are allowed)"
         )
     header = file.read(length).decode("latin-1").strip()
     if not (header.startswith("{") and header.endswith("}")):
@@ -88,7 +88,7 @@ def _header(file: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, str]:
         values[match["key"]] = match["value"]
         rest = rest[match.end() :].removeprefix(",")
     if len(values) < 3:
-        raise MotionFormatError(f"{what}: not a NumPy file (the header lacks descr, fortran_order or shape)")
+        raise MotionFormatError(f"{what}: not a NumPy file (the header does not contain descr, fortran_order or shape)")
     dimensions = [part.strip().removesuffix("L") for part in values["shape"].strip("()").split(",") if part.strip()]
     good = all(part.isdecimal() and len(part) < 19 for part in dimensions) and len(dimensions) <= _MAX_DIMENSIONS
     if not good or values["fortran_order"] not in ("True", "False") or not values["shape"].startswith("("):
@@ -97,7 +97,7 @@ def _header(file: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, str]:
 
 
 class Archive:
-    """An open `.npz` archive: its members' names, and their arrays one by one."""
+    """An open `.npz` archive, whose arrays are read one at a time."""
 
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
         self._archive = archive
@@ -106,7 +106,7 @@ class Archive:
 
     @property
     def names(self) -> list[str]:
-        """Names of the members, without their suffix."""
+        """Return the names of the members, without their suffix."""
         return list(self._members)
 
     def read(self, name: str, *, text: bool = False) -> np.ndarray:
@@ -114,7 +114,7 @@ class Archive:
         info = self._members[name]
         what = f"{self._name}: {name}"
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise MotionFormatError(f"{what}: a kind of compression that NumPy does not write ({info.compress_type})")
+            raise MotionFormatError(f"{what}: a compression that NumPy does not write ({info.compress_type})")
         with self._archive.open(info) as file:
             return read_array(file, what, text=text)
 
@@ -124,13 +124,15 @@ def open_archive(path: str | os.PathLike[str]) -> Iterator[Archive]:
     """Open an `.npz` archive.
 
     Raises:
-        MotionFormatError: it is damaged, on opening or on reading a member.
+        MotionFormatError: the archive is damaged; this can also be raised when a member is read.
     """
     path = Path(path)
     try:
         with zipfile.ZipFile(path) as archive:
             if len(archive.infolist()) > _MAX_MEMBERS:
-                raise MotionFormatError(f"{path.name}: an archive of more than {_MAX_MEMBERS} members is not a motion")
+                raise MotionFormatError(
+                    f"{path.name}: an archive with more than {_MAX_MEMBERS} members is not a motion"
+                )
             yield Archive(archive, path.name)
     except FileNotFoundError:
         raise

@@ -1,4 +1,4 @@
-"""Paint a body on a floor, seen by a camera, into a picture with Pillow."""
+"""Draw a body on a floor, seen by a camera, with Pillow."""
 
 import logging
 import math
@@ -24,11 +24,11 @@ PATH_BEHIND: Color = (142, 84, 165)
 INK: Color = (40, 42, 46)
 FAINT_INK: Color = (120, 122, 126)
 
-OVERSAMPLING = 2  # painted larger and averaged: Pillow draws with hard edges
+OVERSAMPLING = 2  # pictures are drawn larger and averaged because Pillow does not smooth edges
 _GRID_STEP_M = 0.5
-_MAX_PATH_POINTS = 1000  # about: otherwise the time to paint an hour would grow with its square
-_OUTLINE = 0.55  # an outline has the limb's color times this
-# Found by name on Linux, macOS and Windows; those behind the first three know Chinese, Japanese and Korean.
+_MAX_PATH_POINTS = 1000  # approximate limit; without it, drawing time would be quadratic in the duration
+_OUTLINE = 0.55  # factor from a limb's color to the color of its outline
+# Found by name on Linux, macOS and Windows; all but the first three include Chinese, Japanese and Korean.
 _FONTS = (
     *("DejaVuSans.ttf", "Arial.ttf", "arial.ttf"),
     *("NotoSansCJK-Regular.ttc", "NotoSansCJKsc-Regular.otf", "NotoSansCJKjp-Regular.otf", "NotoSansKR-Regular.otf"),
@@ -40,26 +40,26 @@ _NO_LETTER = "\U0010ffff"
 
 
 def mix(color: Color, other: Color, share: float) -> Color:
-    """Blend two colors; `share` is that of `other`."""
+    """Blend two colors; `share` is the weight of `other`."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(color, other, strict=True))
     return red, green, blue
 
 
 def font(pixels: int, text: str = "") -> "ImageFont.FreeTypeFont | ImageFont.ImageFont":
-    """Load a font of this size: the first one on the machine that has every letter of a text, else the first of all."""
+    """Load the first font on the machine that has every letter of a text, or else the first font."""
     fonts = _fonts(pixels)
     return next((font for font in fonts if all(_has(font, letter) for letter in set(text))), fonts[0])
 
 
 def drawable(text: str, pixels: int) -> str:
-    """Leave out of a text what no font on the machine can draw: pictures show no boxes in place of letters."""
+    """Remove letters that cannot be drawn with any font on the machine, since they would appear as boxes."""
     fonts = _fonts(pixels)
     best = max(fonts, key=lambda font: sum(_has(font, letter) for letter in text[:2000]))
     kept = "".join(letter for letter in text if _has(best, letter))
     if kept != text:
         logger.warning(
-            "no font on this machine has all letters of %r; what is missing is left out of the picture (install a font "
-            "such as Noto Sans CJK)",
+            "no font on this machine has all letters of %r; the picture omits missing letters (install a font such as "
+            "Noto Sans CJK)",
             text[:60],
         )
     return " ".join(kept.split())
@@ -80,7 +80,7 @@ def _fonts(pixels: int) -> "list[ImageFont.FreeTypeFont | ImageFont.ImageFont]":
 
 @lru_cache(maxsize=4096)
 def _has(font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", letter: str) -> bool:
-    """Whether a font has a letter: it draws it otherwise than one that no font has."""
+    """Return whether a font has a letter, which it then draws differently from an undefined one."""
     if letter.isspace() or (letter.isascii() and letter.isprintable()):
         return True
     if not letter.isprintable():
@@ -88,14 +88,14 @@ def _has(font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", letter: str) -> b
     try:
         drawn, missing = font.getmask(letter), font.getmask(_NO_LETTER)
         return (drawn.size, bytes(drawn)) != (missing.size, bytes(missing))
-    except (UnicodeEncodeError, OSError):  # Pillow's smallest font knows Latin letters alone
+    except (UnicodeEncodeError, OSError):  # Pillow's built-in font only has Latin letters
         return False
 
 
 def wrap_text(text: str, pixels: int, width: float, max_lines: int) -> list[str]:
-    """Break a text into lines for a font size and a width in pixels; what does not fit ends in "…"."""
+    """Break a text into lines for a font size and a width in pixels; text that does not fit is cut with "…"."""
     lines: list[str] = []
-    # A caption of a million words would be measured in vain: no picture holds more than this.
+    # Do not measure captions of a million words: no picture has room for more than this.
     start = drawable(text[: 200 * max_lines], pixels)
     ruler = font(pixels, start + "…")
     for word in start.split():
@@ -128,7 +128,7 @@ def _longest_start(word: str, ruler: "ImageFont.FreeTypeFont | ImageFont.ImageFo
 
 
 def paint_floor(draw: "ImageDraw.ImageDraw", camera: Camera, focus: np.ndarray, floor: float, radius: float) -> None:
-    """Paint a round piece of floor about the point looked at, with lines every half meter of the world."""
+    """Draw a round floor around the camera's target, with grid lines every 0.5 m in world coordinates."""
     angles = np.linspace(0.0, 2.0 * np.pi, 73)
     rim = np.stack([np.cos(angles), np.zeros_like(angles), np.sin(angles)], axis=-1) * radius
     center = np.array([focus[0], floor, focus[2]])
@@ -153,7 +153,7 @@ def paint_path(
     frame: int,
     radius: float,
 ) -> None:
-    """Paint the way of the root on the floor: behind it dark, ahead of it light."""
+    """Draw the path of the root on the floor: dark behind it, light ahead of it."""
     num_frames = len(figure.joints)
     stride = max(1, num_frames // _MAX_PATH_POINTS)
     frames = np.union1d(np.arange(0, num_frames, stride), [frame, num_frames - 1])
@@ -170,7 +170,7 @@ def paint_path(
 
 
 def paint_shadow(draw: "ImageDraw.ImageDraw", camera: Camera, focus: np.ndarray, figure: Figure, frame: int) -> None:
-    """Paint the shadow of a body under a light straight above: it shows which foot stands on the floor."""
+    """Draw the shadow of a body under a light from above, which shows which foot is on the floor."""
     flat = np.concatenate([figure.joints[frame], figure.head[frame, None]])
     flat[:, 1] = figure.floor
     radii = np.append(figure.radii, figure.head_radius) * 0.8
@@ -190,7 +190,7 @@ def paint_body(
     *,
     fade: float = 0.0,
 ) -> None:
-    """Paint a body, its farthest limb first; `fade` blends it into the background, for ghosts."""
+    """Draw a body, farthest limb first; `fade` blends it into the background, for earlier poses."""
     seen = camera.project(np.concatenate([figure.joints[frame], figure.head[frame, None]]), focus)
     thickness = camera.focal * np.append(figure.radii, figure.head_radius) / seen[:, 2]
     edge = max(1.0, 0.12 * float(np.median(thickness)))
@@ -210,7 +210,7 @@ def paint_body(
 
 
 def shrink(picture: "Image.Image") -> "Image.Image":
-    """Average a picture painted in the larger size down to the size it shall have."""
+    """Average a picture that was drawn larger down to its final size."""
     return picture.reduce(OVERSAMPLING)
 
 
@@ -231,7 +231,7 @@ def _rod(
     end_radius: float,
     color: Color,
 ) -> None:
-    """Paint two discs and what lies between their outer tangents."""
+    """Draw two discs and the area between their outer tangents."""
     _disc(draw, start, start_radius, color)
     _disc(draw, end, end_radius, color)
     x, y, end_x, end_y = float(start[0]), float(start[1]), float(end[0]), float(end[1])

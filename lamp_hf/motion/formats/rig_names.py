@@ -1,8 +1,9 @@
 """Recognize the joints of a person by the words in their names: "J_Bip_L_UpperLeg", "thigh.L" and "左足" are hips.
 
-A name is cut into a side and the words that are left. Words tell what a joint can be, with a rank for how surely, as
-"leg" is a knee below an "upleg" and a hip above a "shin". The best joints that hang on each other in the right order
-are taken. Names with any word more, such as twist and roll joints, fingers and helpers, are never taken for limbs.
+A name is split into a side and the remaining words. The words determine the possible joints with a rank for their
+reliability: "leg" is a knee below an "upleg" but a hip above a "shin". The best-ranked joints that follow each other in
+the right order are chosen. Joints with additional words, such as twist and roll joints, fingers and helpers, are never
+chosen for limbs.
 """
 
 import re
@@ -79,14 +80,14 @@ _RANKS = _ranks()
 
 
 def match_names(hierarchy: Hierarchy) -> dict[str, int]:
-    """Find joints by the words of their names.
+    """Find joints by the words in their names.
 
     Args:
-        hierarchy: positions are not looked at.
+        hierarchy: the joints; positions are ignored.
 
     Returns:
-        Joint index by HumanML3D name. A limb is found whole or not at all; pelvis, neck, head, feet and collars may
-        be missing.
+        Joint index by HumanML3D name. A limb is found completely or not at all; pelvis, neck, head, feet and collars
+        may be missing.
     """
     candidates: dict[tuple[str, str], list[tuple[int, int]]] = {}
     shared = _shared_word(hierarchy)
@@ -102,7 +103,8 @@ def match_names(hierarchy: Hierarchy) -> dict[str, int]:
             found |= {f"{side}_{part}": joint for part, joint in _best_limb(hierarchy, candidates, side, limb).items()}
     limbs = list(found.values())
     for part in ("pelvis", "neck", "head"):
-        # A pelvis is above all limbs, and neck and head hang on none. Among equals the upper one is taken.
+        # A pelvis is an ancestor of all limbs; neck and head do not descend from any. Among equal ranks, prefer the
+        # joint that is higher in the hierarchy.
         fitting = [
             (rank, -hierarchy.depth(joint), -joint)
             for joint, rank in candidates.get(("", part), [])
@@ -116,7 +118,7 @@ def match_names(hierarchy: Hierarchy) -> dict[str, int]:
 
 
 def sides_of(hierarchy: Hierarchy) -> dict[int, str]:
-    """The joints whose names say a side, whatever else they say: "left" or "right" by joint index."""
+    """Return the side, "left" or "right", by joint index, for all joints whose names contain one."""
     shared = _shared_word(hierarchy)
     sides = {joint: _read(name, shared)[0] for joint, name in enumerate(hierarchy.joint_names)}
     return {joint: side for joint, side in sides.items() if side}
@@ -128,7 +130,7 @@ def _best_limb(
     side: str,
     limb: tuple[str, str, str],
 ) -> dict[str, int]:
-    """The joints of one limb, each below the one before, with the highest ranks; the upper one among equals."""
+    """Return the best-ranked joints of a limb, each a descendant of the one before; higher joints win ties."""
     chains: list[tuple[float, list[int]]] = [(0.0, [])]
     for part in limb:
         chains = [
@@ -159,7 +161,7 @@ def _best_limb(
 
 
 def _shared_word(hierarchy: Hierarchy) -> str:
-    """The first word of most names, as "character" in "Character1_Hips"; empty where most names begin differently."""
+    """Return the first word of most names, such as "character" in "Character1_Hips", or an empty string."""
     first = Counter(
         _split(name)[0]
         for joint, name in enumerate(hierarchy.joint_names)
@@ -171,7 +173,7 @@ def _shared_word(hierarchy: Hierarchy) -> str:
 
 
 def _split(name: str) -> list[str]:
-    """The words of a name in lower case, without namespace, usual prefixes, numbers and words that say nothing."""
+    """Return the words of a name in lower case, without namespace, usual prefixes, numbers and filler words."""
     name = unicodedata.normalize("NFKC", name).strip()
     name = _PREFIX.sub("", re.split(r"[:|]", name)[-1])
     for word, english in _JAPANESE.items():
@@ -181,7 +183,7 @@ def _split(name: str) -> list[str]:
 
 
 def _read(name: str, shared: str) -> tuple[str, str]:
-    """Cut a name into its side ("left", "right" or "") and the words that are left, joined."""
+    """Split a name into its side ("left", "right" or "") and the remaining words, joined."""
     words = _split(name)
     if shared and words[:1] == [shared]:
         words = words[1:]

@@ -1,4 +1,4 @@
-"""Recognize a rig that is not on the list: limbs by the words of names, else by shape; the rest from what is there."""
+"""Recognize an unlisted rig: find limbs by the words in joint names, else by shape, then find or place the rest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,22 +16,22 @@ _SIDES = ("left", "right")
 _LEG = ("hip", "knee", "ankle")
 _ARM = ("shoulder", "elbow", "wrist")
 _LIMBS = tuple(f"{side}_{part}" for side in _SIDES for part in (*_LEG, *_ARM))
-_HEAD_BY_LEG = 0.13  # neck to head by hip to ankle
-_PELVIS_NEAR_HIPS = 0.35  # by hip to ankle
+_HEAD_BY_LEG = 0.13  # neck-to-head length / hip-to-ankle length
+_PELVIS_NEAR_HIPS = 0.35  # relative to hip-to-ankle length
 _SURE = 0.3
 
 
 @dataclass
 class Body:
-    """Where the joints of a person are in a hierarchy.
+    """Joints of a person that were recognized in a hierarchy.
 
     Attributes:
-        rows: for each HumanML3D joint but the spine, weights (adding up to 1) of source joints.
+        rows: for each HumanML3D joint except the spine, weights of source joints, which add up to 1.
         known_by: "list", "names", "shape" or "mapping".
-        spine_end: joint at which the spine ends where the neck has no joint of its own; None: at the neck.
+        spine_end: last joint of the spine if the rig has no neck joint; None means the neck.
         doubts: sentences about guesses that may be wrong.
-        notes: sentences about joints that were placed from others.
-        refusal: why the hierarchy is not taken for a person; empty where it is.
+        notes: sentences about joints that were computed from others.
+        refusal: why the hierarchy was not recognized as a person; empty if it was.
     """
 
     rows: dict[str, dict[int, float]]
@@ -43,7 +43,7 @@ class Body:
 
 
 def limbs_hang_together(hierarchy: Hierarchy, found: Mapping[str, int]) -> bool:
-    """Whether in each limb every joint that is found hangs on the one before."""
+    """Return whether each joint found in a limb is a descendant of the one before."""
     for side in _SIDES:
         for limb in (_LEG, _ARM):
             chain = [found[f"{side}_{part}"] for part in limb if f"{side}_{part}" in found]
@@ -69,15 +69,17 @@ def recognize(hierarchy: Hierarchy, anchors: Mapping[str, int]) -> Body:
             return Body({}, "shape", refusal=shape.reason)
         limbs, agreeing, swapped = _name_sides(shape.found, sides_of(hierarchy))
         body.known_by = "shape"
-        told = f"{agreeing} of its names agree" if agreeing else f"feet and knees agree by {shape.sidedness:.2f} of 1"
+        evidence = (
+            f"{agreeing} of its names agree" if agreeing else f"feet and knees agree by {shape.sidedness:.2f} of 1"
+        )
         sure = "sure" if shape.sidedness > 0.6 or agreeing else "fairly sure" if shape.sidedness > _SURE else "a guess"
         listed = ", ".join(f"{target} = {hierarchy.joint_names[joint]!r}" for target, joint in sorted(limbs.items()))
         body.doubts.append(
-            f"the joint names are not known; limbs were recognized by shape, left and right are {sure} ({told}): "
+            f"the joint names are unknown; limbs were recognized by shape, left and right are {sure} ({evidence}): "
             f"{listed} (pass mapping= or --mapping if wrong)"
         )
         if swapped:
-            body.doubts.append("names and the direction of the feet disagree on left and right; the names were taken")
+            body.doubts.append("names and the direction of the feet disagree on left and right; the names are used")
         names = {**{k: v for k, v in names.items() if k in limbs and limbs[k] == v}, **limbs, **anchors}
         limbs.update({target: joint for target, joint in anchors.items() if target in _LIMBS})
     body.rows.update({target: {joint: 1.0} for target, joint in limbs.items()})
@@ -86,7 +88,7 @@ def recognize(hierarchy: Hierarchy, anchors: Mapping[str, int]) -> Body:
 
 
 def _name_sides(found: Mapping[str, int], sides: Mapping[int, str]) -> tuple[dict[str, int], int, bool]:
-    """Swap left and right where most names say so: (limbs, agreeing names, whether swapped)."""
+    """Swap left and right if most names disagree; return the limbs, the number of agreeing names, and if swapped."""
     other = {target: target.replace("left", "?").replace("right", "left").replace("?", "right") for target in found}
     agreeing = sum(sides.get(joint) == target.partition("_")[0] for target, joint in found.items())
     opposite = sum(sides.get(joint) == other[target].partition("_")[0] for target, joint in found.items())
@@ -132,7 +134,7 @@ def _find_pelvis(
             body.rows["pelvis"] = {joint: 1.0}
             return
     body.rows["pelvis"] = {hips[0]: 0.5, hips[1]: 0.5}
-    body.notes.append("no pelvis near the hips; placed between them")
+    body.notes.append("no pelvis near the hips; it was placed between them")
 
 
 def _find_head(
@@ -145,7 +147,7 @@ def _find_head(
     leg: float,
 ) -> None:
     chest = hierarchy.lowest_common(shoulders)
-    assert chest is not None  # both arms hang on the root at least
+    assert chest is not None  # at the least, the root is an ancestor of both arms
     middle = pose[shoulders].mean(axis=0)
     up = middle - pose[hips].mean(axis=0)
     up = up / max(float(np.linalg.norm(up)), 1e-12)
@@ -173,29 +175,29 @@ def _find_head(
                 ),
             )
     if head is not None and head in hierarchy.end_sites:
-        body.notes.append(f"no head; the end of {hierarchy.joint_names[hierarchy.parents[head]]!r} was taken")
+        body.notes.append(f"no head; the end of {hierarchy.joint_names[hierarchy.parents[head]]!r} is used")
     if neck is not None:
         body.rows["neck"] = {neck: 1.0}
     elif head is not None:
         body.rows["neck"] = {head: 0.3, shoulders[0]: 0.35, shoulders[1]: 0.35}
         body.spine_end = head
-        body.notes.append("no neck; placed between shoulders and head")
+        body.notes.append("no neck; it was placed between shoulders and head")
     else:
         body.rows["neck"] = {shoulders[0]: 0.5, shoulders[1]: 0.5}
         body.spine_end = chest
-        body.notes.append("no neck; placed between the shoulders")
+        body.notes.append("no neck; it was placed between the shoulders")
     if head is not None:
         body.rows["head"] = {head: 1.0}
-    else:  # beyond the neck, as far as heads are
+    else:  # above the neck, at the usual distance of a head
         pelvis = next(iter(body.rows["pelvis"]))
         row = {joint: 1.25 * weight for joint, weight in body.rows["neck"].items()}
         row[pelvis] = row.get(pelvis, 0.0) - 0.25
         body.rows["head"] = row
-        body.notes.append("no head; placed above the neck in the direction of the trunk")
+        body.notes.append("no head; it was placed above the neck in the direction of the trunk")
 
 
 def _skull(hierarchy: Hierarchy, chain: list[int], heights: np.ndarray) -> list[int]:
-    """The part of a chain that may hold the head: up to where it falls, as hair does, or hair, eyes and jaw begin."""
+    """Return the part of a chain that may contain the head: up to where it descends, or hair, eyes or jaw begin."""
     part: list[int] = []
     for joint in chain:
         if part and heights[joint] < heights[part[-1]]:
@@ -221,10 +223,10 @@ def _find_foot(hierarchy: Hierarchy, body: Body, names: Mapping[str, int], side:
         toe = children[int(np.argmax(lengths))]
         body.rows[target] = {toe: 1.0}
         if body.known_by == "names":
-            body.notes.append(f"no {target}; {hierarchy.joint_names[toe]!r} was taken")
+            body.notes.append(f"no {target}; {hierarchy.joint_names[toe]!r} is used")
     else:
         body.rows[target] = {ankle: 1.1, knee: -0.1}
-        body.notes.append(f"no {target} and no end of the ankle; placed just below the ankle")
+        body.notes.append(f"no {target} and no end of the ankle; it was placed just below the ankle")
 
 
 def _find_collars(hierarchy: Hierarchy, body: Body, names: Mapping[str, int], shoulders: list[int]) -> None:
@@ -236,6 +238,6 @@ def _find_collars(hierarchy: Hierarchy, body: Body, names: Mapping[str, int], sh
             body.rows[target] = {names[target]: 1.0}
         elif between:
             body.rows[target] = {between[0]: 1.0}
-        else:  # moved outwards later, as collars on the body's axis are
+        else:  # moved outward later, like all collars on the body's axis
             body.rows[target] = dict(body.rows["neck"])
-            body.notes.append(f"no {target}; placed between neck and shoulder")
+            body.notes.append(f"no {target}; it was placed between neck and shoulder")

@@ -1,4 +1,4 @@
-"""Recognize a person's limbs by the shape of a rig: topology, lengths of bones and poses, without names."""
+"""Recognize a person's limbs by the shape of a rig: topology, bone lengths and poses, without names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from lamp_hf.motion.formats.hierarchy import Hierarchy
 
 __all__ = ["ShapeMatch", "head_chain", "match_shape", "upright_pose"]
 
-_MAX_CHAIN = 14  # joints of a limb that are looked at
+_MAX_CHAIN = 14  # maximum number of joints to examine in a limb
 _MAX_POSES = 12
-_SMALLEST_LIMB = 0.12  # share of the longest way from the root to a tip
-_ARM_TO_LEG = 0.65  # shoulder to wrist by hip to ankle, as in people
-_HEAD_BY_LEG = 0.13  # neck to head by hip to ankle
+_SMALLEST_LIMB = 0.12  # relative to the longest path from the root to a tip
+_ARM_TO_LEG = 0.65  # shoulder-to-wrist length / hip-to-ankle length of a person
+_HEAD_BY_LEG = 0.13  # neck-to-head length / hip-to-ankle length
 
 
 @dataclass(frozen=True)
 class ShapeMatch:
-    """What was recognized, or why nothing was.
+    """Recognized limbs, or the reason why there are none.
 
     Attributes:
         found: joint index by HumanML3D name: hips, knees, ankles, shoulders, elbows and wrists; empty if refused.
-        sidedness: mean cosine (0 to 1) by which feet and knees tell left from right; below 0.3 it is a guess.
-        reason: why the rig is refused; empty where it is not.
+        sidedness: mean cosine (0 to 1) of the evidence of feet and knees for left and right; below 0.3 it is a guess.
+        reason: why the rig is refused; empty if it is not.
     """
 
     found: dict[str, int]
@@ -34,7 +34,7 @@ class ShapeMatch:
 
 @dataclass(frozen=True)
 class _Limb:
-    """A pair of limbs that hang on one joint: root-most, middle and outer joint of each, and what is beyond."""
+    """A pair of limbs with the same parent: the first, middle and outer joint of each, and the joints beyond."""
 
     parent: int
     joints: tuple[tuple[int, int, int], tuple[int, int, int]]
@@ -48,15 +48,15 @@ def match_shape(hierarchy: Hierarchy) -> ShapeMatch:
     """Find two legs and two arms on a trunk.
 
     Args:
-        hierarchy: names are not looked at.
+        hierarchy: the joints; names are ignored.
 
     Returns:
-        Where the limbs are. Left and right follow from the direction of the feet and of the knees' bend.
+        The limbs. Left and right are determined from the direction of the feet and of the bent knees.
     """
     tree = _Tree(hierarchy)
     legs, arms = tree.limb_pairs(is_leg=True), tree.limb_pairs(is_leg=False)
     if not legs or not arms or len({pair.tops for pair in [*legs, *arms]}) < 2:
-        return ShapeMatch({}, reason="its hierarchy has no two pairs of limbs as two legs and two arms are")
+        return ShapeMatch({}, reason="the hierarchy does not have two pairs of limbs like legs and arms")
     best: tuple[float, _Limb, _Limb] | None = None
     reasons: list[str] = []
     for leg in legs:
@@ -69,7 +69,7 @@ def match_shape(hierarchy: Hierarchy) -> ShapeMatch:
     if best is None:
         telling = [reason for reason in reasons if not reason.startswith(("both", "one"))] or reasons
         worst = max(sorted(set(telling)), key=telling.count)
-        return ShapeMatch({}, reason=f"no two pairs of its limbs lie as legs and arms of a person do ({worst})")
+        return ShapeMatch({}, reason=f"no two pairs of limbs fit the legs and arms of a person ({worst})")
     _, leg, arm = best
     sidedness = tree.sidedness(leg, arm)
     left = 0 if sidedness >= 0 else 1
@@ -85,17 +85,17 @@ def match_shape(hierarchy: Hierarchy) -> ShapeMatch:
 
 
 def head_chain(hierarchy: Hierarchy, chest: int, arms: Sequence[int], hips: Sequence[int], leg: float) -> list[int]:
-    """Joints from the neck to the top of the head: the chain from the chest, off the arms, that rises most.
+    """Find the joints from the neck to the top of the head: the chain from the chest, except arms, that rises most.
 
     Args:
         hierarchy: the joints.
-        chest: the joint on which the arms hang.
+        chest: the closest common ancestor of the arms.
         arms: both shoulders.
         hips: both hips.
         leg: length of a leg.
 
     Returns:
-        The chain without the chest; empty where nothing rises above it.
+        The chain without the chest; empty if no chain rises above the chest.
     """
     tree = _Tree(hierarchy)
     pose = _upright(tree.poses, hips, arms)
@@ -104,12 +104,12 @@ def head_chain(hierarchy: Hierarchy, chest: int, arms: Sequence[int], hips: Sequ
 
 
 def upright_pose(hierarchy: Hierarchy, hips: Sequence[int], shoulders: Sequence[int]) -> np.ndarray:
-    """The pose (J, 3), at rest or in motion, in which the trunk is longest, which no bent body has."""
+    """Return the pose (J, 3), at rest or in motion, with the longest trunk, in which the body is not bent."""
     return _upright(_Tree(hierarchy).poses, hips, shoulders)
 
 
 class _Tree:
-    """A hierarchy with what its shape is judged by."""
+    """A hierarchy with the data from which its shape is recognized."""
 
     def __init__(self, hierarchy: Hierarchy) -> None:
         self.hierarchy = hierarchy
@@ -131,14 +131,14 @@ class _Tree:
                 self.reach[parent] = max(self.reach[parent], self.reach[joint] + self.bones[joint])
 
     def chain(self, joint: int) -> list[int]:
-        """The joint and the longest way from it to a tip."""
+        """Return the joint and the longest chain from it to a tip."""
         chain = [joint]
         while self.children[chain[-1]] and len(chain) < _MAX_CHAIN:
             chain.append(max(self.children[chain[-1]], key=lambda child: self.reach[child] + self.bones[child]))
         return chain
 
     def limb_pairs(self, *, is_leg: bool) -> list[_Limb]:
-        """All pairs of limbs of equal lengths on one joint that can be cut into two long bones and an end."""
+        """Return all pairs of limbs with one parent and similar lengths that split into two long bones and an end."""
         pairs = []
         size = float(self.reach.max())
         for parent, children in enumerate(self.children):
@@ -156,7 +156,7 @@ class _Tree:
         chains = self.chain(first), self.chain(second)
         ways = [np.cumsum([self.bones[joint] for joint in chain]) for chain in chains]
         shared = min(len(chains[0]), len(chains[1]))
-        whole = min(ways[0][-1], ways[1][-1])  # what goes on in one limb alone is no part of the body
+        whole = min(ways[0][-1], ways[1][-1])  # joints that only one limb has do not belong to the body
         best: tuple[float, tuple[int, int, int]] | None = None
         for top, middle, end in combinations(range(shared), 3):
             score = sum(
@@ -186,7 +186,7 @@ class _Tree:
         length = upper + lower
         score = -2.0 * abs(float(np.log(upper / lower)))
         for start, stop, bone in ((top, middle, upper), (middle, end, lower)):
-            if stop - start > 1:  # joints within a bone are twist joints: they never bend
+            if stop - start > 1:  # joints within a bone are twist joints, which do not bend
                 straight = np.linalg.norm(self.poses[:, chain[stop]] - self.poses[:, chain[start]], axis=-1) / bone
                 score -= 12.0 * float(1.0 - np.minimum(straight, 1.0).min())
         beyond = max(whole - way[end], 0.0) / length
@@ -209,39 +209,39 @@ class _Tree:
         return score
 
     def _branches(self, joint: int) -> bool:
-        """Whether several chains, not only helpers, hang on a joint."""
+        """Return whether a joint has several chains as children, other than single helper joints."""
         return sum(bool(self.children[child]) for child in self.children[joint]) > 1
 
     def judge(self, leg: _Limb, arm: _Limb) -> tuple[float, str]:
-        """How much two pairs look like legs and arms, or a reason why they cannot be."""
+        """Return how well two pairs match legs and arms, or the reason why they cannot be legs and arms."""
         above = self.hierarchy.is_above
         if leg.parent == arm.parent or set(leg.tops) & set(arm.tops):
-            return 0.0, "both pairs hang on one joint"
+            return 0.0, "both pairs have the same parent"
         if any(above(top, arm.parent) for top in leg.tops) or any(above(top, leg.parent) for top in arm.tops):
-            return 0.0, "one pair hangs on the other"
+            return 0.0, "one pair descends from the other"
         hips = [joints[0] for joints in leg.joints]
         ankles = [joints[2] for joints in leg.joints]
         shoulders = [joints[0] for joints in arm.joints]
         wrists = [joints[2] for joints in arm.joints]
         ratio = arm.length / leg.length
         if not 0.35 < ratio < 1.15:
-            return 0.0, f"arms of {ratio:.2f} times the legs"
+            return 0.0, f"the arms are {ratio:.2f} times as long as the legs"
         trunk = float(
             np.median(np.linalg.norm(self.poses[:, shoulders].mean(axis=1) - self.poses[:, hips].mean(axis=1), axis=-1))
         )
         if not 0.2 < trunk / leg.length < 1.6:
-            return 0.0, f"a trunk of {trunk / leg.length:.2f} times the legs"
+            return 0.0, f"the trunk is {trunk / leg.length:.2f} times as long as the legs"
         width = float(np.median(np.linalg.norm(self.poses[:, hips[0]] - self.poses[:, hips[1]], axis=-1)))
         if not 0.02 < width / leg.length < 0.9:
-            return 0.0, f"hips {width / leg.length:.2f} legs apart"
+            return 0.0, f"the hips are {width / leg.length:.2f} leg lengths apart"
         moving = float(np.median(self._legs_along_trunk(self.frames, hips, ankles, shoulders)))
         resting = moving
         if self.rest is not None:
             resting = float(self._legs_along_trunk(self.rest[None], hips, ankles, shoulders)[0])
         if min(moving, resting) > -0.5 or (moving > 0.4 and resting > -0.8):
-            return 0.0, "the legs do not go on in the trunk's direction, as those of animals on four feet"
+            return 0.0, "the legs do not extend in line with the trunk, as in four-legged animals"
         if self._arms_support(hips, ankles, shoulders, wrists, leg.length):
-            return 0.0, "all four limbs point the same way across the trunk, as those of animals on four feet"
+            return 0.0, "all four limbs point in the same direction across the trunk, as in four-legged animals"
         score = leg.score + arm.score - 1.5 * abs(float(np.log(ratio / _ARM_TO_LEG))) - (1.0 + min(moving, resting))
         score += 0.7 * above(leg.parent, arm.parent)
         pose = _upright(self.poses, hips, shoulders)
@@ -253,7 +253,7 @@ class _Tree:
     def _legs_along_trunk(
         poses: np.ndarray, hips: Sequence[int], ankles: Sequence[int], shoulders: Sequence[int]
     ) -> np.ndarray:
-        """Cosine between trunk and legs, for each pose; -1 for a person who stands."""
+        """Return the cosine between trunk and legs for each pose; -1 for a standing person."""
         middle = poses[:, list(hips)].mean(axis=1)
         trunk = _unit(poses[:, list(shoulders)].mean(axis=1) - middle)
         return np.sum(trunk * _unit(poses[:, list(ankles)].mean(axis=1) - middle), axis=-1)
@@ -261,7 +261,7 @@ class _Tree:
     def _arms_support(
         self, hips: Sequence[int], ankles: Sequence[int], shoulders: Sequence[int], wrists: Sequence[int], leg: float
     ) -> bool:
-        """Whether at rest legs and arms are parallel and at right angles to the trunk."""
+        """Return whether legs and arms are parallel, and perpendicular to the trunk, in the rest pose."""
         if self.rest is None:
             return False
         rest = self.rest
@@ -272,8 +272,8 @@ class _Tree:
         return bool(abs(trunk @ legs) < 0.6 and abs(trunk @ arms) < 0.6 and legs @ arms > 0.8)
 
     def sidedness(self, leg: _Limb, arm: _Limb) -> float:
-        """Mean cosine, from -1 to 1, between the front if the first leg is the left one and feet and knees."""
-        told: list[float] = []
+        """Return the mean cosine (-1 to 1) of feet and knees with the front if the first leg is the left one."""
+        cosines: list[float] = []
         for pose in self.poses:
             hips = [pose[joints[0]] for joints in leg.joints]
             up = _unit(np.mean([pose[joints[0]] for joints in arm.joints], axis=0) - np.mean(hips, axis=0))
@@ -284,19 +284,19 @@ class _Tree:
                     foot = pose[tip] - pose[ankle]
                     foot = foot - (foot @ shank) * shank
                     if np.linalg.norm(foot) > 0.04 * leg.length:
-                        # Seen along the shank, so that a raised foot behind the body points the right way too.
+                        # Projected along the shank so that a foot raised behind the body is handled correctly too.
                         across = front - (front @ shank) * shank
                         if np.linalg.norm(across) > 0.5:
-                            told.append(2.0 * float(_unit(foot) @ _unit(across)))
+                            cosines.append(2.0 * float(_unit(foot) @ _unit(across)))
                 line = _unit(pose[ankle] - pose[hip])
                 bend = pose[knee] - pose[hip]
                 bend = bend - (bend @ line) * line
                 if np.linalg.norm(bend) > 0.05 * leg.length:
-                    told.append(float(_unit(bend) @ front))
-        return float(np.clip(np.mean(told), -1.0, 1.0)) if told else 0.0
+                    cosines.append(float(_unit(bend) @ front))
+        return float(np.clip(np.mean(cosines), -1.0, 1.0)) if cosines else 0.0
 
     def same_side(self, leg: _Limb, arm: _Limb) -> bool:
-        """Whether the first arm is on the side of the first leg."""
+        """Return whether the first arm is on the same side as the first leg."""
         hips = self.poses[:, leg.joints[0][0]] - self.poses[:, leg.joints[1][0]]
         shoulders = self.poses[:, arm.joints[0][0]] - self.poses[:, arm.joints[1][0]]
         return bool(np.mean(np.sum(_unit(hips) * _unit(shoulders), axis=-1)) > 0)
@@ -304,7 +304,7 @@ class _Tree:
     def rising_chain(
         self, chest: int, others: Sequence[int], pose: np.ndarray, up: np.ndarray, height: float
     ) -> list[int]:
-        """The chain from a child of the chest, off all other limbs, that rises most above it, at least by a height."""
+        """Return the chain from the chest, except limbs, that rises most above it; it must rise by a minimum height."""
         best: list[int] = []
         for child in self.children[chest]:
             if any(self.hierarchy.is_above(child, other) for other in others):

@@ -1,9 +1,9 @@
-"""Map the joints of foreign rigs to the 22 joints of HumanML3D.
+"""Map the joints of other rigs to the 22 joints of HumanML3D.
 
-A rig of the list is known by its joint names, compared without case, namespaces ("mixamorig:"), separators and prefixes
-that all joints share; any other by the words of its names or by its shape (`rig_recognition`). The spine is not looked
-up by name: rigs have one to five spine joints, so the three of HumanML3D are placed along the rig's own spine, at the
-heights where the HumanML3D skeleton has them.
+Listed rigs are recognized by their joint names; case, namespaces ("mixamorig:"), separators and prefixes shared by all
+joints are ignored. Other rigs are recognized by the words in their joint names or by their shape (`rig_recognition`).
+The spine is not mapped by name: rigs have one to five spine joints, so the three of HumanML3D are placed along the
+rig's spine, at the same relative heights as in HumanML3D's skeleton.
 """
 
 import logging
@@ -31,18 +31,19 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 JointSource = str | Mapping[str, float]
-"""Where a joint comes from: the name of a source joint, or weights (adding up to 1) of several."""
+"""Source of a joint: the name of a source joint, or weights of several, which add up to 1."""
 
 _TARGETS = HUMANML3D_22.joint_names
 _SPINE = ("spine1", "spine2", "spine3")
 _REQUIRED = tuple(name for name in _TARGETS if name not in _SPINE)
-# Heights of spine1-3 along the way from pelvis to neck, from the target bone lengths of HumanML3D.
+# Relative heights of spine1-3 from pelvis to neck, from HumanML3D's bone lengths.
 _SPINE_LENGTHS = np.asarray(HUMANML3D_22.bone_lengths)[[3, 6, 9, 12]]
 _SPINE_FRACTIONS = np.cumsum(_SPINE_LENGTHS)[:3] / np.sum(_SPINE_LENGTHS)
-# In HumanML3D the hips lie below the pelvis by 1.27 of half their distance. Most rigs put their root joint on
-# the hip line; unraised, the retargeted hips would be too wide and the heading from them off by degrees.
+# In HumanML3D, the hips are below the pelvis by 1.27 times half the distance between them. In most rigs, the root joint
+# is on the hip line; if it were not raised, the retargeted hips would be too wide and the heading off by degrees.
 _PELVIS_HEIGHT = 1.266
-# Its collars lie 0.45 of the way from the body's axis to the shoulders. Some rigs (CMU) put both on the axis.
+# HumanML3D's collars are at 0.45 of the way from the body's axis to the shoulders; in some rigs (CMU), both are on the
+# axis.
 _COLLAR_SHARE = 0.45
 _COLLARS_ON_AXIS = 0.2
 _KNOWN_BY = {
@@ -57,11 +58,11 @@ class Rig:
     """Joint names of a family of rigs.
 
     Attributes:
-        name: what messages call it.
-        sides: what stands for {side} on the left and on the right.
-        names: for each HumanML3D joint without its side, the names it may have, best first.
-        pelvis_lift_m: meters by which the pelvis lies above the rig's own, towards the spine; None: measured.
-        spine: sources of spine1-3 where they are not to be placed by height; "pelvis" is the lifted pelvis.
+        name: name in messages.
+        sides: text that replaces {side} for the left and the right side.
+        names: for each HumanML3D joint without its side, its possible names, best first.
+        pelvis_lift_m: meters from the rig's pelvis up to HumanML3D's, along the spine; None means measured.
+        spine: sources of spine1-3 if they are not placed by height; "pelvis" is the lifted pelvis.
     """
 
     name: str
@@ -71,7 +72,7 @@ class Rig:
     spine: Mapping[str, JointSource] | None = None
 
     def candidates(self, target: str) -> list[str]:
-        """Return the names that a HumanML3D joint may have in this rig, best first."""
+        """Return the possible names of a HumanML3D joint in this rig, best first."""
         side, _, part = target.partition("_")
         if not part:
             return self.names[target].split("|")
@@ -97,7 +98,7 @@ LAMP_HF_JOINT_NAMES: tuple[str, ...] = (
     *("LeftToeBase", "RightToeBase", "Neck", "LeftShoulder", "RightShoulder", "Head", "LeftArm", "RightArm"),
     *("LeftForeArm", "RightForeArm", "LeftHand", "RightHand"),
 )
-"""Names that our own writers give the 22 joints: those of Mixamo, which Blender's and Unity's tools know."""
+"""Names of the 22 joints in files written by this package: Mixamo's, which tools for Blender and Unity support."""
 
 LAMP_HF_RIG = Rig("lamp_hf", ("Left", "Right"), _HUMAN_IK, pelvis_lift_m=0.0, spine=_ONE_TO_ONE)
 
@@ -181,19 +182,19 @@ RIGS: tuple[Rig, ...] = (
 
 @dataclass(frozen=True)
 class RigMapping:
-    """How the 22 joints follow from the joints of one file.
+    """Mapping from the joints of a file to the 22 joints.
 
     Attributes:
-        rig: name of the rig, or "mapping" for one given by the caller.
-        sources: indices of the source joints used.
-        weights: (22, len(sources)), rows adding up to 1.
-        lift: (22,), share of the pelvis lift that each joint takes part in.
-        lift_m: the lift in meters, None where it is `lift_units`.
+        rig: name of the rig, or "mapping" if the caller mapped every joint.
+        sources: indices of the source joints.
+        weights: (22, len(sources)); rows add up to 1.
+        lift: (22,), share of the pelvis lift that is applied to each joint.
+        lift_m: the lift in meters; None if `lift_units` is used.
         lift_units: the lift in units of the file.
-        lift_from, lift_to: positions in `sources` between which the lift points.
-        recognized_by: "list" for a rig of the list, "names" for joint names whose words say what they are, "shape" for
-            topology and proportions, "mapping" where the caller gave every joint.
-        guesses: sentences about what was guessed.
+        lift_from, lift_to: indices in `sources` that define the direction of the lift.
+        recognized_by: "list" for a listed rig, "names" for words in joint names, "shape" for topology and proportions,
+            "mapping" if the caller mapped every joint.
+        guesses: descriptions of guesses.
     """
 
     rig: str
@@ -208,14 +209,14 @@ class RigMapping:
     guesses: tuple[str, ...] = ()
 
     def source_names(self, joint_names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """For each of the 22 joints, the names of the source joints that it is placed by."""
+        """Return, for each of the 22 joints, the names of the source joints from which it is computed."""
         return {
             target: tuple(joint_names[self.sources[k]] for k in np.flatnonzero(row))
             for target, row in zip(_TARGETS, self.weights, strict=True)
         }
 
     def apply(self, positions: np.ndarray, meters_per_unit: float) -> np.ndarray:
-        """Turn positions (T, len(sources), 3) in the file's unit into 22 joints (T, 22, 3) in meters."""
+        """Convert positions (T, len(sources), 3) in the file's unit to joints (T, 22, 3) in meters."""
         lift = self.lift_units if self.lift_m is None else self.lift_m / meters_per_unit
         joints = np.matmul(self.weights, positions)
         if lift:
@@ -232,30 +233,30 @@ def resolve_mapping(
     file_name: str = "motion",
     strict: bool = False,
 ) -> RigMapping:
-    """Find where the 22 joints come from: by the list of rigs, by the words of joint names, or by the rig's shape.
+    """Find the sources of the 22 joints from the list of rigs, the words in joint names, or the rig's shape.
 
-    What was guessed goes to the log: placed joints at level INFO, rigs known by shape at WARNING.
+    Guesses are logged: placed joints at level INFO, rigs recognized by shape at WARNING.
 
     Args:
         hierarchy: the joints of the file.
-        mapping: sources by HumanML3D joint name. They take precedence over those of a known rig; for an
-            unknown rig all joints but spine1-3 may be given. A pelvis given by name is raised above the hip
-            line as HumanML3D's is, collars given by name that lie on the body's axis are moved outwards; what
-            is given by weights is taken as it is.
-        file_name: for messages.
-        strict: refuse a rig that is known by its shape alone, and other doubtful guesses.
+        mapping: sources by HumanML3D joint name. They take precedence over the sources of a recognized rig; for an
+            unknown rig, all joints except spine1-3 can be given. If mapped by name, a pelvis is raised above the hip
+            line as in HumanML3D, and collars on the body's axis are moved outward; joints mapped by weights are used
+            unchanged.
+        file_name: file name for messages.
+        strict: refuse rigs recognized only by shape, and other doubtful guesses.
 
     Returns:
         The resolved mapping.
 
     Raises:
-        MotionFormatError: neither names nor shape tell two legs and two arms, or the mapping names joints that do not
-            exist.
+        MotionFormatError: neither names nor shape identify two legs and two arms, or the mapping contains unknown
+            joints.
     """
     given = dict(mapping or {})
     if unknown := sorted(set(given) - set(_TARGETS)):
         raise MotionFormatError(
-            f"{file_name}: the mapping has a key {unknown[0]!r}; expected keys among {', '.join(_TARGETS)}"
+            f"{file_name}: the mapping has an unknown key {unknown[0]!r}; expected keys among {', '.join(_TARGETS)}"
         )
     if _is_own(hierarchy) and not given:
         rig: Rig | None = LAMP_HF_RIG
@@ -272,15 +273,13 @@ def resolve_mapping(
         body = recognize(hierarchy, anchors)
         if body.refusal:
             message = _missing_message(file_name, rig, missing, hierarchy)
-            raise MotionFormatError(f"{message}. Its shape does not help: {body.refusal}")
+            raise MotionFormatError(f"{message}. It was not recognized by shape either: {body.refusal}")
         rig = None
     used = {joint for row in body.rows.values() for joint in row}
     for joint in sorted(used):
         if f"{hierarchy.joint_names[joint]} #2" in hierarchy.joint_names:
             name = hierarchy.joint_names[joint]
-            body.doubts.append(
-                f"the joint {name!r} is there twice; taking the first (pass mapping= or --mapping if wrong)"
-            )
+            body.doubts.append(f"there are two joints {name!r}; using the first (pass mapping= or --mapping if wrong)")
     if body.doubts and strict:
         raise MotionFormatError(f"{file_name}: {body.doubts[0]}")
     for doubt in body.doubts:
@@ -295,7 +294,10 @@ def _anchor(hierarchy: Hierarchy, source: JointSource) -> int | None:
 
 
 def _is_own(hierarchy: Hierarchy) -> bool:
-    """Our own files hold exactly our names; Mixamo's hold more, a namespace, or another order."""
+    """Return whether the joints are those of files written by this package.
+
+    Mixamo's files have the same names, but more joints, a namespace, or another order.
+    """
     joints = [name for name in hierarchy.joint_names if not name.endswith(" End")]
     return joints == [LAMP_HF_JOINT_NAMES[index] for index in depth_first(HUMANML3D_22.parents)]
 
@@ -316,7 +318,7 @@ def _match(rig: Rig | None, hierarchy: Hierarchy, given: Mapping[str, JointSourc
 
 
 def _best_rig(hierarchy: Hierarchy, given: Mapping[str, JointSource]) -> tuple[Rig | None, dict[str, int], list[str]]:
-    """Return the first rig with the fewest joints missing; no rig where the mapping gives every joint."""
+    """Return the first rig with the fewest missing joints; no rig if the mapping contains every joint."""
     if all(target in given for target in _REQUIRED):
         return None, {}, []
     best: tuple[Rig | None, dict[str, int], list[str]] | None = None
@@ -343,7 +345,7 @@ def _missing_message(file_name: str, rig: Rig | None, missing: Sequence[str], hi
     example = names[0] if names else "Hips"
     return (
         f"{file_name}: no joint found for {', '.join(missing)}{closest}; the file has {listed}. "
-        f"Pass mapping={{{missing[0]!r}: {example!r}, ...}} with a joint of the file for each joint missed"
+        f"Pass mapping={{{missing[0]!r}: {example!r}, ...}} with a joint of the file for each missing joint"
     )
 
 
@@ -367,7 +369,7 @@ class _Resolver:
         self._lift: dict[str, float] = {"pelvis": 1.0}
 
     def resolve(self) -> RigMapping:
-        for target in _TARGETS:  # in order, as a spine joint may be given relative to the pelvis
+        for target in _TARGETS:  # in order, because a spine joint may be defined relative to the pelvis
             if target in self._given:
                 self._rows[target] = self._weights_of(target, self._given[target])
         self._spread_collars()
@@ -415,11 +417,11 @@ class _Resolver:
             found = self._hierarchy.find(name)
             if found is None:
                 raise MotionFormatError(
-                    f"{self._file_name}: the mapping takes {target} from {name!r}, which is not in the file; "
+                    f"{self._file_name}: the mapping uses {name!r} for {target}, but the file has no such joint; "
                     f"it has {', '.join(self._hierarchy.joint_names[:80])}"
                 )
             row[found] = row.get(found, 0.0) + float(weight)
-        if not abs(sum(row.values()) - 1.0) <= 1e-6:  # so that NaN is refused too
+        if not abs(sum(row.values()) - 1.0) <= 1e-6:  # `not` also refuses NaN
             raise MotionFormatError(f"{self._file_name}: the weights of {target} in the mapping must add up to 1")
         return row
 
@@ -428,7 +430,7 @@ class _Resolver:
         return max(row, key=row.__getitem__)
 
     def _spread_collars(self) -> None:
-        """Move collars that lie on the body's axis towards the shoulders."""
+        """Move collars that lie on the body's axis toward the shoulders."""
         if any(not isinstance(self._given.get(name, ""), str) for name in ("left_collar", "right_collar")):
             return
         widths = [
@@ -444,7 +446,7 @@ class _Resolver:
                 self._rows[f"{side}_collar"] = row
 
     def _spine_path(self, pelvis: int, neck: int) -> list[int]:
-        """Joints from pelvis to neck, but not one that lies on the one before, as CMU's LowerBack on Hips."""
+        """Return the joints from pelvis to neck, without joints that coincide with the one before (CMU's LowerBack)."""
         positions = self._hierarchy.positions
         path = self._hierarchy.path(pelvis, neck)
         tolerance = 0.02 * np.linalg.norm(positions[neck] - positions[pelvis])
@@ -455,7 +457,7 @@ class _Resolver:
         return [*kept, path[-1]]
 
     def _pelvis_lift(self, path: Sequence[int]) -> tuple[float | None, float]:
-        """Lift of the pelvis along the first bone of the spine: (meters or None, units of the file)."""
+        """Return the lift of the pelvis along the first bone of the spine: (meters or None, units of the file)."""
         if not isinstance(self._given.get("pelvis", ""), str):
             return 0.0, 0.0
         if self._rig and self._rig.pelvis_lift_m is not None:
@@ -465,12 +467,12 @@ class _Resolver:
         way = positions[path[1]] - positions[path[0]]
         height = np.dot(positions[path[0]] - (left + right) / 2, way / max(float(np.linalg.norm(way)), 1e-12))
         lift = _PELVIS_HEIGHT * np.linalg.norm(left - right) / 2 - height
-        # Lower than half the way to the neck, whatever the rig's proportions.
+        # Less than half the distance to the neck, for any proportions.
         limit = 0.4 * np.linalg.norm(positions[path[-1]] - positions[path[0]])
         return None, float(np.clip(lift, 0.0, limit))
 
     def _neck_share(self, path: Sequence[int]) -> float:
-        """Share of the spine's path that lies below the neck: less than 1 where it ends in the head."""
+        """Return the share of the spine's path below the neck: less than 1 if the path ends at the head."""
         if self._body.spine_end is None:
             return 1.0
         positions = self._hierarchy.positions

@@ -1,9 +1,9 @@
-"""Joints of a mean body from SMPL, SMPL-H and SMPL-X pose parameters, as AMASS, GVHMR and others store them.
+"""Compute joints of a mean body from SMPL, SMPL-H and SMPL-X pose parameters, as AMASS, GVHMR and others store them.
 
-No body model is needed or loaded. What is used are facts: the first 22 joints of all three models hang together as
-HumanML3D's do (Loper et al., SMPL, 2015; Romero et al., 2017; Pavlakos et al., 2019), and the bones have the lengths
-of HumanML3D's skeleton, which is that of an SMPL-H body, in the directions of SMPL's mean body, averaged over both
-sides. The shape parameters (betas) would need the licensed model and are left out: bodies have mean proportions.
+No body model is needed or loaded. The first 22 joints of all three models have HumanML3D's hierarchy (Loper et al.,
+SMPL, 2015; Romero et al., 2017; Pavlakos et al., 2019). The bone lengths are from HumanML3D's skeleton, which comes
+from an SMPL-H body, and the bone directions are from SMPL's mean body, both averaged over left and right. The shape
+parameters (betas) would require the licensed model and are ignored, so all bodies have mean proportions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,30 +21,29 @@ __all__ = ["FPS_NAMES", "PoseNames", "find_poses", "pose_joints"]
 FPS_NAMES = ("fps", "mocap_framerate", "mocap_frame_rate", "framerate", "frame_rate")
 
 _NUM_BODY = HUMANML3D_22.num_joints
-# Numbers in `poses` of each model: three for every joint, hands included.
+# Values per frame in the `poses` of each model: three for every joint, including the hands.
 _MODELS = {66: "the body of SMPL-H or SMPL-X", 72: "SMPL", 156: "SMPL-H", 159: "SMPL-X", 165: "SMPL-X"}
-# Where the pelvis lies, in meters, when `trans` is zero. SMPL's is that of the neutral mean body (see `_BONES`), and
-# SMPL-H has the same body; SMPL-X's is approximate. Other bodies differ by a few centimeters, so that a clip may stand
-# that much above or below the floor.
+# Position of the pelvis, in meters, if `trans` is zero: for SMPL and SMPL-H, from the neutral mean body (see `_BONES`);
+# for SMPL-X, approximate. Other bodies differ by a few centimeters, so a clip may be that far above or below the floor.
 _PELVIS_M = {"SMPL": (0.0, -0.223, 0.028), "SMPL-H": (0.0, -0.223, 0.028), "SMPL-X": (0.0, -0.351, 0.012)}
 
 _WHOLE = ("poses", "smpl_poses", "pose", "fullpose")
 _ROOT = ("global_orient", "root_orient", "root_pose")
 _BODY = ("body_pose", "pose_body")
 _MOVE = ("trans", "transl", "translation", "smpl_trans", "root_trans")
-_SCALING = ("smpl_scaling", "scaling")  # AIST++ stores `trans` times this
+_SCALING = ("smpl_scaling", "scaling")  # AIST++ multiplies `trans` by this
 
 
 @dataclass(frozen=True)
 class PoseNames:
-    """Names of an archive's arrays that hold pose parameters.
+    """Names of the arrays in an archive that contain pose parameters.
 
     Attributes:
-        poses: all rotations; or None where root and body are apart.
-        root: the root's rotations.
-        body: the other joints' rotations.
-        trans: the root's way; None where there is none.
-        scaling: what `trans` has been multiplied by; None where there is none.
+        poses: all rotations, or None if root and body are separate.
+        root: rotations of the root.
+        body: rotations of the other joints.
+        trans: translation of the root, if present.
+        scaling: factor by which `trans` is multiplied, if present.
     """
 
     poses: str | None
@@ -55,15 +54,15 @@ class PoseNames:
 
     @property
     def names(self) -> list[str]:
-        """The names that are there."""
+        """Names that are not None."""
         return [name for name in (self.poses, self.root, self.body, self.trans, self.scaling) if name is not None]
 
 
 def find_poses(names: Sequence[str]) -> PoseNames | None:
-    """Find pose parameters among an archive's names; None where there are none.
+    """Find pose parameters among the names in an archive; return None if there are none.
 
-    Names may have a prefix, as "smpl_params_global.body_pose" of GVHMR; the parameters in the world win over those in
-    the camera's view.
+    Names may have a prefix, such as GVHMR's "smpl_params_global.body_pose". World-space parameters take precedence over
+    parameters in camera space.
     """
     prefixes = sorted({_split(name)[0] for name in names}, key=lambda prefix: ("global" not in prefix, prefix))
     for prefix in prefixes:
@@ -91,15 +90,15 @@ def pose_joints(
     """Compute the joints of a mean body.
 
     Args:
-        found: what is where.
+        found: names of the pose parameters.
         arrays: the archive's arrays. Rotations are axis-angle (T, 3K), (T, K, 3), or matrices (T, K, 3, 3).
-        file_name: for messages.
+        file_name: file name for messages.
 
     Returns:
-        joints (T, 22, 3), meters, in the axes of the file; the model's name; and notes on what was taken how.
+        Joints (T, 22, 3), meters, in the axes of the file; the name of the model; and notes on how it was read.
 
     Raises:
-        MotionFormatError: shapes do not fit.
+        MotionFormatError: shapes are wrong or do not match.
     """
     if found.poses is not None:
         turns = _rotations(arrays[found.poses], f"{file_name}: {found.poses}")
@@ -128,7 +127,7 @@ def pose_joints(
     notes = [f"poses of {model} on a body of mean proportions (betas are not used)"]
     trans = np.zeros((len(turns), 3))
     if found.trans is None:
-        notes.append("no 'trans': the body stays in its place")
+        notes.append("no 'trans': the body stays in place")
     else:
         trans = np.asarray(arrays[found.trans], dtype=np.float64)
         if trans.shape[:1] == (1,) and trans.ndim == 3:
@@ -152,10 +151,10 @@ def pose_joints(
 
 
 def _rotations(values: np.ndarray, what: str) -> np.ndarray:
-    """Quaternions (T, K, 4) of axis-angle vectors or matrices in any of the usual shapes."""
+    """Convert axis-angle vectors or matrices of any common shape to quaternions (T, K, 4)."""
     values = np.asarray(values, dtype=np.float64)
     if not np.isfinite(values).all():
-        raise MotionFormatError(f"{what}: values that are not finite")
+        raise MotionFormatError(f"{what}: contains values that are not finite")
     matrices = values.ndim >= 3 and values.shape[-2:] == (3, 3) and (values.ndim >= 4 or values.shape[0] > 1)
     if matrices and values.ndim == 3:  # (T, 3, 3): the root alone
         return rotations.from_matrix(values)[:, None]

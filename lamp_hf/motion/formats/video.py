@@ -1,4 +1,4 @@
-"""Write motions as GIF and MP4 videos of a stick figure, and as still pictures of poses side by side."""
+"""Write motions as GIF and MP4 videos of a figure, and as still pictures with poses side by side."""
 
 import math
 import os
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 View = tuple[float, float]
 DEFAULT_VIEW: View = (40.0, 16.0)
 
-_GIF_MAX_FPS = 50.0  # browsers play frames shorter than 0.02 s at a tenth of a second each
+_GIF_MAX_FPS = 50.0  # browsers show frames shorter than 0.02 s for 0.1 s
 _SIZES = (64, 4096)
 _FOLLOW_FACTOR = 1.7
 _CAPTION_LINES = 3
@@ -44,24 +44,23 @@ def write_video(
 ) -> None:
     """Write a motion as a square video: a figure, blue on its left and orange on its right, on a floor.
 
-    The camera stands still where it can see the whole path well, and follows the body where it cannot.
+    The camera is fixed if it can show the whole path well; otherwise, it follows the body.
 
     Args:
         motion: the motion.
-        path: where to write; ".gif" gives an endless loop, ".mp4" gives H.264. The file appears only when
-            complete.
-        fps: frames per second of the video, which do not change how fast the body moves; by default the
-            motion's, for GIF at most 50.
+        path: file to write; ".gif" is an endless loop, ".mp4" is H.264. It appears only when complete.
+        fps: frames per second of the video, which does not change the speed of the body; defaults to the motion's
+            (at most 50 for GIF).
         size: width and height in pixels.
-        caption: text at the top; by default the motion's. "" gives none.
-        view: degrees of the camera around the body, from where it faces at first towards its left, and above
-            the horizon.
-        plant_feet: whether to keep feet that stand on the floor in their places, see `Motion.plant_feet`. By default
-            where the motion was generated, not where it was read from a file (`own_body`).
-        progress: called after each frame with the number done and the number of all.
+        caption: text at the top; defaults to the motion's. Pass "" for no caption.
+        view: azimuth and elevation of the camera in degrees: from the direction that the body faces in the first frame
+            toward its left, and above the horizon.
+        plant_feet: whether to keep feet that stand on the floor in place, see `Motion.plant_feet`. Defaults to `True`
+            if the motion was generated, `False` if it was read from a file (`own_body`).
+        progress: called after each frame with the number of finished frames and the total.
 
     Raises:
-        ValueError: the suffix, size, fps or view is not one that can be written.
+        ValueError: the suffix, size, fps or view is not supported.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in _ENCODERS:
@@ -87,13 +86,13 @@ def write_png(
     view: View = DEFAULT_VIEW,
     plant_feet: bool | None = None,
 ) -> None:
-    """Write poses of a motion side by side, as a strip of film.
+    """Write poses of a motion side by side, like a film strip.
 
     Args:
         motion: the motion.
-        path: where to write; the file appears only when complete.
-        num_poses: how many poses, spread evenly from the first frame to the last.
-        caption: text at the top; by default the motion's. "" gives none.
+        path: file to write; it appears only when complete.
+        num_poses: number of poses, spread evenly from the first frame to the last.
+        caption: text at the top; defaults to the motion's. Pass "" for no caption.
         view, plant_feet: see `write_video`.
     """
     motion = planted_motion(motion, plant_feet)
@@ -111,20 +110,21 @@ def contact_sheet(
     pose_height: int = 150,
     view: View = DEFAULT_VIEW,
 ) -> None:
-    """Write a picture of many motions, each a strip of poses under its text, to look them through at once.
+    """Write an overview picture of several motions, each a strip of poses under its text.
 
-    Behind each pose stand faint ones of 0.15 s and 0.3 s before, and the way of the root lies on the floor.
+    Behind each pose, the poses 0.15 s and 0.3 s earlier are shown faintly, and the path of the root is drawn on the
+    floor.
 
     Args:
         motions: the motions, row by row.
-        path: where to write a PNG; it appears only when complete.
-        columns: strips in a row.
-        frames_per_motion: poses in a strip, spread evenly from the first frame to the last.
-        pose_height: pixels.
-        view: see `write_video`; the camera keeps its place while a body turns.
+        path: PNG file to write; it appears only when complete.
+        columns: number of strips per row.
+        frames_per_motion: number of poses per strip, spread evenly from the first frame to the last.
+        pose_height: height of a pose in pixels.
+        view: see `write_video`; the camera does not turn with the body.
 
     Raises:
-        ValueError: there is no motion, or a number is less than 1.
+        ValueError: there are no motions, or a number is too small.
     """
     from PIL import Image
 
@@ -152,7 +152,7 @@ def contact_sheet(
 
 
 def _strip(motion: Motion, num_poses: int, pose_height: int, view: View) -> "Image.Image":
-    """Paint the poses of one motion under its text."""
+    """Draw the poses of one motion under its text."""
     from PIL import Image, ImageDraw
 
     figure = Figure.of(np.asarray(motion.joints), motion.skeleton)
@@ -197,7 +197,7 @@ def _strip(motion: Motion, num_poses: int, pose_height: int, view: View) -> "Ima
 
 
 def _framing(figure: Figure, track: np.ndarray, viewport: Sequence[float], view: View) -> Camera:
-    """Place a camera such that all of the body, and the floor under it, is in the picture at all times."""
+    """Place a camera that shows the whole body and the floor under it in all frames."""
     azimuth, elevation = view
     if not (math.isfinite(azimuth) and -89.0 <= elevation <= 89.0):
         raise ValueError(f"expected a view of (azimuth, elevation from -89 to 89) in degrees, got {view}")
@@ -214,14 +214,14 @@ def _framing(figure: Figure, track: np.ndarray, viewport: Sequence[float], view:
 
 
 def _floor_radius(figure: Figure, track: np.ndarray, margin: float) -> float:
-    """How much floor to paint about the point looked at, meters: all that the feet reach, and a margin."""
+    """Return the radius of the floor around the camera's target, meters: the reach of the feet, and a margin."""
     away = figure.joints[..., ::2] - track[:, None, ::2]
     return float(np.hypot(away[..., 0], away[..., 1]).max()) + margin
 
 
 @dataclass(frozen=True)
 class _Scene:
-    """All that is fixed in a video, and how to paint one of its frames."""
+    """Constant parts of a video; draws its frames."""
 
     figure: Figure
     fps: float
@@ -270,7 +270,7 @@ class _Scene:
         return len(self.figure.joints)
 
     def _empty(self, focus: np.ndarray) -> "Image.Image":
-        """Paint what does not move unless the camera does."""
+        """Draw the parts that only move with the camera."""
         from PIL import Image, ImageDraw
 
         side = self.size * painting.OVERSAMPLING
@@ -280,7 +280,7 @@ class _Scene:
         return picture
 
     def frame(self, index: int) -> "Image.Image":
-        """Paint a frame: an RGB picture of the video's size."""
+        """Draw a frame as an RGB picture of the video's size."""
         from PIL import ImageDraw
 
         focus = self.track[index]
@@ -301,7 +301,7 @@ class _Scene:
         return picture
 
     def frames(self, progress: Callable[[int, int], None] | None) -> Iterator[np.ndarray]:
-        """Paint all frames, each (size, size, 3) uint8."""
+        """Draw all frames, each (size, size, 3) uint8."""
         for index in range(self.num_frames):
             yield np.asarray(self.frame(index))
             if progress is not None:
@@ -322,7 +322,7 @@ def _write_mp4(scene: _Scene, path: Path, progress: Callable[[int, int], None] |
 
 
 def _write_gif(scene: _Scene, path: Path, progress: Callable[[int, int], None] | None) -> None:
-    """Encode through FFmpeg, frame by frame: Pillow keeps all frames in memory and is slower."""
+    """Encode with FFmpeg, frame by frame: Pillow keeps all frames in memory and is slower."""
     import av
 
     palette, nearest = _palette()
@@ -331,7 +331,7 @@ def _write_gif(scene: _Scene, path: Path, progress: Callable[[int, int], None] |
         stream.width = stream.height = scene.size
         stream.pix_fmt = "pal8"
         for picture in scene.frames(progress):
-            # 5 bits of each of red, green and blue find the color in a table.
+            # Look up each color in a table by 5 bits each of red, green and blue.
             five = (picture >> 3).astype(np.uint16)
             indices = nearest[(five[..., 0] << 10) | (five[..., 1] << 5) | five[..., 2]]
             frame = av.VideoFrame.from_ndarray((indices, palette), format="pal8")  # type: ignore[arg-type]
@@ -351,11 +351,11 @@ def _rate(fps: float) -> Fraction:
 
 @lru_cache(maxsize=1)
 def _palette() -> tuple[np.ndarray, np.ndarray]:
-    """Choose the colors of a GIF: those that are painted and the shades between, at soft edges.
+    """Choose the palette of a GIF: the drawn colors and the shades between them, for smooth edges.
 
     Returns:
-        (256, 4) uint8, alpha, red, green and blue, the last one transparent; (32768,) uint8, the index of the
-        color nearest to 5 bits each of red, green and blue.
+        (256, 4) uint8, colors as alpha, red, green and blue, of which the last is transparent; (32768,) uint8, the
+        index of the nearest color for 5 bits each of red, green and blue.
     """
     flat = [painting.BACKGROUND, painting.FLOOR, painting.GRID, painting.SHADOW]
     flat += [painting.PATH_AHEAD, painting.PATH_BEHIND, painting.INK, painting.FAINT_INK]
