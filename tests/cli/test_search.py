@@ -145,7 +145,7 @@ def test_without_its_extra_it_ends_before_any_work(run, monkeypatch: pytest.Monk
     monkeypatch.setattr(lamp_hf.cli.search, "_encoder", None)
     code, out, err = run(*arguments)
     assert (code, out) == (1, "")
-    assert "a motion index needs FAISS: pip install 'lamp_hf[retrieval]'" in err
+    assert "motion index: FAISS is not installed; run pip install 'lamp_hf[retrieval]'" in err
 
 
 def test_arguments_are_checked_before_the_model_is_loaded(run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
