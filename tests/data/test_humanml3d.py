@@ -231,7 +231,7 @@ def test_text_files_of_any_editor(folder: Path, load: Callable[..., DatasetDict]
     row = load(folder)["train"][0]
     assert (row["id"], row["captions"][0]["text"]) == ("000000", "a person walks")
     (folder / "train.txt").write_bytes("café\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=rf"^{folder}/train\.txt: not text in UTF-8 .* save it in that encoding"):
+    with pytest.raises(ValueError, match=rf"^{folder}/train\.txt: not UTF-8 text .* save it in that encoding"):
         load(folder)
 
 
@@ -269,7 +269,7 @@ def test_by_name(tmp_path: Path, folder: Path) -> None:
     options = {"cache_dir": tmp_path / "cache", "progress": False, "num_proc": 1}
     assert len(load_motion_dataset("humanml3d", path=folder, **options)["train"]) == 12
     for name in ("humanml3d", "kit-ml"):
-        with pytest.raises(ValueError, match=f'"{name}" needs path='):
+        with pytest.raises(ValueError, match=f'"{name}": path is missing; pass path='):
             load_motion_dataset(name)
     assert len(load_motion_dataset(folder, **options)["train"]) == 12  # its files tell the name
 

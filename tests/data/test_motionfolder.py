@@ -116,7 +116,7 @@ def test_parts_of_a_recording_are_held_out_together(folder: Path, load: Callable
 def test_tables_in_another_encoding_are_named(folder: Path, load: Callable[..., DatasetDict]) -> None:
     (folder / "metadata.jsonl").unlink()
     (folder / "metadata.csv").write_bytes("file_name,text\nwalk.bvh,café\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"metadata\.csv: not text in UTF-8"):
+    with pytest.raises(ValueError, match=r"metadata\.csv: not UTF-8 text"):
         load(folder)
     [finding] = [each for each in check_data(folder, progress=False).findings if each.kind == "bad line"]
     assert (finding.severity, finding.file) == ("error", "metadata.csv")
