@@ -99,7 +99,7 @@ class FolderSource:
     ):
         self.root: Path | None = Path(root).resolve()
         if not self.root.is_dir():
-            raise FileNotFoundError(f"{root}: the folder does not exist; check the path")
+            raise FileNotFoundError(f"{root}: no such folder")
         self._root = self.root
         self.skip_bad = skip_bad
         self.num_proc = num_proc
@@ -266,7 +266,7 @@ def find_source(
     _refuse_reading(reader_options)
     if not folder.exists() and str(source) not in NAMED_SETS and not may_be_on_hub(source):
         raise FileNotFoundError(
-            f"{source}: the folder does not exist; expected a folder of motion files, the folder of an index, a folder "
+            f"{source}: no such folder; expected a folder of motion files, the folder of an index, a folder "
             "written by save_to_disk, or a Hub id (owner/name)"
         )
     if (named := NAMED_SETS.get(str(source))) is not None:

@@ -89,7 +89,7 @@ def test_errors(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
         (
             ("search", "walks", "nowhere", *model),
             1,
-            "nowhere: the folder does not exist; expected a folder",
+            "nowhere: no such folder; expected a folder",
         ),
         (("search", "none.bvh", "mocap", *model), 1, "none.bvh: no such file"),
         (("index", "mocap", "--license", "mit", *model), 2, "--private and --license are for what --push-to uploads"),

@@ -230,14 +230,14 @@ def test_bad_clips_are_named(
     for clip in (BYE, RUN):
         path = data_folder(clone, clip) / f"{clip}.bvh"
         path.write_bytes(path.read_bytes()[:-200] + b" nan")
-    with pytest.raises(MotionFormatError, match=r"2 clips cannot be read; leave them out with skip_bad=True") as caught:
+    with pytest.raises(MotionFormatError, match=r"2 clips cannot be read; skip them with skip_bad=True") as caught:
         load(clone, num_proc=num_proc)
     assert f"{BYE}.bvh line" in str(caught.value)
     assert f"{RUN}.bvh line" in str(caught.value)
     with caplog.at_level(logging.WARNING):
         splits = load(clone, skip_bad=True, mirror=False)
     assert set(splits["train"]["id"]) == {WALK_LEFT, BOW}
-    assert f"left out: {BYE}.bvh line" in caplog.text
+    assert f"skipped: {BYE}.bvh line" in caplog.text
 
 
 def test_hostile_archives_write_nothing(

@@ -224,7 +224,7 @@ def test_unreadable_motions_are_named(
         load(folder)
     with caplog.at_level(logging.WARNING):
         assert load(folder, skip_bad=True)["train"]["id"][:] == ["walk.bvh"]
-    assert "left out: wave.bvh line" in caplog.text
+    assert "skipped: wave.bvh line" in caplog.text
     (folder / "walk.bvh").write_text("")
     with pytest.raises(ValueError, match="none of the 2 motions can be read"):
         load(folder, skip_bad=True)
