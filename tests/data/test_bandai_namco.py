@@ -149,7 +149,7 @@ def test_suspect_and_unlisted_clips_are_left_out(
     (clone / "test.txt").unlink()
     with caplog.at_level(logging.WARNING):
         assert set(load(clone)) == {"train", "validation"}
-    assert f"{clone}: 1 clips, such as {BOW}" in caplog.text
+    assert f"{clone}: skipped 1 clips that are not in a split file, such as {BOW}" in caplog.text
 
 
 def test_a_clip_in_two_lists_is_refused(clone: Path, load: Callable[..., DatasetDict]) -> None:
@@ -172,7 +172,7 @@ def test_names_choose_clips(clone: Path, load: Callable[..., DatasetDict]) -> No
     splits = load(clone, names=[RUN, BOW], mirror=False)
     assert (splits["train"]["id"][:], splits["validation"]["id"][:]) == ([BOW], [RUN])
     assert len(load(clone, names=[RUN])["train"]) == 0
-    with pytest.raises(ValueError, match="1 of the clips asked for are not in it, as dataset-1_fly"):
+    with pytest.raises(ValueError, match="1 of the clips in names are missing, such as dataset-1_fly"):
         load(clone, names=[RUN, "dataset-1_fly_happy_001"])
 
 
