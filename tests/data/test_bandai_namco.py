@@ -49,7 +49,7 @@ def data_folder(clone: Path, clip: str) -> Path:
 
 @pytest.fixture
 def clone(tmp_path: Path, bvh_bytes: Callable[[int], bytes]) -> Path:
-    """A folder like a clone of the repository, with split files."""
+    """Create a folder like a clone of the repository, with split files."""
     root = tmp_path / "clone"
     for number, clip in enumerate(CLIPS):
         folder = data_folder(root, clip)

@@ -179,7 +179,7 @@ def walk(procedural: Any) -> Callable[..., Motion]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, walk: Callable[..., Motion]) -> Path:
-    """A folder like a clone of the database, with takes of each sort."""
+    """Create a folder like a clone of the database, with takes of each kind."""
     root = tmp_path_factory.mktemp("cmu") / "clone"
     for number, take in enumerate((TRAIN, VALIDATION, AT_60, ORIGINAL, COPY, UNLISTED)):
         folder = root / take.split("_")[0]
@@ -330,7 +330,7 @@ def test_broken_spans_do_not_reach_the_rows(tmp_path, walk, load):
     folder.mkdir(parents=True)
     (folder / "01_01.bvh").write_text(take_text(Motion(joints=joints, fps=120.0)))
     rows = by_id(load(tmp_path / "set", mirror=False)["train"])
-    assert len(rows) == 2  # what lies before, and after
+    assert len(rows) == 2  # the stretches before and after
     wrist = JOINTS.index("left_wrist")
     for row in rows.values():
         assert np.isfinite(row["motion"]).all()
@@ -552,7 +552,7 @@ def test_the_doctor_reports_what_is_wrong(clone, tmp_path, walk):
 
 
 def jump(fps: float, height: float = 0.4) -> np.ndarray:
-    """Joints of a body that crouches, jumps and lands, at so many frames a second."""
+    """Return joints of a body that crouches, jumps and lands, at a frame rate."""
     pose = np.zeros((22, 3))
     for joint, parent in enumerate(HUMANML3D_22.parents):
         if parent >= 0:

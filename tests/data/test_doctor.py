@@ -1,4 +1,4 @@
-"""The check of data sets: what it counts, and that every kind of damage is found with its file."""
+"""The check of datasets: its counts, and that it reports every kind of damage with its file."""
 
 import json
 from pathlib import Path

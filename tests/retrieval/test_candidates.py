@@ -1,4 +1,4 @@
-"""FAISS: what it finds, how its file grows, and when its cells are made anew."""
+"""FAISS candidates: search results, growth of the file, and rebuilding of the cells."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The motion index: what it holds, how it grows and survives interruption, and that its search is right."""
+"""The motion index: content, updates, interruptions and correct search results."""
 
 import json
 import logging
@@ -72,7 +72,7 @@ def ids(index: MotionIndex) -> list[str]:
     return sorted(np.array(index.dataset["id"][:])[index.alive].tolist())
 
 
-# ---- what it holds ----------------------------------------------------------------------------------------
+# ---- content ----------------------------------------------------------------------------------------------
 
 
 def test_rows_are_what_the_model_makes_of_the_files(index: MotionIndex, mocap: Path, encoder) -> None:

@@ -1,4 +1,4 @@
-"""Arrow files of vectors: what was written is what is read, whatever file it lies in."""
+"""Arrow files of vectors: rows are read as they were written, from every file."""
 
 from pathlib import Path
 

@@ -14,7 +14,7 @@ from lamp_hf.motion.formats.bvh import read_bvh
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 MIN_SECONDS = 1.0  # minimum length of a take, and of a segment
-# Faults are searched at about this rate, so that one threshold suits files with 24 and with 120 frames per second.
+# Faults are searched for at about this rate, so that one threshold suits files with 24 and 120 frames per second.
 _LOOK_FPS = 24.0
 _T_POSE_SPREAD = 0.96  # minimum distance between the wrists, relative to the length of both arms
 _T_POSE_DROP_M = 0.15  # maximum height difference between a wrist and its shoulder
