@@ -1,7 +1,7 @@
 """Language-motion pretraining (LaMP) for the Hugging Face Hub.
 
-`import lamp_hf` has the models, the processors and the pipelines registered with transformers, yet loads
-nothing: its names are imported on first use.
+`import lamp_hf` registers the models, processors and pipelines with transformers but does not load them: each
+name is imported on first use.
 """
 
 import importlib as _importlib

@@ -1,4 +1,4 @@
-"""Batches of what models are given."""
+"""Split model inputs into batches."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,7 @@ __all__ = ["batch_starts", "batches_by_length"]
 
 
 def batch_starts(count: int, batch_size: int) -> range:
-    """Where the batches of `count` things start.
+    """Return the index at which each batch of `count` items starts.
 
     Raises:
         ValueError: `batch_size` is not a whole number of at least 1.
@@ -17,11 +17,11 @@ def batch_starts(count: int, batch_size: int) -> range:
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Yield the places of things, those of similar length together, so that little is padded.
+    """Yield batches of item indices, sorted by length to reduce padding.
 
     Args:
-        lengths: Of each thing.
-        batch_size: Things at a time.
+        lengths: Length of each item.
+        batch_size: Items per batch.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     for start in batch_starts(len(order), batch_size):

@@ -1,4 +1,4 @@
-"""Whether an optional part of the package is installed, told before any work."""
+"""Check that optional dependencies are installed before any work starts."""
 
 from importlib.util import find_spec
 
@@ -6,10 +6,10 @@ __all__ = ["require_faiss"]
 
 
 def require_faiss() -> None:
-    """Check that motions can be searched.
+    """Check that FAISS, which motion search needs, is installed.
 
     Raises:
         ImportError: FAISS is not installed.
     """
     if find_spec("faiss") is None:
-        raise ImportError("a motion index needs FAISS: pip install 'lamp_hf[retrieval]'")
+        raise ImportError("motion index: FAISS is not installed; run pip install 'lamp_hf[retrieval]'")

@@ -1,4 +1,4 @@
-"""Put files and folders in place whole or not at all."""
+"""Write files and folders atomically: each is complete or absent."""
 
 import errno
 import os
@@ -11,20 +11,24 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path`, which takes the place of `path` when the block ends well.
+    """Yield a temporary path next to `path`, and move it to `path` when the block succeeds.
 
-    Nobody ever sees a half-written file, and an existing one survives a failure. The temporary path keeps the
-    suffix, from which some libraries choose a format.
+    No process ever sees a half-written file, and a failure leaves an existing file unchanged. The temporary path
+    keeps the suffix because some libraries choose the format by it.
 
     Args:
-        path: where the file shall be. Its folder must exist.
+        path: Destination of the file. Its folder must exist.
 
     Yields:
         The path to write to.
+
+    Raises:
+        FileNotFoundError: The folder does not exist.
+        OSError: Writing failed; the error names `path`.
     """
     path = Path(path)
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; create it first")
     temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(6)}{path.suffix}")
     try:
         yield temporary
@@ -36,7 +40,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _naming(path: Path, error: OSError) -> OSError:
-    """The error of writing a file, which names the file, as that of a full disk does not by itself."""
+    """Return a write error that names the file; the system's own error for a full disk does not."""
     full = error.errno is None and str(error).endswith("written")  # NumPy's "7062 requested and 992 written"
     number = errno.ENOSPC if full else error.errno
     if number is None:
@@ -46,13 +50,13 @@ def _naming(path: Path, error: OSError) -> OSError:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give an empty folder beside `path`, which takes the place of `path` when the block ends well.
+    """Yield an empty folder next to `path`, and move it to `path` when the block succeeds.
 
-    An earlier folder is replaced whole, and survives a failure; if the process is killed, it or the new one is there,
-    perhaps under a hidden name.
+    An existing folder is replaced as a whole, and a failure leaves it unchanged. If the process is killed, the old or
+    the new folder still exists, possibly under a hidden name.
 
     Args:
-        path: where the folder shall be.
+        path: Destination of the folder.
 
     Yields:
         The folder to fill.

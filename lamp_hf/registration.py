@@ -1,14 +1,14 @@
-"""Makes the models, processors and pipelines of lamp_hf known to transformers.
+"""Registers the models, processors and pipelines of lamp_hf with transformers.
 
-transformers has no plug-in entry point: whoever wants `pipeline("text-to-motion")` imports lamp_hf first.
-That import must stay cheap, because `lamp-hf convert-motion` and the processes that convert motion files
-need NumPy alone, while transformers with torch takes seconds. So nothing heavy is imported here.
-Registration happens as soon as transformers itself has been imported, or at once where it already has.
+transformers does not have a plug-in entry point, so `pipeline("text-to-motion")` needs `import lamp_hf` first. That
+import must stay cheap: `lamp-hf convert-motion` and the processes that convert motion files need only NumPy, while
+importing transformers with torch takes seconds. This module therefore does not import them. It registers as soon as
+transformers has been imported, or immediately if it already is. Afterwards, `import transformers` also loads the
+models and pipelines of lamp_hf.
 
-The import to wait for is `transformers` and none of its modules. Those import each other in circles: any
-language model imports `models.auto` before it is ready itself, so that importing our models right after
-one of them would find another half done. The top package is lazy, and complete before any of its modules
-is looked for.
+The hook waits for the package `transformers`, not for one of its modules. Those modules import each other in circles:
+every language model imports `models.auto` before it is complete, so importing our models after one module could find
+another one half loaded. The top package is lazy, and complete before any of its modules is imported.
 """
 
 import functools
@@ -23,7 +23,7 @@ __all__ = ["register", "register_when_transformers_is_imported"]
 
 
 def register() -> None:
-    """Register configurations, models, processors and pipelines; a second call changes nothing."""
+    """Register configurations, models, processors and pipelines. Calling it again has no effect."""
     from transformers import (
         AutoConfig,
         AutoFeatureExtractor,
@@ -70,7 +70,7 @@ def register() -> None:
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         AutoModel.register(config_class, model_class, exist_ok=True)
         AutoFeatureExtractor.register(config_class, LampFeatureExtractor, exist_ok=True)
-    # Reads features of another model's, and so has nothing that prepares motion or text for it.
+    # It reads the features of another model, so it does not have a processor of its own.
     AutoConfig.register(MotionLengthEstimatorConfig.model_type, MotionLengthEstimatorConfig, exist_ok=True)
     AutoModel.register(MotionLengthEstimatorConfig, MotionLengthEstimatorModel, exist_ok=True)
     for config_class in (LampConfig, LampTextToMotionConfig, LampCaptioningConfig, MotionTextEvaluatorConfig):
@@ -95,9 +95,10 @@ def register() -> None:
 
 
 def _take_embedded_names(auto_class: Any) -> None:
-    """Let an auto class of transformers take the name of an embedded checkpoint; all other names stay its own matter.
+    """Let an auto class of transformers accept the name of an embedded checkpoint; other names are passed through.
 
-    It offers no other way: a class of ours is asked only once the configuration has been found by the name.
+    `from_pretrained` must be wrapped because auto classes read the configuration by that name before they call a
+    class of ours.
     """
     from lamp_hf.checkpoints.embedded import embedded_path
 
@@ -114,10 +115,11 @@ def _take_embedded_names(auto_class: Any) -> None:
 
 
 def _check_names_first(tasks: Container[str]) -> None:
-    """Have `transformers.pipeline` look at the name of a model for our tasks before it asks the Hub for its files.
+    """Make `transformers.pipeline` check the model name of our tasks before it requests files from the Hub.
 
-    Left to itself it asks for an adapter, a configuration and more, five times each, when a name is mistyped; and
-    it warns whoever takes the default model. It also asks whether to run code of the repository: ours needs none.
+    Without this, a mistyped name causes many requests (adapter, configuration and more, five times each), and the
+    default model causes a warning. `trust_remote_code` defaults to False so that transformers does not ask whether to
+    run code from the repository: our models do not need any.
     """
     import transformers
     from transformers import pipelines
@@ -147,7 +149,7 @@ def _check_names_first(tasks: Container[str]) -> None:
 
 
 def register_when_transformers_is_imported() -> None:
-    """Register now if transformers is loaded, else as soon as it will be."""
+    """Register now if transformers is already imported, otherwise right after it is."""
     if "transformers" in sys.modules:
         register()
     elif not any(isinstance(finder, _AfterTransformers) for finder in sys.meta_path):
@@ -155,7 +157,7 @@ def register_when_transformers_is_imported() -> None:
 
 
 class _AfterTransformers(MetaPathFinder):
-    """Finds transformers as the other finders do, and registers once it has been executed."""
+    """Finds transformers with the other finders and registers lamp_hf once the package has been executed."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

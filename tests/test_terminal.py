@@ -140,6 +140,6 @@ def test_items_of_a_list_stay_apart_in_one_line(run, tmp_path: Path, tiny_checkp
         (tmp_path / "bad" / f"{name}.bvh").write_text("HIERARCHY\nnothing\n")
     code, _, err = run("index", "bad", "-m", tiny_checkpoint, "--num-proc", 1)
     assert code == 1
-    assert "2 clips cannot be read; leave them out with skip_bad=True" in err
-    assert "data.skip_bad=true: a.bvh line 2: expected ROOT, found 'nothing'; b.bvh line 2:" in err
-    assert "left out" not in err  # nothing was
+    assert "2 clips cannot be read; skip them with skip_bad=True" in err
+    assert "data.skip_bad=true in a recipe): a.bvh line 2: expected ROOT, found 'nothing'; b.bvh line 2:" in err
+    assert "skipped" not in err  # nothing was

@@ -1,4 +1,4 @@
-"""Motion datasets: anything on disk or on the Hub becomes a `datasets.DatasetDict` with one schema."""
+"""Motion datasets: loads data from disk or the Hub as a `datasets.DatasetDict` with one schema."""
 
 from lamp_hf.data.bandai_namco.grammar import CaptionGrammar, CaptionGrammarError
 from lamp_hf.data.bandai_namco.loader import bandai_namco_grammar, load_bandai_namco

@@ -1,4 +1,4 @@
-"""Motion files in tar archives and below folders, read one by one."""
+"""Read motion files one by one from tar archives, and remember what an archive contains."""
 
 import hashlib
 import json
@@ -17,14 +17,14 @@ from lamp_hf.motion.formats.bvh_parser import MAX_FILE_BYTES
 
 
 def archive_clips(path: Path, clip_of: Callable[[Path], str | None]) -> Iterator[ClipFile]:
-    """Files of a tar archive, compressed in any way. Nothing is unpacked to disk; links and folders are passed over.
+    """Yield files of a tar archive with any compression. Nothing is unpacked to disk; links and folders are skipped.
 
     Args:
-        path: the archive.
-        clip_of: the name of the clip in a file of this path, or None for a file to pass over.
+        path: The archive.
+        clip_of: Returns the clip name for the path of a file, or `None` to skip the file.
 
     Raises:
-        MotionFormatError: the archive is damaged, or a file in it too large.
+        MotionFormatError: The archive is damaged, or contains a file that is too large.
     """
     try:
         with tarfile.open(path, "r|*") as archive:
@@ -35,17 +35,17 @@ def archive_clips(path: Path, clip_of: Callable[[Path], str | None]) -> Iterator
                     continue
                 if member.size > MAX_FILE_BYTES:
                     raise MotionFormatError(
-                        f"{path}: {member.name} has {member.size} bytes, more than {MAX_FILE_BYTES}"
+                        f"{path}: {member.name} is too large ({member.size} bytes); expected at most {MAX_FILE_BYTES}"
                     )
                 stream = archive.extractfile(member)
                 assert stream is not None  # a regular file
                 yield ClipFile(clip, name.name, stream.read())
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
-        raise MotionFormatError(f"{path}: damaged or truncated archive ({error})") from error
+        raise MotionFormatError(f"{path}: damaged or truncated archive ({error}); download it again") from error
 
 
 def until_all_found(clips: Iterator[ClipFile], wanted: frozenset[str] | None) -> Iterator[ClipFile]:
-    """The clips; the rest of an archive need not be unpacked when those that are wanted are there."""
+    """Yield clips until all wanted ones have been found; then the rest of an archive is not unpacked."""
     remaining = None if wanted is None else set(wanted)
     for clip in clips:
         yield clip
@@ -56,7 +56,7 @@ def until_all_found(clips: Iterator[ClipFile], wanted: frozenset[str] | None) ->
 
 
 def remembered_clips(path: Path) -> dict[str, Any]:
-    """What `remember_clips` wrote of an archive; nothing where that was not yet, or the file was damaged."""
+    """Read what `remember_clips` wrote about an archive; return an empty dict if the file is missing or damaged."""
     try:
         clips = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -65,14 +65,14 @@ def remembered_clips(path: Path) -> dict[str, Any]:
 
 
 def remember_clips(path: Path, clips: Mapping[str, Any]) -> None:
-    """Write what an archive holds: unpacking it takes longer than reading the finished set."""
+    """Write the list of clips in an archive, because unpacking it takes longer than loading the finished dataset."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as unfinished:
         unfinished.write_text(json.dumps(clips), encoding="utf-8")
 
 
 def first_file_in(path: Path, suffix: str) -> str | None:
-    """Path inside a tar archive of its first file with this suffix; None if there is none, or it is no archive."""
+    """Return the path of the first file with a suffix in a tar archive; `None` if there is none or no archive."""
     try:
         with tarfile.open(path, "r|*") as archive:
             return next((m.name for m in archive if m.isreg() and m.name.lower().endswith(suffix)), None)
@@ -81,6 +81,6 @@ def first_file_in(path: Path, suffix: str) -> str | None:
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

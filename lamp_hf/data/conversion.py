@@ -1,4 +1,4 @@
-"""Turn motion files into feature arrays: in parallel, once per content, safe to interrupt and to repeat."""
+"""Convert motion files to feature arrays: in parallel, once per file content, and safe to interrupt."""
 
 import hashlib
 import io
@@ -30,24 +30,24 @@ from lamp_hf.terminal import counted, shown
 
 logger = logging.getLogger(__name__)
 
-CONVERSION_VERSION = 4  # raise it whenever the same file would give other features
+CONVERSION_VERSION = 4  # increase it whenever a change alters the features of a file
 _CHECKSUMS = "checksums.json"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def default_cache_dir() -> Path:
-    """$LAMP_HF_CACHE, or ~/.cache/lamp_hf."""
+    """Return $LAMP_HF_CACHE, or ~/.cache/lamp_hf if it is not set."""
     return Path(os.environ.get("LAMP_HF_CACHE") or Path.home() / ".cache" / "lamp_hf")
 
 
 @dataclass(frozen=True)
 class ClipFile:
-    """One motion file to convert.
+    """Motion file to convert.
 
     Attributes:
-        clip: unique name of the clip.
-        file_name: name of the file, with the suffix that chooses the reader.
-        content: bytes of the file.
+        clip: Unique name of the clip.
+        file_name: Name of the file, with the suffix that selects the reader.
+        content: Bytes of the file.
     """
 
     clip: str
@@ -61,11 +61,11 @@ class ClipFile:
 
 
 def open_clips(paths: Mapping[str, Path], failures: dict[str, str]) -> Iterator[ClipFile]:
-    """Files to convert by the names of their clips, each read when it is needed.
+    """Read files one by one and yield them for conversion. Files that cannot be read are skipped.
 
     Args:
-        paths: where they are.
-        failures: takes the reason of each that cannot be read, which is passed over.
+        paths: Path of each clip, by clip name.
+        failures: Receives the reason for each file that cannot be read.
     """
     for clip, path in paths.items():
         if problem := problem_of(path):
@@ -80,21 +80,21 @@ def open_clips(paths: Mapping[str, Path], failures: dict[str, str]) -> Iterator[
 
 
 class DamagedClipError(ValueError):
-    """A clip in the cache is not what was written there."""
+    """Error for a cached clip whose content has changed."""
 
 
 @dataclass
 class ClipCache:
-    """Feature arrays on disk, named by what they were computed from.
+    """Cache of feature arrays on disk. The name of each file depends on what the array was computed from.
 
-    Each file ends with the SHA-256 of all that comes before it.
+    Each file ends with the SHA-256 of its preceding bytes.
 
     Attributes:
-        cache_dir: folder of the cache; arrays lie in `clips/`.
-        mirror: whether to convert the mirror image of every clip too.
-        reader_options: options for `as_motion`, such as `{"fps": 30.0}`, or for `to_features`.
-        to_features: turns a file into features (T, D), and those of its mirror image where asked for. It must be a
-            function of a module, because other processes run it. By default `file_features`.
+        cache_dir: Folder of the cache. Arrays are in `clips/`.
+        mirror: Whether to convert the mirror image of every clip too.
+        reader_options: Options for `as_motion`, such as `{"fps": 30.0}`, or for `to_features`.
+        to_features: Converts a file to features `(T, D)` and, if requested, those of its mirror image. It must be
+            defined at the top level of a module because other processes run it. Defaults to `file_features`.
     """
 
     cache_dir: Path
@@ -103,7 +103,7 @@ class ClipCache:
     to_features: "ToFeatures" = field(default_factory=lambda: file_features)
 
     def path(self, file_name: str, digest: str) -> Path:
-        """Where the array of a file lies, whether converted yet or not."""
+        """Return the path of a file's array, which need not exist yet."""
         parts: tuple[Any, ...] = (CONVERSION_VERSION, Path(file_name).suffix.lower(), self.mirror, self.options_key)
         if self.to_features is not file_features:
             parts += (self.to_features.__module__, self.to_features.__qualname__)
@@ -112,24 +112,24 @@ class ClipCache:
 
     @property
     def options_key(self) -> str:
-        """The options for reading, the same text for the same options."""
+        """The reader options as text; equal options give equal text."""
         return json.dumps(self.reader_options, sort_keys=True)
 
     def read(self, file_name: str, digest: str, *, mirrored: bool = False) -> np.ndarray:
-        """Features (T, D) of a converted file, float32, as recorded or mirrored.
+        """Return the features `(T, D)` of a converted file, float32, as recorded or mirrored.
 
         Raises:
-            DamagedClipError: it was damaged after it was converted; `convert` does it again.
+            DamagedClipError: The cached array is damaged. `convert` converts the file again.
         """
         return np.array(_read_clip(self.path(file_name, digest))[int(mirrored)])
 
     def shape(self, file_name: str, digest: str) -> tuple[int, int]:
-        """Frames and features (T, D) of a converted file, without reading it whole."""
+        """Return the shape `(T, D)` of a converted file, without reading the array."""
         both = np.load(self.path(file_name, digest), mmap_mode="r", allow_pickle=False)
         return both.shape[1], both.shape[2]
 
     def has(self, file_name: str, digest: str) -> bool:
-        """Whether a file is converted, and what was written is still there as it was."""
+        """Return whether a file is converted and its cached array is undamaged."""
         path = self.path(file_name, digest)
         if not path.is_file():
             return False
@@ -148,16 +148,16 @@ class ClipCache:
         progress: bool = True,
         total: int | None = None,
     ) -> tuple[dict[str, str], dict[str, str]]:
-        """Convert what is not converted yet, or was damaged since.
+        """Convert files that are not in the cache, or whose cached array is damaged.
 
         Args:
-            files: the files; consumed as they are needed, so that a large archive never lies in memory whole.
-            num_proc: number of processes, all cores by default; 1 works in this process.
-            progress: show a bar.
-            total: number of files, for the bar.
+            files: The files. They are read one at a time, so a large archive is never in memory as a whole.
+            num_proc: Number of processes. Defaults to all cores; 1 converts in this process.
+            progress: Show a progress bar.
+            total: Number of files, for the progress bar.
 
         Returns:
-            clip → digest of the converted, and clip → reason of those that could not be converted.
+            The digest of each converted clip, and the reason for each clip that could not be converted.
         """
         digests: dict[str, str] = {}
         failures: dict[str, str] = {}
@@ -185,7 +185,7 @@ def _read_clip(path: Path) -> np.ndarray:
     content = path.read_bytes()
     body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest:
-        raise DamagedClipError(f"the cached clip {path} is damaged: its checksum differs")
+        raise DamagedClipError(f"{path}: the cached clip is damaged (its checksum differs)")
     array: np.ndarray = np.load(io.BytesIO(body), allow_pickle=False)
     return array
 
@@ -198,7 +198,7 @@ def _write_clip(path: Path, features: np.ndarray) -> None:
 
 
 class _Workers:
-    """A process pool that never has more than a few files waiting."""
+    """Process pool with a short queue, so that few files are in memory."""
 
     def __init__(self, num_proc: int, finish: Callable[[str, str, str | None], None]) -> None:
         self.num_proc = num_proc
@@ -214,7 +214,8 @@ class _Workers:
             self.finish(file.clip, digest, _convert(file, *options))
             return
         if self.pool is None:
-            # Forked workers run NumPy only, and need no `if __name__ == "__main__"` in the user's script.
+            # Forking is safe because workers run only NumPy. It also lets user scripts omit the
+            # `if __name__ == "__main__"` guard.
             method = "fork" if "fork" in get_all_start_methods() else None
             with _ctrl_c_held():
                 pool = ProcessPoolExecutor(self.num_proc, mp_context=get_context(method), initializer=_begin_worker)
@@ -241,8 +242,8 @@ class _Workers:
 
 @contextmanager
 def _ctrl_c_held() -> Iterator[None]:
-    """Put off Ctrl-C to the end of the block: a pool that is half started never ends."""
-    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+    """Delay Ctrl-C until the end of the block, because a half-started pool never ends."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread is interrupted
         yield
         return
     pressed: list[int] = []
@@ -256,7 +257,7 @@ def _ctrl_c_held() -> Iterator[None]:
 
 
 def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it, however it ends: a worker would keep its locks."""
+    """Ignore Ctrl-C, which the parent handles, and exit when the parent ends; otherwise its locks would stay held."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = parent_process()
@@ -273,51 +274,51 @@ ToFeatures = Callable[[Path, bool, dict[str, Any]], list[np.ndarray]]
 
 
 def file_features(path: Path, mirror: bool, reader_options: dict[str, Any]) -> list[np.ndarray]:
-    """Features of a file at its skeleton's frame rate, and those of its mirror image where asked for."""
+    """Return the features of a file at its skeleton's frame rate and, if `mirror`, those of its mirror image."""
     motion = as_motion(path, **reader_options)
     if motion.fps != motion.skeleton.default_fps:
         motion = motion.resample(motion.skeleton.default_fps)
-    # From mirrored joints: the features of a mirrored body would have its bone lengths swapped.
+    # The joints are mirrored rather than the features: mirrored features would have swapped bone lengths.
     return [motion.features, motion.mirror().features] if mirror else [motion.features]
 
 
 def _convert(
     file: ClipFile, target: Path, mirror: bool, reader_options: dict[str, Any], to_features: ToFeatures
 ) -> str | None:
-    """Convert one file; return why it failed, or None."""
-    # Errors name the file: by its path in its folder, where that is the clip's name.
+    """Convert one file. Return why it failed, or `None`."""
+    # Errors name the file by its path in the folder if that is the clip's name.
     name = file.clip if Path(file.clip).name == file.file_name else file.file_name
     with tempfile.TemporaryDirectory(prefix="lamp_hf-") as folder:
         source = Path(folder) / Path(file.file_name).name  # readers take paths
         source.write_bytes(file.content)
         try:
             features = to_features(source, mirror, reader_options)
-        except Exception as error:  # whatever it is: one file shall not stop the others
+        except Exception as error:  # one bad file must not stop the others
             return failure(name, error)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Mirroring a file of features through its joints costs the last frame.
+    # Converting features to joints and back, to mirror them, loses the last frame.
     num_frames = min(map(len, features))
     _write_clip(target, np.stack([array[:num_frames] for array in features]))
     return None
 
 
 def refuse_failures(failures: dict[str, str], source: str | os.PathLike[str], *, skip_bad: bool) -> None:
-    """Report clips that could not be converted.
+    """Raise an error that lists the clips that could not be converted, or only warn with `skip_bad`.
 
     Raises:
-        MotionFormatError: there are some, and `skip_bad` is False.
+        MotionFormatError: There are such clips, and `skip_bad` is False.
     """
     if not failures:
         return
     if skip_bad:
         for reason in failures.values():
-            logger.warning("left out: %s", shown(reason))
+            logger.warning("skipped: %s", shown(reason))
         return
     listed = "\n  ".join(list(failures.values())[:20])
     more = f"\n  and {len(failures) - 20} more; `lamp-hf data check` lists all" if len(failures) > 20 else ""
     raise MotionFormatError(
-        f"{source}: {counted(len(failures), 'clip')} cannot be read; leave them out with skip_bad=True, on the command "
-        f"line with --skip-bad, in a recipe with data.skip_bad=true:\n  {listed}{more}"
+        f"{source}: {counted(len(failures), 'clip')} cannot be read; skip them with skip_bad=True (--skip-bad on the "
+        f"command line, data.skip_bad=true in a recipe):\n  {listed}{more}"
     )
 
 
@@ -329,14 +330,14 @@ def cached_dataset(
     *,
     progress: bool = True,
 ) -> DatasetDict:
-    """The dataset saved under a key, built first if it is not there.
+    """Load the dataset saved under a key; build and save it first if it does not exist.
 
     Args:
-        cache_dir: folder of the cache; datasets lie in `sets/`.
-        key: digest of everything the dataset is made of.
-        features: its columns.
-        splits: per split, a function that gives its rows.
-        progress: show the bars of `datasets`.
+        cache_dir: Folder of the cache. Datasets are in `sets/`.
+        key: Digest of everything that the dataset depends on.
+        features: Columns of the dataset.
+        splits: Function that yields the rows, for each split.
+        progress: Show the progress bars of `datasets`.
     """
     target = cache_dir / "sets" / key
     saved = _load_set(target) if target.is_dir() else None
@@ -354,7 +355,7 @@ def cached_dataset(
                 try:
                     os.rename(built, target)
                 except OSError:
-                    if not target.is_dir():  # otherwise another process was faster, with the same content
+                    if not target.is_dir():  # otherwise another process has saved the same dataset first
                         raise
         finally:
             if not hidden:
@@ -364,7 +365,7 @@ def cached_dataset(
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file: Arrow does not survive all that damaged files make it do."""
+    """Return the SHA-256 of each file. They are compared before loading because damaged files can crash Arrow."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != _CHECKSUMS:
@@ -374,19 +375,19 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def _load_set(folder: Path) -> Any:
-    """The dataset in a folder of the cache; one that was damaged is put aside, and `None` takes its place."""
+    """Load the dataset in a folder of the cache. A damaged one is deleted, and `None` is returned."""
     try:
         if json.loads((folder / _CHECKSUMS).read_text(encoding="utf-8")) != _checksums(folder):
-            raise ValueError("its files are not those that were written")
+            raise ValueError("the checksums of its files differ")
         return load_from_disk(str(folder))
     except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:
-        logger.warning("the cached data set %s is damaged (%s) and is made again", folder, error)
+        logger.warning("%s: the cached dataset is damaged (%s); rebuilding it", folder, error)
     shutil.rmtree(folder)
     return None
 
 
 def _build(splits: dict[str, Callable[[], Iterator[dict[str, Any]]]], features: Features, folder: Path) -> DatasetDict:
-    """Splits that have rows: `datasets` cannot save the others."""
+    """Build the splits that have rows, because `datasets` cannot save empty ones."""
     return DatasetDict(
         {
             split: Dataset.from_generator(rows, features=features, cache_dir=str(folder), split=NamedSplit(split))

@@ -1,4 +1,4 @@
-"""Look through a folder of motions before training does: what is in it, and what is wrong with which file."""
+"""Check a folder of motions before training: count its contents and find bad files."""
 
 import os
 from collections import Counter
@@ -46,24 +46,28 @@ _JOINT_TOLERANCE_M = 0.05
 def check_data(
     path: str | os.PathLike[str], *, reader_options: dict[str, Any] | None = None, progress: bool = True
 ) -> DataReport:
-    """Read every file of a folder of motions, and report instead of stopping.
+    """Read every file of a folder of motions and report all problems.
 
-    The folder is one of HumanML3D or KIT-ML, one of motions with a table of captions (see `load_motionfolder`), one of
-    motions alone, or the CMU database. No file of HumanML3D and KIT-ML says its frame rate: captions that end after
-    their motion tell a lower one than the set's, nothing tells a higher one.
+    The folder may contain HumanML3D or KIT-ML, motions with a table of captions (see `load_motionfolder`), motions
+    without captions, or the CMU database. The files of HumanML3D and KIT-ML do not contain their frame rate. Captions
+    that end after their motion indicate that it is lower than expected; a higher one cannot be detected.
 
     Args:
-        path: the folder, or an archive of the CMU database. Which data set it holds is told by its files.
-        reader_options: passed to `as_motion` for every file, as `{"fps": 30.0}`.
-        progress: show a bar.
+        path: The folder, or an archive of the CMU database. The dataset is recognized by its files.
+        reader_options: Passed to `as_motion` for every file, such as `{"fps": 30.0}`.
+        progress: Show a progress bar.
+
+    Returns:
+        The report, see [`DataReport`].
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: it holds no motions, or options are given for HumanML3D and KIT-ML, whose files are features.
+        FileNotFoundError: The folder does not exist.
+        ValueError: The folder does not contain motions, or options are given for HumanML3D or KIT-ML, whose files are
+            features.
     """
     root = Path(path)
     options = reader_options or {}
-    # The files of a named set are read in one way, so options mean a folder of motions.
+    # Named datasets have no reader options, so options mean an ordinary folder of motions.
     checks = (each.check for each in NAMED_SETS.values() if not options and each.check and each.recognize(root))
     if (check := next(checks, None)) is not None:
         return check(root, progress=progress)
@@ -71,7 +75,9 @@ def check_data(
         raise FileNotFoundError(f"{root}: no such folder{' (it is a file)' if root.exists() else ''}")
     if is_field_layout(root):
         if options:
-            raise ValueError(f"{root}: {', '.join(options)} is for motion files; these are features of a data set")
+            raise ValueError(
+                f"{root}: {', '.join(options)} is only for motion files, but this dataset has features; leave it out"
+            )
         report = _check_field_layout(root, progress)
     elif find_tables(root):
         report = _check_motionfolder(root, options, progress)
@@ -79,19 +85,19 @@ def check_data(
         report = _check_motions(root, options, progress)
     else:
         raise ValueError(
-            f"{no_motion_files(root)}; expected some, perhaps with {' or '.join(METADATA_NAMES)}, or the folders "
-            f"{MOTIONS} and {TEXTS} of HumanML3D and KIT-ML"
+            f"{no_motion_files(root)}; expected motion files, optionally with {' or '.join(METADATA_NAMES)}, or the "
+            f"folders {MOTIONS} and {TEXTS} of HumanML3D and KIT-ML"
         )
     report.findings.sort(key=lambda finding: (finding.severity != "error", finding.kind, finding.file))
     return report
 
 
-# ---- what both layouts have in common ---------------------------------------------------------------------
+# ---- shared by all layouts --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Read:
-    """What is kept of a motion that was read."""
+    """Facts about a motion that was read."""
 
     skeleton: Skeleton
     fps: float
@@ -109,7 +115,7 @@ def _read_all(
     progress: bool,
     options: dict[str, Any] | None = None,
 ) -> dict[str, _Read]:
-    """Read motions by name; `look` sees each and may raise ValueError."""
+    """Read motions by name. `look` is called with each one and may raise ValueError."""
     found: dict[str, _Read] = {}
     for name, path in tqdm(
         paths.items(), desc="Reading motions", unit="file", leave=False, disable=None if progress else True
@@ -117,7 +123,7 @@ def _read_all(
         try:
             motion = as_motion(path, **(options or {}))
             look(name, motion)
-        except Exception as error:  # whatever it is: one file shall not stop the others
+        except Exception as error:  # one bad file must not stop the others
             report.add("error", "unreadable motion", path, failure(path, error))
         else:
             found[name] = _Read(motion.skeleton, motion.fps, motion.num_frames)
@@ -195,7 +201,7 @@ def _check_field_layout(root: Path, progress: bool) -> DataReport:
 
 
 def _check_splits(report: DataReport, paths: dict[str, Path]) -> dict[str, list[str]]:
-    """Names per split; what is wrong with the lists is reported."""
+    """Return the names of each split, and report the problems of the split files."""
     splits: dict[str, list[str]] = {}
     for split, file in SPLIT_FILES.items():
         if (report.path / file).is_file():
@@ -204,7 +210,7 @@ def _check_splits(report: DataReport, paths: dict[str, Path]) -> dict[str, list[
             except ValueError as error:
                 report.add("error", "bad split file", report.path / file, error)
         else:
-            # Training needs the first two, evaluation the last.
+            # Training needs the first two splits; only evaluation needs the test split.
             severity: Severity = "warning" if split == "test" else "error"
             report.add(severity, "missing split file", file, "no such file")
     seen: dict[str, str] = {}
@@ -237,7 +243,7 @@ def _check_splits(report: DataReport, paths: dict[str, Path]) -> dict[str, list[
 
 
 def _check_joints(report: DataReport, path: Path, motion: Motion) -> None:
-    """Compare a file of `new_joints` with the joints that the features hold."""
+    """Compare a file of `new_joints` with the joints recovered from the features."""
     if not path.parent.is_dir():
         return
     if not path.is_file():
@@ -253,13 +259,13 @@ def _check_joints(report: DataReport, path: Path, motion: Motion) -> None:
         message = f"expected {motion.skeleton.num_joints} joints as in the features, found {found}"
         report.add("error", "other skeleton", path, message)
     elif not 0 <= joints.num_frames - motion.num_frames <= 1:
-        message = f"{joints.num_frames} frames, the features have {motion.num_frames}"
+        message = f"{joints.num_frames} frames, but the features have {motion.num_frames}"
         report.add("warning", "joints differ", path, message)
     else:
         real = features_to_joints(motion.features, motion.skeleton)
         error_m = np.linalg.norm(joints.joints[: len(real)] - real, axis=-1).max()
         if error_m > _JOINT_TOLERANCE_M:
-            message = f"up to {error_m:.2f} m from the joints that the features hold"
+            message = f"up to {error_m:.2f} m from the joints recovered from the features"
             report.add("warning", "joints differ", path, message)
 
 
@@ -273,7 +279,7 @@ def _check_texts(
         report.add(severity, "motion without captions", f"{MOTIONS}/{name}.npy", f"{TEXTS}/{name}.txt does not exist")
     for name, path in texts.items():
         if name not in stored:
-            # A listed one is reported as a missing motion already.
+            # A listed name has already been reported as a missing motion.
             if name not in listed:
                 report.add("warning", "captions without motion", path, f"{MOTIONS}/{name}.npy does not exist")
             continue
@@ -285,13 +291,13 @@ def _check_texts(
         for problem in problems:
             report.add("error", "bad captions", path, problem)
         if not found and not problems:
-            report.add("error", "motion without captions", path, "holds no captions")
+            report.add("error", "motion without captions", path, "contains no captions")
         captions[name] = found
         for caption in found if name in motions else ():
             if caption.end > motions[name].duration + TIME_TOLERANCE_S:
                 message = (
-                    f"line {caption.line}: the caption ends at {caption.end:g} s, the motion after "
-                    f"{motions[name].duration:.2f} s at {motions[name].fps:g} fps (another frame rate?)"
+                    f"line {caption.line}: the caption ends at {caption.end:g} s, but the motion at "
+                    f"{motions[name].duration:.2f} s ({motions[name].fps:g} fps); check the frame rate"
                 )
                 report.add("warning", "times beyond the motion", path, message)
     return captions
@@ -300,7 +306,7 @@ def _check_texts(
 def _check_lengths(
     report: DataReport, field_set: FieldSet, lengths: dict[str, int], captions: dict[str, list[TimedCaption]]
 ) -> None:
-    """Report listed motions, and parts of them, that everybody leaves out for their length."""
+    """Report listed motions, and parts of them, that are not used because of their length."""
     expected = f"expected {field_set.min_frames} to {field_set.max_frames - 1}; not used"
     for name, num_frames in lengths.items():
         if not field_set.keeps(num_frames):
@@ -316,7 +322,7 @@ def _check_lengths(
 
 
 def _check_use(report: DataReport, splits: dict[str, list[str]], used: dict[str, list[TimedCaption]]) -> None:
-    """Report splits of which nothing is used."""
+    """Report splits without usable motions."""
     for split, names in splits.items():
         if not any(used.get(name) for name in names):
             message = f"none of its {len(set(names))} motions can be used" if names else "lists no motions"
@@ -324,7 +330,7 @@ def _check_use(report: DataReport, splits: dict[str, list[str]], used: dict[str,
 
 
 def _check_mirrors(report: DataReport, splits: dict[str, list[str]]) -> None:
-    """Report mirror images that lie in another split than their originals."""
+    """Report mirror images that are in another split than their originals."""
     split_of_name = {name: split for split, names in splits.items() for name in names}
     for name, split in split_of_name.items():
         original = split_of_name.get(name[1:]) if is_mirrored(name) else None
@@ -360,13 +366,14 @@ def _count_field_set(
     short = sum(motion.num_frames < field_set.min_frames for motion in motions.values())
     long = sum(motion.num_frames >= field_set.max_frames for motion in motions.values())
     report.counts["motions"] = f"{len(motions)}, {sum(map(is_mirrored, motions))} of them mirrored"
-    report.counts["captions"] = f"{len(lines)}, {sum(not line.whole for line in lines)} of them of a part"
+    report.counts["captions"] = f"{len(lines)}, {sum(not line.whole for line in lines)} of them describe a part"
     parts = sum(len(captions.get(n, ())) - len(used[n]) for n in used if field_set.keeps(motions[n].num_frames))
     for split, names in splits.items():
         usable = sum(bool(used.get(name)) for name in set(names))
         report.counts[split] = f"{len(set(names))} listed, {usable} used"
-    report.counts["left out for their length"] = (
-        f"{short} of fewer than {field_set.min_frames} frames, {long} of {field_set.max_frames} and more, {parts} parts"
+    report.counts["not used because of length"] = (
+        f"{short} with fewer than {field_set.min_frames} frames, {long} with {field_set.max_frames} or more, {parts} "
+        "parts"
     )
     _count_lengths(report, motions.values())
 
@@ -388,11 +395,11 @@ def _check_motionfolder(root: Path, options: dict[str, Any], progress: bool) -> 
     files = _find_files(report, known=clips)
     for name, path in files.items():
         if name not in clips:
-            report.add("warning", "motion without captions", path, "no line of a table names it; not used")
+            report.add("warning", "motion without captions", path, "not listed in a table; not used")
     paths = {name: clip.path for name, clip in clips.items() if not clip.problem}
     motions, num_frames = _read_motions(report, paths, options, progress)
     if not motions:
-        report.add("error", "no motions", root, "none of the motions that the tables name can be read")
+        report.add("error", "no motions", root, "none of the motions in the tables can be read")
         return report
     wanted = _compare(report, paths, motions)
     for name in motions:
@@ -407,7 +414,7 @@ def _check_motionfolder(root: Path, options: dict[str, Any], progress: bool) -> 
 
 
 def _check_motions(root: Path, options: dict[str, Any], progress: bool) -> DataReport:
-    """Look through a folder of motions that nothing is said about."""
+    """Check a folder of motions without captions."""
     report = DataReport(root, layout="motions")
     paths = _find_files(report)
     motions, _ = _read_motions(report, paths, options, progress)
@@ -418,14 +425,14 @@ def _check_motions(root: Path, options: dict[str, Any], progress: bool) -> DataR
         return report
     _compare(report, paths, motions)
     example = '{"file_name": "walk.bvh", "text": "a person walks"}'
-    message = f"no such file; training needs a line for each motion, as {example}"
+    message = f"no such file; training needs a line for each motion, such as {example}"
     report.add("warning", "no captions", METADATA_NAMES[0], message)
     _count_lengths(report, motions.values())
     return report
 
 
 def _find_files(report: DataReport, known: Collection[str] = ()) -> dict[str, Path]:
-    """Motion files of the folder by their path in it; others of such names are reported, if not known already."""
+    """Return the motion files by their path in the folder; report files that cannot be opened and are not `known`."""
     found = find_motion_files(report.path)
     for path, problem in found.problems.items():
         if path.relative_to(report.path).as_posix() not in known:
@@ -436,24 +443,24 @@ def _find_files(report: DataReport, known: Collection[str] = ()) -> dict[str, Pa
 def _read_motions(
     report: DataReport, paths: dict[str, Path], options: dict[str, Any], progress: bool
 ) -> tuple[dict[str, _Read], dict[str, int]]:
-    """Motions by name, and how many frames of features each has."""
+    """Read motions; return them and their number of feature frames, by name."""
     num_frames: dict[str, int] = {}
 
     def look(name: str, motion: Motion) -> None:
-        # As the loader does it: not every motion that can be read has features.
+        # Like the loader: some motions can be read but not converted to features.
         num_frames[name] = len(motion.resample(motion.skeleton.default_fps).features)
 
     return _read_all(report, paths, look, progress, options), num_frames
 
 
 def _compare(report: DataReport, paths: dict[str, Path], motions: dict[str, _Read]) -> Skeleton:
-    """Report motions that differ from most others; return the skeleton of these."""
+    """Report motions whose skeleton or frame rate differs from most others; return the most frequent skeleton."""
     skeleton = _most_frequent(motion.skeleton.name for motion in motions.values())
     rate = _most_frequent(f"{motion.fps:g}" for motion in motions.values())
     wanted = next(motion.skeleton for motion in motions.values() if motion.skeleton.name == skeleton)
     _report_skeletons(report, motions, paths, wanted)
     for name, motion in motions.items():
         if f"{motion.fps:g}" != rate:
-            message = f"{motion.fps:g} fps, most files have {rate} (resampled to {wanted.default_fps:g})"
+            message = f"{motion.fps:g} fps, but most files have {rate} (all are resampled to {wanted.default_fps:g})"
             report.add("warning", "other frame rate", paths[name], message)
     return wanted

@@ -1,14 +1,14 @@
-"""What lies in a folder of HumanML3D or KIT-ML as their authors write it: splits, captions with times, statistics.
+"""Layout of a HumanML3D or KIT-ML folder as published: motions, captions with times, splits, statistics.
 
     HumanML3D/
       new_joint_vecs/000000.npy   features (T, 263), not normalized; M000000.npy is the mirror image
       new_joints/000000.npy       joints (T, 22, 3), the same motion, not read for training
-      texts/000000.txt            a line a caption: caption#tokens#start#end, seconds, 0 and 0 for the whole motion
-      train.txt val.txt test.txt  names, a line each; all.txt has all of them
+      texts/000000.txt            one caption per line: caption#tokens#start#end, seconds, 0 and 0 for the whole motion
+      train.txt val.txt test.txt  one name per line; all.txt lists all of them
       Mean.npy Std.npy            (263,) each
 
-KIT-ML has the same folders with 251 features and 21 joints in millimeters. The layout is that of Guo et al.,
-Generating Diverse and Natural 3D Human Motions from Text, CVPR 2022.
+KIT-ML has the same folders with 251 features and 21 joints in millimeters. Source: Guo et al., Generating Diverse and
+Natural 3D Human Motions from Text, CVPR 2022.
 """
 
 import math
@@ -28,19 +28,20 @@ from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, Skeleton
 MOTIONS, JOINTS, TEXTS = "new_joint_vecs", "new_joints", "texts"
 MEAN, STD = "Mean.npy", "Std.npy"
 SPLIT_FILES = {"train": "train.txt", "validation": "val.txt", "test": "test.txt"}
-# Statistics of the published sets are those of all splits, which come this near those of training alone.
+# Largest accepted difference, in deviations. The published statistics include all splits, so they differ slightly from
+# those of the training split.
 _DRIFT = 0.1
 _GROUPS = ("turning", "root velocity", "root height", "joint positions", "rotations", "joint velocities", "contacts")
 UNION_FILES = {"all.txt": ("train", "validation", "test"), "train_val.txt": ("train", "validation")}
 
 
 class TimedCaption(NamedTuple):
-    """A line of a file in `texts`.
+    """Line of a file in `texts`.
 
     Attributes:
-        text: the caption.
-        start, end: seconds; 0 and 0 mean the whole motion.
-        line: its number in the file, from 1.
+        text: The caption.
+        start, end: Seconds; 0 and 0 mean the whole motion.
+        line: Line number in the file, from 1.
     """
 
     text: str
@@ -50,19 +51,18 @@ class TimedCaption(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether it describes the whole motion."""
+        """Whether the caption describes the whole motion."""
         return self.start == 0.0 and self.end == 0.0
 
 
 @dataclass(frozen=True)
 class FieldSet:
-    """One of the field's data sets.
+    """One of the datasets with this layout.
 
     Attributes:
-        name: what `load_motion_dataset` calls it, and `source` of its rows.
-        skeleton: its joints, features and frame rate.
-        min_frames: shorter motions, and shorter parts of them, are left out by everybody.
-        max_frames: so are motions and parts of this many frames and more.
+        name: Name in `load_motion_dataset`, and `source` of its rows.
+        skeleton: Joints, features and frame rate.
+        min_frames, max_frames: Published work uses motions and parts with `min_frames <= length < max_frames`.
     """
 
     name: str
@@ -71,18 +71,18 @@ class FieldSet:
     max_frames: int = 200
 
     def keeps(self, num_frames: int) -> bool:
-        """Whether motions and parts of this length take part."""
+        """Return whether motions and parts of this length are used."""
         return self.min_frames <= num_frames < self.max_frames
 
     def frames(self, caption: TimedCaption, num_frames: int) -> slice:
-        """Which of a motion's frames a caption describes, as in the authors' loader."""
+        """Return the frames of a motion that a caption describes, as in the authors' loader."""
         if caption.whole:
             return slice(0, num_frames)
         start, end = (int(seconds * self.skeleton.default_fps) for seconds in (caption.start, caption.end))
         return slice(start, min(end, num_frames))
 
     def used(self, captions: Sequence[TimedCaption], num_frames: int) -> list[TimedCaption]:
-        """The captions of a motion that are learned from: none of a motion or a part of another length is."""
+        """Return the captions of a motion that are used: [`keeps`] accepts the motion and the described part."""
         if not self.keeps(num_frames):
             return []
         parts = ((caption, self.frames(caption, num_frames)) for caption in captions)
@@ -95,17 +95,17 @@ FIELD_SETS = {field_set.name: field_set for field_set in (HUMANML3D, KIT_ML)}
 
 
 def is_field_layout(folder: Path) -> bool:
-    """Whether a folder is laid out as HumanML3D and KIT-ML are."""
+    """Return whether a folder has the layout of HumanML3D and KIT-ML."""
     return (folder / MOTIONS).is_dir()
 
 
 def motions_in(folder: Path) -> dict[str, Path]:
-    """The files of `new_joint_vecs` by the names of their motions, sorted."""
+    """Return the files of `new_joint_vecs` by motion name, sorted."""
     return {path.stem: path for path in sorted((folder / MOTIONS).glob("*.npy"))}
 
 
 def find_field_set(folder: Path) -> FieldSet | None:
-    """Which data set a folder of this layout holds, by the first motion that tells; `None` if none does."""
+    """Return the dataset in a folder of this layout, recognized by its first readable motion, or `None`."""
     by_dim = {field_set.skeleton.feature_dim: field_set for field_set in FIELD_SETS.values()}
     for path in motions_in(folder).values():
         try:
@@ -118,31 +118,31 @@ def find_field_set(folder: Path) -> FieldSet | None:
 
 
 def _open_array(path: Path) -> np.ndarray:
-    """A .npy file, whose values are not read yet.
+    """Memory-map a .npy file.
 
     Raises:
-        OSError: there is no such file.
-        ValueError: it is another file, a damaged one, or holds objects.
+        OSError: The file does not exist.
+        ValueError: The file is not a NumPy file, is damaged, or contains objects.
     """
     try:
         array: np.ndarray = open_memmap(path, mode="r")
-    except (ValueError, TokenError) as error:  # the latter where NumPy tries to mend a header
+    except (ValueError, TokenError) as error:  # NumPy raises TokenError when it tries to repair a header
         raise ValueError(f"{path}: not a NumPy file ({error})") from error
     return array
 
 
 def is_mirrored(name: str) -> bool:
-    """Whether a motion is a mirror image, by its name: an M before the number."""
+    """Return whether a motion is a mirror image: its name has an M before the number."""
     return name.startswith("M")
 
 
 def read_captions(path: Path) -> tuple[list[TimedCaption], list[str]]:
-    """Captions of a file in `texts`, in its order, and what is wrong with its other lines.
+    """Read the captions of a file in `texts`, in order, and describe the problems of its invalid lines.
 
-    Times that are no numbers ("nan") count as 0, as in the authors' loader.
+    A time of "nan" counts as 0, as in the authors' loader.
 
     Raises:
-        ValueError: it cannot be read, or is not text in UTF-8.
+        ValueError: The file cannot be read or is not UTF-8 text.
     """
     captions, problems = [], []
     for number, line in enumerate(read_lines(path), start=1):
@@ -172,23 +172,23 @@ def _parse(line: str, number: int) -> TimedCaption:
 
 
 def read_names(path: Path) -> list[str]:
-    """Names listed in a split file, in its order.
+    """Read the names in a split file, in order.
 
     Raises:
-        ValueError: it cannot be read, is not text in UTF-8, or a line is no file name.
+        ValueError: The file cannot be read, is not UTF-8 text, or a line is not a file name.
     """
     names = [line.strip() for line in read_lines(path) if line.strip()]
     for name in names:
         if Path(name).name != name:
-            raise ValueError(f"{path}: expected names as in {MOTIONS}, found {name!r}")
+            raise ValueError(f"{path}: expected the names of files in {MOTIONS}, found {name!r}")
     return names
 
 
 def read_splits(folder: Path) -> dict[str, list[str]]:
-    """Names per split, for the split files that are there.
+    """Read the names of each split that has a split file.
 
     Raises:
-        FileNotFoundError: none is.
+        FileNotFoundError: There are no split files.
     """
     found = {split: folder / name for split, name in SPLIT_FILES.items() if (folder / name).is_file()}
     if not found:
@@ -199,16 +199,16 @@ def read_splits(folder: Path) -> dict[str, list[str]]:
 
 
 def read_statistics(folder: Path, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
-    """What `Mean.npy` and `Std.npy` hold, (D,) each; errors as for `read_statistic`."""
+    """Read `Mean.npy` and `Std.npy`, `(D,)` each; raises the errors of `read_statistic`."""
     return read_statistic(folder / MEAN, skeleton), read_statistic(folder / STD, skeleton)
 
 
 def read_statistic(path: Path, skeleton: Skeleton) -> np.ndarray:
-    """What one of `Mean.npy` and `Std.npy` holds, (D,).
+    """Read `Mean.npy` or `Std.npy`, `(D,)`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds no D finite numbers, or a deviation that is not positive.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file does not contain D finite numbers, or a deviation is not positive.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
@@ -216,21 +216,21 @@ def read_statistic(path: Path, skeleton: Skeleton) -> np.ndarray:
     if array.shape != (skeleton.feature_dim,) or array.dtype.kind not in "fiu":
         raise ValueError(f"{path}: expected {skeleton.feature_dim} numbers, found {array.dtype} {array.shape}")
     if not np.isfinite(array).all() or (path.name == STD and array.min() <= 0):
-        raise ValueError(f"{path}: holds values that are not finite{' or not positive' * (path.name == STD)}")
+        raise ValueError(f"{path}: contains values that are not finite{' or not positive' * (path.name == STD)}")
     return array
 
 
 def statistics_drift(
     stored: tuple[np.ndarray, np.ndarray], computed: tuple[np.ndarray, np.ndarray]
 ) -> list[tuple[str, str]]:
-    """Where stored statistics differ from those of the training split by more than a tenth of a deviation.
+    """Find feature groups whose stored mean or deviation differs by more than 10 % of the training split's deviation.
 
     Args:
-        stored: mean and std as in the files, (D,) each.
-        computed: mean and std of the training split. Groups of features that never change are passed over.
+        stored: Mean and standard deviation in the files, `(D,)` each.
+        computed: Mean and standard deviation of the training split. Groups of constant features are skipped.
 
     Returns:
-        File name and what is wrong with it, once for each group of features.
+        File name and description of each difference.
     """
     found = []
     for group, title in zip(feature_groups(len(computed[0])), _GROUPS, strict=True):

@@ -1,4 +1,4 @@
-"""Load HumanML3D and KIT-ML from folders as their authors' scripts write them; see `lamp_hf.data.field_layout`."""
+"""Load HumanML3D and KIT-ML from folders written by their authors' scripts; see `lamp_hf.data.field_layout`."""
 
 import hashlib
 import logging
@@ -41,12 +41,12 @@ from lamp_hf.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
-_LAYOUT_VERSION = 1  # raise it whenever rows are put together differently
+_LAYOUT_VERSION = 1  # increase it whenever a change alters the rows
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A row to be: a motion, or the part of one that a caption with times describes."""
+    """Row of the dataset to build: a whole motion, or the part that a caption with times describes."""
 
     id: str
     clip: str
@@ -56,12 +56,12 @@ class _Row:
 
 
 def is_humanml3d(path: Path) -> bool:
-    """Whether a folder holds HumanML3D."""
+    """Return whether a folder contains HumanML3D."""
     return is_field_layout(path) and find_field_set(path) is HUMANML3D
 
 
 def is_kit_ml(path: Path) -> bool:
-    """Whether a folder holds KIT-ML."""
+    """Return whether a folder contains KIT-ML."""
     return is_field_layout(path) and find_field_set(path) is KIT_ML
 
 
@@ -75,31 +75,31 @@ def load_humanml3d(
 ) -> DatasetDict:
     """Load HumanML3D: 263 features, 22 joints, 20 frames per second.
 
-    The rows are those that the authors' loader trains and evaluates on: motions of 40 to 199 frames, each with the
-    captions that describe all of it; and for each caption with times the part it describes, if that is of 40 to 199
-    frames too, as a row of its own with the id `<name>-line<n>`, after the caption's place in its file. Which mirror
-    images (`M000000`) take part is said by the split files. `Mean.npy` and `Std.npy` are not used: training takes the
-    statistics of its own split. Where they differ from these, a warning says so.
+    The rows are those that the authors' loader uses for training and evaluation. A motion of 40 to 199 frames is one
+    row, with the captions that describe all of it. A caption with times adds a row with the part that it describes, if
+    this part also has 40 to 199 frames; its id is `<name>-line<n>`, where n is the line of the caption. The split files
+    decide which mirror images (`M000000`) are included. `Mean.npy` and `Std.npy` are not used, because training
+    computes the statistics of its own split; a warning is logged if they differ from these.
 
-    Every file is checked and kept in the cache by its content, so that an interrupted call goes on where it stopped
-    and later ones are fast.
+    Every file is checked once and cached by its content, so an interrupted call can be repeated and later calls are
+    fast.
 
     Args:
-        path: the folder, with `new_joint_vecs`, `texts` and the split files.
-        skip_bad: leave out motions and captions that are missing or cannot be read, with a warning, as the authors'
-            loader does silently, instead of refusing the folder.
-        num_proc: number of processes that read motions, all cores by default.
-        cache_dir: folder of the cache, by default $LAMP_HF_CACHE or ~/.cache/lamp_hf.
-        progress: show progress bars.
+        path: The folder with `new_joint_vecs`, `texts` and the split files.
+        skip_bad: Skip motions and captions that are missing or cannot be read, with a warning, instead of raising an
+            error. The authors' loader skips them silently.
+        num_proc: Number of processes that read motions. Defaults to all cores.
+        cache_dir: Folder of the cache. Defaults to $LAMP_HF_CACHE or ~/.cache/lamp_hf.
+        progress: Show progress bars.
 
     Returns:
-        Splits `train`, `validation` and `test`, those whose file (`train.txt`, `val.txt`, `test.txt`) is there, with
-        the columns of `motion_features`.
+        Splits `train`, `validation` and `test` with the columns of `motion_features`. A split is missing if its file
+        (`train.txt`, `val.txt`, `test.txt`) is.
 
     Raises:
-        FileNotFoundError: the folder, its motions or its split files are missing.
-        MotionFormatError: a motion or a text is missing or cannot be read (see `lamp-hf data check`).
-        ValueError: the folder holds another data set, a motion is in two splits, or nothing is left.
+        FileNotFoundError: The folder, its motions or its split files are missing.
+        MotionFormatError: A motion or a text is missing or cannot be read (see `lamp-hf data check`).
+        ValueError: The folder contains another dataset, a motion is in two splits, or no motion can be used.
     """
     return _load(HUMANML3D, Path(path), skip_bad, num_proc, cache_dir, progress)
 
@@ -114,7 +114,7 @@ def load_kit_ml(
 ) -> DatasetDict:
     """Load KIT-ML: 251 features, 21 joints, 12.5 frames per second, motions of 24 to 199 frames.
 
-    Everything else is as for `load_humanml3d`. Times of captions are taken at the set's own frame rate.
+    Everything else is as in `load_humanml3d`. Caption times are converted to frames at 12.5 frames per second.
     """
     return _load(KIT_ML, Path(path), skip_bad, num_proc, cache_dir, progress)
 
@@ -129,11 +129,11 @@ def _load(
 ) -> DatasetDict:
     if not is_field_layout(root):
         missing = f"the folder {MOTIONS} in it" if root.is_dir() else "a folder"
-        raise FileNotFoundError(f"{root}: expected {missing}, as the authors of {field_set.name} lay it out; not found")
+        raise FileNotFoundError(f"{root}: expected {missing}, as the authors of {field_set.name} publish it; not found")
     found = find_field_set(root)
     if found is not None and found is not field_set:
         raise ValueError(
-            f"{root / MOTIONS}: {found.skeleton.feature_dim} features per frame are those of {found.name}, not of "
+            f"{root / MOTIONS}: {found.skeleton.feature_dim} features per frame belong to {found.name}, not to "
             f'{field_set.name}; load it as "{found.name}"'
         )
     splits = read_splits(root)
@@ -157,8 +157,8 @@ def _load(
                 rows[split] += _rows_of(name, digests[name], shapes[name][0], captions[name], field_set)
     if not any(rows.values()):
         raise ValueError(
-            f"{root}: none of the {len(names)} motions of the split files can be used; expected "
-            f"{field_set.min_frames} to {field_set.max_frames - 1} frames (lamp-hf data check {root} says more)"
+            f"{root}: none of the {len(names)} motions in the split files can be used, expected "
+            f"{field_set.min_frames} to {field_set.max_frames - 1} frames; run `lamp-hf data check {root}` for details"
         )
     logger.info("%s: %s", root, ", ".join(f"{len(chosen)} rows in {split}" for split, chosen in rows.items()))
     key = hashlib.sha256(repr((_LAYOUT_VERSION, CONVERSION_VERSION, field_set.name, rows)).encode()).hexdigest()
@@ -180,11 +180,13 @@ def _refuse_overlap(root: Path, splits: dict[str, list[str]]) -> None:
     for split, names in splits.items():
         for name in names:
             if seen.setdefault(name, split) != split:
-                raise ValueError(f"{root}: {name} is both in {SPLIT_FILES[seen[name]]} and in {SPLIT_FILES[split]}")
+                raise ValueError(
+                    f"{root}: {name} is both in {SPLIT_FILES[seen[name]]} and in {SPLIT_FILES[split]}; keep one of them"
+                )
 
 
 def _read_texts(root: Path, names: list[str]) -> tuple[dict[str, list[TimedCaption]], dict[str, str]]:
-    """Captions of the motions that have both, and what is wrong with the others or with single lines."""
+    """Return the captions of motions that have both files, and the problems of other motions and of single lines."""
     captions: dict[str, list[TimedCaption]] = {}
     failures: dict[str, str] = {}
     for name in names:
@@ -203,7 +205,7 @@ def _read_texts(root: Path, names: list[str]) -> tuple[dict[str, list[TimedCapti
             if found:
                 captions[name] = found
             elif not problems:
-                failures[name] = f"{path}: holds no captions"
+                failures[name] = f"{path}: contains no captions"
     return captions, failures
 
 
@@ -214,7 +216,7 @@ def _rows_of(
     if whole := tuple(caption.text for caption in used if caption.whole):
         yield _Row(name, name, digest, slice(0, num_frames), whole)
     for caption in used:
-        # As in the authors' loader: each line is a clip of its own, also where two have the same times.
+        # As in the authors' loader, each line becomes a separate clip, even if two lines have the same times.
         if not caption.whole:
             part = field_set.frames(caption, num_frames)
             yield _Row(f"{name}-line{caption.line}", name, digest, part, (caption.text,))
@@ -237,11 +239,11 @@ def _make_rows(rows: list[_Row], cache: ClipCache, field_set: FieldSet) -> Itera
 
 
 def _warn_of_drift(root: Path, field_set: FieldSet, train: Dataset, kept: Path) -> None:
-    """Compare `Mean.npy` and `Std.npy` with the training split, whose statistics are computed once."""
+    """Warn if `Mean.npy` or `Std.npy` differs from the training split, whose statistics are cached."""
     try:
         stored = read_statistics(root, field_set.skeleton)
     except FileNotFoundError:
-        logger.info("%s: no Mean.npy and Std.npy to compare with; training computes its own", root)
+        logger.info("%s: Mean.npy or Std.npy is missing; training computes its own statistics", root)
         return
     except ValueError as error:
         logger.warning("%s (training does not use it)", error)

@@ -1,4 +1,4 @@
-"""One function that loads a motion dataset from wherever it is."""
+"""Load a motion dataset by name, from a path, or from the Hub."""
 
 import os
 from itertools import groupby
@@ -21,7 +21,7 @@ _CHOICES = (
         for place, names in groupby(NAMED_SETS, lambda name: NAMED_SETS[name].place)
     )
     + f", such a path alone, a folder with {' or '.join(METADATA_NAMES)}, "
-    "a folder written by save_to_disk, or the id of a dataset on the Hub (owner/name)"
+    "a folder written by save_to_disk, or the Hub id of a dataset (owner/name)"
 )
 
 
@@ -36,36 +36,38 @@ def load_motion_dataset(
     """Load a motion dataset.
 
     Args:
-        name_or_path: one of
+        name_or_path: One of:
 
             * `"bandai-namco"`, with `path=`: see `load_bandai_namco`;
             * `"cmu-mocap"`, with `path=`: see `load_cmu_mocap`;
             * `"humanml3d"` or `"kit-ml"`, with `path=`: see `load_humanml3d` and `load_kit_ml`;
-            * the path of one of these alone, where its files tell which it is, see `dataset_name`;
+            * the path of one of these alone, if its files can be recognized, see `dataset_name`;
             * a folder with `metadata.jsonl` or `metadata.csv`: see `load_motionfolder`;
-            * a folder written by `DatasetDict.save_to_disk` (or `Dataset.save_to_disk`, which gives `train`);
-            * the id of a dataset on the Hub.
-        path: where a set known by name lies: as its authors give it away, or a copy written by `save_to_disk`.
-        skip_bad: leave out files that cannot be read, with a warning, instead of refusing the set. Of no effect on
-            copies and on the Hub, where the files were read already.
-        cache_dir: folder of the cache: of read files, or of what `datasets` downloads from the Hub.
-        options: keyword arguments of that loader; for the Hub, those of `datasets.load_dataset`, such as
-            `streaming=True`: then the splits are read row by row as they are iterated over, and nothing is kept.
-            Training needs a dataset that is not streamed, for it draws clips in any order.
+            * a folder written by `DatasetDict.save_to_disk` or `Dataset.save_to_disk` (loaded as `train`);
+            * the Hub id of a dataset.
+        path: Path of a named dataset: the files as published by its authors, or a copy written by `save_to_disk`.
+        skip_bad: Skip files that cannot be read, with a warning, instead of raising an error. It has no effect on
+            copies and on Hub datasets, which contain converted motions.
+        cache_dir: Folder of the cache for converted files, or for downloads of `datasets` from the Hub.
+        options: Keyword arguments of the loader; for the Hub, those of `datasets.load_dataset`, such as
+            `streaming=True`, which reads rows during iteration and stores nothing. Training needs a dataset that is
+            not streamed because it draws clips in random order.
 
     Returns:
-        Splits with the columns of `motion_features`. A single split, if `split=` asks for one, is `train`.
+        Splits with the columns of `motion_features`. If `split=` selects a single split, it is named `train`.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        HubError: there is no such dataset on the Hub, or it is private.
-        ValueError: the name is none of the above, or the dataset found has other columns.
+        FileNotFoundError: The folder does not exist.
+        HubError: The dataset does not exist on the Hub or is private.
+        ValueError: The name is none of the above, or the dataset has other columns.
     """
     known = str(name_or_path) if name_or_path in NAMED_SETS else None
     if known and path is None:
-        raise ValueError(f'"{known}" needs path= (--data in `lamp-hf train`), {NAMED_SETS[known].path}')
+        raise ValueError(
+            f'"{known}": path is missing; pass path= (--data in `lamp-hf train`) with {NAMED_SETS[known].path}'
+        )
     if not known and path is not None:
-        raise ValueError(f"{name_or_path}: path={path} goes with the names {', '.join(NAMED_SETS)} alone; leave it out")
+        raise ValueError(f"{name_or_path}: path={path} is only for the names {', '.join(NAMED_SETS)}; leave it out")
     folder = Path(name_or_path if path is None else path)
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         return checked_dataset(datasets.load_from_disk(str(folder), **options), str(folder))
@@ -75,7 +77,7 @@ def load_motion_dataset(
     if folder.is_dir():
         if find_tables(folder):
             return load_motionfolder(folder, **reading)
-        raise ValueError(f"{folder}: no motion dataset; expected {_CHOICES}")
+        raise ValueError(f"{folder}: not a motion dataset; expected {_CHOICES}")
     if folder.is_absolute() or len(folder.parts) != 2 or folder.parts[0] in (".", ".."):
         raise FileNotFoundError(f"{name_or_path}: no such dataset; expected {_CHOICES}")
     try:
@@ -86,13 +88,17 @@ def load_motion_dataset(
 
 
 def checked_dataset(loaded: Any, name: str) -> Any:
-    """The splits of a dataset of motions; one of another schema is refused by the names of the columns."""
+    """Return the splits of a motion dataset.
+
+    Raises:
+        ValueError: A column is missing.
+    """
     if isinstance(loaded, Dataset):
         loaded = DatasetDict(train=loaded)
     elif isinstance(loaded, IterableDataset):
         loaded = IterableDatasetDict(train=loaded)
     for split, dataset in loaded.items():
-        columns = dataset.column_names or []  # streamed files that do not say their columns
+        columns = dataset.column_names or []  # the columns of streamed files may be unknown
         missing = [column for column in _NEEDED_COLUMNS if column not in columns]
         if missing:
             raise ValueError(

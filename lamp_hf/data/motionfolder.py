@@ -1,15 +1,15 @@
-"""Load a folder of motion files with a table of captions, the motion twin of `datasets`' imagefolder.
+"""Load a folder of motion files with a table of captions, like the imagefolder of `datasets`.
 
     my_mocap/
       metadata.jsonl      {"file_name": "walk.bvh", "text": "a person walks"}
       walk.bvh            {"file_name": "wave.npz", "text": ["someone waves", "a person waves hello"]}
       wave.npz            {"file_name": "long.bvh", "text": "a person bows", "start": 2.0, "end": 4.5}
 
-The table is `metadata.jsonl` or `metadata.csv` with the columns `file_name` and `text`, and perhaps `start`
-and `end` (seconds; without them the text describes the whole clip), `content` and `style` (labels). A file
-with several captions may have several lines. What is said of a part becomes a clip of its own, cut out of the file,
-as in HumanML3D. Sub-folders `train`, `validation` (or `val`) and `test` become
-splits; each has its own table, or the folder above has one for all of them.
+The table is `metadata.jsonl` or `metadata.csv` with the columns `file_name` and `text`. Optional columns are `start`
+and `end` (seconds; without them the text describes the whole clip), and the labels `content` and `style`. A file with
+several captions may have several lines. A part of a file that has its own caption becomes a separate clip, as in
+HumanML3D. Subfolders `train`, `validation` (or `val`) and `test` become splits. Each of them has its own table, or the
+folder above has one table for all of them.
 """
 
 import csv
@@ -44,11 +44,11 @@ from lamp_hf.motion.text import swap_sides
 logger = logging.getLogger(__name__)
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
-_LAYOUT_VERSION = 2  # raise it whenever rows are put together differently
+_LAYOUT_VERSION = 2  # increase it whenever a change alters the rows
 _SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 _COLUMNS = {"file_name", "text", "start", "end", "content", "style"}
-TIME_TOLERANCE_S = 0.1  # a caption may end a little after the last frame
-MIN_FRAMES = 4  # of what a caption describes: one motion token
+TIME_TOLERANCE_S = 0.1  # a caption may end this much after the last frame
+MIN_FRAMES = 4  # shortest part that a caption may describe: one motion token
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ class _Caption:
     where: str = field(repr=False)
 
     def frames(self, num_frames: int, fps: float) -> slice:
-        """Which of a clip's frames of features it describes."""
+        """Return the frames of a clip's features that the caption describes."""
         if not self.end:
             return slice(0, num_frames)
         return slice(round(self.start * fps), min(round(self.end * fps), num_frames))
 
     def problem(self, clip: str, num_frames: int, fps: float) -> str:
-        """What is wrong with its times in a clip of so many frames of features; empty if nothing is."""
+        """Return what is wrong with the caption's times for a clip; empty if they are valid."""
         duration = (num_frames + 1) / fps
         if max(self.start, self.end) > duration + TIME_TOLERANCE_S:
-            return f"the caption lies from {self.start:g} to {self.end:g} s, but {clip} lasts {duration:.2f} s"
+            return f"the caption describes {self.start:g} to {self.end:g} s, but {clip} lasts {duration:.2f} s"
         part = self.frames(num_frames, fps)
         if part.stop - part.start < MIN_FRAMES:
             return (
@@ -82,12 +82,12 @@ class _Caption:
 
 @dataclass
 class FolderClip:
-    """What the tables of a folder say about one of its files.
+    """Motion file of a folder, with its lines in the tables.
 
     Attributes:
-        path: the file.
-        captions: what is said about it.
-        problem: why it cannot be opened, with the line that names it; empty if it can.
+        path: The file.
+        captions: Captions of the file.
+        problem: Why the file cannot be opened, with the line that names it; empty if it can.
     """
 
     path: Path
@@ -118,29 +118,28 @@ def load_motionfolder(
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> DatasetDict:
-    """Load a folder of BVH, NPY and NPZ motions with captions as HumanML3D features.
+    """Load a folder of motion files with captions as HumanML3D features.
 
-    Every file is converted once and kept in the cache by its content; adding a file to the folder converts
-    that file only.
+    Every file is converted once and cached by its content. If you add a file to the folder, only that one is converted.
 
     Args:
-        path: the folder.
-        reader_options: passed to `as_motion` for every file, as `{"fps": 30.0}`.
-        mirror: add the mirror image of every training clip, as `<id>-mirrored`, with "left" and "right"
-            swapped in the captions.
-        skip_bad: leave out files that cannot be read, with a warning, instead of refusing the folder.
-        num_proc: number of processes for the conversion, all cores by default.
-        cache_dir: folder of the cache, by default $LAMP_HF_CACHE or ~/.cache/lamp_hf.
-        progress: show progress bars.
+        path: The folder.
+        reader_options: Passed to `as_motion` for every file, such as `{"fps": 30.0}`.
+        mirror: Add the mirror image of every training clip as `<id>-mirrored`, with "left" and "right" swapped in the
+            captions.
+        skip_bad: Skip files that cannot be read, with a warning, instead of raising an error.
+        num_proc: Number of processes for the conversion. Defaults to all cores.
+        cache_dir: Folder of the cache. Defaults to $LAMP_HF_CACHE or ~/.cache/lamp_hf.
+        progress: Show progress bars.
 
     Returns:
-        The splits found, or `train` alone, with the columns of `motion_features`; `id` is the path in the
-        folder, of a part followed by its times, as `long.bvh@2-4.5s`.
+        The splits of the folder, or only `train`, with the columns of `motion_features`. The `id` of a clip is its path
+        in the folder; the times of a part are appended, such as `long.bvh@2-4.5s`.
 
     Raises:
-        FileNotFoundError: the folder or its table is missing.
-        MotionFormatError: a motion cannot be read.
-        ValueError: a line of the table is wrong; the message names the line.
+        FileNotFoundError: The folder or its table is missing.
+        MotionFormatError: A motion cannot be read.
+        ValueError: A line of the table is invalid; the message names the line.
     """
     root = Path(path)
     if not root.is_dir():
@@ -169,26 +168,34 @@ def load_motionfolder(
 
 
 def find_tables(root: Path) -> list[Path]:
-    """Tables of a folder and of its split sub-folders."""
+    """Return the tables of a folder and of its split subfolders.
+
+    Raises:
+        ValueError: A folder has two tables.
+    """
     folders = [root, *(root / name for name in _SPLIT_FOLDERS)]
     tables = []
     for folder in folders:
         found = [folder / name for name in METADATA_NAMES if (folder / name).is_file()]
         if len(found) > 1:
-            raise ValueError(f"{folder}: expected one of {' and '.join(METADATA_NAMES)}, found both")
+            raise ValueError(f"{folder}: expected {' or '.join(METADATA_NAMES)}, found both; remove one of them")
         tables += found
     return tables
 
 
 def read_tables(root: Path, on_error: Callable[[ValueError], None] | None = None) -> dict[str, FolderClip]:
-    """Clips by their path in the folder, in the order of the tables; errors as for `load_motionfolder`.
+    """Read the tables of a folder; return its clips by their path in the folder, in the order of the tables.
 
-    A file that a table names and nobody can open is among them, with the problem.
+    The clips include files that cannot be opened, with their problem.
 
     Args:
-        root: the folder.
-        on_error: takes the error of each wrong line or table, which is then passed over; without it the first is
-            raised.
+        root: The folder.
+        on_error: Called with the error of each invalid line or table, which is then skipped. By default, the first
+            error is raised.
+
+    Raises:
+        FileNotFoundError: There is no table.
+        ValueError: A line is invalid, or the table is empty.
     """
 
     def fail(error: ValueError) -> None:
@@ -199,7 +206,7 @@ def read_tables(root: Path, on_error: Callable[[ValueError], None] | None = None
     tables = find_tables(root)
     if not tables:
         raise FileNotFoundError(
-            f"{root}: expected {' or '.join(METADATA_NAMES)} with the columns file_name and text, found neither"
+            f"{root}: expected {' or '.join(METADATA_NAMES)} with the columns file_name and text; found neither"
         )
     clips: dict[str, FolderClip] = {}
     for table in tables:
@@ -219,7 +226,7 @@ def read_tables(root: Path, on_error: Callable[[ValueError], None] | None = None
         if ignored:
             logger.info("%s: columns %s are not used", table, ", ".join(sorted(ignored)))
     if not clips and on_error is None:
-        raise ValueError(f"{root}: the table of captions has no lines")
+        raise ValueError(f"{root}: the table of captions has no lines; add one for each motion file")
     return clips
 
 
@@ -227,7 +234,7 @@ _ReadRow = Callable[[], dict[str, Any]]
 
 
 def _jsonl_rows(table: Path) -> Iterator[tuple[str, _ReadRow]]:
-    """Where each row stands, and what reads it or raises ValueError."""
+    """Yield the location of each row and a function that reads it or raises ValueError."""
     for number, line in enumerate(read_lines(table), start=1):
         if line.strip():
             where = f"{table} line {number}"
@@ -251,12 +258,14 @@ def _csv_rows(table: Path) -> Iterator[tuple[str, _ReadRow]]:
             where = f"{table} line {reader.line_num}"
             yield where, partial(_csv_row, where, row, len(reader.fieldnames or []))
     except csv.Error as error:
-        raise ValueError(f"{table} line {reader.line_num}: {error} (a quote that is not closed?)") from error
+        raise ValueError(f"{table} line {reader.line_num}: {error} (an unclosed quote?)") from error
 
 
 def _csv_row(where: str, row: dict[str, Any], num_columns: int) -> dict[str, Any]:
     if None in row or None in row.values():
-        raise ValueError(f"{where}: expected {num_columns} values, as in the header (a text with a comma needs quotes)")
+        raise ValueError(
+            f"{where}: expected {num_columns} values, as in the header; put a text that contains a comma in quotes"
+        )
     return {column: value for column, value in row.items() if value != ""}
 
 
@@ -302,18 +311,18 @@ def _seconds(row: dict[str, Any], column: str, where: str) -> float:
 
 
 def split_of(clip: str) -> str:
-    """The split of a clip by the folder its path begins with."""
+    """Return the split of a clip, given by the first folder of its path."""
     return _SPLIT_FOLDERS.get(clip.split("/")[0], "train")
 
 
 def _warn_of_files_without_captions(root: Path, clips: dict[str, FolderClip]) -> None:
     present = {path.relative_to(root).as_posix() for path in find_motion_files(root).files}
     if forgotten := sorted(present - set(clips)):
-        logger.warning("%s: %d files have no captions and are left out, as %s", root, len(forgotten), forgotten[0])
+        logger.warning("%s: skipped %d files without captions, such as %s", root, len(forgotten), forgotten[0])
 
 
 def _common_feature_dim(root: Path, clips: dict[str, FolderClip], digests: dict[str, str], cache: ClipCache) -> int:
-    """Number of features, the same in all clips; checks the times of the captions on the way."""
+    """Return the number of features, which must be the same in all clips, and check the times of the captions."""
     found: dict[int, str] = {}
     for name, digest in digests.items():
         num_frames, feature_dim = cache.read(clips[name].path.name, digest).shape
@@ -324,14 +333,18 @@ def _common_feature_dim(root: Path, clips: dict[str, FolderClip], digests: dict[
                 raise ValueError(f"{caption.where}: {problem}")
     if len(found) > 1:
         examples = ", ".join(f"{dim} in {name}" for dim, name in sorted(found.items()))
-        raise ValueError(f"{root}: all motions need the same skeleton; found {examples} features")
+        raise ValueError(
+            f"{root}: motions have different numbers of features ({examples}); keep only those of one skeleton"
+        )
     if not found:
-        raise ValueError(f"{root}: none of the {len(clips)} motions can be read")
+        raise ValueError(
+            f"{root}: none of the {len(clips)} motions can be read; run `lamp-hf data check {root}` for details"
+        )
     return next(iter(found))
 
 
 def _rows_of(name: str, clip: FolderClip, digest: str, with_mirrored: bool) -> Iterator[_Row]:
-    """A row for each part of a clip that has captions; the whole clip is one of them."""
+    """Yield a row for each part of a clip that has captions. The whole clip counts as a part."""
     parts: dict[tuple[float, float], list[_Caption]] = {}
     for caption in clip.captions:
         parts.setdefault((caption.start, caption.end), []).append(caption)
@@ -360,5 +373,5 @@ def _make_rows(rows: list[_Row], cache: ClipCache, source: str) -> Iterator[dict
 
 
 def _last(labels: list[str]) -> str:
-    """The last label that a line gives."""
+    """Return the last label that is not empty."""
     return next(filter(None, reversed(labels)), "")

@@ -1,4 +1,4 @@
-"""The data sets that are known by name, a row for each."""
+"""Table of the named datasets."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -20,18 +20,18 @@ __all__ = ["NAMED_SETS", "NamedSet", "dataset_name"]
 
 @dataclass(frozen=True)
 class NamedSet:
-    """A data set with a loader of its own.
+    """Dataset with a loader of its own.
 
     Attributes:
-        load: Called with a path, and `skip_bad`, `num_proc`, `cache_dir` and `progress`.
-        place: What the path is, in a word or two.
-        path: What the path is, as an error explains it.
-        recognize: Whether the set is at a path, by its files.
-        check: Reads every file and reports, called with the path and `progress`; without it the doctor goes by the
-            layout.
-        grammar: Gives the grammar of captions of a set whose clips have labels, called with the path, `captions` and
+        load: Loads the dataset; called with a path, `skip_bad`, `num_proc`, `cache_dir` and `progress`.
+        place: Short description of the path.
+        path: Description of the path for error messages.
+        recognize: Returns whether a path contains the dataset, by its files.
+        check: Checks every file and returns a report; called with the path and `progress`. Without it, `check_data`
+            chooses the check by the layout of the folder.
+        grammar: Returns the caption grammar of a dataset with labels; called with the path, `captions` and
             `split_dir`.
-        recorded: Options of `load` that leave out clips which were made of others, so that every clip has a file.
+        recorded: Options of `load` that leave out clips derived from others, so that every clip has a file.
     """
 
     load: Callable[..., DatasetDict]
@@ -65,6 +65,6 @@ NAMED_SETS = {
 
 
 def dataset_name(path: str | os.PathLike[str]) -> str | None:
-    """Name by which [`load_motion_dataset`] knows what lies at a path, told by its files, or `None` if it has none."""
-    # The first is asked last: it takes every archive for its own.
+    """Return the name of the dataset at a path, recognized by its files, or `None` if there is none with a name."""
+    # Bandai-Namco, the first one, is checked last because it accepts every archive.
     return next((name for name, each in reversed(NAMED_SETS.items()) if each.recognize(Path(path))), None)

@@ -1,4 +1,4 @@
-"""What is wrong with the files of a data set."""
+"""Report of the problems in the files of a dataset."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +12,14 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong with one file.
+    """Problem with one file.
 
     Attributes:
-        severity: "error": the loader refuses the folder for it, or a result would be wrong. "warning": worth a look.
-        kind: what sort of thing it is, the same words for all of a sort.
-        file: path in the folder, with a line where that helps.
-        message: what was expected and what was found.
+        severity: "error" if the loader refuses the folder or a result would be wrong; "warning" if the problem is only
+            worth a look.
+        kind: Category of the problem.
+        file: Path in the folder, with a line number where useful.
+        message: The expected and the actual content.
     """
 
     severity: Severity
@@ -32,14 +33,14 @@ class Finding:
 
 @dataclass
 class DataReport:
-    """What `check_data` found.
+    """Result of `check_data`.
 
     Attributes:
-        path: the folder.
-        layout: "humanml3d", "kit-ml", "motionfolder", "cmu-mocap", or "motions" for a folder of motions without
-            captions.
-        counts: what is in it, by name, as text to show.
-        findings: what is wrong with it, errors first.
+        path: The folder.
+        layout: "humanml3d", "kit-ml", "motionfolder", "cmu-mocap", "motions" for a folder of motions without captions,
+            or "unknown".
+        counts: Statistics of the folder, by name, as text.
+        findings: Problems, errors first.
     """
 
     path: Path
@@ -49,11 +50,11 @@ class DataReport:
 
     @property
     def errors(self) -> list[Finding]:
-        """The findings for which the folder cannot be used as it is."""
+        """Findings that must be fixed before the folder can be used."""
         return [finding for finding in self.findings if finding.severity == "error"]
 
     def add(self, severity: Severity, kind: str, file: str | Path, message: str | Exception) -> None:
-        """Note a finding; a path is shown relative to the folder, and an error without the path it begins with."""
+        """Add a finding. Paths are shown relative to the folder, and a message loses the path at its beginning."""
         if isinstance(file, Path):
             message = str(message).removeprefix(f"{file}: ").removeprefix(f"{file.name}: ")
             file = file.relative_to(self.path).as_posix()

@@ -1,4 +1,4 @@
-"""The one schema every motion dataset of this package has, and the statistics training needs of it."""
+"""Schema of all motion datasets of this package, and feature statistics for training."""
 
 import re
 from itertools import pairwise
@@ -9,30 +9,30 @@ from datasets import Array2D, Dataset, Features, List, Value
 
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
-MIRRORED = "-mirrored"  # ends the id of a mirror image, but in HumanML3D and KIT-ML, where an M before the number does
-_PART = re.compile(r"(@[\d.e+-]+s|-line\d+)$")  # of a part: in motionfolders its times, in these two its line
+MIRRORED = "-mirrored"  # suffix of a mirror image's id; HumanML3D and KIT-ML put an M before the number instead
+_PART = re.compile(r"(@[\d.e+-]+s|-line\d+)$")  # suffix of a part's id: its times, or its line in these two datasets
 _FIELD_MIRRORED = re.compile(r"^M(?=\d+$)")
 
 
 def recording_of(row_id: str) -> str:
-    """What a row was cut out of, or is the mirror image of, by its `id`; its own id if it is neither."""
+    """Return the id of the recording that a row is a part or a mirror image of; otherwise the row's own id."""
     return _FIELD_MIRRORED.sub("", _PART.sub("", row_id.removesuffix(MIRRORED)))
 
 
 def motion_features(feature_dim: int = HUMANML3D_22.feature_dim) -> Features:
-    """Columns of a motion dataset.
+    """Return the columns of a motion dataset.
 
-    * `id`: unique name of the clip; `recording_of` it is the same for all parts and mirror images of a recording.
-    * `motion`: (T, feature_dim) float32, features as `Motion.features` gives them, not normalized.
+    * `id`: unique name of the clip; `recording_of` returns the same id for all parts and mirror images of a recording.
+    * `motion`: `(T, feature_dim)` float32, features as in `Motion.features`, not normalized.
     * `captions`: list of `{text, start, end}`; start and end in seconds, 0 and 0 mean the whole clip.
-    * `source`: name of the set the clip comes from.
+    * `source`: name of the dataset that the clip comes from.
     * `fps`: frames per second of `motion`.
     * `num_frames`: T.
-    * `content`, `style`: labels, empty where the set has none.
-    * `mirrored`: whether left and right of the recording are swapped, in `motion`, `captions` and `content`.
+    * `content`, `style`: labels; empty if the dataset does not have them.
+    * `mirrored`: whether left and right of the recording are swapped in `motion`, `captions` and `content`.
 
     Args:
-        feature_dim: 263 for HumanML3D, 251 for KIT-ML.
+        feature_dim: Number of features: 263 for HumanML3D, 251 for KIT-ML.
     """
     return Features(
         {
@@ -50,28 +50,28 @@ def motion_features(feature_dim: int = HUMANML3D_22.feature_dim) -> Features:
 
 
 def with_numpy_motion(dataset: Dataset) -> Dataset:
-    """The same dataset, giving `motion` as a NumPy array and everything else as plain Python values.
+    """Return the dataset with a format that reads `motion` as a NumPy array and the other columns as Python values.
 
-    This is the fast way to read rows, about five times as fast in batches as without a format.
+    Reading rows in batches is about five times as fast as without a format.
     """
     return dataset.with_format("numpy", columns=["motion"], output_all_columns=True)
 
 
 def feature_groups(feature_dim: int) -> list[slice]:
-    """Columns of like kind: turning, velocity, height, positions, rotations, joint velocities, contacts.
+    """Return the features of each group: turning, velocity, height, positions, rotations, joint velocities, contacts.
 
     Raises:
         ValueError: `feature_dim` is not 12 J - 1 for a number of joints J.
     """
     joints, rest = divmod(feature_dim + 1, 12)
     if rest or joints < 2:
-        raise ValueError(f"expected a feature dimension of 12 J - 1 (263, 251), got {feature_dim}")
+        raise ValueError(f"feature_dim={feature_dim}: expected 12 J - 1 for J joints, such as 263 or 251")
     edges = np.cumsum([0, 1, 2, 1, 3 * (joints - 1), 6 * (joints - 1), 3 * joints, 4]).tolist()
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 class FeatureStatistics:
-    """Mean and standard deviation of features that come piece by piece."""
+    """Accumulates the mean and standard deviation of features."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -79,20 +79,22 @@ class FeatureStatistics:
         self._squares: Any = 0.0
 
     def add(self, frames: np.ndarray) -> None:
-        """Take in frames (T, D)."""
+        """Add frames `(T, D)`."""
         frames = frames.astype(np.float64)
         self.count += len(frames)
         self._total = self._total + frames.sum(axis=0)
         self._squares = self._squares + np.square(frames).sum(axis=0)
 
     def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation, (D,) float32 each, the deviation averaged inside each group of `feature_groups`.
+        """Return the mean and the standard deviation, `(D,)` float32 each.
+
+        The deviation is averaged within each group of `feature_groups`.
 
         Raises:
-            ValueError: there were no frames.
+            ValueError: There were no frames.
         """
         if self.count == 0:
-            raise ValueError("cannot compute statistics of a dataset without motions")
+            raise ValueError("dataset: cannot compute statistics without motions; pass a dataset with motions")
         mean = self._total / self.count
         std = np.sqrt(np.maximum(self._squares / self.count - np.square(mean), 0.0))
         for group in feature_groups(len(mean)):
@@ -101,32 +103,32 @@ class FeatureStatistics:
 
 
 def training_statistics(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of the features over all frames, for the feature extractor.
+    """Compute the mean and standard deviation of the features over all frames, for the feature extractor.
 
-    The mean is taken per feature; the deviation is then averaged inside each group of `feature_groups`, so
-    that the features of a group keep their relative size, as HumanML3D has it.
+    The mean is computed per feature. The deviation is averaged within each group of `feature_groups`, as in HumanML3D,
+    which preserves the relative size of the features of a group.
 
     Args:
-        dataset: the training split, mirrored clips included where training uses them.
+        dataset: The training split, including the mirrored clips if training uses them.
 
     Returns:
-        mean and std, (D,) float32 each.
+        Mean and standard deviation, `(D,)` float32 each.
 
     Raises:
-        ValueError: the dataset is empty, or a feature group never changes.
+        ValueError: The dataset is empty, or the features of a group are constant.
     """
     mean, std = dataset_statistics(dataset).mean_and_std()
     for group in feature_groups(len(mean)):
         if std[group.start] == 0.0:
             raise ValueError(
-                f"features {group.start} to {group.stop - 1} have the same value in every frame; "
-                "normalizing needs more varied motions"
+                f"dataset: features {group.start} to {group.stop - 1} have the same value in every frame; "
+                "add more varied motions, so that features can be normalized"
             )
     return mean, std
 
 
 def dataset_statistics(dataset: Dataset) -> FeatureStatistics:
-    """Statistics of the features over all frames of a dataset."""
+    """Compute the statistics of the features over all frames of a dataset."""
     statistics = FeatureStatistics()
     for batch in dataset.with_format("numpy", columns=["motion"]).iter(batch_size=64):
         statistics.add(np.concatenate(list(batch["motion"])))

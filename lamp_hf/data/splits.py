@@ -1,4 +1,4 @@
-"""A validation split for data sets that come without one."""
+"""Create a validation split for datasets without one."""
 
 import hashlib
 import logging
@@ -16,16 +16,16 @@ _SHARE = 0.1
 
 
 def with_validation(dataset: DatasetDict) -> DatasetDict:
-    """The data set with a split `validation`: its own, or a tenth of the recordings, of every content alike.
+    """Return the dataset with a `validation` split: its own, or one tenth of the recordings of each content.
 
-    Which ones they are depends on their ids alone: it is the same in every call, and one more clip changes little.
-    Mirror images of clips that leave the training split leave the data set; all parts of a recording go together.
+    The choice depends only on the ids, so it is the same in every call, and an additional clip changes little. All
+    parts of a recording stay together. Mirror images of the chosen clips are removed from the dataset.
 
     Raises:
-        ValueError: There is no split `train`, or there are fewer than two recordings to split.
+        ValueError: There is no `train` split, or it has fewer than two recordings.
     """
     if "train" not in dataset:
-        raise ValueError(f"training needs a split train; found: {', '.join(dataset)}")
+        raise ValueError(f"dataset: there is no train split, found {', '.join(dataset)}; training needs one")
     if "validation" in dataset:
         return dataset
     train = dataset["train"]
@@ -37,17 +37,19 @@ def with_validation(dataset: DatasetDict) -> DatasetDict:
             groups[content].append(recording)
             grouped.add(recording)
     if len(grouped) < 2:
-        raise ValueError("training needs clips to learn from and others to be judged on; there is only one recording")
+        raise ValueError(
+            "dataset: training needs at least two recordings (one for validation), found one; add another one"
+        )
     chosen: set[str] = set()
     for group in groups.values():
         group.sort(key=lambda recording: hashlib.sha256(recording.encode()).hexdigest())
         chosen |= set(group[: round(_SHARE * len(group))])
-    if not chosen:  # none of the groups is large enough: the recording that comes first in the largest one
+    if not chosen:  # no group has enough recordings: take the first one of the largest group
         chosen = {max(groups.values(), key=len)[0]}
     held_out = [row for row, mirrored in enumerate(train["mirrored"]) if not mirrored and recordings[row] in chosen]
     rest = [row for row, recording in enumerate(recordings) if recording not in chosen]
     logger.info(
-        "no validation split: %d of the %d recordings are held out of training, as %s",
+        "no validation split: %d of the %d recordings are used for validation, such as %s",
         *(len(chosen), len(grouped), min(chosen)),
     )
     return DatasetDict({**dataset, "train": train.select(rest), "validation": train.select(held_out)})

@@ -1,6 +1,6 @@
-"""Search among many motions: the index on disk, and what fills it."""
+"""Motion search: the index on disk and the sources of its motions."""
 
-# First of all, for the reason given in lamp_hf/modeling/__init__.py.
+# This must be the first import, for the reason given in lamp_hf/modeling/__init__.py.
 import transformers  # noqa: F401
 
 from .duplicates import near_duplicates

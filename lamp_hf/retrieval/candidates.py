@@ -1,7 +1,7 @@
-"""FAISS over the vectors of an index: finds the few rows whose exact scores are worth computing.
+"""Find candidates with FAISS: the few rows whose exact scores are worth computing.
 
-A motion has a vector for each of its queries, and the one that fits a text best decides. Many queries say nearly
-the same, so that FAISS need not hold them all: like ones are grouped, and their means stand for them.
+A motion has one vector per query of the model, and its best vector decides its score for a text. Many queries give
+nearly the same vectors, so FAISS does not store them all: similar queries are grouped, and FAISS stores their means.
 """
 
 import logging
@@ -23,42 +23,42 @@ __all__ = ["CandidateFinder", "group_means", "group_queries"]
 
 logger = logging.getLogger(__name__)
 
-# Up to this many vectors are compared with a query one by one, beyond it those of the nearest cells.
+# Up to this many vectors, a search compares all of them; beyond it, only those in the nearest cells.
 FLAT_VECTORS = 32_768
-# So many vectors of the nearest cells are looked at for a request: a few milliseconds on one core.
+# Number of vectors in the nearest cells that a request compares: a few milliseconds on one core.
 SCANNED_VECTORS = 65_536
 TRAINING_VECTORS_PER_CELL = 48
 TRAINING_ITERATIONS = 10
 GROUPING_ROWS = 1024
-# When a set has grown to this many times the size that the cells were made for, they are made anew.
+# The cells are rebuilt when the index has grown to this many times the size that they were made for.
 OUTGROWN = 8
 BLOCK_ROWS = 1024
 
 
 def group_queries(vectors: np.ndarray, num_groups: int) -> list[int]:
-    """Group the queries that say nearly the same of all motions, by average linkage.
+    """Group the queries whose vectors are similar in all motions, by average linkage.
 
     Args:
-        vectors: Of some motions, `(n, Q, P)`, of unit length.
-        num_groups: From 1 to Q.
+        vectors: Vectors of some motions, `(n, Q, P)`, of unit length.
+        num_groups: Number of groups, from 1 to Q.
 
     Returns:
-        Group of each query, from 0 in the order of the queries.
+        Group of each query. Groups are numbered from 0 in the order of their first query.
     """
     num_queries = vectors.shape[1]
     vectors = vectors.astype(np.float32)
-    likeness = np.einsum("nqp,nrp->qr", vectors, vectors, optimize=True) / len(vectors)
+    similarity = np.einsum("nqp,nrp->qr", vectors, vectors, optimize=True) / len(vectors)
     groups = [[query] for query in range(num_queries)]
     while len(groups) > num_groups:
         pairs = [(a, b) for b in range(len(groups)) for a in range(b)]
-        a, b = max(pairs, key=lambda pair: likeness[np.ix_(groups[pair[0]], groups[pair[1]])].mean())
+        a, b = max(pairs, key=lambda pair: similarity[np.ix_(groups[pair[0]], groups[pair[1]])].mean())
         groups[a] += groups.pop(b)
     labels = {query: number for number, group in enumerate(sorted(map(sorted, groups))) for query in group}
     return [labels[query] for query in range(num_queries)]
 
 
 def group_means(vectors: np.ndarray, groups: Sequence[int]) -> np.ndarray:
-    """Means `(n, G, P)` of unit length, float32, over the groups of vectors `(n, Q, P)`."""
+    """Return the mean of each group of vectors `(n, Q, P)`, scaled to unit length: `(n, G, P)`, float32."""
     labels = np.asarray(groups)
     means = [vectors[:, labels == group].mean(1, dtype=np.float32) for group in range(labels.max() + 1)]
     result = np.stack(means, axis=1)
@@ -68,20 +68,20 @@ def group_means(vectors: np.ndarray, groups: Sequence[int]) -> np.ndarray:
 class CandidateFinder:
     """Approximate search by inner product over the vectors of all rows.
 
-    Small sets are searched whole; of larger ones the vectors lie in cells (IVF), one byte a number.
+    A small set is searched exhaustively. The vectors of a larger one are stored in cells (IVF) with one byte per value.
 
-    The file is made of the vectors: a damaged one, or one that another process has replaced meanwhile, is not read,
-    and what it should hold is computed.
+    The file only caches what can be computed from the vectors. If it is damaged, or another process has replaced it,
+    it is not read, and its content is computed again.
 
     Args:
-        path: File of the FAISS index; it need not exist yet.
-        vectors: The rows' vectors `(Q, P)`.
-        per_row: How many vectors FAISS holds of each row, at most Q.
-        groups: Which queries they are the means of; `None` if that is still to be decided.
-        written: Checksum of the file; `None` where none was finished.
+        path: File of the FAISS index. It need not exist yet.
+        vectors: Vectors `(Q, P)` of each row.
+        per_row: Number of vectors that FAISS stores per row, at most Q.
+        groups: Group of each query, see [`group_queries`]; `None` if the queries are not grouped yet.
+        written: SHA-256 of the file; `None` if it has not been written.
 
     Attributes:
-        written: The same, of what was written since.
+        written: SHA-256 of the file as last written.
 
     Raises:
         ImportError: FAISS is not installed.
@@ -112,10 +112,7 @@ class CandidateFinder:
         return len(self.vectors) * self.per_row
 
     def load(self) -> None:
-        """Read the file, from disk as needed; rows that it does not know yet are added in memory.
-
-        Several threads may ask for it at once.
-        """
+        """Memory-map the file, and add rows that it does not contain yet in memory. Thread-safe."""
         with self._loading:
             if self._index is None:
                 index = self._read(self.faiss.IO_FLAG_MMAP)
@@ -127,16 +124,16 @@ class CandidateFinder:
                 self._index = index
 
     def prepare(self) -> None:
-        """Read the file to add to it; one that is outgrown goes, and the queries are grouped anew."""
+        """Read the file for an update. If the index has outgrown its cells, delete the file and regroup the queries."""
         self._index = self._read(0)
         if self._outgrown(self._index):
-            # Before the new groups are written anywhere: nobody shall take the old vectors for theirs.
+            # Deleted before the new groups are saved, so that no process combines them with the old vectors.
             self.path.unlink(missing_ok=True)
             self._index = self.written = None
             self.groups = self._group()
 
     def update(self, *, progress: bool) -> None:
-        """After [`prepare`], add the rows that the file does not know yet, and write it."""
+        """Add the rows that the file does not contain yet, and write it. Call [`prepare`] first."""
         if self._index is None:
             self._index = self._create()
         elif self._index.ntotal == self._total:
@@ -154,9 +151,9 @@ class CandidateFinder:
     def _read(self, flags: int) -> Any:
         if self.written is None or self.groups is None or not self.path.is_file():
             return None
-        # Compared first: FAISS ends the process over some damaged files.
+        # The checksum is compared first because some damaged files make FAISS crash the process.
         if checksum(self.path) != self.written:
-            logger.warning("%s is not what this index wrote (damaged, or cut off?); it is made again", self.path)
+            logger.warning("%s: the file is damaged or was replaced; rebuilding it", self.path)
             self.written = None
             return None
         return self.faiss.read_index(str(self.path), flags)
@@ -165,7 +162,7 @@ class CandidateFinder:
         if index is None:
             return True
         wanted, cells = _num_cells(self._total), getattr(index, "nlist", 0)
-        return wanted**2 > OUTGROWN * cells**2  # cells grow with the root of the number
+        return wanted**2 > OUTGROWN * cells**2  # the number of cells grows with the square root
 
     def _group(self) -> list[int]:
         if self.per_row == self.vectors.shape[0] or not len(self.vectors):
@@ -203,14 +200,14 @@ class CandidateFinder:
                 bar.update(len(block))
 
     def find(self, queries: np.ndarray, count: int) -> list[np.ndarray]:
-        """Rows that may score best.
+        """Find the rows that are likely to score best.
 
         Args:
-            queries: `(N, m, P)`: of each request m vectors, any of which may decide.
-            count: How many rows to find for a request.
+            queries: `(N, m, P)`: N requests of m vectors each. A row needs to be close to only one of them.
+            count: Number of rows to find per request.
 
         Returns:
-            For each request at most `count` rows, each once, in ascending order.
+            For each request, at most `count` distinct rows in ascending order.
         """
         if self._index is None:
             self.load()
@@ -220,7 +217,7 @@ class CandidateFinder:
             share = SCANNED_VECTORS / each / self._index.ntotal
             options["params"] = self.faiss.SearchParametersIVF(nprobe=int(np.clip(cells * share, 8, cells)))
         flat = np.ascontiguousarray(queries, np.float32).reshape(-1, size)
-        # A row's vectors may all be among the best: with so many, at least `count` rows are found.
+        # All vectors of one row may be among the nearest, so this number guarantees at least `count` rows.
         nearest = max(1, min(count * self.per_row, self._index.ntotal))
         scores, found = self._index.search(flat, nearest, **options)
         return [
@@ -230,7 +227,7 @@ class CandidateFinder:
 
 
 def _best_rows(rows: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
-    """The `count` best rows, each by its best score; negative ones stand for nothing."""
+    """Return the `count` rows with the best scores. Negative rows are FAISS's placeholders and are ignored."""
     order = np.argsort(-scores, kind="stable")
     order = order[rows[order] >= 0]
     unique, first = np.unique(rows[order], return_index=True)
@@ -238,7 +235,7 @@ def _best_rows(rows: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
 
 
 def _num_cells(num_vectors: int) -> int:
-    """Cells for so many vectors, about four times the root of their number; 0 where none are needed."""
+    """Return the number of cells, about four times the square root of `num_vectors`; 0 if none are needed."""
     if num_vectors <= FLAT_VECTORS:
         return 0
     return int(2 ** round(np.log2(4 * num_vectors**0.5)))

@@ -1,4 +1,4 @@
-"""Near-duplicates in an index: the same recording saved twice, not two recordings of the same action."""
+"""Find near-duplicates in an index: one recording saved twice, not two recordings of one action."""
 
 import numpy as np
 import torch
@@ -8,9 +8,9 @@ from .index import Found, MotionIndex
 
 __all__ = ["near_duplicates", "same_recording"]
 
-# Takes of one action are as like as copies to a model that learned what actions are called. So likeness only finds
-# whom to compare frame by frame.
-LIKE = 0.9
+# The model was trained to match motions with descriptions, so different takes of one action can be as similar as
+# copies. Feature similarity therefore only selects the pairs whose latents are compared.
+MIN_SIMILARITY = 0.9
 NEIGHBORS = 32
 BLOCK_ROWS = 1024
 MAX_SHIFT_TOKENS = 2
@@ -18,20 +18,20 @@ MIN_OVERLAP = 0.8  # of the longer clip
 
 
 def near_duplicates(index: MotionIndex, threshold: float = 0.85) -> list[list[Found]]:
-    """Groups of motions that seem to be copies of one recording.
+    """Find groups of motions that appear to be copies of one recording.
 
-    Copies that were saved in another format, resampled or disturbed by a millimeter are found, and most that were
-    cut by whole tokens (4 frames). Copies cut by a part of a token may be missed, for the latents of a token are
-    those of its frames together; and clips that merely overlap are. Mirror images are no copies. Takes in which
-    the body hardly moves may be taken for copies: lower thresholds find more of both.
+    The search finds copies that were saved in another format, resampled, or perturbed by a millimeter, and most copies
+    that were cut by whole tokens (4 frames). It may miss copies cut by part of a token, because one latent encodes all
+    frames of a token. It does not find clips that only overlap, or mirror images. Different takes in which the body
+    hardly moves may be reported as copies. A lower threshold finds more copies and more such false matches.
 
     Args:
         index: The index.
-        threshold: The least [`same_recording`] of a motion with one that came before it.
+        threshold: Minimum [`same_recording`] score between a motion and an earlier one.
 
     Returns:
-        Each group's rows in order, each with its score beside the one before it that it is most like, and the
-        first with 1; largest groups first.
+        Groups of rows, largest first. The rows of a group are in ascending order. The score of a row is that with its
+        most similar earlier row; the first row has score 1.
     """
     rows = np.flatnonzero(index.alive)
     if not len(rows):
@@ -43,11 +43,11 @@ def near_duplicates(index: MotionIndex, threshold: float = 0.85) -> list[list[Fo
     scores = np.ones(len(rows))
     vectors = torch.from_numpy(means)
     for first in range(0, len(rows), BLOCK_ROWS):
-        likeness = vectors[first : first + BLOCK_ROWS] @ vectors.T
-        values, neighbors = likeness.topk(min(NEIGHBORS + 1, len(rows)), dim=1)
+        similarities = vectors[first : first + BLOCK_ROWS] @ vectors.T
+        values, neighbors = similarities.topk(min(NEIGHBORS + 1, len(rows)), dim=1)
         for k in range(len(values)):
             this = first + k
-            near = neighbors[k][values[k] >= LIKE].numpy()
+            near = neighbors[k][values[k] >= MIN_SIMILARITY].numpy()
             others = np.sort(near[near < this])
             if not len(others):
                 continue
@@ -68,9 +68,10 @@ def _groups(rows: np.ndarray, leader: np.ndarray, scores: np.ndarray) -> list[li
 
 
 def same_recording(first: np.ndarray, second: np.ndarray) -> float:
-    """How far two motions are one recording: 1 if their latents `(n, C)` are equal, 0 or less if they differ wholly.
+    """Score how likely two motions are the same recording, from their latents `(n, C)`.
 
-    It is one less the difference of the latents relative to their size, at the shift that fits best.
+    The score is 1 minus the norm of the difference relative to the norm of the latents, at the best shift. It is 1 for
+    equal latents and 0 or less for unrelated ones.
     """
     longer = max(len(first), len(second))
     best = -np.inf

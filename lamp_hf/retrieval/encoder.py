@@ -1,4 +1,4 @@
-"""Motions and texts as vectors of one space, made by a LaMP and comparable only with those of the same LaMP."""
+"""Encode motions and texts in one vector space with LaMP. Only vectors of the same checkpoint are comparable."""
 
 import hashlib
 import json
@@ -23,11 +23,11 @@ MATCH_BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class EncodedMotion:
-    """What an index keeps of a motion.
+    """Vectors of a motion that an index stores.
 
     Attributes:
-        features: `(Q, P)` float32, of unit length, one for each query.
-        latents: `(n, code_dim)` float32, one for each motion token; the matching head reads them.
+        features: One vector of unit length per query, `(Q, P)`, float32.
+        latents: One vector per motion token, `(n, code_dim)`, float32. The matching head reads them.
     """
 
     features: np.ndarray
@@ -35,10 +35,10 @@ class EncodedMotion:
 
 
 class MotionTextEncoder:
-    """A [`LampForMotionTextRetrieval`] with its processor, from arrays to arrays.
+    """Encodes NumPy arrays and strings with a [`LampForMotionTextRetrieval`] and its processor.
 
     Args:
-        model: The model; it is set to evaluation mode.
+        model: The model. It is set to evaluation mode.
         processor: Its processor.
     """
 
@@ -53,7 +53,7 @@ class MotionTextEncoder:
 
     @property
     def name(self) -> str:
-        """Name of the checkpoint: an embedded one's, a Hub id, or the last part of a folder's path."""
+        """Name of the checkpoint: an embedded checkpoint's name, a Hub id, or the name of a folder."""
         source = Path(str(self.model.name_or_path))
         if not source.is_dir():
             return str(self.model.name_or_path)
@@ -61,9 +61,9 @@ class MotionTextEncoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of what decides on the vectors: LaMP's weights, its tokenizer and the statistics of features.
+        """SHA-256 of everything that determines the vectors: LaMP's weights, tokenizer and feature statistics.
 
-        It is the same for a LaMP and for the text-to-motion checkpoint that holds it.
+        A LaMP checkpoint and a text-to-motion checkpoint that contains it have the same fingerprint.
         """
         digest = hashlib.sha256()
         for name, tensor in sorted(self.model.lamp.state_dict().items()):
@@ -75,23 +75,23 @@ class MotionTextEncoder:
         return digest.hexdigest()
 
     def refusal(self, features: np.ndarray) -> str | None:
-        """Why a motion's features `(T, D)` cannot be encoded, or `None`."""
+        """Return why a motion's features `(T, D)` cannot be encoded, or `None` if they can."""
         extractor = self.processor.feature_extractor
         if features.ndim != 2 or features.shape[1] != extractor.feature_size:
             return (
-                f"its frames hold {features.shape[-1]} features, this model was trained on {extractor.feature_size} "
+                f"its frames have {features.shape[-1]} features, but the model expects {extractor.feature_size} "
                 f"({extractor.skeleton})"
             )
         if len(features) < self.frames_per_token:
-            return f"it has {len(features)} frames; the shortest motion has {self.frames_per_token}"
-        return None if np.isfinite(features).all() else "it holds values that are not finite (NaN or infinity)"
+            return f"it has {len(features)} frames; the model needs at least {self.frames_per_token}"
+        return None if np.isfinite(features).all() else "it contains values that are not finite (NaN or infinity)"
 
     @torch.no_grad()
     def encode_motions(self, motions: Sequence[np.ndarray]) -> list[EncodedMotion]:
-        """Encode motions; those of like length go together, and none depends on its company.
+        """Encode motions, in batches of similar length. The result for a motion does not depend on its batch.
 
         Args:
-            motions: Unnormalized features `(T, D)`, at the model's frame rate.
+            motions: Unnormalized features `(T, D)` at the model's frame rate.
         """
         encoded: dict[int, EncodedMotion] = {}
         for batch in batches_by_length([len(motion) for motion in motions], BATCH_SIZE):
@@ -106,7 +106,7 @@ class MotionTextEncoder:
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Features `(N, P)` of texts, float32, of unit length."""
+        """Encode texts as features `(N, P)`, float32, of unit length."""
         result = np.empty((len(texts), self.projection_dim), np.float32)
         for batch in batches_by_length([len(text) for text in texts], BATCH_SIZE):
             inputs = self.processor(text=[texts[row] for row in batch]).to(self.model.device)
@@ -115,11 +115,11 @@ class MotionTextEncoder:
 
     @torch.no_grad()
     def matching_logits(self, latents: Sequence[np.ndarray], texts: Sequence[str]) -> np.ndarray:
-        """Log-odds `(N,)` that a motion and a text belong together, of pairs, by the matching head.
+        """Compute the log-odds `(N,)` that the motion and the text of each pair match, with the matching head.
 
         Args:
-            latents: Of each pair's motion, `(n, code_dim)`.
-            texts: Of each pair.
+            latents: Latents of each pair's motion, `(n, code_dim)`.
+            texts: Text of each pair.
         """
         found = np.empty(len(texts), np.float32)
         device = self.model.device
@@ -139,11 +139,11 @@ class MotionTextEncoder:
     def rerank_scores(
         self, similarities: Sequence[float], latents: Sequence[np.ndarray], texts: Sequence[str]
     ) -> np.ndarray:
-        """Scores `(N,)` that order pairs found by similarity, with the matching head's word on each.
+        """Compute scores `(N,)` that rerank pairs found by similarity with the matching head.
 
         Args:
-            similarities: Cosines of the pairs.
-            latents, texts: As for [`matching_logits`].
+            similarities: Cosine similarity of each pair.
+            latents, texts: See [`matching_logits`].
 
         Returns:
             See [`LampForMotionTextRetrieval.rerank_scores`].
@@ -152,7 +152,7 @@ class MotionTextEncoder:
 
     @torch.no_grad()
     def combined(self, similarities: Sequence[float], logits: np.ndarray) -> np.ndarray:
-        """The same of pairs whose [`matching_logits`] are known."""
+        """Compute the rerank scores of pairs from their similarities and [`matching_logits`]."""
         found = torch.as_tensor(np.asarray(similarities, np.float32), device=self.model.device)
         known = torch.as_tensor(logits, device=self.model.device)
         return self.model.rerank_scores(found, known).float().cpu().numpy()

@@ -1,15 +1,15 @@
-"""The motion index: vectors of many motions on disk, and the search among them.
+"""Motion index: vectors of many motions on disk, and search over them.
 
     my_index/
-      index.json               which checkpoint made the vectors, where the motions come from, sizes
+      index.json               the checkpoint of the vectors, the sources of the motions, sizes
       motions/00000.arrow …    id, file, captions, features, latents: a `datasets.Dataset`
       motions.faiss            finds candidates among the motions
       captions/00000.arrow …   every caption once, with its features
       captions.faiss           finds candidates among the captions
 
-`index.json` is replaced after every file of rows, so that whatever interrupts the work, an index holds what it
-says, and the next call goes on from there. It has the checksum of every file, and of itself: they are compared when
-an index is opened.
+`index.json` is replaced after every file of rows. If the work is interrupted, the index stays consistent with it, and
+the next call continues from there. It contains the checksum of every file and of itself, which are compared when an
+index is opened.
 """
 
 import hashlib
@@ -34,6 +34,7 @@ from lamp_hf.locks import folder_lock
 
 from .candidates import CandidateFinder
 from .encoder import MotionTextEncoder
+from .publishing import push_index
 from .search import Found, caption_score, motion_score, search, text_score
 from .sources import Clip, Source
 from .storage import DamagedFileError, MappedSequences, MappedVectors, PartedDataset, ragged
@@ -44,37 +45,38 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 FILE_NAME = "index.json"
-PARTS = ("", "motions", "captions")  # its folders
-_CHECKSUM = "checksum"  # key of index.json for that of all others
+PARTS = ("", "motions", "captions")  # the folders of an index
+_CHECKSUM = "checksum"  # key of index.json for the checksum of all its other entries
 _ATTEMPTS = 5
 ROWS_PER_FILE = 2048
 VECTORS_PER_MOTION = 4
 
 
 class MotionIndexError(ValueError):
-    """A motion index that is damaged, or of another version."""
+    """Error for a motion index that is damaged or has another format version."""
 
 
 class IndexMismatchError(MotionIndexError):
-    """Vectors of different checkpoints, which cannot be compared."""
+    """Error for a model whose vectors cannot be compared with those of the index."""
 
 
 @dataclass
 class _State:
-    """What `index.json` holds.
+    """Content of `index.json`.
 
     Attributes:
-        checkpoint: Name of what made the vectors.
+        checkpoint: Name of the checkpoint that made the vectors.
         fingerprint: Its hash, see [`MotionTextEncoder.fingerprint`].
         num_queries, projection_dim, code_dim: Sizes Q, P and C.
-        vectors_per_motion: How many vectors FAISS holds of each motion, see [`MotionIndex.create`].
-        groups: Which queries they stand for, see [`group_queries`]; `None` before there are any.
-        complete: Whether the last source was read to its end.
-        sources: Name and folder (or `None`) of each.
-        motion_files, caption_files: Rows of each file.
+        vectors_per_motion: Number of vectors that FAISS stores per motion, see [`MotionIndex.create`].
+        groups: Group of each query, see [`group_queries`]; `None` before the first motions are added.
+        complete: Whether the last source was added completely.
+        sources: Name and folder (or `None`) of each source.
+        motion_files, caption_files: Number of rows of each file.
         motion_checksums, caption_checksums: SHA-256 of each file.
-        faiss_checksums: Of the files of FAISS by their names, those that are finished.
-        removed: Rows whose motion is gone or was replaced.
+        faiss_checksums: SHA-256 of each finished FAISS file, by file name.
+        removed: Rows whose motion was removed or replaced.
+        format: Version of the format.
     """
 
     checkpoint: str
@@ -96,7 +98,7 @@ class _State:
 
 
 class MotionIndex:
-    """Motions on disk that are found by text, by motion, and by what is said about them.
+    """Index of motions and captions on disk: finds motions by text or by motion, and captions by motion.
 
     ```python
     >>> from lamp_hf.retrieval import MotionIndex, MotionTextEncoder, find_source
@@ -109,7 +111,7 @@ class MotionIndex:
 
     ```
 
-    `create` and `open` make one; the constructor is theirs.
+    Use [`create`], [`open`] or [`from_hub`] instead of the constructor.
     """
 
     def __init__(self, path: Path, state: _State):
@@ -127,7 +129,7 @@ class MotionIndex:
         self._refresh()
 
     def _refresh(self) -> None:
-        """What is derived from the rows, anew after they have changed."""
+        """Recompute everything that is derived from the rows. Call it after they change."""
         state = self._state
         self.dataset: Dataset = self._motions.dataset
         self.caption_dataset: Dataset = self._captions.dataset
@@ -146,7 +148,7 @@ class MotionIndex:
         return CandidateFinder(self.path / name, vectors, per_row, groups, self._state.faiss_checksums.get(name))
 
     def _owners_alive(self) -> np.ndarray:
-        """For each caption the first motion that still has it, or -1."""
+        """Return the first remaining motion of each caption, or -1."""
         owners: dict[str, int] = {}
         rows = np.flatnonzero(self.alive)
         for row, captions in zip(rows, self.dataset.select(rows)["captions"], strict=True):
@@ -160,30 +162,31 @@ class MotionIndex:
     def create(
         cls, path: str | os.PathLike[str], encoder: MotionTextEncoder, *, vectors_per_motion: int | None = None
     ) -> "MotionIndex":
-        """An empty index in a new folder.
+        """Create an empty index in a new folder.
 
         Args:
-            path: The folder; it must not exist, or be empty.
-            encoder: What will make its vectors.
-            vectors_per_motion: How many vectors of a motion FAISS holds to find candidates, from 1, the mean over
-                its queries, to Q, each of them; 4 if not said. More take more space and miss less.
+            path: The folder. It must be empty or not exist.
+            encoder: The encoder that will be used with the index.
+            vectors_per_motion: Number of vectors that FAISS stores per motion to find candidates, from 1 (the mean over
+                the queries) to Q (one per query). Defaults to 4. More vectors take more space and miss fewer motions.
 
         Raises:
-            FileExistsError: The folder holds something.
+            FileExistsError: The folder is not empty, or `path` is a file.
+            ValueError: `vectors_per_motion` is not from 1 to Q.
             ImportError: FAISS is not installed.
         """
         path = Path(path)
         if vectors_per_motion is None:
             vectors_per_motion = min(VECTORS_PER_MOTION, encoder.num_queries)
         if not 1 <= vectors_per_motion <= encoder.num_queries:
-            raise ValueError(f"vectors_per_motion={vectors_per_motion} is not from 1 to {encoder.num_queries}")
+            raise ValueError(f"vectors_per_motion={vectors_per_motion}: expected 1 to {encoder.num_queries}")
         if path.exists() and not path.is_dir():
-            raise FileExistsError(f"{path} exists and is not a folder")
+            raise FileExistsError(f"{path}: exists and is not a folder; choose another path")
         path.mkdir(parents=True, exist_ok=True)
         with folder_lock(path, busy=_busy(path), wait=True):
-            # Hidden files are the lock, and what was being written when something went wrong.
+            # Hidden files are allowed: the lock, and leftovers of interrupted writes.
             if any(not inside.name.startswith(".") for inside in path.iterdir()):
-                raise FileExistsError(f"{path} exists and is not an empty folder")
+                raise FileExistsError(f"{path}: the folder is not empty; choose another one")
             sizes = (encoder.num_queries, encoder.projection_dim, encoder.code_dim)
             index = cls(path, _State(encoder.name, encoder.fingerprint, *sizes, vectors_per_motion))
             index._save()
@@ -191,69 +194,76 @@ class MotionIndex:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "MotionIndex":
-        """The index in a folder.
+        """Open the index in a folder.
 
         Raises:
-            FileNotFoundError: The folder holds none.
-            MotionIndexError: It is damaged, or of another version of the package.
+            FileNotFoundError: The folder does not contain an index.
+            MotionIndexError: The index is damaged or has another format version.
         """
         path = Path(path)
         if not is_index(path):
-            raise FileNotFoundError(f"{path} holds no motion index: {FILE_NAME} is missing")
+            raise FileNotFoundError(f"{path}: not a motion index ({FILE_NAME} is missing)")
         for attempt in range(_ATTEMPTS):
             state = _read_state(path)
             try:
                 index = cls(path, state)
                 break
             except (DamagedFileError, OSError) as error:
-                # Another process may just be writing: then the state is another one by now.
+                # If another process is writing, the state has changed by now, and opening is tried again.
                 if attempt + 1 == _ATTEMPTS or _read_state(path) == state:
                     raise _damaged(path, error) from error
         if not index.complete:
-            logger.warning("%s is unfinished (%d motions); index its source again to go on", path, len(index))
+            logger.warning(
+                "%s: the index is unfinished (%d motions); index its source again to continue", path, len(index)
+            )
         return index
 
     @classmethod
     def from_hub(cls, repo_id: str, *, revision: str | None = None, local_dir: str | None = None) -> "MotionIndex":
-        """An index from the Hub, downloaded to its cache, or to a folder of its own, where motions can be added.
+        """Download an index from the Hub and open it.
+
+        Args:
+            repo_id: Hub id, `owner/name`.
+            revision: Branch, tag or commit.
+            local_dir: Folder to download to, for an index that you want to add motions to. Defaults to the Hub's cache.
 
         Raises:
-            FileNotFoundError: The repository holds no index.
-            HubError: There is no such repository, or it is private.
+            FileNotFoundError: The repository does not contain an index.
+            HubError: The repository does not exist or is private.
         """
         from huggingface_hub import snapshot_download
 
         with clear_hub_errors(repo_id):
             path = snapshot_download(repo_id, repo_type="dataset", revision=revision, local_dir=local_dir)
         if not is_index(path):
-            raise FileNotFoundError(f"{repo_id} holds no motion index: {FILE_NAME} is missing")
+            raise FileNotFoundError(f"{repo_id}: not a motion index ({FILE_NAME} is missing)")
         return cls.open(path)
 
     def push_to_hub(
         self, repo_id: str, *, private: bool | None = None, license: str | None = None, token: str | None = None
     ) -> str:
-        """Upload the index as a dataset repository, in one commit, and without folders of this machine.
+        """Upload the index as a dataset repository, in one commit.
 
-        Motions themselves stay where they are: a hit names the file by its path in the folder.
+        The motion files and the paths of local folders are not uploaded. A hit names the file by its path relative to
+        the indexed folder.
 
         Args:
-            repo_id: `owner/name`, or a name of your own.
+            repo_id: `owner/name`, or just a name for a repository of your own.
             private: Make a new repository private.
-            license: As the Hub spells it; by default that of the card that is there, else `other`, with a warning.
-            token: In place of the one that you are logged in with.
+            license: License identifier of the Hub. Defaults to the license in the existing card, otherwise to `other`
+                with a warning.
+            token: Access token. Defaults to the one that you are logged in with.
 
         Returns:
             URL of the repository.
 
         Raises:
-            HubError: The Hub refuses, or the upload did not finish: nothing in the repository has changed.
+            HubError: The Hub refused the upload, or it did not finish. The repository is unchanged.
         """
-        from .publishing import push_index
-
         return push_index(self, repo_id, private=private, license=license, token=token)
 
     def portable_state(self) -> str:
-        """Text of `index.json` without folders of this machine."""
+        """Return the text of `index.json` without the folders of this machine."""
         sources = [{"name": Path(str(source["name"])).name, "root": None} for source in self._state.sources]
         return _written(asdict(self._state) | {"sources": sources})
 
@@ -273,12 +283,12 @@ class MotionIndex:
 
     @property
     def num_captions(self) -> int:
-        """Different captions of the motions."""
+        """Number of distinct captions."""
         return int((self._caption_owner >= 0).sum())
 
     @property
     def complete(self) -> bool:
-        """Whether the last source was read to its end."""
+        """Whether the last source was added completely."""
         return self._state.complete
 
     @property
@@ -288,16 +298,16 @@ class MotionIndex:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of that checkpoint."""
+        """Hash of the checkpoint, see [`MotionTextEncoder.fingerprint`]."""
         return self._state.fingerprint
 
     @property
     def vectors_per_motion(self) -> int:
-        """How many vectors FAISS holds of each motion."""
+        """Number of vectors that FAISS stores per motion."""
         return self._state.vectors_per_motion
 
     def describe(self) -> dict[str, str]:
-        """What it holds, by name, as text to show."""
+        """Return facts about the index, by name, as text."""
         return {
             "index": str(self.path),
             "motions": str(len(self)),
@@ -305,34 +315,34 @@ class MotionIndex:
             "checkpoint": f"{self.checkpoint} (hash {self.fingerprint[:12]})",
             "vectors in FAISS": f"{self.vectors_per_motion} of each motion",
             "sources": ", ".join(str(source["name"]) for source in self._state.sources) or "none",
-            "complete": "yes" if self.complete else "no: index its source again to go on",
+            "complete": "yes" if self.complete else "no: index its source again to continue",
         }
 
     def check(self, encoder: MotionTextEncoder) -> None:
-        """Refuse an encoder whose vectors are not those of the index.
+        """Check that an encoder and the index use the same checkpoint.
 
         Raises:
-            IndexMismatchError: It is another checkpoint, or the same one trained further.
+            IndexMismatchError: The encoder has another checkpoint, or the same one after further training.
         """
         state = self._state
         if encoder.fingerprint != state.fingerprint:
             raise IndexMismatchError(
-                f"the index {self.path} was made with {state.checkpoint} (hash {state.fingerprint[:12]}), this model "
-                f"is {encoder.name} (hash {encoder.fingerprint[:12]}): their vectors cannot be compared. Load "
-                f"{state.checkpoint}, or make a new index with `lamp-hf index`"
+                f"{self.path}: the index was made with {state.checkpoint} (hash {state.fingerprint[:12]}), but this "
+                f"model is {encoder.name} (hash {encoder.fingerprint[:12]}), so their vectors cannot be compared; "
+                f"load {state.checkpoint}, or make a new index with `lamp-hf index`"
             )
 
-    # ---- growth -------------------------------------------------------------------------------------------
+    # ---- updates ------------------------------------------------------------------------------------------
 
     def add(self, source: Source, encoder: MotionTextEncoder, *, progress: bool = True) -> int:
-        """Bring the index up to date with a source; only what is new is encoded.
+        """Bring the index up to date with a source. Only new and changed motions are encoded.
 
-        Motions that are there already are passed over, changed ones replaced. Those whose file has left the
-        source's folder leave the index. A call that was interrupted goes on where it stopped. While another process
-        is adding, the call waits, and then adds what is still missing; where nothing is, nothing is written.
+        Changed motions are replaced, and motions whose file is no longer in the source's folder are removed. After an
+        interruption, the next call continues where the last one stopped. While another process is adding motions, the
+        call waits and then adds those that are still missing. If there are none, nothing is written.
 
         Args:
-            source: Where the motions are, see [`find_source`].
+            source: The motions, see [`find_source`].
             encoder: The checkpoint that the index was made with.
             progress: Show progress bars.
 
@@ -340,9 +350,9 @@ class MotionIndex:
             Number of motions that were encoded.
 
         Raises:
-            IndexMismatchError: The encoder is another one.
-            MotionFormatError: Motions cannot be read, and the source does not leave bad ones out.
-            MotionIndexError: The index was damaged meanwhile.
+            IndexMismatchError: The encoder has another checkpoint.
+            MotionFormatError: Motions cannot be read, and the source does not skip them.
+            MotionIndexError: The index is damaged.
         """
         self.check(encoder)
         with self._locked():
@@ -374,7 +384,7 @@ class MotionIndex:
         return added
 
     def _finish(self, progress: bool) -> None:
-        """Bring the files of FAISS up to date with the rows, and say that all is there."""
+        """Bring the FAISS files up to date with the rows and mark the index as complete."""
         self._refresh()
         finders = (self._motion_finder, self._caption_finder)
         for finder in finders:
@@ -389,7 +399,7 @@ class MotionIndex:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Alone with the index as it is on disk by now; after an error, what is written is what counts."""
+        """Lock the folder and load its present state. After an error, reload the state that was last written."""
         with folder_lock(self.path, busy=_busy(self.path), wait=True):
             for part in PARTS:
                 for unfinished in (self.path / part).glob(".*.*"):  # of a process that was killed
@@ -416,12 +426,12 @@ class MotionIndex:
         return zip(*(self.dataset[name][:] for name in names), strict=True)
 
     def _encodable(self, chunk: Sequence[Clip | None], encoder: MotionTextEncoder) -> list[Clip]:
-        """New motions that the model takes, with a warning for the others."""
+        """Return the new motions that the model can encode; warn about the others."""
         clips = []
         for clip in chunk:
             reason = None if clip is None else encoder.refusal(clip.motion)
             if reason is not None:
-                logger.warning("%s is left out: %s", clip.id if clip else "", reason)
+                logger.warning("%s: skipped, %s", clip.id if clip else "", reason)
             elif clip is not None:
                 clips.append(clip)
         return clips
@@ -434,7 +444,7 @@ class MotionIndex:
         caption_rows: dict[str, int],
         row_of_id: dict[str, int],
     ) -> None:
-        """Encode motions and the captions that are new, and write both."""
+        """Encode motions and their new captions, and write both."""
         first = len(self._motions)
         encoded = encoder.encode_motions([clip.motion for clip in clips])
         texts: dict[str, int] = {}
@@ -466,48 +476,53 @@ class MotionIndex:
     # ---- search -------------------------------------------------------------------------------------------
 
     def find_motions(self, text_features: np.ndarray, top_k: int = 10, *, exact: bool = False) -> list[list[Found]]:
-        """Motions for texts, scored by their best query.
+        """Find motions for texts. The score is the best cosine similarity over a motion's queries.
 
         Args:
             text_features: `(N, P)`.
-            top_k: How many for each text.
+            top_k: Number of motions per text.
             exact: Score all motions, not only the candidates that FAISS finds.
 
         Returns:
-            For each text the best motions, best first.
+            The best motions of each text, best first.
         """
         queries = np.asarray(text_features, np.float32)[:, None]
         return search(self._motion_finder, queries, self.alive, text_score, top_k, exact=exact)
 
     def find_similar(self, motion_features: np.ndarray, top_k: int = 10, *, exact: bool = False) -> list[list[Found]]:
-        """Motions like others, scored by the mean cosine of like queries: 1 for the same motion.
+        """Find motions that are similar to given ones.
+
+        The score is the mean cosine similarity of corresponding queries; it is 1 for the same motion.
 
         Args:
             motion_features: `(N, Q, P)`.
-            top_k, exact: As in [`find_motions`].
+            top_k, exact: See [`find_motions`].
         """
         queries = np.asarray(motion_features, np.float32)
-        # The mean of a motion's vectors finds what resembles it in all of them.
+        # All queries count equally, so candidates are searched with the mean of the motion's vectors.
         groups = [0] * queries.shape[1]
         return search(self._motion_finder, queries, self.alive, motion_score, top_k, groups=groups, exact=exact)
 
     def find_captions(self, motion_features: np.ndarray, top_k: int = 10, *, exact: bool = False) -> list[list[Found]]:
-        """Captions for motions, scored by the motion's best query; the rows are those of `caption_dataset`.
+        """Find captions for motions. The score is the best cosine similarity over the motion's queries.
 
         Args:
             motion_features: `(N, Q, P)`.
-            top_k, exact: As in [`find_motions`].
+            top_k, exact: See [`find_motions`].
+
+        Returns:
+            The best rows of `caption_dataset` for each motion, best first.
         """
         alive = self._caption_owner >= 0
         queries = np.asarray(motion_features, np.float32)
-        # The means of groups of a motion's vectors find captions that resemble one of them.
+        # One query decides, so candidates are searched with the mean of each group of queries.
         groups = self._motion_finder.groups
         return search(self._caption_finder, queries, alive, caption_score, top_k, groups=groups, exact=exact)
 
     # ---- hits ---------------------------------------------------------------------------------------------
 
     def motion_hits(self, found: Sequence[Found]) -> list[dict[str, Any]]:
-        """`{"id", "file", "score", "captions"}` of motions."""
+        """Return `{"id", "file", "score", "captions"}` for each motion found."""
         rows = self.dataset.select([row for row, _ in found]).select_columns(["id", "file", "source", "captions"])
         return [
             {
@@ -520,13 +535,13 @@ class MotionIndex:
         ]
 
     def caption_hits(self, found: Sequence[Found]) -> list[dict[str, Any]]:
-        """The same of captions, each with the id and the file of a motion that has it."""
+        """Return `{"id", "file", "score", "captions"}` for each caption found, with a motion that has this caption."""
         owners = [Found(int(self._caption_owner[row]), score) for row, score in found]
         texts = self.caption_dataset.select([row for row, _ in found])["text"]
         return [hit | {"captions": [text]} for hit, text in zip(self.motion_hits(owners), texts, strict=True)]
 
     def latents(self, rows: Collection[int]) -> list[np.ndarray]:
-        """Latents `(n, code_dim)` of motions, float32, for the matching head."""
+        """Return the latents `(n, code_dim)` of motions, float32, for the matching head."""
         return [self._latents.row(row) for row in rows]
 
     def _file(self, file: str, source: int) -> str | None:
@@ -537,17 +552,17 @@ class MotionIndex:
 
 
 def _busy(path: Path) -> str:
-    return f"{path} is in use: another process is adding to it"
+    return f"{path}: another process is adding motions to this index"
 
 
 def _damaged(path: Path, error: Exception) -> MotionIndexError:
     return MotionIndexError(
-        f"the index {path} is damaged: {error}. Delete its folder and make it again with `lamp-hf index`"
+        f"{path}: the index is damaged ({error}); delete the folder and rebuild the index with `lamp-hf index`"
     )
 
 
 def _written(state: dict[str, Any]) -> str:
-    """Text of `index.json`."""
+    """Return the text of `index.json`."""
     return json.dumps({**state, _CHECKSUM: _state_checksum(state)}, indent=2) + "\n"
 
 
@@ -556,48 +571,48 @@ def _state_checksum(state: dict[str, Any]) -> str:
 
 
 def _read_state(path: Path) -> _State:
-    """What `index.json` of a folder holds.
+    """Read `index.json` of a folder.
 
     Raises:
-        MotionIndexError: It is damaged, or of another version of the package.
+        MotionIndexError: The file is damaged or has another format version.
     """
     file = path / FILE_NAME
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
-            raise DamagedFileError(f"{file} is not what was written")
+            raise DamagedFileError(f"{file}: not a JSON object")
         checksum = values.pop(_CHECKSUM, None)
         if isinstance(values.get("format"), int) and values["format"] != FORMAT:
             raise MotionIndexError(
-                f"{path} is a motion index of format {values['format']}; this version reads {FORMAT}: delete "
-                "its folder and make it again with `lamp-hf index`"
+                f"{path}: this motion index has format {values['format']}, but this version reads format {FORMAT}; "
+                "delete the folder and rebuild the index with `lamp-hf index`"
             )
         if checksum != _state_checksum(values):
-            raise DamagedFileError(f"{file} is not what was written: its checksum differs")
+            raise DamagedFileError(f"{file}: its checksum differs")
         return _State(**values)
     except MotionIndexError:
         raise
     except (ValueError, TypeError, OSError, RecursionError) as error:
-        message = error if isinstance(error, DamagedFileError) else f"{file} cannot be read ({error})"
+        message = error if isinstance(error, DamagedFileError) else f"{file}: cannot be read ({error})"
         raise _damaged(path, ValueError(str(message))) from error
 
 
 def discard_index(path: Path) -> None:
-    """Remove what a damaged index of the cache holds, so that it can be made again in its folder."""
+    """Delete the files of a damaged index in the cache so that it can be rebuilt in its folder."""
     with folder_lock(path, busy=_busy(path), wait=True):
         try:
             MotionIndex.open(path)
-            return  # another process has made it again already
+            return  # another process has already rebuilt it
         except (MotionIndexError, FileNotFoundError):
             pass
         for part in ("motions", "captions"):
             shutil.rmtree(path / part, ignore_errors=True)
-        for name in ("motions.faiss", "captions.faiss", FILE_NAME):  # the last says that there is an index
+        for name in ("motions.faiss", "captions.faiss", FILE_NAME):  # last: `is_index` looks for it
             (path / name).unlink(missing_ok=True)
 
 
 def is_index(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a motion index."""
+    """Return whether a folder contains a motion index."""
     return (Path(path) / FILE_NAME).is_file()
 
 

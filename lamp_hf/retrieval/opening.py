@@ -1,4 +1,4 @@
-"""Whatever names an index or motions to be indexed, as an index that is up to date."""
+"""Open the index that a name, folder or dataset refers to; build or update it where needed."""
 
 import hashlib
 import logging
@@ -31,22 +31,22 @@ def open_index(
     cache_dir: str | os.PathLike[str] | None = None,
     reader_options: dict[str, Any] | None = None,
 ) -> MotionIndex:
-    """The index that something names.
+    """Open an index, or index motions in the cache and open that index.
 
-    One in the cache that is damaged is made again.
+    A damaged index in the cache is rebuilt.
 
     Args:
-        index: An index or its folder; a folder of motion files, a folder that `save_to_disk` wrote, or a dataset,
-            which are indexed in the cache and kept up to date there; or the id of an index or of a motion dataset
-            on the Hub.
-        encoder: Makes the vectors of queries, and those of motions that are not indexed yet.
-        skip_bad, num_proc, cache_dir, reader_options: As in [`FolderSource`].
+        index: One of: an index, its folder, or its Hub id; or motions to index in the cache, where the index is kept
+            up to date: a folder of motion files, a folder that `save_to_disk` wrote, a dataset, or the Hub id of a
+            motion dataset.
+        encoder: Encodes queries and motions that are not indexed yet.
+        skip_bad, num_proc, cache_dir, reader_options: See [`FolderSource`].
         progress: Show progress bars.
 
     Raises:
-        FileNotFoundError: There is nothing of that name.
+        FileNotFoundError: Nothing with that name exists.
         IndexMismatchError: The index was made with another checkpoint.
-        MotionIndexError: The index is damaged, or of another version.
+        MotionIndexError: The index is damaged or has another format version.
     """
     if isinstance(index, str | os.PathLike):
         if is_index(index):
@@ -63,11 +63,11 @@ def open_index(
     try:
         if not isinstance(source, FolderSource) and is_index(path):
             made = MotionIndex.open(path)
-            if made.complete:  # of these very rows: the path tells
+            if made.complete:  # the path depends on the rows, so they have not changed
                 return made
         return build_index(path, source, encoder, progress=progress)
     except MotionIndexError as error:
-        logger.warning("%s; it lies in the cache and is made again now", error)
+        logger.warning("rebuilding a cached index: %s", error)
         discard_index(path)
         return build_index(path, source, encoder, progress=progress)
 
@@ -80,31 +80,31 @@ def build_index(
     vectors_per_motion: int | None = None,
     progress: bool = True,
 ) -> MotionIndex:
-    """An index in a folder, made or brought up to date.
+    """Create the index in a folder, or bring the existing one up to date.
 
     Args:
         path: Folder of the index.
-        source: Its motions, or more of them.
-        encoder: The checkpoint.
-        vectors_per_motion: Of a new index, see [`MotionIndex.create`]; one that is there must have been made so.
+        source: Motions to add.
+        encoder: The checkpoint that encodes them.
+        vectors_per_motion: See [`MotionIndex.create`]. An existing index must have been made with the same value.
         progress: Show progress bars.
 
     Raises:
-        MotionIndexError: The index that is there was made with other vectors.
+        MotionIndexError: The existing index was made with another `vectors_per_motion`, or is damaged.
     """
     index = None
     if not is_index(path):
         try:
             index = MotionIndex.create(path, encoder, vectors_per_motion=vectors_per_motion)
         except FileExistsError:
-            if not is_index(path):  # else another process was faster
+            if not is_index(path):  # otherwise another process has just created it
                 raise
     if index is None:
         index = MotionIndex.open(path)
         if vectors_per_motion not in (None, index.vectors_per_motion):
             raise MotionIndexError(
-                f"the index {path} was made with vectors_per_motion={index.vectors_per_motion}, not "
-                f"{vectors_per_motion}; make another one"
+                f"{path}: the index was made with vectors_per_motion={index.vectors_per_motion}, not "
+                f"{vectors_per_motion}; make a new index in another folder"
             )
     index.add(source, encoder, progress=progress)
     return index
@@ -113,16 +113,17 @@ def build_index(
 def cached_index_path(
     source: Source, encoder: MotionTextEncoder, cache_dir: str | os.PathLike[str] | None = None
 ) -> Path:
-    """Where the cache has the index of a folder, whatever it holds by now, or of a dataset's rows as they are.
+    """Return the path of the cached index for a source and a checkpoint.
 
-    Another checkpoint has its own.
+    The path of a folder's index does not depend on its files, so the index can be updated. That of a dataset's index
+    depends on the rows.
     """
     name = hashlib.sha256(f"{FORMAT} {source.identity} {encoder.fingerprint}".encode()).hexdigest()[:32]
     return Path(cache_dir or default_cache_dir()) / "indexes" / name
 
 
 def _is_index_on_hub(name: str) -> bool:
-    """Whether a dataset repository, online or in the cache of the Hub, holds an index."""
+    """Return whether a dataset repository, on the Hub or in its local cache, contains an index."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -1,16 +1,13 @@
-"""Publish motion indexes, with a card."""
+"""Publish a motion index to the Hub with a card."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from lamp_hf.hub.card_text import CARD_ITSELF, merged_card, persons_header
 from lamp_hf.hub.licenses import find_license, warn_of_license
 from lamp_hf.hub.upload import CARD, Target
 
-if TYPE_CHECKING:
-    from .index import MotionIndex
-
-__all__ = ["index_card", "push_index"]
+__all__ = ["PublishableIndex", "index_card", "push_index"]
 
 UPLOADED = ("motions/*.arrow", "captions/*.arrow", "*.faiss")
 
@@ -18,9 +15,9 @@ CONFIGS = [{"config_name": part, "data_files": f"{part}/*.arrow"} for part in ("
 TEXT = """
 # {title}
 
-{num_motions:,} motions and {num_captions:,} captions as vectors of the checkpoint `{checkpoint}`
-(hash `{fingerprint}`), for search by text and by motion. The motions themselves are not here; a hit names the file
-by its path in the folder that was indexed.
+Index for searching motions by text and by motion. It contains {num_motions:,} motions and {num_captions:,} captions,
+encoded with the checkpoint `{checkpoint}` (hash `{fingerprint}`). It does not contain the motion files: each result
+gives the path of its file in the folder that was indexed.
 
 ```python
 import lamp_hf
@@ -32,8 +29,32 @@ search("a person waves with both hands", top_k=5)
 """
 
 
+class PublishableIndex(Protocol):
+    """The parts of a [`MotionIndex`] that publishing needs."""
+
+    path: Path
+
+    def __len__(self) -> int:
+        """Number of motions."""
+
+    @property
+    def num_captions(self) -> int:
+        """Number of captions."""
+
+    @property
+    def checkpoint(self) -> str:
+        """Name of the checkpoint."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the checkpoint."""
+
+    def portable_state(self) -> str:
+        """Text of `index.json` without the folders of this machine."""
+
+
 def push_index(
-    index: "MotionIndex",
+    index: PublishableIndex,
     repo_id: str,
     *,
     private: bool | None = None,
@@ -44,7 +65,7 @@ def push_index(
 
     Args:
         index: The index.
-        repo_id, private, license, token: As in [`MotionIndex.push_to_hub`].
+        repo_id, private, license, token: See [`MotionIndex.push_to_hub`].
 
     Returns:
         URL of the repository.
@@ -63,14 +84,14 @@ def push_index(
     return target.commit(files, "Upload motion index", replaces=UPLOADED)
 
 
-def index_card(index: "MotionIndex", repo_id: str, existing: str | None, license: str | None) -> str | None:
-    """The card of an index, or `None` if a person has written the existing one.
+def index_card(index: PublishableIndex, repo_id: str, existing: str | None, license: str | None) -> str | None:
+    """Return the card of an index, or `None` if the existing one is user-edited.
 
     Args:
         index: The index.
-        repo_id: Its name on the Hub.
-        existing: The card that is there.
-        license: As the Hub spells it, if one is asked for.
+        repo_id: Hub id of the repository.
+        existing: The repository's present card.
+        license: License identifier of the Hub, or `None`.
     """
     header: dict[str, Any] = {"library_name": "lamp_hf", "tags": ["lamp_hf", "human-motion", "motion-retrieval"]}
     header["configs"] = CONFIGS

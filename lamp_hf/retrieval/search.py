@@ -1,4 +1,4 @@
-"""Search among the rows of an index: FAISS finds candidates, and exact scores order them."""
+"""Search the rows of an index: FAISS finds candidates, and exact scores rank them."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -12,13 +12,13 @@ from .storage import MappedVectors
 __all__ = ["Found", "Score", "caption_score", "motion_score", "search", "text_score"]
 
 EXACT_BLOCK_ROWS = 512
-# So many of the rows that FAISS finds get exact scores: enough to lose few (benchmarks/motion_index.py).
-ORDERED_ROWS = 1000
+# Number of rows from FAISS that get exact scores: few of the best rows are missed (benchmarks/motion_index.py).
+RANKED_ROWS = 1000
 Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Found(NamedTuple):
-    """A row of an index with its score."""
+    """Row of an index with its score."""
 
     row: int
     score: float
@@ -38,16 +38,16 @@ def search(
 
     Args:
         finder: Finds candidates among the rows.
-        queries: `(N, m, P)`.
-        alive: For each row, whether it may be found.
-        score: Scores of rows `(C, …, P)` for a query `(m, P)`.
-        top_k: How many for each query.
-        groups: For each of the m vectors of a query its group; candidates are those of the groups' means, by default
-            those of each vector.
+        queries: N queries of m vectors each, `(N, m, P)`.
+        alive: Whether each row may be found.
+        score: Computes the scores of rows `(C, …, P)` for a query `(m, P)`.
+        top_k: Number of results per query.
+        groups: Group of each of the m vectors. Candidates are searched with the mean of each group; by default with
+            each vector.
         exact: Score all rows, not only the candidates.
 
     Returns:
-        For each query the best rows, best first.
+        The best rows of each query, best first.
     """
     vectors = finder.vectors
     if not len(vectors):
@@ -56,7 +56,7 @@ def search(
     if exact:
         return _search_all(vectors, wanted, alive, score, top_k)
     asked = queries if groups is None else group_means(queries, groups)
-    count = max(ORDERED_ROWS, 4 * top_k)
+    count = max(RANKED_ROWS, 4 * top_k)
     results = []
     for query, rows in zip(wanted, finder.find(asked, count), strict=True):
         rows = rows[alive[rows]]
@@ -79,17 +79,17 @@ def _search_all(
 
 
 def text_score(motions: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-    """Scores `(C,)` of motions `(C, Q, P)` for a text `(1, P)`."""
+    """Return the scores `(C,)` of motions `(C, Q, P)` for a text `(1, P)`: the best cosine over the queries."""
     return (motions @ text[0]).amax(-1)
 
 
 def motion_score(motions: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-    """Scores `(C,)` of motions `(C, Q, P)` for a motion `(Q, P)`."""
+    """Return the scores `(C,)` of motions `(C, Q, P)` for a motion `(Q, P)`: the mean cosine over the queries."""
     return motions.flatten(1) @ motion.flatten() / len(motion)
 
 
 def caption_score(captions: torch.Tensor, motion: torch.Tensor) -> torch.Tensor:
-    """Scores `(C,)` of captions `(C, 1, P)` for a motion `(Q, P)`."""
+    """Return the scores `(C,)` of captions `(C, 1, P)` for a motion `(Q, P)`: the best cosine over its queries."""
     return (captions[:, 0] @ motion.T).amax(-1)
 
 
@@ -98,8 +98,8 @@ def _order(found: Found) -> tuple[float, int]:
 
 
 def _best(rows: np.ndarray, scores: torch.Tensor, top_k: int) -> list[Found]:
-    """The `top_k` best, best first; among equals the earlier row."""
+    """Return the `top_k` best rows, best first; ties go to the earlier row."""
     values = scores.numpy()
     order = np.lexsort((rows, -values))[:top_k]
-    # Half precision may round a cosine up.
+    # Half precision can round a cosine to more than 1.
     return [Found(int(rows[k]), min(float(values[k]), 1.0)) for k in order]

@@ -1,4 +1,4 @@
-"""Where the motions of an index come from: a folder of motion files, or a motion dataset."""
+"""Sources of the motions in an index: a folder of motion files or a motion dataset."""
 
 import hashlib
 import logging
@@ -25,13 +25,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Clip:
-    """A motion to be indexed.
+    """Motion to be indexed.
 
     Attributes:
-        id: Unique in its source.
-        file: Path in the source's folder, empty where there is no file.
-        captions: What is said about it, without repetition.
-        digest: SHA-256 of the file or of the features, with the captions.
+        id: Identifier, unique in its source.
+        file: Path relative to the source's folder; empty if there is no file.
+        captions: Captions of the motion, without duplicates.
+        digest: SHA-256 of the file or the features, with the captions.
         motion: Features `(T, D)`, not normalized.
     """
 
@@ -43,12 +43,12 @@ class Clip:
 
 
 class Source(Protocol):
-    """Gives motions to an index.
+    """Protocol of a source of motions.
 
     Attributes:
-        name: What the index knows it by.
-        root: Folder of the files; `None` where there are none.
-        identity: What tells it from other sources: a folder's path, a dataset's fingerprint.
+        name: Name of the source in the index.
+        root: Folder of the files; `None` if there are none.
+        identity: Unique key of the source: the path of a folder or the fingerprint of a dataset.
     """
 
     name: str
@@ -56,33 +56,36 @@ class Source(Protocol):
     identity: str
 
     def __len__(self) -> int:
-        """Number of motions, whether new to the index or not."""
+        """Number of motions, including those that the index contains already."""
 
     def ids(self) -> Collection[str] | None:
-        """All ids, where a motion that is not among them shall leave the index; else `None`."""
+        """Return all ids if the index should drop motions that are not among them, otherwise `None`."""
 
     def clips(
         self, known: Collection[tuple[str, str]], chunk_size: int, *, progress: bool = False
     ) -> Iterator[list[Clip | None]]:
-        """All motions in chunks; in place of one whose id and digest are known, and of a bad one, `None`."""
+        """Yield all motions in chunks.
+
+        A motion whose `(id, digest)` is in `known`, and one that cannot be read, is `None`.
+        """
 
 
 class FolderSource:
-    """A folder of motion files, with or without a table of captions (see `load_motionfolder`).
+    """Folder of motion files, with or without a table of captions (see `load_motionfolder`).
 
-    A file without a line in the table has no captions, unless it is an NPZ file that holds its own. Files are
-    converted once and kept in the cache by their content.
+    A file without a line in the table has no captions, unless it is an NPZ file that contains its own. Files are
+    converted once; the cache stores the result by file content.
 
     Args:
-        root: The folder; its sub-folders are searched too.
-        reader_options: Passed to `as_motion` for every file, as `{"fps": 30.0}`.
-        skip_bad: Leave out files that cannot be read, with a warning, instead of refusing the folder.
-        num_proc: Number of processes for the conversion, all cores by default.
-        cache_dir: Folder of the cache, by default $LAMP_HF_CACHE or ~/.cache/lamp_hf.
+        root: The folder. Its subfolders are searched too.
+        reader_options: Passed to `as_motion` for every file, such as `{"fps": 30.0}`.
+        skip_bad: Skip files that cannot be read, with a warning, instead of raising an error.
+        num_proc: Number of processes for the conversion. Defaults to all cores.
+        cache_dir: Folder of the cache. Defaults to $LAMP_HF_CACHE or ~/.cache/lamp_hf.
 
     Raises:
-        FileNotFoundError: There is no such folder, or it has no motion files.
-        ValueError: A line of the table is wrong.
+        FileNotFoundError: The folder does not exist or does not contain motion files.
+        ValueError: A line of the table is invalid.
     """
 
     def __init__(
@@ -123,15 +126,15 @@ class FolderSource:
         return len(self.files)
 
     def ids(self) -> Collection[str] | None:
-        """The files of the folder, without those that could not be read."""
+        """Return the files of the folder, without those that could not be read."""
         return [name for name in self.files if name not in self._left_out]
 
     def clips(
         self, known: Collection[tuple[str, str]], chunk_size: int, *, progress: bool = False
     ) -> Iterator[list[Clip | None]]:
-        """See [`Source`].
+        """Yield all motions in chunks, see [`Source`].
 
-        All files are converted before the first chunk, so that all bad ones are named together.
+        All files are converted before the first chunk, so one error names every file that cannot be read.
 
         Raises:
             MotionFormatError: Files cannot be read, and `skip_bad` is False.
@@ -177,14 +180,14 @@ def _content_digest(path: Path) -> str:
 
 
 class DatasetSource:
-    """A motion dataset, with the columns `id`, `motion` and `captions` as [`motion_features`] has them.
+    """Motion dataset with the columns `id`, `motion` and `captions` of [`motion_features`].
 
     Args:
-        dataset: All splits of a `DatasetDict` are taken.
-        name: What the index shall know it by.
+        dataset: The dataset. All splits of a `DatasetDict` are used.
+        name: Name of the source in the index.
 
     Raises:
-        ValueError: A column is missing.
+        ValueError: A column is missing, or there are no motions.
     """
 
     def __init__(self, dataset: Dataset | DatasetDict, name: str = "dataset"):
@@ -192,12 +195,12 @@ class DatasetSource:
         for split in splits:
             if missing := [column for column in ("id", "motion", "captions") if column not in split.column_names]:
                 raise ValueError(
-                    f"column {missing[0]} is missing; found {', '.join(split.column_names)}, expected those of "
-                    "lamp_hf.data.motion_features()"
+                    f"{name}: column {missing[0]} is missing; found {', '.join(split.column_names)}, expected the "
+                    "columns of lamp_hf.data.motion_features()"
                 )
         filled = [split for split in splits if len(split)]
         if not filled:
-            raise ValueError(f"{name} has no motions")
+            raise ValueError(f"{name}: the dataset is empty; pass one with motions")
         self.dataset = with_numpy_motion(concatenate_datasets(filled).select_columns(["id", "motion", "captions"]))
         self.name = name
         self.root: Path | None = None
@@ -207,13 +210,13 @@ class DatasetSource:
         return len(self.dataset)
 
     def ids(self) -> Collection[str] | None:
-        """`None`: another split of a set may have been indexed under the same name."""
+        """Return `None`: the index may contain another split of the dataset under the same name."""
         return None
 
     def clips(
         self, known: Collection[tuple[str, str]], chunk_size: int, *, progress: bool = False
     ) -> Iterator[list[Clip | None]]:
-        """See [`Source`]."""
+        """Yield all motions in chunks, see [`Source`]."""
         for rows in self.dataset.iter(batch_size=chunk_size):
             chunk: list[Clip | None] = []
             for name, motion, captions in zip(rows["id"], rows["motion"], rows["captions"], strict=True):
@@ -239,16 +242,17 @@ def find_source(
     reader_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> Source:
-    """The motions of a folder of motion files, a folder that `save_to_disk` wrote, a dataset, or one known by name.
+    """Return the source for a folder of motion files, a folder that `save_to_disk` wrote, or a dataset.
 
     Args:
-        source: A folder, a dataset, or what [`load_motion_dataset`] takes.
-        skip_bad, num_proc, cache_dir, reader_options: As in [`FolderSource`].
-        options: Of [`load_motion_dataset`], such as `path` for `"bandai-namco"` and the other known names.
+        source: A folder, a dataset, or a name that [`load_motion_dataset`] accepts.
+        skip_bad, num_proc, cache_dir, reader_options: See [`FolderSource`].
+        options: Passed to [`load_motion_dataset`], such as `path` for `"bandai-namco"` and the other named datasets.
 
     Raises:
-        FileNotFoundError: It is none of them.
-        ValueError: A dataset with other columns, or `reader_options` with anything but a folder of motion files.
+        FileNotFoundError: `source` is none of these.
+        ValueError: The dataset has other columns, or `reader_options` are given for anything but a folder of motion
+            files.
     """
     if isinstance(source, Dataset | DatasetDict):
         _refuse_reading(reader_options)
@@ -262,22 +266,24 @@ def find_source(
     _refuse_reading(reader_options)
     if not folder.exists() and str(source) not in NAMED_SETS and not may_be_on_hub(source):
         raise FileNotFoundError(
-            f"{source}: no such folder; expected a folder of motion files, the folder of an index, a folder written by "
-            "save_to_disk, or a Hub id (owner/name)"
+            f"{source}: no such folder; expected a folder of motion files, the folder of an index, a folder "
+            "written by save_to_disk, or a Hub id (owner/name)"
         )
     if (named := NAMED_SETS.get(str(source))) is not None:
-        # A mirror image is another clip to train on, but none that anyone could open.
+        # `named.recorded` leaves out mirror images: they are useful for training, but there is no file to open.
         reading = {"skip_bad": skip_bad, "num_proc": num_proc, "cache_dir": cache_dir}
         options = {**reading, **named.recorded, **options}
     return DatasetSource(load_motion_dataset(source, **options), str(folder.resolve() if saved else source))
 
 
 def may_be_on_hub(name: str | os.PathLike[str]) -> bool:
-    """Whether a name looks like `owner/name`, and not like a path on this machine that was mistyped."""
+    """Return whether a name looks like a Hub id `owner/name` rather than a mistyped local path."""
     parts = Path(name).parts
     return len(parts) == 2 and not parts[0].startswith((".", "/", "~")) and not Path(parts[0]).exists()
 
 
 def _refuse_reading(reader_options: dict[str, Any] | None) -> None:
     if reader_options:
-        raise ValueError(f"{', '.join(reader_options)}: for folders of motion files; these motions were read already")
+        raise ValueError(
+            f"{', '.join(reader_options)}: only for folders of motion files; this dataset has already been converted"
+        )

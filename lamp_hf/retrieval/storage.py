@@ -1,4 +1,4 @@
-"""Rows of vectors on disk: a `datasets.Dataset` of several Arrow files, one written whole after the other."""
+"""Store rows of vectors on disk: a `datasets.Dataset` made of several Arrow files, each written atomically."""
 
 import hashlib
 import os
@@ -16,17 +16,17 @@ __all__ = ["DamagedFileError", "MappedSequences", "MappedVectors", "PartedDatase
 
 
 class DamagedFileError(ValueError):
-    """A file of an index is not what was written."""
+    """Error for an index file that is missing, or whose content has changed."""
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def ragged(arrays: Sequence[np.ndarray]) -> pa.Array:
-    """Arrow array of arrays `(n, …)` of different lengths, each flattened, in half precision."""
+    """Convert arrays `(n, …)` of different lengths to an Arrow list array, each flattened, in half precision."""
     flat = [np.asarray(array, np.float16).reshape(-1) for array in arrays]
     offsets = np.cumsum([0, *map(len, flat)])
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(np.concatenate(flat)))
@@ -38,19 +38,20 @@ def _fixed(array: np.ndarray) -> pa.Array:
 
 
 class PartedDataset:
-    """A dataset that grows by whole files, `00000.arrow`, `00001.arrow`, …
+    """Dataset that grows by whole files, `00000.arrow`, `00001.arrow`, …
 
-    The files are those that `Dataset.from_file` reads, without copying them into memory.
+    `Dataset.from_file` reads the files memory-mapped, without copying them into memory.
 
     Args:
-        folder: Where the files lie.
+        folder: Folder of the files.
         features: Columns.
-        counts: Rows of each file. A file beyond them was being written when something went wrong, and is
-            written anew.
-        checksums: Of each file. They are compared before a file is opened: damaged ones can end the process.
+        counts: Number of rows of each file. Any further file is left over from an interrupted write and will be
+            overwritten.
+        checksums: SHA-256 of each file. It is compared before a file is opened because a damaged file can crash the
+            process.
 
     Raises:
-        DamagedFileError: A file is missing, or not what was written.
+        DamagedFileError: A file is missing or its content has changed.
     """
 
     def __init__(self, folder: Path, features: Features, counts: Sequence[int], checksums: Sequence[str]):
@@ -63,12 +64,12 @@ class PartedDataset:
     def _open(self, number: int) -> Dataset:
         path = self._path(number)
         if not path.is_file():
-            raise DamagedFileError(f"{path} is missing")
+            raise DamagedFileError(f"{path}: the file is missing")
         if checksum(path) != self.checksums[number]:
-            raise DamagedFileError(f"{path} is damaged: its checksum differs")
+            raise DamagedFileError(f"{path}: the file is damaged (its checksum differs)")
         part = Dataset.from_file(str(path))
         if len(part) != self.counts[number]:
-            raise DamagedFileError(f"{path} holds {len(part)} rows where {self.counts[number]} are expected")
+            raise DamagedFileError(f"{path}: expected {self.counts[number]} rows, found {len(part)}")
         return part
 
     def _path(self, number: int) -> Path:
@@ -79,13 +80,18 @@ class PartedDataset:
 
     @property
     def dataset(self) -> Dataset:
-        """All rows."""
+        """The rows of all files as one dataset."""
         if not self._parts:
             return Dataset.from_dict({name: [] for name in self.features}, features=self.features)
         return concatenate_datasets(self._parts)
 
     def append(self, columns: dict[str, Any]) -> None:
-        """Write rows as one more file; vectors of one size are NumPy arrays, everything else as Arrow takes it."""
+        """Write rows as one more file.
+
+        Args:
+            columns: Values of each column: a NumPy array for vectors of one size, otherwise anything that `pa.array`
+                accepts.
+        """
         schema = self.features.arrow_schema
         arrays = [
             _fixed(values) if isinstance(values, np.ndarray) and values.ndim > 1 else _plain(values, field.type)
@@ -110,17 +116,17 @@ def _plain(values: Any, kind: pa.DataType) -> pa.Array:
 
 
 class MappedVectors:
-    """A column of vectors `(k, P)` a row, half precision, read from disk where needed.
+    """Memory-mapped column with vectors `(k, P)` in each row, in half precision.
 
     Args:
-        dataset: Has the column.
-        column: Its name.
+        dataset: The dataset that contains the column.
+        column: Name of the column.
         shape: `(k, P)`.
     """
 
     def __init__(self, dataset: Dataset, column: str, shape: tuple[int, int]):
         self.shape = shape
-        # Without an indices mapping, a column's chunks are the files themselves.
+        # The dataset has no indices mapping, so each chunk of the column is one file.
         self._chunks = [
             chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, *shape)
             for chunk in (dataset.data.column(column).chunks if len(dataset) else [])
@@ -131,7 +137,7 @@ class MappedVectors:
         return int(self._starts[-1])
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Vectors `(len(rows), k, P)`, float16, of rows in any order."""
+        """Return the vectors `(len(rows), k, P)`, float16, of rows in any order."""
         result = np.empty((len(rows), *self.shape), np.float16)
         homes = np.searchsorted(self._starts, rows, side="right") - 1
         for chunk in np.unique(homes):
@@ -140,19 +146,19 @@ class MappedVectors:
         return result
 
     def blocks(self, size: int, start: int = 0) -> Iterator[tuple[int, np.ndarray]]:
-        """First row and vectors `(≤ size, k, P)`, float16, of one block after the other."""
+        """Yield the first row and the vectors `(≤ size, k, P)`, float16, of each block of rows."""
         for chunk, first in zip(self._chunks, self._starts, strict=False):
             for low in range(max(0, start - int(first)), len(chunk), size):
                 yield int(first) + low, np.array(chunk[low : low + size])
 
 
 class MappedSequences:
-    """A column of sequences `(n, size)` of different lengths, half precision, read from disk where needed.
+    """Memory-mapped column of sequences `(n, size)` of different lengths, in half precision.
 
     Args:
-        dataset: Has the column.
-        column: Its name.
-        size: Numbers of one element.
+        dataset: The dataset that contains the column.
+        column: Name of the column.
+        size: Number of values in one element.
     """
 
     def __init__(self, dataset: Dataset, column: str, size: int):
@@ -163,7 +169,7 @@ class MappedSequences:
         self._starts = np.cumsum([0, *map(len, chunks)])
 
     def row(self, row: int) -> np.ndarray:
-        """The sequence of a row, float32."""
+        """Return the sequence of a row, float32."""
         chunk = int(np.searchsorted(self._starts, row, side="right")) - 1
         first, last = self._offsets[chunk][row - self._starts[chunk] :][:2]
         return self._values[chunk][first:last].astype(np.float32).reshape(-1, self.size)

@@ -112,7 +112,7 @@ def test_one_bad_file_may_be_left_out(run, tiny_checkpoint: Path, field_sets: Si
     command = ("evaluate", "reconstruction", tiny_checkpoint, "--data", root, "--cache-dir", "cache", "--repeats", 1)
     code, _, err = run(*command)
     assert code == 1
-    assert "1 clip cannot be read; leave them out with skip_bad=True, on the command line with --skip-bad" in err
+    assert "1 clip cannot be read; skip them with skip_bad=True (--skip-bad on the command line" in err
     code, _, err = run(*command, "--skip-bad")
     assert code == 0, err
     record = json.loads(Path(f"evaluations/reconstruction-whole-clips-{tiny_checkpoint.name}.json").read_text())

@@ -114,13 +114,13 @@ def test_search_and_index(run, folder: Path, tiny_checkpoint: Path) -> None:
     code, out, err = run("search", "a person walks", "mocap", *model)
     assert code == 0
     assert {line.split()[2] for line in out.splitlines()[1:]} == {str(folder / name) for name in GOOD}
-    assert_all_named(err, "left out: ")
+    assert_all_named(err, "skipped: ")
     code, out, err = run("index", "mocap", "-o", "made", *model)
     assert code == 1
     assert f"{len(BAD)} clips cannot be read" in err
     code, out, err = run("index", "mocap", "-o", "made", "--skip-bad", *model)
     assert (code, out.split(", ")[0]) == (0, "made: 2 motions")
-    assert_all_named(err, "left out: ")
+    assert_all_named(err, "skipped: ")
     code, out, _ = run("info", "made")
     assert code == 0
     assert "motions           2\n" in out
@@ -148,7 +148,7 @@ def test_gltf_files_are_motion_files_too(run, folder: Path, procedural, tiny_che
     assert (code, "1 of 4 files could not be captioned: figures/bad.glb" in err) == (1, True)
     code, out, err = run("search", "a person walks", "figures", *model)
     assert {line.split()[2] for line in out.splitlines()[1:]} == {str(figures / name) for name in good}
-    assert (code, "left out: bad.glb" in err) == (0, True)
+    assert (code, "skipped: bad.glb" in err) == (0, True)
     code, out, _ = run("index", "figures", "-o", "made", "--skip-bad", *model)
     assert (code, out.split(", ")[0]) == (0, "made: 3 motions")
     code, out, _ = run("data", "check", "figures", "--all")
@@ -163,7 +163,7 @@ def test_a_folder_of_bad_files_alone(run, folder: Path, tiny_checkpoint: Path, t
     model = ("-m", tiny_checkpoint, "--num-proc", 1)
     code, out, err = run("search", "a person walks", "bad", *model)
     assert (code, out) == (0, "nothing found: bad has no other motion\n")
-    assert "left out: gone.bvh: links to nowhere.bvh" in err
+    assert "skipped: gone.bvh: links to nowhere.bvh" in err
     code, _, err = run("caption", "bad", "-m", tiny_checkpoint)
     assert code == 1
     assert "1 of 1 files could not be captioned: bad/gone.bvh: links to nowhere.bvh, which does not exist" in err
@@ -331,7 +331,7 @@ def test_shared_case_of_a_dangling_link(run, shared_dir: Path, tmp_path: Path, t
         code, out, err = run(*arguments)
         assert code == 0
         assert "walk.bvh" in out or "1 motions" in out
-        assert "left out: take.bvh: links to /mnt/nowhere/take.bvh, which does not exist" in err
+        assert "skipped: take.bvh: links to /mnt/nowhere/take.bvh, which does not exist" in err
 
 
 def test_a_pipe_does_not_hang_a_command(folder: Path) -> None:

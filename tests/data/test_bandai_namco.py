@@ -49,7 +49,7 @@ def data_folder(clone: Path, clip: str) -> Path:
 
 @pytest.fixture
 def clone(tmp_path: Path, bvh_bytes: Callable[[int], bytes]) -> Path:
-    """A folder like a clone of the repository, with split files."""
+    """Create a folder like a clone of the repository, with split files."""
     root = tmp_path / "clone"
     for number, clip in enumerate(CLIPS):
         folder = data_folder(root, clip)
@@ -149,7 +149,7 @@ def test_suspect_and_unlisted_clips_are_left_out(
     (clone / "test.txt").unlink()
     with caplog.at_level(logging.WARNING):
         assert set(load(clone)) == {"train", "validation"}
-    assert f"{clone}: 1 clips, such as {BOW}" in caplog.text
+    assert f"{clone}: skipped 1 clips that are not in a split file, such as {BOW}" in caplog.text
 
 
 def test_a_clip_in_two_lists_is_refused(clone: Path, load: Callable[..., DatasetDict]) -> None:
@@ -172,7 +172,7 @@ def test_names_choose_clips(clone: Path, load: Callable[..., DatasetDict]) -> No
     splits = load(clone, names=[RUN, BOW], mirror=False)
     assert (splits["train"]["id"][:], splits["validation"]["id"][:]) == ([BOW], [RUN])
     assert len(load(clone, names=[RUN])["train"]) == 0
-    with pytest.raises(ValueError, match="1 of the clips asked for are not in it, as dataset-1_fly"):
+    with pytest.raises(ValueError, match="1 of the clips in names are missing, such as dataset-1_fly"):
         load(clone, names=[RUN, "dataset-1_fly_happy_001"])
 
 
@@ -230,14 +230,14 @@ def test_bad_clips_are_named(
     for clip in (BYE, RUN):
         path = data_folder(clone, clip) / f"{clip}.bvh"
         path.write_bytes(path.read_bytes()[:-200] + b" nan")
-    with pytest.raises(MotionFormatError, match=r"2 clips cannot be read; leave them out with skip_bad=True") as caught:
+    with pytest.raises(MotionFormatError, match=r"2 clips cannot be read; skip them with skip_bad=True") as caught:
         load(clone, num_proc=num_proc)
     assert f"{BYE}.bvh line" in str(caught.value)
     assert f"{RUN}.bvh line" in str(caught.value)
     with caplog.at_level(logging.WARNING):
         splits = load(clone, skip_bad=True, mirror=False)
     assert set(splits["train"]["id"]) == {WALK_LEFT, BOW}
-    assert f"left out: {BYE}.bvh line" in caplog.text
+    assert f"skipped: {BYE}.bvh line" in caplog.text
 
 
 def test_hostile_archives_write_nothing(

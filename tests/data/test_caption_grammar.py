@@ -229,7 +229,7 @@ def test_a_grammar_file_adds_to_the_own_one(tmp_path: Path, own: CaptionGrammar)
         ("templates: ['a {mood} person']\n", "unknown slot {mood}"),
         ("styles: {wet: {adverb: []}}\n", "style 'wet': unknown key 'adverb'"),
         ("contents: {swim: {finite: swims}}\n", "finite: expected a list of strings, found 'swims'"),
-        ("contents: {swim-left: {mirror_of: swim-right}}\n", "'swim-right', which is not there"),
+        ("contents: {swim-left: {mirror_of: swim-right}}\n", "'swim-right', which does not exist"),
         ("contents: [swim]\n", "contents: expected a mapping"),
         ("contents: {swim: [swims]}\n", "swim: expected a mapping"),
         ("synonyms: [{styles: [old]}]\n", "synonyms"),

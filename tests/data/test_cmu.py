@@ -179,7 +179,7 @@ def walk(procedural: Any) -> Callable[..., Motion]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, walk: Callable[..., Motion]) -> Path:
-    """A folder like a clone of the database, with takes of each sort."""
+    """Create a folder like a clone of the database, with takes of each kind."""
     root = tmp_path_factory.mktemp("cmu") / "clone"
     for number, take in enumerate((TRAIN, VALIDATION, AT_60, ORIGINAL, COPY, UNLISTED)):
         folder = root / take.split("_")[0]
@@ -330,7 +330,7 @@ def test_broken_spans_do_not_reach_the_rows(tmp_path, walk, load):
     folder.mkdir(parents=True)
     (folder / "01_01.bvh").write_text(take_text(Motion(joints=joints, fps=120.0)))
     rows = by_id(load(tmp_path / "set", mirror=False)["train"])
-    assert len(rows) == 2  # what lies before, and after
+    assert len(rows) == 2  # the stretches before and after
     wrist = JOINTS.index("left_wrist")
     for row in rows.values():
         assert np.isfinite(row["motion"]).all()
@@ -409,7 +409,7 @@ def test_captions_cut_takes_into_rows(clone, load, tmp_path, caplog):
     ]
     assert [rows[f"{TRAIN}@{part}s"]["num_frames"] for part in ("0-1.2", "1.2-2.4")] == [24, 24]
     assert list(by_id(loaded["validation"])) == [f"{VALIDATION}@0.5-2s"]
-    assert f"{TRAIN}@2-9s left out: it ends at 9 s, the take at" in caplog.text
+    assert f"{TRAIN}@2-9s: skipped, it ends at 9 s, but the take at" in caplog.text
     ours, mirrored = (features_to_joints(rows[f"{TRAIN}@0-1.2s{m}"]["motion"]) for m in ("", "-mirrored"))
     np.testing.assert_allclose(normalize_joints(mirror_joints(ours)), normalize_joints(mirrored), atol=0.03)
 
@@ -422,14 +422,14 @@ def test_a_table_beside_the_takes_says_more(clone, load, tmp_path):
     rows = load(own, mirror=False)["test"]
     assert [row["captions"][0]["text"] for row in rows] == ["a walk of ours"]
     (own / "takes.csv").write_text("take,split,capture_fps\n01_01,best,120\n")
-    with pytest.raises(ValueError, match=r"takes.csv line 2: expected split to be among train, .*found 'best'"):
+    with pytest.raises(ValueError, match=r"takes.csv line 2: expected split to be one of train, .*found 'best'"):
         load(own)
 
 
 @pytest.mark.usefixtures("uncaptioned")
 def test_only_some_takes_and_takes_that_are_missing(clone, load):
     assert len(load(clone, names=[TRAIN], mirror=False)["train"]) == 1
-    with pytest.raises(ValueError, match="1 of the takes asked for are not in it, as 99_99"):
+    with pytest.raises(ValueError, match="1 of the takes in names are missing, such as 99_99"):
         load(clone, names=["99_99"])
 
 
@@ -440,7 +440,7 @@ def test_what_cannot_be_read_and_what_is_too_short(clone, load, tmp_path, walk, 
     short = take_text(walk(0.5))
     (own / "01" / "01_02.bvh").write_text(short)
     assert len(load(own, mirror=False)["train"]) == 3
-    assert "01_02 left out: too short" in caplog.text
+    assert "01_02: skipped, too short" in caplog.text
     with pytest.raises(UnusableTakeError, match=r"01_02\.bvh: too short, 12 frames at 24 fps; expected at least 1 s"):
         read_take(own / "01" / "01_02.bvh", 120)
     (own / "01" / "01_03.bvh").write_text("HIERARCHY\nnothing\n")
@@ -450,11 +450,11 @@ def test_what_cannot_be_read_and_what_is_too_short(clone, load, tmp_path, walk, 
     with pytest.raises(FileNotFoundError, match="no such archive or folder"):
         load(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(MotionFormatError, match="no takes found; expected BVH files named by their takes"):
+    with pytest.raises(MotionFormatError, match="no takes found; expected BVH files named by take"):
         load(tmp_path / "empty")
     (own / "1").mkdir()
     (own / "1" / "01_01.bvh").write_text(short)
-    with pytest.raises(ValueError, match="01_01 is there twice"):
+    with pytest.raises(ValueError, match="01_01 has two files"):
         load(own)
 
 
@@ -552,7 +552,7 @@ def test_the_doctor_reports_what_is_wrong(clone, tmp_path, walk):
 
 
 def jump(fps: float, height: float = 0.4) -> np.ndarray:
-    """Joints of a body that crouches, jumps and lands, at so many frames a second."""
+    """Return joints of a body that crouches, jumps and lands, at a frame rate."""
     pose = np.zeros((22, 3))
     for joint, parent in enumerate(HUMANML3D_22.parents):
         if parent >= 0:

@@ -1,4 +1,4 @@
-"""The check of data sets: what it counts, and that every kind of damage is found with its file."""
+"""The check of datasets: its counts, and that it reports every kind of damage with its file."""
 
 import json
 from pathlib import Path
@@ -40,11 +40,11 @@ def test_a_sound_set_has_counts_and_no_findings(folder: Path, tmp_path: Path, fi
     assert (report.layout, report.findings) == ("humanml3d", [])
     assert report.counts == {
         "motions": "20, 10 of them mirrored",
-        "captions": "40, 0 of them of a part",
+        "captions": "40, 0 of them describe a part",
         "train": "12 listed, 12 used",
         "validation": "4 listed, 4 used",
         "test": "4 listed, 4 used",
-        "left out for their length": "0 of fewer than 40 frames, 0 of 200 and more, 0 parts",
+        "not used because of length": "0 with fewer than 40 frames, 0 with 200 or more, 0 parts",
         "joints": "22",
         "frames per second": "20",
         "frames": "69 to 78, median 74",
@@ -64,7 +64,7 @@ def test_real_clips_have_no_findings(
     assert (report.layout, report.findings) == (name, [])
     assert (report.counts["joints"], report.counts["frames per second"]) == (joints, rate)
     assert report.counts["motions"] == "12, 6 of them mirrored"
-    assert report.counts["captions"] == "36, 12 of them of a part"
+    assert report.counts["captions"] == "36, 12 of them describe a part"
     assert report.counts["train"] == "8 listed, 8 used"
 
 
@@ -126,9 +126,9 @@ def test_texts_that_are_broken_or_missing(folder: Path) -> None:
         ("warning", "captions without motion", "texts/999999.txt"),
     }
     assert any(
-        "ends at 5.6 s, the motion after 3.60 s at 20 fps (another frame rate?)" in str(f) for f in report.findings
+        "ends at 5.6 s, but the motion at 3.60 s (20 fps); check the frame rate" in str(f) for f in report.findings
     )
-    assert report.counts["captions"].endswith("1 of them of a part")
+    assert report.counts["captions"].endswith("1 of them describe a part")
     assert report.counts["train"] == "12 listed, 8 used"  # the loader learns nothing of 0, 1, 4 and 5
     assert report.counts["validation"] == "4 listed, 2 used"
 
@@ -224,7 +224,7 @@ def test_lengths(tmp_path: Path, field_sets: SimpleNamespace, procedural: Simple
         "texts/150.txt: line 4: describes 0 frames, expected 40 to 199; not used",
     ]
     counts = report.counts
-    assert counts["left out for their length"] == "1 of fewer than 40 frames, 1 of 200 and more, 3 parts"
+    assert counts["not used because of length"] == "1 with fewer than 40 frames, 1 with 200 or more, 3 parts"
     assert counts["train"] == "4 listed, 1 used"
     assert counts["seconds"] == "1.5 to 11.0, median 4.8"
 

@@ -64,9 +64,7 @@ def test_kit_ml_has_its_own_rate_and_size(
     loaded = load(root, load_kit_ml)
     assert loaded["train"].features == motion_features(251)
     assert set(loaded["train"]["fps"]) == {12.5}
-    with pytest.raises(
-        ValueError, match='251 features per frame are those of kit-ml, not of humanml3d; load it as "kit'
-    ):
+    with pytest.raises(ValueError, match='251 features per frame belong to kit-ml, not to humanml3d; load it as "kit'):
         load(root)
 
 
@@ -164,7 +162,7 @@ def test_a_damaged_set_in_the_cache_is_made_again(
                 path.write_bytes(damaged)
             caplog.clear()
             assert {split: rows[:] for split, rows in load(folder).items()} == first
-            assert f"the cached data set {saved} is damaged" in caplog.text
+            assert f"{saved}: the cached dataset is damaged" in caplog.text
             if path.name != "checksums.json":
                 assert path.read_bytes() == content
 
@@ -212,7 +210,7 @@ def test_damage_is_named_and_may_be_left_out(folder: Path, load: Callable[..., D
         "000001.npy: not a NumPy file",
         "new_joint_vecs/000002.npy: no such file, though a split file lists 000002",
         "texts/000003.txt: no such file, though a split file lists 000003",
-        "texts/000004.txt: holds no captions",
+        "texts/000004.txt: contains no captions",
         "000005.npy: expected 263 features, found 251",
         "texts/M000000.txt line 1: expected caption#tokens#start#end, found 3 parts in 'only#three#0.0'",
         "texts/M000000.txt line 3: expected 0 ≤ start < end, found 5 and 1 seconds",
@@ -231,7 +229,7 @@ def test_text_files_of_any_editor(folder: Path, load: Callable[..., DatasetDict]
     row = load(folder)["train"][0]
     assert (row["id"], row["captions"][0]["text"]) == ("000000", "a person walks")
     (folder / "train.txt").write_bytes("café\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=rf"^{folder}/train\.txt: not text in UTF-8 .* save it in that encoding"):
+    with pytest.raises(ValueError, match=rf"^{folder}/train\.txt: not UTF-8 text .* save it in that encoding"):
         load(folder)
 
 
@@ -257,7 +255,7 @@ def test_folders_that_are_none_are_refused(tmp_path: Path, folder: Path, load: C
     with pytest.raises(ValueError, match=r"000000 is both in train\.txt and in val\.txt"):
         load(folder)
     (folder / "val.txt").write_text("../secret\n")
-    with pytest.raises(ValueError, match=r"expected names as in new_joint_vecs, found '\.\./secret'"):
+    with pytest.raises(ValueError, match=r"expected the names of files in new_joint_vecs, found '\.\./secret'"):
         load(folder)
     for name in ("train", "val", "test"):
         (folder / f"{name}.txt").unlink()
@@ -269,7 +267,7 @@ def test_by_name(tmp_path: Path, folder: Path) -> None:
     options = {"cache_dir": tmp_path / "cache", "progress": False, "num_proc": 1}
     assert len(load_motion_dataset("humanml3d", path=folder, **options)["train"]) == 12
     for name in ("humanml3d", "kit-ml"):
-        with pytest.raises(ValueError, match=f'"{name}" needs path='):
+        with pytest.raises(ValueError, match=f'"{name}": path is missing; pass path='):
             load_motion_dataset(name)
     assert len(load_motion_dataset(folder, **options)["train"]) == 12  # its files tell the name
 

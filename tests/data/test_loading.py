@@ -45,7 +45,7 @@ def test_a_saved_copy_takes_the_place_of_the_files(tmp_path: Path, field_sets: S
     ):
         copy = load_motion_dataset(**place, skip_bad=True, cache_dir=tmp_path / "cache")
         assert {split: rows[:] for split, rows in copy.items()} == {split: rows[:] for split, rows in loaded.items()}
-    with pytest.raises(ValueError, match="me/dances: path=somewhere goes with the names bandai-namco, cmu-mocap, "):
+    with pytest.raises(ValueError, match="me/dances: path=somewhere is only for the names bandai-namco, cmu-mocap, "):
         load_motion_dataset("me/dances", path="somewhere")
 
 
@@ -70,7 +70,7 @@ def test_bandai_namco_goes_by_its_name(tmp_path: Path, bvh_bytes: Callable[[int]
         (tmp_path / f"{clip}.bvh").write_bytes(bvh_bytes(1))
     loaded = load_motion_dataset("bandai-namco", path=tmp_path, mirror=False, **quiet(tmp_path))
     assert sum(len(split) for split in loaded.values()) == 2
-    with pytest.raises(ValueError, match="needs path="):
+    with pytest.raises(ValueError, match="path is missing; pass path="):
         load_motion_dataset("bandai-namco")
 
 
@@ -90,7 +90,7 @@ def test_hub_ids_go_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_things_are_refused_with_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no motion dataset; expected \"bandai-namco\" or \"cmu-mocap\" with path="):
+    with pytest.raises(ValueError, match=r"not a motion dataset; expected \"bandai-namco\" or \"cmu-mocap\" with"):
         load_motion_dataset(tmp_path)
     for name in ("humanml4d", tmp_path / "nowhere", "./a", "a/b/c"):
         with pytest.raises(FileNotFoundError, match=r"no such dataset; expected .*metadata\.jsonl"):

@@ -1,4 +1,4 @@
-"""The schema survives every way a dataset is stored, and statistics are those of all frames."""
+"""Storing a dataset in any way keeps its schema, and statistics cover all frames."""
 
 from pathlib import Path
 from typing import Any

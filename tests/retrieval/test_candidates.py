@@ -1,4 +1,4 @@
-"""FAISS: what it finds, how its file grows, and when its cells are made anew."""
+"""FAISS candidates: search results, growth of the file, and rebuilding of the cells."""
 
 import sys
 from pathlib import Path
@@ -150,7 +150,7 @@ def test_a_damaged_file_is_not_read_but_made_again(tmp_path: Path, damage: str, 
     opened = CandidateFinder(path, rows, 2, first.groups, first.written)
     for found, expected in zip(opened.find(queries(), 5), first.find(queries(), 5), strict=True):
         np.testing.assert_array_equal(found, expected)
-    assert ("x.faiss is not what this index wrote" in caplog.text) == (damage != "missing")
+    assert ("x.faiss: the file is damaged or was replaced" in caplog.text) == (damage != "missing")
     again = CandidateFinder(path, rows, 2, first.groups, first.written)
     again.prepare()
     again.update(progress=False)

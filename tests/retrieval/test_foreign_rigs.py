@@ -1,4 +1,4 @@
-"""Clips of other software's rigs lie where the same motion of our own skeleton lies, and are found by it."""
+"""Clips with the rigs of other software have nearly the vectors of the same motion on our skeleton, and find it."""
 
 from pathlib import Path
 

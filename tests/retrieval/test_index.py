@@ -1,4 +1,4 @@
-"""The motion index: what it holds, how it grows and survives interruption, and that its search is right."""
+"""The motion index: content, updates, interruptions and correct search results."""
 
 import json
 import logging
@@ -72,7 +72,7 @@ def ids(index: MotionIndex) -> list[str]:
     return sorted(np.array(index.dataset["id"][:])[index.alive].tolist())
 
 
-# ---- what it holds ----------------------------------------------------------------------------------------
+# ---- content ----------------------------------------------------------------------------------------------
 
 
 def test_rows_are_what_the_model_makes_of_the_files(index: MotionIndex, mocap: Path, encoder) -> None:
@@ -205,7 +205,7 @@ def test_an_interrupted_build_goes_on(encoder, procedural, tmp_path: Path, monke
     (index.path / "motions" / "00002.arrow").write_bytes(b"half a file")
     with caplog.at_level(logging.WARNING):
         opened = MotionIndex.open(index.path)
-    assert "is unfinished (8 motions)" in caplog.text
+    assert "the index is unfinished (8 motions)" in caplog.text
     assert len(opened.find_motions(encoder.encode_texts(["walks"]), top_k=20)[0]) == 8  # it can be searched
     assert index.add(source, encoder, progress=False) == 2  # and so can the object that was interrupted go on
     assert calls == [4, 4, 2, 2]
@@ -225,8 +225,8 @@ def test_bad_files(mocap: Path, encoder, tmp_path: Path, caplog) -> None:
         source = find_source(mocap, num_proc=1, skip_bad=True)
         index = build_index(tmp_path / "index", source, encoder, progress=False)
     assert ids(index) == FILES
-    assert "kit.npy is left out: its frames hold 251 features, this model was trained on 263" in caplog.text
-    assert "short.npy is left out: it has 3 frames; the shortest motion has 4" in caplog.text
+    assert "kit.npy: skipped, its frames have 251 features, but the model expects 263" in caplog.text
+    assert "short.npy: skipped, it has 3 frames; the model needs at least 4" in caplog.text
 
 
 def test_two_at_a_time_wait_for_each_other(index: MotionIndex, mocap: Path, encoder, procedural, caplog) -> None:
@@ -243,7 +243,7 @@ def test_two_at_a_time_wait_for_each_other(index: MotionIndex, mocap: Path, enco
         added = pool.submit(third.add, FolderSource(mocap, num_proc=1), encoder, progress=False)
         with pytest.raises(TimeoutError):
             added.result(timeout=2.5)
-        assert "is in use: another process is adding to it; waiting for it" in caplog.text
+        assert "another process is adding motions to this index; waiting for it" in caplog.text
     assert added.result() == 1
     assert len(MotionIndex.open(index.path)) == 6
 
@@ -312,7 +312,7 @@ def test_an_empty_index(encoder, tmp_path: Path) -> None:
     assert empty.find_motions(encoder.encode_texts(TEXTS)) == [[], [], []]
     assert empty.find_motions(encoder.encode_texts(TEXTS), exact=True) == [[], [], []]
     for wrong in (0, 5):
-        with pytest.raises(ValueError, match=f"vectors_per_motion={wrong} is not from 1 to 4"):
+        with pytest.raises(ValueError, match=f"vectors_per_motion={wrong}: expected 1 to 4"):
             MotionIndex.create(tmp_path / "new", encoder, vectors_per_motion=wrong)
 
 
@@ -327,7 +327,7 @@ def test_another_checkpoint_is_refused(index: MotionIndex, mocap: Path, encoder,
     with torch.no_grad():
         model.lamp.query_tokens[0, 0, 0] += 1e-3
     other = MotionTextEncoder(model, encoder.processor)
-    with pytest.raises(IndexMismatchError, match=r"was made with tiny \(hash [0-9a-f]{12}\), this model is tiny"):
+    with pytest.raises(IndexMismatchError, match=r"was made with tiny \(hash [0-9a-f]{12}\), but this model is tiny"):
         index.check(other)
     with pytest.raises(IndexMismatchError):
         index.add(FolderSource(mocap, num_proc=1), other, progress=False)
@@ -347,11 +347,11 @@ def test_the_hash_is_that_of_lamp_in_whatever_checkpoint(encoder, tmp_path: Path
 
 
 def test_damage_is_told(index: MotionIndex, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"holds no motion index: index\.json is missing"):
+    with pytest.raises(FileNotFoundError, match=r"not a motion index \(index\.json is missing\)"):
         MotionIndex.open(tmp_path)
     state = json.loads((index.path / "index.json").read_text())
     (index.path / "index.json").write_text(json.dumps(state | {"format": 99}))
-    with pytest.raises(MotionIndexError, match="of format 99; this version reads 2: delete its folder"):
+    with pytest.raises(MotionIndexError, match="has format 99, but this version reads format 2; delete the folder"):
         MotionIndex.open(index.path)
     for content in (
         b"",
@@ -362,7 +362,7 @@ def test_damage_is_told(index: MotionIndex, tmp_path: Path) -> None:
         json.dumps(state | {"groups": []}).encode(),
     ):
         (index.path / "index.json").write_bytes(content)
-        with pytest.raises(MotionIndexError, match=r"is damaged: .*index\.json .*make it again with `lamp-hf index`"):
+        with pytest.raises(MotionIndexError, match=r"is damaged \(.*index\.json.*rebuild the index with"):
             MotionIndex.open(index.path)
 
 
@@ -384,15 +384,15 @@ def test_no_damaged_file_is_read(many: MotionIndex, encoder, name: str, caplog) 
             opened = MotionIndex.open(many.path)
             assert opened.find_motions(text) == found
             opened.find_captions(opened.features.take(np.arange(1)))
-            assert f"{path} is not what this index wrote" in caplog.text
+            assert f"{path}: the file is damaged or was replaced" in caplog.text
         else:
-            with pytest.raises(MotionIndexError, match=rf"{name} is damaged.*make it again with `lamp-hf index`"):
+            with pytest.raises(MotionIndexError, match=rf"{name}: the file is damaged.*rebuild the index"):
                 MotionIndex.open(many.path)
     path.unlink()
     if path.suffix == ".faiss":
         assert MotionIndex.open(many.path).find_motions(text) == found
     else:
-        with pytest.raises(MotionIndexError, match=f"{name} is missing"):
+        with pytest.raises(MotionIndexError, match=f"{name}: the file is missing"):
             MotionIndex.open(many.path)
 
 
@@ -404,8 +404,8 @@ def test_a_damaged_index_in_the_cache_is_made_again(mocap: Path, cache: Path, en
         caplog.clear()
         again = open_index(mocap, encoder, num_proc=1, progress=False)
         assert again.find_motions(encoder.encode_texts(TEXTS)) == found
-        assert f"{name} " in caplog.text
-        assert "it lies in the cache and is made again now" in caplog.text
+        assert f"{name}: " in caplog.text
+        assert "rebuilding a cached index" in caplog.text
 
 
 def test_a_damaged_clip_in_the_cache_is_converted_again(mocap: Path, cache: Path, encoder, tmp_path, caplog) -> None:
@@ -418,12 +418,12 @@ def test_a_damaged_clip_in_the_cache_is_converted_again(mocap: Path, cache: Path
     again = build_index(tmp_path / "b", FolderSource(mocap, num_proc=1), encoder, progress=False)
     assert again.dataset["features"][:] == first.dataset["features"][:]
     assert [clip.read_bytes() for clip in clips] == contents
-    assert all(f"converting again: the cached clip {clip} is damaged" in caplog.text for clip in clips[:3])
+    assert all(f"converting again: {clip}: the cached clip is damaged" in caplog.text for clip in clips[:3])
 
 
 def test_a_folder_in_use_is_not_overwritten(index: MotionIndex, mocap: Path, encoder) -> None:
     for path in (index.path, mocap):
-        with pytest.raises(FileExistsError, match="exists and is not an empty folder"):
+        with pytest.raises(FileExistsError, match="the folder is not empty"):
             MotionIndex.create(path, encoder)
 
 
@@ -449,7 +449,7 @@ def test_folders_are_indexed_in_the_cache_and_kept_up_to_date(mocap, cache, enco
         json.dumps(json.loads((made.path / "index.json").read_text()) | {"complete": False})
     )
     assert open_index(data, encoder, progress=False).complete
-    with pytest.raises(FileNotFoundError, match="nowhere: no such folder; expected a folder of motion files"):
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder; expected a folder of motion"):
         open_index("nowhere", encoder)
     (mocap / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="no motion files"):

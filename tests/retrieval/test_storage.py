@@ -1,4 +1,4 @@
-"""Arrow files of vectors: what was written is what is read, whatever file it lies in."""
+"""Arrow files of vectors: rows are read as they were written, from every file."""
 
 from pathlib import Path
 
@@ -77,12 +77,12 @@ def test_files_beyond_the_count_are_written_anew(written, tmp_path: Path) -> Non
     content = rows(2, 9)
     cut.append(content | {"latents": ragged(content["latents"])})
     assert PartedDataset(tmp_path, COLUMNS, [3, 1, 2], cut.checksums).dataset["id"][4:] == ["9-0", "9-1"]
-    with pytest.raises(DamagedFileError, match=r"00002.arrow is damaged: its checksum differs"):
+    with pytest.raises(DamagedFileError, match=r"00002.arrow: the file is damaged \(its checksum differs\)"):
         PartedDataset(tmp_path, COLUMNS, SIZES, checksums)
-    with pytest.raises(DamagedFileError, match=r"00002.arrow holds 2 rows where 4 are expected"):
+    with pytest.raises(DamagedFileError, match=r"00002.arrow: expected 4 rows, found 2"):
         PartedDataset(tmp_path, COLUMNS, SIZES, cut.checksums)
     (tmp_path / "00002.arrow").unlink()
-    with pytest.raises(DamagedFileError, match=r"00002.arrow is missing"):
+    with pytest.raises(DamagedFileError, match=r"00002.arrow: the file is missing"):
         PartedDataset(tmp_path, COLUMNS, [3, 1, 2], cut.checksums)
 
 

@@ -264,7 +264,7 @@ def test_bad_input_is_refused_before_any_work(my_mocap: Path, tiny_base: Path, t
     (tmp_path / "test").mkdir()
     walker.save(tmp_path / "test" / "walk.npz")
     (tmp_path / "test" / "metadata.jsonl").write_text(json.dumps(rows[0]) + "\n")
-    with pytest.raises(ValueError, match="needs a split train; found: test"):
+    with pytest.raises(ValueError, match="no train split, found test"):
         fine_tune(tmp_path, tmp_path / "model", base=str(tiny_base), overrides=TINY)
     brief = tmp_path / "brief"
     brief.mkdir()

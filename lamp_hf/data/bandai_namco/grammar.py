@@ -1,15 +1,15 @@
-"""Compose captions from labels: sentences for a content ("walk-turn-left") in a style ("elderly").
+"""Generate captions from labels: sentences for a content ("walk-turn-left") in a style ("elderly").
 
-A grammar is a JSON or YAML file with templates, clauses per content and words per style; the package's own,
-`captions.yaml`, explains the format, and `wordings.yaml` adds to it. Several grammars add
-up: templates of one take clauses and words of all.
+A grammar is a JSON or YAML file with templates, clauses for each content and words for each style. `captions.yaml` of
+this package explains the format, and `wordings.yaml` adds to it. Several grammars can be combined: the templates of
+each one are then filled with the clauses and words of all.
 
 Slots of a template:
 
-* of the content: `{finite}` (walks), `{gerund}` (walking), `{base}` (walk), `{imperative}` (the same, said to
-  a reader: "raise your hand"), `{noun}`;
-* of the style: `{adj}` before a person, `{look}` after "looks", `{manner}` before a movement, `{adv}`, `{ly}`
-  (adverbs that may stand before a verb), `{extra}`, `{character}` (a whole subject: "an old man");
+* content: `{finite}` (walks), `{gerund}` (walking), `{base}` (walk), `{imperative}` (the base form addressed to the
+  reader: "raise your hand"), `{noun}`;
+* style: `{adj}` before a person, `{look}` after "looks", `{manner}` before a movement, `{adv}`, `{ly}` (adverbs that
+  may precede a verb), `{extra}`, `{character}` (a whole subject: "an old man");
 * any list of the grammar: `{subj}`, `{who}`, `{way}`.
 """
 
@@ -30,8 +30,8 @@ import yaml
 from lamp_hf.motion.text import SIDE, swap_sides
 
 _PACKAGE_GRAMMARS = ("captions.yaml", "wordings.yaml")
-_NEUTRAL_STYLE = "normal"  # the one style a caption need not name
-_SHARE_OF_SINGLE_GRAMMAR = 0.2  # so that the wording of every grammar is met in its pure form too
+_NEUTRAL_STYLE = "normal"  # the only style that a caption need not mention
+_SHARE_OF_SINGLE_GRAMMAR = 0.2  # share of captions from one grammar alone, so that training also sees its pure wording
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _VERB = re.compile(r"\[(\w+)\]")
@@ -72,14 +72,14 @@ _LABEL_SLOTS = {
 
 
 class CaptionGrammarError(ValueError):
-    """A caption grammar that cannot be used, or that lacks a label asked for."""
+    """Error for a caption grammar that is malformed or does not have a requested label."""
 
 
 def inflect(clause: str, form: str) -> str:
-    """Put the verbs in brackets into a form.
+    """Inflect the verbs in brackets.
 
     Args:
-        clause: as "[walk] ahead and [turn] left".
+        clause: A clause such as "[walk] ahead and [turn] left".
         form: "finite" (third person: walks), "gerund" (walking) or "base" (walk).
     """
     forms: dict[str, Callable[[str], str]] = {"finite": _third_person, "gerund": _gerund, "base": str}
@@ -96,22 +96,22 @@ def _third_person(verb: str) -> str:
 def _gerund(verb: str) -> str:
     if re.search(r"[^eoy]e$", verb):
         return verb[:-1] + "ing"
-    # One vowel between consonants doubles the last: running, bidding; but showing, boxing, answering.
+    # A single vowel between consonants doubles the last letter: running, bidding; but showing, boxing, answering.
     doubles = re.fullmatch(r"(?:qu|[^aeiou])*[aeiou][^aeiouwxy]", verb)
     return verb + verb[-1] + "ing" if doubles else verb + "ing"
 
 
 class CaptionGrammar:
-    """Captions for labels; see the module for how they are made."""
+    """Generates captions for labels; the module describes the format."""
 
     def __init__(self, sources: Sequence[Mapping[str, Any]]) -> None:
-        """Put grammars together.
+        """Combine grammars.
 
         Args:
-            sources: their contents as in the file format, earlier ones first.
+            sources: Contents of the grammars in the file format.
 
         Raises:
-            CaptionGrammarError: a grammar is malformed.
+            CaptionGrammarError: A grammar is malformed.
         """
         self.digest = hashlib.sha256(json.dumps(list(sources), sort_keys=True).encode()).hexdigest()
         parts = [_Part.read(source) for source in sources]
@@ -122,15 +122,15 @@ class CaptionGrammar:
 
     @classmethod
     def load(cls, *paths: str | os.PathLike[str], include_own: bool = True) -> "CaptionGrammar":
-        """Read grammars from files and put them together with the package's own.
+        """Load grammars from files and combine them with the package's own.
 
         Args:
             paths: JSON or YAML files.
-            include_own: add the grammar of this package.
+            include_own: Include the grammar of this package.
 
         Raises:
-            FileNotFoundError: a file is missing.
-            CaptionGrammarError: a file is malformed.
+            FileNotFoundError: A file is missing.
+            CaptionGrammarError: A file is malformed.
         """
         sources = []
         if include_own:
@@ -152,41 +152,46 @@ class CaptionGrammar:
 
     @property
     def contents(self) -> list[str]:
-        """Contents the grammar has clauses for."""
+        """Contents that the grammar has clauses for."""
         return list(self._whole.contents)
 
     @property
     def styles(self) -> list[str]:
-        """Styles the grammar has words for."""
+        """Styles that the grammar has words for."""
         return list(self._whole.styles)
 
     def check(self, content: str, style: str, *, where: str) -> None:
-        """Refuse labels the grammar does not know.
+        """Check that the grammar has the labels.
+
+        Args:
+            content: The content label.
+            style: The style label.
+            where: What has the labels, for the error message.
 
         Raises:
-            CaptionGrammarError: naming `where` and the labels there are.
+            CaptionGrammarError: A label is unknown. The message names `where` and the known labels.
         """
         for kind, label, known in (("content", content, self.contents), ("style", style, self.styles)):
             if label not in known:
                 raise CaptionGrammarError(
                     f"{where}: the caption grammar has no {kind} {label!r} (it has {', '.join(known)}); "
-                    "give a grammar with it as captions="
+                    "pass a grammar with it as captions="
                 )
 
     def mirrored_content(self, content: str) -> str:
-        """The content a mirror image shows: "walk-left" for "walk-right"; contents without a partner stay."""
+        """Return the content of the mirror image: "walk-left" for "walk-right"; `content` if it has no counterpart."""
         partner = swap_sides(content)
         return partner if partner in self._whole.contents else content
 
     def compose(self, content: str, style: str, rng: random.Random, *, mirrored: bool = False) -> str:
-        """One caption at random.
+        """Generate a random caption.
 
         Args:
-            content: the content label of the dataset row. Rows of mirrored clips carry the swapped label.
-            style: the style label.
-            rng: source of chance.
-            mirrored: whether the row is a mirrored clip. It matters for contents such as "bye", a wave of the
-                right hand, whose label has no counterpart: in their captions left and right are swapped.
+            content: Content label of the dataset row. Rows of mirrored clips have the swapped label.
+            style: Style label.
+            rng: Random number generator.
+            mirrored: Whether the row is a mirrored clip. This matters for contents such as "bye", a wave of the right
+                hand, whose label has no counterpart: left and right are swapped in their captions.
         """
         part = self._whole
         if self._singles and rng.random() < _SHARE_OF_SINGLE_GRAMMAR:
@@ -198,7 +203,7 @@ class CaptionGrammar:
     def compose_many(
         self, content: str, style: str, count: int, rng: random.Random, *, mirrored: bool = False
     ) -> list[str]:
-        """Distinct captions at random; fewer than asked for only where the grammar hardly has more."""
+        """Generate `count` distinct random captions; fewer if the grammar hardly has more. See [`compose`]."""
         captions: dict[str, None] = {}
         for _ in range(20 * count):
             if len(captions) == count:
@@ -207,30 +212,30 @@ class CaptionGrammar:
         return list(captions)
 
     def templates(self, content: str, style: str) -> list[str]:
-        """Templates that have words for all their slots."""
+        """Return the templates that have words for all their slots."""
         return self._whole.resolve(content, style)[0]
 
     def words(self, content: str, style: str) -> dict[str, list[str]]:
-        """What each slot may be filled with."""
+        """Return the words that each slot can be filled with."""
         return self._whole.resolve(content, style)[1]
 
     def all(self, content: str, style: str) -> list[str]:
-        """Every caption of a pair of labels; tens of thousands."""
+        """Return all captions of a pair of labels; there are tens of thousands."""
         return list(dict.fromkeys(self._whole.all(content, style)))
 
 
 @dataclass
 class _Part:
-    """One grammar, or several together.
+    """One grammar, or several combined.
 
     Attributes:
-        templates, neutral_templates: for styles that must be named, and for the neutral style.
-        lists: words of the slots that depend on no label.
-        contents: per content, the words of its slots.
-        kinds: per content, "locomotion", "gesture" or "whole-body".
-        sides: the contents every clause of which must name a side.
-        styles: per style, the words of its slots.
-        synonyms: groups of styles that share their words, and the contents in which they do not.
+        templates, neutral_templates: Templates for styles that must be mentioned, and for the neutral style.
+        lists: Words of the slots that do not depend on a label.
+        contents: Words of the slots of each content.
+        kinds: Kind of each content: "locomotion", "gesture" or "whole-body".
+        sides: Side of each content whose clauses must all name it.
+        styles: Words of the slots of each style.
+        synonyms: Groups of styles that share their words, and the contents in which they do not.
     """
 
     templates: list[str] = field(default_factory=list)
@@ -245,7 +250,7 @@ class _Part:
 
     @classmethod
     def read(cls, source: Mapping[str, Any]) -> "_Part":
-        """Check and expand the content of a file."""
+        """Check and expand the contents of a file."""
         unknown = set(source) - _FILE_KEYS
         if unknown:
             raise CaptionGrammarError(f"unknown key {min(unknown)!r} (known: {', '.join(sorted(_FILE_KEYS))})")
@@ -266,7 +271,7 @@ class _Part:
             entry = _mapping(entries, name)
             origin = entry.get("mirror_of")
             if origin is not None and origin not in entries:
-                raise CaptionGrammarError(f"content {name!r} mirrors {origin!r}, which is not there")
+                raise CaptionGrammarError(f"content {name!r} mirrors {origin!r}, which does not exist")
             part._add_content(name, entry if origin is None else entries[origin], mirrored=origin is not None)
         styles = _mapping(source, "styles")
         for name in styles:
@@ -296,7 +301,7 @@ class _Part:
 
     @classmethod
     def merge(cls, parts: Sequence["_Part"]) -> "_Part":
-        """One part with everything of all."""
+        """Combine parts into one."""
         whole = cls()
         for part in parts:
             whole.templates += part.templates
@@ -311,7 +316,7 @@ class _Part:
         return whole
 
     def resolve(self, content: str, style: str) -> tuple[list[str], dict[str, list[str]]]:
-        """Templates all slots of which have words, and these words."""
+        """Return the templates that have words for all their slots, and these words."""
         key = (content, style)
         if key not in self._resolved:
             words = {**self.lists, **self._content_words(content), **self._style_words(content, style)}
@@ -321,7 +326,7 @@ class _Part:
         return self._resolved[key]
 
     def _content_words(self, content: str) -> dict[str, list[str]]:
-        """Words of a content; where it has a side, only those that name it."""
+        """Return the words of a content. If it has a side, return only those that name it."""
         words = self.contents.get(content, {})
         side = self.sides.get(content)
         if side is None:
@@ -342,13 +347,13 @@ class _Part:
         return words
 
     def compose(self, content: str, style: str, rng: random.Random) -> str:
-        """One caption at random: first the template, then its words."""
+        """Generate a random caption: choose the template, then its words."""
         templates, words = self.resolve(content, style)
         template = rng.choice(templates)
         return _fill(template, {slot: rng.choice(words[slot]) for slot in _SLOT.findall(template)})
 
     def all(self, content: str, style: str) -> Iterator[str]:
-        """Every caption, some more than once."""
+        """Yield all captions, some of them more than once."""
         templates, words = self.resolve(content, style)
         for template in templates:
             slots = _SLOT.findall(template)
@@ -357,7 +362,7 @@ class _Part:
 
 
 def _fill(template: str, words: Mapping[str, str]) -> str:
-    """Fill the slots, then make articles and possessives agree."""
+    """Fill the slots, then correct articles and possessives."""
     caption = _SLOT.sub(lambda match: words[match[1]], template)
     subject = " ".join(words.get(slot, "") for slot in _SUBJECT_SLOTS)
     if "imperative" in words:
@@ -370,7 +375,7 @@ def _fill(template: str, words: Mapping[str, str]) -> str:
 
 
 def _extend(words: dict[str, list[str]], more: Mapping[str, list[str]]) -> None:
-    """Add lists to lists, without repeating a word."""
+    """Append the new words of `more` to the lists of `words`."""
     for slot, added in more.items():
         words[slot] = list(dict.fromkeys(words.get(slot, []) + added))
 

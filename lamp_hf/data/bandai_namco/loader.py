@@ -1,7 +1,7 @@
 """Load the Bandai-Namco Research Motiondataset, from an archive or a clone of its repository, with captions.
 
-The clips carry two labels each, a content ("walk-turn-left") and a style ("elderly"), no sentences: captions
-are composed from the labels by `CaptionGrammar`.
+Each clip has two labels, a content ("walk-turn-left") and a style ("elderly"), but no sentences. `CaptionGrammar`
+generates captions from the labels.
 """
 
 import hashlib
@@ -36,14 +36,14 @@ from lamp_hf.motion.skeleton import HUMANML3D_22
 logger = logging.getLogger(__name__)
 
 SOURCE = "bandai-namco"
-_LAYOUT_VERSION = 1  # raise it whenever rows are put together differently
+_LAYOUT_VERSION = 1  # increase it whenever a change alters the rows
 _CLIP_NAME = re.compile(r"dataset-[12]_(?P<content>[a-z-]+)_(?P<style>[a-z-]+)_\d+")
 _SPLIT_FILES = {"train": "train.txt", "validation": "val.txt", "test": "test.txt"}
 _VALIDATION_SHARE = 0.1
 
 
 class Labels(NamedTuple):
-    """What a clip's name says about it."""
+    """Labels in the name of a clip."""
 
     content: str
     style: str
@@ -51,7 +51,7 @@ class Labels(NamedTuple):
 
 @dataclass(frozen=True)
 class _Row:
-    """A row to be: a clip, or its mirror image."""
+    """Row of the dataset to build: a clip or its mirror image."""
 
     clip: str
     digest: str
@@ -71,43 +71,45 @@ def load_bandai_namco(
     cache_dir: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> DatasetDict:
-    """Load the Bandai-Namco clips as HumanML3D features at 20 fps, with captions composed from their labels.
+    """Load the Bandai-Namco clips as HumanML3D features at 20 fps, with captions generated from their labels.
 
-    The first call converts the clips in parallel and keeps the result in the cache; later calls take a
-    second. An interrupted conversion goes on where it stopped.
+    The first call converts the clips in parallel and caches the result; later calls take a second. After an
+    interruption, the next call continues the conversion.
 
-    Split files (`train.txt`, `val.txt`, perhaps `test.txt`, one clip name a line) and `suspect_labels.txt`
-    are taken from `split_dir`. Clips listed as suspect, whose motion contradicts the label, are left out of
-    training. Clips of no list are left out. Without split files a tenth of the clips, chosen by a hash of the
-    name, is for validation.
+    Split files (`train.txt`, `val.txt` and, optionally, `test.txt`, one clip name per line) and `suspect_labels.txt`
+    are read from `split_dir`. Suspect clips, whose motion contradicts the label, are not used for training. Clips that
+    are not in a split file are not used. Without split files, one tenth of the clips, chosen by a hash of the name,
+    becomes the validation split.
 
     Args:
-        path: the archive (`.tar`, `.tar.xz`, `.tar.gz`), or a clone of
+        path: The archive (`.tar`, `.tar.xz`, `.tar.gz`), or a clone of
             github.com/BandaiNamcoResearchInc/Bandai-Namco-Research-Motiondataset.
-        captions: an additional grammar (JSON or YAML) besides the package's own, or a grammar to use instead;
-            see `bandai_namco_grammar`.
-        captions_per_clip: number of distinct captions composed for each row, the same ones in every call.
-        split_dir: folder of the split files; by default the folder of the archive, or the clone.
-        names: load these clips only.
-        mirror: add the mirror image of every training clip, as `<id>-mirrored`, with left and right swapped
-            in motion, captions and label. Contents without a partner on the other side keep their label.
-        skip_bad: leave out clips that cannot be read, with a warning, instead of refusing the set.
-        num_proc: number of processes for the conversion, all cores by default.
-        cache_dir: folder of the cache, by default $LAMP_HF_CACHE or ~/.cache/lamp_hf.
-        progress: show progress bars.
+        captions: A grammar file (JSON or YAML) to combine with the package's own, or a [`CaptionGrammar`] to use
+            instead; see `bandai_namco_grammar`.
+        captions_per_clip: Number of distinct captions generated for each row. They are the same in every call.
+        split_dir: Folder of the split files. Defaults to the folder of the archive, or to the clone.
+        names: Load only these clips.
+        mirror: Add the mirror image of every training clip as `<id>-mirrored`, with left and right swapped in the
+            motion, captions and label. Contents without a counterpart keep their label.
+        skip_bad: Skip clips that cannot be read, with a warning, instead of raising an error.
+        num_proc: Number of processes for the conversion. Defaults to all cores.
+        cache_dir: Folder of the cache. Defaults to $LAMP_HF_CACHE or ~/.cache/lamp_hf.
+        progress: Show progress bars.
 
     Returns:
-        Splits `train` and `validation` (and `test` where it is listed), with the columns of
-        `motion_features`.
+        Splits `train` and `validation`, and `test` if it has a split file, with the columns of `motion_features`.
 
     Raises:
-        FileNotFoundError: there is no such archive or folder.
-        MotionFormatError: the archive is damaged, holds no clips, or a clip cannot be read.
-        ValueError: clips of `names` are missing, or a caption grammar does not know a label.
+        FileNotFoundError: The archive or folder does not exist.
+        MotionFormatError: The archive is damaged or does not contain clips, or a clip cannot be read.
+        ValueError: Clips of `names` are missing, a clip is in two splits, or the grammar does not have a label.
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such archive or folder (load_bandai_namco says where to get it)")
+        raise FileNotFoundError(
+            f"{path}: no such archive or folder; expected an archive or a clone of "
+            "github.com/BandaiNamcoResearchInc/Bandai-Namco-Research-Motiondataset"
+        )
     if isinstance(captions, CaptionGrammar):
         grammar = captions
     else:
@@ -134,7 +136,7 @@ def load_bandai_namco(
 
 
 def is_bandai_namco(path: Path) -> bool:
-    """Whether a path is an archive, or a clone of the repository."""
+    """Return whether a path is an archive or a clone of the repository."""
     if path.is_file():
         return ".tar" in path.suffixes
     return any(path.glob("dataset/Bandai-Namco-Research-Motiondataset-*"))
@@ -146,17 +148,17 @@ def bandai_namco_grammar(
     captions: str | os.PathLike[str] | None = None,
     split_dir: str | os.PathLike[str] | None = None,
 ) -> CaptionGrammar:
-    """The grammar `load_bandai_namco` composes captions with, for training that composes new ones on the fly.
+    """Return the grammar of `load_bandai_namco`, for training that generates new captions on the fly.
 
     Args:
-        path: the archive or the clone.
-        captions: a grammar file to add to the package's own; by default `captions.json` beside the split
-            files, if it is there.
-        split_dir: folder of the split files; by default the folder of the archive, or the clone.
+        path: The archive or the clone.
+        captions: A grammar file to combine with the package's own. Defaults to `captions.json` next to the split files,
+            if it exists.
+        split_dir: Folder of the split files. Defaults to the folder of the archive, or to the clone.
 
     Raises:
-        FileNotFoundError: there is no file `captions`.
-        CaptionGrammarError: the file is no grammar.
+        FileNotFoundError: The file `captions` does not exist.
+        CaptionGrammarError: The file is not a caption grammar.
     """
     if captions is not None:
         return CaptionGrammar.load(captions)
@@ -165,21 +167,21 @@ def bandai_namco_grammar(
 
 
 def _side_files(path: Path, split_dir: str | os.PathLike[str] | None) -> Path:
-    """Folder of split files and captions."""
+    """Return the folder of split files and captions."""
     if split_dir is not None:
         return Path(split_dir)
     return path if path.is_dir() else path.parent
 
 
 def clip_labels(clip: str) -> Labels:
-    """Content and style of a clip by its name.
+    """Return the content and style in a clip's name.
 
     Raises:
-        ValueError: the name is not of the form dataset-1_<content>_<style>_<take>.
+        ValueError: The name does not have the form dataset-1_<content>_<style>_<take>.
     """
     match = _CLIP_NAME.fullmatch(clip)
     if match is None:
-        raise ValueError(f"expected a clip name like dataset-1_walk_happy_001, got {clip!r}")
+        raise ValueError(f"{clip}: expected a clip name like dataset-1_walk_happy_001")
     return Labels(match["content"], match["style"])
 
 
@@ -207,7 +209,7 @@ def _make_rows(
 
 
 def _assign_splits(clips: set[str], side_files: Path) -> dict[str, list[str]]:
-    """Clip names per split, sorted."""
+    """Return the clip names of each split, sorted."""
     suspect = _read_names(side_files / "suspect_labels.txt") or set()
     listed = {split: _read_names(side_files / name) for split, name in _SPLIT_FILES.items()}
     if listed["train"] is None and listed["validation"] is None:
@@ -224,19 +226,21 @@ def _assign_splits(clips: set[str], side_files: Path) -> dict[str, list[str]]:
             )
         if unlisted := clips - set().union(*chosen.values()):
             logger.warning(
-                "left out, in none of the lists of %s: %d clips, such as %s",
+                "%s: skipped %d clips that are not in a split file, such as %s",
                 *(side_files, len(unlisted), min(unlisted)),
             )
     if not any(chosen.values()):
-        raise ValueError(f"{side_files}: none of the {len(clips)} clips is in a list, such as {min(clips)}")
+        raise ValueError(
+            f"{side_files}: the split files list none of the {len(clips)} clips; expected names such as {min(clips)}"
+        )
     if left_out := chosen["train"] & suspect:
         chosen["train"] = chosen["train"] - suspect
-        logger.info("%d clips of suspect_labels.txt are left out of training", len(left_out))
+        logger.info("%d clips in suspect_labels.txt are not used for training", len(left_out))
     return {split: sorted(names) for split, names in chosen.items()}
 
 
 def _read_names(path: Path) -> set[str] | None:
-    """First word of each line that is not a comment; None if there is no such file."""
+    """Return the first word of each line that is not a comment; `None` if the file does not exist."""
     if not path.is_file():
         return None
     lines = (line.split() for line in read_lines(path))
@@ -244,7 +248,7 @@ def _read_names(path: Path) -> set[str] | None:
 
 
 def _hash_share(clip: str) -> float:
-    """A number from 0 to 1 that depends on the name alone."""
+    """Return a number from 0 to 1 that depends only on the name."""
     return int(hashlib.sha256(clip.encode()).hexdigest()[:8], 16) / 2**32
 
 
@@ -257,7 +261,7 @@ def _convert_all(
     num_proc: int | None,
     progress: bool,
 ) -> dict[str, str]:
-    """Digest of each clip's file, all of them converted."""
+    """Convert all clips that are not in the cache; return the digest of each clip's file."""
     index_path = None
     unopened: dict[str, str] = {}
     if path.is_file():
@@ -287,14 +291,18 @@ def _convert_all(
 
 
 def _all_found(wanted: frozenset[str], found: Collection[str], path: Path) -> list[str]:
-    """The wanted names, sorted; ValueError if one is missing."""
+    """Return the wanted names, sorted.
+
+    Raises:
+        ValueError: A wanted clip is missing.
+    """
     if missing := sorted(wanted - set(found)):
-        raise ValueError(f"{path}: {len(missing)} of the clips asked for are not in it, as {missing[0]}")
+        raise ValueError(f"{path}: {len(missing)} of the clips in names are missing, such as {missing[0]}")
     return sorted(wanted)
 
 
 def _archive_clips(path: Path, wanted: frozenset[str] | None) -> Iterator[ClipFile]:
-    """Clips of an archive, as far as they are wanted."""
+    """Yield the wanted clips of an archive."""
 
     def clip_of(file: Path) -> str | None:
         named = file.suffix == ".bvh" and _CLIP_NAME.fullmatch(file.stem)
@@ -304,7 +312,7 @@ def _archive_clips(path: Path, wanted: frozenset[str] | None) -> Iterator[ClipFi
 
 
 def _folder_clips(path: Path, wanted: frozenset[str] | None) -> dict[str, Path]:
-    """Files of clips anywhere below a folder."""
+    """Return the files of the wanted clips, at any depth of a folder."""
     paths = {file.stem: file for file in path.rglob("dataset-*.bvh") if _CLIP_NAME.fullmatch(file.stem)}
     return {clip: paths[clip] for clip in sorted(paths) if wanted is None or clip in wanted}
 

@@ -1,4 +1,4 @@
-"""The action that a segment of the CMU database shows, by the database's words and the captions."""
+"""Name the action of a segment of the CMU database, by the database's descriptions and the captions."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ from lamp_hf.data.cmu.facts import TakeFacts, packaged_facts, subject_categories
 
 __all__ = ["action_groups", "action_of", "actions_by_segment"]
 
-_SHORT = 2  # captions of a segment that say briefly what it shows; those after them go into detail and images
+_SHORT = 2  # the first captions of a segment are short; later ones add details and comparisons
 _NAME = re.compile(r"(?P<take>\d+_\d+)@")
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """One line of `actions.yaml`; `None` where it does not ask."""
+    """Rule of `actions.yaml`; a pattern is `None` if the rule does not have it."""
 
     action: str
     take: re.Pattern[str] | None = None
@@ -27,7 +27,7 @@ class _Rule:
     unless: re.Pattern[str] | None = None
 
     def fits(self, captions: Sequence[str], facts: TakeFacts) -> bool:
-        """Whether a segment of a take shows the action."""
+        """Return whether the rule applies to a segment of a take."""
         if self.take is not None and not self.take.search(facts.description):
             return False
         if self.subject is not None and not self.subject.search(subject_categories().get(facts.subject, "")):
@@ -41,11 +41,11 @@ class _Rule:
 
 
 def action_of(captions: Sequence[str], take: str) -> str | None:
-    """Name the action of a segment, or `None` where no rule of `actions.yaml` fits.
+    """Return the name of a segment's action, or `None` if no rule of `actions.yaml` applies.
 
     Args:
-        captions: all captions of the segment.
-        take: number of its take, such as "01_01".
+        captions: All captions of the segment.
+        take: Number of its take, such as "01_01".
 
     Example:
 
@@ -61,12 +61,12 @@ def action_of(captions: Sequence[str], take: str) -> str | None:
 
 
 def actions_by_segment(ids: Sequence[str], captions: Sequence[Sequence[str]]) -> list[str | None]:
-    """Name the action of each row of the data set `cmu-mocap`, by the ids and the captions of the rows.
+    """Return the action of each row of the dataset `cmu-mocap`, by the ids and captions of the rows.
 
-    A mirrored row shows the action of its original: no action names a side.
+    A mirrored row has the action of its original because no action names a side.
 
     Raises:
-        ValueError: an id is not that of a segment of the database.
+        ValueError: An id does not belong to a segment of the database.
     """
     found = []
     for name, texts in zip(ids, captions, strict=True):
@@ -79,7 +79,7 @@ def actions_by_segment(ids: Sequence[str], captions: Sequence[Sequence[str]]) ->
 
 @cache
 def action_groups() -> Mapping[str, str]:
-    """The group of each action, such as "walk" or "sport", in the order of `actions.yaml`."""
+    """Return the group of each action, such as "walk" or "sport", in the order of `actions.yaml`."""
     return {action: group for group, actions in _table()[0].items() for action in actions}
 
 

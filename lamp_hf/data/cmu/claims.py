@@ -1,7 +1,6 @@
-"""Compare what a caption says with what was measured: sides, directions, turns, counts, speeds, postures.
+"""Compare the claims of a caption with the measured motion: sides, directions, turns, counts, speeds, postures.
 
-Only plain claims in plain words are understood. What is not understood is not doubted, and what is doubted may still be
-right: it is to be looked at again.
+Only simple claims are recognized; other text is ignored. A reported doubt may still be wrong, so check it by eye.
 """
 
 import re
@@ -29,12 +28,12 @@ _GOING = re.compile(r"\b(?:walk|run|step|jog|go|mov|stroll|set|head|start|hurr|d
 
 @dataclass(frozen=True)
 class Doubt:
-    """A claim that the motion does not bear out.
+    """Claim that disagrees with the motion.
 
     Attributes:
-        caption: the caption.
-        claim: the words in question.
-        measured: what was measured.
+        caption: The caption.
+        claim: The words of the claim.
+        measured: The measurement that disagrees.
     """
 
     caption: str
@@ -50,10 +49,10 @@ class Claim:
     """Words of a caption that can be compared with a motion.
 
     Attributes:
-        caption: the caption.
-        words: the words in question.
-        kind: "side" (a hand, a foot, or the way to one side), "turn", "count" or "other".
-        contradiction: what was measured where the motion does not bear the words out, else empty.
+        caption: The caption.
+        words: The words of the claim.
+        kind: "side" (a hand, a foot, or movement to one side), "turn", "count" or "other".
+        contradiction: The measurement that disagrees with the words; empty if the motion agrees.
     """
 
     caption: str
@@ -63,11 +62,11 @@ class Claim:
 
 
 def claims(captions: tuple[str, ...] | list[str], measures: Measures) -> list[Claim]:
-    """Find the claims of captions, and whether the motion bears them out.
+    """Find the claims of captions and compare them with the motion.
 
     Args:
-        captions: sentences about the whole motion.
-        measures: of the motion; for a segment, `Measures.part` of its take.
+        captions: Sentences about the whole motion.
+        measures: Measures of the motion; for a segment, `Measures.part` of its take.
     """
     found = []
     for caption in captions:
@@ -87,11 +86,11 @@ def _kind(pattern: re.Pattern[str], judge: "_Judge") -> str:
 
 
 def doubts(captions: tuple[str, ...] | list[str], measures: Measures) -> list[Doubt]:
-    """Find the claims of captions that disagree with the motion they describe.
+    """Find the claims of captions that disagree with the motion.
 
     Args:
-        captions: sentences about the whole motion.
-        measures: of the motion; for a segment, `Measures.part` of its take.
+        captions: Sentences about the whole motion.
+        measures: Measures of the motion; for a segment, `Measures.part` of its take.
     """
     found = [
         Doubt(claim.caption, claim.words, claim.contradiction)
@@ -103,7 +102,7 @@ def doubts(captions: tuple[str, ...] | list[str], measures: Measures) -> list[Do
 
 
 def _unsaid(captions: tuple[str, ...] | list[str], measures: Measures) -> Iterator[Doubt]:
-    """What is so plain that some caption should mention it."""
+    """Yield postures so obvious that a caption should mention them, but none does."""
     said = " ".join(captions).lower()
     share = {name: float((measures.posture == name).mean()) for name in ("lying", "upside down", "sitting")}
     words = {
@@ -119,7 +118,7 @@ def _unsaid(captions: tuple[str, ...] | list[str], measures: Measures) -> Iterat
             yield Doubt(captions[0], "(not said)", f"the body is {name} for {portion:.0%} of the time")
 
 
-# ---- rules: each gives what was measured if it disagrees, or an empty text --------------------------------------
+# ---- rules: each returns the measurement if it disagrees, otherwise an empty text --------------------------------
 
 _Judge = Callable[[re.Match[str], Measures], str]
 
@@ -245,7 +244,7 @@ def _moving_speed(measures: Measures) -> float:
 
 
 def _still(match: re.Match[str], measures: Measures) -> str:
-    # Who stands still at first, or in the end, may walk in between.
+    # A person who stands still at the beginning or the end may walk in between.
     goes = _GOING.search(match.string[: match.start()]) or _GOING.search(match.string[match.end() :])
     speed = float(np.percentile(measures.speed, 10 if goes else 80))
     return f"it moves at {speed:.1f} m/s" if speed > (0.3 if goes else 0.45) else ""
@@ -279,10 +278,10 @@ def _count(kind: str) -> _Judge:
         number = int(words) if words.isdigit() else NUMBERS[words]
         found = measures.count(kind)
         if kind == "step" and found > number and _GOES_ON.search(match.string):
-            return ""  # the other steps are those of the rest of the sentence
+            return ""  # the rest of the sentence may account for the other steps
         slack = max(1, round(0.25 * number)) if kind == "step" else 0 if kind == "jump" else 1
         if kind != "step" and not found:
-            return ""  # small kicks and punches escape the measures
+            return ""  # small kicks and punches are not detected
         return f"{found} found" if abs(found - number) > slack else ""
 
     return judge

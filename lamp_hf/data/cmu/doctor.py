@@ -1,4 +1,4 @@
-"""Look through a copy of the CMU database before training does."""
+"""Check a copy of the CMU database before training."""
 
 import tempfile
 from collections import Counter
@@ -21,11 +21,11 @@ _FPS = HUMANML3D_22.default_fps
 
 
 def check_cmu(path: Path, *, progress: bool = True) -> DataReport:
-    """Read every take and report: unreadable and broken ones, copies, doubtful frame rates, captions that do not fit.
+    """Read every take; report unreadable and broken takes, copies, doubtful frame rates and captions that do not fit.
 
     Args:
-        path: an archive or a folder, as for `load_cmu_mocap`.
-        progress: show a bar.
+        path: An archive or a folder, see `load_cmu_mocap`.
+        progress: Show a progress bar.
     """
     report = DataReport(path, layout=SOURCE)
     facts = facts_beside(path if path.is_dir() else path.parent)
@@ -42,9 +42,9 @@ def check_cmu(path: Path, *, progress: bool = True) -> DataReport:
     ):
         known = facts.get(file.clip, TakeFacts(file.clip))
         if (first := seen.setdefault(file.digest, file.clip)) != file.clip:
-            report.add("warning", "exact copy", file.file_name, f"the same file as {first}; it is taken once")
+            report.add("warning", "exact copy", file.file_name, f"the same file as {first}; only one is used")
         elif known.copy_of:
-            report.add("warning", "exact copy", file.file_name, f"the same motion as {known.copy_of}; it is taken once")
+            report.add("warning", "exact copy", file.file_name, f"the same motion as {known.copy_of}; only one is used")
         elif not known.split:
             unlisted.append(file.clip)
         with tempfile.TemporaryDirectory(prefix="lamp_hf-") as folder:
@@ -65,9 +65,7 @@ def check_cmu(path: Path, *, progress: bool = True) -> DataReport:
         message = f"{len(unlisted)} takes belong to no split and are not used, such as {unlisted[0]}"
         report.add("warning", "in no split", "takes.csv", message)
     if not seen and not unopened:
-        report.add(
-            "error", "no motions", ".", "expected BVH files named by their takes, such as 01/01_01.bvh; found none"
-        )
+        report.add("error", "no motions", ".", "expected BVH files named by take, such as 01/01_01.bvh; found none")
     _count(report, facts, seconds, sum(map(len, segments.values())))
     report.findings.sort(key=lambda finding: (finding.severity != "error", finding.kind, finding.file))
     return report
@@ -83,17 +81,19 @@ def _look(
 ) -> None:
     faults = find_faults(joints, fps)
     for fault in faults:
-        done = "the toes are put right" if fault.mendable else "left out"
+        done = "the toes are repaired" if fault.mendable else "not used"
         report.add("warning", "broken span", name, f"{fault.describe(fps)}; {done}")
     evidence = speed_evidence(bridge_faults(joints, faults), fps)
     if factor := evidence.factor:
-        judged = "twice too fast" if factor > 1 else "at half its speed"
-        message = f"seems to play {judged}: {evidence}; taken as captured at {known.capture_fps} ({known.evidence})"
+        speed = "at twice its speed" if factor > 1 else "at half its speed"
+        message = (
+            f"seems to play {speed}: {evidence}; treated as captured at {known.capture_fps} fps ({known.evidence})"
+        )
         report.add("warning", "doubtful frame rate", name, message)
     sound = sound_frames(int((len(joints) - 1) * _FPS / fps), faults, fps)
     for segment in segments:
         if isinstance(reason := fitted_frames(segment, sound, _FPS), str):
-            report.add("warning", "segment left out", name, f"{segment.id}: {reason}")
+            report.add("warning", "segment not used", name, f"{segment.id}: {reason}")
 
 
 def _message(error: Exception, name: str) -> str:
@@ -109,7 +109,7 @@ def _count(report: DataReport, facts: Mapping[str, TakeFacts], seconds: dict[str
     splits = Counter(fact.split or "none" for fact in known.values() if not fact.copy_of)
     report.counts["splits"] = ", ".join(f"{split} {number}" for split, number in sorted(splits.items()))
     slower = sum(fact.capture_fps != CLAIMED_FPS for fact in known.values())
-    report.counts["captured at 60 frames a second"] = str(slower)
+    report.counts["captured at 60 frames per second"] = str(slower)
     report.counts["seconds"] = f"{lengths.min():.1f} to {lengths.max():.1f}, median {np.median(lengths):.1f}"
     report.counts["hours in all"] = f"{lengths.sum() / 3600:.2f}"
-    report.counts["segments with captions"] = str(captioned) if captioned else "none: the database's own words are used"
+    report.counts["segments with captions"] = str(captioned or "none: the database's descriptions are used")

@@ -1,4 +1,4 @@
-"""What is known of the takes of the CMU database: true frame rates, splits, copies, and the database's own words."""
+"""Facts about the takes of the CMU database: true frame rates, splits, copies, and the database's descriptions."""
 
 import csv
 from collections.abc import Mapping
@@ -8,22 +8,22 @@ from importlib.resources import files
 from io import StringIO
 from pathlib import Path
 
-CLAIMED_FPS = 120  # what every public BVH conversion says, whatever the take was captured at
+CLAIMED_FPS = 120  # every public BVH conversion specifies this rate, even for takes captured at 60
 _SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
 class TakeFacts:
-    """What is known of a take.
+    """Facts about a take.
 
     Attributes:
-        take: its number, such as "01_01".
-        capture_fps: frames per second at which it was captured, 120 or 60.
-        evidence: how that is known: "annotated", "same subject", "physics" or "assumed".
-        split: "train", "validation" or "test"; empty for takes that no list names.
-        copy_of: the take that has the same motion under another number, or empty.
-        two_people: whether another person was recorded in the same take.
-        description: the database's own words, or empty.
+        take: Number of the take, such as "01_01".
+        capture_fps: Frames per second at which it was captured, 120 or 60.
+        evidence: Evidence for `capture_fps`: "annotated", "same subject", "physics" or "assumed".
+        split: "train", "validation" or "test"; empty if the take has no split.
+        copy_of: The take that contains the same motion under another number, or empty.
+        two_people: Whether another person was recorded in the same take.
+        description: The database's description, or empty.
     """
 
     take: str
@@ -41,34 +41,34 @@ class TakeFacts:
 
     @property
     def speed_factor(self) -> float:
-        """How many times too fast the take plays in a file that claims 120 frames per second."""
+        """Factor by which the take plays too fast in a file that specifies 120 frames per second."""
         return CLAIMED_FPS / self.capture_fps
 
 
 @cache
 def packaged_facts() -> Mapping[str, TakeFacts]:
-    """Facts of 2,498 takes by their numbers; those without a split and not a copy belong to no list."""
+    """Return the facts of 2,498 takes by number. Takes that have neither a split nor `copy_of` are not used."""
     return _read_facts(files(__package__).joinpath("takes.csv").read_text(encoding="utf-8"), "takes.csv")
 
 
 @cache
 def subject_categories() -> Mapping[str, str]:
-    """What the database says each subject does, by the subject's number."""
+    """Return the database's description of what each subject does, by subject number."""
     text = files(__package__).joinpath("subjects.csv").read_text(encoding="utf-8")
     return {row["subject"]: row["category"] for row in csv.DictReader(StringIO(text))}
 
 
 def facts_beside(root: Path) -> Mapping[str, TakeFacts]:
-    """The packaged facts, and those of a `takes.csv` in this folder, which takes precedence for its takes.
+    """Return the packaged facts, overridden for the takes that are listed in a `takes.csv` in this folder.
 
     Raises:
-        ValueError: the table lacks a column, or a line of it cannot be used.
+        ValueError: The table lacks a column, or one of its lines is invalid.
     """
     table = root / "takes.csv"
     if not table.is_file():
         return packaged_facts()
     given = _read_facts(table.read_text(encoding="utf-8-sig"), str(table))
-    # A take that the table lists is one to load, though the package may know it as the copy of another.
+    # A listed take is loaded even if the packaged facts call it a copy of another take.
     return {**packaged_facts(), **given}
 
 
@@ -85,7 +85,7 @@ def _read_facts(text: str, where: str) -> dict[str, TakeFacts]:
             raise ValueError(f"{line}: expected capture_fps as a whole number, found {row['capture_fps']!r}")
         split = row["split"] or ""
         if split and split not in _SPLITS:
-            raise ValueError(f"{line}: expected split to be among {', '.join(_SPLITS)}, found {split!r}")
+            raise ValueError(f"{line}: expected split to be one of {', '.join(_SPLITS)}, found {split!r}")
         description = row.get("description") or ""
         if row.get("informative", "yes") == "no":
             description = (row.get("other_descriptions") or "").split("|")[0]

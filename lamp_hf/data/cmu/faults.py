@@ -1,4 +1,4 @@
-"""Find what is broken in a captured motion: marker swaps and pops, joints that fly, poses that are none."""
+"""Find faults in captured motion: marker swaps and pops, joints that move too fast, and T-poses before the motion."""
 
 from dataclasses import dataclass
 
@@ -8,27 +8,27 @@ from lamp_hf.motion.rotations import normalize
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 MAX_SPEED_M_PER_S = 15.0
-_MAX_JUMP_DEGREES = 90.0  # of a bone, from one frame to the next at 24 fps
-_MAX_JUMP_SLOW_DEGREES = 120.0  # the same at 12 fps, where a fast limb turns farther between two frames
-_MERGE_S = 0.5  # what lies between a jump away and the jump back is broken too
+_MAX_JUMP_DEGREES = 90.0  # maximum turn of a bone between two frames at 24 fps
+_MAX_JUMP_SLOW_DEGREES = 120.0  # the same at 12 fps, where a limb turns farther between two frames
+_MERGE_S = 0.5  # jumps closer than this are one fault: the frames between a jump and the jump back are broken too
 _MAX_LEAD_S = 2.0  # a T-pose before the motion lasts at most this long
-_MENDABLE_S = 0.5
+_MENDABLE_S = 0.5  # faults of the toes up to this length are repaired
 _TOES = [HUMANML3D_22.joint_names.index(name) for name in ("left_foot", "right_foot")]
-_STILL_M_PER_S = 0.3  # what moves slower than this is a pose that was held by the software, not by a person
+_STILL_M_PER_S = 0.3  # below this speed, the pose was inserted by software rather than held by a person
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A broken span of a take.
+    """Broken span of a take.
 
     Attributes:
-        start: first broken frame.
-        stop: the frame after the last broken one.
+        start: First broken frame.
+        stop: Frame after the last broken one.
         kind: "joint too fast", "bone jumps" or "T-pose".
-        joint: the joint that shows it.
-        value: meters a second, or degrees, at the worst place.
-        toes: indices of the toes, where nothing else is wrong, and for a moment only: then these are put right, and the
-            span is kept. Toe markers swap at the height of kicks, which would be lost otherwise.
+        joint: Joint with the largest value.
+        value: Largest speed in meters per second, or largest turn in degrees.
+        toes: Joint indices of the broken toes, if only toes are broken and for at most half a second. Then the toes are
+            repaired and the span is kept. Toe markers often swap at the top of a kick, and kicks should not be lost.
     """
 
     start: int
@@ -40,11 +40,11 @@ class Fault:
 
     @property
     def mendable(self) -> bool:
-        """Whether the span can be put right."""
+        """Whether the span can be repaired."""
         return bool(self.toes)
 
     def describe(self, fps: float) -> str:
-        """One line with the times in seconds."""
+        """Return a description in one line, with times in seconds."""
         size = f"{self.value:.0f} m/s" if self.kind == "joint too fast" else f"{self.value:.0f}°"
         return f"{self.start / fps:.2f} to {self.stop / fps:.2f} s: {self.kind} ({self.joint}, {size})"
 
@@ -53,11 +53,11 @@ def find_faults(joints: np.ndarray, fps: float) -> list[Fault]:
     """Find the broken spans of a take.
 
     Args:
-        joints: (T, 22, 3), meters, at the frame rate of the capture or thinned out to 12 to 30 fps.
-        fps: frames per second.
+        joints: `(T, 22, 3)`, meters, at the frame rate of the capture or reduced to 12 to 30 fps.
+        fps: Frames per second.
 
     Returns:
-        The spans in order; they do not overlap.
+        The spans in order, without overlaps.
     """
     if len(joints) < 2:
         return []
@@ -90,22 +90,22 @@ def _fault(
     kind, start = "joint too fast" if fast else "bone jumps", max(0, first)
     before = speeds[:first]
     if fast and first / fps <= _MAX_LEAD_S and (not len(before) or before.mean() < _STILL_M_PER_S):
-        kind, start = "T-pose", 0  # the body stands at the origin and then is somewhere else at once
+        kind, start = "T-pose", 0  # the body stands at the origin and then jumps elsewhere
     toes = tuple(sorted(bad)) if mendable and kind != "T-pose" else ()
     return Fault(start, min(len(joints), last + 2), kind, joint, float(values[worst]), toes)
 
 
 def bridge_faults(joints: np.ndarray, faults: list[Fault]) -> np.ndarray:
-    """Put straight lines in place of broken spans, so that these do not spoil floor and heading of the rest.
+    """Interpolate linearly over broken spans, so that they do not affect the floor and the heading of the other frames.
 
-    Where a fault is mendable, the toes alone go in a straight line, seen from their ankles.
+    In a mendable fault, only the toes are interpolated, relative to their ankles.
 
     Args:
-        joints: (T, 22, 3).
-        faults: spans as `find_faults` gives them.
+        joints: `(T, 22, 3)`.
+        faults: Spans from `find_faults`.
 
     Returns:
-        (T, 22, 3), a copy where there are faults; joints without a sound frame are returned as they are.
+        Joints `(T, 22, 3)`, a copy. Joints without any sound frame are not changed.
     """
     mended = joints.copy()
     for toe in _TOES:

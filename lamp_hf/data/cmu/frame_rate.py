@@ -1,4 +1,4 @@
-"""Judge by physics whether a motion plays at its true speed: how bodies fall, and how people walk."""
+"""Check by physics whether a motion plays at its true speed: by falling bodies and by walking people."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,8 +9,8 @@ from lamp_hf.motion.features import facing_angles, normalize_joints
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 GRAVITY = 9.81
-WALK_RATIO = 0.0065  # meters a step over steps a minute: nearly the same at every pace (Sekiya et al., 1996)
-# What is measured at twice and at half the true rate. Falls slower than that are no flights: people swim and hang.
+WALK_RATIO = 0.0065  # step length in meters / steps per minute: nearly constant over speeds (Sekiya et al., 1996)
+# Ranges that are measured at twice and at half the true rate. Slower falls are not flights: people swim or hang.
 _FALLS_TWICE, _FALLS_HALF = (2.2, 7.0), (0.15, 0.4)
 _WALKS_TWICE, _WALKS_HALF = (0.25, 0.5), (2.0, 4.0)
 _BODY = {
@@ -30,11 +30,11 @@ _MIN_WALK_S = 1.0
 
 @dataclass(frozen=True)
 class SpeedEvidence:
-    """What falls and steps say about the frame rate that was taken for a motion.
+    """Evidence from falls and steps about the assumed frame rate of a motion.
 
     Attributes:
-        free_fall: downward acceleration in flight over gravity, in the median of the flights; None without flights.
-        walk_ratio: step length over steps a minute, relative to people's; None where nobody walks steadily.
+        free_fall: Downward acceleration in flight divided by gravity, median over the flights; `None` without flights.
+        walk_ratio: Step length per cadence, relative to `WALK_RATIO`; `None` without steady walking.
     """
 
     free_fall: float | None
@@ -42,9 +42,9 @@ class SpeedEvidence:
 
     @property
     def factor(self) -> float | None:
-        """2.0 or 0.5: how many times too fast the motion seems to play; None where nothing says so.
+        """Factor by which the motion seems to play too fast, 2.0 or 0.5; `None` without such evidence.
 
-        Flights decide where there are some; steps are believed where flights are silent.
+        Flights decide if there are any, otherwise steps.
         """
         if self.free_fall is not None:
             return _factor(self.free_fall, _FALLS_TWICE, _FALLS_HALF)
@@ -71,8 +71,8 @@ def speed_evidence(joints: np.ndarray, fps: float) -> SpeedEvidence:
     """Measure falls and steps.
 
     Args:
-        joints: (T, 22, 3), meters.
-        fps: frames per second that are taken to be true.
+        joints: `(T, 22, 3)`, meters.
+        fps: Assumed frames per second.
     """
     joints = np.asarray(normalize_joints(joints), dtype=np.float64)
     falls = _falls(joints, fps)
@@ -80,7 +80,7 @@ def speed_evidence(joints: np.ndarray, fps: float) -> SpeedEvidence:
 
 
 def _falls(joints: np.ndarray, fps: float) -> list[float]:
-    """Downward acceleration over gravity of each plain flight: up, over the top, and down again."""
+    """Return downward acceleration / gravity for each clear flight: up, over the top, and down again."""
     index = HUMANML3D_22.joint_names.index
     feet = joints[:, [index(f"{side}_{part}") for side in ("left", "right") for part in ("ankle", "foot")], 1]
     off = (feet - np.percentile(feet, 5, axis=0)).min(axis=1) > _OFF_FLOOR_M
@@ -104,9 +104,9 @@ def _falls(joints: np.ndarray, fps: float) -> list[float]:
 
 
 def _walk_ratio(joints: np.ndarray, fps: float) -> float | None:
-    """Walk ratio of the steady forward walk in a motion, relative to people's; None without one.
+    """Return the walk ratio of the steady forward walking in a motion, relative to `WALK_RATIO`; `None` without any.
 
-    A step is half a cycle of how far the left ankle is ahead of the right one.
+    A step is half a period of the distance by which the left ankle is ahead of the right one.
     """
     index = HUMANML3D_22.joint_names.index
     heading = facing_angles(joints)
@@ -124,7 +124,7 @@ def _walk_ratio(joints: np.ndarray, fps: float) -> float | None:
         reach = float(np.abs(swing[first : last + 1]).max())
         way = pelvis[last, ::2] - pelvis[first, ::2]
         step = float(way @ ahead[(first + last) // 2])
-        # A plain step: the feet spread as far as the body moves on, half to the front and half to the back.
+        # In a regular step, the body moves about as far as the feet are apart.
         if last - first >= 3 and reach > 0.2 and 0.6 * reach < step < 2.2 * reach:
             ratios.append(step / (60.0 * fps / (after - before)))
             seconds += (after - before) / fps

@@ -1,4 +1,4 @@
-"""Load the CMU motion capture database as one data set."""
+"""Load the CMU motion capture database as one dataset."""
 
 import hashlib
 import logging
@@ -47,18 +47,18 @@ from lamp_hf.motion.text import swap_sides
 logger = logging.getLogger(__name__)
 
 SOURCE = "cmu-mocap"
-_LAYOUT_VERSION = 1  # raise it whenever rows are put together differently
+_LAYOUT_VERSION = 1  # increase it whenever a change alters the rows
 _FPS = HUMANML3D_22.default_fps
 
 
 @dataclass(frozen=True)
 class _Take:
-    """A take to make rows of."""
+    """Take that becomes one or more rows."""
 
     facts: TakeFacts
     file_name: str
     digest: str
-    segments: tuple[Segment, ...]  # empty where the database's own words are used
+    segments: tuple[Segment, ...]  # empty if the database's own description is the caption
 
 
 def load_cmu_mocap(
@@ -74,37 +74,37 @@ def load_cmu_mocap(
 ) -> DatasetDict:
     """Load takes of the CMU Graphics Lab motion capture database as HumanML3D features at 20 fps, with captions.
 
-    Any public BVH conversion of the database does (for MotionBuilder, for 3ds Max, for Daz, or plain). They claim 120
-    frames a second for every take; those captured at 60 are slowed down to their true speed. The T-pose before the
-    motion is dropped. Spans with marker swaps and pops are left out. A motion that the database has under two numbers
-    is taken once. A row is a segment of a take that the captions describe. Takes that a `takes.csv` of your own
-    describes and the captions do not are whole, under the words of that table.
+    All public BVH conversions of the database work (for MotionBuilder, for 3ds Max, for Daz, or plain). They specify
+    120 frames per second for every take; takes captured at 60 are slowed down to their true speed. The T-pose before
+    the motion is removed, and spans with marker swaps or pops are not used. A motion that the database contains under
+    two numbers is loaded once. Each segment that has captions becomes a row. If your own `takes.csv` describes a take
+    without captions, its sound stretches become rows, with that description as their caption.
 
-    The first call converts the takes and keeps the result in the cache; later calls take a second.
+    The first call converts the takes and caches the result; later calls take a second.
 
     Args:
-        path: a tar archive of BVH files, or a folder with them at any depth, named by their takes (`01/01_01.bvh`). A
-            `takes.csv` in the folder of the archive, or in the folder, says what this package does not know of takes:
-            take, capture_fps, split, and perhaps description.
-        captions: a file with a line for each segment, `{"take": ..., "start": ..., "end": ..., "captions": [...]}`, in
-            seconds; by default the captions of this package. "rewordings" are the package's other captions of 416 of
-            the segments, written apart from the first to measure how a model takes other words.
-        names: load these takes only.
-        mirror: add the mirror image of every training row, as `<id>-mirrored`, with left and right swapped.
-        skip_bad: leave out files that cannot be read, with a warning, instead of refusing the set. Takes that are too
-            short, or broken from end to end, are always left out and named in the log.
-        num_proc: number of processes for the conversion, all cores by default.
-        cache_dir: folder of the cache, by default $LAMP_HF_CACHE or ~/.cache/lamp_hf.
-        progress: show progress bars.
+        path: A tar archive of BVH files, or a folder with them at any depth, named by their takes (`01/01_01.bvh`). A
+            `takes.csv` in this folder, or next to the archive, adds facts about takes that this package does not have.
+            Its columns are take, capture_fps, split and, optionally, description.
+        captions: A file with one line per segment, `{"take": ..., "start": ..., "end": ..., "captions": [...]}`, in
+            seconds. Defaults to the captions of this package. "rewordings" selects the package's other captions of 416
+            segments, which were written independently to measure how a model handles other wordings.
+        names: Load only these takes.
+        mirror: Add the mirror image of every training row as `<id>-mirrored`, with left and right swapped.
+        skip_bad: Skip files that cannot be read, with a warning, instead of raising an error. Takes that are too short
+            or broken throughout are always skipped with a warning.
+        num_proc: Number of processes for the conversion. Defaults to all cores.
+        cache_dir: Folder of the cache. Defaults to $LAMP_HF_CACHE or ~/.cache/lamp_hf.
+        progress: Show progress bars.
 
     Returns:
-        Splits `train` and `validation`, and `test` where a `takes.csv` lists it, with the columns of
-        `motion_features`; `content` is the database's description of the take. Takes of no list are left out.
+        Splits `train` and `validation`, and `test` if a `takes.csv` lists it, with the columns of `motion_features`;
+        `content` is the database's description of the take. Takes without a split are not included.
 
     Raises:
-        FileNotFoundError: there is no such archive, folder or file of captions.
-        MotionFormatError: the archive is damaged, holds no takes, or a take cannot be read.
-        ValueError: takes of `names` are missing, none is in a list, or a line of a table is wrong.
+        FileNotFoundError: The archive, the folder or the file of captions does not exist.
+        MotionFormatError: The archive is damaged or does not contain takes, or a take cannot be read.
+        ValueError: Takes of `names` are missing, no take can be used, or a line of a table is invalid.
     """
     path = Path(path)
     if not path.exists():
@@ -134,9 +134,9 @@ def load_cmu_mocap(
 
 
 def is_cmu_set(path: Path) -> bool:
-    """Whether a folder or archive is a copy of the database: its BVH files lie in folders named by their subjects.
+    """Return whether a folder or archive is a copy of the database: its BVH files are in folders named by subject.
 
-    A folder with a table of captions is somebody's own, and no copy.
+    A folder with a table of captions is a motion folder of the user, not a copy.
     """
     if path.is_file():
         first = first_file_in(path, ".bvh") if ".tar" in path.suffixes else None
@@ -147,7 +147,7 @@ def is_cmu_set(path: Path) -> bool:
 
 
 def is_cmu_file(path: Path) -> bool:
-    """Whether a path ends as those of the database do: `01/01_01.bvh`, or `001/01_01.bvh`."""
+    """Return whether a path ends like those of the database: `01/01_01.bvh` or `001/01_01.bvh`."""
     take = take_of(path)
     folder = path.parent.name
     return take is not None and folder.isdigit() and int(folder) == int(take.split("_")[0])
@@ -165,7 +165,7 @@ def _convert_all(
     num_proc: int | None,
     progress: bool,
 ) -> dict[str, tuple[str, str]]:
-    """File name and digest of each take, all of them converted."""
+    """Convert all takes that are not in the cache; return the file name and digest of each take."""
     index_path = None
     if path.is_file():
         index_path = cache.cache_dir / "archives" / f"{file_digest(path)}-cmu.json"
@@ -187,9 +187,7 @@ def _convert_all(
     failures |= unopened
     refuse_failures(failures, path, skip_bad=skip_bad)
     if not digests and not failures and wanted is None:
-        raise MotionFormatError(
-            f"{path}: no takes found; expected BVH files named by their takes, such as 01/01_01.bvh"
-        )
+        raise MotionFormatError(f"{path}: no takes found; expected BVH files named by take, such as 01/01_01.bvh")
     files = {take: (file_names[take], digest) for take, digest in digests.items()}
     if index_path is not None and wanted is None and not failures:
         remember_clips(index_path, files)
@@ -199,15 +197,15 @@ def _convert_all(
 def take_files(
     path: Path, unopened: dict[str, str], wanted: frozenset[str] | None = None
 ) -> tuple[Iterator[ClipFile], int | None]:
-    """BVH files of takes in an archive or below a folder, and their number where that is known.
+    """Return the BVH files of takes in an archive or folder, and their number, which is `None` for an archive.
 
     Args:
-        path: the archive or folder.
-        unopened: takes the reason of each file that cannot be opened.
-        wanted: the takes to read, all by default.
+        path: The archive or folder.
+        unopened: Receives the reason for each file that cannot be opened.
+        wanted: Takes to read. Defaults to all.
 
     Raises:
-        ValueError: a take is there twice.
+        ValueError: There are two files of one take.
     """
     if path.is_file():
         return until_all_found(archive_clips(path, partial(_wanted_take, wanted)), wanted), None
@@ -215,7 +213,7 @@ def take_files(
     for file in sorted(file for file in path.rglob("*") if file.suffix.lower() == ".bvh"):
         if (take := _wanted_take(wanted, file)) is not None:
             if take in paths:
-                raise ValueError(f"{path}: {take} is there twice, as {paths[take]} and {file}; keep one of them")
+                raise ValueError(f"{path}: take {take} has two files, {paths[take]} and {file}; keep one of them")
             paths[take] = file
     return open_clips(paths, unopened), len(paths)
 
@@ -231,9 +229,13 @@ def _all_found(
     path: Path,
     without: Collection[str] = (),
 ) -> dict[str, tuple[str, str]]:
-    """The files; ValueError if one that is wanted is missing."""
+    """Return the files in the order of their takes.
+
+    Raises:
+        ValueError: A wanted take is missing.
+    """
     if wanted is not None and (missing := sorted(wanted - set(files))):
-        raise ValueError(f"{path}: {len(missing)} of the takes asked for are not in it, as {missing[0]}")
+        raise ValueError(f"{path}: {len(missing)} of the takes in names are missing, such as {missing[0]}")
     return {take: files[take] for take in sorted(files, key=_number) if take not in without}
 
 
@@ -244,7 +246,7 @@ def _number(take: str) -> tuple[int, ...]:
 def _takes_by_split(
     path: Path, files: Mapping[str, tuple[str, str]], facts: Mapping[str, TakeFacts], captioned: tuple[Segment, ...]
 ) -> dict[str, list[_Take]]:
-    """The takes of each split, one of each motion, with their segments; what is left out is named in the log."""
+    """Return the takes of each split with their segments, and log those that are not used and why."""
     segments: dict[str, list[Segment]] = {}
     for segment in captioned:
         segments.setdefault(segment.take, []).append(segment)
@@ -259,7 +261,7 @@ def _takes_by_split(
         if original != take and original in files:
             left_out.setdefault("they are copies of other takes", []).append(take)
         elif digest in seen:
-            left_out.setdefault("their files are those of other takes", []).append(take)
+            left_out.setdefault("their files are identical to those of other takes", []).append(take)
         elif not known.split:
             left_out.setdefault("they belong to no split", []).append(take)
         elif captioned and original not in segments and not (known.description and known != packaged.get(original)):
@@ -269,11 +271,11 @@ def _takes_by_split(
             splits.setdefault(known.split, []).append(chosen)
         seen.setdefault(digest, take)
     for reason, takes in left_out.items():
-        logger.info("%s: %d takes left out, for %s: %s", path, len(takes), reason, ", ".join(takes))
+        logger.info("%s: skipped %d takes because %s: %s", path, len(takes), reason, ", ".join(takes))
     if not any(splits.values()):
         raise ValueError(
-            f"{path}: none of the {len(files)} takes can be used, such as {next(iter(files), 'none at all')} "
-            f"({next(iter(left_out), 'no file was read')}); a takes.csv beside them can say more"
+            f"{path}: none of the {len(files)} takes can be used ({next(iter(left_out), 'no file was read')}); list "
+            "them in a takes.csv with their capture_fps, split and description"
         )
     return splits
 
@@ -286,13 +288,13 @@ def _make_rows(takes: list[_Take], cache: ClipCache, with_mirrored: bool) -> Ite
         recorded = cache.read(take.file_name, take.digest)
         sound = ~(recorded != recorded).any(axis=1)  # broken frames are NaN
         if not sound.any():
-            logger.warning("%s left out: too short, or broken from end to end", take.facts.take)
+            logger.warning("%s: skipped, too short or broken throughout", take.facts.take)
             continue
         mirrored = cache.read(take.file_name, take.digest, mirrored=True) if with_mirrored else None
         for segment in take.segments or described_segments(take.facts, sound, _FPS):
             frames = fitted_frames(segment, sound, _FPS)
             if isinstance(frames, str):
-                logger.warning("%s left out: %s", segment.id, frames)
+                logger.warning("%s: skipped, %s", segment.id, frames)
                 continue
             yield _row(take.facts, segment, recorded[frames], mirrored=False)
             if mirrored is not None:

@@ -1,4 +1,4 @@
-"""What can be measured of a motion that a caption may speak of: speed, turning, heights, steps, jumps, posture."""
+"""Measure properties of a motion that captions mention: speed, turning, heights, steps, jumps, posture."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,23 +11,23 @@ from lamp_hf.motion.skeleton import HUMANML3D_22
 SIDES = ("left", "right")
 _INDEX = {name: index for index, name in enumerate(HUMANML3D_22.joint_names)}
 _SMOOTHING_S = 0.2
-_FOOT_HEIGHT_M = 0.07  # a foot is off the floor where ankle and toe are this much above their lowest
-_SWING_M_PER_S = 0.8  # a foot that moves faster takes a step
-_STANCE_M_PER_S = 0.45  # one that moves slower has landed
+_FOOT_HEIGHT_M = 0.07  # a foot is off the floor if its ankle and toe are this much above their standing height
+_SWING_M_PER_S = 0.8  # a foot that moves faster is taking a step
+_STANCE_M_PER_S = 0.45  # a foot that moves slower has landed
 _STEP_LENGTH_M = 0.12
 _FLIGHT_S = 0.15
-_FLIGHT_ACCELERATION = -3.5  # m/s²; a body in free flight has -9.8, smoothing and a moving pelvis take from it
+_FLIGHT_ACCELERATION = -3.5  # m/s²; free flight has -9.8, but smoothing and a moving pelvis reduce it
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens at a moment.
+    """Event in a motion.
 
     Attributes:
-        time: seconds.
-        kind: "step", "jump", "kick" or "reach" (a hand thrust out, as in a punch or a throw).
+        time: Seconds.
+        kind: "step", "jump", "kick" or "reach" (a hand moves out fast, as in a punch or a throw).
         side: "left", "right", or "" for both.
-        size: meters: length of a step, height of a jump or a kick; of a reach the speed in m/s.
+        size: Length of a step or height of a jump or kick, in meters; speed of a reach, in m/s.
     """
 
     time: float
@@ -37,20 +37,21 @@ class Event:
 
 
 class Measures:
-    """Measures of a motion, frame by frame, smoothed over a fifth of a second.
+    """Measures of a motion for each frame, smoothed over 0.2 seconds.
 
-    Left and right are the body's own. All lengths are those of the body of HumanML3D, whose pelvis stands at 0.93 m.
+    Left and right are from the person's point of view. The motion is scaled to the body of HumanML3D, whose pelvis is
+    at 0.93 m when standing.
 
     Args:
-        joints: (T, 22, 3), meters, Y up, of any body; its lowest joint is taken to touch the floor.
-        fps: frames per second.
+        joints: `(T, 22, 3)`, meters, Y up, of any body. Its lowest joint is assumed to touch the floor.
+        fps: Frames per second.
     """
 
     def __init__(self, joints: np.ndarray, fps: float = 20.0) -> None:
         self.joints = np.asarray(normalize_joints(joints), dtype=np.float64)
         self.fps = fps
-        # The lowest joint of a take is not always a foot, and soles of some recordings sink in: feet stand where they
-        # are lowest, unless that is far from where the feet of a standing body are.
+        # The lowest joint of a take is not always a foot, and in some recordings the feet sink into the floor. The
+        # standing height of a foot is therefore its lowest height, limited to a range around that of a standing body.
         self._standing = {
             name: float(np.clip(np.percentile(self.height(name), 5), height - 0.06, height + 0.1))
             for side in SIDES
@@ -58,7 +59,7 @@ class Measures:
         }
 
     def part(self, start: float, end: float) -> "Measures":
-        """Measures of the part between two times in seconds, on the floor of the whole."""
+        """Return the measures of the part between two times in seconds, with the floor of the whole motion."""
         part = object.__new__(Measures)
         part.fps, part._standing = self.fps, self._standing
         part.joints = self.joints[max(0, round(start * self.fps)) : max(2, round(end * self.fps))]
@@ -66,11 +67,11 @@ class Measures:
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Duration in seconds."""
         return len(self.joints) / self.fps
 
     def place(self, joint: str) -> np.ndarray:
-        """Positions (T, 3) of a joint by its name."""
+        """Return the positions `(T, 3)` of a joint by name."""
         return self.joints[:, _INDEX[joint]]
 
     def _smooth(self, values: np.ndarray, seconds: float = _SMOOTHING_S) -> np.ndarray:
@@ -85,9 +86,9 @@ class Measures:
 
     @cached_property
     def heading(self) -> np.ndarray:
-        """(T,) radians by which the body faces left of +Z, without jumps.
+        """Heading of the body, unwrapped: radians to the left of +Z, `(T,)`.
 
-        A body that lies or stands on its hands faces nowhere: there, the heading goes from the last one to the next.
+        A body that lies or stands on its hands does not have a heading; there, the heading is interpolated.
         """
         angles = facing_angles(self.joints)
         trunk = self.place("neck") - self.place("pelvis")
@@ -98,17 +99,17 @@ class Measures:
 
     @cached_property
     def turning(self) -> np.ndarray:
-        """(T,) degrees a second, positive to the left."""
+        """Turning rate in degrees per second, positive to the left, `(T,)`."""
         return np.asarray(np.degrees(self._velocity(self.heading)))
 
     @property
     def turned(self) -> float:
-        """Degrees turned from beginning to end, positive to the left."""
+        """Degrees between the first and the last heading, positive to the left."""
         return float(np.degrees(self.heading[-1] - self.heading[0]))
 
     @cached_property
     def travel(self) -> np.ndarray:
-        """(T, 2) m/s of the pelvis over the floor: forward and to the left of where the body faces."""
+        """Horizontal velocity of the pelvis in m/s relative to the heading: forward and left, `(T, 2)`."""
         velocity = self._velocity(self._smooth(self.place("pelvis"), 0.4))[:, ::2]
         sine, cosine = np.sin(self.heading), np.cos(self.heading)
         forward = velocity[:, 0] * sine + velocity[:, 1] * cosine
@@ -117,24 +118,24 @@ class Measures:
 
     @cached_property
     def speed(self) -> np.ndarray:
-        """(T,) m/s over the floor."""
+        """Horizontal speed of the pelvis in m/s, `(T,)`."""
         return np.asarray(np.linalg.norm(self.travel, axis=-1))
 
     def height(self, joint: str) -> np.ndarray:
-        """(T,) meters of a joint above the floor."""
+        """Return the height of a joint above the floor in meters, `(T,)`."""
         return self.place(joint)[:, 1]
 
     def wrist_above(self, side: str, joint: str) -> np.ndarray:
-        """(T,) meters of a wrist above another joint, such as the side's shoulder or the head."""
+        """Return the height of a wrist above another joint, such as the shoulder or the head, in meters, `(T,)`."""
         return self.height(f"{side}_wrist") - self.height(joint)
 
     @cached_property
     def hands_apart(self) -> np.ndarray:
-        """(T,) meters between the wrists."""
+        """Distance between the wrists in meters, `(T,)`."""
         return np.asarray(np.linalg.norm(self.place("left_wrist") - self.place("right_wrist"), axis=-1))
 
     def in_body(self, joint: str) -> np.ndarray:
-        """(T, 3) place of a joint seen from the pelvis: to the left, up, forward; meters."""
+        """Return the position of a joint relative to the pelvis: left, up and forward, in meters, `(T, 3)`."""
         offset = self.place(joint) - self.place("pelvis")
         sine, cosine = np.sin(self.heading), np.cos(self.heading)
         left = offset[:, 0] * cosine - offset[:, 2] * sine
@@ -143,7 +144,7 @@ class Measures:
 
     @cached_property
     def lean(self) -> np.ndarray:
-        """(T, 2) degrees by which the trunk leans forward and to the left; 90 is level, 180 head down."""
+        """Lean of the trunk in degrees, forward and left, `(T, 2)`; 90 is horizontal, 180 is upside down."""
         left, up, forward = self.in_body("neck").T
         level = np.hypot(left, forward)
         tilt = np.degrees(np.arctan2(level, up))
@@ -151,7 +152,7 @@ class Measures:
         return share * tilt[:, None]
 
     def knee(self, side: str) -> np.ndarray:
-        """(T,) degrees by which a knee is bent."""
+        """Return the bend of a knee in degrees, `(T,)`; 0 is straight."""
         thigh = self.place(f"{side}_hip") - self.place(f"{side}_knee")
         shin = self.place(f"{side}_ankle") - self.place(f"{side}_knee")
         cosine = (thigh * shin).sum(-1) / np.maximum(
@@ -160,7 +161,7 @@ class Measures:
         return np.asarray(180.0 - np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
 
     def foot_height(self, side: str) -> np.ndarray:
-        """(T,) meters of a foot above where it stands: of its ankle or toe, whichever is lower."""
+        """Return the height of a foot above its standing height in meters, `(T,)`: the lower of ankle and toe."""
         ankle, toe = f"{side}_ankle", f"{side}_foot"
         return np.minimum(self.height(ankle) - self._standing[ankle], self.height(toe) - self._standing[toe])
 
@@ -169,12 +170,12 @@ class Measures:
         return np.asarray(np.linalg.norm(way[:, ::2], axis=-1))
 
     def on_floor(self, side: str) -> np.ndarray:
-        """(T,) bool: whether a foot stands on the floor."""
+        """Return whether a foot stands on the floor, `(T,)` bool."""
         return (self.foot_height(side) < _FOOT_HEIGHT_M) & (self._foot_speed(side) < _SWING_M_PER_S)
 
     @cached_property
     def flights(self) -> list[tuple[int, int]]:
-        """First and last frame of every time that the body is in the air."""
+        """First and last frame of each span in which the body is in the air."""
         off = np.minimum(self.foot_height("left"), self.foot_height("right")) > 0.03
         fall = self._velocity(self._velocity(self._smooth(self.joints[:, _BODY].mean(axis=1)[:, 1], 0.1)))
         falling = self._smooth(fall, 0.15) < _FLIGHT_ACCELERATION
@@ -182,12 +183,12 @@ class Measures:
 
     @cached_property
     def events(self) -> list[Event]:
-        """Steps, jumps, kicks and hands thrust out, in order of time."""
+        """Steps, jumps, kicks and reaches in order of time."""
         found = [*self._steps(), *self._jumps(), *self._kicks(), *self._reaches()]
         return sorted(found, key=lambda event: event.time)
 
     def count(self, kind: str, side: str | None = None) -> int:
-        """Number of events of a kind, of one side or of all."""
+        """Return the number of events of a kind, for one side or for all."""
         return sum(event.kind == kind and side in (None, event.side) for event in self.events)
 
     def _steps(self) -> list[Event]:
@@ -206,7 +207,7 @@ class Measures:
         return found
 
     def _jumps(self) -> list[Event]:
-        """Flights of both feet; the flights of a run, which are as long as its steps, are steps."""
+        """Return the flights in which the pelvis rises more than 0.1 m. Lower ones, as in running, are steps."""
         found = []
         pelvis = self.height("pelvis")
         for first, last in self.flights:
@@ -230,7 +231,7 @@ class Measures:
         return found
 
     def _reaches(self) -> list[Event]:
-        """Arms that straighten fast, hand away from the shoulder: punches, throws, thrusts."""
+        """Return the times at which an arm straightens fast: punches, throws, thrusts."""
         found = []
         for side in SIDES:
             arm = np.linalg.norm(self.place(f"{side}_wrist") - self.place(f"{side}_shoulder"), axis=-1)
@@ -243,7 +244,10 @@ class Measures:
 
     @cached_property
     def posture(self) -> np.ndarray:
-        """(T,) of "standing", "bending", "crouching", "sitting", "kneeling", "all fours", "lying" or "upside down"."""
+        """Posture in each frame, `(T,)`.
+
+        One of "standing", "bending", "crouching", "sitting", "kneeling", "all fours", "lying" and "upside down".
+        """
         pelvis, tilt = self.height("pelvis"), np.linalg.norm(self.lean, axis=-1)
         knees = np.minimum(self.knee("left"), self.knee("right"))
         knee_height = np.minimum(self.height("left_knee"), self.height("right_knee"))
@@ -263,11 +267,11 @@ class Measures:
 
 
 _BODY = [_INDEX[name] for name in ("pelvis", "spine3", "head", "left_knee", "right_knee", "left_elbow", "right_elbow")]
-_STANDING_ANKLE_M = 0.07  # height of the ankle of the standing body of HumanML3D, and of its toe
+_STANDING_ANKLE_M = 0.07  # heights of ankle and toe of the standing HumanML3D body
 _STANDING_TOE_M = 0.02
 
 
 def runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """First and last frame of each run of True."""
+    """Return the first and the last frame of each run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return [(int(start), int(stop) - 1) for start, stop in edges.reshape(-1, 2)]

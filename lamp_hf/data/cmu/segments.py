@@ -12,17 +12,17 @@ from lamp_hf.data.cmu.facts import TakeFacts, subject_categories
 from lamp_hf.data.cmu.takes import MIN_SECONDS
 
 MAX_SECONDS = 9.8  # 196 frames, the longest clip of HumanML3D
-_ROUNDING_S = 0.11  # times are written with one decimal, and the last frame of features is one before the take's
+_ROUNDING_S = 0.11  # times have one decimal, and features have one frame less than the take
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a take in which its captions are true.
+    """Part of a take with its captions.
 
     Attributes:
-        take: number of the take.
-        start, end: seconds in the take.
-        captions: sentences, each true for the whole segment.
+        take: Number of the take.
+        start, end: Seconds in the take.
+        captions: Sentences, each true for the whole segment.
     """
 
     take: str
@@ -36,33 +36,38 @@ class Segment:
         return f"{self.take}@{self.start:g}-{self.end:g}s"
 
     def frames(self, fps: float) -> slice:
-        """Its frames in the take."""
+        """Return the frames of the segment in the take."""
         return slice(round(self.start * fps), round(self.end * fps))
 
 
 def packaged_segments(name: str = "captions") -> tuple[Segment, ...]:
-    """Segments with the captions that come with this package.
+    """Return the segments with the captions of this package.
 
     Args:
-        name: "captions", or "rewordings" for other captions of some of the segments, written apart from the first.
-            Measure with those how a model takes other words; do not train on them.
+        name: "captions", or "rewordings" for independently written captions of some segments. Use the latter only to
+            measure how a model handles other wordings, not for training.
     """
     file_name = f"{name}.jsonl"
     return tuple(parse_segments(files(__package__).joinpath(file_name).read_text(encoding="utf-8"), file_name))
 
 
 def read_segments(path: Path) -> tuple[Segment, ...]:
-    """Segments of a file with a line for each: take, start, end, captions.
+    """Read segments from a file with one JSON object per line: take, start, end, captions.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line is wrong; the message names it.
+        FileNotFoundError: The file does not exist.
+        ValueError: A line is invalid; the message names it.
     """
     return tuple(parse_segments(path.read_text(encoding="utf-8"), str(path)))
 
 
 def parse_segments(text: str, where: str) -> Iterator[Segment]:
-    """Segments of the text of such a file; errors as for `read_segments`."""
+    """Yield the segments in the text of such a file; raises the errors of `read_segments`.
+
+    Args:
+        text: The text.
+        where: Name of the file for error messages.
+    """
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
@@ -90,12 +95,12 @@ def parse_segments(text: str, where: str) -> Iterator[Segment]:
 
 
 def described_segments(facts: TakeFacts, sound: np.ndarray, fps: float) -> Iterator[Segment]:
-    """The sound stretches of a take under the database's own words, for takes without captions.
+    """Yield the sound stretches of a take without captions, with the database's own description as the caption.
 
     Args:
-        facts: the take.
-        sound: (T,) whether a frame is sound.
-        fps: frames per second.
+        facts: Facts about the take.
+        sound: `(T,)` bool, whether each frame is sound.
+        fps: Frames per second.
     """
     text = facts.description or subject_categories().get(facts.subject, "")
     if text:
@@ -105,22 +110,22 @@ def described_segments(facts: TakeFacts, sound: np.ndarray, fps: float) -> Itera
 
 
 def stretches(sound: np.ndarray) -> list[tuple[int, int]]:
-    """First frame and the frame after the last of each run of True in (T,) bool."""
+    """Return the first frame and the frame after the last one of each run of True in `(T,)` bool."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], sound, [False]]).astype(np.int8)))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def fitted_frames(segment: Segment, sound: np.ndarray, fps: float) -> slice | str:
-    """The frames of a segment in a take, or why it cannot be used.
+    """Return the frames of a segment in a take, or the reason why it cannot be used.
 
     Args:
-        segment: the segment.
-        sound: (T,) whether a frame of the take is sound.
-        fps: frames per second.
+        segment: The segment.
+        sound: `(T,)` bool, whether each frame of the take is sound.
+        fps: Frames per second.
     """
     frames = segment.frames(fps)
     if frames.stop > len(sound) + round(_ROUNDING_S * fps):
-        return f"it ends at {segment.end:g} s, the take at {len(sound) / fps:.2f} s"
+        return f"it ends at {segment.end:g} s, but the take at {len(sound) / fps:.2f} s"
     frames = slice(frames.start, min(frames.stop, len(sound)))
     if frames.stop - frames.start < round(MIN_SECONDS * fps) - 2:
         return f"it has {frames.stop - frames.start} frames; expected at least {MIN_SECONDS:g} s"

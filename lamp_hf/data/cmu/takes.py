@@ -1,4 +1,4 @@
-"""Read one take of the CMU database from any of its public BVH conversions, at its true speed, as features."""
+"""Read a take of the CMU database from any of its public BVH conversions as features, at its true speed."""
 
 import re
 from pathlib import Path
@@ -13,11 +13,12 @@ from lamp_hf.motion.features import joints_to_features, mirror_joints
 from lamp_hf.motion.formats.bvh import read_bvh
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
-MIN_SECONDS = 1.0  # of a take, and of what is cut out of one
-_LOOK_FPS = 24.0  # faults are sought at about this rate: one threshold serves files of 24 and of 120 frames a second
-_T_POSE_SPREAD = 0.96  # distance of the wrists, as a share of the arms' length
-_T_POSE_DROP_M = 0.15  # a wrist may hang this much below or above its shoulder
-_T_POSE_JUMP_M_PER_S = 25.0  # from the T-pose at the origin to the first frame of the motion, by some joint
+MIN_SECONDS = 1.0  # minimum length of a take, and of a segment
+# Faults are searched for at about this rate, so that one threshold suits files with 24 and 120 frames per second.
+_LOOK_FPS = 24.0
+_T_POSE_SPREAD = 0.96  # minimum distance between the wrists, relative to the length of both arms
+_T_POSE_DROP_M = 0.15  # maximum height difference between a wrist and its shoulder
+_T_POSE_JUMP_M_PER_S = 25.0  # speed of a joint that jumps from the T-pose at the origin to the first frame of motion
 
 _ARMS = (
     *(("left", part) for part in ("wrist", "elbow", "shoulder")),
@@ -26,25 +27,25 @@ _ARMS = (
 
 
 class UnusableTakeError(MotionFormatError):
-    """A file that can be read and holds no motion to learn from."""
+    """Error for a readable file without usable motion."""
 
 
 def read_take(path: Path, capture_fps: float) -> tuple[np.ndarray, float]:
     """Read the joints of a take without the T-pose that conversions put before it.
 
     Args:
-        path: a BVH file: a public conversion, which claims 120 frames a second whatever is true, or one of another
-            rate, which is believed.
-        capture_fps: frames per second at which the take was captured.
+        path: A BVH file. Public conversions specify 120 frames per second for every take, so this rate is corrected;
+            other rates are used as they are.
+        capture_fps: Frames per second at which the take was captured.
 
     Returns:
-        joints (T, 22, 3) in meters, and frames per second, from 12 to 48.
+        Joints `(T, 22, 3)` in meters, and frames per second, from 12 to 48.
 
     Raises:
-        UnusableTakeError: the take is too short.
-        MotionFormatError: the file cannot be read.
+        UnusableTakeError: The take is too short.
+        MotionFormatError: The file cannot be read.
     """
-    motion = read_bvh(path, up_axis="y")  # in all conversions, also of takes in which nobody stands
+    motion = read_bvh(path, up_axis="y")  # true for all conversions; it cannot be detected if nobody stands
     joints, fps = motion.joints, motion.fps
     if starts_with_t_pose(joints, fps):
         joints = joints[1:]
@@ -60,11 +61,11 @@ def read_take(path: Path, capture_fps: float) -> tuple[np.ndarray, float]:
 
 
 def starts_with_t_pose(joints: np.ndarray, fps: float) -> bool:
-    """Whether the first frame of joints (T, 22, 3) is the T-pose that conversions put before the motion.
+    """Return whether the first frame is the T-pose that conversions put before the motion.
 
     Args:
-        joints: (T, 22, 3), meters.
-        fps: what the file claims.
+        joints: `(T, 22, 3)`, meters.
+        fps: Frame rate that the file specifies.
     """
     first = joints[0]
     index = HUMANML3D_22.joint_names.index
@@ -74,24 +75,24 @@ def starts_with_t_pose(joints: np.ndarray, fps: float) -> bool:
     drop = max(abs(float(first[index(f"{s}_wrist"), 1] - first[index(f"{s}_shoulder"), 1])) for s in ("left", "right"))
     if spread > _T_POSE_SPREAD * length and drop < _T_POSE_DROP_M:
         return True
-    # Conversions disagree about the arms of the first pose, but all put it at the origin, away from the motion.
+    # The arms of the first pose differ between conversions, but all put it at the origin, away from the motion.
     return len(joints) > 1 and float(np.linalg.norm(joints[1] - first, axis=-1).max()) * fps > _T_POSE_JUMP_M_PER_S
 
 
 def take_features(path: Path, mirror: bool, options: dict[str, Any]) -> list[np.ndarray]:
-    """Features of a take, for `ClipCache`: broken spans are NaN.
+    """Compute the features of a take for `ClipCache`. Broken spans are NaN.
 
     Args:
-        path: the BVH file, named by the take's number.
-        mirror: whether to give the mirror image too.
-        options: `capture_fps`: takes that were not captured at 120 frames a second, with their true rates.
+        path: The BVH file, named by the take's number.
+        mirror: Whether to return the mirror image too.
+        options: `{"capture_fps": ...}`, the true rates of the takes that were not captured at 120 frames per second.
 
     Returns:
-        Features (T, 263) at 20 frames a second, as recorded and, where asked for, mirrored; a single frame of NaN for
-        a take that is too short or broken from end to end.
+        Features `(T, 263)` at 20 frames per second, as recorded and, if `mirror`, mirrored. A take that is too short or
+        broken throughout becomes a single frame of NaN.
 
     Raises:
-        MotionFormatError: the file cannot be read.
+        MotionFormatError: The file cannot be read.
     """
     try:
         joints, sound = clean_joints(path, options["capture_fps"].get(take_of(path), CLAIMED_FPS))
@@ -106,32 +107,38 @@ def take_features(path: Path, mirror: bool, options: dict[str, Any]) -> list[np.
 
 
 def clean_joints(path: Path, capture_fps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Joints of a take at 20 frames a second, its broken spans bridged.
+    """Read the joints of a take at 20 frames per second and interpolate over broken spans.
 
     Returns:
-        joints (T, 22, 3) in meters, and (T - 1,) bool: whether a frame of their features is sound.
+        Joints `(T, 22, 3)` in meters, and `(T - 1,)` bool: whether each frame of their features is sound.
 
     Raises:
-        UnusableTakeError: the take is too short or broken from end to end.
-        MotionFormatError: the file cannot be read.
+        UnusableTakeError: The take is too short or broken throughout.
+        MotionFormatError: The file cannot be read.
     """
     joints, fps = read_take(path, capture_fps)
     faults = find_faults(joints, fps)
     joints = resample_smoothly(bridge_faults(joints, faults), fps, HUMANML3D_22.default_fps)
     sound = sound_frames(len(joints) - 1, faults, fps)
     if not sound.any():
-        raise UnusableTakeError(f"{path.name}: broken from end to end ({faults[0].describe(fps)})")
+        raise UnusableTakeError(f"{path.name}: broken throughout ({faults[0].describe(fps)}); leave it out")
     return joints, sound
 
 
 def sound_frames(num_frames: int, faults: list[Fault], fps: float) -> np.ndarray:
-    """Which of so many frames at 20 frames a second lie outside the faults, found at `fps`; (num_frames,) bool."""
+    """Return whether each frame at 20 frames per second is outside all faults, `(num_frames,)` bool.
+
+    Args:
+        num_frames: Number of frames of features.
+        faults: Faults of the take.
+        fps: Frame rate of the frame numbers in `faults`.
+    """
     sound = np.ones(num_frames, dtype=bool)
     scale = HUMANML3D_22.default_fps / fps
     for fault in faults:
         if fault.mendable:
             continue
-        # A frame of features holds the velocity to the next one, so the frame before is spoiled too.
+        # A frame of features contains the velocity to the next frame, so the frame before a fault is bad too.
         sound[max(0, int(np.floor(fault.start * scale)) - 1) : int(np.ceil(fault.stop * scale)) + 1] = False
     return sound
 
@@ -140,23 +147,23 @@ _TAKE = re.compile(r"(\d{1,3})_(\d{1,3})(?:\.bvh)?", re.IGNORECASE)
 
 
 def take_of(path: str | Path) -> str | None:
-    """Number of the take that a file holds by its name, such as "01_01"; None if it is not named by one."""
+    """Return the take number in a file name, such as "01_01", or `None` if there is none."""
     match = _TAKE.fullmatch(Path(path).name)
     return f"{int(match[1]):02d}_{int(match[2]):02d}" if match else None
 
 
 def resample_smoothly(joints: np.ndarray, source_fps: float, target_fps: float) -> np.ndarray:
-    """Change the frame rate with cubic (Catmull-Rom) curves through the frames.
+    """Change the frame rate by cubic (Catmull-Rom) interpolation.
 
-    The takes come at 24 frames a second, some at 12: straight lines between these would cut the corners of swings.
+    The takes have 24 or 12 frames per second here; linear interpolation would cut the corners of swings.
 
     Args:
-        joints: (T, J, 3).
-        source_fps: frames per second of `joints`.
-        target_fps: frames per second wanted.
+        joints: `(T, J, 3)`.
+        source_fps: Frames per second of `joints`.
+        target_fps: Frames per second of the result.
 
     Returns:
-        (floor((T - 1) · target_fps / source_fps) + 1, J, 3) float32; frame 0 is frame 0 of `joints`.
+        `(floor((T - 1) · target_fps / source_fps) + 1, J, 3)` float32; frame 0 is frame 0 of `joints`.
     """
     last = len(joints) - 1
     places = np.arange(int(last * target_fps / source_fps * (1.0 + 1e-5) + 1e-9) + 1) * (source_fps / target_fps)
