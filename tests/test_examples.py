@@ -134,7 +134,7 @@ def test_evaluation(example, procedural: SimpleNamespace) -> None:
         procedural.walker(48 + number, turn=0.5).save(f"my_mocap/turn_{number}.npz")
     shown = {"walk.bvh": "walk", "wave.npz": "wave", "turn_0.npz": "turn left", "turn_1.npz": "run"}
     write_table(**dict.fromkeys(shown, "walk"))
-    assert "has 1 different captions; expected 4" in example("evaluation.py", "my_mocap", fails=True)
+    assert "has 1 different captions; expected at least 4" in example("evaluation.py", "my_mocap", fails=True)
     shutil.copy("my_mocap/walk.bvh", "my_mocap/again.bvh")
     write_table(**shown, **{"again.bvh": "walk"})
     out = example("evaluation.py", "my_mocap")
