@@ -53,7 +53,7 @@ def generate(
         bool,
         typer.Option(
             "--split",
-            help='Split a text into its actions and generate them in order, such as "a man walks then waves".',
+            help='Split a text such as "a man walks then waves" into actions, and generate them in order.',
         ),
     ] = False,
     motion: Annotated[
@@ -62,7 +62,7 @@ def generate(
     edit: Annotated[
         str | None,
         typer.Option(
-            "--edit", help="START:END: the part of --motion to regenerate, in seconds. Without END, up to the end."
+            "--edit", help="Part of --motion to regenerate, as START:END in seconds. Without END, up to the end."
         ),
     ] = None,
     fps: Annotated[
