@@ -11,15 +11,15 @@ lint:
 test:
 	pytest -q -n auto
 
-# To look at while writing: mkdocs serve. The pictures: python docs/pictures.py
+# To preview the site: mkdocs serve. To regenerate the pictures: python docs/pictures.py
 docs:
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 
 ci:
 	.ci/run
 
-# The oldest releases that pyproject.toml declares, for CI; after every change of a bound.
-# What torch's build for GPUs needs beside it is left to pip, so that another build can take its place.
+# Write the oldest releases that pyproject.toml declares to .ci/floors.txt. Run this after every change of a bound.
+# The CUDA packages of torch are left to pip, so that the CPU build can be used instead.
 floors:
 	uv pip compile pyproject.toml --extra dev --resolution lowest-direct --python-version 3.11 \
 		--no-annotate --custom-compile-command 'make floors' --quiet \

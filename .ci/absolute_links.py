@@ -1,8 +1,8 @@
-"""Make the relative links of a README absolute, for PyPI, which shows it without the repository.
+"""Make the relative links of a README absolute, because PyPI shows it without the repository.
 
     python .ci/absolute_links.py README.md OWNER/REPOSITORY TAG
 
-In the repository, links stay relative: they work on GitHub, on the Hub, in forks, and in a clone without network.
+In the repository, links stay relative, so they work on GitHub, on the Hub, in forks, and in an offline clone.
 """
 
 import re
@@ -13,7 +13,7 @@ PICTURES = (".gif", ".png", ".svg")
 
 
 def absolute(text: str, repository: str, tag: str) -> str:
-    """Markdown whose relative links name the files of a tag."""
+    """Return the Markdown with relative links replaced by links to the files of a tag."""
 
     def link(match: re.Match[str]) -> str:
         target = match["target"]

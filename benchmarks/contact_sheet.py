@@ -1,10 +1,10 @@
-"""A picture of generated motions, a strip of poses each, to be looked at.
+"""Draw generated motions as strips of poses, in one picture.
 
 python benchmarks/contact_sheet.py --output sheet.png [--model CHECKPOINT] [--sentences FILE] [--seed 0]
 
-With `--sentences` it makes a motion for each line of the file, such as the 100 of
-`benchmarks/contact_sheet_sentences.txt`, as long as the model estimates. Without, it makes one for each action of the
-Bandai-Namco grammar, which lamp-small knows, in the style `--style`.
+With `--sentences`, it generates a motion for each line of a file, such as `benchmarks/contact_sheet_sentences.txt` (100
+sentences); the model chooses the lengths. Without it, it generates one motion for each action of the Bandai-Namco
+grammar, which lamp-small knows, in the style `--style`.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from transformers import pipeline
 
-import lamp_hf  # noqa: F401  (makes the task known)
+import lamp_hf  # noqa: F401  (registers the task)
 from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
 from lamp_hf.data import CaptionGrammar
 from lamp_hf.motion.formats.video import contact_sheet
@@ -22,7 +22,7 @@ BATCH_SIZE = 25
 
 
 def grammar_sentences(style: str, seed: int) -> dict[str, str]:
-    """A sentence for each action of the grammar, by what is written over its strip."""
+    """Return a sentence for each action of the grammar, with the title of its strip as the key."""
     grammar = CaptionGrammar.load()
     rng = random.Random(seed)
     contents = [content for content in grammar.contents if content != "dance-long"]  # not in the data
@@ -31,21 +31,21 @@ def grammar_sentences(style: str, seed: int) -> dict[str, str]:
 
 
 def file_sentences(path: Path) -> dict[str, str]:
-    """The lines of a file, numbered."""
+    """Return the lines of a file, with numbered titles as keys."""
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     return {f"{number}. {line}": line for number, line in enumerate(lines, start=1)}
 
 
 def main() -> None:
-    """Parse, generate, draw."""
+    """Generate the motions and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="contact_sheet.png")
     parser.add_argument("--model", default=DEFAULT_CHECKPOINT)
-    parser.add_argument("--sentences", type=Path, help="text file with a sentence a line")
-    parser.add_argument("--style", default="normal", help="style of the sentences of the grammar")
+    parser.add_argument("--sentences", type=Path, help="text file with one sentence per line")
+    parser.add_argument("--style", default="normal", help="style of the grammar sentences")
     parser.add_argument("--columns", type=int, default=4)
-    parser.add_argument("--poses", type=int, default=6, help="poses in a strip")
-    parser.add_argument("--height", type=int, default=110, help="pixels of a pose")
+    parser.add_argument("--poses", type=int, default=6, help="poses per strip")
+    parser.add_argument("--height", type=int, default=110, help="height of a pose in pixels")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     texts = (

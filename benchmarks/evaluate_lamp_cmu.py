@@ -1,12 +1,12 @@
-"""Judge a text-to-motion checkpoint on captions of the CMU database, beside real clips and beside retrieval.
+"""Evaluate a text-to-motion checkpoint on captions of the CMU database, next to real clips and retrieval.
 
 python benchmarks/evaluate_lamp_cmu.py --data ARCHIVE --output FOLDER [--model CHECKPOINT] [--evaluator CHECKPOINT]
 
-Asks for the validation captions, for captions that a model was trained on, and for second wordings of the same
-segments. Prints class top-1 and top-3 by two probes, the measures of the field by the evaluator, errors of side, turn
-and count, foot skating and jitter, with 95 % intervals. The folder keeps a JSON file for each row of the table: the
-same command goes on after an interruption, and takes rows that were measured alike from the folder. Without --model it
-measures real clips and retrieval. `--actions shared` asks for the actions alone that lamp-small knows, too.
+Generates motions for the validation captions, for training captions, and for other wordings of the same segments.
+Prints top-1 and top-3 action accuracy by two probes, the standard metrics by the evaluator, errors of side, turn and
+count, foot skating and jitter, with 95% intervals. Each column of the tables is saved in the folder as a JSON file.
+Repeat the command to resume after an interruption; it reuses files that were measured in the same way. Without
+--model, it measures real clips and retrieval only. `--actions shared` only uses the actions that lamp-small knows too.
 """
 
 import argparse
@@ -34,20 +34,20 @@ from lamp_hf.files import atomic_path
 from lamp_hf.metrics.embedder import Embedder
 from lamp_hf.motion.motion import Motion
 
-# Actions that lamp-small, which was trained on Bandai-Namco's data, knows by other words.
+# Actions that lamp-small also knows, in other words, from the Bandai-Namco data.
 SHARED = (
     "walk straight", "walk and turn", "walk backward", "walk slowly", "walk fast", "strut", "run", "run and turn",
     "wave", "bend forward", "box", "kick", "kick a ball",
 )  # fmt: skip
 CHUNK = 64
 REAL, RETRIEVAL = "real clips", "retrieval"
-VERSION = 1  # raise it whenever equal motions are judged differently
+VERSION = 1  # increase it when the scores of the same motions change
 
 Maker = Callable[[CmuClips], tuple[list[Motion], list[str] | None]]
 
 
 class Measurement:
-    """Rows of the table, each kept as a JSON file."""
+    """Measures rows and stores each one as a JSON file."""
 
     def __init__(self, judge: CmuJudge, folder: Path, key: dict[str, Any], multimodality: tuple[int, int], seed: int):
         self.judge, self.folder, self.key, self.seed = judge, folder, key, seed
@@ -57,7 +57,7 @@ class Measurement:
     def row(
         self, maker: str, what: str, clips: CmuClips, make: Maker, identity: str = "", pipe: Any = None
     ) -> dict[str, Any]:
-        """The row of a maker of motions for a set of sentences, measured unless the folder has it."""
+        """Return the row of a motion source for a set of sentences; measure it unless the folder has it."""
         parts = {
             **self.key, "maker": maker, "identity": identity, "sentences": what, "clips": clips.digest,
             "multimodality": [self.texts, self.each] if pipe is not None else None,
@@ -99,7 +99,7 @@ class Measurement:
 
 
 def generated(pipe: Any, clips: CmuClips, jobs: Sequence[tuple[int, int]]) -> list[Motion]:
-    """A motion for each pair of clip and seed, with a progress bar."""
+    """Generate a motion for each pair of clip and seed, with a progress bar."""
     data = clips.as_evaluation_set()
     order = sorted(range(len(jobs)), key=lambda place: len(clips.features[jobs[place][0]]))
     made: dict[int, Motion] = {}
@@ -113,7 +113,7 @@ def generated(pipe: Any, clips: CmuClips, jobs: Sequence[tuple[int, int]]) -> li
 
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Every row of the table."""
+    """Measure every row of the tables."""
     dataset = load_cmu_mocap(arguments.data, cache_dir=arguments.cache_dir)
     train, validation = cmu_clips(dataset["train"]), cmu_clips(dataset["validation"])
     evaluator = None
@@ -143,7 +143,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     if REAL in arguments.rows:
         rows += [measurement.row(REAL, what, clips, lambda c: (c.motions, None)) for what, clips in sets.items()]
     if RETRIEVAL in arguments.rows:
-        retrieval: list[Retrieval] = []  # made where a row needs it
+        retrieval: list[Retrieval] = []  # created when a row needs it
 
         def retrieve(clips: CmuClips) -> tuple[list[Motion], list[str]]:
             if not retrieval:
@@ -167,12 +167,12 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def chosen(clips: CmuClips, arguments: argparse.Namespace, judge: CmuJudge) -> CmuClips:
-    """The segments to ask for: of some actions, or the first so many."""
+    """Select the segments with the given actions, up to the limit."""
     rows = list(range(len(clips)))
     if arguments.actions:
         wanted = set(SHARED if arguments.actions == ["shared"] else arguments.actions)
-        if strangers := wanted - judge.actions - set(SHARED):
-            raise SystemExit(f"--actions: the probes do not know {', '.join(sorted(strangers))}")
+        if unknown := wanted - judge.actions - set(SHARED):
+            raise SystemExit(f"--actions: unknown to the probes: {', '.join(sorted(unknown))}")
         rows = [row for row in rows if clips.actions[row] in wanted]
     return clips.part(rows[: arguments.limit])
 
@@ -183,7 +183,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     for what in dict.fromkeys(row["sentences"] for row in rows):
         ours = [row for row in rows if row["sentences"] == what]
         table = Table(
-            title=f"{what}: {ours[0]['n']} motions, {ours[0]['with_action']} with an action that the probes know"
+            title=f"{what}: {ours[0]['n']} motions, {ours[0]['with_action']} with an action known to the probes"
         )
         table.add_column("figure")
         for row in ours:
@@ -192,27 +192,29 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
             figures = [row["figures"].get(name) for row in ours]
             table.add_row(name, *("" if figure is None else str(Interval(**figure)) for figure in figures))
         console.print(table)
-    console.print("FID of real clips is that of as many random training clips.")
+    console.print("The FID of real clips compares them with the same number of random training clips.")
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Measure the rows and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="archive or folder of the CMU database")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the JSON files, one a row")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the JSON files, one per row")
     parser.add_argument("--model", help="text-to-motion checkpoint")
-    parser.add_argument("--evaluator", help="checkpoint of an evaluator, for the measures of the field")
+    parser.add_argument("--evaluator", help="evaluator checkpoint, for the standard metrics")
     parser.add_argument(
-        "--rows", nargs="*", default=[REAL, RETRIEVAL], choices=[REAL, RETRIEVAL], help="beside the model"
+        "--rows",
+        nargs="*",
+        default=[REAL, RETRIEVAL],
+        choices=[REAL, RETRIEVAL],
+        help="what to measure besides the model",
     )
-    parser.add_argument(
-        "--retrieval-captions", type=int, help="captions of a segment that retrieval knows, default all"
-    )
-    parser.add_argument("--actions", nargs="+", help="ask for segments of these actions alone, or of the `shared` ones")
-    parser.add_argument("--limit", type=int, help="ask for so many segments of each set at most")
-    parser.add_argument("--multimodality-texts", type=int, default=20, help="0 leaves multimodality out")
-    parser.add_argument("--multimodality-motions", type=int, default=10, help="motions for each of these texts")
-    parser.add_argument("--cache-dir", help="by default $LAMP_HF_CACHE or ~/.cache/lamp_hf")
+    parser.add_argument("--retrieval-captions", type=int, help="captions per segment for retrieval; defaults to all")
+    parser.add_argument("--actions", nargs="+", help="only use segments of these actions, or of the `shared` ones")
+    parser.add_argument("--limit", type=int, help="maximum number of segments per set")
+    parser.add_argument("--multimodality-texts", type=int, default=20, help="texts for multimodality; 0 skips it")
+    parser.add_argument("--multimodality-motions", type=int, default=10, help="motions per text for multimodality")
+    parser.add_argument("--cache-dir", help="defaults to $LAMP_HF_CACHE or ~/.cache/lamp_hf")
     parser.add_argument("--seed", type=int, default=0)
     show(measure(parser.parse_args()))
 

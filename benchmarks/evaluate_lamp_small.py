@@ -1,4 +1,4 @@
-"""All figures of a text-to-motion checkpoint on Bandai-Namco's validation clips, printed and written as JSON.
+"""Evaluate a text-to-motion checkpoint on the Bandai-Namco validation clips; print and save all figures.
 
 python benchmarks/evaluate_lamp_small.py --data DATA [--model CHECKPOINT] [--output FILE]
 """
@@ -25,9 +25,9 @@ from lamp_hf.motion.motion import Motion
 
 
 def storyboard_seams(pipe: Any, texts: list[str], seconds: float, seed: int, count: int = 8) -> dict[str, float]:
-    """Speed of the fastest joint, jitter and skating in the second around each seam, beside the middles of scenes.
+    """Measure joint speed, jitter and skating in the second around each seam, and in the middle of each scene.
 
-    Every storyboard has the texts in another order: the seams join what the middles show.
+    Every storyboard has the texts in another order, so seams and middles show the same actions.
     """
     found: dict[str, list[np.ndarray]] = {}
     scene, half = round(seconds * pipe.fps), round(0.5 * pipe.fps)
@@ -36,7 +36,7 @@ def storyboard_seams(pipe: Any, texts: list[str], seconds: float, seed: int, cou
         motion: Motion = pipe.storyboard([(texts[i], seconds) for i in order], seed=seed + board)["motion"]
         fastest = np.linalg.norm(np.diff(motion.joints, axis=0), axis=-1).max(-1) * motion.fps
         jerk = np.linalg.norm(np.diff(motion.joints, 3, axis=0), axis=-1).mean(-1) * motion.fps**3
-        foot_speed, down = motion._foot_slides()  # the floor is that of the whole motion
+        foot_speed, down = motion._foot_slides()  # the floor height of the whole motion
         places = {
             "at_seams": [scene * i for i in range(1, len(texts))],
             "inside": [scene * i + scene // 2 for i in range(len(texts))],
@@ -52,7 +52,7 @@ def storyboard_seams(pipe: Any, texts: list[str], seconds: float, seed: int, cou
 
 
 def evaluate(model: str, data: str, cache_dir: str | None, seed: int) -> dict[str, Any]:
-    """Every figure, by part."""
+    """Return all figures, grouped by part."""
     dataset = load_bandai_namco(data, cache_dir=cache_dir)
     validation = dataset["validation"]
     pipe = pipeline("text-to-motion", model=resolve_checkpoint(model))
@@ -93,7 +93,7 @@ def evaluate(model: str, data: str, cache_dir: str | None, seed: int) -> dict[st
 
 
 def show(results: dict[str, Any]) -> None:
-    """Print a table for each part."""
+    """Print one table per part."""
     console = Console()
     for part, values in results.items():
         if not isinstance(values, dict):
@@ -108,13 +108,13 @@ def show(results: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Parse, evaluate, print, write."""
+    """Evaluate the checkpoint, print the figures and save them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="Bandai-Namco archive or clone")
     parser.add_argument("--model", default=DEFAULT_CHECKPOINT)
     parser.add_argument("--cache-dir")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="JSON file")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     results = evaluate(arguments.model, arguments.data, arguments.cache_dir, arguments.seed)

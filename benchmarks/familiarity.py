@@ -1,11 +1,11 @@
-"""How well familiarity tells sentences that a checkpoint knows from those that it does not.
+"""Measure how well familiarity separates sentences that a checkpoint knows from other sentences.
 
 python benchmarks/familiarity.py [--model CHECKPOINT] [--sentences FILE] [--worst N]
 
-Without `--sentences` it reads `tests/pipelines/known_sentences.txt` (the actions of lamp-small, reworded) and
-`unknown_sentences.txt` (other actions); `benchmarks/familiarity_cmu.yaml` has 150 sentences of each kind for a
-checkpoint that was trained on the CMU database. Prints the area under the ROC curve of what the pipeline measures, and
-the errors at several thresholds.
+Without `--sentences`, it reads `tests/pipelines/known_sentences.txt` (the actions of lamp-small, reworded) and
+`unknown_sentences.txt` (other actions). `benchmarks/familiarity_cmu.yaml` contains 150 sentences of each kind for a
+checkpoint that was trained on the CMU database. Prints the area under the ROC curve of the familiarity, and the errors
+at several thresholds.
 """
 
 import argparse
@@ -23,12 +23,12 @@ KINDS = ("known", "unknown")
 
 
 def area(known: np.ndarray, unknown: np.ndarray) -> float:
-    """Share of pairs in which the known sentence is the more familiar one."""
+    """Return the share of pairs in which the known sentence is more familiar than the unknown one."""
     return float((known[:, None] > unknown).mean() + 0.5 * (known[:, None] == unknown).mean())
 
 
 def read_sentences(path: Path | None) -> dict[str, list[str]]:
-    """Sentences of both kinds."""
+    """Return the sentences of both kinds."""
     if path is None:
         return {kind: (FOLDER / f"{kind}_sentences.txt").read_text().splitlines() for kind in KINDS}
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -36,18 +36,18 @@ def read_sentences(path: Path | None) -> dict[str, list[str]]:
 
 
 def best_threshold(known: np.ndarray, unknown: np.ndarray) -> float:
-    """Score that parts the kinds with the fewest errors, each kind counting the same."""
+    """Return the threshold that separates the kinds with the fewest errors; both kinds have the same weight."""
     places = np.unique(np.concatenate([known, unknown]))
     errors = [(known < place).mean() + (unknown >= place).mean() for place in places]
     return float(places[int(np.argmin(errors))])
 
 
 def main() -> None:
-    """Print the figures."""
+    """Compute and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=DEFAULT_CHECKPOINT)
-    parser.add_argument("--sentences", type=Path, help="YAML file with the lists known and unknown")
-    parser.add_argument("--worst", type=int, default=0, help="list so many of the worst of each kind")
+    parser.add_argument("--sentences", type=Path, help="YAML file with the lists `known` and `unknown`")
+    parser.add_argument("--worst", type=int, default=0, help="number of worst sentences of each kind to list")
     arguments = parser.parse_args()
     checkpoint = resolve_checkpoint(arguments.model)
     model = lamp_hf.LampForTextToMotion.from_pretrained(checkpoint).eval()
@@ -56,7 +56,7 @@ def main() -> None:
     known = KnownSentences(processor.example_texts, processor.text_encoder, model.lamp.get_input_embeddings().weight)
     scores = {kind: np.array([known.familiarity(text).score for text in items]) for kind, items in texts.items()}
     best = best_threshold(scores["known"], scores["unknown"])
-    print(f"area under the curve {area(scores['known'], scores['unknown']):.3f}")
+    print(f"area under the ROC curve {area(scores['known'], scores['unknown']):.3f}")
     for threshold in sorted({0.5, THRESHOLD, 0.6, 0.65, 0.7, best}):
         print(
             f"  below {threshold:.2f}: {(scores['known'] < threshold).mean():.3f} of {len(texts['known'])} known, "

@@ -1,4 +1,4 @@
-"""Milliseconds per clip from joints to HumanML3D features and back, clip by clip and in batches.
+"""Time the conversion from joints to HumanML3D features and back, clip by clip and in batches.
 
 python benchmarks/features_speed.py [--frames 80] [--clips 64] [--repeats 5]
 """
@@ -16,7 +16,7 @@ from lamp_hf.motion.skeleton import HUMANML3D_22
 
 
 def moving_clips(clips: int, frames: int) -> np.ndarray:
-    """Bodies that walk on while all their joints swing, (clips, frames, 22, 3), meters."""
+    """Return joints (clips, frames, 22, 3) in meters of bodies that move forward while all joints swing."""
     rng = np.random.default_rng(0)
     time_s = np.arange(frames) / 20.0
     joints = []
@@ -29,7 +29,7 @@ def moving_clips(clips: int, frames: int) -> np.ndarray:
 
 
 def milliseconds(function: Callable[[], object], repeats: int) -> float:
-    """The best of several runs; one run before them warms up."""
+    """Return the best time of several runs in milliseconds, after one warm-up run."""
     function()
     times = []
     for _ in range(repeats):
@@ -40,9 +40,9 @@ def milliseconds(function: Callable[[], object], repeats: int) -> float:
 
 
 def main() -> None:
-    """Parse, time, print."""
+    """Time each conversion and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=80, help="frames of a clip at 20 fps; 80 are the median")
+    parser.add_argument("--frames", type=int, default=80, help="frames per clip; 80 (4 s at 20 fps) is the median")
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()

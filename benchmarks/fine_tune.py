@@ -1,7 +1,7 @@
-"""What fine-tuning is worth: actions held back from a base, learned from a folder of BVH, probed before and after.
+"""Measure fine-tuning: teach a base model actions that it was trained without, and probe it before and after.
 
-The base must not know the actions, so it is trained first, by the recipes, from a split without them; in fewer steps
-than lamp-small, an hour on two CPU cores:
+First train a base model on a split without these actions. This uses the recipes of lamp-small with fewer steps and
+takes an hour on two CPU cores:
 
     python benchmarks/fine_tune.py split --data DATA --output without/
     LAST="data.split_dir=without/ trainer.load_best_model_at_end=false"
@@ -14,10 +14,9 @@ than lamp-small, an hour on two CPU cores:
         generation.guidance_scale=1.5 generation.remasking_noise=2.0
     python benchmarks/fine_tune.py run --data DATA --base runs/base --output work/ [--lora]
 
-`run` writes `work/my_mocap` (BVH files and a metadata.jsonl, as a user would have them), fine-tunes as
-`lamp-hf train text-to-motion --data work/my_mocap --base …` does unless that is done already, and asks a probe, which
-was trained on real clips of all actions, what it sees in motions that base and fine-tuned model make for the captions
-of the validation clips.
+`run` writes the new actions to `work/my_mocap` (BVH files and a metadata.jsonl, like the data of a user) and fine-tunes
+like `lamp-hf train text-to-motion --data work/my_mocap --base …`, unless that is already finished. Then both models
+generate motions for the validation captions, and a probe that was trained on real clips of all actions classifies them.
 """
 
 import argparse
@@ -44,16 +43,16 @@ from lamp_hf.training import FineTuning, fine_tune
 HELD_BACK = ("run", "dash", "wave-both-hands", "bow")
 SPLITS = {"train": "train.txt", "validation": "val.txt"}
 CAPTIONS_PER_CLIP = 4
-WALK = "walk"  # what a run that comes out too slow looks like
+WALK = "walk"  # a run that is too slow looks like this
 
 
 def names_of(path: Path) -> list[str]:
-    """Clip names of a split file."""
+    """Return the clip names of a split file."""
     return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def write_split(data: Path, output: Path, held_back: tuple[str, ...]) -> None:
-    """Split files without some actions, with what else lies beside the archive."""
+    """Write split files without some actions, and copy the other files next to the archive."""
     output.mkdir(parents=True, exist_ok=True)
     for name in ("captions.json", "suspect_labels.txt"):
         if (data.parent / name).is_file():
@@ -65,7 +64,7 @@ def write_split(data: Path, output: Path, held_back: tuple[str, ...]) -> None:
 
 
 def write_mocap(data: Path, folder: Path, held_back: tuple[str, ...], clips: int) -> dict[str, Counter]:
-    """The held-back clips as a folder of BVH files, at most `clips` of each action to train on."""
+    """Write the held-back clips as a folder of BVH files, with at most `clips` training clips per action."""
     suspect = set(names_of(data.parent / "suspect_labels.txt"))
     chosen: dict[str, str] = {}
     counts: dict[str, Counter] = {}
@@ -99,7 +98,7 @@ def write_mocap(data: Path, folder: Path, held_back: tuple[str, ...], clips: int
 
 
 def scores_of(judge: TextToMotionJudge, joints: list[np.ndarray], held_back: tuple[str, ...]) -> dict[str, Any]:
-    """What the probe sees in a motion for each validation clip: of new and of old actions, and of each by itself."""
+    """Score one motion per validation clip with the probe: for new actions, old actions, and each action."""
     clips = judge.validation
     new = np.isin(clips.contents, held_back)
     scores: dict[str, Any] = {}
@@ -115,18 +114,18 @@ def scores_of(judge: TextToMotionJudge, joints: list[np.ndarray], held_back: tup
 
 
 def root_speed(joints: np.ndarray) -> float:
-    """Of the pelvis over the floor, meters a second, for joints `(T, J, 3)` at 20 fps."""
+    """Return the mean horizontal speed of the pelvis in m/s, for joints `(T, J, 3)` at 20 fps."""
     return float(np.linalg.norm(np.diff(joints[:, 0, [0, 2]], axis=0), axis=-1).mean() * HUMANML3D_22.default_fps)
 
 
 def generated(judge: TextToMotionJudge, checkpoint: str, texts: list[str]) -> list[np.ndarray]:
-    """Joints of what a checkpoint makes for the captions of the validation clips."""
+    """Generate motions for the validation captions with a checkpoint, and return their joints."""
     _, motions = judge.generate_and_judge(pipeline("text-to-motion", model=checkpoint), texts)
     return [motion.joints for motion in motions]
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Fine-tune and probe."""
+    """Fine-tune the base model and probe both models."""
     held_back = tuple(arguments.contents)
     mocap, model = arguments.output / "my_mocap", arguments.output / ("lora" if arguments.lora else "full")
     if not mocap.is_dir():
@@ -134,7 +133,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         print({split: dict(count) for split, count in counts.items()})
     finished = model / "fine-tuning.json"
     if finished.is_file() and (report := FineTuning(**json.loads(finished.read_text(encoding="utf-8")))).finished:
-        print(f"{model} is finished already, and probed anew")
+        print(f"{model} is already finished; only probing it again")
     else:
         report = fine_tune(mocap, model, base=arguments.base, lora=arguments.lora, overrides=arguments.overrides)
 
@@ -160,8 +159,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(results: dict[str, Any]) -> None:
-    """The probe's answers as a table."""
-    table = Table(title="Generated for the captions of validation clips, recognized by a probe")
+    """Print the scores of the probe as a table."""
+    table = Table(title="Motions for the validation captions, recognized by a probe")
     for column in ("", "real clips", "base", "fine-tuned"):
         table.add_column(column)
     rows = {
@@ -179,18 +178,20 @@ def show(results: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Read the arguments."""
+    """Run one of the two commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("split", "run"))
     parser.add_argument("--data", type=Path, required=True, help="Bandai-Namco's archive")
-    parser.add_argument("--output", type=Path, required=True, help="folder for what is written")
-    parser.add_argument("--contents", nargs="+", default=list(HELD_BACK), help="the actions that are held back")
-    parser.add_argument("--base", help="text-to-motion checkpoint that does not know them")
-    parser.add_argument("--clips", type=int, default=100, help="of each action in the folder, to train on")
-    parser.add_argument("--lora", action="store_true", help="train an adapter alone")
-    parser.add_argument("--cache-dir", help="of the converted clips")
+    parser.add_argument("--output", type=Path, required=True, help="output folder")
+    parser.add_argument(
+        "--contents", nargs="+", default=list(HELD_BACK), help="actions to hold back from the base model"
+    )
+    parser.add_argument("--base", help="text-to-motion checkpoint that was trained without these actions")
+    parser.add_argument("--clips", type=int, default=100, help="maximum number of training clips per action")
+    parser.add_argument("--lora", action="store_true", help="train a LoRA adapter only")
+    parser.add_argument("--cache-dir", help="folder for the converted clips")
     parser.add_argument("--results", type=Path, help="JSON file for the figures")
-    parser.add_argument("overrides", nargs="*", help="key=value of the recipe of fine-tuning")
+    parser.add_argument("overrides", nargs="*", help="key=value: recipe values to override")
     arguments = parser.parse_intermixed_args()
     if arguments.command == "split":
         write_split(arguments.data, arguments.output, tuple(arguments.contents))

@@ -1,11 +1,11 @@
-"""Where feet slide: real clips, their reconstructions by the tokenizer, generated motions, and files with bones.
+"""Measure where feet slide: in real clips, reconstructions by the tokenizer, generated motions, and exported files.
 
     python benchmarks/foot_skating.py --data bandai_bvh.tar.xz [--cmu cmu_bvh.tar.xz] [--motions 16] [--output F.json]
 
-Two figures are printed for each cause, before and after `Motion.plant_feet`. *Skating* is `Motion.foot_skating`, the
-share of low frames in which a foot moves at more than 0.5 m/s: it depends above all on the action, for a foot that
-rolls off or swings low counts, and a standing one cannot. *Slide* is the mean speed of the points that
-`Motion.foot_plants` finds standing: what people see as sliding. Walks are compared with walks.
+Prints two figures for each kind of motion, before and after `Motion.plant_feet`. *Skating* is `Motion.foot_skating`:
+the share of frames with a low foot in which it moves at more than 0.5 m/s. It mostly depends on the action, because a
+foot that rolls off or swings low counts too. *Slide* is the mean speed of the points that `Motion.foot_plants` finds
+standing, which is what people see as sliding. Walks are compared with walks.
 """
 
 import argparse
@@ -34,12 +34,12 @@ from lamp_hf.pipelines.text_warnings import for_measurement
 
 WALK = "a person walks forward"
 MAX_FRAMES = 196
-FILES = 2  # motions that are put on the bones of a file, which takes seconds each
-PARTS = {"root's path": slice(0, 4), "pose": slice(4, None)}  # of the features
+FILES = 2  # motions to fit to the bones of a file, which takes seconds per motion
+PARTS = {"root's path": slice(0, 4), "pose": slice(4, None)}  # slices of the features
 
 
 def slide(motion: Motion, plants: np.ndarray, joints: np.ndarray | None = None) -> float | None:
-    """Mean horizontal speed of planted points, m/s; None where no foot stands."""
+    """Return the mean horizontal speed of planted points in m/s, or `None` if no foot stands."""
     places = (motion.joints if joints is None else joints)[:, list(motion.skeleton.contact_joints)]
     speed = np.linalg.norm(np.diff(places[..., ::2], axis=0), axis=-1) * motion.fps
     standing = plants[1:] & plants[:-1]
@@ -47,13 +47,13 @@ def slide(motion: Motion, plants: np.ndarray, joints: np.ndarray | None = None) 
 
 
 def mean(values: Iterable[float | None]) -> float:
-    """Mean of what is there."""
+    """Return the mean of the known values, or NaN if there are none."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else float("nan")
 
 
 def measure(motions: Sequence[Motion]) -> dict[str, float]:
-    """Figures of a kind of motions, as they are and with planted feet."""
+    """Measure motions, unchanged and with planted feet."""
     plants = [motion.foot_plants() for motion in motions]
     start = time.process_time()
     planted = [motion.plant_feet() for motion in motions]
@@ -87,7 +87,7 @@ def measure(motions: Sequence[Motion]) -> dict[str, float]:
 
 
 def knees_flipped(before: Motion, after: Motion) -> int:
-    """Frames in which a knee that was bent forward by a centimeter is bent backward."""
+    """Count the frames in which a knee that was bent forward by a centimeter is now bent backward."""
     flipped = 0
     for leg in legs(before):
         bends = [bend(motion.joints.astype(np.float64), *leg) for motion in (before, after)]
@@ -96,14 +96,14 @@ def knees_flipped(before: Motion, after: Motion) -> int:
 
 
 def legs(motion: Motion) -> list[tuple[int, int, int]]:
-    """Hip, knee and ankle of both legs."""
+    """Return hip, knee and ankle of both legs."""
     names = motion.skeleton.joint_names
     sides = ("left", "right")
     return [tuple(names.index(f"{side}_{part}") for part in ("hip", "knee", "ankle")) for side in sides]  # type: ignore[misc]
 
 
 def bend(joints: np.ndarray, hip: int, knee: int, ankle: int) -> np.ndarray:
-    """How far (T,) the knee lies in front of the line from hip to ankle, meters."""
+    """Return how far (T,) the knee is in front of the line from hip to ankle, in meters."""
     way = joints[:, ankle] - joints[:, hip]
     way /= np.maximum(np.linalg.norm(way, axis=-1, keepdims=True), 1e-9)
     across = joints[:, 1] - joints[:, 2]
@@ -113,7 +113,7 @@ def bend(joints: np.ndarray, hip: int, knee: int, ankle: int) -> np.ndarray:
 
 
 def rebuild(pipe: Any, clip: np.ndarray) -> np.ndarray:
-    """What the tokenizer makes of a clip's features, whole tokens of it."""
+    """Reconstruct the features of a clip with the tokenizer, for whole tokens only."""
     model, extractor = pipe.model.lamp.motion_vqvae, pipe.processor.feature_extractor
     clip = clip[: len(clip) // pipe.frames_per_token * pipe.frames_per_token]
     with torch.no_grad():
@@ -122,19 +122,19 @@ def rebuild(pipe: Any, clip: np.ndarray) -> np.ndarray:
 
 
 def with_part_of(clip: np.ndarray, rebuilt: np.ndarray, part: slice) -> np.ndarray:
-    """A real clip with one part of its features from the reconstruction."""
+    """Return a real clip with one part of its features taken from the reconstruction."""
     mixed = clip[: len(rebuilt)].copy()
     mixed[:, part] = rebuilt[:, part]
     return mixed
 
 
 def through_features(clip: np.ndarray) -> Motion:
-    """Features as joints, features again and joints: what the recovery of joints and headings costs."""
+    """Convert features to joints, back to features and to joints again, to measure the loss of these conversions."""
     return Motion(features=joints_to_features(Motion(features=clip).joints))
 
 
 def in_files(motions: Sequence[Motion], plant_feet: bool) -> float:
-    """Slide of the joints of BVH and GLB files, m/s."""
+    """Return the slide of the joints in BVH and GLB files, in m/s."""
     found = []
     for motion in motions:
         local, root, offsets, _ = planted_kinematics(motion, own_body=None, plant_feet=plant_feet)
@@ -144,13 +144,13 @@ def in_files(motions: Sequence[Motion], plant_feet: bool) -> float:
 
 
 def generate(pipe: Any, motions: int, text: str = WALK, **settings: Any) -> list[Motion]:
-    """Motions of one text, of the length that the model chooses unless told."""
+    """Generate motions of one text; the model chooses the length by default."""
     with for_measurement():
         return [result["motion"] for result in pipe([text] * motions, seed=list(range(motions)), **settings)]
 
 
 def causes(arguments: argparse.Namespace) -> dict[str, Callable[[], list[Motion]]]:
-    """Kinds of motions by what sets them apart."""
+    """Return functions that create each kind of motion, by name."""
     bandai = load_bandai_namco(arguments.data, cache_dir=arguments.cache_dir)
     rows = list(with_numpy_motion(bandai["validation"]))
     clips = [row["motion"][:MAX_FRAMES] for row in rows]
@@ -197,7 +197,7 @@ def causes(arguments: argparse.Namespace) -> dict[str, Callable[[], list[Motion]
 
 
 def captioned(pipe: Any, dataset: Dataset, count: int) -> list[Motion]:
-    """Motions of validation captions."""
+    """Generate motions for random validation captions."""
     rows = random.Random(0).sample(list(dataset["captions"]), count)
     texts = [row[0]["text"] for row in rows]
     with for_measurement():
@@ -206,13 +206,15 @@ def captioned(pipe: Any, dataset: Dataset, count: int) -> list[Motion]:
 
 
 def main() -> None:
-    """Measure all, print and write the table."""
+    """Measure all kinds of motions, print the table and save it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="Bandai-Namco's motions: an archive or a folder of BVH files")
-    parser.add_argument("--cmu", help="the CMU database, likewise")
-    parser.add_argument("--cache-dir", help="where converted data sets are kept")
-    parser.add_argument("--motions", type=int, default=8, help="generated walks of each kind")
-    parser.add_argument("--all", type=int, default=50, help="generated motions of all actions, and clips of CMU")
+    parser.add_argument("--cmu", help="the CMU database: an archive or a folder of BVH files")
+    parser.add_argument("--cache-dir", help="folder for converted data sets")
+    parser.add_argument("--motions", type=int, default=8, help="generated walks per kind")
+    parser.add_argument(
+        "--all", type=int, default=50, help="number of generated motions of all actions, and of CMU clips"
+    )
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "foot-skating.json")
     arguments = parser.parse_args()
     results: dict[str, dict[str, float]] = {}
@@ -237,7 +239,7 @@ def main() -> None:
 
 def show(results: dict[str, dict[str, float]]) -> None:
     """Print the table."""
-    table = Table(title="Feet: as they are, and planted")
+    table = Table(title="Feet: unchanged, and planted")
     columns = {
         "seconds": ".1f",
         "skating": ".1%",

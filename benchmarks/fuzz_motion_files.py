@@ -1,10 +1,10 @@
-"""Damage small motion files at random and read them: only `MotionFormatError` that names the file may come.
+"""Damage small motion files at random and read them: the only error may be a `MotionFormatError` that names the file.
 
     python benchmarks/fuzz_motion_files.py --inputs 100000 --seed 7 --keep /tmp/found
 
-Prints how many inputs were read and refused, how many raised anything else (a warning of NumPy included), how many took
-more than half a second of the processor's time, and the peak memory of the process; exits with 1 if there was anything
-else. Files that show a fault are kept.
+Prints how many inputs were read and rejected, how many raised anything else (including NumPy warnings), how many took
+more than half a second of processor time, and the peak memory of the process. Exits with 1 if anything else was raised.
+`--keep` saves the files that show a fault.
 """
 
 import argparse
@@ -38,7 +38,7 @@ MEMBERS = ["fps.npy", "text.npy", "joints", "skeleton.npy", "poses.npy"]
 
 
 def make_seeds(folder: Path) -> list[tuple[str, bytes]]:
-    """Small files of every kind, as (suffix, bytes)."""
+    """Return small files of every kind, as (suffix, bytes)."""
     noise = np.random.default_rng(0)
     body = default_body()
     for joint in range(1, 22):
@@ -74,7 +74,7 @@ def make_seeds(folder: Path) -> list[tuple[str, bytes]]:
 
 
 def damage(data: bytes, choice: random.Random) -> bytes:
-    """Change, cut, insert and repeat a few bytes; half of the changes hit the header."""
+    """Change, cut, insert and repeat a few bytes; half of the changes are in the header."""
     changed = bytearray(data)
     for _ in range(choice.choice([1, 1, 1, 2, 3, 6])):
         place = choice.randrange(len(changed) if choice.random() < 0.5 else min(len(changed), 140))
@@ -101,7 +101,7 @@ def damage(data: bytes, choice: random.Random) -> bytes:
 
 
 def damage_members(data: bytes, choice: random.Random) -> bytes:
-    """Damage members inside an archive whose checksums fit, or give them other names."""
+    """Damage or rename members of an archive, with correct checksums."""
     result = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(data)) as source,
@@ -117,7 +117,7 @@ def damage_members(data: bytes, choice: random.Random) -> bytes:
 
 
 def main() -> None:
-    """Run the inputs and print what came of them."""
+    """Read the damaged files and print the outcomes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
@@ -133,7 +133,7 @@ def main() -> None:
             suffix, data = choice.choice(seeds)
             path = Path(name, f"f{suffix}")
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # two members of one name
+                warnings.simplefilter("ignore")  # about two members with the same name
                 inner = suffix == ".npz" and choice.random() < 0.6
                 path.write_bytes(damage_members(data, choice) if inner else damage(data, choice))
             fault = ""
@@ -162,7 +162,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     others = sum(count for fault, count in faults.items() if not fault.startswith("slower"))
     print(
-        f"{options.inputs} inputs: {outcomes['read']} read, {outcomes['refused']} refused, {others} faults, "
+        f"{options.inputs} inputs: {outcomes['read']} read, {outcomes['refused']} rejected, {others} faults, "
         f"{outcomes['slow']} slower than {SLOW_S} s, peak {peak} MB"
     )
     for fault, count in faults.most_common():

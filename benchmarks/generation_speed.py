@@ -1,8 +1,8 @@
-"""Seconds per motion at batch 1 and 32, and where they go.
+"""Time the generation of motions at batch sizes 1 and 32, and its parts.
 
     python benchmarks/generation_speed.py [--model CHECKPOINT] [--paper-size] [--tokens 49] [--repeats 3]
 
-`--paper-size` runs a model of the paper's sizes with random weights.
+`--paper-size` runs a model of the paper's size with random weights.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-import lamp_hf  # noqa: F401  (makes the models known)
+import lamp_hf  # noqa: F401  (registers the models)
 from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT, resolve_checkpoint
 from lamp_hf.modeling.configuration_lamp import LampTextToMotionConfig
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
@@ -23,20 +23,20 @@ from lamp_hf.motion.motion import Motion
 
 
 def best(function: Callable[[], object], repeats: int) -> float:
-    """The best of several runs, seconds; one run before them warms up."""
+    """Return the best time of several runs in seconds, after one warm-up run."""
     function()
     return min(seconds(function) for _ in range(repeats))
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """Duration of one run."""
+    """Return the duration of one run in seconds."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 class Stopwatch:
-    """Adds up the time that calls of a method take, wherever they come from."""
+    """Adds up the time that all calls of a method take."""
 
     def __init__(self, owner: object, method: str):
         self.total = 0.0
@@ -51,12 +51,12 @@ class Stopwatch:
 
 
 def main() -> None:
-    """Parse, time, print."""
+    """Time the generation and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=DEFAULT_CHECKPOINT)
     parser.add_argument("--paper-size", action="store_true")
     parser.add_argument("--tokens", type=int, default=49)
-    parser.add_argument("--text-length", type=int, default=16, help="word pieces of the captions")
+    parser.add_argument("--text-length", type=int, default=16, help="word pieces per caption")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     torch.manual_seed(0)
@@ -71,7 +71,7 @@ def main() -> None:
     text, decoder = Stopwatch(model, "get_text_condition"), Stopwatch(model.lamp.motion_vqvae, "decode")
     for batch in (1, 32):
         input_ids = torch.randint(5, model.config.lamp_config.vocab_size - 1, (batch, arguments.text_length))
-        input_ids[:, 0] = torch.arange(batch) + 5  # no two captions are alike
+        input_ids[:, 0] = torch.arange(batch) + 5  # all captions differ
         mask = torch.ones_like(input_ids)
         seeds = list(range(batch))
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What starting costs: `import lamp_hf` beside transformers' pipeline alone, and the commands that need no model.
+"""Time the start: `import lamp_hf`, the pipeline of transformers alone, and commands that need no model.
 
 python benchmarks/import_time.py [--repeats 5]
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 
 def seconds(command: list[str], repeats: int) -> float:
-    """The best of several runs of a whole process, seconds."""
+    """Return the best time of several runs of a process, in seconds."""
     best = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()
@@ -24,7 +24,7 @@ def seconds(command: list[str], repeats: int) -> float:
 
 
 def main() -> None:
-    """Time all, print a table and the ratio that the package promises."""
+    """Time all commands and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
@@ -45,7 +45,7 @@ def main() -> None:
     for name, value in times.items():
         print(f"{name:40} {value:6.2f} s")
     ratio = times["import lamp_hf, then pipeline"] / times["from transformers import pipeline"]
-    print(f"with lamp_hf / transformers alone: {ratio:.2f}")
+    print(f"import with lamp_hf / with transformers alone: {ratio:.2f}")
 
 
 if __name__ == "__main__":

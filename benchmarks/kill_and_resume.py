@@ -1,11 +1,11 @@
-"""Kills a training run with SIGKILL at many points, resumes it, and compares all weights bit by bit.
+"""Kill a training run with SIGKILL at many points, resume it, and compare all weights bit by bit.
 
 python benchmarks/kill_and_resume.py [--data DATA] [--stage motion-vqvae] [--random 6] [--results FILE]
 
-Points of two kinds: random moments, and moments inside the writing of a checkpoint or of the finished model, for which
-the run's folder is watched and the run killed as soon as a certain file appears in it or a checkpoint goes. Each point
-has a run of its own; what its folder held when it died is printed, for a watched file may be written faster than a
-signal arrives. Then the run is started again, by the same call, until it ends.
+There are two kinds of points: random moments, and moments while a checkpoint or the finished model is being written.
+For the second kind, the benchmark watches the folder of the run, and kills the run when a certain file appears or a
+checkpoint is removed. Each point has its own run. A watched file may be written faster than a signal arrives, so the
+table shows what the folder contained after the kill. Then the same call starts the run again, until it ends.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from lamp_hf.training.trainer import UNFINISHED
 
 STEPS, SAVE_STEPS = 8, 2
 WATCH_EVERY_S = 0.0002
-# Processes of a server that has imported everything start at once; each is a process of its own all the same.
+# A fork server that has imported everything starts processes quickly.
 PROCESSES = multiprocessing.get_context("forkserver")
 
 
 def run(recipe: Recipe, folder: Path, log: Path) -> None:
-    """What the child does: train, silently."""
+    """Train in a child process, with the output in a log file."""
     torch.set_num_threads(1)
     with log.open("a") as stream:
         os.dup2(stream.fileno(), 1)
@@ -41,14 +41,14 @@ def run(recipe: Recipe, folder: Path, log: Path) -> None:
 
 
 def start(recipe: Recipe, folder: Path) -> multiprocessing.process.BaseProcess:
-    """A run in a process of its own."""
+    """Start a run in its own process."""
     process = PROCESSES.Process(target=run, args=(recipe, folder, folder.with_suffix(".log")))
     process.start()
     return process
 
 
 def finish(recipe: Recipe, folder: Path) -> float:
-    """Run to the end; seconds taken."""
+    """Run to the end and return the seconds that it took."""
     started = time.perf_counter()
     process = start(recipe, folder)
     process.join()
@@ -58,7 +58,7 @@ def finish(recipe: Recipe, folder: Path) -> float:
 
 
 def kill_when(recipe: Recipe, folder: Path, happened: Callable[[], bool]) -> bool:
-    """Start a run and kill it as soon as something has happened; false if it ended before."""
+    """Start a run and kill it as soon as `happened` returns true; return `False` if the run ended before."""
     process = start(recipe, folder)
     while process.is_alive():
         if happened():
@@ -70,17 +70,17 @@ def kill_when(recipe: Recipe, folder: Path, happened: Callable[[], bool]) -> boo
 
 
 def files_of(folder: Path) -> list[str]:
-    """Names of a folder's files, in the order in which they were written."""
+    """Return the names of the files in a folder, in the order in which they were written."""
     return [path.name for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)]
 
 
 def points(whole: Path, seconds: float, count: int) -> Iterator[tuple[str, Callable[[Path], Callable[[], bool]]]]:
-    """Names of moments, and what tells of a run's folder whether they have come.
+    """Yield the name of each moment, and a function that creates its test for the folder of a run.
 
     Args:
-        whole: An uninterrupted run, for the files of its checkpoints.
-        seconds: That it took.
-        count: Random moments.
+        whole: Folder of an uninterrupted run, for the names of its checkpoint files.
+        seconds: Duration of that run.
+        count: Number of random moments.
     """
     step = STEPS // SAVE_STEPS // 2 * SAVE_STEPS
     checkpoint = f"checkpoint-{step}"
@@ -102,12 +102,12 @@ def points(whole: Path, seconds: float, count: int) -> Iterator[tuple[str, Calla
 
 
 def appears(*paths: Path) -> Callable[[], bool]:
-    """Is there such a file, or what comes soon after it, should it have come and gone between two looks?"""
+    """Return a test that is true once any of the files exists; give later files too, in case it misses the first."""
     return lambda: any(path.exists() for path in paths)
 
 
 def goes(run: Path) -> Callable[[], bool]:
-    """Has the removal of any checkpoint begun?"""
+    """Return a test that is true once the removal of a checkpoint has begun."""
     models = [run / f"checkpoint-{step}" / "model.safetensors" for step in range(SAVE_STEPS, STEPS + 1, SAVE_STEPS)]
     seen: set[Path] = set()
 
@@ -120,13 +120,13 @@ def goes(run: Path) -> Callable[[], bool]:
 
 
 def after(seconds: float) -> Callable[[], bool]:
-    """Is the time over?"""
+    """Return a test that is true after that many seconds."""
     end = time.perf_counter() + seconds
     return lambda: time.perf_counter() >= end
 
 
 def found_in(run: Path) -> tuple[str, str]:
-    """What a run left when it died: whole checkpoints, and what was being written."""
+    """Describe the folder of a killed run: its whole checkpoints, and the unfinished files."""
     if not run.is_dir():
         return "", ""
     whole = sorted((path.name.removeprefix("checkpoint-") for path in run.glob("checkpoint-*")), key=int)
@@ -136,12 +136,12 @@ def found_in(run: Path) -> tuple[str, str]:
 
 
 def main() -> None:
-    """Kill, resume, compare, print."""
+    """Kill and resume runs, compare their weights and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--stage", default="motion-vqvae", choices=[name for name in STAGES if name != "captioning"])
     parser.add_argument("--random", type=int, default=6, help="number of random moments")
-    parser.add_argument("--work", type=Path, help="folder for the runs, kept; by default one that goes away")
+    parser.add_argument("--work", type=Path, help="folder to keep the runs in; defaults to a temporary one")
     arguments = parser.parse_args()
     PROCESSES.set_forkserver_preload(["lamp_hf.training.run", "lamp_hf.pipelines", "datasets", "transformers.trainer"])
     table = Table(title=f"{arguments.stage}, {STEPS} steps, a checkpoint every {SAVE_STEPS}")
@@ -156,30 +156,30 @@ def main() -> None:
         steps = {"max_steps": STEPS, "eval_steps": SAVE_STEPS, "save_steps": SAVE_STEPS}
         recipe = short_recipe(arguments.stage, data, per_device_train_batch_size=4, **steps)
         finish(recipe, work / "whole")
-        seconds = finish(recipe, work / "again")  # the first one waited for imports
+        seconds = finish(recipe, work / "again")  # the first one also imports modules
         wanted = weights_of(work / "whole")
         if compare(weights_of(work / "again"), wanted)[0]:
-            raise SystemExit("two runs that nobody killed differ")
+            raise SystemExit("two uninterrupted runs differ")
         for number, (name, watch) in enumerate(points(work / "whole", seconds, arguments.random)):
             folder = work / f"killed-{number:02d}"
             killed = kill_when(recipe, folder, watch(folder))
             left, unfinished = found_in(folder)
             finish(recipe, folder)
             difference, where = compare(weights_of(folder), wanted)
-            result = "equal, every bit" if difference == 0 else f"differ by {difference:.1e} in {where}"
+            result = "equal, bit for bit" if difference == 0 else f"differ by {difference:.1e} in {where}"
             if (folder / UNFINISHED).exists():
-                result += f"; {UNFINISHED}/ is still there"
+                result += f"; {UNFINISHED}/ still exists"
             inside += bool(unfinished)
             late += not killed
-            failed += result != "equal, every bit"
-            row = (name if killed else f"{name}: ended before", left, unfinished, result)
+            failed += result != "equal, bit for bit"
+            row = (name if killed else f"{name}: the run ended before", left, unfinished, result)
             table.add_row(*row)
             print(*row, sep=" | ", flush=True)
     Console(width=150).print(table)
     print(f"{table.row_count} kills, {inside} of them while files were being written")
     figures = {"kills": table.row_count, "while_files_were_written": inside, "after_the_end": late}
     save_results(arguments, arguments.stage, {**figures, "other_weights_than_unkilled": failed})
-    raise SystemExit(f"{failed} runs did not come to the same weights" if failed else 0)
+    raise SystemExit(f"{failed} runs ended with different weights" if failed else 0)
 
 
 if __name__ == "__main__":

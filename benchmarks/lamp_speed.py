@@ -1,10 +1,10 @@
-"""Compare the speed of LaMP's passes in this checkout with those of another one, in one run.
+"""Compare the speed of LaMP in this checkout with that of another checkout, in one run.
 
 python benchmarks/lamp_speed.py --against ../other-checkout [--path FOLDER ...] [--rounds 15]
 
-Both work in processes of their own and take turns; the ratio of each round is independent of how busy the machine is.
-`--path` puts folders before the other checkout's environment, such as one with the release of transformers that it
-needs (`pip install --target FOLDER transformers==5.23.0`).
+The two checkouts run in separate processes and take turns, so the ratio does not depend on the load of the machine.
+`--path` adds folders to the path of the other checkout, such as one with the release of transformers that it needs
+(`pip install --target FOLDER transformers==5.23.0`).
 """
 
 import argparse
@@ -17,16 +17,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
-# Task -> how often it runs per round, so that a round takes some tenths of a second.
+# Runs of each task per round, so that a round takes a few tenths of a second.
 TASKS = {"forward": 2, "queries": 5, "text features": 8, "pretraining step": 1, "caption": 2}
 BATCH, FRAMES, WORDS = 16, 96, 14
 
 
 def main() -> None:
-    """Parse, time, print."""
+    """Time both checkouts and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", type=Path, help="the other checkout of this repository")
-    parser.add_argument("--path", type=Path, action="append", default=[], help="folder of packages for the other one")
+    parser.add_argument(
+        "--path", type=Path, action="append", default=[], help="folder of packages for the other checkout"
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -51,7 +53,7 @@ def main() -> None:
 
 
 class Worker:
-    """A process that runs tasks in one checkout when it is asked to."""
+    """A process that runs tasks in one checkout on request."""
 
     def __init__(self, checkout: Path, packages: list[Path]) -> None:
         path = os.pathsep.join(str(folder) for folder in (checkout, *packages))
@@ -68,7 +70,7 @@ class Worker:
         self.versions = self._line()
 
     def seconds(self, task: str) -> float:
-        """Run a task, and return the seconds that it took."""
+        """Run a task and return its seconds."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{task}\n")
         self.process.stdin.flush()
@@ -83,7 +85,7 @@ class Worker:
 
 
 def serve() -> None:
-    """Run tasks whose names come in, one a line."""
+    """Read names of tasks, one per line, and run them."""
     tasks = make_tasks()
     import transformers
 
@@ -99,7 +101,7 @@ def serve() -> None:
 
 
 def make_tasks() -> dict[str, Callable[[], object]]:
-    """The passes of the embedded LaMP on random motions and texts of various lengths."""
+    """Return the tasks: passes of the embedded LaMP on random motions and texts of various lengths."""
     import torch
 
     from lamp_hf.modeling.modeling_lamp import LampForPreTraining
@@ -114,9 +116,9 @@ def make_tasks() -> dict[str, Callable[[], object]]:
     words = torch.randint(10, 20_000, (BATCH, WORDS), generator=generator)
     words_mask = (torch.arange(WORDS) < 6 + torch.arange(BATCH)[:, None] % 9).long()
     encoded = lamp.encode_motion(motion, motion_mask)
-    # A tuple in older checkouts; an output with these three first since.
+    # Older checkouts return a tuple; newer ones an output with these three first.
     embeds, token_mask, codes = tuple(encoded.to_tuple() if hasattr(encoded, "to_tuple") else encoded)[:3]
-    # The layer had another name in older checkouts.
+    # The layer has another name in older checkouts.
     states = getattr(lamp, "motion_to_states", lamp.motion_projection)(embeds).detach()
     learner = LampForPreTraining(lamp.config)
     learner.lamp.load_state_dict(lamp.state_dict())

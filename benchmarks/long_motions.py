@@ -1,8 +1,8 @@
-"""Time and peak memory of long motions: do both grow with the number of frames, and no faster?
+"""Measure time and peak memory of long motions, to check that both grow linearly with the number of frames.
 
     python benchmarks/long_motions.py --frames 20000 200000
 
-Each step runs in a process of its own. Peak memory is what the step adds to that of the process with the motion loaded.
+Each step runs in its own process. Peak memory is the increase during the step, with the motion already loaded.
 """
 
 import argparse
@@ -24,7 +24,7 @@ STEPS = (
 
 
 def long_joints(num_frames: int) -> np.ndarray:
-    """A body (T, 22, 3) that sways, turns and walks in large circles, with bones that give by millimeters."""
+    """Return joints (T, 22, 3) of a body that sways, turns and walks in large circles; bones stretch by millimeters."""
     from lamp_hf.motion import rotations
     from lamp_hf.motion.kinematics import default_body, forward_kinematics
     from lamp_hf.motion.skeleton import HUMANML3D_22
@@ -46,7 +46,7 @@ def long_joints(num_frames: int) -> np.ndarray:
 
 
 def run_step(step: str, num_frames: int, folder: Path) -> tuple[float, float]:
-    """Seconds and megabytes that one step takes."""
+    """Run one step and return its seconds and megabytes."""
     from lamp_hf.motion.motion import Motion
 
     verb, _, rest = step.partition(" ")
@@ -59,7 +59,7 @@ def run_step(step: str, num_frames: int, folder: Path) -> tuple[float, float]:
         del joints
         if verb == "joints":
             motion = Motion(features=motion.features, fps=20.0)
-    # ru_maxrss never falls: what was needed before must not hide what the step needs.
+    # ru_maxrss never falls, so reset the peak before the step.
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
     start = time.perf_counter()
@@ -81,7 +81,7 @@ def run_step(step: str, num_frames: int, folder: Path) -> tuple[float, float]:
 
 
 def _status(key: str) -> float:
-    """Megabytes that /proc tells of this process."""
+    """Return a memory value of this process from /proc, in megabytes."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) / 1024

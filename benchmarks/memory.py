@@ -1,4 +1,4 @@
-"""Peak memory of fresh processes: imports alone, the loaded pipeline, one motion, 32 motions, a minute's storyboard.
+"""Measure the peak memory of fresh processes: imports, the loaded pipeline, one motion, 32 motions, a storyboard.
 
 python benchmarks/memory.py [--model CHECKPOINT]
 """
@@ -14,11 +14,11 @@ PRINT_PEAK = "; import resource; print(resource.getrusage(resource.RUSAGE_SELF).
 
 
 def peak_mib(code: str, *arguments: str) -> float:
-    """Peak resident memory of a Python process that runs `code`, MiB."""
+    """Return the peak resident memory of a Python process that runs `code`, in MiB."""
     command = [sys.executable, "-c", "import sys; " + code + PRINT_PEAK, *arguments]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     kib = int(output.splitlines()[-1])
-    return kib / 1024 / (1024 if sys.platform == "darwin" else 1)  # macOS counts bytes
+    return kib / 1024 / (1024 if sys.platform == "darwin" else 1)  # macOS reports bytes
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""A motion index at scale: build time, disk, latency, and what the shortcut through FAISS misses.
+"""Measure a large motion index: build time, size on disk, latency, and recall of the FAISS search.
 
     python benchmarks/motion_index.py --data bandai_bvh.tar.xz [--motions 100000] [--noise 0.1] [--output index.json]
 
-Real motions are encoded once and then repeated, their vectors with noise, until there are enough. Latencies are
-those of one query at a time, on as many cores as `--threads` says; recall is the share of the ten best motions by
-exact search that the shortcut finds too.
+Real motions are encoded once and then repeated with noise on their vectors, until there are enough. Latency is for one
+query at a time, on `--threads` cores. Recall is the share of the ten best motions of an exact search that the search
+with FAISS finds too.
 """
 
 import argparse
@@ -33,13 +33,13 @@ RERANKED = 32
 
 
 class Repeated:
-    """A source, and an encoder, of real motions repeated with noise.
+    """Source and encoder of real motions that are repeated with noise.
 
     Args:
-        encoder: Encodes the real motions, once, and all texts.
+        encoder: Encodes the real motions (once) and all texts.
         clips: The real motions.
-        count: How many motions to make of them.
-        noise: Length of what is added to each vector of unit length.
+        count: Number of motions to create from them.
+        noise: Length of the noise that is added to each unit vector.
     """
 
     name = identity = "repeated"
@@ -74,7 +74,7 @@ class Repeated:
         return [self.noisy(self._place[id(motion)]) for motion in motions]
 
     def noisy(self, place: int) -> EncodedMotion:
-        """A real motion's vectors with noise; each query has its own."""
+        """Return the vectors of a real motion with noise; each one has its own noise."""
         real = self.encoded[place]
         noise = self._rng.normal(size=real.features.shape).astype(np.float32)
         features = real.features + self.noise * noise / np.sqrt(noise.shape[-1])
@@ -82,7 +82,7 @@ class Repeated:
 
 
 def milliseconds(function: Callable[[Any], object], arguments: Sequence[Any]) -> dict[str, float]:
-    """Median and 99th percentile over one call for each argument, after a first one that does not count."""
+    """Return median and 99th percentile of one call per argument, after one warm-up call."""
     function(arguments[0])
     taken = []
     for argument in arguments:
@@ -93,7 +93,7 @@ def milliseconds(function: Callable[[Any], object], arguments: Sequence[Any]) ->
 
 
 def recall(found: list[list[Found]], exact: list[list[Found]]) -> dict[str, float]:
-    """Share of the exact hits that were found, and by how much the found scores are lower, rank by rank."""
+    """Return the share of exact hits that were found, and how much lower the found scores are, rank by rank."""
     shares = [len({f.row for f in a} & {f.row for f in b}) / len(b) for a, b in zip(found, exact, strict=True)]
     first = [a[0].row == b[0].row for a, b in zip(found, exact, strict=True)]
     lost = [y.score - x.score for a, b in zip(found, exact, strict=True) for x, y in zip(a, b, strict=True)]
@@ -101,7 +101,7 @@ def recall(found: list[list[Found]], exact: list[list[Found]]) -> dict[str, floa
 
 
 def measure(index: MotionIndex, source: Repeated, num_queries: int) -> dict[str, dict[str, float]]:
-    """Latency and recall of each kind of search."""
+    """Measure latency and recall of each kind of search."""
     rng = np.random.default_rng(1)
     encoder = source.encoder
     texts = sorted({text for clip in source.real for text in clip.captions})
@@ -137,19 +137,19 @@ def megabytes(folder: Path, pattern: str) -> float:
 
 
 def main() -> None:
-    """Parse, build, measure, print."""
+    """Build the indexes, measure them and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="archive or clone of the Bandai-Namco set")
-    parser.add_argument("--cache-dir", help="where converted motions are kept")
+    parser.add_argument("--cache-dir", help="folder for converted motions")
     parser.add_argument("--model", default=DEFAULT_CHECKPOINT)
     parser.add_argument("--motions", type=int, default=100_000)
-    parser.add_argument("--real", type=int, help="take only so many real motions")
-    parser.add_argument("--captions", type=int, default=2, help="captions of a real motion")
+    parser.add_argument("--real", type=int, help="maximum number of real motions")
+    parser.add_argument("--captions", type=int, default=2, help="captions per real motion")
     parser.add_argument("--noise", type=float, default=0.1)
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--vectors", nargs="+", type=int, default=[1, 4, 24], help="vectors of a motion in FAISS")
-    parser.add_argument("--folder", help="where the index shall lie while it is measured")
+    parser.add_argument("--vectors", nargs="+", type=int, default=[1, 4, 24], help="FAISS vectors per motion")
+    parser.add_argument("--folder", help="folder for the index; defaults to a temporary one")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -187,8 +187,8 @@ def main() -> None:
             index = MotionIndex.open(index.path)
             index.find_motions(np.ones((1, encoder.projection_dim), np.float32))
             figures[f"{vectors} vectors"] = {
-                # Opening includes a first query, which reads FAISS. Indexes after the first share its rows: only
-                # FAISS is made anew.
+                # Opening includes a first query, which reads FAISS. Later indexes share the rows of the first one
+                # and only rebuild FAISS.
                 "build_s": built_s,
                 "opening_s": time.perf_counter() - start,
                 "rows_mb": megabytes(index.path, "*/*.arrow"),
@@ -201,7 +201,7 @@ def main() -> None:
 
 
 def with_vectors(index: MotionIndex, path: Path, vectors: int) -> MotionIndex:
-    """The same rows, by hard links, with another number of vectors in FAISS."""
+    """Create an index of the same rows, as hard links, with another number of FAISS vectors."""
     for file in [*index.path.glob("*/*.arrow"), index.path / "captions.faiss"]:
         target = path / file.relative_to(index.path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -222,12 +222,12 @@ def show(figures: dict[str, Any], kinds: Sequence[str]) -> None:
     console = Console(width=120)
     console.print(
         f"{figures['motions']} motions from {figures['real_motions']} real ones, noise {figures['noise']}, "
-        f"{figures['threads']} threads; encoding takes {figures['encoding_ms_per_motion']:.1f} ms a motion"
+        f"{figures['threads']} threads; encoding takes {figures['encoding_ms_per_motion']:.1f} ms per motion"
     )
     for kind in kinds:
         facts = figures[kind]
         table = Table(
-            title=f"{kind} a motion: built in {facts['build_s']:.1f} s, opened in {facts['opening_s']:.2f} s, "
+            title=f"{kind} per motion: built in {facts['build_s']:.1f} s, opened in {facts['opening_s']:.2f} s, "
             f"rows {facts['rows_mb']:.0f} MB, FAISS {facts['faiss_mb']:.0f} MB",
             title_justify="left",
         )

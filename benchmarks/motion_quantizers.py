@@ -1,10 +1,11 @@
-"""Which quantizer keeps the CMU database's motions best: tokenizers of equal width, trained for equal time.
+"""Compare quantizers on the CMU database: tokenizers of the same width, trained for the same time.
 
     python benchmarks/motion_quantizers.py --data cmu_bvh.tar.xz --runs runs/ [--minutes 8] [--only rq-2x512 ...]
 
-Each is trained by the recipe cmu-mocap/motion-vqvae, for as many steps as fit into the time on this machine. Time is
-that of the processor, so that what else runs on the machine changes little. What was trained stays in `--runs` and is
-not trained again, what was cut off goes on, and the table is made of all that lies there: several calls make one table.
+Each tokenizer is trained with the recipe cmu-mocap/motion-vqvae, for as many steps as fit into the time on this
+machine. Time is processor time, so other processes change little. Finished tokenizers stay in `--runs` and are not
+trained again; interrupted ones are resumed. The table contains all tokenizers in `--runs`, so several calls can
+produce one table.
 """
 
 import argparse
@@ -40,10 +41,10 @@ QUANTIZERS: dict[str, dict[str, Any]] = {
     "vq-4096": {"num_codes": 4096},
     "rq-4x512": {"num_codes": 512, "num_quantizers": 4, "quantizer_dropout": 0.2},
     "fsq-15360": {"num_codes": 15360, "scalar_levels": [8, 8, 8, 6, 5]},
-    # No other quantizer: what it is worth to mind where the motion turns.
+    # The same quantizer as vq-1024, to measure the effect of the trajectory loss.
     "vq-1024-heading": {"num_codes": 1024, "trajectory_loss_weight": 0.005},
 }
-# Groups of actions by words of the database about the take, then about its subject; the first that fits counts.
+# Groups of actions: patterns for the description of the take, then for its subject; the first match counts.
 GROUPS = {
     "dance": r"danc|salsa|ballet|charleston",
     "acrobatics": r"cartwheel|gymnast|handstand|flip|breakdance|climb|hang|swing(?!.*golf)|yoga|range of motion",
@@ -59,7 +60,7 @@ PART = 196  # frames
 
 
 def group_of(take: str) -> str:
-    """Group of a take, or "other"."""
+    """Return the group of a take, or "other"."""
     facts = packaged_facts()[take]
     for text in (facts.description, subject_categories().get(facts.subject, "")):
         for group, pattern in GROUPS.items():
@@ -69,7 +70,7 @@ def group_of(take: str) -> str:
 
 
 def recipe_of(name: str, arguments: argparse.Namespace) -> Recipe:
-    """The recipe of the database with another quantizer, evaluated at the end alone."""
+    """Return the recipe with another quantizer and without evaluation during training."""
     recipe = load_recipe("cmu-mocap/motion-vqvae", [f"data.path={arguments.data}"])
     recipe.model |= QUANTIZERS[name]
     recipe.trainer |= {"eval_strategy": "no", "load_best_model_at_end": False, "save_total_limit": 1, "save_steps": 200}
@@ -78,9 +79,9 @@ def recipe_of(name: str, arguments: argparse.Namespace) -> Recipe:
 
 
 def seconds_a_step(arguments: argparse.Namespace) -> dict[str, float]:
-    """Processor time of a training step with each quantizer: data, model, optimizer.
+    """Return the processor time of a training step (data, model, optimizer) with each quantizer.
 
-    They take turns, so that what else the machine does slows all of them alike.
+    The quantizers take turns, so other processes slow all of them equally.
     """
     models, optimizers = {}, {}
     times: dict[str, list[float]] = {name: [] for name in QUANTIZERS}
@@ -108,7 +109,7 @@ def seconds_a_step(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def train_one(name: str, step_s: float, arguments: argparse.Namespace) -> None:
-    """Train a tokenizer for the time given, unless that is done."""
+    """Train a tokenizer for the given time, unless it is finished."""
     folder = Path(arguments.runs) / name
     if (folder / "time.json").is_file():
         return
@@ -121,7 +122,7 @@ def train_one(name: str, step_s: float, arguments: argparse.Namespace) -> None:
 
 
 def parts_of(clips: Sequence[np.ndarray], ids: Sequence[str]) -> tuple[list[np.ndarray], list[str]]:
-    """Clips cut into parts of whole tokens, as long as what is generated in one piece, and the group of each."""
+    """Cut clips into parts of whole tokens, at most as long as one generated piece; return the group of each too."""
     parts, groups = [], []
     for clip, name in zip(clips, ids, strict=True):
         for start in range(0, len(clip), PART):
@@ -133,7 +134,7 @@ def parts_of(clips: Sequence[np.ndarray], ids: Sequence[str]) -> tuple[list[np.n
 
 @torch.no_grad()
 def judge(folder: Path, parts: Sequence[np.ndarray], groups: Sequence[str]) -> dict[str, Any]:
-    """What a trained tokenizer makes of parts of the validation clips."""
+    """Evaluate a trained tokenizer on parts of the validation clips."""
     model = MotionVQVAEModel.from_pretrained(folder).eval()
     extractor = LampFeatureExtractor.from_pretrained(folder)
     skeleton, layers, num_codes = SKELETONS[extractor.skeleton], model.config.num_quantizers, model.config.num_codes
@@ -147,7 +148,7 @@ def judge(folder: Path, parts: Sequence[np.ndarray], groups: Sequence[str]) -> d
             )
             real = part.copy()
             if not heading:
-                real[:, :3] = made[:, :3] = 0  # the body in its own frame: an error in turning is none of the pose
+                real[:, :3] = made[:, :3] = 0  # compare poses in the frame of the body, without the heading
             joints = features_to_joints(real, skeleton), features_to_joints(made, skeleton)
             found.append(1000 * joint_errors(*joints)[0])
         return found
@@ -181,7 +182,7 @@ def judge(folder: Path, parts: Sequence[np.ndarray], groups: Sequence[str]) -> d
 def show(results: dict[str, dict[str, Any]]) -> None:
     """Print the table."""
     groups = sorted({group for result in results.values() for group in result["groups_pose_mm"]})
-    table = Table(title="MPJPE in mm with pelvises at one place; of the pose, and of its groups, with one heading too")
+    table = Table(title="MPJPE in mm with aligned pelvises; `pose` and the groups also with aligned headings")
     for column in ("quantizer", "bits", "s/step", "steps", "all", "p95", "pose", "codes", "perplexity", *groups):
         table.add_column(column, justify="left" if column == "quantizer" else "right")
     for name, result in sorted(results.items(), key=lambda item: item[1]["mpjpe_mm"]):
@@ -199,12 +200,12 @@ def show(results: dict[str, dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Train what is missing, judge all, write and print the table."""
+    """Train the missing tokenizers, evaluate all, save and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="the CMU database: an archive or a folder of BVH files")
     parser.add_argument("--runs", required=True, type=Path, help="folder of the trained tokenizers")
-    parser.add_argument("--minutes", type=float, default=8.0, help="processor time of each training")
-    parser.add_argument("--only", nargs="+", choices=QUANTIZERS, default=list(QUANTIZERS), help="train these")
+    parser.add_argument("--minutes", type=float, default=8.0, help="processor time per tokenizer, in minutes")
+    parser.add_argument("--only", nargs="+", choices=QUANTIZERS, default=list(QUANTIZERS), help="quantizers to train")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "motion-quantizers.json")
     arguments = parser.parse_args()
     arguments.runs.mkdir(parents=True, exist_ok=True)

@@ -1,17 +1,17 @@
-"""One optimization step of every stage at the paper's width on a CPU, and what a batch of the recipe needs on a GPU.
+"""Run one optimization step of every stage at the paper's size on a CPU, and estimate the GPU memory of the recipe.
 
 python benchmarks/paper_scale.py [--set humanml3d] [--stages motion-vqvae lamp …] [--work FOLDER] [--results FILE]
 
-Weights are random and clips are noise, for time and memory do not depend on them. The stages are run in their order,
-each in a process of its own, and leave their checkpoints in the folder (13 GB, 5 of them OPT-2.7b). Columns:
+Weights are random and clips are noise, because time and memory do not depend on them. The stages run in order, each in
+its own process, and leave their checkpoints in the folder (13 GB, 5 of them for OPT-2.7b). Columns:
 
   learned, frozen  parameters
-  loss             of the first batch
-  largest step     what the step changed most in any parameter
-  seconds, peak    of forward, backward and AdamW with a batch of 2, and of the process
-  GPU              at the recipe's batch size: weights, gradients, AdamW's two averages, and what the forward pass keeps
-                   for the backward pass, counted at 2 and at 4 clips and extended in a straight line. Not in it: CUDA's
-                   own memory and what exists for moments only; a tenth more is a fair allowance.
+  loss             loss of the first batch
+  largest step     largest change of any parameter
+  seconds, peak    time of forward, backward and AdamW with a batch of 2, and peak memory of the process
+  GPU              memory at the batch size of the recipe: weights, gradients, the two averages of AdamW, and what the
+                   forward pass keeps for the backward pass (measured with 2 and 4 clips, then extrapolated linearly).
+                   Add a tenth for CUDA's own memory and temporary tensors.
 """
 
 import argparse
@@ -45,7 +45,7 @@ BATCHES = (2, 4)
 
 
 def write_data(folder: Path, name: str) -> None:
-    """Clips of noise in the authors' layout, as long as clips may be."""
+    """Write clips of noise in the authors' layout, with the maximum length."""
     import numpy as np
 
     from lamp_hf.data.field_layout import FIELD_SETS
@@ -63,7 +63,7 @@ def write_data(folder: Path, name: str) -> None:
 
 
 def write_text_encoder(folder: Path) -> None:
-    """BERT-base of random weights, with as many word pieces as the real one."""
+    """Write a BERT-base with random weights and the vocabulary size of the real one."""
     from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
@@ -73,7 +73,7 @@ def write_text_encoder(folder: Path) -> None:
 
 
 def write_language_model(folder: Path) -> None:
-    """OPT-2.7b of random weights in half precision, which is how the real one is stored."""
+    """Write an OPT-2.7b with random weights in half precision, as the real one is stored."""
     import torch
     from transformers import AutoModelForCausalLM, BertTokenizer, OPTConfig
 
@@ -90,7 +90,7 @@ def write_language_model(folder: Path) -> None:
 
 
 def run_stage(name: str, stage_name: str, work: Path) -> dict[str, float]:
-    """Build a stage by its recipe, take one step, save the model for the next stage."""
+    """Build a stage from its recipe, run one step, and save the model for the next stage."""
     import torch
     from transformers import TrainingArguments, set_seed
 
@@ -165,12 +165,12 @@ def run_stage(name: str, stage_name: str, work: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run the stages in processes of their own and print a line for each."""
+    """Run each stage in its own process and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", default="humanml3d", choices=("humanml3d", "kit-ml"), dest="name")
     parser.add_argument("--stages", nargs="+", default=STAGES, choices=STAGES)
-    parser.add_argument("--work", type=Path, help="folder for checkpoints, kept; by default one that goes away")
-    parser.add_argument("--results", type=Path, help="JSON file for the figures; those of the other set stay in it")
+    parser.add_argument("--work", type=Path, help="folder to keep the checkpoints in; defaults to a temporary one")
+    parser.add_argument("--results", type=Path, help="JSON file for the figures; keeps those of the other data set")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -186,7 +186,7 @@ def main() -> None:
             if not (work / part).exists():
                 make(work / part)
         rows = {}
-        print("stage             learned    frozen     loss  largest step  seconds   peak  batch  a clip    GPU")
+        print("stage             learned    frozen     loss  largest step  seconds   peak  batch  1 clip    GPU")
         for stage in arguments.stages:
             command = [sys.executable, __file__, "--set", arguments.name, "--work", str(work), "--one", stage]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -1,16 +1,16 @@
-"""Requests of many threads at once, kills at any moment, many processes in one folder, and a full disk.
+"""Test reliability: parallel requests, kills at any moment, many processes in one folder, and a full disk.
 
 python benchmarks/reliability.py [threads] [kills] [opens] [disk] [--kills 40] [--requests 100] [--results FILE]
 
-threads  Eight threads share a processor (1,000 requests each) and each of the three pipelines (100 each), all in orders
-         of their own: every answer must be the one that is given to a request alone.
-kills    The commands generate, index (of a new folder and of one that has grown) and convert-motion are killed with
-         SIGKILL, half of them at random moments, half as soon as a file appears. Nothing half-written may be there.
-opens    Four processes open one folder's index twelve times each, at once: none may be refused.
-disk     Files, an index, a conversion and a checkpoint are written to a file system of 20 MB that is nearly full: each
-         ends with one line that names it, and what was there stays. Needs the right to mount one, as root has.
+threads  Eight threads share a processor (1,000 requests each) and each of the three pipelines (100 each), each in its
+         own order. Every answer must equal the answer to the same request alone.
+kills    The commands generate, index (new and extended) and convert-motion are killed with SIGKILL, half of them at
+         random moments and half as soon as a file appears. No half-written file may be left.
+opens    Four processes open the index of one folder twelve times each, in parallel. Every attempt must succeed.
+disk     Files, an index, a conversion and a checkpoint are written to a file system of 20 MB that is nearly full. Each
+         must end with an error in one line that names the file, and existing files must stay. Needs the right to mount.
 
-Everything runs on lamp-small, and on motions that it makes. Ends with 1 if anything was otherwise.
+Everything runs with lamp-small and motions that it generates. Exits with 1 if any check fails.
 """
 
 import argparse
@@ -45,15 +45,15 @@ FILES = 16
 DISK_MB = 20
 COMMANDS = ("generate", "index", "extend", "convert-motion")
 SENTENCES = ("a person walks", "the person bows", "a man waves with the right hand", "someone runs in place")
-# Processes of a server that has imported everything start at once; each is a process of its own all the same.
+# A fork server that has imported everything starts processes quickly.
 SERVER = multiprocessing.get_context("forkserver")
 
 
-# ---- what is worked on ------------------------------------------------------------------------------------
+# ---- motions and encoder ----------------------------------------------------------------------------------
 
 
 def make_motions(folder: Path, count: int, first: int = 0) -> Path:
-    """A folder of so many motion files, no two of which are alike."""
+    """Write that many different motion files to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     pipe = transformers.pipeline("text-to-motion", device="cpu")
     for number in range(first, first + count):
@@ -63,7 +63,7 @@ def make_motions(folder: Path, count: int, first: int = 0) -> Path:
 
 
 def encoder() -> MotionTextEncoder:
-    """LaMP of lamp-small."""
+    """Return the encoder of lamp-small."""
     model = lamp_hf.LampForMotionTextRetrieval.from_pretrained("lamp-small").eval()
     return MotionTextEncoder(model, lamp_hf.LampProcessor.from_pretrained("lamp-small"))
 
@@ -72,7 +72,7 @@ def encoder() -> MotionTextEncoder:
 
 
 def differing(ask: Callable[[int], Any], count: int) -> int:
-    """How many answers of eight threads, each asking for all in an order of its own, are not those of one alone."""
+    """Count the answers of eight threads that differ from those of single requests; each thread has its own order."""
     alone = [ask(number) for number in range(count)]
 
     def work(seed: int) -> int:
@@ -83,7 +83,7 @@ def differing(ask: Callable[[int], Any], count: int) -> int:
 
 
 def threads(folder: Path, requests: int) -> Iterator[tuple[str, int, int]]:
-    """What was asked, how often, and how many answers differed."""
+    """Yield what was called, how often, and how many answers differed."""
     texts = [f"{SENTENCES[k % 4]} {'and waves ' * (k % 23)}{'quickly' * (k % 3)}".strip() for k in range(PROCESSING)]
     processor = lamp_hf.LampProcessor.from_pretrained("lamp-small")
 
@@ -124,7 +124,7 @@ def threads(folder: Path, requests: int) -> Iterator[tuple[str, int, int]]:
 
 
 def run(arguments: list[str], log: Path) -> None:
-    """What a child does: one command of `lamp-hf`, whose output goes into a file."""
+    """Run one command of `lamp-hf` in a child process, with the output in a log file."""
     torch.set_num_threads(1)
     with log.open("a") as stream:
         os.dup2(stream.fileno(), 1)
@@ -133,19 +133,19 @@ def run(arguments: list[str], log: Path) -> None:
 
 
 def start(arguments: list[Any], log: Path) -> multiprocessing.process.BaseProcess:
-    """A command in a process of its own."""
+    """Start a command in its own process."""
     process = SERVER.Process(target=run, args=([str(argument) for argument in arguments], log))
     process.start()
     return process
 
 
 def files_in(folder: Path) -> set[Path]:
-    """All files below a folder but those that lock it."""
+    """Return all files below a folder except lock files."""
     return {path for path in folder.rglob("*") if path.name != ".lock" and path.is_file()}
 
 
 def kill(arguments: list[Any], output: Path, after_s: float | None, log: Path) -> bool:
-    """Kill a command after so many seconds, or as soon as a file appears below its output; false if it had ended."""
+    """Kill a command after that many seconds, or when a file appears in its output; return `False` if it had ended."""
     before = files_in(output)
     process = start(arguments, log)
     ends = None if after_s is None else time.perf_counter() + after_s
@@ -159,7 +159,7 @@ def kill(arguments: list[Any], output: Path, after_s: float | None, log: Path) -
 
 
 def kills(folder: Path, scratch: Path, count: int, commands: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """What was killed, how often, and how often something half-written was there."""
+    """Yield what was killed, how often, and how often it left something half-written."""
     draws = random.Random(0)
     reader = encoder()
     query = reader.encode_texts(["a person walks"])
@@ -167,14 +167,14 @@ def kills(folder: Path, scratch: Path, count: int, commands: Sequence[str]) -> I
     built = build_index(scratch / "built", FolderSource(few, num_proc=1), reader, progress=False).path
 
     def whole_motions(output: Path) -> bool:
-        """Are all visible files whole?"""
+        """Check that all visible files can be read."""
         for path in files_in(output):
             if not path.name.startswith("."):
                 assert lamp_hf.Motion.load(path).num_frames >= 20
         return True
 
     def whole_index(output: Path, at_least: int) -> bool:
-        """Does it open as any other, if it is there, with what it had?"""
+        """Return whether the index, if it exists, opens and still has at least that many motions."""
         if not (output / "index.json").is_file():
             return at_least == 0
         index = MotionIndex.open(output)
@@ -224,7 +224,7 @@ def kills(folder: Path, scratch: Path, count: int, commands: Sequence[str]) -> I
             try:
                 bad += not is_whole(output)
                 again = start(arguments(output), scratch / f"{name}.log") if killed % 10 == 0 else None
-                if again is not None:  # and it can be asked for again
+                if again is not None:  # the same command must succeed afterwards
                     again.join()
                     bad += bool(again.exitcode) or not is_whole(output)
             except Exception as error:
@@ -237,7 +237,7 @@ def kills(folder: Path, scratch: Path, count: int, commands: Sequence[str]) -> I
 
 
 def open_often(folder: Path, cache: str, begin: Any, answers: Any) -> None:
-    """What a child does: open a folder's index and search, a dozen times."""
+    """Open the index of a folder and search it, twelve times, in a child process."""
     os.environ["LAMP_HF_CACHE"] = cache
     torch.set_num_threads(1)
     reader = encoder()
@@ -252,7 +252,7 @@ def open_often(folder: Path, cache: str, begin: Any, answers: Any) -> None:
 
 
 def opens(folder: Path) -> Iterator[tuple[str, int, int]]:
-    """Opened how often, and how often in vain."""
+    """Yield how often the index was opened, and how often that failed."""
     with SERVER.Manager() as manager:
         begin, answers = manager.Barrier(PROCESSES), manager.Queue()
         arguments = (folder, os.environ["LAMP_HF_CACHE"], begin, answers)
@@ -271,7 +271,7 @@ def opens(folder: Path) -> Iterator[tuple[str, int, int]]:
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[Path | None]:
-    """A file system of 20 MB, or `None` where none can be mounted."""
+    """Mount a file system of 20 MB; yield `None` if that is not possible."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)]
     if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
@@ -280,22 +280,22 @@ def small_disk(folder: Path) -> Iterator[Path | None]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)  # lazily: an index is read through memory maps
+        subprocess.run(["umount", "-l", str(folder)], check=True)  # lazy, because indexes are memory-mapped
 
 
 def fill(folder: Path, leaving: int) -> None:
-    """Leave so many bytes."""
+    """Fill the disk up to that many free bytes."""
     (folder / "filler").unlink(missing_ok=True)
     (folder / "filler").write_bytes(bytes(max(shutil.disk_usage(folder).free - leaving, 0)))
 
 
 def disk(folder: Path, scratch: Path) -> Iterator[tuple[str, int, int]]:
-    """What was written to a disk without room for it, how often, and how often it went wrong."""
+    """Yield what was written to a full disk, how often, and how often that went wrong."""
     reader = encoder()
     few = make_motions(scratch / "first", 4)
     with small_disk(scratch / "disk") as place:
         if place is None:
-            print("disk: skipped, for a file system cannot be mounted here")
+            print("disk: skipped, because a file system cannot be mounted here")
             return
         old = lamp_hf.Motion.load(few / "take000.bvh")
         index = build_index(place / "index", FolderSource(few, num_proc=1), reader, progress=False).path
@@ -318,12 +318,12 @@ def disk(folder: Path, scratch: Path) -> Iterator[tuple[str, int, int]]:
                 process.join()
                 lines = log.read_text().splitlines()
                 count += 1
-                told = [line for line in lines if str(place) in line and "No space left" in line]
+                reported = [line for line in lines if str(place) in line and "No space left" in line]
                 hidden = [path for path in files_in(place) if path.name.startswith(".")]
                 intact = all(path.read_bytes() == content for path, content in saved.items())
-                if process.exitcode == 0:  # there was room
+                if process.exitcode == 0:  # there was enough space
                     saved |= {path: path.read_bytes() for path in saved}
-                elif len(told) != 1 or "Traceback" in log.read_text() or hidden or not intact:
+                elif len(reported) != 1 or "Traceback" in log.read_text() or hidden or not intact:
                     bad += 1
                     print(name, leaving, hidden, *lines[-3:], sep="\n")
                 bad += len(MotionIndex.open(index)) < kept
@@ -332,31 +332,33 @@ def disk(folder: Path, scratch: Path) -> Iterator[tuple[str, int, int]]:
         fill(place, 15_000_000)
         model = lamp_hf.LampForTextToMotion.from_pretrained("lamp-small")
         model.config.save_pretrained(place / "model")
-        said = ""
+        message = ""
         try:
             export_checkpoint("lamp-small", place / "model")
         except OSError as error:
-            said = str(error)
+            message = str(error)
         left = {path.name for path in files_in(place / "model")} | {p.name for p in place.iterdir() if p.name[0] == "."}
-        yield "a checkpoint on a full disk", 1, int("No space left" not in said or left != {"config.json"})
-        print(f"  {said}")
+        yield "a checkpoint on a full disk", 1, int("No space left" not in message or left != {"config.json"})
+        print(f"  {message}")
 
 
-# ---- all of it --------------------------------------------------------------------------------------------
+# ---- command line -----------------------------------------------------------------------------------------
 
 
 def main() -> None:
-    """Run the campaigns asked for, and print a line for each part."""
+    """Run the selected campaigns and print a line for each part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("campaigns", nargs="*", metavar="CAMPAIGN", help="threads, kills, opens, disk; all by default")
-    parser.add_argument("--kills", type=int, default=40, help="of each command")
-    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=COMMANDS, help="that are killed")
-    parser.add_argument("--requests", type=int, default=100, help="to a pipeline, by each of eight threads")
-    parser.add_argument("--results", type=Path, help="file that gets the numbers")
+    parser.add_argument(
+        "campaigns", nargs="*", metavar="CAMPAIGN", help="threads, kills, opens or disk; defaults to all"
+    )
+    parser.add_argument("--kills", type=int, default=40, help="number of kills per command")
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=COMMANDS, help="commands to kill")
+    parser.add_argument("--requests", type=int, default=100, help="requests per pipeline and thread")
+    parser.add_argument("--results", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
     known = ("threads", "kills", "opens", "disk")
-    if strangers := sorted(set(arguments.campaigns) - set(known)):
-        parser.error(f"unknown campaign {strangers[0]}; choose from {', '.join(known)}")
+    if unknown := sorted(set(arguments.campaigns) - set(known)):
+        parser.error(f"unknown campaign {unknown[0]}; choose from {', '.join(known)}")
     torch.set_num_threads(1)
     logging.disable_progress_bar()
     SERVER.set_forkserver_preload(["__main__"])
@@ -375,7 +377,7 @@ def main() -> None:
             began = time.perf_counter()
             for what, count, bad in campaigns[name]():
                 seconds = time.perf_counter() - began
-                print(f"{what}: {count - bad:,} of {count:,} as they should be, {seconds:.0f} s", flush=True)
+                print(f"{what}: {count - bad:,} of {count:,} correct, {seconds:.0f} s", flush=True)
                 rows.append({"what": what, "count": count, "bad": bad, "seconds": round(seconds, 1)})
                 began = time.perf_counter()
     if arguments.results:

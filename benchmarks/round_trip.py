@@ -1,9 +1,9 @@
-"""How far joints move when BVH files are read, written as BVH and read again.
+"""Measure how far joints move when BVH files are read, written as BVH and read again.
 
-    python benchmarks/round_trip.py ../shared/data/cmu /path/of/other/files --files 300 --seed 0
+    python benchmarks/round_trip.py cmu_bvh.tar.xz other_files/ --files 300 --seed 0
 
-Folders and tar archives are searched for BVH files. For each, prints how many were read and the largest and mean
-distance of a joint; files that are refused are counted by reason.
+Searches folders and tar archives for BVH files. For each place, prints how many files were read, the largest and mean
+distance of a joint, and the number of rejected files by reason.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from lamp_hf.motion.formats.bvh import read_bvh, write_bvh
 
 
 def find_files(place: Path, scratch: Path) -> Iterator[Path]:
-    """The BVH files of a folder, and of the tar archives in it, which are unpacked."""
+    """Yield the BVH files of a folder, and of the tar archives in it, after unpacking them."""
     archives = [place] if place.is_file() else sorted(place.glob("*.tar*"))
     for archive in archives:
         with tarfile.open(archive) as content:
@@ -34,10 +34,10 @@ def find_files(place: Path, scratch: Path) -> Iterator[Path]:
 
 
 def main() -> None:
-    """Read, write and read again; print a line for each place."""
+    """Read, write and read again; print the results of each place."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("places", nargs="+", type=Path, help="folders or tar archives")
-    parser.add_argument("--files", type=int, default=0, help="try this many files of each place, drawn by chance")
+    parser.add_argument("--files", type=int, default=0, help="number of random files per place; 0 for all")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
@@ -71,7 +71,7 @@ def main() -> None:
             worst = ", ".join(f"{name} {100 * error:.2f}" for error, name in largest[:5])
             print(f"  mean {100 * np.mean(means):.3f} cm, {over} files beyond 1 cm; the largest (cm): {worst}")
         for reason, count in refused.most_common():
-            print(f"  refused {count}: {reason}")
+            print(f"  rejected {count}: {reason}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training steps per second of each stage, by the recipes of the embedded checkpoint.
+"""Measure the training steps per second of each stage, with the recipes of the embedded checkpoint.
 
 python benchmarks/training_speed.py --data DATA --tokenizer runs/motion-vqvae --lamp runs/lamp [--steps 20]
 """
@@ -12,11 +12,11 @@ from lamp_hf.training import load_recipe, train
 
 
 def main() -> None:
-    """Run a few steps of every stage and print its speed."""
+    """Run a few steps of every stage and print the speed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="Bandai-Namco archive or clone")
-    parser.add_argument("--tokenizer", required=True, help="a trained motion-vqvae, the base of lamp")
-    parser.add_argument("--lamp", required=True, help="a trained lamp, the base of text-to-motion")
+    parser.add_argument("--tokenizer", required=True, help="trained motion-vqvae, the base of lamp")
+    parser.add_argument("--lamp", required=True, help="trained lamp, the base of text-to-motion")
     parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
     for stage, base in (("motion-vqvae", None), ("lamp", arguments.tokenizer), ("text-to-motion", arguments.lamp)):
@@ -28,7 +28,7 @@ def main() -> None:
             train(recipe, folder)
             metrics = json.loads((Path(folder) / "training.json").read_text(encoding="utf-8"))["metrics"]
         batch = recipe.trainer["per_device_train_batch_size"]
-        print(f"{stage:16} {metrics['train_steps_per_second']:6.2f} steps/s of {batch} clips")
+        print(f"{stage:16} {metrics['train_steps_per_second']:6.2f} steps/s with {batch} clips")
 
 
 if __name__ == "__main__":

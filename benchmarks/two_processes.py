@@ -1,11 +1,12 @@
-"""Two processes against one process with the joint batch: losses of every step and updated weights, for every stage.
+"""Compare training with two processes and with one process and the combined batch: losses and weights of every stage.
 
 python benchmarks/two_processes.py [--data DATA] [--steps 4] [--batch 8] [--stages lamp …] [--results FILE]
 
-Each run is started as a user would: `python -m torch.distributed.run --nproc_per_node 2 -m lamp_hf train STAGE …`
-for two processes and `python -m lamp_hf train STAGE …` for one. `accelerate launch` starts several processes on
-GPUs only; on a CPU it starts one, whatever `--num_processes` says. Adam divides each gradient by its own size: where it
-is nothing but rounding, as in the bias of attention's keys, weights differ by what they move, and losses do not.
+Each run starts like that of a user: with `python -m torch.distributed.run --nproc_per_node 2 -m lamp_hf train STAGE …`
+(`torchrun`) for two processes, and `python -m lamp_hf train STAGE …` for one. `accelerate launch` starts several
+processes only on GPUs, and always one on CPUs. Adam divides each gradient by its own size. If a gradient is only
+rounding error, such as in the key bias of attention, the weights therefore differ by their whole step, but the losses
+do not.
 """
 
 import argparse
@@ -23,13 +24,13 @@ from tiny_training import add_arguments, compare, make_data, save_results, short
 
 from lamp_hf.training import STAGES, Recipe
 
-# The captioner wants the language model that was trained before it.
+# The captioner needs the language model that is trained before it.
 ORDER = ("motion-vqvae", "lamp", "text-to-motion", "evaluator", "language-model", "captioning")
 TWO = ("-m", "torch.distributed.run", "--nproc_per_node", "2")
 
 
 def run(recipe: Recipe, folder: Path, processes: int) -> None:
-    """Train in that many processes."""
+    """Train with that many processes."""
     config = folder.with_suffix(".yaml")
     config.write_text(yaml.safe_dump(recipe.to_dict()), encoding="utf-8")
     launcher = TWO if processes == 2 else ()
@@ -46,24 +47,26 @@ def run(recipe: Recipe, folder: Path, processes: int) -> None:
 
 
 def losses_of(folder: Path) -> list[dict[str, float]]:
-    """Every part of the loss at every step."""
+    """Return every part of the loss at every step."""
     log = json.loads((folder / "training.json").read_text(encoding="utf-8"))["log"]
     return [{name: value for name, value in entry.items() if name.endswith("loss")} for entry in log if "loss" in entry]
 
 
 def main() -> None:
-    """Train every stage twice and print how far apart the two are."""
+    """Train every stage twice and print the differences."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--stages", nargs="+", default=list(ORDER), choices=ORDER)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=8, help="joint; each of two processes has half of it")
-    parser.add_argument("--optim", default="adamw_torch", help="sgd: differences of weights are those of gradients")
-    parser.add_argument("--work", type=Path, help="folder for the runs, kept; by default one that goes away")
+    parser.add_argument("--batch", type=int, default=8, help="combined batch size; each of the two processes gets half")
+    parser.add_argument(
+        "--optim", default="adamw_torch", help="optimizer; with sgd, weights differ as much as gradients"
+    )
+    parser.add_argument("--work", type=Path, help="folder to keep the runs in; defaults to a temporary one")
     arguments = parser.parse_args()
     assert set(ORDER) == set(STAGES)
     table = Table(title=f"Two processes with {arguments.batch // 2} clips each, one with {arguments.batch}")
-    columns = ("stage", "loss", "losses differ by", "weights differ by", "most in", "learning rate")
+    columns = ("stage", "loss", "losses differ by", "weights differ by", "largest in", "learning rate")
     for column in columns:
         table.add_column(column, overflow="fold")
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,8 +1,8 @@
-"""What mkdocstrings does not know of the docstrings of this package; an extension of griffe, which reads them.
+"""Extension of griffe, which reads the docstrings for mkdocstrings, for the conventions of this package.
 
-- [`Motion`], as transformers writes it, becomes a link to `lamp_hf.Motion`.
+- [`Motion`], in the style of transformers, becomes a link to `lamp_hf.Motion`.
 - (T1), the number of a difference from the released code, becomes a link to its explanation.
-- Configurations get the signature that their decorator gives them, with the defaults.
+- Configurations get the signature, with defaults, that their decorator gives them.
 """
 
 import re
@@ -20,13 +20,13 @@ class Docstrings(griffe.Extension):
     """Rewrites docstrings and adds signatures."""
 
     def on_instance(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Make links in the docstring of a module, class, function or attribute."""
+        """Add links to the docstring of a module, class, function or attribute."""
         if obj.docstring is not None:
             text = _REFERENCE.sub(_link, obj.docstring.value)
             obj.docstring.value = _NUMBER.sub(lambda match: f"[{match[1]}][{match[1].lower()}]", text)
 
     def on_class_members(self, *, cls: griffe.Class, **kwargs: Any) -> None:
-        """Give a configuration, which `strict` makes a dataclass, the parameters of one."""
+        """Add the parameters of a dataclass to a configuration, which `strict` makes one."""
         if not any(str(decorator.value) == "strict" for decorator in cls.decorators):
             return
         fields = [

@@ -1,9 +1,9 @@
-"""The pictures of README and of the documentation, made with the default checkpoint.
+"""Generate the pictures of README and of the documentation with the default checkpoint.
 
     python docs/pictures.py
 
-Run it again when the default checkpoint changes, and look at what it wrote: seeds that show one checkpoint well may not
-suit another. README's strip stays below `STRIP_BYTES`, so that the page loads fast.
+Run it again when the default checkpoint changes, and look at the pictures: good seeds for one checkpoint may not suit
+another. The strip of README stays below `STRIP_BYTES`, so that the page loads fast.
 """
 
 from pathlib import Path
@@ -18,14 +18,14 @@ from lamp_hf.motion.formats.video import contact_sheet
 FOLDER = Path(__file__).resolve().parent / "images"
 STRIP_BYTES = 600_000
 
-# README's strip, and the first pictures of the site: file, text, seconds, seed.
+# The strip of README and the first pictures of the site: file, text, seconds, seed.
 STRIP = (
     ("wave.gif", "a person waves with both hands", 3.0, 1),
     ("walk.gif", "a tired person walks and turns left", 3.0, 1),
     ("run.gif", "a person runs forward", 3.0, 1),
     ("bow.gif", "a person bows", 3.0, 1),
 )
-# The prompt guide: one action in many words, one action in many styles, and what goes wrong.
+# The prompt guide: several actions, one action in several styles, and actions that the model does not know.
 ACTIONS = (
     "a person walks forward and turns right",
     "a person walks diagonally to the left",
@@ -58,7 +58,7 @@ def main() -> None:
         motion = pipe(text, duration=duration, seed=seed)["motion"]
         motion.save(FOLDER / name, size=180, fps=10, caption="")
     strip = sum((FOLDER / name).stat().st_size for name, *_ in STRIP)
-    assert strip < STRIP_BYTES, f"README's strip has {strip:,} bytes; take fewer frames, or a smaller size"
+    assert strip < STRIP_BYTES, f"the strip of README has {strip:,} bytes; use fewer frames or a smaller size"
 
     for name, texts in (("actions", ACTIONS), ("styles", STYLES), ("unknown", UNKNOWN)):
         sheet(name, [result["motion"] for result in pipe(list(texts), duration=4.0, seed=1)])
@@ -75,10 +75,10 @@ def main() -> None:
 
 
 def sheet(name: str, motions: list[lamp_hf.Motion]) -> None:
-    """Write motions as strips of poses, one under the other."""
+    """Write motions as strips of poses, one below the other."""
     path = FOLDER / f"{name}.png"
     contact_sheet(motions, path, columns=1, frames_per_motion=8, pose_height=112)  # as wide as the text of a page
-    with Image.open(path) as picture:  # flat colors: a palette looks the same in a third of the bytes
+    with Image.open(path) as picture:  # flat colors: with a palette it looks the same in a third of the bytes
         picture.quantize(96, dither=Image.Dither.NONE).save(path, optimize=True)
 
 

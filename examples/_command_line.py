@@ -1,4 +1,4 @@
-"""How the scripts here are called: what the library says of a mistake is shown by itself, without a traceback."""
+"""Command line of the example scripts: errors of the library are shown in one line, without a traceback."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from lamp_hf.checkpoints.files import CheckpointError
 
 
 def run(main: Callable[..., None]) -> None:
-    """Call `main` with the arguments of the command line."""
+    """Call `main` with the command-line arguments."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     try:

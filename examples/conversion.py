@@ -1,8 +1,8 @@
-"""The authors' released checkpoints as a folder that `from_pretrained` and the pipelines load.
+"""Convert released LaMP checkpoints to a folder that `from_pretrained` and the pipelines load.
 
     python examples/conversion.py checkpoints/t2m lamp-humanml3d --license LICENSE
 
-`lamp-hf convert` does the same without a line of Python, and has options for what does not lie where it is expected.
+`lamp-hf convert` does the same on the command line, with options for files in other places.
 """
 
 from pathlib import Path
@@ -12,36 +12,36 @@ import typer
 from _command_line import run
 from transformers import pipeline
 
-import lamp_hf  # noqa: F401  (makes the pipelines known)
+import lamp_hf  # noqa: F401  (registers the pipelines)
 from lamp_hf.conversion import convert
 
 
 def main(
-    original: Annotated[Path, typer.Argument(help="A checkpoint file of theirs, or a folder of them.")],
-    output: Annotated[Path, typer.Argument(help="Folder to write.")],
-    license: Annotated[str | None, typer.Option(help="Of the weights: the authors know it, the files do not.")] = None,
+    original: Annotated[Path, typer.Argument(help="Released checkpoint file, or a folder of them.")],
+    output: Annotated[Path, typer.Argument(help="Output folder.")],
+    license: Annotated[str | None, typer.Option(help="License of the weights, which the files do not name.")] = None,
     text_tokenizer: Annotated[
-        str, typer.Option(help="BERT's word pieces, a folder or a Hub id.")
+        str, typer.Option(help="BERT tokenizer: a folder or a Hub id.")
     ] = "google-bert/bert-base-uncased",
 ) -> None:
-    """Convert, say what was found in the files, and try out the result."""
+    """Convert checkpoints, print what was found, and generate a first motion."""
     conversion = convert(original, output, license=license, text_tokenizer=text_tokenizer)
     for model in conversion.models:
-        print(f"{model.kind} in {model.folder}: {model.parameters:,} numbers, of {len(model.sources)} files")
-        # Tensors have shapes, and shapes do not tell everything. What was assumed is worth a look.
+        print(f"{model.kind} in {model.folder}: {model.parameters:,} parameters, from {len(model.sources)} files")
+        # The shapes of tensors do not determine every setting. Check the values that were assumed.
         for name, (value, source) in model.settings.items():
             print(f"  {name} = {value} ({source})")
     for path in conversion.left_out:
-        print(f"left out: {path} is of no kind that is known")
+        print(f"skipped {path}: unknown kind of checkpoint")
 
     if conversion.models[0].kind == "text-to-motion":
         pipe = pipeline("text-to-motion", model=str(output))
-        # The released code keeps its length estimator apart, so that the model must be told how long.
+        # The length estimator of the released code is a separate model, so pass a duration.
         motion = pipe("a person walks forward", duration=4.0, seed=1)["motion"]
-        # Beside the folder: in it lies what the conversion wrote, and nothing else.
+        # Save it next to the folder, which should contain only the checkpoint.
         player = output.with_name(f"{output.name}-walk.html")
         motion.save(player)
-        print(f"a first motion: {player}")
+        print(f"saved a first motion: {player}")
 
 
 if __name__ == "__main__":

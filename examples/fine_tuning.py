@@ -1,8 +1,8 @@
-"""Teach a text-to-motion model the motions of a folder, and look at what it has learnt.
+"""Fine-tune a text-to-motion model on a folder of motions, and generate samples with it.
 
     python examples/fine_tuning.py my_mocap/ my-model/
 
-The folder holds motion files and `metadata.jsonl`, one line a file:
+The folder contains motion files and `metadata.jsonl`, with one line per file:
 `{"file_name": "take_012.bvh", "text": "a person climbs a ladder", "content": "climb"}`.
 """
 
@@ -16,23 +16,25 @@ from transformers import pipeline
 from lamp_hf.data import load_motion_dataset
 from lamp_hf.training import fine_tune
 
-FEW = 24  # motions
+FEW = 24  # below this number of motions, print a hint
 
 
 def main(
     data: Annotated[Path, typer.Argument(help="Folder of motions with metadata.jsonl.")],
-    output: Annotated[Path, typer.Argument(help="Folder for the model.")],
-    base: Annotated[str, typer.Option(help="What to start from: a name, a folder or a Hub id.")] = "lamp-small",
-    lora: Annotated[bool, typer.Option("--lora", help="Train an adapter in place of the whole transformer.")] = False,
+    output: Annotated[Path, typer.Argument(help="Output folder for the model.")],
+    base: Annotated[str, typer.Option(help="Checkpoint to start from: a name, a folder or a Hub id.")] = "lamp-small",
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Train a LoRA adapter instead of the whole transformer.")
+    ] = False,
     change: Annotated[
-        list[str] | None, typer.Option(help="A value of the recipe, as trainer.max_steps=200; may be repeated.")
+        list[str] | None, typer.Option(help="Recipe value to override, such as trainer.max_steps=200; can be repeated.")
     ] = None,
 ) -> None:
-    """Fine-tune, print what was measured, and write a motion for every label."""
+    """Fine-tune the model, print its scores, and write a motion for every label."""
     clips = load_motion_dataset(data)["train"]
     if len(clips) < FEW:
-        print(f"{len(clips)} motions are enough to try out how it goes; to learn from them takes some dozens")
-    # Cut off, it goes on where it stopped when it is started again with the same arguments.
+        print(f"{len(clips)} motions are enough for a try; to learn a new action, use a few dozen")
+    # To resume an interrupted run, start the script again with the same arguments.
     done = fine_tune(data, output, base=base, lora=lora, overrides=change or ())
 
     for part, what in done.stages.items():

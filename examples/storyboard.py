@@ -1,8 +1,8 @@
-"""One continuous motion of several scenes, of any length.
+"""Generate one continuous motion from several scenes.
 
     python examples/storyboard.py scene.glb "3.0 a person walks" "2.5 the person bows" "3.0 the person waves"
 
-The suffix chooses the format: .bvh and .glb for animation software, .mp4, .gif and .html to look at.
+The suffix sets the format: .bvh and .glb for animation software, .mp4, .gif and .html for viewing.
 """
 
 from pathlib import Path
@@ -12,32 +12,32 @@ import typer
 from _command_line import run
 from transformers import pipeline
 
-import lamp_hf  # noqa: F401  (makes the pipeline known)
+import lamp_hf  # noqa: F401  (registers the pipeline)
 
 SCENES = ["3.0 a person walks forward", "2.5 the person bows", "2.0 the person waves with both hands"]
 
 
 def main(
-    output: Annotated[Path, typer.Argument(help="File of the motion.")] = Path("scene.html"),
-    scenes: Annotated[list[str] | None, typer.Argument(help="Each one's seconds and what happens in it.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same motion.")] = None,
+    output: Annotated[Path, typer.Argument(help="Output file.")] = Path("scene.html"),
+    scenes: Annotated[list[str] | None, typer.Argument(help="Seconds and text of each scene.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed; the same seed gives the same motion.")] = None,
 ) -> None:
-    """Write the motion, and say which seconds show what."""
+    """Write the motion, and print the start and end of each scene."""
     script = []
     for scene in scenes or SCENES:
         seconds, _, text = scene.partition(" ")
         try:
             script.append((text, float(seconds)))
         except ValueError:
-            raise ValueError(f'{scene!r} is no scene; expected seconds and a text, as in "{SCENES[0]}"') from None
+            raise ValueError(f'{scene!r} is not a scene; expected seconds and a text, such as "{SCENES[0]}"') from None
 
-    # The model makes at most some ten seconds at once. A storyboard makes each scene by itself, and then anew what
-    # lies around each seam, with both sides in view: so nothing jumps, and nothing limits the whole.
+    # The model generates about ten seconds at most. A storyboard generates each scene separately, then regenerates the
+    # frames around each seam with both sides as context. This avoids jumps, and the whole motion can have any length.
     result = pipeline("text-to-motion").storyboard(script, seed=seed)
     result["motion"].save(output)
     for text, start, end in result["scenes"]:
         print(f"{start:5.1f} to {end:4.1f} s  {text}")
-    print(f"written: {output}, seed {result['seed']}")
+    print(f"saved {output}, seed {result['seed']}")
 
 
 if __name__ == "__main__":

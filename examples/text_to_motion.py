@@ -1,8 +1,8 @@
-"""Motions from sentences: several takes of each, to choose from.
+"""Generate several takes of each sentence, to choose from.
 
     python examples/text_to_motion.py "a tired person walks" "a person bows" -o my_mocap/
 
-Each take is written as BVH, for animation software, and as a page that plays it in the browser.
+Each take is saved as BVH for animation software and as an HTML player for the browser.
 """
 
 from itertools import chain
@@ -13,25 +13,25 @@ import typer
 from _command_line import run
 from transformers import pipeline
 
-import lamp_hf  # noqa: F401  (makes the pipeline known)
+import lamp_hf  # noqa: F401  (registers the pipeline)
 
 
 def main(
-    texts: Annotated[list[str], typer.Argument(help="What the person does, a sentence for each motion.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder where the takes go.")] = Path("takes"),
-    takes: Annotated[int, typer.Option(min=2, help="How many of each sentence.")] = 3,
-    seed: Annotated[int | None, typer.Option(help="Of the first takes; drawn without it.")] = None,
+    texts: Annotated[list[str], typer.Argument(help="Sentences that describe the motions.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output folder for the takes.")] = Path("takes"),
+    takes: Annotated[int, typer.Option(min=2, help="Number of takes per sentence.")] = 3,
+    seed: Annotated[int | None, typer.Option(help="Seed of the first takes. Defaults to a random one.")] = None,
 ) -> None:
-    """Write several motions of every sentence."""
+    """Write several motions for every sentence."""
     output.mkdir(parents=True, exist_ok=True)
     pipe = pipeline("text-to-motion")
     for result in chain.from_iterable(pipe(texts, num_motions_per_prompt=takes, seed=seed)):
         motion = result["motion"]
-        # The seed belongs to the motion: by text, seed and duration it can be made again, alone or in any batch.
+        # The same text, seed and duration give the same motion again, alone or in any batch.
         stem = f"{'-'.join(result['text'].split())}-{result['seed']}"
         for suffix in (".bvh", ".html"):
             motion.save(output / f"{stem}{suffix}")
-        skating = motion.foot_skating()  # a hint which take to look at first
+        skating = motion.foot_skating()  # helps to choose the take to look at first
         print(f"{output / stem}: {motion.duration:.1f} s, feet slide in {skating:.0%} of their time on the floor")
 
 

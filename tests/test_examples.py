@@ -77,7 +77,7 @@ def test_every_script_says_how_it_is_called(example) -> None:
         ("motion_captioning", ["nowhere"], "nowhere: expected a folder with motion files (.bvh"),
         ("motion_editing", ["nowhere.bvh", "a person waves", "1.0", "2.0"], "nowhere.bvh"),
         ("motion_retrieval", ["nowhere", "a person waves"], "nowhere"),
-        ("storyboard", ["scene.bvh", "walk"], "'walk' is no scene"),
+        ("storyboard", ["scene.bvh", "walk"], "'walk' is not a scene"),
         ("text_to_motion", ["a person walks", "-o", "my_mocap/walk.bvh"], "my_mocap/walk.bvh"),
     ],
 )
@@ -126,7 +126,7 @@ def test_motion_captioning(example) -> None:
 def test_motion_retrieval(example) -> None:
     out = example("motion_retrieval.py", "my_mocap", "a person walks")
     assert "'a person walks' in 2 motions:" in out
-    assert "like " in out
+    assert "motions like " in out
 
 
 def test_evaluation(example, procedural: SimpleNamespace) -> None:
@@ -134,12 +134,12 @@ def test_evaluation(example, procedural: SimpleNamespace) -> None:
         procedural.walker(48 + number, turn=0.5).save(f"my_mocap/turn_{number}.npz")
     shown = {"walk.bvh": "walk", "wave.npz": "wave", "turn_0.npz": "turn left", "turn_1.npz": "run"}
     write_table(**dict.fromkeys(shown, "walk"))
-    assert "has 1 different captions; expected 4" in example("evaluation.py", "my_mocap", fails=True)
+    assert "has 1 different captions; expected at least 4" in example("evaluation.py", "my_mocap", fails=True)
     shutil.copy("my_mocap/walk.bvh", "my_mocap/again.bvh")
     write_table(**shown, **{"again.bvh": "walk"})
     out = example("evaluation.py", "my_mocap")
-    assert "4 clips of my_mocap (train), judged by lamp-small-evaluator" in out
-    real, generated, shuffled = (line[30:].split() for line in out.splitlines()[-3:])
+    assert "4 clips of my_mocap (train), evaluator lamp-small-evaluator" in out
+    real, generated, shuffled = (line[31:].split() for line in out.splitlines()[-3:])
     assert float(real[2]) == pytest.approx(0.0, abs=0.01) != float(generated[2])  # FID of motions and themselves
     assert generated[2:] == shuffled[2:]  # other captions change nothing for what does not read them
     assert generated[1] != shuffled[1]
@@ -158,7 +158,7 @@ def test_fine_tuning(example, tiny_base: Path, procedural: SimpleNamespace, monk
     tiny = ("trainer.max_steps=2", "trainer.per_device_train_batch_size=4", "rehearsal.num_motions=8")
     changes = [argument for change in tiny for argument in ("--change", change)]
     out = example("fine_tuning.py", "my_mocap", "my-model", "--base", str(tiny_base), *changes)
-    assert "12 motions are enough to try out" in out
+    assert "12 motions are enough for a try" in out
     assert "masked transformer: trained" in out
     assert "new action recognized: before " in out
     assert {path.name for path in Path("my-model/samples").glob("*.html")} == {"walk.html", "wave.html"}
@@ -168,7 +168,7 @@ def test_conversion(example, original_text_to_motion: SimpleNamespace) -> None:
     original, tokenizer = str(original_text_to_motion.folder), original_text_to_motion.text_tokenizer
     out = example("conversion.py", original, "converted", "--license", "mit", "--text-tokenizer", tokenizer)
     assert "text-to-motion in converted: " in out
-    assert "of 3 files" in out
+    assert "from 3 files" in out
     assert "text-to-motion.max_text_length = 49 (published)" in out
     assert "license: mit" in Path("converted/README.md").read_text()
     assert Path("converted-walk.html").stat().st_size > 10_000

@@ -1,9 +1,9 @@
-"""Check captions of CMU takes: their form, their times, and what they claim against what was measured.
+"""Check captions of CMU takes: their form, their times, and their claims against measurements of the motion.
 
 python benchmarks/cmu_captions/check.py BVH_FOLDER captions.jsonl [more.jsonl ...] [--quiet]
 
-Prints a line for each problem and each doubt, and how many there are. A doubt is to be looked at again, it is not
-always an error; ends with 1 if there are problems.
+Prints a line for each problem and each doubt, and their numbers. A doubt is a caption to look at again; it is not
+always an error. Exits with 1 if there are problems.
 """
 
 import argparse
@@ -29,11 +29,11 @@ _FORBIDDEN = re.compile(
 
 
 def main() -> None:
-    """Check and report."""
+    """Check the captions and print a report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder with BVH files of takes, at any depth")
     parser.add_argument("captions", type=Path, nargs="+")
-    parser.add_argument("--quiet", action="store_true", help="print the counts alone")
+    parser.add_argument("--quiet", action="store_true", help="only print the counts")
     arguments = parser.parse_args()
     segments = [segment for path in arguments.captions for segment in read_segments(path)]
     paths = {path.stem: path for path in arguments.folder.rglob("*.bvh")}
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def form_problems(parts: list[Segment], sound: np.ndarray) -> list[str]:
-    """What is wrong with the segments of a take, in order of their start."""
+    """Return the problems of the segments of a take, which are ordered by start."""
     found = []
     length = len(sound) / FPS
     for index, part in enumerate(parts):

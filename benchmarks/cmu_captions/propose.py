@@ -1,10 +1,10 @@
-"""Propose where to cut CMU takes into segments of 2 to 9.8 seconds in which one sentence may be true.
+"""Propose segments of CMU takes, of 2 to 9.8 seconds, that one sentence can describe.
 
 python benchmarks/cmu_captions/propose.py BVH_FOLDER --output proposals.jsonl [--takes 01_01 05_02]
 
-A cut lies where what the body does changes most: where the second before differs from the second after in speed,
-turning, heights, lean and liveliness. Among all ways to cut a take, the one with the greatest changes at its cuts is
-found by dynamic programming; every cut costs something, so that steady motion is cut only where it must be.
+Cuts are placed where the motion changes most: where the time before differs from the time after in speed, turning,
+heights, lean and liveliness. Dynamic programming finds the cuts with the largest total change. Every cut has a cost, so
+steady motion is cut only where it must be.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from lamp_hf.data.cmu.takes import MIN_SECONDS, clean_joints
 from lamp_hf.motion.errors import MotionFormatError
 
 FPS = 20.0
-GRID = 2  # cuts lie on a tenth of a second
+GRID = 2  # frames; cuts are at multiples of a tenth of a second
 SHORTEST_S = 2.0
-_COST = 2.3  # of a cut, in the unit of `changes`
+_COST = 2.3  # cost of a cut, in the unit of `changes`
 _WINDOW_S = 1.5
-# What counts as one unit of change.
+# Size of one unit of change of each measure.
 _SCALES = {
     "forward": 0.5,
     "sideways": 0.4,
@@ -44,7 +44,7 @@ _SCALES = {
 
 
 def main() -> None:
-    """Write a line for each segment proposed."""
+    """Write a line for each proposed segment."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder with BVH files of takes, at any depth")
     parser.add_argument("--output", type=Path, required=True)
@@ -59,7 +59,7 @@ def main() -> None:
             try:
                 joints, sound = clean_joints(path, facts[path.stem].capture_fps)
             except MotionFormatError as error:
-                print(f"{path.stem} left out: {error}")
+                print(f"skipped {path.stem}: {error}")
                 continue
             proposed = propose(Measures(joints, FPS), sound)
             takes += bool(proposed)
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def changes(measures: Measures) -> np.ndarray:
-    """(T,) how much what comes after a frame differs from what came before it; 1 is a plain change of activity."""
+    """Return (T,) how much the motion after each frame differs from that before; 1 is a clear change of activity."""
     limbs = {
         name: np.mean(
             [
@@ -105,17 +105,17 @@ def changes(measures: Measures) -> np.ndarray:
     before = (padded[frames] - padded[low]) / np.maximum(frames - low, 1)[:, None]
     after = (padded[high] - padded[frames]) / np.maximum(high - frames, 1)[:, None]
     difference = np.linalg.norm(after - before, axis=-1) * (frames > 0)
-    # Best in a still moment: a cut through the middle of a swing leaves half a swing on both sides.
+    # Prefer still moments, because a cut through the middle of a swing leaves half a swing on both sides.
     moving = np.mean(list(limbs.values()), axis=0)
     return np.asarray(difference - 0.3 * np.minimum(moving, 2.0))
 
 
 def propose(measures: Measures, sound: np.ndarray) -> list[tuple[float, float]]:
-    """Start and end in seconds of the segments proposed for a take.
+    """Return start and end in seconds of the proposed segments of a take.
 
     Args:
-        measures: of the take.
-        sound: (T - 1,) bool, whether a frame is sound.
+        measures: Measurements of the take.
+        sound: (T - 1,) bool, true for sound frames.
     """
     scores = changes(measures)
     return [segment for start, stop in stretches(sound) for segment in _cut(scores, start, stop)]
@@ -143,7 +143,7 @@ def _cut(scores: np.ndarray, start: int, stop: int) -> list[tuple[float, float]]
         if len(allowed):
             origin[index] = allowed[np.argmax(best[allowed])]
             best[index] = best[origin[index]] + (gains[index] if index < len(frames) - 1 else 0.0)
-    if not np.isfinite(best[-1]):  # cannot happen from 2 seconds on, as 4 to 9.8 seconds can be halved
+    if not np.isfinite(best[-1]):  # impossible from 2 seconds on, because 4 to 9.8 seconds can be halved
         raise AssertionError(f"no cuts for {length} frames")
     found, index = [], len(frames) - 1
     while index > 0:

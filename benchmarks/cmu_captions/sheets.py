@@ -1,13 +1,12 @@
-"""Draw contact sheets of CMU takes and write their curves, for whoever writes captions of them.
+"""Draw contact sheets of CMU takes and write their measurements, for people who caption them.
 
 python benchmarks/cmu_captions/sheets.py BVH_FOLDER --output SHEETS [--takes 01_01 05_02]
 
-`SHEETS/<subject>/<take>.png` shows the body each second (each half second in takes shorter than 6 s), always from the
-same side: from the front and half left of where the body faces at first. Left limbs are blue, right ones orange; an
-arrow on the floor shows where the body faces. A last picture shows the way over the floor from above.
-`<take>.txt` holds what was measured, second by second, and where the take might be cut. `page-01.png`, `page-01.txt`
-and so on put the takes of a subject together, so that they can be looked at with fewer pictures. `LEGEND.txt` says what
-the columns are.
+`SHEETS/<subject>/<take>.png` shows the body every second (every half second in takes shorter than 6 s), always from the
+same direction: from the front left of the initial pose. Left limbs are blue and right limbs are orange; an arrow on the
+floor shows where the body faces. The last picture shows the path on the floor from above. `<take>.txt` contains the
+measurements of every second, and the proposed cuts. `page-01.png`, `page-01.txt` and so on combine the takes of a
+subject. `LEGEND.txt` explains the columns.
 """
 
 import argparse
@@ -30,11 +29,11 @@ from lamp_hf.motion.skeleton import HUMANML3D_22
 
 FPS = 20.0
 COLUMNS, CELL = 10, (118, 140)
-ROWS_A_SHEET = 6
+ROWS_PER_SHEET = 6
 PAGE_HEIGHT = 1100
-_AZIMUTH = math.radians(30.0)  # of the camera, from where the body faces at first towards its left
+_AZIMUTH = math.radians(30.0)  # of the camera, from the initial heading of the body towards its left
 _ELEVATION = math.radians(14.0)
-_VIEW_M = 2.2  # meters that the height of a cell shows
+_VIEW_M = 2.2  # height of a cell in meters
 _ARROW = (196, 40, 60)
 
 
@@ -59,7 +58,7 @@ def main() -> None:
         try:
             joints, sound = clean_joints(path, facts[take].capture_fps)
         except MotionFormatError as error:
-            print(f"{take} left out: {error}", flush=True)
+            print(f"skipped {take}: {error}", flush=True)
             continue
         measures = Measures(joints, FPS)
         for number, sheet in enumerate(draw_sheets(measures, take, sound), start=1):
@@ -70,12 +69,12 @@ def main() -> None:
 
 
 def draw_sheets(measures: Measures, take: str, sound: np.ndarray) -> list[Image.Image]:
-    """Pictures of a take, in order; more than one where it is long."""
+    """Draw the sheets of a take, in order; long takes have several."""
     step = 0.5 if measures.duration < 6.0 else 1.0
     times = np.arange(0.0, measures.duration, step)
     cells = [_draw_moment(measures, time, bool(sound[min(round(time * FPS), len(sound) - 1)])) for time in times]
     cells.append(_draw_path(measures))
-    per_sheet = COLUMNS * ROWS_A_SHEET
+    per_sheet = COLUMNS * ROWS_PER_SHEET
     return [
         _arrange(cells[start : start + per_sheet], f"{take}  {measures.duration:.1f} s")
         for start in range(0, len(cells), per_sheet)
@@ -83,7 +82,7 @@ def draw_sheets(measures: Measures, take: str, sound: np.ndarray) -> list[Image.
 
 
 def put_on_pages(folder: Path) -> None:
-    """Put the sheets of a subject below each other, as many as fit on a page, and their texts into one file."""
+    """Combine the sheets of a subject into pages, and their texts into one file per page."""
     for old in folder.glob("page-*"):
         old.unlink()
     pages: list[list[tuple[Path, Image.Image]]] = [[]]
@@ -122,7 +121,7 @@ def _draw_moment(measures: Measures, time: float, sound: bool) -> Image.Image:
     draw = ImageDraw.Draw(picture)
     figure = Figure.of(measures.joints[frame : frame + 1], HUMANML3D_22)
     root = figure.joints[0, 0]
-    # The floor stays at the same place in all cells, so that heights can be compared; climbers are followed.
+    # The floor has the same place in all cells, to make heights comparable; the camera follows climbers.
     focus = np.array([root[0], max(0.9, root[1] - 0.25), root[2]])
     distance = 8.0
     camera = Camera(_AZIMUTH, _ELEVATION, distance, (width / 2, height * 0.45), height / _VIEW_M * distance)
@@ -162,7 +161,7 @@ def _line(
 
 
 def _draw_path(measures: Measures) -> Image.Image:
-    """The way of the pelvis from above; up the page is where the body faces at first, its left is on the left."""
+    """Draw the path of the pelvis from above; up is where the body faces at first, and its left is on the left."""
     width, height = CELL
     picture = Image.new("RGB", CELL, (255, 255, 255))
     draw = ImageDraw.Draw(picture)
@@ -183,17 +182,17 @@ def _draw_path(measures: Measures) -> Image.Image:
     return picture
 
 
-# ---- curves -------------------------------------------------------------------------------------------------
+# ---- measurements -------------------------------------------------------------------------------------------
 
 LEGEND = """\
-t: second it begins | fwd: m/s forward (- back) | left: m/s sideways (- right) | turn: deg/s (+ left)
+t: start in seconds | fwd: m/s forward (- back) | left: m/s sideways (- right) | turn: deg/s (+ left)
 pel: pelvis height, m (stands .93) | LW, RW: height of left, right wrist above its shoulder, m (hanging -.5; 0 shoulder;
 * above the head) | apart: m between the wrists | lean: trunk, deg forward (- back) / left (- right)
-step: feet that landed | air: share of the time in which both feet are off the floor | posture"""
+step: feet that landed | air: share of the time with both feet off the floor | posture"""
 
 
 def describe(measures: Measures, take: str, sound: np.ndarray) -> str:
-    """What was measured of a take, as text: totals, a line a second, and events."""
+    """Describe the measurements of a take as text: totals, one line per second, and events."""
     facts = packaged_facts()[take]
     words, category = facts.description or "(none)", subject_categories().get(facts.subject, "")
     lines = [

@@ -1,4 +1,4 @@
-"""The command `lamp-hf`, a module for each command or group of commands."""
+"""The command `lamp-hf`: one module per command or group of commands."""
 
 from lamp_hf.cli.app import main
 

@@ -1,6 +1,6 @@
-"""`lamp-hf`: parses the command line, calls the library, prints.
+"""`lamp-hf`: parse the command line, call the library, print results.
 
-The commands import what they need when they run: help and conversion answer without torch.
+Each command imports what it needs when it runs, so help and motion conversion work without importing torch.
 """
 
 import re
@@ -30,7 +30,7 @@ EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="lamp-hf",
-    help="Human motion from text: generate, caption, search, inspect, convert, train, evaluate, publish.",
+    help="Generate human motion from text, caption motions, search motion capture, and train your own models.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -40,16 +40,16 @@ app = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line; the process ends with 0, with 1 after an error, with 2 after wrong usage."""
+    """Run the command line and exit: with 0 on success, 1 after an error, and 2 after wrong usage."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given  # taken out here, so that it may stand before or after the command
+    debug = "--debug" in given  # removed here, so that it works before and after the command
     try:
         with logs_on_stderr():
             _warn_on_stderr()
             app([argument for argument in given if argument != "--debug"], prog_name="lamp-hf")
     except KeyboardInterrupt:
         fail("interrupted", EXIT_INTERRUPTED)
-    except SystemExit as ended:  # typer makes one of Ctrl-C, without a word
+    except SystemExit as ended:  # typer turns Ctrl-C into one, without a message
         if ended.code == EXIT_INTERRUPTED:
             fail("interrupted", EXIT_INTERRUPTED)
         raise
@@ -69,23 +69,24 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback if there is an error.")] = False,
 ) -> None:
     pass
 
 
+# The order of the help: use a model, handle motion files, train and publish.
 app.command()(generate)
 app.command()(prompts)
+app.command()(caption)
+app.command()(search)
+app.command()(index)
 app.command()(info)
 app.command("convert-motion")(convert_motion)
 app.command()(train)
-app.command()(caption)
-app.command()(convert)
-app.command()(index)
-app.command()(search)
 app.command()(push)
+app.command()(convert)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 
@@ -93,12 +94,12 @@ app.add_typer(evaluate.app, name="evaluate")
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    listed = re.sub(r"(?<!:)\n {2,}(?=\S)", "; ", str(error))  # the items of a list stay apart
+    listed = re.sub(r"(?<!:)\n {2,}(?=\S)", "; ", str(error))  # keep the items of a list apart
     return " ".join(listed.split()) or type(error).__name__
 
 
 def _warn_on_stderr() -> None:
-    """Show what the library warns of as one line, and every time."""
+    """Print each warning of the library as one line."""
     show = warnings.showwarning
 
     def show_line(message: Warning | str, category: type[Warning], *args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""`lamp-hf caption`; it imports what it needs when it runs."""
+"""`lamp-hf caption`."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lamp_hf.cli.checkpoints import find_checkpoint
-from lamp_hf.cli.options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
+from lamp_hf.cli.options import MappingOption, ModelOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
 from lamp_hf.motion.files import READERS
 from lamp_hf.terminal import quiet_readers, shown, shown_json
 
@@ -21,15 +21,16 @@ FILES_AT_A_TIME = 64
 
 
 def caption(
-    files: Annotated[list[Path], typer.Argument(help=f"Motion files ({' '.join(READERS)}), or folders of them.")],
-    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Captions per motion.")] = 1,
+    files: Annotated[list[Path], typer.Argument(help=f"Motion files ({' '.join(READERS)}) or folders of them.")],
+    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Number of captions per motion.")] = 1,
     beams: Annotated[
-        int | None, typer.Option("--beams", min=1, help="Number of beams of the beam search; by default that of --num.")
+        int | None, typer.Option("--beams", min=1, help="Number of beams for beam search. Defaults to --num.")
     ] = None,
     window: Annotated[
         float | None,
         typer.Option(
-            "--window", help="Caption windows of this many seconds; by default, of as many frames as the model reads."
+            "--window",
+            help="Length in seconds of the windows to caption. Defaults to the longest that the model reads.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
@@ -37,12 +38,10 @@ def caption(
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
     up_axis: UpAxisOption = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Checkpoint: folder, Hub id or name; by default the embedded lamp-small."),
-    ] = None,
+    model: ModelOption = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, mps …; by default an accelerator if there is one.")
+        str | None,
+        typer.Option("--device", help="Device, such as cpu, cuda or mps. Defaults to an accelerator if there is one."),
     ] = None,
 ) -> None:
     """Describe what happens in motion files.
@@ -67,7 +66,7 @@ def caption(
         for path in paths[first : first + FILES_AT_A_TIME]:
             try:
                 motions[path] = pipe.read_motion(as_motion(path, **reading))
-            except Exception as error:  # whatever it is: one file shall not stop the others
+            except Exception as error:  # one bad file must not stop the others
                 failures.append(failure(path, error))
         answers = pipe(list(motions.values()), window_s=window, **options) if motions else []
         for path, captions in zip(motions, answers, strict=True):
@@ -86,10 +85,10 @@ def _left_out(failures: Sequence[str], total: int) -> str:
 
 
 def motion_files(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
-    """Files as given, and in place of folders the motion files in them; and what cannot be read, with the reason.
+    """Replace folders with the motion files in them; return the readable files, and the reason for each unreadable one.
 
     Raises:
-        FileNotFoundError: A path does not exist, or a folder holds no motion file.
+        FileNotFoundError: If a path does not exist, or a folder contains no motion files.
     """
     from lamp_hf.motion.inputs import find_motion_files, no_motion_files, problem_of
 
@@ -115,6 +114,6 @@ def _pipeline(model: str | None, device: str | None) -> "MotionCaptioningPipelin
     import transformers
 
     checkpoint = find_checkpoint(model, "motion-captioning")
-    create: Any = transformers.pipeline  # its type hints know the tasks of transformers alone
+    create: Any = transformers.pipeline  # its type hints cover only the built-in tasks
     pipe: MotionCaptioningPipeline = create("motion-captioning", model=checkpoint, device=device)
     return pipe

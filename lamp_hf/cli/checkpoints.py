@@ -1,4 +1,4 @@
-"""Which checkpoint a command of `lamp-hf` uses, and whether it can do what the command asks."""
+"""Finding the checkpoint for a command and checking that it fits the task."""
 
 __all__ = ["find_checkpoint"]
 
@@ -13,12 +13,12 @@ MODEL_TYPES = {
 
 
 def find_checkpoint(model: str | None, task: str) -> str:
-    """What `from_pretrained` takes for a command's `--model`, the embedded checkpoint if there is none.
+    """Return the folder or Hub id to load for `--model`; without it, the default checkpoint.
 
     Raises:
-        CheckpointError: It is incomplete, or of a newer version.
-        OSError: There is no such checkpoint.
-        ValueError: It holds a model for something else.
+        CheckpointError: If the checkpoint is incomplete, or was written by a newer version.
+        OSError: If the checkpoint does not exist.
+        ValueError: If the checkpoint contains a model for another task.
     """
     import transformers
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -28,7 +28,7 @@ def find_checkpoint(model: str | None, task: str) -> str:
     from lamp_hf.hub.errors import clear_hub_errors
 
     transformers.logging.disable_progress_bar()
-    transformers.logging.set_verbosity_error()  # what is wrong with a checkpoint is said in one line of our own
+    transformers.logging.set_verbosity_error()  # our own error describes a bad checkpoint in one line
     checkpoint = resolve_checkpoint(model or DEFAULT_CHECKPOINT)
     try:
         with explained(checkpoint, (CONFIG_FILES,), {}):
@@ -40,6 +40,6 @@ def find_checkpoint(model: str | None, task: str) -> str:
         raise OSError(f"{checkpoint} cannot be loaded: {error}") from error
     if model_type not in MODEL_TYPES[task]:
         raise ValueError(
-            f"{checkpoint} holds a {model_type!r} model; {task} needs one of {', '.join(MODEL_TYPES[task])}"
+            f"{checkpoint} contains a {model_type!r} model; {task} needs one of {', '.join(MODEL_TYPES[task])}"
         )
     return checkpoint

@@ -1,4 +1,4 @@
-"""What several commands share: how they load a pipeline, write motions and print."""
+"""Helpers shared by several commands: load a pipeline, write motions, print."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["EXACT_FORMATS", "FORMATS", "check_text", "fail", "load_pipeline", "print_table", "save", "say"]
 
-MAX_CHARACTERS = 10_000  # as in the pipelines, which take seconds to import
+MAX_CHARACTERS = 10_000  # same as in the pipelines, which take seconds to import
 EXIT_ERROR = 1
 FORMATS = " ".join(WRITERS)
-EXACT_FORMATS = (".npy", ".npz")  # contain the motion as it is; feet are planted in the others
+EXACT_FORMATS = (".npy", ".npz")  # store the motion unchanged; the other formats may plant feet
 
 
 def load_pipeline(model: str | None, device: str | None) -> "TextToMotionPipeline":
@@ -25,42 +25,42 @@ def load_pipeline(model: str | None, device: str | None) -> "TextToMotionPipelin
     import transformers
 
     checkpoint = find_checkpoint(model, "text-to-motion")
-    create: Any = transformers.pipeline  # its type hints know the tasks of transformers alone
+    create: Any = transformers.pipeline  # its type hints cover only the built-in tasks
     pipe: TextToMotionPipeline = create("text-to-motion", model=checkpoint, device=device)
     return pipe
 
 
 def check_text(text: str) -> None:
-    """Refuse a sentence that is empty or too long, before a model is loaded."""
+    """Raise an error if a sentence is empty or too long, before a model is loaded."""
     if not text.strip():
-        raise ValueError('text is empty; say what the person does, as in "a person walks"')
+        raise ValueError('text is empty; describe what the person does, such as "a person walks"')
     if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"text has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read")
+        raise ValueError(f"text has {len(text):,} characters; shorten it to at most {MAX_CHARACTERS:,}")
 
 
 def save(motion: "Motion", path: Path, plant_feet: bool | None) -> str:
-    """Write a motion, and say so."""
+    """Write a motion and return a line that describes the file."""
     options = {} if path.suffix.lower() in EXACT_FORMATS else {"plant_feet": plant_feet}
     report = motion.save(path, **options)
     text = f"{path}: {motion.num_frames} frames, {motion.duration:.2f} s"
     error = getattr(report, "mean_error_m", None)
-    return text if error is None else f"{text}, joints within {error * 1000:.1f} mm of the motion's on average"
+    return text if error is None else f"{text}, mean joint error {error * 1000:.1f} mm"
 
 
 def print_table(rows: dict[str, Any]) -> None:
-    """Print names and values, aligned."""
+    """Print names and values in two aligned columns."""
     width = max(map(len, rows))
     for name, value in rows.items():
         say(f"{name:<{width}}  {value}")
 
 
 def say(text: str) -> None:
-    """Print a line, with what a terminal would obey made visible."""
+    """Print a line, with control characters escaped."""
     print(shown(text))
 
 
 def fail(message: str, code: int = EXIT_ERROR) -> NoReturn:
-    """Print an error and end the process."""
+    """Print an error and exit."""
     from rich.console import Console
     from rich.text import Text
 

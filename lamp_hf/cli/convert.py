@@ -1,4 +1,4 @@
-"""`lamp-hf convert`; it imports what it needs when it runs."""
+"""`lamp-hf convert`."""
 
 import os
 from pathlib import Path
@@ -15,52 +15,69 @@ __all__ = ["convert"]
 
 
 def convert(
-    original: Annotated[Path, typer.Argument(help="A checkpoint of the authors (.tar .pt .pth), or a folder of them.")],
-    output: Annotated[Path, typer.Argument(help="Folder to write.")],
+    original: Annotated[
+        Path, typer.Argument(help="Checkpoint released by the LaMP authors (.tar .pt .pth), or a folder of them.")
+    ],
+    output: Annotated[Path, typer.Argument(help="Output folder.")],
     kind: Annotated[
         str | None,
         typer.Option(
             "--kind",
-            help="Convert only this: motion-vqvae, lamp, text-to-motion, captioning, evaluator or length-estimator.",
+            help="Convert only one model: motion-vqvae, lamp, text-to-motion, captioning, evaluator or "
+            "length-estimator.",
         ),
     ] = None,
     lamp: Annotated[
         Path | None,
         typer.Option(
             "--lamp",
-            help="LaMP that a text-to-motion model or captioner uses, if it is elsewhere or there are several.",
+            help="LaMP checkpoint for a text-to-motion model or a captioner, if it is elsewhere or there are several.",
         ),
     ] = None,
     motion_vqvae: Annotated[
-        Path | None, typer.Option("--motion-vqvae", help="Motion tokenizer that these models use, likewise.")
+        Path | None,
+        typer.Option(
+            "--motion-vqvae", help="Motion tokenizer for these models, if it is elsewhere or there are several."
+        ),
     ] = None,
     mean: Annotated[
         Path | None,
-        typer.Option("--mean", help="Mean of the motions (.npy); by default meta/mean.npy next to the checkpoints."),
+        typer.Option(
+            "--mean", help="Mean of the motion features (.npy). Defaults to meta/mean.npy next to the checkpoints."
+        ),
     ] = None,
-    std: Annotated[Path | None, typer.Option("--std", help="Standard deviation of the motions (.npy).")] = None,
+    std: Annotated[
+        Path | None,
+        typer.Option(
+            "--std",
+            help="Standard deviation of the motion features (.npy). Defaults to meta/std.npy next to the checkpoints.",
+        ),
+    ] = None,
     text_tokenizer: Annotated[
-        str, typer.Option("--text-tokenizer", help="Folder or Hub id of BERT's tokenizer.")
+        str, typer.Option("--text-tokenizer", help="Folder or Hub id of the BERT tokenizer.")
     ] = "google-bert/bert-base-uncased",
     language_model_tokenizer: Annotated[
         str | None,
         typer.Option(
             "--language-model-tokenizer",
-            help="Folder or Hub id; for a captioner of its size, facebook/opt-2.7b by default.",
+            help="Folder or Hub id of a captioner's tokenizer. Defaults to facebook/opt-2.7b for a model of that size.",
         ),
     ] = None,
     license: Annotated[
-        str | None, typer.Option("--license", help="License of the weights, for the model card; by default other.")
+        str | None, typer.Option("--license", help="License of the weights, for the model card. Defaults to other.")
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="NAME=NUMBER, a value that the tensors do not show, such as lamp.num_attention_heads=12."
+            "--set",
+            help="NAME=NUMBER: a value that cannot be read from the tensors, such as lamp.num_attention_heads=12.",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier conversion in OUTPUT.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier conversion in the output folder.")
+    ] = False,
 ) -> None:
-    """Turn the authors' checkpoints into folders that lamp_hf loads.
+    """Convert checkpoints released by the LaMP authors to the format of lamp_hf.
 
     `lamp-hf convert checkpoints/t2m lamp-humanml3d`
 
@@ -105,7 +122,7 @@ def _settings(texts: list[str]) -> dict[str, int]:
     for text in texts:
         name, _, value = text.partition("=")
         if not value.isdigit():
-            raise typer.BadParameter(f"--set expects NAME=NUMBER, as in lamp.num_attention_heads=12, and got {text!r}")
+            raise typer.BadParameter(f"--set expects NAME=NUMBER, such as lamp.num_attention_heads=12, got {text!r}")
         settings[name] = int(value)
     return settings
 
@@ -117,7 +134,7 @@ def _print(console: "Console", conversion: "Conversion") -> None:
     table.add_column("kind", no_wrap=True)
     table.add_column("folder", no_wrap=True)
     table.add_column("from", overflow="fold")
-    for title in ("parameters", "tensors used", "known, unused"):
+    for title in ("parameters", "tensors used", "tensors skipped"):
         table.add_column(title, justify="right")
     for model in conversion.models:
         table.add_row(
@@ -130,8 +147,8 @@ def _print(console: "Console", conversion: "Conversion") -> None:
         )
     console.print(table)
     for model in conversion.models:
-        told = [f"{name}={value} ({source})" for name, (value, source) in model.settings.items()]
+        notes = [f"{name}={value} ({source})" for name, (value, source) in model.settings.items()]
         if model.statistics is not None:
-            told.append(f"statistics from {model.statistics[0]} and {model.statistics[1].name}")
-        if told:
-            console.print(f"{model.kind}: {', '.join(told)}", markup=False)
+            notes.append(f"statistics from {model.statistics[0]} and {model.statistics[1].name}")
+        if notes:
+            console.print(f"{model.kind}: {', '.join(notes)}", markup=False)

@@ -1,4 +1,4 @@
-"""`lamp-hf convert-motion`; it imports what it needs when it runs."""
+"""`lamp-hf convert-motion`."""
 
 import errno
 from collections.abc import Sequence
@@ -15,13 +15,15 @@ from lamp_hf.terminal import quiet_readers
 
 __all__ = ["convert_motion"]
 
-NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a full disk, and one that cannot be written to
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # a full or read-only disk
 
 
 def convert_motion(
-    source: Annotated[Path, typer.Argument(help=f"A motion file ({' '.join(READERS)}), or a folder of them.")],
-    destination: Annotated[Path, typer.Argument(help=f"A file ({FORMATS}); for a folder, a folder.")],
-    to: Annotated[str | None, typer.Option("--to", help=f"Format to convert a folder to: {FORMATS}")] = None,
+    source: Annotated[Path, typer.Argument(help=f"Motion file ({' '.join(READERS)}) or a folder of them.")],
+    destination: Annotated[
+        Path, typer.Argument(help=f"Output file ({FORMATS}), or an output folder if the source is a folder.")
+    ],
+    to: Annotated[str | None, typer.Option("--to", help=f"Output format for a folder: {FORMATS}")] = None,
     fps: Annotated[float | None, typer.Option("--fps", help="Resample to this frame rate.")] = None,
     plant_feet: Annotated[
         bool | None,
@@ -46,12 +48,14 @@ def convert_motion(
     reading = reading_options(mapping, source_fps, unit, up_axis)
     suffix = f".{to.lstrip('.')}" if to is not None else destination.suffix
     if plant_feet and suffix.lower() in EXACT_FORMATS:
-        raise typer.BadParameter(f"--plant-feet is not for {suffix} files, which contain the motion as it is")
+        raise typer.BadParameter(f"--plant-feet does not work with {suffix} files, which store the motion unchanged")
     if source.is_dir():
         _convert_folder(source, destination, to, fps, reading, plant_feet)
         return
     if to is not None:
-        raise typer.BadParameter(f"--to is for folders, but {source} is {'a file' if source.exists() else 'not there'}")
+        raise typer.BadParameter(
+            f"--to is for folders, but {source} {'is a file' if source.exists() else 'does not exist'}"
+        )
     find_writer(destination)
     _refuse_originals({source: destination})
     say(_convert_file(source, destination, fps, reading, plant_feet))
@@ -77,7 +81,7 @@ def _convert_folder(
     from lamp_hf.motion.inputs import failure, find_motion_files, no_motion_files
 
     if to is None:
-        raise typer.BadParameter(f"{source} is a folder: say the format with --to, one of {FORMATS}")
+        raise typer.BadParameter(f"{source} is a folder: choose the output format with --to, one of {FORMATS}")
     suffix = f".{to.lstrip('.')}"
     find_writer(f"{destination}/*{suffix}")
     if destination.exists() and not destination.is_dir():
@@ -95,10 +99,10 @@ def _convert_folder(
             target.parent.mkdir(parents=True, exist_ok=True)
             _convert_file(file, target, fps, reading, plant_feet)
         except OSError as error:
-            if error.errno in NO_PLACE:  # nor would there be for the others
+            if error.errno in NO_SPACE:  # the other files would fail too
                 raise
             failures.append(failure(file, error))
-        except Exception as error:  # whatever it is: one file shall not stop the others
+        except Exception as error:  # one bad file must not stop the others
             failures.append(failure(file, error))
     total = len(found.files) + len(found.problems)
     say(f"{total - len(failures)} of {total} files converted to {destination}")
@@ -107,7 +111,7 @@ def _convert_folder(
 
 
 def _refuse_originals(targets: dict[Path, Path]) -> None:
-    """Check that each file has a target of its own, which is none of the files."""
+    """Check that each file has its own target, and that no target is one of the files."""
     originals = {}
     for file in targets:
         with suppress(OSError):

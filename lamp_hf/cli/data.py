@@ -1,4 +1,4 @@
-"""`lamp-hf data`: look after data sets; the commands import what they need when they run."""
+"""`lamp-hf data`: commands for data sets."""
 
 from itertools import groupby
 from pathlib import Path
@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 
 @app.callback()
 def _data() -> None:
-    """Check data sets."""
+    """Check a data set for problems."""
 
 
 @app.command()
@@ -31,18 +31,18 @@ def check(
     path: Annotated[
         Path,
         typer.Argument(
-            help="Folder of HumanML3D, KIT-ML, the CMU database or your motions, with or without metadata.jsonl."
+            help="Folder of HumanML3D, KIT-ML, the CMU database or your own motions, with or without metadata.jsonl."
         ),
     ],
     show_all: Annotated[
-        bool, typer.Option("--all", help=f"List all findings, not only the first {SHOWN} of each kind.")
+        bool, typer.Option("--all", help=f"List all problems, not only the first {SHOWN} of each kind.")
     ] = False,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
     up_axis: UpAxisOption = None,
 ) -> None:
-    """Read every file of a data set and report what is wrong with it. The exit code is 1 if there are errors.
+    """Read every file of a data set and report problems. The exit code is 1 if there are errors.
 
     `lamp-hf data check HumanML3D/`
 

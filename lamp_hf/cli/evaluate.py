@@ -1,4 +1,4 @@
-"""`lamp-hf evaluate`: runs a protocol, prints its table, writes its record; it imports what it needs when it runs."""
+"""`lamp-hf evaluate`: run protocols, print their tables and write their records."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,62 +19,66 @@ __all__ = ["app"]
 EMBEDDED_EVALUATOR = "lamp-small-evaluator"
 
 app = typer.Typer(
-    help="Evaluate a checkpoint by the field's protocols; `accelerate launch -m lamp_hf evaluate` spreads the work.",
+    help="Evaluate a checkpoint with standard protocols. Use `accelerate launch -m lamp_hf evaluate` for several GPUs.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
 
-Model = Annotated[
-    str, typer.Argument(help="Checkpoint: a folder, a Hub id, or the name of an embedded one, such as lamp-small.")
-]
+Model = Annotated[str, typer.Argument(help="Checkpoint: a folder, a Hub id or a built-in name, such as lamp-small.")]
 Data = Annotated[
     str,
     typer.Option(
         "--data",
-        help="Data set: Bandai-Namco (archive or clone), HumanML3D, KIT-ML, a folder with metadata, or a Hub id.",
+        help="Data set: Bandai-Namco (archive or clone), HumanML3D, KIT-ML, a folder with metadata.jsonl, or a Hub id.",
     ),
 ]
 Split = Annotated[
     str | None,
-    typer.Option(
-        "--split", help="Split to evaluate on; by default test if there is one, else validation, else the only one."
-    ),
+    typer.Option("--split", help="Split to evaluate on. Defaults to test, else validation, else the only split."),
 ]
 Protocols = Annotated[
     list[str] | None,
     typer.Option(
         "--protocol",
         "-p",
-        help="Protocol to run; may be given several times. By default all for which the set is large enough.",
+        help="Protocol to run; can be repeated. Defaults to all protocols that the data set is large enough for.",
     ),
 ]
-Repeats = Annotated[int, typer.Option("--repeats", min=1, help="How many times to repeat everything random.")]
+Repeats = Annotated[int, typer.Option("--repeats", min=1, help="Number of repeats, each with its own seed.")]
 Seed = Annotated[int, typer.Option("--seed", "-s", help="Seed of the first repeat.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=2, help="Use only this many clips, for a quick try.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=2, help="Maximum number of clips, for a quick try.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the records, one JSON file per protocol.")]
-Card = Annotated[bool, typer.Option("--write-card", help="Write the numbers into the model-index of MODEL/README.md.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")]
+Card = Annotated[bool, typer.Option("--write-card", help="Write the results into the model-index of MODEL/README.md.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Skip files that cannot be read.")]
 Cache = Annotated[
-    Path | None, typer.Option("--cache-dir", help="Folder for converted clips; by default ~/.cache/lamp_hf.")
+    Path | None, typer.Option("--cache-dir", help="Folder for converted clips. Defaults to ~/.cache/lamp_hf.")
 ]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, mps …; by default what accelerate finds.")]
-Name = Annotated[str | None, typer.Option("--name", help="Name of the model in tables; by default its own.")]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="Device, such as cpu, cuda or mps. Defaults to the one that accelerate finds."),
+]
+Name = Annotated[
+    str | None, typer.Option("--name", help="Name of the model in tables. Defaults to the name of the checkpoint.")
+]
 Evaluator = Annotated[
     str,
     typer.Option(
-        "--evaluator", help="Checkpoint whose features judge the motions; compare only numbers of the same evaluator."
+        "--evaluator",
+        help="Checkpoint that embeds motions and texts. Scores of different evaluators are not comparable.",
     ),
 ]
 
 PoolSize = Annotated[
     int,
     typer.Option(
-        "--pool-size", min=2, help="Pairs in a pool. A small set needs smaller pools, which give better numbers."
+        "--pool-size",
+        min=2,
+        help="Number of pairs in a pool. Smaller pools suit small sets, but are easier and raise the scores.",
     ),
 ]
 
 RECORDS = Path("evaluations")
-# What splits to evaluate on are called.
+# Names of evaluation splits, in order of preference.
 SPLITS = ("test", "validation", "val", "valid", "dev")
 
 
@@ -94,7 +98,7 @@ def reconstruction(
     cache_dir: Cache = None,
     device: Device = None,
 ) -> None:
-    """Evaluate how well the motion tokenizer reconstructs motions: MPJPE, beside that of another clip.
+    """Evaluate how well the motion tokenizer reconstructs motions: MPJPE, with another clip as the baseline.
 
     `lamp-hf evaluate reconstruction lamp-small --data DATA`
     """
@@ -118,15 +122,15 @@ def text_to_motion(
     protocol: Protocols = None,
     evaluator: Evaluator = EMBEDDED_EVALUATOR,
     captioner: Annotated[
-        str, typer.Option("--captioner", help="Checkpoint that captions motions for LaMP-BertScore.")
+        str, typer.Option("--captioner", help="Captioning checkpoint for LaMP-BertScore.")
     ] = "lamp-small",
     split: Split = None,
     repeats: Repeats = 20,
     multimodality_texts: Annotated[
-        int, typer.Option("--multimodality-texts", min=0, help="Texts for MultiModality.")
+        int, typer.Option("--multimodality-texts", min=0, help="Number of texts for MultiModality.")
     ] = 100,
     multimodality_motions: Annotated[
-        int, typer.Option("--multimodality-motions", min=10, help="Motions of each of these texts.")
+        int, typer.Option("--multimodality-motions", min=10, help="Number of motions per text for MultiModality.")
     ] = 30,
     pool_size: PoolSize = 32,
     seed: Seed = 0,
@@ -138,10 +142,10 @@ def text_to_motion(
     cache_dir: Cache = None,
     device: Device = None,
 ) -> None:
-    """Evaluate generated motions: R-Precision, FID, MM-Dist, Diversity, MultiModality; LaMP-BertScore; skating.
+    """Evaluate generated motions: R-Precision, FID, MM-Dist, Diversity, MultiModality, LaMP-BertScore, foot skating.
 
-    The protocols are humanml3d, lamp-bertscore and physics. Twenty repeats with a full MultiModality generate tens of
-    thousands of motions: on a CPU, ask for fewer.
+    The protocols are humanml3d, lamp-bertscore and physics. With the default settings, humanml3d generates tens of
+    thousands of motions; on a CPU, reduce the repeats and the MultiModality texts.
 
     `lamp-hf evaluate text-to-motion lamp-small --data DATA --repeats 5 --multimodality-texts 10`
     """
@@ -184,11 +188,11 @@ def retrieval(
     protocol: Protocols = None,
     rerank: Annotated[
         int | None,
-        typer.Option("--rerank", min=1, help="Add a row in which this many candidates of each query are re-ranked."),
+        typer.Option("--rerank", min=1, help="Add a row with re-ranking of this many candidates per query."),
     ] = None,
     pool_size: PoolSize = 32,
     dissimilar_size: Annotated[
-        int, typer.Option("--dissimilar-size", min=2, help="Pairs in the subset of the protocol dissimilar.")
+        int, typer.Option("--dissimilar-size", min=2, help="Number of pairs in the subset of the protocol dissimilar.")
     ] = 100,
     split: Split = None,
     repeats: Repeats = 20,
@@ -201,9 +205,9 @@ def retrieval(
     cache_dir: Cache = None,
     device: Device = None,
 ) -> None:
-    """Evaluate search, motions for captions and captions for motions: recall and median rank, both ways.
+    """Evaluate text-to-motion and motion-to-text retrieval: recall and median rank.
 
-    The protocols are those of TMR: all, threshold, dissimilar and small_batches.
+    The protocols come from TMR: all, threshold, dissimilar and small_batches.
 
     `lamp-hf evaluate retrieval lamp-small --data DATA --rerank 10`
     """
@@ -237,9 +241,9 @@ def captioning(
     protocol: Protocols = None,
     evaluator: Evaluator = EMBEDDED_EVALUATOR,
     no_evaluator: Annotated[
-        bool, typer.Option("--no-evaluator", help="Compare captions only; compute no R-Precision.")
+        bool, typer.Option("--no-evaluator", help="Score captions only, without R-Precision and MM-Dist.")
     ] = False,
-    beams: Annotated[int, typer.Option("--beams", min=1, help="Number of beams of the beam search.")] = 1,
+    beams: Annotated[int, typer.Option("--beams", min=1, help="Number of beams for beam search.")] = 1,
     pool_size: PoolSize = 32,
     split: Split = None,
     repeats: Repeats = 20,
@@ -252,7 +256,7 @@ def captioning(
     cache_dir: Cache = None,
     device: Device = None,
 ) -> None:
-    """Evaluate captions: BLEU, ROUGE-L, CIDEr, BERTScore, R-Precision, and whether they name the right label.
+    """Evaluate captions: BLEU, ROUGE-L, CIDEr, BERTScore, R-Precision, and label accuracy if the clips have labels.
 
     `lamp-hf evaluate captioning lamp-small --data DATA`
     """
@@ -277,8 +281,10 @@ def captioning(
 
 
 @app.command()
-def compare(records: Annotated[list[Path], typer.Argument(help="Records of one protocol on one split.")]) -> None:
-    """Compare records of several models in one table. Records that were measured differently are refused.
+def compare(
+    records: Annotated[list[Path], typer.Argument(help="Record files (JSON) of one protocol on one split.")],
+) -> None:
+    """Compare the records of several models in one table. Records that were measured differently are rejected.
 
     `lamp-hf evaluate compare evaluations/text-to-motion-humanml3d-*.json`
     """
@@ -288,19 +294,19 @@ def compare(records: Annotated[list[Path], typer.Argument(help="Records of one p
     _print_table(loaded[0], comparison(loaded))
 
 
-# ---- what the commands need -------------------------------------------------------------------------------
+# ---- helpers ----------------------------------------------------------------------------------------------
 
 
 def _chosen(asked: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
-    """Protocols asked for, all by default."""
+    """Return the requested protocols, or all of them by default."""
     for protocol in asked or ():
         if protocol not in known:
-            raise typer.BadParameter(f"{protocol!r} is none of the protocols {', '.join(known)}")
+            raise typer.BadParameter(f"unknown protocol {protocol!r}; expected one of {', '.join(known)}")
     return tuple(dict.fromkeys(asked or known))
 
 
 def _that_fit(protocols: Sequence[str], misfits: Mapping[str, str]) -> tuple[str, ...]:
-    """The protocols that the set is large enough for; of the others it is said why they are skipped."""
+    """Return the protocols that the data set is large enough for; print why the others are skipped."""
     fitting = tuple(protocol for protocol in protocols if protocol not in misfits)
     if not fitting:
         raise ValueError("; ".join(f"{protocol}: {reason}" for protocol, reason in misfits.items()))
@@ -310,15 +316,15 @@ def _that_fit(protocols: Sequence[str], misfits: Mapping[str, str]) -> tuple[str
 
 
 def _say_how_long(seconds: float, what: str) -> None:
-    """Tell how long the work will take, before it starts."""
+    """Print how long the work will take, before it starts."""
     shown = "less than a minute" if seconds < 60 else f"about {seconds / 60:.0f} min"
     if seconds >= 5400:
-        shown = f"about {seconds / 3600:.1f} h; --limit, --repeats and others in --help make it shorter"
+        shown = f"about {seconds / 3600:.1f} h; use --limit or --repeats to shorten it"
     _say(f"{what}: {shown}")
 
 
 def _say(text: str) -> None:
-    """Print a line about the work, beside the results; once, however many processes there are."""
+    """Print a progress line to stderr, from the main process only."""
     from lamp_hf.processes import process_state
 
     if process_state().is_main_process:
@@ -326,12 +332,12 @@ def _say(text: str) -> None:
 
 
 def _card(checkpoint: str, wanted: bool) -> Path | None:
-    """The model card to write into."""
+    """Return the model card to write into, or `None` if it is not wanted."""
     if not wanted:
         return None
     card = Path(checkpoint) / "README.md"
     if not card.is_file():
-        raise FileNotFoundError(f"--write-card needs a model card to write into; there is no {card}")
+        raise FileNotFoundError(f"--write-card needs a model card, but {card} does not exist; create it first")
     return card
 
 
@@ -353,10 +359,10 @@ def _data(data: str, split: str | None, limit: int | None, skip_bad: bool, cache
         split = next((name for name in SPLITS if name in loaded), None)
         if split is None and len(loaded) == 1:
             [split] = loaded
-            _say(f"{data} has only the split {split}, which is evaluated")
+            _say(f"{data} has only the split {split}; evaluating on it")
     if split is None or split not in loaded:
-        asked = "" if split is None else f", not {split}"
-        raise ValueError(f"{data} has the splits {', '.join(loaded)}{asked}; choose one with --split")
+        missing = "" if split is None else f", but not {split}"
+        raise ValueError(f"{data} has the splits {', '.join(loaded)}{missing}; choose one with --split")
     compose = NAMED_SETS[known].grammar if known else None
     grammar = compose(data) if compose else None
     return EvaluationSet.from_dataset(loaded[split], known or _name(None, data), split, limit=limit, grammar=grammar)
@@ -371,7 +377,7 @@ def _device(asked: str | None) -> Any:
 def _pipeline(task: str, checkpoint: str, device: str | None) -> Any:
     import transformers
 
-    create: Any = transformers.pipeline  # its type hints know the tasks of transformers alone
+    create: Any = transformers.pipeline  # its type hints cover only the built-in tasks
     return create(task, model=checkpoint, device=_device(device))
 
 
@@ -382,10 +388,10 @@ def _embedder(evaluator: str, device: str | None) -> "Embedder":
 
     checkpoint = find_checkpoint(evaluator, "evaluation")
     model: Any = transformers.AutoModel.from_pretrained(checkpoint, trust_remote_code=False)
-    # One that reads GloVe's vectors has no tokenizer.
-    reads_glove = getattr(model.config, "text_input", None) == "glove"
-    prepares: Any = transformers.AutoFeatureExtractor if reads_glove else transformers.AutoProcessor
-    return Embedder(model.to(_device(device)), prepares.from_pretrained(checkpoint))
+    # An evaluator that reads GloVe vectors has no tokenizer.
+    uses_glove = getattr(model.config, "text_input", None) == "glove"
+    processor_class: Any = transformers.AutoFeatureExtractor if uses_glove else transformers.AutoProcessor
+    return Embedder(model.to(_device(device)), processor_class.from_pretrained(checkpoint))
 
 
 def _encoder(checkpoint: str, device: str | None) -> Any:
@@ -398,7 +404,7 @@ def _encoder(checkpoint: str, device: str | None) -> Any:
 
 
 def _tokenizer(checkpoint: str, device: str | None) -> tuple[Any, Any]:
-    """The motion tokenizer of a checkpoint of its own or of a model around it, and its feature extractor."""
+    """Load the motion tokenizer of a checkpoint, alone or as part of a larger model, and its feature extractor."""
     from transformers import AutoConfig, AutoModel
 
     from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
@@ -412,7 +418,7 @@ def _tokenizer(checkpoint: str, device: str | None) -> tuple[Any, Any]:
 
 
 def _finish(records: "Iterable[EvaluationRecord]", output: Path, card: Path | None) -> None:
-    """Print the tables and write the records, once, however many processes there are."""
+    """Print the tables and write the records, from the main process only."""
     from lamp_hf.evaluation.records import comparison, write_to_card
     from lamp_hf.processes import process_state
 
@@ -423,10 +429,10 @@ def _finish(records: "Iterable[EvaluationRecord]", output: Path, card: Path | No
         _print_table(record, comparison([record]))
         path = output / f"{record.protocol.task}-{record.protocol.name}-{record.model.replace('/', '--')}.json"
         record.save(path)
-        typer.echo(f"written: {path}\n")
+        typer.echo(f"saved {path}\n")
         if card is not None:
             write_to_card(card, record)
-            typer.echo(f"written into the model-index of {card}\n")
+            typer.echo(f"updated the model-index of {card}\n")
 
 
 def _print_table(record: "EvaluationRecord", rows: "Mapping[str, Row]") -> None:
@@ -434,12 +440,12 @@ def _print_table(record: "EvaluationRecord", rows: "Mapping[str, Row]") -> None:
     from rich.table import Table
 
     protocol = record.protocol
-    judged = f", judged by {protocol.evaluator}" if protocol.evaluator else ""
+    evaluator = f", evaluator {protocol.evaluator}" if protocol.evaluator else ""
     title = (
         f"{protocol.task}, protocol {protocol.name}: {protocol.n} clips of {protocol.dataset} ({protocol.split}), "
-        f"{protocol.repeats} repeats{judged}"
+        f"{protocol.repeats} repeats{evaluator}"
     )
-    # One line a metric: there are more metrics than models, and terminals are narrow.
+    # One row per metric: there are more metrics than models, and terminals are narrow.
     table = Table(title=title, title_justify="left")
     table.add_column("", no_wrap=True, min_width=max(len(metric) for row in rows.values() for metric in row))
     for row in rows:

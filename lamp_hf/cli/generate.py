@@ -1,4 +1,4 @@
-"""`lamp-hf generate` and `lamp-hf prompts`; they import what they need when they run."""
+"""`lamp-hf generate` and `lamp-hf prompts`."""
 
 import math
 from pathlib import Path
@@ -21,37 +21,55 @@ MAX_FPS = 1000
 
 
 def generate(
-    text: Annotated[list[str], typer.Argument(help="What the person does. Several texts give several motions.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help=f"File to write; its suffix is the format: {FORMATS}")],
+    text: Annotated[
+        list[str], typer.Argument(help="Sentence that describes the motion. Several texts give several motions.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help=f"Output file. Its suffix sets the format: {FORMATS}")],
     duration: Annotated[
         list[float] | None,
-        typer.Option("--duration", "-d", help="Seconds, once for all or once per text; by default the model decides."),
+        typer.Option(
+            "--duration",
+            "-d",
+            help="Length in seconds, once for all texts or once per text. Defaults to the model's choice.",
+        ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option("--seed", "-s", min=0, help="The same seed, text and duration give the same motion.")
+        int | None,
+        typer.Option("--seed", "-s", min=0, help="Random seed. The same seed, text and duration give the same motion."),
     ] = None,
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="Number of motions per text.")] = 1,
     guidance_scale: Annotated[
-        float | None, typer.Option("--guidance-scale", min=0, help="How closely to follow the text; 1 is plain.")
+        float | None,
+        typer.Option("--guidance-scale", min=0, help="How closely to follow the text; 1 turns guidance off."),
     ] = None,
     storyboard: Annotated[
-        bool, typer.Option("--storyboard", help="Make one motion of all texts in turn; -d once per text or not at all.")
+        bool,
+        typer.Option(
+            "--storyboard",
+            help="Generate one continuous motion from all texts, in order. Give -d once per text or not at all.",
+        ),
     ] = False,
     split: Annotated[
-        bool, typer.Option("--split", help='Make the actions of one text in turn, such as "a man walks then waves".')
+        bool,
+        typer.Option(
+            "--split",
+            help='Split a text such as "a man walks then waves" into actions, and generate them in order.',
+        ),
     ] = False,
     motion: Annotated[
-        Path | None, typer.Option("--motion", help=f"With --edit: the motion to change ({' '.join(READERS)}).")
+        Path | None, typer.Option("--motion", help=f"With --edit: the motion file to change ({' '.join(READERS)}).")
     ] = None,
     edit: Annotated[
         str | None,
-        typer.Option("--edit", help="START:END, the seconds of --motion to make again; without END, to its end."),
+        typer.Option(
+            "--edit", help="Part of --motion to regenerate, as START:END in seconds. Without END, up to the end."
+        ),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option("--fps", help="Frame rate of the output; by default that of the model, usually 20.")
+        float | None, typer.Option("--fps", help="Frame rate of the output. Defaults to the model's rate, usually 20.")
     ] = None,
     no_plant_feet: Annotated[
-        bool, typer.Option("--no-plant-feet", help="Leave feet that slide on the floor as they are.")
+        bool, typer.Option("--no-plant-feet", help="Do not correct feet that slide on the floor.")
     ] = False,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
@@ -59,10 +77,11 @@ def generate(
     up_axis: UpAxisOption = None,
     model: ModelOption = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, mps …; by default an accelerator if there is one.")
+        str | None,
+        typer.Option("--device", help="Device, such as cpu, cuda or mps. Defaults to an accelerator if there is one."),
     ] = None,
 ) -> None:
-    """Generate a motion from a sentence. `lamp-hf prompts` lists what the model knows.
+    """Generate motions from text. `lamp-hf prompts` lists what the model knows.
 
     `lamp-hf generate "a person waves" -o wave.bvh -d 4 --seed 1`
 
@@ -72,12 +91,12 @@ def generate(
 
     `lamp-hf generate "a person bows" --motion walk.bvh --edit 1.0:2.5 -o edited.bvh`
     """
-    # All that can be wrong is said now: the model takes a while to load.
+    # Check everything before the model is loaded, which takes a while.
     find_writer(output)
     if not output.parent.is_dir():
         raise FileNotFoundError(f"the folder {output.parent} does not exist; create it first")
     if output.is_dir():
-        raise IsADirectoryError(f"{output} is a folder; name a file")
+        raise IsADirectoryError(f"{output} is a folder; expected a file name")
     for sentence in text:
         check_text(sentence)
     durations = duration or []
@@ -85,21 +104,21 @@ def generate(
         if not 0 <= value < math.inf:
             raise ValueError(f"--duration {value:g}: expected seconds, 0 or more")
     if fps is not None and not 1 <= fps <= MAX_FPS:
-        raise typer.BadParameter(f"--fps {fps:g} is not a frame rate from 1 to {MAX_FPS}")
+        raise typer.BadParameter(f"--fps expects a frame rate from 1 to {MAX_FPS}, got {fps:g}")
     if storyboard and (len(durations) not in (0, len(text)) or num > 1 or motion or edit or split):
         raise typer.BadParameter(
-            "--storyboard needs one --duration per text or none at all, no --num, --split, --motion or --edit"
+            "--storyboard needs one --duration per text or none, and works without --num, --split, --motion and --edit"
         )
     if (motion is None) != (edit is None) or (motion and (durations or split)):
-        raise typer.BadParameter("--motion and --edit go together, and without --duration and --split")
+        raise typer.BadParameter("--motion and --edit go together, and work without --duration and --split")
     if not storyboard and len(durations) not in (0, 1, len(text)):
         raise typer.BadParameter(
             f"--duration was given {len(durations)} times for {counted(len(text), 'text')}; give it once for all, or "
-            "once for each"
+            "once per text"
         )
     reading = reading_options(mapping, source_fps, unit, up_axis)
     if reading and motion is None:
-        raise typer.BadParameter("--mapping, --source-fps, --unit and --up-axis are for the file of --motion")
+        raise typer.BadParameter("--mapping, --source-fps, --unit and --up-axis only apply to the file of --motion")
     options: dict[str, Any] = {"seed": seed}
     if guidance_scale is not None:
         options["guidance_scale"] = guidance_scale
@@ -126,10 +145,15 @@ def generate(
 
 def prompts(
     like: Annotated[str | None, typer.Argument(help="List only the sentences nearest to this one.")] = None,
-    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Sentences per group, or nearest sentences.")] = 5,
+    num: Annotated[
+        int,
+        typer.Option(
+            "--num", "-n", min=1, help="Number of sentences to list per action, or in total if a sentence is given."
+        ),
+    ] = 5,
     model: ModelOption = None,
 ) -> None:
-    """List what a text-to-motion model knows: sentences of its training, grouped by action.
+    """List sentences that the model was trained on, grouped by action.
 
     `lamp-hf prompts`
 
@@ -153,7 +177,7 @@ def prompts(
 
 
 def _read_edit(path: Path, edit: str, reading: dict[str, Any]) -> "tuple[Motion, tuple[float, float | None]]":
-    """The motion to be changed, and the span."""
+    """Load the motion to edit, and return it with the span in seconds."""
     from lamp_hf.motion.inputs import as_motion
 
     start, end = _span(edit)
@@ -170,5 +194,5 @@ def _span(text: str) -> tuple[float, float | None]:
     except ValueError:
         span = math.nan, None
     if not separator or not all(math.isfinite(value) for value in span if value is not None):
-        raise typer.BadParameter(f"--edit expects START:END in seconds, as 1.0:2.5 or 1.0:, and got {text!r}")
+        raise typer.BadParameter(f"--edit expects START:END in seconds, such as 1.0:2.5 or 1.0:, got {text!r}")
     return span

@@ -1,4 +1,4 @@
-"""`lamp-hf info`; it imports what it needs when it runs."""
+"""`lamp-hf info`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,14 +16,14 @@ __all__ = ["info"]
 def info(
     target: Annotated[
         str | None,
-        typer.Argument(help="A motion file, a folder of them, an index or a checkpoint."),
+        typer.Argument(help="Motion file, folder of motion files, index or checkpoint. Defaults to lamp-small."),
     ] = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
     up_axis: UpAxisOption = None,
 ) -> None:
-    """Describe a motion file, a folder of motions, an index or, by default, the embedded checkpoint.
+    """Show details of a motion file, a folder of motions, an index or a checkpoint.
 
     `lamp-hf info walk.bvh`
 
@@ -50,7 +50,7 @@ def info(
             return
         raise FileNotFoundError(f"{no_motion_files(path)}; it is not a checkpoint or an index either")
     if reading:
-        raise typer.BadParameter("--mapping, --source-fps, --unit and --up-axis are for motion files and folders")
+        raise typer.BadParameter("--mapping, --source-fps, --unit and --up-axis only apply to motion files and folders")
     from lamp_hf.checkpoints.embedded import DEFAULT_CHECKPOINT
     from lamp_hf.publishing.describe import describe_checkpoint
 
@@ -58,7 +58,7 @@ def info(
 
 
 def _describe_folder(folder: Path, reading: dict[str, Any]) -> None:
-    """What lies in a folder of motions; each file is read."""
+    """Print a summary of a folder of motions; this reads every file."""
     from collections import Counter
 
     from lamp_hf.data.doctor import check_data

@@ -1,4 +1,4 @@
-"""Options that several commands of `lamp-hf` share."""
+"""Options shared by several commands of `lamp-hf`."""
 
 import json
 from pathlib import Path
@@ -13,42 +13,45 @@ _UP_AXES = ("x", "-x", "y", "-y", "z", "-z")
 
 UnitOption = Annotated[
     str | None,
-    typer.Option("--unit", help=f"Unit of the motion files, if it is detected wrongly: {', '.join(_UNITS)}."),
+    typer.Option("--unit", help=f"Unit of the motion files, to override the detected one: {', '.join(_UNITS)}."),
 ]
 UpAxisOption = Annotated[
     str | None,
-    typer.Option("--up-axis", help=f"Up axis of the motion files, if it is detected wrongly: {', '.join(_UP_AXES)}."),
+    typer.Option(
+        "--up-axis", help=f"Up axis of the motion files, to override the detected one: {', '.join(_UP_AXES)}."
+    ),
 ]
 MappingOption = Annotated[
     Path | None,
     typer.Option(
-        "--mapping", help="JSON file for a rig that is not recognized: {joint of lamp_hf: joint of the motion file}."
+        "--mapping",
+        help="JSON file that maps joint names of lamp_hf to those of the file, for a rig that is not recognized.",
     ),
 ]
 SourceFpsOption = Annotated[
     float | None,
-    typer.Option("--source-fps", help="Frame rate of the motion files, if they have none or a wrong one."),
+    typer.Option("--source-fps", help="Frame rate of the motion files, if theirs is missing or wrong."),
 ]
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="Checkpoint: folder, Hub id or name; by default the embedded lamp-small."),
+    typer.Option("--model", "-m", help="Checkpoint: a folder, a Hub id or a built-in name. Defaults to lamp-small."),
 ]
 
 
 def reading_options(
     mapping: Path | None, source_fps: float | None, unit: str | None, up_axis: str | None
 ) -> dict[str, Any]:
-    """Keyword arguments of `as_motion` for what was given on the command line.
+    """Return the keyword arguments of `as_motion` for these options.
 
     Raises:
-        typer.BadParameter: An unknown unit or axis, a frame rate that is not positive, or a mapping that is not a JSON
-            object.
+        typer.BadParameter: If the unit or axis is unknown, the frame rate is not positive, or the mapping is not a
+            JSON object.
     """
     for option, value, known in (("--unit", unit, _UNITS), ("--up-axis", up_axis, _UP_AXES)):
         if value is not None and value not in known:
             raise typer.BadParameter(f"{option} expects one of {', '.join(known)}, got {value}")
     if source_fps is not None and not 0 < source_fps < float("inf"):
-        raise typer.BadParameter(f"--source-fps expects frames per second above 0, got {source_fps:g}")
+        raise typer.BadParameter(f"--source-fps expects a frame rate above 0, got {source_fps:g}")
     given = {
         "mapping": None if mapping is None else _read_mapping(mapping),
         "fps": source_fps,
@@ -64,7 +67,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise typer.BadParameter(f"--mapping {path}: {error.strerror}") from error
     except ValueError as error:
-        raise typer.BadParameter(f"--mapping {path} is not JSON: {error}") from error
+        raise typer.BadParameter(f"--mapping {path} is not valid JSON: {error}") from error
     if not isinstance(mapping, dict):
-        raise typer.BadParameter(f'--mapping {path}: expected an object like {{"left_hip": "LeftThigh"}}')
+        raise typer.BadParameter(f'--mapping {path}: expected a JSON object such as {{"left_hip": "LeftThigh"}}')
     return mapping

@@ -1,4 +1,4 @@
-"""`lamp-hf push`; it imports what it needs when it runs."""
+"""`lamp-hf push`."""
 
 from typing import Annotated
 
@@ -11,41 +11,39 @@ def push(
     folder: Annotated[
         str,
         typer.Argument(
-            help="Folder of a finished run, checkpoint, motion index or data set; or the name of a metric of lamp_hf."
+            help="Folder of a finished run, checkpoint, motion index or data set, or the name of a metric of lamp_hf."
         ),
     ],
-    repo: Annotated[str, typer.Argument(help="Name on the Hub: owner/name.")],
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    repo: Annotated[str, typer.Argument(help="Hub id: owner/name.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the new repository private.")] = False,
     license: Annotated[
         str | None,
         typer.Option(
             "--license",
-            help="License as the Hub spells it (cc-by-nc-4.0); by default that of the base models, else `other`.",
+            help="License id of the Hub, such as cc-by-nc-4.0. Defaults to that of the base models, else other.",
         ),
     ] = None,
     sample: Annotated[
         str | None,
         typer.Option(
             "--sample",
-            help="Sentence whose motion the card shows; for a captioner, a motion file whose caption it shows.",
+            help="Sentence to generate a motion from for the card; for a captioner, a motion file to caption.",
         ),
     ] = None,
-    lamp: Annotated[
-        str | None, typer.Option("--lamp", help="For a captioner: Hub id of the LaMP that it uses.")
-    ] = None,
+    lamp: Annotated[str | None, typer.Option("--lamp", help="For a captioner: Hub id of its LaMP model.")] = None,
     language_model: Annotated[
         str | None, typer.Option("--language-model", help="For a captioner: Hub id of its language model.")
     ] = None,
-    no_sample: Annotated[bool, typer.Option("--no-sample", help="Write a card without a sample.")] = False,
+    no_sample: Annotated[bool, typer.Option("--no-sample", help="Leave the sample out of the card.")] = False,
 ) -> None:
-    """Publish on the Hub, with a card. Log in first: `hf auth login`.
+    """Publish a model, an index, a data set or a metric on the Hub. Log in first with `hf auth login`.
 
     `lamp-hf push runs/text-to-motion me/lamp-dance --license cc-by-4.0 --sample "a person dances"`
 
     `lamp-hf push my_mocap/ me/my-mocap --private`
     """
     if sample is not None and no_sample:
-        raise typer.BadParameter("--sample and --no-sample exclude each other")
+        raise typer.BadParameter("--sample and --no-sample cannot be used together")
     from lamp_hf.publishing.publish import publish
 
     named = {"lamp_name": lamp, "language_model_name": language_model}

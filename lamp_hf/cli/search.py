@@ -1,4 +1,4 @@
-"""`lamp-hf index` and `lamp-hf search`; they import what they need when they run."""
+"""`lamp-hf index` and `lamp-hf search`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["index", "search"]
 
-DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, mps …")]
+DeviceOption = Annotated[str, typer.Option("--device", help="Device, such as cpu, cuda or mps.")]
 ProcessesOption = Annotated[
-    int | None, typer.Option("--num-proc", min=1, help="Processes that read motion files; by default one per core.")
+    int | None,
+    typer.Option("--num-proc", min=1, help="Number of processes that read motion files. Defaults to one per core."),
 ]
 
 
@@ -27,42 +28,44 @@ def index(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder of motion files, saved data set or Hub id; bandai-namco, humanml3d or kit-ml with --data."
+            help="Folder of motion files, saved data set or Hub id; or, with --data, bandai-namco, humanml3d or kit-ml."
         ),
     ],
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Folder of the index, which is created or extended; by default in the cache."
+            "--output", "-o", help="Folder of the index, to create or extend. Defaults to a folder in the cache."
         ),
     ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Path of a data set that is given by name.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Path of the data set, if SOURCE is a name.")] = None,
     vectors: Annotated[
         int | None,
-        typer.Option("--vectors", min=1, help="Vectors per motion in FAISS, 4 by default; more find more."),
+        typer.Option(
+            "--vectors",
+            min=1,
+            help="Number of FAISS vectors per motion; more vectors give better results. Defaults to 4.",
+        ),
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip files that cannot be read.")] = False,
     num_proc: ProcessesOption = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
     up_axis: UpAxisOption = None,
-    duplicates: Annotated[bool, typer.Option("--duplicates", help="List clips that are copies of each other.")] = False,
+    duplicates: Annotated[bool, typer.Option("--duplicates", help="List near-duplicate clips.")] = False,
     threshold: Annotated[
         float,
-        typer.Option(
-            "--threshold", min=0.0, max=1.0, help="With --duplicates: similarity from which clips count as copies."
-        ),
+        typer.Option("--threshold", min=0.0, max=1.0, help="With --duplicates: minimum similarity of near-duplicates."),
     ] = 0.85,
     push_to: Annotated[str | None, typer.Option("--push-to", help="Hub id to upload the index to.")] = None,
     private: Annotated[bool, typer.Option("--private", help="With --push-to: make the repository private.")] = False,
     license: Annotated[
-        str | None, typer.Option("--license", help="With --push-to: license, as the Hub spells it (cc-by-nc-4.0).")
+        str | None, typer.Option("--license", help="With --push-to: license id of the Hub, such as cc-by-nc-4.0.")
     ] = None,
     model: ModelOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
-    """Index motions for search. Run it again to add new ones.
+    """Build a search index of motions. Run it again to add new motions.
 
     `lamp-hf index my_mocap/`
 
@@ -71,7 +74,7 @@ def index(
     `lamp-hf index my_mocap/ --duplicates`
     """
     if push_to is None and (private or license):
-        raise typer.BadParameter("--private and --license are for what --push-to uploads")
+        raise typer.BadParameter("--private and --license only apply with --push-to")
     reading = reading_options(mapping, source_fps, unit, up_axis)
     require_faiss()
     quiet_readers()
@@ -97,16 +100,20 @@ def index(
 
 
 def search(
-    query: Annotated[str, typer.Argument(help=f"What the person does, or a motion file ({' '.join(READERS)}).")],
-    where: Annotated[str, typer.Argument(help="Folder of motion files or of an index, or a Hub id.", metavar="INDEX")],
+    query: Annotated[
+        str, typer.Argument(help=f"Sentence that describes the motion, or a motion file ({' '.join(READERS)}).")
+    ],
+    where: Annotated[
+        str, typer.Argument(help="Folder of motion files, folder of an index, or Hub id.", metavar="INDEX")
+    ],
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Number of results.")] = 5,
     captions: Annotated[
-        bool, typer.Option("--captions", help="For a motion file: find captions instead of motions.")
+        bool, typer.Option("--captions", help="Find captions for a motion file, instead of motions.")
     ] = False,
     rerank: Annotated[
-        int, typer.Option("--rerank", min=0, help="Re-rank this many results with the matching head.")
+        int, typer.Option("--rerank", min=0, help="Number of results to re-rank with the matching head.")
     ] = 0,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare with all motions; slower for large sets.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with every motion; slower on large indexes.")] = False,
     num_proc: ProcessesOption = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
@@ -115,7 +122,7 @@ def search(
     model: ModelOption = None,
     device: DeviceOption = "cpu",
 ) -> None:
-    """Find motions by text or by example. A motion file is left out of its own results.
+    """Find motions by text or by example. The query file itself is not among the results.
 
     `lamp-hf search "a kick" my_mocap/`
 
@@ -126,14 +133,14 @@ def search(
     if captions and not by_motion:
         raise typer.BadParameter("--captions needs a motion file as query")
     if rerank and by_motion and not captions:
-        raise typer.BadParameter("--rerank orders texts and motions; it cannot compare two motions")
+        raise typer.BadParameter("--rerank compares texts with motions; it cannot compare two motions")
     require_faiss()
-    # What can be known before the model is loaded is checked now.
+    # Check everything before the model is loaded.
     if by_motion:
         from lamp_hf.motion.inputs import as_motion
 
         as_motion(query, **reading)
-    quiet_readers()  # the query is one file, the folder has many
+    quiet_readers()  # show details of the query, but not of every file in the folder
     from lamp_hf.pipelines.motion_retrieval import MotionRetrievalPipeline
     from lamp_hf.retrieval.index import is_index
     from lamp_hf.retrieval.sources import find_source, may_be_on_hub
@@ -141,7 +148,9 @@ def search(
     if not is_index(where) and not may_be_on_hub(where):
         find_source(where, reader_options=reading)
     elif reading and not by_motion:
-        raise typer.BadParameter(f"--mapping, --source-fps, --unit and --up-axis are for motion files; {where} is none")
+        raise typer.BadParameter(
+            f"--mapping, --source-fps, --unit and --up-axis only apply to motion files; {where} is an index"
+        )
 
     encoder = _encoder(model, device)
     pipe = MotionRetrievalPipeline(
@@ -170,7 +179,7 @@ def search(
         )
         for place, hit in enumerate(hits, start=1)
     ]
-    _show(["", "score", *matches, "file", "captions"], rows, empty=f"nothing found: {where} has no other motion")
+    _show(["", "score", *matches, "file", "captions"], rows, empty=f"nothing found: {where} has no other motions")
 
 
 def _encoder(model: str | None, device: str) -> "MotionTextEncoder":
@@ -189,7 +198,7 @@ def _captions(captions: list[str]) -> str:
 
 
 def _show(header: list[str], rows: Iterable[tuple[str, ...]], *, empty: str) -> None:
-    """Print a table; a file's name is never cut, so that it can be copied."""
+    """Print a table. File names are never truncated, so they can be copied."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

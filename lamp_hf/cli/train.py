@@ -1,4 +1,4 @@
-"""`lamp-hf train`; it imports what it needs when it runs."""
+"""`lamp-hf train`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,55 +18,56 @@ def train(
     stage: Annotated[
         str,
         typer.Argument(
-            help="What to train: motion-vqvae, lamp, text-to-motion, language-model, captioning or evaluator."
+            help="Stage to train: motion-vqvae, lamp, text-to-motion, language-model, captioning or evaluator."
         ),
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="Folder of the run. The same command resumes a run that was interrupted."),
+        typer.Option("--output", "-o", help="Folder of the run. Repeat the command to resume an interrupted run."),
     ],
     config: Annotated[
         Path | None,
         typer.Option(
             "--config",
             "-c",
-            help="A recipe (YAML), or the name of one in the package: bandai-namco/, cmu-mocap/, humanml3d/ or kit-ml/ "
-            "and the stage, such as humanml3d/lamp. Without it, text-to-motion is fine-tuned.",
+            help="Recipe: a YAML file, or the name of a built-in one, such as humanml3d/lamp (data set: bandai-namco, "
+            "cmu-mocap, humanml3d or kit-ml). Without a recipe, the command fine-tunes a text-to-motion model.",
         ),
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="Values that replace those of the recipe, such as trainer.max_steps=100.")
+        list[str] | None, typer.Argument(help="Recipe values to override, such as trainer.max_steps=100.")
     ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Path of the data set, or of your own motions.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Path of the data set or of your own motions.")] = None,
     base: Annotated[
         str | None,
-        typer.Option("--base", help=f"Checkpoint to start from; fine-tuning takes {DEFAULT_CHECKPOINT} by default."),
+        typer.Option("--base", help=f"Checkpoint to start from. Defaults to {DEFAULT_CHECKPOINT} for fine-tuning."),
     ] = None,
     lora: Annotated[
-        bool, typer.Option("--lora", help="Fine-tuning: train an adapter instead of the whole masked transformer.")
+        bool, typer.Option("--lora", help="Fine-tuning: train a LoRA adapter instead of the whole masked transformer.")
     ] = False,
     push_to: Annotated[
         str | None,
-        typer.Option("--push-to", help="Fine-tuning: publish the result on the Hub under this name, owner/name."),
+        typer.Option("--push-to", help="Fine-tuning: Hub id (owner/name) to publish the result under."),
     ] = None,
     license: Annotated[
-        str | None, typer.Option("--license", help="Fine-tuning: license of the result; by default that of the base.")
+        str | None, typer.Option("--license", help="Fine-tuning: license of the result. Defaults to that of the base.")
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="With --push-to: make the repository private.")] = False,
 ) -> None:
-    """Train a stage with a recipe, or teach a text-to-motion model your own motions.
+    """Train a model with a recipe, or fine-tune a text-to-motion model on your own motions.
 
     `lamp-hf train text-to-motion --data my_mocap/ --base lamp-small --output my-model`
 
     `lamp-hf train motion-vqvae -c humanml3d/motion-vqvae -o runs/motion-vqvae --data HumanML3D trainer.max_steps=2000`
 
-    Several processes: `accelerate launch -m lamp_hf train`, on CPUs `torchrun`, with the same arguments.
+    To use several GPUs, start with `accelerate launch -m lamp_hf train`; for several CPU processes, with
+    `torchrun -m lamp_hf train`.
     """
     changes = list(overrides or [])
     if config is None:
         if stage != "text-to-motion" or data is None:
             raise typer.BadParameter(
-                "give a recipe (--config), or for fine-tuning the stage text-to-motion and your motions (--data)"
+                "choose a recipe with --config; to fine-tune, use the stage text-to-motion with --data"
             )
         from lamp_hf.training.fine_tuning import fine_tune
 
@@ -86,8 +87,8 @@ def train(
         return
     if lora or push_to or license or private:
         raise typer.BadParameter(
-            "--lora, --push-to, --license and --private are for fine-tuning, without --config; `lamp-hf push` "
-            "publishes any run, and recipes have the key lora"
+            "--lora, --push-to, --license and --private only apply to fine-tuning without --config; publish a run with "
+            "`lamp-hf push`, and set LoRA in the recipe with the key lora"
         )
     quiet_readers()
     from lamp_hf.checkpoints.embedded import resolve_checkpoint
@@ -97,7 +98,7 @@ def train(
     if recipe.stage != stage:
         raise ValueError(f"{config} is a recipe for the stage {recipe.stage}, not {stage}")
     if data is not None:
-        # A set that is known by name lies at a path; any other is named by its path.
+        # A recipe names a known data set and takes its path; any other data set is named by its path.
         recipe.data["path" if "path" in recipe.data else "name"] = str(data)
     if base is not None:
         recipe.base = resolve_checkpoint(base)
@@ -108,7 +109,7 @@ def train(
 
 
 def _print_report(report: "FineTuning", output: Path) -> None:
-    """What was done to which part, and the scores before and after; by one of several processes."""
+    """Print what each stage did, and the scores before and after. Only the main process prints."""
     if not report.finished:
         return
     from rich.console import Console
@@ -124,5 +125,5 @@ def _print_report(report: "FineTuning", output: Path) -> None:
         cells = [f"{values[name]:.3f}" if name in values else "" for name in ("before", "after", "real")]
         table.add_row(measure, *cells)
     console.print(table)
-    console.print(f"finished in {sum(report.minutes.values()):.1f} minutes: {output}; try")
+    console.print(f"finished in {sum(report.minutes.values()):.1f} minutes: {output}. Try it:")
     console.print(f'  lamp-hf generate "…" -m {output} -o motion.bvh')

@@ -74,7 +74,7 @@ def test_convert_a_file(run, walker: Motion, tmp_path: Path) -> None:
     walker.save(tmp_path / "walk.npz")
     result = run("convert-motion", "walk.npz", "walk.bvh", "--fps", 30)
     assert result.code == 0
-    assert result.out.startswith("walk.bvh: 89 frames, 2.97 s, joints within 0.")
+    assert result.out.startswith("walk.bvh: 89 frames, 2.97 s, mean joint error 0.")
     back = Motion.load(tmp_path / "walk.bvh")
     assert back.fps == pytest.approx(30)
     np.testing.assert_allclose(back.joints, walker.resample(30).joints, atol=0.02)
@@ -105,7 +105,7 @@ def test_a_mapping_for_an_unknown_rig(run, walker: Motion, tmp_path: Path) -> No
     np.testing.assert_allclose(Motion.load(tmp_path / "odd.npz").joints[:, ankle], walker.joints[:, ankle], atol=0.02)
     (tmp_path / "mapping.json").write_text("{")
     assert (
-        "--mapping mapping.json is not JSON"
+        "--mapping mapping.json is not valid JSON"
         in run("convert-motion", "odd.bvh", "odd.npz", "--mapping", "mapping.json").err
     )
 
@@ -323,16 +323,20 @@ def test_arguments_are_checked_before_the_model_is_loaded(
             "Error: walk.fbx: cannot write this format; expected one of .bvh",
         ),
         (["convert-motion", "walk.npz", "no/walk.glb"], 1, "Error: no/walk.glb: the folder no does not exist"),
-        (["convert-motion", ".", "out"], 2, "Invalid value: . is a folder: say the format with --to"),
+        (["convert-motion", ".", "out"], 2, "Invalid value: . is a folder: choose the output format with --to"),
         (["convert-motion", ".", "out", "--to", "fbx"], 1, "Error: *.fbx: cannot write this"),
         (["convert-motion", "empty", "out", "--to", "glb"], 1, "Error: empty has no motion files"),
         (["convert-motion", "walk.npz", "walk.npz"], 1, "Error: walk.npz would overwrite the original walk.npz"),
         (["convert-motion", "walk.npz", "walk.npy", "--to", "npy"], 2, "--to is for folders, but walk.npz is a file"),
         (["convert-motion", "walk.npz", "walk.npy", "--unit", "ell"], 2, "--unit expects one of m, dm, cm, mm, inch"),
         (["convert-motion", "walk.npz", "walk.npy", "--up-axis", "w"], 2, "--up-axis expects one of x, -x, y, -y"),
-        (["convert-motion", "walk.npz", "walk.npy", "--source-fps", "0"], 2, "--source-fps expects frames per second"),
+        (
+            ["convert-motion", "walk.npz", "walk.npy", "--source-fps", "0"],
+            2,
+            "--source-fps expects a frame rate above 0",
+        ),
         (["convert-motion", "walk.npz", "walk.npy", "--mapping", "no.json"], 2, "--mapping no.json: No such file"),
-        (["generate", "a", "-o", "x.bvh", "--unit", "cm"], 2, "are for the file of --motion"),
+        (["generate", "a", "-o", "x.bvh", "--unit", "cm"], 2, "only apply to the file of --motion"),
         (["generate", "-o", "x.bvh"], 2, "Missing argument 'text'"),
         (["generate", "a", "-o", "x.fbx"], 1, "Error: x.fbx: cannot write this"),
         (["generate", "a", "-o", "no/x.bvh"], 1, "Error: the folder no does not exist"),
@@ -381,7 +385,7 @@ def test_a_model_of_another_kind_is_refused(run, tiny_checkpoint: Path, tmp_path
     lamp_hf.LampModel.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path / "lamp")
     result = run("generate", "a person walks", "-o", "x.bvh", "-m", tmp_path / "lamp")
     assert result.code == 1
-    assert "holds a 'lamp' model; text-to-motion needs one of lamp_text_to_motion" in result.err
+    assert "contains a 'lamp' model; text-to-motion needs one of lamp_text_to_motion" in result.err
 
 
 # ---- train ------------------------------------------------------------------------------------------------

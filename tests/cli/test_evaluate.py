@@ -132,14 +132,17 @@ def test_an_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Pat
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("retrieval", "lamp-small", "-p", "guo"), "'guo' is none of the protocols all, threshold, dissimilar"),
+        (
+            ("retrieval", "lamp-small", "-p", "guo"),
+            "unknown protocol 'guo'; expected one of all, threshold, dissimilar",
+        ),
         (("retrieval", "nothing-here"), "neither a folder nor a checkpoint of this package"),
-        (("text-to-motion", "lamp-small-evaluator"), "holds a 'motion_text_evaluator' model; text-to-motion needs"),
+        (("text-to-motion", "lamp-small-evaluator"), "contains a 'motion_text_evaluator' model; text-to-motion needs"),
         (
             ("reconstruction", "{tiny}", "--split", "test"),
-            "has the splits train, validation, not test; choose one with --split",
+            "has the splits train, validation, but not test; choose one with --split",
         ),
-        (("reconstruction", "{tiny}", "--write-card"), "--write-card needs a model card to write into"),
+        (("reconstruction", "{tiny}", "--write-card"), "--write-card needs a model card, but"),
         (
             ("text-to-motion", "{tiny}", "-p", "humanml3d"),
             "humanml3d: 6 pairs do not fill a pool of 32; take more clips",
@@ -175,7 +178,7 @@ def test_a_small_set_is_evaluated_as_far_as_it_goes(run, walker, waver, tiny_che
     code, out, err = run("evaluate", "retrieval", *common)
     assert code == 0, err
     assert written() == {"retrieval-all", "retrieval-threshold"}
-    assert "mocap has only the split train, which is evaluated" in err
+    assert "mocap has only the split train; evaluating on it" in err
     assert "skipped small_batches: 2 pairs do not fill a pool of 32; take more clips or smaller pools" in err
     assert "skipped dissimilar: 2 pairs hold no dissimilar subset of 100" in err
     assert err.index("skipped") < err.index("encoding 2 motions: less than a minute")

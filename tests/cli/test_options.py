@@ -68,7 +68,7 @@ def test_a_mapping_reaches_the_reader(run, take: Path, tmp_path: Path, command: 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_mapping_that_is_none_is_refused_before_any_work(run, take: Path, tmp_path: Path, command: str) -> None:
-    for content, message in [("{", "is not JSON"), ("[1]", "expected an object like")]:
+    for content, message in [("{", "is not valid JSON"), ("[1]", "expected a JSON object such as")]:
         (tmp_path / "mapping.json").write_text(content)
         code, printed = run(command, "--mapping", "mapping.json")
         assert code == 2
@@ -124,7 +124,7 @@ def test_an_index_has_been_read_already(run, take: Path, tiny_checkpoint: Path, 
     with pytest.raises(SystemExit) as ended:
         main(["search", "a person walks", "made", "--unit", "cm", *model])
     assert ended.value.code == 2
-    assert "are for motion files" in capsys.readouterr().err
+    assert "only apply to motion files" in capsys.readouterr().err
 
 
 def test_an_index_read_otherwise_is_another(run, take: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_errors(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
             "nowhere: no such folder; expected a folder",
         ),
         (("search", "none.bvh", "mocap", *model), 1, "none.bvh: no such file"),
-        (("index", "mocap", "--license", "mit", *model), 2, "--private and --license are for what --push-to uploads"),
+        (("index", "mocap", "--license", "mit", *model), 2, "--private and --license only apply with --push-to"),
         (("search", "walks", "mocap", "--captions", *model), 2, "--captions needs a motion file as query"),
         (("search", "mocap/wave.bvh", "mocap", "--rerank", 3, *model), 2, "cannot compare two motions"),
         (("index", "mocap", "--vectors", 2, *model), 1, "was made with vectors_per_motion=4, not 2"),
@@ -123,7 +123,7 @@ def test_nothing_found_is_said(run, tiny_checkpoint: Path, tmp_path: Path, proce
     model = ("-m", tiny_checkpoint, "--num-proc", 1)
     (tmp_path / "one").mkdir()
     procedural.waver(40).save("one/wave.bvh")
-    assert run("search", "one/wave.bvh", "one", *model)[:2] == (0, "nothing found: one has no other motion\n")
+    assert run("search", "one/wave.bvh", "one", *model)[:2] == (0, "nothing found: one has no other motions\n")
     code, out, err = run("search", "one/wave.bvh", "one", "--captions", *model)
     assert (code, out) == (1, "")
     assert "holds no captions to be found: give the folder a metadata.jsonl" in err
