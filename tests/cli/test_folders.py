@@ -162,8 +162,7 @@ def test_a_folder_of_bad_files_alone(run, folder: Path, tiny_checkpoint: Path, t
     (tmp_path / "bad" / "gone.bvh").symlink_to("nowhere.bvh")
     model = ("-m", tiny_checkpoint, "--num-proc", 1)
     code, out, err = run("search", "a person walks", "bad", *model)
-    assert (code, out) == (0, "nothing found: bad has no other motions
-")
+    assert (code, out) == (0, "nothing found: bad has no other motions\n")
     assert "skipped: gone.bvh: links to nowhere.bvh" in err
     code, _, err = run("caption", "bad", "-m", tiny_checkpoint)
     assert code == 1
