@@ -4,6 +4,7 @@
 # folder. Started from inside one of them it would find that one half done.
 import transformers  # noqa: F401
 
+from .configuration_generation_lamp import MaskedMotionGenerationConfig
 from .configuration_lamp import (
     LampCaptioningConfig,
     LampConfig,
@@ -13,12 +14,12 @@ from .configuration_lamp import (
     MotionVQVAEConfig,
 )
 from .feature_extraction_lamp import LampFeatureExtractor
-from .generation_lamp import MaskedMotionGenerationConfig
 from .modeling_auto import AutoModelForMotionCaptioning
-from .modeling_lamp import LampForPreTraining, LampModel
+from .modeling_lamp import LampModel
 from .modeling_lamp_captioning import LampForMotionCaptioning
 from .modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
 from .modeling_lamp_motion_to_text import LampForMotionToText
+from .modeling_lamp_pretraining import LampForPreTraining
 from .modeling_lamp_text_to_motion import LampForTextToMotion
 from .modeling_motion_length_estimator import MotionLengthEstimatorModel
 from .modeling_motion_text_evaluator import MotionTextEvaluatorModel

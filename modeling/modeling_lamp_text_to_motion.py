@@ -10,9 +10,10 @@ from transformers.utils.generic import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .base_lamp import LampBaseModel
+from .configuration_generation_lamp import MaskedMotionGenerationConfig
 from .configuration_lamp import LampTextToMotionConfig
 from .distributed import global_mean, uniform_rows
-from .generation_lamp import MaskedMotionGenerationConfig, MaskedMotionGenerationMixin
+from .generation_lamp import MaskedMotionGenerationMixin
 from .masked_motion_transformer import (
     MaskedMotionAttention,
     MaskedMotionLayer,

@@ -13,7 +13,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, GenerationMixin, Pipeline
 
-from lamp_hf.modeling.generation_lamp import whole
+from lamp_hf.modeling.configuration_generation_lamp import whole
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
 from lamp_hf.modeling.processing_lamp import LampProcessor

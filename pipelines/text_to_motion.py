@@ -10,14 +10,9 @@ import torch
 from tqdm.auto import tqdm
 from transformers import Pipeline
 
-from lamp_hf.modeling.generation_lamp import (
-    MaskedMotionGenerationConfig,
-    MaskedMotionGenerationOutput,
-    MotionDecoder,
-    StepCallback,
-    draw_seed,
-    whole,
-)
+from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig, whole
+from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationOutput, MotionDecoder, StepCallback
+from lamp_hf.modeling.masked_decoding import draw_seed
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion

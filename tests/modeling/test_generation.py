@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from transformers import GenerationConfig
 
 from lamp_hf.modeling import generation_lamp
-from lamp_hf.modeling.generation_lamp import (
-    MaskedMotionGenerationConfig,
-    MotionDecoder,
+from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig
+from lamp_hf.modeling.generation_lamp import MotionDecoder
+from lamp_hf.modeling.masked_decoding import (
     Window,
     decode_windows,
     draw_codes,

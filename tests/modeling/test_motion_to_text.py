@@ -9,8 +9,8 @@ import torch
 from transformers import GenerationConfig
 
 import lamp_hf
-from lamp_hf.modeling.modeling_lamp import LampForPreTraining
 from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText, mean_log_probs, through_end
+from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining
 
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])

@@ -28,13 +28,14 @@ from lamp_hf.conversion.configs import (
 from lamp_hf.conversion.converter import Conversion
 from lamp_hf.conversion.files import OriginalFile
 from lamp_hf.conversion.layout import UNUSED, layout_of
+from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.configuration_lamp import (
     LampConfig,
     MotionLengthEstimatorConfig,
     MotionTextEvaluatorConfig,
     MotionVQVAEConfig,
 )
-from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig, Window, decode_windows
+from lamp_hf.modeling.masked_decoding import Window, decode_windows
 from lamp_hf.modeling.modeling_motion_vqvae import length_mask
 
 QUERIES = 7
