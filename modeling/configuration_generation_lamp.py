@@ -12,19 +12,22 @@ MAX_STEPS = 1_000  # more would take hours, which nobody means
 
 
 class MaskedMotionGenerationConfig(GenerationConfig):
-    """How motion tokens are decoded; saved as `generation_config.json` (T5).
+    """Generation settings of [`LampForTextToMotion`]; saved as `generation_config.json` (T5).
 
     Args:
-        num_inference_steps: Passes of the network, in each of which the surest tokens are kept, up to 1,000. More
-            than a motion has tokens serve no purpose.
-        guidance_scale: Weight of the text: 1 is the plain model, more follows the text more closely.
-        temperature: Of the draw of codes; 0 takes the likeliest.
-        top_k: Only that many of the likeliest codes may be drawn; `None` means a tenth of all, as released.
-        top_p: Only the likeliest codes that together reach this probability may be drawn; `None`: no limit.
-        remasking_noise: Gumbel noise on the log probabilities by which the least sure tokens are masked again, fading
-            with the share of masked tokens (MaskGIT, Chang et al., 2022, appendix). Without it, as released, tokens
-            of poses that all motions have in common, such as standing, are sure first, and the others follow them.
-        seed: Seed of calls that give none; `None` draws one for every motion.
+        num_inference_steps: Number of decoding steps, up to 1,000. Each step keeps the most confident tokens. More
+            steps than a motion has tokens do not help.
+        guidance_scale: Scale of classifier-free guidance. 1 turns guidance off; larger values follow the text more
+            closely.
+        temperature: Sampling temperature; 0 always takes the most likely code.
+        top_k: Number of most likely codes to sample from. Defaults to a tenth of all codes, as in the released code.
+        top_p: Sample from the smallest set of most likely codes whose probabilities sum to this value. `None` turns
+            the filter off.
+        remasking_noise: Scale of the Gumbel noise added to the log probabilities that decide which tokens are masked
+            again; it fades with the share of masked tokens (MaskGIT, Chang et al., 2022, appendix). Without noise, as
+            in the released code, tokens of poses that most motions share, such as standing, are kept first, and the
+            other tokens follow them.
+        seed: Seed of calls that do not give one. With `None`, a seed is drawn for every motion.
     """
 
     fields = ("num_inference_steps", "guidance_scale", "temperature", "top_k", "top_p", "remasking_noise", "seed")
@@ -48,14 +51,14 @@ class MaskedMotionGenerationConfig(GenerationConfig):
 
     @classmethod
     def from_model_config(cls, model_config: Any) -> "MaskedMotionGenerationConfig":
-        """The defaults: a model's configuration says nothing about decoding."""
+        """Return the defaults; a model's configuration has no generation settings."""
         return cls()
 
     def validate(self, strict: bool = False, user_set_attributes: set[str] | None = None) -> None:
-        """Refuse values that cannot work, by name and value.
+        """Check all values.
 
         Raises:
-            ValueError: A value is of another type than expected, or out of bounds.
+            ValueError: A value has the wrong type or is out of bounds; the message gives its name and value.
         """
         rules: tuple[tuple[str, str, bool], ...] = (
             (
@@ -74,26 +77,26 @@ class MaskedMotionGenerationConfig(GenerationConfig):
             ("remasking_noise", "a number of at least 0", at_least_0(self.remasking_noise)),
             ("seed", SEEDS, self.seed is None or is_seed(self.seed)),
         )
-        for name, expected, holds in rules:
-            if not holds:
+        for name, expected, valid in rules:
+            if not valid:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not {expected}")
 
 
 def whole(value: Any, most: int | None = None, least: int = 1) -> bool:
-    """Whether a value is a whole number of these bounds; `True` is not one."""
-    whole_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole_number and value >= least and (most is None or value <= most)
+    """Return whether a value is a whole number within these bounds; `True` is not a number."""
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return is_whole and value >= least and (most is None or value <= most)
 
 
 def at_least_0(value: Any) -> bool:
-    """Whether a value is a finite number of at least 0; `True` is not one."""
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    return number and 0 <= value < math.inf
+    """Return whether a value is a finite number of at least 0; `True` is not a number."""
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return is_number and 0 <= value < math.inf
 
 
-SEEDS = "None or a whole number from 0 and below 2**63"
+SEEDS = "None or a whole number of at least 0 and below 2**63"
 
 
 def is_seed(value: Any) -> bool:
-    """Whether torch's generators take it."""
+    """Return whether torch's generators accept a value as seed."""
     return whole(value, 2**63 - 1, least=0)

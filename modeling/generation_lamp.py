@@ -1,17 +1,16 @@
-"""Decoding of motion tokens by iterated masking (LaMP, section 3.3): from texts, between tokens, over seams.
+"""Generation of motions by iterated masked decoding (LaMP, section 3.3): from texts, for edits and for storyboards.
 
-Everything is one loop over windows: stretches of a token sequence in which some tokens are to be decided and the
-others are seen and kept. A motion from a text is a window with nothing to keep; an edit has kept tokens; a
-storyboard is one sequence whose parts are decided first, each from its own text, and the stretches around
-their seams after that, from both texts and with what lies on both sides in view.
+All three decode windows: parts of a token sequence in which some tokens are decoded and the others are given. A motion
+from a text is a window without given tokens; an edit has some. A storyboard is one sequence. Its parts are decoded
+first, each from its own text, and then the tokens around each seam, from both texts and with both sides visible.
 
-With a residual tokenizer, whose tokens have several codes, this loop decides the first code of each token. The other
-codes follow, one codebook after the other, from all codes decided so far (MoMask, Guo et al., CVPR 2024).
+With a residual tokenizer, whose tokens have several codes, masked decoding gives the first code of each token. The
+other codes follow, one codebook after the other, from all codes decoded so far (MoMask, Guo et al., CVPR 2024).
 
-**The same text, seed and length give the same tokens in any batch.** Noise is drawn per window on the CPU.
-The last bits of a matrix product depend on the number of rows, and one of them can turn a token, and with it
-all that follow; so the network only ever runs on passes of one fixed number of windows: one on a CPU, where
-more would save little, `ROWS_PER_PASS` on an accelerator, where fewer would save nothing.
+**The same text, seed and length give the same tokens in any batch.** Noise is drawn per window on the CPU. The last
+bits of a matrix product depend on its number of rows, and they can change a token and all tokens after it. Every
+forward pass therefore has the same number of windows: one on a CPU, where more would save little, and `ROWS_PER_PASS`
+on an accelerator, where fewer would save nothing.
 """
 
 import copy
@@ -48,13 +47,14 @@ __all__ = ["MaskedMotionGenerationMixin", "MaskedMotionGenerationOutput", "StepC
 logger = logging.get_logger(__name__)
 
 ROWS_PER_PASS = 16
-# The most that one call may request: more would take hours or all of the memory, which nobody means.
-MAX_TOKENS = 100_000  # of all motions of a call; five and a half hours at 20 frames per second
+# Limit on all motions of a call together, five and a half hours at 20 frames per second. More is likely a mistake and
+# would take hours or all of the memory.
+MAX_TOKENS = 100_000
 LENGTH_STEP = 8  # on an accelerator, lengths are padded to multiples of this
 
-# Called after every step with the number of steps done, the number of all, and the token ids of every
-# sequence, in which the mask's id stands where nothing is decided yet. With a residual tokenizer, each codebook after
-# the first is a step too, and the ids are those of the first.
+# Called after every step with the number of steps done, the total number of steps, and the token ids of every sequence,
+# which are the mask's id where no token is decoded yet. With a residual tokenizer, each codebook after the first is a
+# step too, and the ids are the codes of the first codebook.
 StepCallback = Callable[[int, int, list[torch.Tensor]], None]
 
 
@@ -66,9 +66,9 @@ class MaskedMotionGenerationOutput(ModelOutput):
         motion_codes: Token ids `(B, n)`, or `(B, n, num_quantizers)` with a residual tokenizer; -100 on padding.
         motion_values: Normalized features `(B, 4 n, motion_dim)`, zero on padding.
         motion_attention_mask: `(B, 4 n)`, 1 on real frames.
-        num_tokens: Tokens of each motion.
-        seeds: Seed of each motion: with the same text and length it gives the same motion again.
-        part_tokens: Of a storyboard, the tokens of each part.
+        num_tokens: Number of tokens of each motion.
+        seeds: Seed of each motion. With the same text and length, it gives the same motion again.
+        part_tokens: Number of tokens of each part of a storyboard.
     """
 
     motion_codes: torch.Tensor | None = None
@@ -80,7 +80,7 @@ class MaskedMotionGenerationOutput(ModelOutput):
 
 
 class MaskedMotionModel(Protocol):
-    """What decoding needs of a model; see [`LampForTextToMotion`]."""
+    """The parts of [`LampForTextToMotion`] that decoding uses."""
 
     config: LampTextToMotionConfig
     generation_config: GenerationConfig
@@ -108,21 +108,21 @@ class MaskedMotionModel(Protocol):
 
 
 def per_item(name: str, value: Any, count: int) -> list[Any]:
-    """One value for each of `count` motions from one for all or a list."""
+    """Return one value for each of `count` motions, given one value for all or a list."""
     if isinstance(value, torch.Tensor):
         value = value.tolist()
     if not isinstance(value, list | tuple):
         return [value] * count
     if len(value) != count:
-        raise ValueError(f"{name} has {len(value)} values for {count} motions: give one for each, or one for all")
+        raise ValueError(f"{name} has {len(value)} values for {count} motions; give one for each, or one for all")
     return list(value)
 
 
 def seeds_of(value: Any, count: int) -> list[int | None]:
-    """Seeds of motions, from one for all or a list.
+    """Return the seeds of `count` motions, given one seed for all or a list.
 
     Raises:
-        ValueError: One is not a seed.
+        ValueError: A value is not a seed, or their number is wrong.
     """
     seeds = per_item("seed", value, count)
     if wrong := [seed for seed in seeds if seed is not None and not is_seed(seed)]:
@@ -131,28 +131,28 @@ def seeds_of(value: Any, count: int) -> list[int | None]:
 
 
 def refuse_more_tokens(tokens: int, frames_per_token: int) -> None:
-    """Refuse what one call cannot make.
+    """Check the number of tokens of a call.
 
     Raises:
         ValueError: The motions of a call have more than `MAX_TOKENS`.
     """
     if tokens > MAX_TOKENS:
         raise ValueError(
-            f"{tokens:,} motion tokens ({tokens * frames_per_token:,} frames) are more than one call makes: at most "
-            f"{MAX_TOKENS:,} ({MAX_TOKENS * frames_per_token:,} frames) of all motions together"
+            f"{tokens:,} motion tokens ({tokens * frames_per_token:,} frames) are more than one call generates; "
+            f"request at most {MAX_TOKENS:,} ({MAX_TOKENS * frames_per_token:,} frames) for all motions together"
         )
 
 
 def call_config(generation_config: GenerationConfig, values: dict[str, Any]) -> MaskedMotionGenerationConfig:
-    """A copy of a configuration with other values for one call.
+    """Copy generation settings and set values of one call in the copy.
 
     Raises:
-        ValueError: A value is not one of the configuration, or cannot work.
+        ValueError: A name is unknown, or a value is invalid.
     """
     known = MaskedMotionGenerationConfig.fields
     if unknown := sorted(set(values) - set(known)):
         raise ValueError(
-            f"unknown arguments {', '.join(unknown)}; known are those in the signature of generate and "
+            f"unknown arguments {', '.join(unknown)}; use arguments of generate or the generation settings "
             f"{', '.join(known)}"
         )
     config = copy.deepcopy(generation_config)
@@ -161,11 +161,11 @@ def call_config(generation_config: GenerationConfig, values: dict[str, Any]) -> 
 
 
 class MotionDecoder:
-    """Runs a model over texts, windows and token sequences, always in passes of the same shape.
+    """Runs a model on texts, windows and token sequences, in forward passes of a fixed number of rows.
 
     Args:
-        model: In evaluation mode.
-        config: How tokens are decoded.
+        model: Model in evaluation mode.
+        config: Generation settings.
     """
 
     def __init__(self, model: MaskedMotionModel, config: MaskedMotionGenerationConfig):
@@ -175,21 +175,21 @@ class MotionDecoder:
         self.rows = 1 if self.on_cpu else ROWS_PER_PASS
 
     def padded(self, length: int) -> int:
-        """Length to which a sequence is padded: not at all on a CPU."""
+        """Return the length to which a sequence is padded; on a CPU there is no padding."""
         return length if self.on_cpu else -(-length // LENGTH_STEP) * LENGTH_STEP
 
     def read(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, list[int] | None]:
-        """Condition `(B, H)` and estimated number of tokens of each text; equal texts are read once.
+        """Return the conditions `(B, H)` and the estimated numbers of tokens of texts; equal texts are encoded once.
 
-        Models without a length estimator give no numbers.
+        Without a length estimator, the numbers are `None`.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         rows = list(zip(input_ids.tolist(), attention_mask.tolist(), strict=True))
         lamp_config = self.model.config.lamp_config
-        if lamp_config.mask_text_padding:  # else padding is read and belongs to the text (T4)
+        if lamp_config.mask_text_padding:  # otherwise, padding is read as part of the text (T4)
             rows = [(ids[: sum(mask)], mask[: sum(mask)]) for ids, mask in rows]
         texts = list(dict.fromkeys((tuple(ids), tuple(mask)) for ids, mask in rows))
         sizes = [len(ids) for ids, _ in texts]
@@ -214,13 +214,14 @@ class MotionDecoder:
         return conditions, None if estimator is None else [length for _, length in found]
 
     def predict(self, windows: list[Window], guidance_scale: float, codebook: int = 0) -> list[torch.Tensor]:
-        """Guided logits `(n, num_codes)` of each window's codes of one codebook, on the CPU.
+        """Return guided logits `(n, num_codes)` of one codebook for each window, on the CPU.
 
-        Those of the first codebook (0) depend on its codes as they stand; those of another one on the codes before it.
+        Logits of the first codebook (0) depend on its current codes, logits of another codebook on the codes of the
+        codebooks before it.
         """
         guided = guidance_scale != 1
         results: list[torch.Tensor | None] = [None] * len(windows)
-        hides_padding = self.model.config.mask_token_padding  # if not, there must be none (T2)
+        hides_padding = self.model.config.mask_token_padding  # otherwise, there must be no padding (T2)
         sizes = [
             (len(window.conditions), self.padded(len(window)) if hides_padding else len(window)) for window in windows
         ]
@@ -265,7 +266,7 @@ class MotionDecoder:
         return self.model.predict_residuals(codes, condition, codebooks, mask)
 
     def run(self, rounds: list[list[Window]], sequences: list[torch.Tensor], callback: StepCallback | None) -> None:
-        """Decode rounds of windows, one round after the other."""
+        """Decode rounds of windows one after the other; windows of a round are decoded together."""
         steps = self.config.num_inference_steps + self.model.config.num_quantizers - 1
         done, total = 0, len(rounds) * steps
 
@@ -280,7 +281,7 @@ class MotionDecoder:
             decode_residuals(windows, self.predict, self.config, on_step)
 
     def output(self, sequences: list[torch.Tensor], seeds: list[int]) -> MaskedMotionGenerationOutput:
-        """The motions of decided sequences, padded to the longest."""
+        """Decode sequences of tokens into motions, padded to the longest."""
         tokenizer, device = self.model.lamp.motion_vqvae, self.model.device
         frames = self.model.config.motion_vqvae_config.frames_per_token
         longest = max(len(sequence) for sequence in sequences)
@@ -319,12 +320,12 @@ class MotionDecoder:
         input_ids: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
     ) -> torch.Tensor:
-        """What guidance leads away from, `(B, H)`: the empty condition, or that of negative texts."""
+        """Return the conditions that guidance steers away from, `(B, H)`: empty, or of negative texts."""
         if input_ids is None:
             return torch.zeros_like(conditions)
         if len(input_ids) not in (1, len(conditions)):
             raise ValueError(
-                f"{len(input_ids)} negative texts for {len(conditions)} texts: give one for each or for all"
+                f"{len(input_ids)} negative texts for {len(conditions)} texts; give one for each, or one for all"
             )
         negatives = torch.zeros_like(conditions[: len(input_ids)])
         given = torch.ones(len(input_ids)).bool() if attention_mask is None else attention_mask.bool().any(-1).cpu()
@@ -342,62 +343,70 @@ class MotionDecoder:
         edit_mask: torch.Tensor | None,
         copies: int = 1,
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Token ids and which of them are to be decided, for each text, of which there will be so many copies."""
+        """Return the token ids and the editable mask for each text; `copies` motions will be generated of each."""
         if (motion_codes is None) != (edit_mask is None):
-            raise ValueError("motion_codes and edit_mask go together: a motion, and which of its tokens to change")
+            raise ValueError("motion_codes and edit_mask must be given together: a motion and the tokens to change")
         if motion_codes is None or edit_mask is None:
             lengths = estimated if num_tokens is None else per_item("num_tokens", num_tokens, texts)
             if lengths is None:
                 raise ValueError(
-                    "this checkpoint has no length estimator: give num_tokens (in the pipeline duration or num_frames)"
+                    "this checkpoint has no length estimator; give num_tokens (in a pipeline: duration or num_frames)"
                 )
             if wrong := [length for length in lengths if not whole(length)]:
                 raise ValueError(f"num_tokens={wrong[0]!r} is not a whole number of at least 1")
             refuse_more_tokens(sum(lengths) * copies, self.model.config.motion_vqvae_config.frames_per_token)
             return [(self.undecided(int(n)), torch.ones(int(n), dtype=torch.bool)) for n in lengths]
         if num_tokens is not None:
-            raise ValueError("num_tokens does not go with motion_codes, which have a length")
+            raise ValueError(
+                "num_tokens and motion_codes were both given; leave out num_tokens, as an edit keeps the length"
+            )
         layers = self.model.config.num_quantizers
         shape = tuple(edit_mask.shape) if layers == 1 else (*edit_mask.shape, layers)
         if tuple(motion_codes.shape) != shape or edit_mask.ndim != 2 or len(edit_mask) not in (1, texts):
-            several = "" if layers == 1 else f", with codes of {layers} codebooks in the last dimension of motion_codes"
+            codebooks = (
+                "" if layers == 1 else f", with codes of {layers} codebooks in the last dimension of motion_codes"
+            )
             raise ValueError(
                 f"motion_codes {tuple(motion_codes.shape)} and edit_mask {tuple(edit_mask.shape)} must be "
-                f"(1, n) or ({texts}, n){several}"
+                f"(1, n) or ({texts}, n){codebooks}"
             )
         refuse_more_tokens(edit_mask.shape[1] * texts * copies, self.model.config.motion_vqvae_config.frames_per_token)
         if (largest := int(motion_codes.max())) >= self.model.config.num_codes:
-            raise ValueError(f"motion_codes hold {largest}, the tokenizer has {self.model.config.num_codes} codes")
+            raise ValueError(
+                f"motion_codes contain {largest}, but the tokenizer has only {self.model.config.num_codes} codes"
+            )
         pairs = []
         for row, chosen in zip(motion_codes.cpu().view(*edit_mask.shape, layers), edit_mask.cpu().bool(), strict=True):
             length = int((row[:, 0] >= 0).sum())
             if length < 1 or not bool((row[:length] >= 0).all()):
-                raise ValueError("every row of motion_codes needs codes first and padding (-100) only after them")
+                raise ValueError(
+                    "every row of motion_codes must start with a code, and padding (-100) must be at the end"
+                )
             pairs.append((row[:length].clone(), chosen[:length]))
-        # Is there a token to keep behind one to decide?
+        # True if a given token follows one to decode.
         self.warn_if_blind(any(bool((e.cumsum(0).bool() & ~e).any()) for _, e in pairs))
         return pairs if len(pairs) == texts else pairs * texts
 
     def undecided(self, length: int) -> torch.Tensor:
-        """A sequence of masked tokens, `(length, num_quantizers)`."""
+        """Return a sequence of masked tokens, `(length, num_quantizers)`."""
         config = self.model.config
         sequence = torch.full((length, config.num_quantizers), IGNORED_CODE)
         sequence[:, 0] = config.mask_token_id
         return sequence
 
     def warn_if_blind(self, sees_after: bool) -> None:
-        """Warn where tokens after an edit matter and the model cannot see them."""
-        # With causal attention a token is guessed from what comes before it. An edit then leads on from its
-        # beginning but not towards its end. "none", and the released code's "soft_causal", see both sides.
+        """Warn if tokens follow an edit or a seam and the model cannot see them."""
+        # With causal attention, a token is predicted from the tokens before it, so an edit connects to its beginning
+        # but not to its end. With "none", and with the released code's "soft_causal", the model sees both sides.
         if sees_after and self.model.config.attention_bias == "causal":
             logger.warning_once(
-                'This checkpoint was trained with attention_bias="causal": what follows an edit or a seam is '
-                "not seen while it is decided. Only a model without causal attention fits both sides."
+                'This checkpoint was trained with attention_bias="causal", so an edit or a seam does not take '
+                "the motion after it into account. Only a model without causal attention connects to both sides."
             )
 
 
 class MaskedMotionGenerationMixin:
-    """Gives [`LampForTextToMotion`] its `generate` and `generate_storyboard`."""
+    """`generate` and `generate_storyboard` of [`LampForTextToMotion`]."""
 
     generation_config: GenerationConfig  # always a `MaskedMotionGenerationConfig`
 
@@ -409,7 +418,7 @@ class MaskedMotionGenerationMixin:
         pretrained_model_name_or_path: str,
         **kwargs: Any,
     ) -> None:
-        """Called by `from_pretrained`: reads `generation_config.json` as the class it was written from."""
+        """Load `generation_config.json` as a [`MaskedMotionGenerationConfig`]; called by `from_pretrained`."""
         if generation_config is not None and not isinstance(generation_config, MaskedMotionGenerationConfig):
             values = {name: value for name, value in generation_config.to_dict().items() if value is not None}
             generation_config = MaskedMotionGenerationConfig.from_dict(values)
@@ -423,7 +432,7 @@ class MaskedMotionGenerationMixin:
             with explained(name, (), found, blamed=(GENERATION_CONFIG_NAME,)):
                 self.generation_config = MaskedMotionGenerationConfig.from_pretrained(name, **found)
         except OSError:
-            logger.info("No generation_config.json: the defaults are used.")
+            logger.info("There is no generation_config.json; the default generation settings are used.")
 
     @torch.no_grad()
     def generate(
@@ -442,33 +451,33 @@ class MaskedMotionGenerationMixin:
         generation_config: MaskedMotionGenerationConfig | None = None,
         **kwargs: Any,
     ) -> MaskedMotionGenerationOutput:
-        """Motions of texts.
+        """Generate motions from texts, or change parts of given motions.
 
         The same text, seed and length give the same motion alone and in any batch, in any order.
 
         Args:
             input_ids, attention_mask: Texts, `(B, L)`.
-            num_tokens: Length of the motions in tokens (of 4 frames), one for all or one for each text;
-                estimated from the text if not given, by models that can. What exceeds `max_motion_tokens` is decoded
-                piece by piece, each with the end of the last one in view.
-            seed: One for all texts or one for each. The j-th motion of a text (from 0) has `seed + j`.
-                Without one, and without one in the generation config, seeds are drawn; the output tells them.
-            negative_input_ids, negative_attention_mask: What the motions shall not show: one text for all, or
-                one for each; in place of the empty text, which an `attention_mask` of zeros stands for.
-            num_motions_per_prompt: Motions of each text; those of one text follow each other in the output.
-            motion_codes: Motions to be changed, `(B or 1, n)`, or `(B or 1, n, num_quantizers)` with a residual
-                tokenizer; -100 on padding. Tokens to be decided again may hold any code.
-            edit_mask: Which of their tokens are decided again, `(B or 1, n)`. All others are kept.
-            step_callback: Called after every step with the number of steps done, that of all steps,
-                and the token ids of every motion, `config.mask_token_id` where nothing is decided.
-            generation_config: In place of the model's own.
+            num_tokens: Length of the motions in tokens (of 4 frames), one for all texts or one for each. Defaults to an
+                estimate from the text, if the model has a length estimator. A motion longer than `max_motion_tokens` is
+                decoded in several windows, each of which sees the end of the one before.
+            seed: One seed for all texts or one for each. The j-th motion of a text (from 0) has the seed `seed + j`.
+                Defaults to the seed in the generation config; without that, seeds are drawn and returned.
+            negative_input_ids, negative_attention_mask: Texts that guidance steers away from, one for all or one for
+                each. A text with an `attention_mask` of zeros is the empty text, which is the default.
+            num_motions_per_prompt: Number of motions per text; motions of one text are adjacent in the output.
+            motion_codes: Motions to change, `(B or 1, n)`, or `(B or 1, n, num_quantizers)` with a residual tokenizer;
+                -100 on padding. Tokens to decode again may have any code.
+            edit_mask: Mask of the tokens to decode again, `(B or 1, n)`. All other tokens are kept.
+            step_callback: Called after every step with the number of steps done, the total number of steps, and the
+                token ids of every motion, which are `config.mask_token_id` where no token is decoded yet.
+            generation_config: Generation settings to use instead of the model's.
             kwargs: Values of [`MaskedMotionGenerationConfig`] for this call.
 
         Returns:
             The motions, in the order of the texts.
 
         Raises:
-            ValueError: Unknown arguments, values that cannot work, or lists of the wrong length.
+            ValueError: An argument is unknown, a value is invalid, or a list has the wrong length.
         """
         config = call_config(generation_config or self.generation_config, kwargs)
         if not whole(num_motions_per_prompt, MAX_TOKENS):
@@ -519,22 +528,24 @@ class MaskedMotionGenerationMixin:
         generation_config: MaskedMotionGenerationConfig | None = None,
         **kwargs: Any,
     ) -> MaskedMotionGenerationOutput:
-        """One motion, of any length, of texts that follow each other.
+        """Generate one motion of any length from a sequence of texts.
 
-        Every part is decoded from its own text as `generate` would; then the tokens around each seam are
-        decided again, with both sides in view, from the two texts, whose shares change from token to token.
-        The tokenizer decodes the whole sequence at once, so that frames cross the seams without a break.
+        Each part is decoded from its own text, as in `generate`. Then the tokens around each seam are decoded again
+        from both texts, with both sides visible; the weights of the texts change from token to token. The tokenizer
+        decodes the whole sequence at once, so the motion is continuous across seams.
 
         Args:
             input_ids, attention_mask: The P texts, `(P, L)`.
-            num_tokens: Length of each part; estimated if not given.
-            seed: Of the whole motion.
-            seam_tokens: How many tokens are decided again on each side of a seam, at most half of a part.
-            negative_input_ids, negative_attention_mask, step_callback, generation_config, kwargs: As
-                in [`generate`].
+            num_tokens: Length of each part in tokens; estimated by default.
+            seed: Seed of the whole motion.
+            seam_tokens: Number of tokens to decode again on each side of a seam, at most half of a part.
+            negative_input_ids, negative_attention_mask, step_callback, generation_config, kwargs: See [`generate`].
 
         Returns:
             A batch of one motion, with `part_tokens`.
+
+        Raises:
+            ValueError: An argument is unknown, a value is invalid, or a list has the wrong length.
         """
         config = call_config(generation_config or self.generation_config, kwargs)
         longest = self.config.max_motion_tokens
@@ -566,7 +577,7 @@ class MaskedMotionGenerationMixin:
                         residuals=codes[:, 1:],
                     )
                 )
-        # Neighboring seams see each other's tokens: every second one waits for the others.
+        # Windows of neighboring seams overlap, so every second seam is decoded after the others.
         for parity in (0, 1):
             seams = range(parity, len(lengths) - 1, 2)
             for seam in seams:

@@ -1,4 +1,4 @@
-"""Start of a LaMP from a pretrained BERT, as in the LaMP paper."""
+"""Initialize a LaMP from a pretrained BERT, as in the LaMP paper."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -21,19 +21,20 @@ def init_from_bert(
     bert: str | PathLike | BertModel | BertForMaskedLM,
     token_ids: Sequence[int | None] | None = None,
 ) -> None:
-    """Start from a pretrained BERT, as the paper does from `bert-base-uncased`.
+    """Copy the weights of a pretrained BERT, `bert-base-uncased` in the paper, into a LaMP.
 
-    Copies embeddings (its constant token type goes into the positions), the first layers' self-attention
-    and feed-forward, and the word-prediction head where the checkpoint has one. The queries' feed-forward
-    starts as a copy too, of every k-th neuron where it is narrower. Cross-attention stays random.
+    Copies the embeddings (the constant token type is added to the positions), the self-attention and feed-forward of
+    the first layers, and the word-prediction head if the checkpoint has one. The feed-forward of the queries starts as
+    a copy too, of every k-th neuron if it is narrower. Cross-attention is not changed.
 
     Args:
-        bert: A BERT of the same width and heads and at least as many layers, or where one is stored.
-        token_ids: For each word piece of this model its id in BERT. `None`, or what is beyond the end, is
-            one that BERT does not have: it starts as the mean of the others. Without it, ids are equal.
+        lamp: Model to change.
+        bert: BERT with the same width and heads and at least as many layers, or its folder or Hub id.
+        token_ids: Id in BERT of each word piece of LaMP. Word pieces that BERT does not have are `None` or left out at
+            the end; their embeddings are the mean of the others. By default, ids are equal.
 
     Raises:
-        ValueError: Sizes that do not fit.
+        ValueError: The sizes do not fit.
     """
     source, head = _load_bert(bert)
     _check_bert(source.config, lamp.config)
@@ -72,7 +73,7 @@ def init_from_bert(
 
 
 def text_encoder_parameters(lamp: LampModel) -> list[nn.Parameter]:
-    """What [`init_from_bert`] fills, but for the copies that are the queries' own and the word-prediction head."""
+    """Return the parameters that [`init_from_bert`] sets, without those of the queries and the word-prediction head."""
     modules: list[nn.Module] = [lamp.qformer.embeddings]
     for each in lamp.qformer.encoder.layer:
         layer = cast(LampQFormerLayer, each)
@@ -83,19 +84,21 @@ def text_encoder_parameters(lamp: LampModel) -> list[nn.Parameter]:
 def _check_bert(bert: BertConfig, config: LampConfig) -> None:
     for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
         if getattr(bert, name) != getattr(config, name):
-            raise ValueError(f"{name} is {getattr(bert, name)} in BERT and {getattr(config, name)} here")
+            raise ValueError(f"{name} is {getattr(bert, name)} in BERT and {getattr(config, name)} here; use one value")
     for name in ("num_hidden_layers", "max_position_embeddings"):
         if getattr(bert, name) < getattr(config, name):
-            raise ValueError(f"{name} is {getattr(bert, name)} in BERT, fewer than {getattr(config, name)} here")
+            raise ValueError(
+                f"{name} is {getattr(bert, name)} in BERT, fewer than {getattr(config, name)} here; lower it"
+            )
     if (config.query_intermediate_size or 0) > bert.intermediate_size:
         raise ValueError(
             f"query_intermediate_size={config.query_intermediate_size} exceeds BERT's "
-            f"intermediate_size={bert.intermediate_size}, of which it starts as a part"
+            f"intermediate_size={bert.intermediate_size}, from which it is copied; lower it"
         )
 
 
 def _load_bert(bert: str | PathLike | BertModel | BertForMaskedLM) -> tuple[BertModel, Any]:
-    """A BERT and its word-prediction head, if it was pretrained with one."""
+    """Return a BERT and its word-prediction head, or `None` if the checkpoint has no head."""
     if isinstance(bert, BertModel):
         return bert, None
     if isinstance(bert, BertForMaskedLM):

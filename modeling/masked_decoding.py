@@ -1,7 +1,7 @@
-"""The loop that decodes windows of motion tokens by iterated masking, its random draws and its plans.
+"""Iterated masked decoding of motion tokens: the loop, its random draws and the windows it runs on.
 
-A window is a stretch of a token sequence. Some of its tokens are predicted; the model sees the others and keeps them.
-Nothing here needs a model: a function that predicts logits is passed in.
+A window is a part of a token sequence. Some of its tokens are decoded; the others are given and visible to the model.
+Nothing here needs a model: the loop takes a function that predicts logits.
 """
 
 import math
@@ -16,19 +16,20 @@ from .configuration_generation_lamp import MaskedMotionGenerationConfig
 
 @dataclass
 class Window:
-    """A stretch of a sequence, and what is to be decided in it.
+    """A part of a sequence and the tokens to decode in it.
 
     Args:
-        sequence: Token ids of the whole sequence, `(N,)`, on the CPU; the decided ones are written into it. With a
-            residual tokenizer, those of the first codebook.
-        start: First token of the stretch.
-        editable: Which of its n tokens are to be decided, `(n,)`.
-        generator: Draws the noise.
-        conditions: What the K texts said, `(K, H)`.
-        unconditional: What guidance leads away from, `(H,)`: the empty condition or that of a negative text.
-        weights: Share of each text in each token, `(K, n)`; `None` with one text.
-        residuals: Token ids of the other codebooks for the whole sequence, `(N, num_quantizers - 1)`; `None` if there
-            are none.
+        sequence: Token ids of the whole sequence, `(N,)`, on the CPU. Decoded ids are written into it. With a residual
+            tokenizer, they are the codes of the first codebook.
+        start: First token of the window.
+        editable: Mask of its n tokens, `(n,)`, true on tokens to decode.
+        generator: Generator of the noise.
+        conditions: Conditions of the K texts, `(K, H)`.
+        unconditional: Condition that guidance steers away from, `(H,)`: the empty condition or the condition of a
+            negative text.
+        weights: Weight of each text for each token, `(K, n)`; `None` with one text.
+        residuals: Codes of the other codebooks for the whole sequence, `(N, num_quantizers - 1)`; `None` if there are
+            none.
     """
 
     sequence: torch.Tensor
@@ -45,12 +46,12 @@ class Window:
 
     @property
     def tokens(self) -> torch.Tensor:
-        """The stretch itself."""
+        """Token ids of the window, `(n,)`; a view of `sequence`."""
         return self.sequence[self.start : self.start + len(self)]
 
     @property
     def residual_tokens(self) -> torch.Tensor:
-        """Its codes of the other codebooks, `(n, num_quantizers - 1)`."""
+        """Codes of the other codebooks in the window, `(n, num_quantizers - 1)`; a view of `residuals`."""
         if self.residuals is None:
             return self.tokens.new_empty(len(self), 0)
         return self.residuals[self.start : self.start + len(self)]
@@ -61,22 +62,22 @@ PredictResiduals = Callable[[list[Window], float, int], list[torch.Tensor]]
 
 
 def draw_uniform(generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
-    """Numbers in [0, 1), on the CPU."""
+    """Draw numbers in [0, 1) on the CPU."""
     return torch.rand(shape, generator=generator)
 
 
 def draw_gumbel(generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
-    """Gumbel noise: added to log probabilities, it makes the largest a draw from them."""
+    """Draw Gumbel noise; the argmax of log probabilities plus this noise is a sample from them."""
     uniform = draw_uniform(generator, shape)
     return -(-uniform.clamp(min=1e-20).log()).clamp(min=1e-20).log()
 
 
-def likeliest(logits: torch.Tensor, top_k: int, top_p: float | None) -> torch.Tensor:
-    """Logits `(n, V)`, minus infinity outside the `top_k` likeliest and outside the nucleus of `top_p`."""
+def keep_likely(logits: torch.Tensor, top_k: int, top_p: float | None) -> torch.Tensor:
+    """Set logits `(n, V)` outside the `top_k` largest and outside the nucleus of `top_p` to minus infinity."""
     values, codes = logits.topk(min(top_k, logits.shape[-1]), dim=-1)
     if top_p is not None:
         shares = logits.softmax(-1).gather(-1, codes)
-        # A code is in the nucleus if those before it do not fill it; the first always is.
+        # A code is in the nucleus if more likely codes do not fill it; the most likely code always is.
         values = values.masked_fill(shares.cumsum(-1) - shares >= top_p, -torch.inf)
     return torch.full_like(logits, -torch.inf).scatter(-1, codes, values)
 
@@ -84,9 +85,9 @@ def likeliest(logits: torch.Tensor, top_k: int, top_p: float | None) -> torch.Te
 def draw_codes(
     logits: torch.Tensor, config: MaskedMotionGenerationConfig, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One code for each row of `logits` `(n, V)`, and the probability of that code before any filter (T5)."""
+    """Sample one code per row of `logits` `(n, V)` and return the codes with their unfiltered probabilities (T5)."""
     top_k = math.ceil(0.1 * logits.shape[-1]) if config.top_k is None else config.top_k
-    allowed = likeliest(logits, top_k, config.top_p)
+    allowed = keep_likely(logits, top_k, config.top_p)
     if config.temperature:
         allowed = allowed / config.temperature + draw_gumbel(generator, tuple(logits.shape))
     codes = allowed.argmax(-1)
@@ -100,36 +101,36 @@ def decode_windows(
     mask_id: int,
     on_step: Callable[[], None] | None = None,
 ) -> None:
-    """Decide the editable tokens of windows, in step; they must not share any.
+    """Decode the editable tokens of windows together; windows must not share editable tokens.
 
-    All start masked. In every step all masked tokens are guessed, and the least sure of them are masked
-    again: fewer each time, by a cosine schedule that leaves one for the last step.
+    All editable tokens start masked. Each step predicts all masked tokens and masks the least confident ones again. A
+    cosine schedule reduces their number to one for the last step.
 
     Args:
-        windows: What to decide.
-        predict: Guided logits `(n, num_codes)` of each window's tokens as they stand, on the CPU.
-        config: How.
+        windows: Windows to decode in place.
+        predict: Returns guided logits `(n, num_codes)` of the current tokens of each window, on the CPU.
+        config: Generation settings.
         mask_id: Id of the mask token.
         on_step: Called after every step.
     """
     shares = torch.cos(torch.linspace(0, 1, config.num_inference_steps) * math.pi * 0.5)
-    sureness = [torch.zeros(len(window)).masked_fill(~window.editable, torch.inf) for window in windows]
+    confidence = [torch.zeros(len(window)).masked_fill(~window.editable, torch.inf) for window in windows]
     for share in shares:
         masks = []
-        for window, sure in zip(windows, sureness, strict=True):
+        for window, scores in zip(windows, confidence, strict=True):
             count = (share * window.editable.sum()).round().clamp(min=1)
-            masked = (sure.argsort(stable=True).argsort() < count) & window.editable
+            masked = (scores.argsort(stable=True).argsort() < count) & window.editable
             window.tokens[masked] = mask_id
             masks.append(masked)
         for index, logits in enumerate(predict(windows, config.guidance_scale)):
             window, masked = windows[index], masks[index]
             codes, probabilities = draw_codes(logits, config, window.generator)
             window.tokens[masked] = codes[masked]
-            sure = probabilities
+            scores = probabilities
             if config.remasking_noise:
-                noise = draw_gumbel(window.generator, tuple(sure.shape))
-                sure = sure.clamp(min=1e-20).log() + config.remasking_noise * share * noise
-            sureness[index] = sure.masked_fill(~masked, torch.inf)
+                noise = draw_gumbel(window.generator, tuple(scores.shape))
+                scores = scores.clamp(min=1e-20).log() + config.remasking_noise * share * noise
+            confidence[index] = scores.masked_fill(~masked, torch.inf)
         if on_step is not None:
             on_step()
 
@@ -140,13 +141,13 @@ def decode_residuals(
     config: MaskedMotionGenerationConfig,
     on_step: Callable[[], None] | None = None,
 ) -> None:
-    """Decide the codes of all codebooks after the first, of the editable tokens of windows.
+    """Decode the codes of all codebooks after the first for the editable tokens of windows.
 
     Args:
-        windows: What to decide; the first codes are decided.
-        predict: Guided logits `(n, num_codes)` of each window's codes of a codebook, from those of the codebooks before
-            it, on the CPU.
-        config: How.
+        windows: Windows to decode in place, with the codes of the first codebook decoded.
+        predict: Returns guided logits `(n, num_codes)` of one codebook for each window, given the codes of the
+            codebooks before it, on the CPU.
+        config: Generation settings.
         on_step: Called after every codebook.
     """
     for codebook in range(1, windows[0].residual_tokens.shape[-1] + 1):
@@ -158,17 +159,17 @@ def decode_residuals(
 
 
 def plan_windows(editable: torch.Tensor, max_tokens: int) -> list[tuple[int, int, torch.Tensor]]:
-    """Cover what is to be decided by windows of at most `max_tokens`, to be decoded one after the other.
+    """Cover the editable tokens with windows of at most `max_tokens`, to decode one after the other.
 
-    A window has what it decides in its middle, as far as the sequence allows. Where that is too long, the
-    next window sees the last third of a window before it goes on.
+    The editable tokens are in the middle of a window as far as the sequence allows. If they do not fit into one window,
+    the next window starts with tokens of the last one, a third of `max_tokens` at least.
 
     Args:
-        editable: `(n,)`.
-        max_tokens: Longest window.
+        editable: Mask of the sequence, `(N,)`, true on tokens to decode.
+        max_tokens: Length of the longest window.
 
     Returns:
-        For each window its start, its end and what it decides, `(end - start,)`.
+        The start, the end and the editable mask `(end - start,)` of each window.
     """
     length, pending, windows = len(editable), editable.clone(), []
     while pending.any():
@@ -183,17 +184,17 @@ def plan_windows(editable: torch.Tensor, max_tokens: int) -> list[tuple[int, int
 
 
 def plan_seam(lengths: Sequence[int], seam: int, reach: int, max_tokens: int) -> tuple[int, int, int, int]:
-    """Stretch around the seam between parts `seam` and `seam + 1` of a sequence.
+    """Plan the window around the seam between parts `seam` and `seam + 1` of a sequence.
 
     Args:
-        lengths: Tokens of all parts.
-        seam: Which seam.
-        reach: How many tokens are decided again on each side; half of a part at most, so that stretches never
-            meet.
-        max_tokens: Longest stretch.
+        lengths: Number of tokens of each part.
+        seam: Index of the seam.
+        reach: Number of tokens to decode again on each side, at most half of a part, so that the tokens of two seams
+            never overlap.
+        max_tokens: Length of the longest window.
 
     Returns:
-        Its first token, its end, and the first and the end of what is decided again.
+        The start and the end of the window, then the start and the end of the tokens to decode again.
     """
     total, at = sum(lengths), sum(lengths[: seam + 1])
     reach = min(reach, max_tokens // 2)
@@ -203,7 +204,7 @@ def plan_seam(lengths: Sequence[int], seam: int, reach: int, max_tokens: int) ->
 
 
 def equal_passes(sizes: Sequence[Hashable], rows: int) -> Iterator[list[int]]:
-    """Indices of items of one size, `rows` at a time; the last ones of a size are filled up with repeats."""
+    """Yield indices of items of equal size, `rows` at a time; the last batch of a size is filled up with repeats."""
     groups: dict[Hashable, list[int]] = {}
     for index, size in enumerate(sizes):
         groups.setdefault(size, []).append(index)
@@ -214,12 +215,12 @@ def equal_passes(sizes: Sequence[Hashable], rows: int) -> Iterator[list[int]]:
 
 
 def part_generator(seed: int, part: int) -> torch.Generator:
-    """Noise of one part of a motion; the first part's is that of the seed itself."""
+    """Return the noise generator of one part of a motion; part 0 uses the seed itself."""
     if part:
         seed = int(np.random.SeedSequence([seed, part]).generate_state(1, np.uint64)[0] >> np.uint64(1))
     return torch.Generator().manual_seed(seed)
 
 
 def draw_seed() -> int:
-    """A seed from torch's own generator, so that `transformers.set_seed` also fixes calls without one."""
+    """Draw a seed from torch's global generator, so that `transformers.set_seed` also fixes calls without a seed."""
     return int(torch.randint(2**31, ()))

@@ -17,7 +17,7 @@ from .modeling_lamp_qformer import (
     LampPreTrainedModel,
     LampQFormerModel,
     LampQFormerModelOutput,
-    asked_for,
+    requested_outputs,
 )
 from .modeling_motion_vqvae import MotionVQVAEEncoder, MotionVQVAEModel
 
@@ -33,13 +33,13 @@ MAX_LOGIT_SCALE = 100.0
 
 @dataclass
 class LampMotionEncoding(ModelOutput):
-    """What the frozen encoder makes of motions: it never changes, so that training and an index may keep it.
+    """Result of [`LampModel.encode_motion`]. The encoder is frozen, so training and an index may cache this.
 
     Args:
         motion_embeds: Latents `(B, n, code_dim)`.
         motion_token_mask: `(B, n)`, true on real tokens.
         motion_codes: Token ids `(B, n)`, or `(B, n, num_quantizers)` with several codebooks; -100 on padding. `None`
-            if they were not asked for.
+            with `output_codes=False`.
     """
 
     motion_embeds: torch.Tensor
@@ -56,9 +56,9 @@ class LampOutput(ModelOutput):
         logits_per_text: The same, `(T, M)`.
         motion_features: `(M, Q, P)`, of unit length.
         text_features: `(T, P)`, of unit length.
-        motion_model_output: What the Q-Former made of the motions, with its `hidden_states`, `attentions` and
-            `cross_attentions` where they were asked for.
-        text_model_output: The same of the texts. Its last hidden state is that of the first word alone.
+        motion_model_output: Output of the Q-Former for the motions, with `hidden_states`, `attentions` and
+            `cross_attentions` if requested.
+        text_model_output: Output of the Q-Former for the texts. Its last hidden state has only the first word.
     """
 
     logits_per_motion: torch.Tensor | None = None
@@ -70,7 +70,7 @@ class LampOutput(ModelOutput):
 
 
 class LampLanguageModelHead(nn.Module):
-    """BERT's: dense, activation, LayerNorm, and an output layer that shares the word embeddings."""
+    """The head of BERT: dense, activation, LayerNorm, and an output layer tied to the word embeddings."""
 
     def __init__(self, config: LampConfig):
         super().__init__()
@@ -80,12 +80,12 @@ class LampLanguageModelHead(nn.Module):
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits `(…, vocab_size)` of hidden states `(…, hidden_size)`."""
+        """Return the logits `(…, vocab_size)` of hidden states `(…, hidden_size)`."""
         return self.decoder(self.layer_norm(self.activation(self.dense(hidden))))
 
 
 def caption_mask(attention_mask: torch.Tensor, num_queries: int) -> torch.Tensor:
-    """Boolean mask `(B, Q + L, Q + L)`: queries see queries, words also words so far."""
+    """Return a boolean mask `(B, Q + L, Q + L)`: queries see queries; words see queries and words up to themselves."""
     batch, length = attention_mask.shape
     size = num_queries + length
     visible = torch.ones(batch, size, size, dtype=torch.bool, device=attention_mask.device)
@@ -96,30 +96,34 @@ def caption_mask(attention_mask: torch.Tensor, num_queries: int) -> torch.Tensor
 
 
 def used_length(mask: torch.Tensor) -> int:
-    """Columns up to the last one that any row of `mask` `(B, L)` uses; compiled, all: to look would break the graph."""
+    """Return the number of columns of `mask` `(B, L)` up to the last one that a row uses.
+
+    When compiling, return L, because reading the mask would break the graph.
+    """
     if torch.compiler.is_compiling():
         return mask.shape[1]
     return int(mask.bool().any(0).nonzero()[-1]) + 1
 
 
 def own_lamp_config(config: LampConfig | LampTextToMotionConfig) -> LampConfig:
-    """A LaMP's own configuration from that of the checkpoint that holds it, whose name it keeps."""
+    """Return the configuration of LaMP in that of a checkpoint that contains it, with the checkpoint's name."""
     if isinstance(config, LampTextToMotionConfig):
         name, config = config._name_or_path, copy.deepcopy(config.lamp_config)
         config._name_or_path = name
     if not isinstance(config, LampConfig):
-        raise TypeError(f"expected the configuration of a LaMP, got a {type(config).__name__}")
+        raise TypeError(f"config is a {type(config).__name__}; expected a LampConfig or a LampTextToMotionConfig")
     return config
 
 
 class LampModel(LampPreTrainedModel):
-    """Everything LaMP holds: the frozen motion tokenizer, the Q-Former and the heads of its four tasks.
+    """LaMP: the frozen motion tokenizer, the Q-Former and the heads of its four tasks.
 
-    Padding is masked in motion and text: a feature does not depend on what was in the same batch.
-    Wherever a motion is asked for, `motion_values` `(B, T, motion_dim)` are normalized features,
-    `motion_attention_mask` `(B, T)` is 1 on real frames (`None`: all are), and padding is on the right;
-    `input_ids` and `attention_mask` `(B, L)` are a caption as the tokenizer gives it, `[CLS]` first.
-    Below, n is the number of motion tokens, Q of queries, H the hidden size, P the projection size.
+    Padding is masked in motion and text, so features do not depend on the other items of a batch.
+
+    In all methods, `motion_values` `(B, T, motion_dim)` are normalized features, and `motion_attention_mask` `(B, T)`
+    is 1 on real frames (`None` if all are real); padding is on the right. `input_ids` and `attention_mask` `(B, L)` are
+    captions from the tokenizer, `[CLS]` first. Below, n is the number of motion tokens, Q the number of queries, H the
+    hidden size and P the projection size.
     """
 
     _tied_weights_keys = {"lm_head.decoder.weight": "qformer.embeddings.word_embeddings.weight"}
@@ -149,7 +153,7 @@ class LampModel(LampPreTrainedModel):
         if module is self:
             init.normal_(self.query_tokens, std=self.config.initializer_range)
             init.constant_(self.logit_scale, self.config.logit_scale_init_value)
-            # Keeps the scale of what is projected; the paper's 1408 inputs are too many for the usual 0.02.
+            # Keeps the scale of the projected states; the usual 0.02 does not suit the 1408 inputs of the paper.
             for projection in (self.motion_to_states, self.text_to_states):
                 init.normal_(projection.weight, std=projection.in_features**-0.5)
 
@@ -176,16 +180,16 @@ class LampModel(LampPreTrainedModel):
     def train(self, mode: bool = True) -> Self:
         """Set training mode; the motion encoder stays frozen and in evaluation mode.
 
-        `from_pretrained` replaces parameters by trainable ones and then calls `eval`, which comes here too.
+        `from_pretrained` replaces parameters with trainable ones and then calls `eval`, which calls this method.
         """
         super().train(mode)
         self._freeze()
         return self
 
     def _run(self, states: torch.Tensor | None = None, **options: Any) -> LampQFormerModelOutput:
-        """One pass of the Q-Former, in which queries read `states` `(B, n, motion_hidden_size)`.
+        """Run the Q-Former, with queries that read `states` `(B, n, motion_hidden_size)`.
 
-        Other arguments are those of [`LampQFormerModel`].
+        Other arguments are passed on to [`LampQFormerModel`].
         """
         queries = None if states is None else self.query_tokens.expand(states.shape[0], -1, -1)
         return self.qformer(query_embeds=queries, encoder_hidden_states=states, return_dict=True, **options)
@@ -199,14 +203,14 @@ class LampModel(LampPreTrainedModel):
         motion_attention_mask: torch.Tensor | None = None,
         output_codes: bool = True,
     ) -> LampMotionEncoding:
-        """Run the frozen encoder.
+        """Encode motions with the frozen encoder; the result never changes, so training may cache it.
 
         Args:
-            motion_values, motion_attention_mask: Motions, as above.
-            output_codes: Look up the token ids too.
+            motion_values, motion_attention_mask: Motions; see [`LampModel`].
+            output_codes: Whether to return the token ids too.
         """
         if not self.config.mask_motion_padding:
-            motion_attention_mask = None  # padded frames are motion, as in the released code (L6)
+            motion_attention_mask = None  # padded frames are read as motion, as in the released code (L6)
         codes: Any = None
         with torch.autocast(motion_values.device.type, enabled=False):  # tokens are targets: no rounding
             latents, token_mask = self.motion_vqvae.get_latents(motion_values, motion_attention_mask)
@@ -226,11 +230,11 @@ class LampModel(LampPreTrainedModel):
         return self.motion_to_states(encoded.motion_embeds), cast(torch.Tensor, encoded.motion_token_mask)
 
     def query(self, states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Let the queries read states.
+        """Run the queries, which read states.
 
         Args:
-            states: `(B, S, motion_hidden_size)`, of motion or of text.
-            mask: `(B, S)`, 1 where there is something to read; `None`: everywhere.
+            states: States of motions or texts, `(B, S, motion_hidden_size)`.
+            mask: `(B, S)`, 1 on real states; `None` if all are real.
 
         Returns:
             Query outputs `(B, Q, H)`.
@@ -240,44 +244,44 @@ class LampModel(LampPreTrainedModel):
     def get_motion_features(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Features `(B, Q, P)` of motions in the shared space, of unit length."""
+        """Return features `(B, Q, P)` of motions in the shared space, of unit length."""
         return self.project_motion(self.query(*self._motion_states(motion_values, motion_attention_mask)))
 
     def project_motion(self, query_output: torch.Tensor) -> torch.Tensor:
-        """Query outputs `(B, Q, H)` in the shared space, `(B, Q, P)`, of unit length."""
+        """Project query outputs `(B, Q, H)` into the shared space, `(B, Q, P)`, of unit length."""
         return F.normalize(self.motion_projection(query_output).float(), dim=-1)
 
     # ---- text ---------------------------------------------------------------------------------------------
 
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Hidden states `(B, L, H)` of captions, read by the text branch alone."""
+        """Return hidden states `(B, L, H)` of captions, encoded without queries."""
         return self._run(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
     def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Features `(B, P)` of captions in the shared space, of unit length."""
+        """Return features `(B, P)` of captions in the shared space, of unit length."""
         output = self._run(input_ids=input_ids, attention_mask=attention_mask, keep=1)
         return self.project_text(output.last_hidden_state)
 
     def project_text(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Captions' hidden states `(B, L, H)` in the shared space: of their first words, `(B, P)`, of unit length."""
+        """Project the first word of captions `(B, L, H)` into the shared space, `(B, P)`, of unit length."""
         return F.normalize(self.text_projection(hidden_states[:, 0]).float(), dim=-1)
 
     def query_text(self, states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Query outputs `(B, Q, H)` after reading text states `(B, L, motion_hidden_size)`.
+        """Return query outputs `(B, Q, H)` after reading text states `(B, L, motion_hidden_size)`.
 
-        Padded words are hidden unless `mask_text_padding` is false (T4): then the result depends on the
-        length to which the captions were padded, 49 in the released code.
+        With `config.mask_text_padding=False`, padded words are not masked, and the result depends on the length to
+        which the captions were padded, 49 in the released code (T4).
         """
         return self.query(states, attention_mask if self.config.mask_text_padding else None)
 
     def get_text_condition(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, text_to_condition: nn.Module
     ) -> torch.Tensor:
-        """Condition `(B, H)` of text-to-motion: the mean of the queries that read the caption (T4).
+        """Return the condition `(B, H)` of text-to-motion: the mean of the queries after they have read the text (T4).
 
         Args:
             input_ids, attention_mask: Captions, `(B, L)`.
-            text_to_condition: Layer from H to `motion_hidden_size`; it belongs to the text-to-motion model.
+            text_to_condition: Layer of the text-to-motion model, from H to `motion_hidden_size`.
         """
         states = text_to_condition(self.encode_text(input_ids, attention_mask))
         return self.query_text(states, attention_mask).mean(1)
@@ -285,12 +289,12 @@ class LampModel(LampPreTrainedModel):
     # ---- both ---------------------------------------------------------------------------------------------
 
     def similarity(self, motion_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-        """Cosine `(M, T)` of texts `(T, P)` with the best-fitting query of motions `(M, Q, P)` (L7)."""
+        """Return the cosines `(M, T)` of texts `(T, P)` and the best query of each motion `(M, Q, P)` (L7)."""
         with torch.autocast(motion_features.device.type, enabled=False):  # half precision is too coarse here
             return torch.einsum("mqp,tp->mtq", motion_features.float(), text_features.float()).amax(-1)
 
     def scale(self) -> torch.Tensor:
-        """Factor `()` of similarities, at most 100; the released code learns it without exponential (L3)."""
+        """Return the factor `()` of similarities, at most 100; the released code learns it without exponential (L3)."""
         return self.logit_scale.float().exp().clamp(max=MAX_LOGIT_SCALE)
 
     def match(
@@ -300,7 +304,7 @@ class LampModel(LampPreTrainedModel):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
     ) -> torch.Tensor:
-        """Logits `(B, 2)`, no match and match, of captions and motion states `(B, n, motion_hidden_size)`."""
+        """Return logits `(B, 2)` for no match and match of captions and motion states `(B, n, motion_hidden_size)`."""
         num_queries = self.config.num_query_tokens
         both = F.pad(attention_mask, (num_queries, 0), value=1)
         query_output = self._run(
@@ -319,14 +323,14 @@ class LampModel(LampPreTrainedModel):
         motion_attention_mask: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Probability `(B,)` that the b-th caption describes the b-th motion."""
+        """Return the probability `(B,)` that the b-th caption describes the b-th motion."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         states, mask = self._motion_states(motion_values, motion_attention_mask)
         return self.match(states, mask, input_ids, attention_mask).float().softmax(-1)[:, 1]
 
     def caption_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Captions `(B, L)` that begin with `[DEC]`, the sign to write, not `[CLS]`, the sign to read."""
+        """Replace the first token of captions `(B, L)`, `[CLS]` for reading, with `[DEC]` for writing."""
         input_ids = input_ids.clone()
         input_ids[:, 0] = cast(int, self.config.bos_token_id)
         return input_ids
@@ -339,16 +343,16 @@ class LampModel(LampPreTrainedModel):
         attention_mask: torch.Tensor,
         **options: Any,
     ) -> LampQFormerModelOutput:
-        """Read motions and, in the same pass, the captions as their writer sees them.
+        """Read motions and, in the same pass, captions with causal attention.
 
         Args:
             motion_states, motion_mask: `(B, n, motion_hidden_size)` and `(B, n)`.
-            caption_ids, attention_mask: Captions, `(B, L)`, as [`caption_ids`] gives them.
+            caption_ids, attention_mask: Captions from [`caption_ids`], `(B, L)`.
             options: `output_hidden_states` and `output_attentions`.
 
         Returns:
-            `last_hidden_state` `(B, Q + L, H)`: queries, which do not see words, so that they are those of [`query`];
-            then words, each of which has seen the motion and the words up to itself.
+            An output whose `last_hidden_state` is `(B, Q + L, H)`. The queries come first; they do not see words and
+            are equal to the output of [`query`]. Each word sees the queries and the words up to itself.
         """
         num_queries = self.config.num_query_tokens
         return self._run(
@@ -362,14 +366,14 @@ class LampModel(LampPreTrainedModel):
     def query_words(
         self, caption_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, keep: int | None = None
     ) -> torch.Tensor:
-        """Outputs of queries that read word embeddings: no self-attention among words (L5).
+        """Return outputs of queries that read word embeddings, without self-attention among words (L5).
 
         Args:
-            caption_ids, attention_mask: Captions, `(B, L)`, as [`caption_ids`] gives them.
-            keep: Only the first that many queries are wanted.
+            caption_ids, attention_mask: Captions from [`caption_ids`], `(B, L)`.
+            keep: Number of queries to return, from the first; all by default.
 
         Returns:
-            `(B, Q or keep, H)`.
+            Query outputs `(B, Q or keep, H)`.
         """
         states = self.text_to_states(self.qformer.embeddings(input_ids=caption_ids))
         return self._run(states, encoder_attention_mask=attention_mask, keep=keep).last_hidden_state
@@ -387,9 +391,13 @@ class LampModel(LampPreTrainedModel):
         """Compare M motions with T captions.
 
         Args:
-            motion_values, motion_attention_mask, input_ids, attention_mask: Motions and captions, as above; M and T
-                may differ.
-            output_hidden_states, output_attentions: As in [`LampQFormerModel`].
+            motion_values, motion_attention_mask, input_ids, attention_mask: Motions and captions, see [`LampModel`]; M
+                and T may differ.
+            output_hidden_states, output_attentions: Whether to return them in `motion_model_output` and
+                `text_model_output`.
+
+        Raises:
+            ValueError: `input_ids` is missing.
 
         Example:
 
@@ -407,13 +415,12 @@ class LampModel(LampPreTrainedModel):
         """
         if input_ids is None:
             raise ValueError(
-                "input_ids is missing: LampModel compares motions with texts; for motions alone "
-                "call get_motion_features"
+                "input_ids is missing: LampModel compares motions with texts; give it, or call get_motion_features"
             )
-        told = asked_for(output_hidden_states, output_attentions)
+        requested = requested_outputs(output_hidden_states, output_attentions)
         states, mask = self._motion_states(motion_values, motion_attention_mask)
-        motion_output = self._run(states, encoder_attention_mask=mask, **told)
-        text_output = self._run(input_ids=input_ids, attention_mask=attention_mask, keep=1, **told)
+        motion_output = self._run(states, encoder_attention_mask=mask, **requested)
+        text_output = self._run(input_ids=input_ids, attention_mask=attention_mask, keep=1, **requested)
         motion_features = self.project_motion(motion_output.last_hidden_state)
         text_features = self.project_text(text_output.last_hidden_state)
         logits = self.similarity(motion_features, text_features) * self.scale()
@@ -428,7 +435,7 @@ class LampModel(LampPreTrainedModel):
 
 
 class LampEmbeddingsMixin:
-    """Word embeddings of a model are those of the [`LampModel`] that it holds as `lamp`."""
+    """Word embeddings of a model with a [`LampModel`] as `lamp`."""
 
     lamp: LampModel
 

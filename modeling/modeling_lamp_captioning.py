@@ -23,7 +23,7 @@ from .base_lamp import LampBaseModel
 from .configuration_lamp import LampCaptioningConfig
 from .modeling_lamp import LampModel
 from .modeling_lamp_motion_to_text import LampForMotionToText, MotionCaptions, mean_log_probs, through_end
-from .modeling_lamp_qformer import asked_for
+from .modeling_lamp_qformer import requested_outputs
 
 __all__ = ["LampForMotionCaptioning", "encode_captions", "load_lamp"]
 
@@ -337,7 +337,7 @@ class LampForMotionCaptioning(LampBaseModel):
         ```
         """
         self._check_options(kwargs)
-        asked = asked_for(self.config.output_hidden_states or None, self.config.output_attentions or None)
+        asked = requested_outputs(self.config.output_hidden_states or None, self.config.output_attentions or None)
         query_output = self._queries(motion_values, motion_attention_mask, query_output)
         embeds, mask = self._prompted(query_output, input_ids, attention_mask)
         if labels is not None:

@@ -18,7 +18,7 @@ from .modeling_lamp import (
     LampPreTrainedModel,
     own_lamp_config,
 )
-from .modeling_lamp_qformer import asked_for
+from .modeling_lamp_qformer import requested_outputs
 
 # Before 5.24, transformers names it past_key_values, in what a model is given and in what it returns.
 CACHE_NAME = "cache" if "cache" in Seq2SeqLMOutput.__dataclass_fields__ else "past_key_values"
@@ -184,7 +184,7 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
             prefix_states=queries,
             cache=cache,
             return_dict=True,
-            **asked_for(output_hidden_states, output_attentions),
+            **requested_outputs(output_hidden_states, output_attentions),
         )
         logits = self.lamp.lm_head(decoded.last_hidden_state)
         loss = None

@@ -9,7 +9,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .configuration_lamp import LampConfig
 from .distributed import gather_rows, global_mean, uniform_rows
 from .modeling_lamp import LampEmbeddingsMixin, LampModel, used_length
-from .modeling_lamp_qformer import LampPreTrainedModel, LampQFormerModelOutput, asked_for
+from .modeling_lamp_qformer import LampPreTrainedModel, LampQFormerModelOutput, requested_outputs
 from .motion_quantizers import IGNORED_CODE, first_codes
 
 __all__ = ["LampForPreTraining", "LampForPreTrainingOutput"]
@@ -21,17 +21,17 @@ class LampForPreTrainingOutput(ModelOutput):
 
     Args:
         loss: Sum of the four losses below, `()`.
-        contrastive_loss: Cross-entropy of finding a motion's text and a text's motion, averaged, `()`.
-        matching_loss: Cross-entropy of telling true pairs from hard negatives, `()`.
+        contrastive_loss: Mean cross-entropy of finding the text of a motion and the motion of a text, `()`.
+        matching_loss: Cross-entropy of distinguishing true pairs from hard negatives, `()`.
         captioning_loss: Cross-entropy of the next word given the motion, `()`.
         motion_token_loss: Cross-entropy of the motion tokens given the text, `()`.
-        logits_per_motion: Scaled similarities `(B, N)` of this process's motions with all N texts.
-        logits_per_text: Scaled similarities `(B, N)` of this process's texts with all N motions.
-        matching_logits: `(B + negatives, 2)`: true pairs first, then each text with its negative motion, then
-            each motion with its negative text; the second number speaks for a match.
+        logits_per_motion: Scaled similarities `(B, N)` of the motions of this process and the N texts of all processes.
+        logits_per_text: Scaled similarities `(B, N)` of the texts of this process and the N motions of all processes.
+        matching_logits: Logits for no match and match, `(B + negatives, 2)`: true pairs, then each text with its
+            negative motion, then each motion with its negative text.
         motion_token_logits: `(B, n, num_codes)`.
-        model_output: Of the pass in which queries read motions and words see both, with its `hidden_states`,
-            `attentions` and `cross_attentions` where they were asked for; queries come first.
+        model_output: Output of the Q-Former for motions and captions, queries first, with `hidden_states`, `attentions`
+            and `cross_attentions` if requested.
     """
 
     loss: torch.Tensor | None = None
@@ -49,8 +49,8 @@ class LampForPreTrainingOutput(ModelOutput):
 class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
     """[`LampModel`] with its four losses, each of weight 1 (L7).
 
-    With `torch.distributed` running, similarities and hard negatives are those of the joint batch, and the
-    losses of the processes average to the loss that one process would have had (L4).
+    With `torch.distributed`, similarities and hard negatives come from the joint batch of all processes, and the mean
+    of the losses of all processes equals the loss of one process on the joint batch (L4).
     """
 
     def __init__(self, config: LampConfig):
@@ -78,15 +78,18 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
         """Compute the losses of B pairs of motion and caption.
 
         Args:
-            motion_values, motion_attention_mask, input_ids, attention_mask: As in [`LampModel`].
-            motion_embeds, motion_token_mask, motion_codes: In place of `motion_values`, what
-                [`LampModel.encode_motion`] returned for them. Of several codes a token, the first is used.
-            pair_groups: `(B,)`, a number for what each pair shows, where the data set has labels. Pairs of one
-                group belong together like pairs of one caption: they are positives of each other, no negatives.
-            negatives: For each caption the index of a motion, and for each motion the index of a caption,
-                that do not belong to it; `(B,)` each, -1 for none. Drawn by similarity if not given.
-            return_loss: `False` computes features and their similarities alone.
-            output_hidden_states, output_attentions: As in [`LampQFormerModel`].
+            motion_values, motion_attention_mask, input_ids, attention_mask: Motions and captions; see [`LampModel`].
+            motion_embeds, motion_token_mask, motion_codes: Output of [`LampModel.encode_motion`], instead of
+                `motion_values`. If tokens have several codes, the first is used.
+            pair_groups: Label of each pair, `(B,)`, if the data set has labels. Pairs with the same label are positives
+                of each other, as pairs with equal captions are.
+            negatives: Index of a negative motion for each caption and of a negative caption for each motion, `(B,)`
+                each, -1 for none. Drawn by similarity by default.
+            return_loss: Whether to compute the losses. If not, only features and similarities are computed.
+            output_hidden_states, output_attentions: Whether to return them in `model_output`.
+
+        Raises:
+            ValueError: The motions or the captions are missing.
 
         Example:
 
@@ -113,14 +116,13 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
             motion_token_mask = encoded.motion_token_mask
         if motion_embeds is None or motion_codes is None:
             raise ValueError(
-                "the motion is missing: give motion_values, or motion_embeds and motion_codes as "
-                "LampModel.encode_motion returns them"
+                "motions are missing: give motion_values, or motion_embeds and motion_codes from encode_motion"
             )
         motion_codes = first_codes(motion_codes)
         if motion_token_mask is None:
             motion_token_mask = motion_codes >= 0
 
-        # Columns that all captions or all motions leave empty cost time and change nothing.
+        # Remove columns that are padding in every row: they cost time and change nothing.
         length, tokens = used_length(attention_mask), used_length(motion_token_mask)
         input_ids, attention_mask = input_ids[:, :length], attention_mask[:, :length]
         motion_embeds, motion_codes = motion_embeds[:, :tokens].to(self.dtype), motion_codes[:, :tokens]
@@ -128,8 +130,8 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
         caption_ids = lamp.caption_ids(input_ids)
 
         states = lamp.motion_to_states(motion_embeds)
-        told = asked_for(output_hidden_states, output_attentions)
-        model_output = lamp.query_and_caption(states, motion_token_mask, caption_ids, attention_mask, **told)
+        requested = requested_outputs(output_hidden_states, output_attentions)
+        model_output = lamp.query_and_caption(states, motion_token_mask, caption_ids, attention_mask, **requested)
         query_output, word_output = model_output.last_hidden_state.split([self.config.num_query_tokens, length], 1)
         motion_features = lamp.project_motion(query_output)
         text_features = lamp.get_text_features(input_ids, attention_mask)
@@ -180,11 +182,11 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
     def contrastive_loss(
         self, logits_per_motion: torch.Tensor, logits_per_text: torch.Tensor, positives: torch.Tensor
     ) -> torch.Tensor:
-        """Smoothed cross-entropy, averaged over both directions.
+        """Compute the contrastive loss: smoothed cross-entropy, averaged over both directions.
 
         Args:
             logits_per_motion, logits_per_text: Scaled similarities `(B, N)`.
-            positives: `(B, N)`, true where a pair belongs together; the target is spread evenly over those.
+            positives: `(B, N)`, true for positive pairs; the target is spread evenly over them.
         """
         target = positives.float() / positives.sum(-1, keepdim=True)
         losses = [
@@ -201,10 +203,10 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
         attention_mask: torch.Tensor,
         negatives: tuple[torch.Tensor, torch.Tensor],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross-entropy of true pairs and hard negatives, and its logits; `negatives` as in [`forward`]."""
+        """Compute the matching loss of true pairs and hard negatives, and its logits; for arguments see [`forward`]."""
         negative_motion, negative_text = negatives
         texts, motions = negative_motion >= 0, negative_text >= 0
-        # Latents come from a frozen encoder: they travel between processes without gradient.
+        # Latents come from a frozen encoder, so gathering them needs no gradient.
         all_embeds, _ = gather_rows(motion_embeds)
         all_masks, _ = gather_rows(motion_token_mask.long())
         all_ids, _ = gather_rows(input_ids, self.config.pad_token_id or 0)
@@ -231,7 +233,7 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
     def captioning_loss(
         self, word_output: torch.Tensor, caption_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> torch.Tensor:
-        """Smoothed cross-entropy of each next word; padding is neither predicted nor computed."""
+        """Compute the captioning loss: smoothed cross-entropy of each next word, without padding."""
         real = attention_mask[:, 1:].bool()
         logits = self.lamp.lm_head(word_output[:, :-1][real])
         total = F.cross_entropy(
@@ -245,9 +247,9 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
     def motion_token_loss(
         self, caption_ids: torch.Tensor, attention_mask: torch.Tensor, motion_codes: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Smoothed cross-entropy of the motion's tokens, one from each of the first queries, and logits (L5).
+        """Compute the loss of motion tokens given the caption, and its logits; query i predicts token i (L5).
 
-        Tokens beyond the last query are not asked for.
+        Tokens after the last query are not predicted.
         """
         motion_codes = motion_codes[:, : self.config.num_query_tokens]
         query_output = self.lamp.query_words(caption_ids, attention_mask, keep=motion_codes.shape[1])
@@ -263,15 +265,18 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
 
 
 def same_rows(rows: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Boolean `(B, N)`: is row b of `rows` `(B, L)` row n of `others` `(N, M)`? Negatives are padding."""
+    """Return a boolean `(B, N)`, true where row b of `rows` `(B, L)` equals row n of `others` `(N, M)`, M at least L.
+
+    Negative numbers are padding.
+    """
     rows = F.pad(rows, (0, others.shape[1] - rows.shape[1]), value=-1)
     return ((rows[:, None] == others[None]) | ((rows[:, None] < 0) & (others[None] < 0))).all(-1)
 
 
 @torch.no_grad()
 def draw_negatives(logits: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
-    """For each row of `logits` `(B, N)` a column that is not a positive, likelier the higher, or -1 (L2)."""
-    # The largest of logits with Gumbel noise is a draw from their softmax, and the noise is the same however many
+    """Draw one hard negative per row of `logits` `(B, N)`, by their softmax over non-positives; -1 if none (L2)."""
+    # The argmax of logits with Gumbel noise is a sample from their softmax, and the noise does not depend on how many
     # processes share the batch.
     noise = -torch.log(
         -torch.log(uniform_rows(len(logits), logits.shape[1], logits.device).clamp(min=torch.finfo(torch.float32).tiny))

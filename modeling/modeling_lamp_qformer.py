@@ -61,7 +61,7 @@ def eager_attention_forward(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
-def asked_for(output_hidden_states: bool | None, output_attentions: bool | None) -> dict[str, Any]:
+def requested_outputs(output_hidden_states: bool | None, output_attentions: bool | None) -> dict[str, Any]:
     """Arguments for [`LampQFormerModel`]; what is `None` is left to the configuration."""
     given = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
     return {name: value for name, value in given.items() if value is not None}

@@ -20,7 +20,7 @@ from lamp_hf.modeling.masked_decoding import (
     decode_windows,
     draw_codes,
     equal_passes,
-    likeliest,
+    keep_likely,
     part_generator,
     plan_seam,
     plan_windows,
@@ -239,10 +239,10 @@ def test_everything_editable_is_decided_and_nothing_else_changes(n, steps, seed)
     assert (window.sequence[editable] < 8).all()
 
 
-def test_filters_keep_the_likeliest():
+def test_filters_keep_the_keep_likely():
     logits = torch.tensor([[1.0, 4.0, 2.0, 3.0]])  # shares 3 %, 64 %, 9 %, 24 %
     for top_k, top_p, kept in ((4, None, 4), (2, None, 2), (9, 1.0, 4), (4, 0.65, 2), (4, 0.6, 1), (1, 0.9, 1)):
-        filtered = likeliest(logits, top_k, top_p)
+        filtered = keep_likely(logits, top_k, top_p)
         expected = logits.argsort(descending=True)[0, :kept]
         assert torch.equal(filtered[0].isfinite().nonzero().flatten(), expected.sort().values)
         assert torch.equal(filtered[filtered.isfinite()], logits[filtered.isfinite()])
