@@ -1,7 +1,7 @@
 """Models, configurations and processors of lamp_hf; imported as `lamp_hf.modeling`."""
 
-# First of all: transformers, once imported, has lamp_hf register with it, and that imports the modules of this
-# folder. Started from inside one of them it would find that one half done.
+# Imported first: importing transformers registers lamp_hf with it, which imports the modules of this folder. If one of
+# them imported transformers first, the registration would find that module half imported.
 import transformers  # noqa: F401
 
 from .configuration_generation_lamp import MaskedMotionGenerationConfig

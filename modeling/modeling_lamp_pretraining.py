@@ -116,7 +116,7 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
             motion_token_mask = encoded.motion_token_mask
         if motion_embeds is None or motion_codes is None:
             raise ValueError(
-                "motions are missing: give motion_values, or motion_embeds and motion_codes from encode_motion"
+                "the motion is missing: give motion_values, or motion_embeds and motion_codes from encode_motion"
             )
         motion_codes = first_codes(motion_codes)
         if motion_token_mask is None:

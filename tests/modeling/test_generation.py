@@ -334,9 +334,9 @@ def test_further_codebooks_follow_from_those_before_them(tiny_text_to_motion):
 
 def test_further_codebooks_of_one_codebook_are_refused(tiny_text_to_motion):
     model = tiny_text_to_motion()
-    with pytest.raises(ValueError, match="num_quantizers=1: the tokenizer has one codebook"):
+    with pytest.raises(ValueError, match="num_quantizers=1: the tokenizer has only one codebook"):
         model.predict_residuals(torch.zeros(1, 4, 1, dtype=torch.long), torch.zeros(1, 32), torch.ones(1).long())
-    with pytest.raises(ValueError, match=r"motion_codes \(1, 4, 1\) do not fit a tokenizer of num_quantizers=1"):
+    with pytest.raises(ValueError, match=r"motion_codes \(1, 4, 1\) do not fit a tokenizer with num_quantizers=1"):
         model(**texts(WORDS[0]), motion_codes=torch.zeros(1, 4, 1, dtype=torch.long))
 
 

@@ -47,9 +47,9 @@ def test_the_checkpoint_decides_who_captions(pipe, own_pipe, embedded, tiny_chec
     lamp_hf.LampModel.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path)
     pipe.processor.save_pretrained(tmp_path)
     assert type(pipeline("motion-captioning", model=str(tmp_path)).model) is lamp_hf.LampForMotionToText
-    with pytest.raises(TypeError, match="needs a LampForMotionToText or a LampForMotionCaptioning, not a LampModel"):
+    with pytest.raises(TypeError, match="needs a LampForMotionToText or a LampForMotionCaptioning, got a LampModel"):
         MotionCaptioningPipeline(model=lamp_hf.LampModel.from_pretrained(tiny_checkpoint), processor=pipe.processor)
-    with pytest.raises(ValueError, match=r"needs a processor: give processor=LampProcessor.from_pretrained"):
+    with pytest.raises(ValueError, match=r"needs a processor; give processor=LampProcessor.from_pretrained"):
         MotionCaptioningPipeline(model=pipe.model, tokenizer=AutoTokenizer.from_pretrained(tiny_checkpoint))
 
 

@@ -151,7 +151,7 @@ def test_without_captions_none_are_looked_for(tiny_checkpoint: Path, tmp_path: P
     (tmp_path / "mute").mkdir()
     procedural.walker(40).save(tmp_path / "mute" / "walk.bvh")
     search = pipeline("motion-retrieval", model=str(tiny_checkpoint), index=tmp_path / "mute", num_proc=1, device="cpu")
-    with pytest.raises(ValueError, match=r"holds no captions to be found: give the folder a metadata\.jsonl"):
+    with pytest.raises(ValueError, match=r"has no captions; add a metadata\.jsonl to the folder"):
         search(procedural.waver(40), target="caption")
     assert search(tmp_path / "mute" / "walk.bvh") == []
 
@@ -253,12 +253,12 @@ def test_refusals(search: MotionRetrievalPipeline, query, settings: dict, error:
 
 
 def test_something_to_search_is_needed(tiny_checkpoint: Path, search: MotionRetrievalPipeline) -> None:
-    with pytest.raises(ValueError, match=r'needs something to search: pipeline\("motion-retrieval", index=…\)'):
+    with pytest.raises(ValueError, match=r'needs an index; give pipeline\("motion-retrieval", index=…\)'):
         pipeline("motion-retrieval", model=str(tiny_checkpoint), device="cpu")
     with pytest.raises(TypeError, match="unexpected keyword argument 'topk'; did you mean top_k"):
         pipeline("motion-retrieval", model=str(tiny_checkpoint), index=search.index, topk=3, device="cpu")
     whole = lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint)
-    with pytest.raises(TypeError, match="needs a LampForMotionTextRetrieval, not a LampForTextToMotion"):
+    with pytest.raises(TypeError, match="needs a LampForMotionTextRetrieval, got a LampForTextToMotion"):
         MotionRetrievalPipeline(model=whole, processor=search.processor, index=search.index)
 
 
