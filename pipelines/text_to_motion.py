@@ -224,7 +224,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         if split not in (True, False):
             raise TypeError(f"split={split!r} is neither True nor False")
         if split and motion is not None:
-            raise ValueError("split=True cannot be combined with motion=; an edit has one action")
+            raise ValueError("split=True cannot be combined with motion=; make one edit per action")
         parts = [split_actions(item) if split else [item] for item in texts]
         known = self._check_familiarity(texts, parts, edits=motion is not None)
         requests = [

@@ -625,7 +625,7 @@ def test_wrong_arguments_are_refused_by_name(model):
         ({"num_tokens": 0}, "num_tokens=0 is not a whole number of at least 1"),
         ({"num_tokens": 2.5}, "num_tokens=2.5 is not a whole number of at least 1"),
         ({"num_motions_per_prompt": 0}, "num_motions_per_prompt=0"),
-        ({"motion_codes": codes}, "motion_codes and edit_mask go together"),
+        ({"motion_codes": codes}, "motion_codes and edit_mask must be given together"),
         ({"motion_codes": codes, "edit_mask": mask, "num_tokens": 4}, "num_tokens does not go with motion_codes"),
         ({"motion_codes": codes[:, :3], "edit_mask": mask}, r"motion_codes \(2, 3.*\) and edit_mask \(2, 4\)"),
         ({"motion_codes": codes * 0 + 24, "edit_mask": mask}, "motion_codes hold 24, the tokenizer has 24 codes"),

@@ -256,8 +256,8 @@ def test_a_code_that_is_left_out_adds_nothing():
 @pytest.mark.parametrize(
     ("option", "shape", "message"),
     [
-        ("codebook", (2, 9, 1), r"codes \(2, 9, 1\) must be \(B, n\): this tokenizer has one code a token"),
-        ("finite-scalar", (2, 9, 3), r"must be \(B, n\): this tokenizer has one code a token"),
+        ("codebook", (2, 9, 1), r"codes \(2, 9, 1\) must be \(B, n\): this tokenizer has one code per token"),
+        ("finite-scalar", (2, 9, 3), r"must be \(B, n\): this tokenizer has one code per token"),
         ("residual", (2, 9), r"codes \(2, 9\) must be \(B, n, k\) with k from 1 to 3"),
         ("residual", (2, 9, 4), r"codes \(2, 9, 4\) must be \(B, n, k\) with k from 1 to 3"),
     ],

@@ -124,7 +124,7 @@ def test_wrong_inputs_are_named(motion, texts):
         model.get_text_features(torch.ones(1, 3).long(), torch.zeros(1, 3).long())
     with pytest.raises(ValueError, match="1 texts were given for 4 motions"):
         model(**motion, input_ids=torch.ones(1, 3).long())
-    with pytest.raises(ValueError, match="give motion_values=, a text or both"):
+    with pytest.raises(ValueError, match="give motion_values=, a text, or both"):
         model()
     with pytest.raises(ValueError, match=r"expected \(30, 5 or more\)"):
         model.init_word_embeddings(torch.zeros(31, 8))

@@ -204,7 +204,7 @@ def test_windows_may_be_asked_for(any_pipe, walker: Motion):
             np.zeros((3, 263)),
             {},
             ValueError,
-            "a motion has 3 frames at 20 fps; the shortest that the model reads has 4",
+            "a motion has 3 frames at 20 fps; the shortest motion that the model reads has 4",
         ),
         (np.zeros((40, 263)), {"num_beams": 10**9}, ValueError, "num_beams=1000000000 is not a whole number from 1 to"),
         (np.zeros((40, 263)), {"num_beams": "3"}, ValueError, "num_beams='3' is not a whole number from 1 to 100"),

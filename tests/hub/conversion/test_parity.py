@@ -251,7 +251,7 @@ def test_length_estimator(reference: Conversion, golden: Path, parity) -> None:
     shares = io["logits"][:, 1:].double().softmax(-1).cumsum(-1)
     assert torch.equal(output.num_tokens, 1 + (shares < 0.5).sum(-1))
     assert torch.equal(output.num_frames, output.num_tokens * 4)
-    with pytest.raises(ValueError, match="text_features hold 5 numbers, expected 32"):
+    with pytest.raises(ValueError, match="text_features have 5 numbers, expected 32"):
         model(torch.zeros(1, 5))
 
 
