@@ -222,7 +222,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                 checked_text(negative, "negative_prompt")
         seeds = self._check_seeds(seed, len(texts), num_motions_per_prompt)
         if split not in (True, False):
-            raise TypeError(f"split={split!r} is neither True nor False")
+            raise TypeError(f"split={split!r} is not True or False")
         if split and motion is not None:
             raise ValueError("split=True cannot be combined with motion=; make one edit per action")
         parts = [split_actions(item) if split else [item] for item in texts]

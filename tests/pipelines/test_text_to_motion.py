@@ -595,7 +595,7 @@ def test_who_measures_a_model_is_not_warned_of_its_texts(pipe: TextToMotionPipel
         ({"temperature": float("nan")}, ValueError, "temperature=nan is not a number of at least 0"),
         ({"top_k": 0}, ValueError, "top_k=0 is not None or a whole number of at least 1"),
         ({"batch_size": 0}, ValueError, "batch_size=0 is not a whole number of at least 1"),
-        ({"split": "yes"}, TypeError, "split='yes' is neither True nor False"),
+        ({"split": "yes"}, TypeError, "split='yes' is not True or False"),
         ({"text": ["a", None]}, TypeError, "text contains None, a NoneType; expected strings"),
         ({"text": []}, ValueError, "no text was given"),
         ({"text": "  "}, ValueError, "text is empty; describe the motion"),
@@ -653,7 +653,9 @@ def test_edits_that_cannot_work_are_refused(
 
 
 def test_a_motion_of_another_frame_rate_is_refused(pipe: TextToMotionPipeline, walker: Motion) -> None:
-    with pytest.raises(ValueError, match=r"30 fps, this model was trained on 20 fps; call motion.resample\(20\) first"):
+    with pytest.raises(
+        ValueError, match=r"30 fps, but this model was trained on 20 fps; call motion.resample\(20\) first"
+    ):
         pipe("a person walks", motion=walker.resample(30), edit=(0, 1))
 
 
