@@ -41,7 +41,7 @@ class MotionCaptions(ModelOutput):
 
 
 def mean_log_probs(logits: torch.Tensor, token_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return mean log probabilities `(N,)` of tokens `(N, L)` given logits `(N, L, V)` where `mask` `(N, L)` is true."""
+    """Return the mean log probabilities `(N,)` of tokens `(N, L)`, given logits `(N, L, V)`, on a mask `(N, L)`."""
     losses = F.cross_entropy(logits.float().transpose(1, 2), token_ids, reduction="none")
     return -(losses * mask).sum(-1) / mask.sum(-1).clamp(min=1)
 

@@ -61,7 +61,7 @@ class LampForTextToMotionOutput(ModelOutput):
 
 
 def masked_mean(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Mean `(B, H)` of states `(B, L, H)` where `mask` `(B, L)` is 1; `None`: of all."""
+    """Return the mean `(B, H)` of states `(B, L, H)` where `mask` `(B, L)` is 1, or of all with `None`."""
     if mask is None:
         return states.mean(1)
     weights = mask.to(states.dtype)[..., None]

@@ -50,7 +50,7 @@ _SHARED = _set_of(
 
 @dataclass(frozen=True)
 class Familiarity:
-    """How well a model knows a text.
+    """Familiarity of a model with a text.
 
     Args:
         score: 1 for a text in the training data, less for texts that are further from it; see `THRESHOLD`.
@@ -62,7 +62,7 @@ class Familiarity:
 
     @property
     def is_low(self) -> bool:
-        """Whether a generated motion may not match the text."""
+        """True if a generated motion may not match the text."""
         return self.score < THRESHOLD
 
 
