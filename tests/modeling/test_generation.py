@@ -402,7 +402,7 @@ def test_an_edit_looks_at_both_sides_unless_attention_is_causal(tiny_text_to_mot
         assert edit_follows(model, 6) == sees
     finally:
         logging.getLogger("transformers").propagate = False
-    warned = [record for record in caplog.records if "what follows an edit" in record.message]
+    warned = [record for record in caplog.records if "an edit or a seam does not take" in record.message]
     assert len(warned) == (0 if sees else 1)
 
 
@@ -619,7 +619,7 @@ def test_wrong_arguments_are_refused_by_name(model):
     captions = texts(*WORDS[:2])
     codes, mask = codes_for(model, torch.zeros(2, 4, dtype=torch.long)), torch.ones(2, 4, dtype=torch.bool)
     cases = [
-        ({"max_length": 3, "steps": 3}, "unknown arguments max_length, steps; known are .*num_inference_steps, guid"),
+        ({"max_length": 3, "steps": 3}, "unknown arguments max_length, steps; use .*num_inference_steps, guid"),
         ({"num_tokens": [3]}, "num_tokens has 1 values for 2 motions"),
         ({"seed": [1, 2, 3]}, "seed has 3 values for 2 motions"),
         ({"num_tokens": 0}, "num_tokens=0 is not a whole number of at least 1"),
@@ -657,9 +657,12 @@ def test_lengths_are_estimated_where_none_are_given(model):
         ({"temperature": "1"}, "temperature='1' is not a number of at least 0"),
         ({"guidance_scale": float("nan")}, "guidance_scale=nan is not a number of at least 0"),
         ({"top_p": "0.9"}, "top_p='0.9' is not None or a number"),
-        ({"num_tokens": 10**12}, "1,000,000,000,000 motion tokens .* are more than one call makes"),
+        ({"num_tokens": 10**12}, "1,000,000,000,000 motion tokens .* are more than one call generates"),
         ({"num_tokens": True}, "num_tokens=True is not a whole number of at least 1"),
-        ({"num_tokens": 5, "num_motions_per_prompt": 90_000}, "450,000 motion tokens .* are more than one call makes"),
+        (
+            {"num_tokens": 5, "num_motions_per_prompt": 90_000},
+            "450,000 motion tokens .* are more than one call generates",
+        ),
         ({"num_motions_per_prompt": True}, "num_motions_per_prompt=True is not a whole number"),
         ({"seed": 2**63}, "seed=9223372036854775808 is not None or a whole number"),
     ],

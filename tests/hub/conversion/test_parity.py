@@ -206,7 +206,7 @@ def test_pipeline_of_text_to_motion(reference: Conversion, reference_files: Path
         values = pipe.model.lamp.motion_vqvae.decode(io["gen_argmax_ids"][:1])[0].numpy()
     mean, std = (np.load(reference_files / "vq" / "meta" / f"{name}.npy") for name in ("mean", "std"))
     parity("convert: t2m", motion.features, values * std + mean)
-    with pytest.raises(ValueError, match="no length estimator: give duration or num_frames"):
+    with pytest.raises(ValueError, match="no length estimator; give duration or num_frames"):
         pipe(about["texts"][0])
 
 
