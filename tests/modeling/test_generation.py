@@ -626,10 +626,13 @@ def test_wrong_arguments_are_refused_by_name(model):
         ({"num_tokens": 2.5}, "num_tokens=2.5 is not a whole number of at least 1"),
         ({"num_motions_per_prompt": 0}, "num_motions_per_prompt=0"),
         ({"motion_codes": codes}, "motion_codes and edit_mask must be given together"),
-        ({"motion_codes": codes, "edit_mask": mask, "num_tokens": 4}, "num_tokens does not go with motion_codes"),
+        ({"motion_codes": codes, "edit_mask": mask, "num_tokens": 4}, "num_tokens and motion_codes were both given"),
         ({"motion_codes": codes[:, :3], "edit_mask": mask}, r"motion_codes \(2, 3.*\) and edit_mask \(2, 4\)"),
-        ({"motion_codes": codes * 0 + 24, "edit_mask": mask}, "motion_codes hold 24, the tokenizer has 24 codes"),
-        ({"motion_codes": codes - 100, "edit_mask": mask}, "codes first and padding"),
+        (
+            {"motion_codes": codes * 0 + 24, "edit_mask": mask},
+            "motion_codes contain 24, but the tokenizer has only 24 codes",
+        ),
+        ({"motion_codes": codes - 100, "edit_mask": mask}, "must start with a code"),
         ({"negative_input_ids": torch.ones(3, 2).long()}, "3 negative texts for 2 texts"),
     ]
     for values, message in cases:
@@ -661,7 +664,7 @@ def test_lengths_are_estimated_where_none_are_given(model):
         ({"num_tokens": True}, "num_tokens=True is not a whole number of at least 1"),
         (
             {"num_tokens": 5, "num_motions_per_prompt": 90_000},
-            "450,000 motion tokens .* are more than one call generates",
+            "450,000 motion tokens .* than one call generates",
         ),
         ({"num_motions_per_prompt": True}, "num_motions_per_prompt=True is not a whole number"),
         ({"seed": 2**63}, "seed=9223372036854775808 is not None or a whole number"),

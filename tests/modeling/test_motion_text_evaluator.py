@@ -260,5 +260,5 @@ def test_a_state_of_the_paper_has_its_size():
     assert sum(parameter.numel() for parameter in model.parameters()) == 21_690_560  # as in the released file
     with pytest.raises(NotImplementedError, match="takes word vectors as input"):
         model.get_input_embeddings()
-    with pytest.raises(ValueError, match="has no word embeddings of its own"):
+    with pytest.raises(ValueError, match="has no word embeddings to initialize"):
         model.init_word_embeddings(torch.zeros(3, 300))

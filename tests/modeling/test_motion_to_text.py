@@ -153,7 +153,7 @@ def test_errors(case):
         model.generate(**case.inputs, max_new_tokens=30, min_new_tokens=30)
     with pytest.raises(ValueError, match="num_baems"):
         model.generate(**case.inputs, num_baems=2)
-    with pytest.raises(TypeError, match="expected the configuration of a LaMP, got a MotionVQVAEConfig"):
+    with pytest.raises(TypeError, match="config is a MotionVQVAEConfig; expected a LampConfig"):
         LampForMotionToText(lamp_hf.MotionVQVAEConfig())
 
 
