@@ -630,7 +630,7 @@ def test_wrong_arguments_are_refused_by_name(model):
         ({"motion_codes": codes[:, :3], "edit_mask": mask}, r"motion_codes \(2, 3.*\) and edit_mask \(2, 4\)"),
         (
             {"motion_codes": codes * 0 + 24, "edit_mask": mask},
-            "motion_codes contain 24, but the tokenizer has only 24 codes",
+            "motion_codes contain 24, but the tokenizer has only 24",
         ),
         ({"motion_codes": codes - 100, "edit_mask": mask}, "must start with a code"),
         ({"negative_input_ids": torch.ones(3, 2).long()}, "3 negative texts for 2 texts"),
