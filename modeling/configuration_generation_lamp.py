@@ -8,7 +8,7 @@ from transformers import GenerationConfig
 
 __all__ = ["MaskedMotionGenerationConfig"]
 
-MAX_STEPS = 1_000  # more would take hours, which nobody means
+MAX_STEPS = 1_000  # more is likely a mistake and would take hours
 
 
 class MaskedMotionGenerationConfig(GenerationConfig):

@@ -479,7 +479,7 @@ class MaskedMotionGenerationMixin:
         Raises:
             ValueError: An argument is unknown, a value is invalid, or a list has the wrong length.
         """
-        config = call_config(generation_config or self.generation_config, kwargs)
+        config = call_config(self.generation_config if generation_config is None else generation_config, kwargs)
         if not whole(num_motions_per_prompt, MAX_TOKENS):
             raise ValueError(
                 f"num_motions_per_prompt={num_motions_per_prompt!r} is not a whole number from 1 to {MAX_TOKENS:,}"
@@ -547,7 +547,7 @@ class MaskedMotionGenerationMixin:
         Raises:
             ValueError: An argument is unknown, a value is invalid, or a list has the wrong length.
         """
-        config = call_config(generation_config or self.generation_config, kwargs)
+        config = call_config(self.generation_config if generation_config is None else generation_config, kwargs)
         longest = self.config.max_motion_tokens
         if not whole(seam_tokens, least=0):
             raise ValueError(f"seam_tokens={seam_tokens!r} is not a whole number of at least 0")

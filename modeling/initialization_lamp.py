@@ -84,7 +84,9 @@ def text_encoder_parameters(lamp: LampModel) -> list[nn.Parameter]:
 def _check_bert(bert: BertConfig, config: LampConfig) -> None:
     for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
         if getattr(bert, name) != getattr(config, name):
-            raise ValueError(f"{name} is {getattr(bert, name)} in BERT and {getattr(config, name)} here; use one value")
+            raise ValueError(
+                f"{name} is {getattr(bert, name)} in BERT and {getattr(config, name)} here; use the value of BERT"
+            )
     for name in ("num_hidden_layers", "max_position_embeddings"):
         if getattr(bert, name) < getattr(config, name):
             raise ValueError(

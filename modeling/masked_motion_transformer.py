@@ -59,7 +59,7 @@ class MaskedMotionAttention(nn.Module):
         self.head_size = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_size**-0.5
         self.dropout = config.dropout
-        self.is_causal = False  # the bias has all masks
+        self.is_causal = False  # all masks are part of the bias
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
 

@@ -175,7 +175,7 @@ class LampQFormerMultiHeadAttention(nn.Module):
         self.head_size = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_size**-0.5
         self.dropout = config.attention_probs_dropout_prob
-        self.is_causal = False  # the mask has all masked positions
+        self.is_causal = False  # causal masking is part of the mask
         self.query = nn.Linear(config.hidden_size, config.hidden_size)
         self.key = nn.Linear(source_size, config.hidden_size)
         self.value = nn.Linear(source_size, config.hidden_size)

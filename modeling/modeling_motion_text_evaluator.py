@@ -111,7 +111,7 @@ class MotionTextEvaluatorModel(LampBaseModel):
     input_modalities = ["motion", "text"]
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
-    _supports_sdpa = True  # it has no attention; a model around it that has may use any
+    _supports_sdpa = True  # no attention here; a model that contains this one may use any
     _no_split_modules = ["MotionTextEvaluatorMovementEncoder", "MotionTextEvaluatorBiGRU"]
     _can_record_outputs = {
         "hidden_states": OutputRecorder(MotionTextEvaluatorMovementEncoder, capture_initial_hidden_state=False)

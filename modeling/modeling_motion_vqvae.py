@@ -436,7 +436,7 @@ class MotionVQVAEModel(LampBaseModel):
         error = (reconstruction.float() - target.float()) * std.float()
         positions = [4 + 3 * (joint - 1) + axis for joint in skeleton.contact_joints for axis in range(3)]
         feet = error[..., positions].unflatten(-1, (-1, 3))
-        step = F.pad(error[:, :-1, 1:3], (0, 1))[..., [0, 2, 1]]  # along x and z; the positions have the height
+        step = F.pad(error[:, :-1, 1:3], (0, 1))[..., [0, 2, 1]]  # along x and z; the height is in the positions
         slide = (feet.diff(dim=1) + step[:, :, None]).square().sum(-1).add(1e-12).sqrt()
         contacts = (target[:, :-1, -len(skeleton.contact_joints) :] > 0) & frames[:, 1:, None]  # 0 is their mean
         total, count = (slide * contacts).sum(), contacts.sum()
