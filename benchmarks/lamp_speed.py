@@ -104,8 +104,8 @@ def make_tasks() -> dict[str, Callable[[], object]]:
     """Return the tasks: passes of the embedded LaMP on random motions and texts of various lengths."""
     import torch
 
-    from lamp_hf.modeling.modeling_lamp import LampForPreTraining
     from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
+    from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining
 
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)

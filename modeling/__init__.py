@@ -1,9 +1,10 @@
 """Models, configurations and processors of lamp_hf; imported as `lamp_hf.modeling`."""
 
-# First of all: transformers, once imported, has lamp_hf register with it, and that imports the modules of this
-# folder. Started from inside one of them it would find that one half done.
+# Imported first: importing transformers registers lamp_hf with it, which imports the modules of this folder. If one of
+# them imported transformers first, the registration would find that module half imported.
 import transformers  # noqa: F401
 
+from .configuration_generation_lamp import MaskedMotionGenerationConfig
 from .configuration_lamp import (
     LampCaptioningConfig,
     LampConfig,
@@ -13,12 +14,12 @@ from .configuration_lamp import (
     MotionVQVAEConfig,
 )
 from .feature_extraction_lamp import LampFeatureExtractor
-from .generation_lamp import MaskedMotionGenerationConfig
 from .modeling_auto import AutoModelForMotionCaptioning
-from .modeling_lamp import LampForPreTraining, LampModel
+from .modeling_lamp import LampModel
 from .modeling_lamp_captioning import LampForMotionCaptioning
 from .modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
 from .modeling_lamp_motion_to_text import LampForMotionToText
+from .modeling_lamp_pretraining import LampForPreTraining
 from .modeling_lamp_text_to_motion import LampForTextToMotion
 from .modeling_motion_length_estimator import MotionLengthEstimatorModel
 from .modeling_motion_text_evaluator import MotionTextEvaluatorModel

@@ -1,4 +1,4 @@
-"""What checkpoints of all models have in common: the version that wrote them, checks on loading, and publishing."""
+"""Base classes of all models: version of a checkpoint, checks on loading, and publishing."""
 
 import dataclasses
 import difflib
@@ -20,7 +20,7 @@ __all__ = ["FORMER_NAMES", "LampBaseConfig", "LampBaseModel", "PublishedProcesso
 
 logger = logging.get_logger(__name__)
 
-# What transformers puts into configurations besides their fields, and old versions of it put there.
+# Keys that transformers, or an old version of it, writes into configurations besides their fields.
 TRANSFORMERS_KEYS = frozenset(GenerationConfig().to_dict()) | {
     "attn_implementation",
     "auto_map",
@@ -41,32 +41,32 @@ TRANSFORMERS_KEYS = frozenset(GenerationConfig().to_dict()) | {
     "use_cache",
 }
 
-# Layers of a LaMP that were called otherwise when lamp-small was saved, whose names of then its file keeps. Patterns of
-# names and what takes their place, in the order in which to apply them, for some names have changed their meaning.
+# Former names of layers of LaMP, which are still in the file of lamp-small: patterns and replacements. The order
+# matters, because some names have changed their meaning.
 FORMER_NAMES = {
     r"motion_projection\.weight": "motion_to_states.weight",
     r"text_projection\.weight": "text_to_states.weight",
     r"motion_proj\.": "motion_projection.",
     r"text_proj\.": "text_projection.",
 }
-FORMER_NAME = "text_proj.weight"  # which names of then have, and those of now have not
+FORMER_NAME = "text_proj.weight"  # a name that only old checkpoints contain
 
 
 class LampBaseConfig(PreTrainedConfig):
-    """A configuration that knows its own settings, and is saved with the version of lamp_hf.
+    """Base class of configurations, which reject unknown settings and are saved with the version of lamp_hf.
 
-    One of a newer version of lamp_hf, by its major or minor version, is not read: it may have settings that this
-    version does not know, and the model would run and give something else.
+    A configuration from a newer major or minor version of lamp_hf does not load. It may have settings that this version
+    does not know, and the model would run with different results.
     """
 
-    # Model types whose checkpoints hold a model of this configuration.
+    # Model types of checkpoints that contain a model with this configuration.
     checkpoint_types: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Refuse what is not a setting.
+        """Check the names of the settings.
 
         Raises:
-            TypeError: A setting is not known, or a part is not a configuration.
+            TypeError: A setting is unknown, or a part is not a configuration.
         """
         if unknown := _unknown(type(self), kwargs):
             raise TypeError(f"{type(self).__name__} does not know {_with_nearest(type(self), unknown)}")
@@ -79,35 +79,37 @@ class LampBaseConfig(PreTrainedConfig):
     def get_config_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What `config.json` holds.
+        """Read `config.json`.
 
         Raises:
-            CheckpointError: There is none, it is that of another kind of model, or of a newer version.
+            CheckpointError: The file is missing, belongs to another kind of model, or is from a newer version.
         """
         name = checked_name(pretrained_model_name_or_path, kwargs)
         with explained(name, (), kwargs):
             values, rest = super().get_config_dict(name, **kwargs)
         found, wanted = values.get("model_type"), cls.checkpoint_types or (cls.model_type,)
         if found is None:
-            raise CheckpointError(f"{name} has no config.json that names its model type: it holds no checkpoint")
+            raise CheckpointError(
+                f"{name} has no config.json with a model type, so it is not a checkpoint; use another one"
+            )
         if found not in wanted:
             made_for = (values.get("architectures") or ["transformers.AutoModel"])[0]
             raise CheckpointError(
-                f"{name} holds a {found!r} model where {' or '.join(map(repr, wanted))} is needed; name another "
+                f"{name} contains a {found!r} model, but {' or '.join(map(repr, wanted))} is needed; use another "
                 f"checkpoint, or load this one as {made_for}"
             )
-        _refuse_newer(values, name)
+        _check_version(values, name)
         return values, rest
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """A configuration of its values. Settings that are not known, of older versions, are left out and told.
+        """Create a configuration from its values; unknown settings, from older versions, are ignored with a warning.
 
         Raises:
-            CheckpointError: A newer version of lamp_hf wrote them, or a value cannot be one of its setting.
+            CheckpointError: The values are from a newer version of lamp_hf, or a value is invalid.
         """
         name = kwargs.get("name_or_path") or config_dict.get("_name_or_path") or "this checkpoint"
-        _refuse_newer(config_dict, name)
+        _check_version(config_dict, name)
         try:
             return super().from_dict(_known_settings(cls, config_dict, name), **kwargs)
         except (StrictDataclassError, TypeError, ValueError, AttributeError) as error:
@@ -115,16 +117,16 @@ class LampBaseConfig(PreTrainedConfig):
             raise CheckpointError(f"config.json of {name} cannot be used: {reason}") from error
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """What `config.json` will hold."""
+        """Return the values for `config.json`."""
         return super().to_diff_dict() | {"lamp_hf_version": __version__}
 
 
 class LampBaseModel(PreTrainedModel):
-    """A model that says clearly why a checkpoint does not load, and is published with a card."""
+    """Base class of models, with checks on loading and publishing with a card."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type in which the model computes; parts that always stay in float32 do not count."""
+        """Type in which the model computes, without parts that always stay in float32."""
         kept = tuple(self._keep_in_fp32_modules_strict or ())
         for name, parameter in self.named_parameters():
             if parameter.is_floating_point() and not any(part in name for part in kept):
@@ -135,14 +137,14 @@ class LampBaseModel(PreTrainedModel):
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any
     ) -> Any:
-        """As for any model of transformers, by the name of an embedded checkpoint too.
+        """Load a model as in transformers, also by the name of an embedded checkpoint.
 
-        A checkpoint from which tensors are missing is refused: the model would run on random numbers. Whoever gives
-        other settings than the checkpoint's in `kwargs`, or asks for `output_loading_info`, means to train what is new.
+        A checkpoint with missing tensors does not load, because the model would have random weights. To train new
+        parts, pass settings of the configuration in `kwargs`, or `output_loading_info=True`.
 
         Raises:
-            CheckpointError: The checkpoint has no weights, or not all of them, is damaged, holds another kind of model,
-                or is too new.
+            CheckpointError: The checkpoint has no weights, is incomplete, is damaged, contains another kind of model,
+                or is from a newer version.
         """
         name = checked_name(pretrained_model_name_or_path, kwargs)
         with explained(name, (WEIGHT_FILES,), kwargs):
@@ -151,46 +153,46 @@ class LampBaseModel(PreTrainedModel):
                 options.setdefault("key_mapping", FORMER_NAMES)
             result: Any = super().from_pretrained(name, *model_args, **options)
             if "key_mapping" not in options and has_former_names(stored_tensors(name, kwargs)):
-                # Only now, downloaded, it can be seen.
+                # The names of the tensors are only known after the download.
                 result = super().from_pretrained(name, *model_args, **options, key_mapping=FORMER_NAMES)
             loaded, report = result
             if report["mismatched_keys"] and not kwargs.get("ignore_mismatched_sizes"):
                 key, stored, wanted = min(report["mismatched_keys"])
                 raise CheckpointError(
-                    f"{name} holds tensors of other sizes than its configuration asks for "
-                    f"({len(report['mismatched_keys'])}): {key} is {tuple(stored)}, expected {tuple(wanted)}"
+                    f"{name} has {len(report['mismatched_keys'])} tensors whose sizes do not match its configuration: "
+                    f"{key} is {tuple(stored)}, expected {tuple(wanted)}"
                 )
             if kwargs.get("output_loading_info"):
                 return loaded, report
             missing = sorted(report["missing_keys"])
             if missing and not kwargs.keys() & _own_fields(loaded.config_class):
                 raise CheckpointError(
-                    f"{name} lacks {len(missing)} of the tensors that its configuration asks for: "
+                    f"{name} lacks {len(missing)} of the tensors that its configuration needs: "
                     f"{_listed(missing)}. Save or push the whole checkpoint again; to train what is missing, load it "
-                    "with output_loading_info=True, which returns the model and what is missing"
+                    "with output_loading_info=True, which returns the model and the names"
                 )
             loaded.check_tensors(stored_tensors(name, kwargs))
         return loaded
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:  # type: ignore[override]
-        """As for any model of transformers, by the names that its layers have now.
+        """Save the model as in transformers, with the current names of its layers.
 
         Raises:
-            OSError: The weights cannot be written, as on a full disk.
+            OSError: The weights cannot be written, for example because the disk is full.
         """
         try:
             super().save_pretrained(save_directory, **{"save_original_format": False, **kwargs})
-        except SafetensorError as error:  # which wraps what the system says
+        except SafetensorError as error:  # wraps the error of the system
             raise OSError(f"{save_directory}: the weights cannot be written ({error})") from error
 
     def check_tensors(self, stored: dict[str, tuple[str, str]]) -> None:
-        """Check what was loaded, where a wrong value would show later, or never.
+        """Check the loaded tensors for errors that would otherwise show late or never.
 
         Args:
-            stored: File and type, as safetensors names it, of each tensor of the checkpoint.
+            stored: File and safetensors type of each tensor of the checkpoint.
 
         Raises:
-            CheckpointError: A tensor is not of the kind that it was saved as.
+            CheckpointError: A tensor should have floating-point numbers but has whole numbers, or the reverse.
         """
         if getattr(self.config, "quantization_config", None) is not None:
             return
@@ -198,7 +200,7 @@ class LampBaseModel(PreTrainedModel):
         for key, (file, dtype) in stored.items():
             if key in tensors and tensors[key].is_floating_point() != dtype.startswith(("F", "BF")):
                 raise CheckpointError(
-                    f"{file} is damaged: it holds {key} as {dtype}, expected "
+                    f"{file} is damaged: {key} has the type {dtype}, expected "
                     f"{'floating-point numbers' if tensors[key].is_floating_point() else 'whole numbers'}"
                 )
 
@@ -210,12 +212,12 @@ class LampBaseModel(PreTrainedModel):
 
 
 def has_former_names(names: Iterable[str]) -> bool:
-    """Whether tensors are called as in [`FORMER_NAMES`]."""
+    """Return whether tensors have names from [`FORMER_NAMES`]."""
     return any(name.endswith(FORMER_NAME) for name in names)
 
 
 def take_former_names(module: torch.nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Hook of `load_state_dict`, for runs that began before the names changed and go on."""
+    """Rename tensors; hook of `load_state_dict` for runs that were started before the names changed."""
     if f"{prefix}{FORMER_NAME}" not in state_dict:
         return
     tensors = {name: state_dict.pop(name) for name in list(state_dict) if name.startswith(prefix)}
@@ -227,17 +229,17 @@ def take_former_names(module: torch.nn.Module, state_dict: dict[str, Any], prefi
 
 
 class PublishedProcessor:
-    """For what prepares the input of a model: published as models are."""
+    """Mixin for processors and feature extractors, which are published like models."""
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Publish it alone; see [`lamp_hf.publishing.processor.push_processor`]."""
+        """Publish the processor without a model; see [`lamp_hf.publishing.processor.push_processor`]."""
         from lamp_hf.publishing.processor import push_processor
 
         return push_processor(self, repo_id, **options)
 
 
 def _own_fields(config_class: type) -> set[str]:
-    """Settings of a configuration that are not those of every configuration."""
+    """Return the settings of a configuration class that `PreTrainedConfig` does not have."""
     return {field.name for field in dataclasses.fields(config_class)} - {
         field.name for field in dataclasses.fields(PreTrainedConfig)
     }
@@ -254,19 +256,19 @@ def _unknown(config_class: type, names: Iterable[str]) -> list[str]:
 
 def _with_nearest(config_class: type, unknown: Iterable[str]) -> str:
     known = _own_fields(config_class)
-    told = []
+    described = []
     for name in unknown:
         nearest = difflib.get_close_matches(name, known, n=1)
-        told.append(f"{name}; did you mean {nearest[0]}?" if nearest else name)
-    return " ".join(told) if len(told) == 1 else ", ".join(told)
+        described.append(f"{name}; did you mean {nearest[0]}?" if nearest else name)
+    return ", ".join(described)
 
 
 def _known_settings(config_class: type[PreTrainedConfig], values: dict[str, Any], name: object) -> dict[str, Any]:
-    """Values without those that are not settings; parts likewise."""
+    """Return the values without unknown settings, also in sub-configurations."""
     unknown = _unknown(config_class, values)
     if unknown:
         logger.warning(
-            f"config.json of {name} has settings that {config_class.__name__} does not know, and that are not used: "
+            f"config.json of {name} has settings that {config_class.__name__} does not know; they are ignored: "
             f"{_with_nearest(config_class, unknown)}"
         )
     known = {key: value for key, value in values.items() if key not in unknown and key != "lamp_hf_version"}
@@ -281,15 +283,15 @@ def _listed(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _refuse_newer(values: dict[str, Any], name: object) -> None:
+def _check_version(values: dict[str, Any], name: object) -> None:
     wrote = values.get("lamp_hf_version")
     if isinstance(wrote, str) and _minor(wrote) > _minor(__version__):
         raise CheckpointError(
-            f"{name} was written by lamp_hf {wrote}; this is lamp_hf {__version__}, which may not know all of its "
-            "settings: pip install --upgrade lamp_hf"
+            f"{name} was written by lamp_hf {wrote}; this is lamp_hf {__version__}, which may not know all of "
+            "its settings; upgrade with: pip install --upgrade lamp_hf"
         )
 
 
 def _minor(version: str) -> tuple[int, ...]:
-    """Major and minor version."""
+    """Return the major and the minor version."""
     return tuple(int("".join(filter(str.isdigit, part)) or 0) for part in version.split(".")[:2])

@@ -1,7 +1,7 @@
-"""Configurations of the lamp_hf models; every default is the paper's size.
+"""Configurations of the lamp_hf models; every default is the size in the paper.
 
-Values that exist only to reproduce the authors' released code name the fact they reproduce (V1, L6, T1 …);
-their defaults are what lamp_hf does on its own.
+A value that exists only to reproduce the authors' released code gives the number of the difference (V1, L6, T1 …). Its
+default does not reproduce that code.
 """
 
 import math
@@ -32,31 +32,30 @@ class MotionVQVAEConfig(LampBaseConfig):
         hidden_size: Width of the convolutions.
         code_dim: Size of one codebook vector.
         num_codes: Vectors in the codebook; with `scalar_levels`, their product.
-        num_quantizers: Codebooks. Above 1 (residual quantization, as in MoMask) each quantizes what those before it
-            left over, and a token has as many codes. LaMP and the masked transformer read one code a token: they refuse
-            such a tokenizer.
-        quantizer_dropout: Share of training clips of which only the first few codebooks, one at least, are used, so
-            that these alone give a motion too.
-        scalar_levels: Finite scalar quantization (Mentzer et al., 2023): a latent becomes as many numbers, each with
-            so many levels, and a token is the number of their combination; e.g. `[8, 5, 5, 5]` for 1000 codes. `None`:
-            a codebook.
-        num_downsampling_layers: Stride-2 stages; a token covers `2 ** num_downsampling_layers` frames.
+        num_quantizers: Number of codebooks. Above 1 (residual quantization, as in MoMask), each codebook quantizes the
+            residual of the codebooks before it, and a token has one code per codebook. LaMP reads the first code.
+        quantizer_dropout: Share of training clips that use only the first few codebooks (at least one), so that these
+            codebooks alone can reconstruct a motion.
+        scalar_levels: Finite scalar quantization (Mentzer et al., 2023): the number of levels of each number that a
+            latent is projected to. A token is one combination of levels; `[8, 5, 5, 5]` makes 1000 codes. `None` uses a
+            codebook.
+        num_downsampling_layers: Number of stride-2 stages; a token covers `2 ** num_downsampling_layers` frames.
         num_residual_layers: Residual blocks per stage.
         dilation_growth_rate: Dilation grows by this factor from block to block, largest first (V3).
-        dropout: Inside residual blocks, while training.
+        dropout: Dropout rate inside residual blocks.
         ema_decay: Decay of the codebook's moving averages.
         code_reset_threshold: A code whose averaged count falls below this is replaced by a row of the batch.
         reconstruction_loss_weight, position_loss_weight, velocity_loss_weight: Weights of the smooth-L1 terms
             over all features, over the joint positions alone (V5), and over frame-to-frame differences.
-        trajectory_loss_weight: Weight of the smooth-L1 term over the running sums of the root's turn and of its steps:
-            an error in them, small in each frame, adds up to a wrong heading.
-        foot_loss_weight: Weight of the mean distance by which feet that are in contact with the floor slide in a frame,
-            in the unit of the skeleton (meters for HumanML3D). Needs `motion_std` in training.
+        trajectory_loss_weight: Weight of the smooth-L1 term over the running sums of the root's rotation and steps.
+            Errors in them are small in each frame but add up to a wrong heading.
+        foot_loss_weight: Weight of the mean distance per frame by which feet in contact with the floor slide, in the
+            unit of the skeleton (meters for HumanML3D). Needs `motion_std` in training.
         commitment_loss_weight: Weight of the commitment loss.
-        freeze_tokens: Encoder and codebook stay as they are, so that whatever knows the tokens remains valid, and only
-            the decoder learns.
-        freeze_encoder: The encoder stays as it is, so that whatever reads latents, as LaMP does, remains valid;
-            codebook and decoder learn.
+        freeze_tokens: Freeze the encoder and the codebook and train only the decoder. Models that use the tokens remain
+            valid.
+        freeze_encoder: Freeze the encoder and train the codebook and the decoder. Models that read latents, such as
+            LaMP, remain valid.
     """
 
     model_type = "motion_vqvae"
@@ -87,16 +86,20 @@ class MotionVQVAEConfig(LampBaseConfig):
 
     @property
     def frames_per_token(self) -> int:
-        """Frames that one token stands for."""
+        """Number of frames per token."""
         return 2**self.num_downsampling_layers
 
     @property
     def num_joints(self) -> int:
-        """Joints of the skeleton: a frame holds `12 * joints - 1` numbers."""
+        """Number of joints; a frame has `12 * joints - 1` numbers."""
         return (self.motion_dim + 1) // 12
 
     def validate_architecture(self) -> None:
-        """Part of strict validation: sizes that cannot work are refused by name and value."""
+        """Check the sizes; part of strict validation.
+
+        Raises:
+            ValueError: A size is invalid; the message gives its name and value.
+        """
         if (self.motion_dim + 1) % 12:
             raise ValueError(
                 f"motion_dim={self.motion_dim} is not 12 * joints - 1; use 263 (HumanML3D) or 251 (KIT-ML)"
@@ -107,7 +110,7 @@ class MotionVQVAEConfig(LampBaseConfig):
             raise ValueError(f"quantizer_dropout={self.quantizer_dropout} is outside [0, 1]")
         if self.quantizer_dropout and self.num_quantizers == 1:
             raise ValueError(
-                f"quantizer_dropout={self.quantizer_dropout} leaves codebooks out, and num_quantizers=1 has one alone"
+                f"quantizer_dropout={self.quantizer_dropout} needs several codebooks, but num_quantizers=1; set it to 0"
             )
         if self.scalar_levels is not None:
             self._validate_levels(list(self.scalar_levels))
@@ -115,13 +118,13 @@ class MotionVQVAEConfig(LampBaseConfig):
     def _validate_levels(self, levels: list[int]) -> None:
         if self.num_quantizers > 1:
             raise ValueError(
-                f"scalar_levels={levels} and num_quantizers={self.num_quantizers} do not go together: choose one"
+                f"scalar_levels={levels} and num_quantizers={self.num_quantizers} cannot be combined; choose one"
             )
         if not levels or min(levels) < 2:
-            raise ValueError(f"scalar_levels={levels} must be numbers of levels of 2 or more")
+            raise ValueError(f"scalar_levels={levels} is invalid; give a list of numbers, each at least 2")
         if (product := math.prod(levels)) != self.num_codes:
             raise ValueError(
-                f"scalar_levels={levels} make {product} codes, not num_codes={self.num_codes}: set num_codes={product}"
+                f"scalar_levels={levels} make {product} codes, not num_codes={self.num_codes}; set num_codes={product}"
             )
 
 
@@ -130,26 +133,29 @@ class LampConfig(LampBaseConfig):
     """Configuration of [`LampModel`]: a Q-Former that reads motion and text (LaMP, section 3.2).
 
     Args:
-        vocab_size: Word pieces, `[DEC]` included (30522 of BERT and one more).
-        bos_token_id: Id of `[DEC]`, which starts a caption that the model writes.
-        eos_token_id: Id of `[SEP]`, which ends it.
+        vocab_size: Number of word pieces, including `[DEC]` (30522 of BERT and one more).
+        pad_token_id: Id of `[PAD]`.
+        bos_token_id: Id of `[DEC]`, which starts a generated caption.
+        eos_token_id: Id of `[SEP]`, which ends a generated caption.
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: As in BERT.
-        query_intermediate_size: Width of the queries' own feed-forward; `None` means `intermediate_size`.
+        query_intermediate_size: Width of the queries' own feed-forward; defaults to `intermediate_size`.
         cross_attention_frequency: Every n-th layer, from the first, cross-attends to motion.
-        num_query_tokens: Learned queries: as many as the motion tokens of the longest clip (49 × 4 = 196 frames).
-        motion_hidden_size: Width to which motion features are projected before cross-attention.
+        num_query_tokens: Number of learned queries, equal to the motion tokens of the longest clip (49 × 4 = 196
+            frames).
+        motion_hidden_size: Width to which motion latents are projected before cross-attention.
         projection_dim: Size of the shared space of the contrastive task.
-        max_text_length: Word pieces that a caption may have, special tokens included.
-        label_smoothing: In the contrastive and the two generative losses, none in matching (L7).
-        logit_scale_init_value: Start of the learned log temperature, ln(1/0.07) (L3).
-        mask_motion_padding: `False` lets padded frames be seen, as the released code does (L6).
-        mask_text_padding: `False` lets padded words be seen in the text condition, as released (T4).
-        contrastive_targets: What belongs together in the contrastive loss. `"equal_pairs"`: each pair, and pairs of
-            equal captions, of equal motions, or of one `pair_groups` number, among which the target is spread evenly.
-            `"diagonal"`: each motion and its own caption alone, as in the released code.
-        separate_motion_encoder: `True` keeps a motion encoder apart from the tokenizer's: the released
-            checkpoints hold two with different weights (L1).
-        freeze_word_embeddings: Word embeddings, and the tied output layer, stay as pretrained.
+        max_text_length: Largest number of word pieces of a caption, including special tokens.
+        label_smoothing: Label smoothing of the contrastive and the two generative losses; matching has none (L7).
+        logit_scale_init_value: Initial value of the learned log temperature, ln(1/0.07) (L3).
+        mask_motion_padding: Whether padded frames are masked. The released code does not mask them (L6).
+        mask_text_padding: Whether padded words are masked in the text condition. The released code does not mask them
+            (T4).
+        contrastive_targets: Positives of the contrastive loss. With `"equal_pairs"`, pairs with equal captions, equal
+            motions or the same `pair_groups` number are positives too, and the target is spread evenly over them. With
+            `"diagonal"`, as in the released code, the only positive of a motion is its own caption.
+        separate_motion_encoder: Whether LaMP has a motion encoder besides the tokenizer's. The released checkpoints
+            have two, with different weights (L1).
+        freeze_word_embeddings: Whether to freeze the word embeddings and the output layer tied to them.
     """
 
     model_type = "lamp"
@@ -157,7 +163,7 @@ class LampConfig(LampBaseConfig):
     checkpoint_types = ("lamp", "lamp_text_to_motion")
     sub_configs_defaults = {"motion_vqvae_config": SubConfigSpec(MotionVQVAEConfig)}
 
-    motion_vqvae_config: Any = None  # a MotionVQVAEConfig, or its values
+    motion_vqvae_config: Any = None  # a MotionVQVAEConfig or a dictionary of its values
     vocab_size: int = 30523
     pad_token_id: int | None = 0
     bos_token_id: int | None = 30522
@@ -187,7 +193,11 @@ class LampConfig(LampBaseConfig):
     tie_word_embeddings: bool = True
 
     def validate_architecture(self) -> None:
-        """Part of strict validation: sizes that cannot work are refused by name and value."""
+        """Check the sizes; part of strict validation.
+
+        Raises:
+            ValueError: A size is invalid; the message gives its name and value.
+        """
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads={self.num_attention_heads}"
@@ -203,25 +213,30 @@ class LampTextToMotionConfig(LampBaseConfig):
     """Configuration of [`LampForTextToMotion`]: a masked transformer over motion tokens (LaMP, section 3.3).
 
     Args:
-        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, dropout: The masked transformer.
-        num_residual_hidden_layers: Layers of the residual transformer, which predicts the codes of all codebooks but
-            the first; not used with a tokenizer of one codebook, as the paper's.
+        lamp_config: Configuration of the LaMP that reads the texts, or a dictionary of its values.
+        hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, dropout: Sizes of the masked
+            transformer.
+        num_residual_hidden_layers: Number of layers of the residual transformer, which predicts the codes of all
+            codebooks after the first. Not used with one codebook, as in the paper.
         attention_bias: `"causal"` (paper), `"none"`, or `"soft_causal"`, which adds 1 to the scores of past
             and present as the released code does (T1).
-        mask_token_padding: `False` lets padded tokens be seen, as the released code does (T2).
+        mask_token_padding: Whether padded tokens are masked. The released code does not mask them (T2).
         condition_dropout: Share of training captions replaced by the empty condition, for guidance.
-        condition_on_words: Adds a learned projection of the mean word state to the condition. The paper has the
-            queries alone; a small LaMP's forget what matters less to its own tasks, such as the style.
-        train_token_embeddings: `False` keeps the token embeddings equal to the VQ-VAE's codebook (T7).
+        condition_on_words: Whether to add a learned projection of the mean word state to the condition. The paper uses
+            only the queries. The queries of a small LaMP lose details that matter little to its own tasks, such as the
+            style of a motion.
+        train_token_embeddings: Whether to train the token embeddings. If not, they are the codebook of the tokenizer
+            (T7).
         max_motion_tokens: Longest sequence generated in one piece (49 tokens are 196 frames).
-        length_hidden_sizes: Hidden layers of the length estimator; `None`: there is none, and every motion is asked for
-            with its length. The released one reads features of another text encoder and is a model of its own.
+        length_hidden_sizes: Widths of the hidden layers of the length estimator. With `None` there is no estimator, and
+            every call must give a length. The released estimator is a separate model:
+            [`MotionLengthEstimatorModel`].
     """
 
     model_type = "lamp_text_to_motion"
     sub_configs_defaults = {"lamp_config": SubConfigSpec(LampConfig)}
 
-    lamp_config: Any = None  # a LampConfig, or its values
+    lamp_config: Any = None  # a LampConfig or a dictionary of its values
     hidden_size: int = 512
     num_hidden_layers: int = 8
     num_residual_hidden_layers: int = 4
@@ -239,7 +254,7 @@ class LampTextToMotionConfig(LampBaseConfig):
     initializer_range: float | int = 0.02
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> LampConfig:
-        """The part that knows words: LaMP's. Resized word embeddings change its `vocab_size`."""
+        """Return LaMP's configuration, whose `vocab_size` changes when word embeddings are resized."""
         return self.lamp_config
 
     @property
@@ -249,12 +264,12 @@ class LampTextToMotionConfig(LampBaseConfig):
 
     @property
     def num_codes(self) -> int:
-        """Motion tokens, without mask and padding."""
+        """Number of codes of a codebook, without mask and padding."""
         return self.motion_vqvae_config.num_codes
 
     @property
     def num_quantizers(self) -> int:
-        """Codes of a motion token; the masked transformer predicts the first."""
+        """Number of codes per motion token; the masked transformer predicts the first."""
         return self.motion_vqvae_config.num_quantizers
 
     @property
@@ -268,7 +283,11 @@ class LampTextToMotionConfig(LampBaseConfig):
         return self.num_codes + 1
 
     def validate_architecture(self) -> None:
-        """Part of strict validation: sizes that cannot work are refused by name and value."""
+        """Check the sizes; part of strict validation.
+
+        Raises:
+            ValueError: A size is invalid; the message gives its name and value.
+        """
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads={self.num_attention_heads}"
@@ -277,20 +296,22 @@ class LampTextToMotionConfig(LampBaseConfig):
 
 @strict
 class LampCaptioningConfig(LampBaseConfig):
-    """Configuration of [`LampForMotionCaptioning`]: a language model that LaMP tells of motions (LaMP, section 3.4).
+    """Configuration of [`LampForMotionCaptioning`]: a language model prompted by LaMP (LaMP, section 3.4).
 
     Args:
-        lamp_config: Of the LaMP that reads the motions.
-        lamp_name: Folder, Hub id or embedded name of that LaMP, which stays frozen and is not stored again.
-            `None`: LaMP is part of this model, learns along as in the paper, and is saved with it.
-        language_model_config: Of the language model that writes the captions.
-        language_model_name: Folder or Hub id of its pretrained weights, which are not stored again. `None`: they
-            are saved with this model.
-        lora_rank, lora_alpha, lora_dropout: Of the adapter in the language model; rank 0 means no adapter.
-        lora_target_modules: Layers that the adapter changes; `None` lets peft choose by the model's type.
-        bos_token_id: Begins every caption; `None`: nothing does.
-        eos_token_id: Ends it: a line break in the released code.
-        max_text_length: Tokens of a caption, its beginning and end included.
+        lamp_config: Configuration of the LaMP that reads the motions, or a dictionary of its values.
+        lamp_name: Folder, Hub id or embedded name of that LaMP, which is frozen and not saved with this model. With
+            `None`, LaMP is part of this model: it is trained, as in the paper, and saved.
+        language_model_config: Configuration of the language model that writes the captions, or a dictionary of its
+            values.
+        language_model_name: Folder or Hub id of its pretrained weights, which are not saved with this model. With
+            `None` they are saved.
+        lora_rank, lora_alpha, lora_dropout: Settings of the adapter in the language model; rank 0 means no adapter.
+        lora_target_modules: Layers that the adapter changes; with `None`, peft chooses them by the model's type.
+        bos_token_id: First token of every caption; `None` for no such token.
+        eos_token_id: Last token of every caption, a line break in the released code.
+        pad_token_id: Id of the padding token.
+        max_text_length: Largest number of tokens of a caption, including its first and last token.
     """
 
     model_type = "lamp_captioning"
@@ -299,9 +320,9 @@ class LampCaptioningConfig(LampBaseConfig):
         "language_model_config": SubConfigSpec(AutoConfig, model_type="opt"),
     }
 
-    lamp_config: Any = None  # a LampConfig, or its values
+    lamp_config: Any = None  # a LampConfig or a dictionary of its values
     lamp_name: str | None = None
-    language_model_config: Any = None  # a configuration that AutoConfig knows, or its values
+    language_model_config: Any = None  # a configuration that AutoConfig knows or a dictionary of its values
     language_model_name: str | None = None
     lora_rank: int = 16
     lora_alpha: float | int = 32
@@ -314,27 +335,27 @@ class LampCaptioningConfig(LampBaseConfig):
     initializer_range: float | int = 0.02
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Any:
-        """The part that knows words: the language model's. Resized word embeddings change its `vocab_size`."""
+        """Return the language model's configuration, whose `vocab_size` changes when word embeddings are resized."""
         return self.language_model_config.get_text_config(decoder=decoder, encoder=encoder)
 
     @property
     def embedding_size(self) -> int:
-        """Size of the language model's word embeddings, and so of its soft prompt."""
+        """Size of the word embeddings of the language model and of the soft prompt."""
         text_config = self.get_text_config(decoder=True)
         return getattr(text_config, "word_embed_proj_dim", None) or text_config.hidden_size
 
 
 @strict
 class MotionLengthEstimatorConfig(LampBaseConfig):
-    """Configuration of [`MotionLengthEstimatorModel`], which tells how long a motion is from features of its text.
+    """Configuration of [`MotionLengthEstimatorModel`], which predicts the length of a motion from features of its text.
 
     Args:
-        input_size: Size of a text's features.
-        hidden_sizes: Hidden layers.
-        max_motion_tokens: Largest number of tokens.
-        frames_per_token: Frames that a token stands for.
-        dropout: While training.
-        text_encoder_name: Hub id of the model whose projected text features go in.
+        input_size: Size of the text features.
+        hidden_sizes: Widths of the hidden layers.
+        max_motion_tokens: Largest number of tokens that can be predicted.
+        frames_per_token: Number of frames per token.
+        dropout: Dropout rate after each hidden layer.
+        text_encoder_name: Hub id of the model whose projected text features are the input.
     """
 
     model_type = "motion_length_estimator"
@@ -349,25 +370,26 @@ class MotionLengthEstimatorConfig(LampBaseConfig):
 
 @strict
 class MotionTextEvaluatorConfig(LampBaseConfig):
-    """Configuration of [`MotionTextEvaluatorModel`], the networks that judge generated motions (T2M, section 5.1).
+    """Configuration of [`MotionTextEvaluatorModel`], the evaluation networks of the field (T2M, section 5.1).
 
     Args:
-        motion_dim: Numbers per frame: 263 (HumanML3D) or 251 (KIT-ML); the last four, foot contacts, are not read.
+        motion_dim: Numbers per frame: 263 (HumanML3D) or 251 (KIT-ML); the last four, the foot contacts, are not used.
         movement_hidden_size, movement_size: Widths of the first and the second convolution.
-        motion_hidden_size, text_hidden_size: Widths of the recurrent networks, each way.
+        motion_hidden_size, text_hidden_size: Widths of the recurrent networks, per direction.
         projection_dim: Size of the shared space.
-        text_input: `"glove"`: texts come as word vectors and one-hot part-of-speech tags, as in the released
-            checkpoints. `"embeddings"`: they come as word pieces, whose embeddings belong to the model.
-        word_embedding_size: Size of a word vector, or of a word piece's embedding.
-        num_pos_tags: Part-of-speech tags; of no use to `"embeddings"`.
-        vocab_size, pad_token_id: Of the word pieces; of no use to `"glove"`.
-        freeze_word_embeddings: Word pieces keep the embeddings they started from.
-        dropout: After each convolution, while training.
-        mask_motion_padding: `False` lets the convolutions see padded frames, as the released code does: the last
-            tokens of a clip then depend on whether frames were padded.
-        loss_margin: Distance beyond which motion and text that do not belong together cost nothing.
-        mismatches: What these are: `"shifted"` sets each text against one motion, its batch shifted by a random
-            number of rows as in the original training; `"all"` against all, which is the mean over all shifts.
+        text_input: Form of the texts. With `"glove"`, as in the released checkpoints, they are word vectors and one-hot
+            part-of-speech tags; with `"embeddings"`, they are token ids, and the model has word embeddings.
+        word_embedding_size: Size of a word vector or word embedding.
+        num_pos_tags: Number of part-of-speech tags; only used with `"glove"`.
+        vocab_size, pad_token_id: Number of word pieces and id of the padding token; only used with `"embeddings"`.
+        freeze_word_embeddings: Whether to freeze the word embeddings.
+        dropout: Dropout rate after each convolution.
+        mask_motion_padding: Whether the convolutions mask padded frames. The released code does not mask them, and the
+            last features of a clip depend on its padding.
+        loss_margin: Distance above which a mismatched pair adds nothing to the loss.
+        mismatches: Mismatched pairs in training. `"shifted"`, as in the original training, compares each text with one
+            motion, from the batch shifted by a random number of rows. `"all"` compares it with all other motions, which
+            is the mean over all shifts.
     """
 
     model_type = "motion_text_evaluator"
@@ -392,11 +414,15 @@ class MotionTextEvaluatorConfig(LampBaseConfig):
 
     @property
     def frames_per_token(self) -> int:
-        """Frames that one token of the movement encoder stands for: two convolutions of stride 2."""
+        """Number of frames per token of the movement encoder, which has two convolutions of stride 2."""
         return 4
 
     def validate_architecture(self) -> None:
-        """Part of strict validation: sizes that cannot work are refused by name and value."""
+        """Check the sizes; part of strict validation.
+
+        Raises:
+            ValueError: A size is invalid; the message gives its name and value.
+        """
         if (self.motion_dim + 1) % 12:
             raise ValueError(
                 f"motion_dim={self.motion_dim} is not 12 * joints - 1; use 263 (HumanML3D) or 251 (KIT-ML)"

@@ -1,4 +1,4 @@
-"""What the losses of several processes share: rows, counts and the place of a process among them."""
+"""Gathering of rows, counts and random numbers for losses over several processes."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ __all__ = ["gather_rows", "global_mean", "mean_error", "num_processes", "uniform
 
 
 def num_processes() -> int:
-    """Processes that train together; one outside `torch.distributed`."""
+    """Return the number of processes that train together, 1 without `torch.distributed`."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 class _GatherEqual(torch.autograd.Function):
-    """All processes' tensors of one shape, stacked; the gradient is the sum of all processes' gradients."""
+    """Stacks the equally shaped tensors of all processes; the gradient is the sum over all processes."""
 
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
@@ -34,11 +34,11 @@ def gather_rows(rows: torch.Tensor, padding_value: float = 0) -> tuple[torch.Ten
     """Concatenate the rows of all processes, in their order, with gradient.
 
     Args:
-        rows: `(B, …)`; sizes may differ between processes, the number of dimensions may not.
-        padding_value: Fills the other dimensions up to the largest size.
+        rows: Rows, `(B, …)`; sizes may differ between processes, but not the number of dimensions.
+        padding_value: Value that fills the other dimensions up to the largest size.
 
     Returns:
-        The rows of all processes, and the index at which this process's own begin.
+        The rows of all processes, and the index of the first row of this process.
     """
     if num_processes() == 1:
         return rows, 0
@@ -53,14 +53,14 @@ def gather_rows(rows: torch.Tensor, padding_value: float = 0) -> tuple[torch.Ten
 
 
 def global_mean(total: torch.Tensor, count: int | torch.Tensor) -> torch.Tensor:
-    """Share of this process in the mean over all processes.
+    """Return the share of this process in the mean over the items of all processes.
 
-    Data-parallel training averages the losses of its processes: with unequal counts that is not the mean over
-    all items, unless each process divides by the joint count.
+    Data-parallel training averages the losses of its processes. With unequal counts this is not the mean over all
+    items, unless each process divides by the joint count.
 
     Args:
-        total: Sum over this process's items, `()`.
-        count: How many they are.
+        total: Sum over the items of this process, `()`.
+        count: Number of items of this process.
     """
     joint = torch.as_tensor(count, device=total.device, dtype=torch.float32)
     if num_processes() > 1:
@@ -70,12 +70,14 @@ def global_mean(total: torch.Tensor, count: int | torch.Tensor) -> torch.Tensor:
 
 
 def mean_error(errors: torch.Tensor, real: torch.Tensor, joint: bool) -> torch.Tensor:
-    """Mean of errors `(B, S, D)` where `real` `(B, S)` is true.
+    """Return the mean of errors where `real` is true.
 
-    Errors elsewhere are set to zero and not left out: a tensor whose size depends on its values does not compile.
+    Other errors are set to zero, not left out, because a tensor whose size depends on its values does not compile.
 
     Args:
-        joint: Over the errors of all processes, see [`global_mean`].
+        errors: `(B, S, D)`.
+        real: `(B, S)`, true on real positions.
+        joint: Whether to average over the errors of all processes; see [`global_mean`].
     """
     total, count = (errors.float().sum(-1) * real).sum(), real.sum() * errors.shape[-1]
     return global_mean(total, count) if joint else total / count.clamp(min=1)
@@ -84,18 +86,18 @@ def mean_error(errors: torch.Tensor, real: torch.Tensor, joint: bool) -> torch.T
 def uniform_rows(
     rows: int, columns: int, device: torch.device | str, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """Random numbers for the rows of this process: those that one process would draw for the rows of all.
+    """Draw the random numbers that one process would draw for these rows of the joint batch.
 
-    All processes draw the numbers of the joint batch and keep their own rows. Training seeds them alike, and they stay
-    in step as long as nothing else draws as many numbers as a process has rows, as dropout does.
+    All processes draw the numbers of the joint batch and keep their own rows. Training gives all of them the same seed,
+    and they stay in step unless other draws, such as dropout, depend on the number of rows of a process.
 
     Args:
-        rows, columns: What this process needs; both may differ between processes.
-        device: Of the numbers.
-        generator: Draws numbers for this process alone.
+        rows, columns: Size for this process; both may differ between processes.
+        device: Device of the numbers.
+        generator: Generator of this process only.
 
     Returns:
-        Uniform in [0, 1), `(rows, columns)`.
+        Numbers uniform in [0, 1), `(rows, columns)`.
     """
     if generator is not None or num_processes() == 1:
         return torch.rand(rows, columns, device=device, generator=generator)

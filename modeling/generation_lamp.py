@@ -1,27 +1,24 @@
-"""Decoding of motion tokens by iterated masking (LaMP, section 3.3): from texts, between tokens, over seams.
+"""Generation of motions by iterated masked decoding (LaMP, section 3.3): from texts, for edits and for storyboards.
 
-Everything is one loop over windows: stretches of a token sequence in which some tokens are to be decided and the
-others are seen and kept. A motion from a text is a window with nothing to keep; an edit has kept tokens; a
-storyboard is one sequence whose parts are decided first, each from its own text, and the stretches around
-their seams after that, from both texts and with what lies on both sides in view.
+All three decode windows: parts of a token sequence in which some tokens are decoded and the others are given. A motion
+from a text is a window without given tokens; an edit has some. A storyboard is one sequence. Its parts are decoded
+first, each from its own text, and then the tokens around each seam, from both texts and with both sides visible.
 
-With a residual tokenizer, whose tokens have several codes, this loop decides the first code of each token. The other
-codes follow, one codebook after the other, from all codes decided so far (MoMask, Guo et al., CVPR 2024).
+With a residual tokenizer, whose tokens have several codes, masked decoding gives the first code of each token. The
+other codes follow, one codebook after the other, from all codes decoded so far (MoMask, Guo et al., CVPR 2024).
 
-**The same text, seed and length give the same tokens in any batch.** Noise is drawn per window on the CPU.
-The last bits of a matrix product depend on the number of rows, and one of them can turn a token, and with it
-all that follow; so the network only ever runs on passes of one fixed number of windows: one on a CPU, where
-more would save little, `ROWS_PER_PASS` on an accelerator, where fewer would save nothing.
+**The same text, seed and length give the same tokens in any batch.** Noise is drawn per window on the CPU. The last
+bits of a matrix product depend on its number of rows, and they can change a token and all tokens after it. Every
+forward pass therefore has the same number of windows: one on a CPU, where more would save little, and `ROWS_PER_PASS`
+on an accelerator, where fewer would save nothing.
 """
 
 import copy
-import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
-import numpy as np
 import torch
 from transformers import GenerationConfig
 from transformers.utils import GENERATION_CONFIG_NAME, logging
@@ -29,118 +26,36 @@ from transformers.utils.generic import ModelOutput
 
 from lamp_hf.checkpoints.files import explained
 
+from .configuration_generation_lamp import SEEDS, MaskedMotionGenerationConfig, is_seed, whole
+from .configuration_lamp import LampTextToMotionConfig
+from .masked_decoding import (
+    Window,
+    decode_residuals,
+    decode_windows,
+    draw_seed,
+    equal_passes,
+    part_generator,
+    plan_seam,
+    plan_windows,
+)
+from .modeling_lamp import LampModel
+from .modeling_motion_length_estimator import MotionLengthEstimator
 from .motion_quantizers import IGNORED_CODE
 
-if TYPE_CHECKING:
-    from .modeling_lamp_text_to_motion import LampForTextToMotion
-
-__all__ = [
-    "MaskedMotionGenerationConfig",
-    "MaskedMotionGenerationMixin",
-    "MaskedMotionGenerationOutput",
-    "StepCallback",
-]
+__all__ = ["MaskedMotionGenerationMixin", "MaskedMotionGenerationOutput", "StepCallback"]
 
 logger = logging.get_logger(__name__)
 
 ROWS_PER_PASS = 16
-# What one call may ask for: beyond, it would take hours or all of the memory, which is hardly meant.
-MAX_STEPS = 1_000
-MAX_TOKENS = 100_000  # of all motions of a call; five and a half hours at 20 frames per second
+# Limit on all motions of a call together, five and a half hours at 20 frames per second. More is likely a mistake and
+# would take hours or all of the memory.
+MAX_TOKENS = 100_000
 LENGTH_STEP = 8  # on an accelerator, lengths are padded to multiples of this
 
-# Called after every step with the number of steps done, the number of all, and the token ids of every
-# sequence, in which the mask's id stands where nothing is decided yet. With a residual tokenizer, each codebook after
-# the first is a step too, and the ids are those of the first.
+# Called after every step with the number of steps done, the total number of steps, and the token ids of every sequence,
+# which are the mask's id where no token is decoded yet. With a residual tokenizer, each codebook after the first is a
+# step too, and the ids are the codes of the first codebook.
 StepCallback = Callable[[int, int, list[torch.Tensor]], None]
-
-
-class MaskedMotionGenerationConfig(GenerationConfig):
-    """How motion tokens are decoded; saved as `generation_config.json` (T5).
-
-    Args:
-        num_inference_steps: Passes of the network, in each of which the surest tokens are kept, up to 1,000. More
-            than a motion has tokens serve no purpose.
-        guidance_scale: Weight of the text: 1 is the plain model, more follows the text more closely.
-        temperature: Of the draw of codes; 0 takes the likeliest.
-        top_k: Only that many of the likeliest codes may be drawn; `None` means a tenth of all, as released.
-        top_p: Only the likeliest codes that together reach this probability may be drawn; `None`: no limit.
-        remasking_noise: Gumbel noise on the log probabilities by which the least sure tokens are masked again, fading
-            with the share of masked tokens (MaskGIT, Chang et al., 2022, appendix). Without it, as released, tokens
-            of poses that all motions have in common, such as standing, are sure first, and the others follow them.
-        seed: Seed of calls that give none; `None` draws one for every motion.
-    """
-
-    fields = ("num_inference_steps", "guidance_scale", "temperature", "top_k", "top_p", "remasking_noise", "seed")
-
-    def __init__(
-        self,
-        *,
-        num_inference_steps: int = 10,
-        guidance_scale: float = 4.0,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        remasking_noise: float = 0.0,
-        seed: int | None = None,
-        **kwargs: Any,
-    ):
-        self.num_inference_steps = num_inference_steps
-        self.remasking_noise = remasking_noise
-        self.seed = seed
-        super().__init__(guidance_scale=guidance_scale, temperature=temperature, top_k=top_k, top_p=top_p, **kwargs)
-
-    @classmethod
-    def from_model_config(cls, model_config: Any) -> "MaskedMotionGenerationConfig":
-        """The defaults: a model's configuration says nothing about decoding."""
-        return cls()
-
-    def validate(self, strict: bool = False, user_set_attributes: set[str] | None = None) -> None:
-        """Refuse values that cannot work, by name and value.
-
-        Raises:
-            ValueError: A value is of another type than expected, or out of bounds.
-        """
-        rules: tuple[tuple[str, str, bool], ...] = (
-            (
-                "num_inference_steps",
-                f"a whole number from 1 to {MAX_STEPS:,}",
-                whole(self.num_inference_steps, MAX_STEPS),
-            ),
-            ("guidance_scale", "a number of at least 0", at_least_0(self.guidance_scale)),
-            ("temperature", "a number of at least 0", at_least_0(self.temperature)),
-            ("top_k", "None or a whole number of at least 1", self.top_k is None or whole(self.top_k)),
-            (
-                "top_p",
-                "None or a number above 0 and up to 1",
-                self.top_p is None or (at_least_0(self.top_p) and 0 < self.top_p <= 1),
-            ),
-            ("remasking_noise", "a number of at least 0", at_least_0(self.remasking_noise)),
-            ("seed", SEEDS, self.seed is None or is_seed(self.seed)),
-        )
-        for name, expected, holds in rules:
-            if not holds:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not {expected}")
-
-
-def whole(value: Any, most: int | None = None, least: int = 1) -> bool:
-    """Whether a value is a whole number of these bounds; `True` is not one."""
-    whole_number = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole_number and value >= least and (most is None or value <= most)
-
-
-def at_least_0(value: Any) -> bool:
-    """Whether a value is a finite number of at least 0; `True` is not one."""
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    return number and 0 <= value < math.inf
-
-
-SEEDS = "None or a whole number from 0 and below 2**63"
-
-
-def is_seed(value: Any) -> bool:
-    """Whether torch's generators take it."""
-    return whole(value, 2**63 - 1, least=0)
 
 
 @dataclass
@@ -151,9 +66,9 @@ class MaskedMotionGenerationOutput(ModelOutput):
         motion_codes: Token ids `(B, n)`, or `(B, n, num_quantizers)` with a residual tokenizer; -100 on padding.
         motion_values: Normalized features `(B, 4 n, motion_dim)`, zero on padding.
         motion_attention_mask: `(B, 4 n)`, 1 on real frames.
-        num_tokens: Tokens of each motion.
-        seeds: Seed of each motion: with the same text and length it gives the same motion again.
-        part_tokens: Of a storyboard, the tokens of each part.
+        num_tokens: Number of tokens of each motion.
+        seeds: Seed of each motion. With the same text and length, it gives the same motion again.
+        part_tokens: Number of tokens of each part of a storyboard.
     """
 
     motion_codes: torch.Tensor | None = None
@@ -164,233 +79,50 @@ class MaskedMotionGenerationOutput(ModelOutput):
     part_tokens: list[int] | None = None
 
 
-@dataclass
-class Window:
-    """A stretch of a sequence, and what is to be decided in it.
+class MaskedMotionModel(Protocol):
+    """The parts of [`LampForTextToMotion`] that decoding uses."""
 
-    Args:
-        sequence: Token ids of the whole sequence, `(N,)`, on the CPU; the decided ones are written into it. With a
-            residual tokenizer, those of the first codebook.
-        start: First token of the stretch.
-        editable: Which of its n tokens are to be decided, `(n,)`.
-        generator: Draws the noise.
-        conditions: What the K texts said, `(K, H)`.
-        unconditional: What guidance leads away from, `(H,)`: the empty condition or that of a negative text.
-        weights: Share of each text in each token, `(K, n)`; `None` with one text.
-        residuals: Token ids of the other codebooks for the whole sequence, `(N, num_quantizers - 1)`; `None` if there
-            are none.
-    """
-
-    sequence: torch.Tensor
-    start: int
-    editable: torch.Tensor
-    generator: torch.Generator
-    conditions: torch.Tensor
-    unconditional: torch.Tensor
-    weights: torch.Tensor | None = None
-    residuals: torch.Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.editable)
+    config: LampTextToMotionConfig
+    generation_config: GenerationConfig
+    lamp: LampModel
+    length_estimator: MotionLengthEstimator | None
 
     @property
-    def tokens(self) -> torch.Tensor:
-        """The stretch itself."""
-        return self.sequence[self.start : self.start + len(self)]
+    def device(self) -> torch.device: ...
 
-    @property
-    def residual_tokens(self) -> torch.Tensor:
-        """Its codes of the other codebooks, `(n, num_quantizers - 1)`."""
-        if self.residuals is None:
-            return self.tokens.new_empty(len(self), 0)
-        return self.residuals[self.start : self.start + len(self)]
+    def get_text_condition(
+        self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor: ...
 
+    def predict_tokens(
+        self, token_ids: torch.Tensor, condition: torch.Tensor, token_mask: torch.Tensor | None = None
+    ) -> torch.Tensor: ...
 
-Predict = Callable[[list[Window], float], list[torch.Tensor]]
-PredictResiduals = Callable[[list[Window], float, int], list[torch.Tensor]]
-
-
-def draw_uniform(generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
-    """Numbers in [0, 1), on the CPU."""
-    return torch.rand(shape, generator=generator)
-
-
-def draw_gumbel(generator: torch.Generator, shape: tuple[int, ...]) -> torch.Tensor:
-    """Gumbel noise: added to log probabilities, it makes the largest a draw from them."""
-    uniform = draw_uniform(generator, shape)
-    return -(-uniform.clamp(min=1e-20).log()).clamp(min=1e-20).log()
-
-
-def likeliest(logits: torch.Tensor, top_k: int, top_p: float | None) -> torch.Tensor:
-    """Logits `(n, V)`, minus infinity outside the `top_k` likeliest and outside the nucleus of `top_p`."""
-    values, codes = logits.topk(min(top_k, logits.shape[-1]), dim=-1)
-    if top_p is not None:
-        shares = logits.softmax(-1).gather(-1, codes)
-        # A code is in the nucleus if those before it do not fill it; the first always is.
-        values = values.masked_fill(shares.cumsum(-1) - shares >= top_p, -torch.inf)
-    return torch.full_like(logits, -torch.inf).scatter(-1, codes, values)
-
-
-def draw_codes(
-    logits: torch.Tensor, config: MaskedMotionGenerationConfig, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One code for each row of `logits` `(n, V)`, and the probability of that code before any filter (T5)."""
-    top_k = math.ceil(0.1 * logits.shape[-1]) if config.top_k is None else config.top_k
-    allowed = likeliest(logits, top_k, config.top_p)
-    if config.temperature:
-        allowed = allowed / config.temperature + draw_gumbel(generator, tuple(logits.shape))
-    codes = allowed.argmax(-1)
-    return codes, logits.softmax(-1).gather(-1, codes[:, None]).squeeze(-1)
-
-
-def decode_windows(
-    windows: list[Window],
-    predict: Predict,
-    config: MaskedMotionGenerationConfig,
-    mask_id: int,
-    on_step: Callable[[], None] | None = None,
-) -> None:
-    """Decide the editable tokens of windows, in step; they must not share any.
-
-    All start masked. In every step all masked tokens are guessed, and the least sure of them are masked
-    again: fewer each time, by a cosine schedule that leaves one for the last step.
-
-    Args:
-        windows: What to decide.
-        predict: Guided logits `(n, num_codes)` of each window's tokens as they stand, on the CPU.
-        config: How.
-        mask_id: Id of the mask token.
-        on_step: Called after every step.
-    """
-    shares = torch.cos(torch.linspace(0, 1, config.num_inference_steps) * math.pi * 0.5)
-    sureness = [torch.zeros(len(window)).masked_fill(~window.editable, torch.inf) for window in windows]
-    for share in shares:
-        masks = []
-        for window, sure in zip(windows, sureness, strict=True):
-            count = (share * window.editable.sum()).round().clamp(min=1)
-            masked = (sure.argsort(stable=True).argsort() < count) & window.editable
-            window.tokens[masked] = mask_id
-            masks.append(masked)
-        for index, logits in enumerate(predict(windows, config.guidance_scale)):
-            window, masked = windows[index], masks[index]
-            codes, probabilities = draw_codes(logits, config, window.generator)
-            window.tokens[masked] = codes[masked]
-            sure = probabilities
-            if config.remasking_noise:
-                noise = draw_gumbel(window.generator, tuple(sure.shape))
-                sure = sure.clamp(min=1e-20).log() + config.remasking_noise * share * noise
-            sureness[index] = sure.masked_fill(~masked, torch.inf)
-        if on_step is not None:
-            on_step()
-
-
-def decode_residuals(
-    windows: list[Window],
-    predict: PredictResiduals,
-    config: MaskedMotionGenerationConfig,
-    on_step: Callable[[], None] | None = None,
-) -> None:
-    """Decide the codes of all codebooks after the first, of the editable tokens of windows.
-
-    Args:
-        windows: What to decide; the first codes are decided.
-        predict: Guided logits `(n, num_codes)` of each window's codes of a codebook, from those of the codebooks before
-            it, on the CPU.
-        config: How.
-        on_step: Called after every codebook.
-    """
-    for codebook in range(1, windows[0].residual_tokens.shape[-1] + 1):
-        for window, logits in zip(windows, predict(windows, config.guidance_scale, codebook), strict=True):
-            codes, _ = draw_codes(logits, config, window.generator)
-            window.residual_tokens[window.editable, codebook - 1] = codes[window.editable]
-        if on_step is not None:
-            on_step()
-
-
-def plan_windows(editable: torch.Tensor, max_tokens: int) -> list[tuple[int, int, torch.Tensor]]:
-    """Cover what is to be decided by windows of at most `max_tokens`, to be decoded one after the other.
-
-    A window has what it decides in its middle, as far as the sequence allows. Where that is too long, the
-    next window sees the last third of a window before it goes on.
-
-    Args:
-        editable: `(n,)`.
-        max_tokens: Longest window.
-
-    Returns:
-        For each window its start, its end and what it decides, `(end - start,)`.
-    """
-    length, pending, windows = len(editable), editable.clone(), []
-    while pending.any():
-        positions = pending.nonzero().flatten()
-        first, last = int(positions[0]), int(positions[-1])
-        context = max(max_tokens - (last + 1 - first), 2 * (max_tokens // 3))
-        start = max(0, min(first - context // 2, length - max_tokens))
-        end = min(start + max_tokens, length)
-        windows.append((start, end, pending[start:end].clone()))
-        pending[start:end] = False
-    return windows
-
-
-def plan_seam(lengths: Sequence[int], seam: int, reach: int, max_tokens: int) -> tuple[int, int, int, int]:
-    """Stretch around the seam between parts `seam` and `seam + 1` of a sequence.
-
-    Args:
-        lengths: Tokens of all parts.
-        seam: Which seam.
-        reach: How many tokens are decided again on each side; half of a part at most, so that stretches never
-            meet.
-        max_tokens: Longest stretch.
-
-    Returns:
-        Its first token, its end, and the first and the end of what is decided again.
-    """
-    total, at = sum(lengths), sum(lengths[: seam + 1])
-    reach = min(reach, max_tokens // 2)
-    first, end = at - min(reach, lengths[seam] // 2), at + min(reach, lengths[seam + 1] // 2)
-    start = max(0, min(at - max_tokens // 2, total - max_tokens))
-    return start, min(start + max_tokens, total), first, end
-
-
-def equal_passes(sizes: Sequence[Hashable], rows: int) -> Iterator[list[int]]:
-    """Indices of items of one size, `rows` at a time; the last ones of a size are filled up with repeats."""
-    groups: dict[Hashable, list[int]] = {}
-    for index, size in enumerate(sizes):
-        groups.setdefault(size, []).append(index)
-    for group in groups.values():
-        for start in range(0, len(group), rows):
-            indices = group[start : start + rows]
-            yield indices + indices[:1] * (rows - len(indices))
-
-
-def part_generator(seed: int, part: int) -> torch.Generator:
-    """Noise of one part of a motion; the first part's is that of the seed itself."""
-    if part:
-        seed = int(np.random.SeedSequence([seed, part]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return torch.Generator().manual_seed(seed)
-
-
-def draw_seed() -> int:
-    """A seed from torch's own generator, so that `transformers.set_seed` also fixes calls without one."""
-    return int(torch.randint(2**31, ()))
+    def predict_residuals(
+        self,
+        motion_codes: torch.Tensor,
+        condition: torch.Tensor,
+        codebooks: torch.Tensor,
+        token_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor: ...
 
 
 def per_item(name: str, value: Any, count: int) -> list[Any]:
-    """One value for each of `count` motions from one for all or a list."""
+    """Return one value for each of `count` motions, given one value for all or a list."""
     if isinstance(value, torch.Tensor):
         value = value.tolist()
     if not isinstance(value, list | tuple):
         return [value] * count
     if len(value) != count:
-        raise ValueError(f"{name} has {len(value)} values for {count} motions: give one for each, or one for all")
+        raise ValueError(f"{name} has {len(value)} values for {count} motions; give one for each, or one for all")
     return list(value)
 
 
 def seeds_of(value: Any, count: int) -> list[int | None]:
-    """Seeds of motions, from one for all or a list.
+    """Return the seeds of `count` motions, given one seed for all or a list.
 
     Raises:
-        ValueError: One is not a seed.
+        ValueError: A value is not a seed, or their number is wrong.
     """
     seeds = per_item("seed", value, count)
     if wrong := [seed for seed in seeds if seed is not None and not is_seed(seed)]:
@@ -399,48 +131,65 @@ def seeds_of(value: Any, count: int) -> list[int | None]:
 
 
 def refuse_more_tokens(tokens: int, frames_per_token: int) -> None:
-    """Refuse what one call cannot make.
+    """Check the number of tokens of a call.
 
     Raises:
         ValueError: The motions of a call have more than `MAX_TOKENS`.
     """
     if tokens > MAX_TOKENS:
         raise ValueError(
-            f"{tokens:,} motion tokens ({tokens * frames_per_token:,} frames) are more than one call makes: at most "
-            f"{MAX_TOKENS:,} ({MAX_TOKENS * frames_per_token:,} frames) of all motions together"
+            f"{tokens:,} motion tokens ({tokens * frames_per_token:,} frames) are more than one call generates; "
+            f"request at most {MAX_TOKENS:,} ({MAX_TOKENS * frames_per_token:,} frames) for all motions together"
         )
 
 
+def call_config(generation_config: GenerationConfig, values: dict[str, Any]) -> MaskedMotionGenerationConfig:
+    """Copy generation settings and set values of one call in the copy.
+
+    Raises:
+        ValueError: A name is unknown, or a value is invalid.
+    """
+    known = MaskedMotionGenerationConfig.fields
+    if unknown := sorted(set(values) - set(known)):
+        raise ValueError(
+            f"unknown arguments {', '.join(unknown)}; use arguments of generate or the generation settings "
+            f"{', '.join(known)}"
+        )
+    config = copy.deepcopy(generation_config)
+    config.update(**values)
+    return cast(MaskedMotionGenerationConfig, config)
+
+
 class MotionDecoder:
-    """Runs a model over texts, windows and token sequences, always in passes of the same shape.
+    """Runs a model on texts, windows and token sequences, in forward passes of a fixed number of rows.
 
     Args:
-        model: In evaluation mode.
-        config: How tokens are decoded.
+        model: Model in evaluation mode.
+        config: Generation settings.
     """
 
-    def __init__(self, model: "LampForTextToMotion", config: MaskedMotionGenerationConfig):
+    def __init__(self, model: MaskedMotionModel, config: MaskedMotionGenerationConfig):
         self.model = model
         self.config = config
         self.on_cpu = model.device.type == "cpu"
         self.rows = 1 if self.on_cpu else ROWS_PER_PASS
 
     def padded(self, length: int) -> int:
-        """Length to which a sequence is padded: not at all on a CPU."""
+        """Return the length to which a sequence is padded; on a CPU there is no padding."""
         return length if self.on_cpu else -(-length // LENGTH_STEP) * LENGTH_STEP
 
     def read(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, list[int] | None]:
-        """Condition `(B, H)` and estimated number of tokens of each text; equal texts are read once.
+        """Return the conditions `(B, H)` and the estimated numbers of tokens of texts; equal texts are encoded once.
 
-        Models without a length estimator give no numbers.
+        Without a length estimator, the numbers are `None`.
         """
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         rows = list(zip(input_ids.tolist(), attention_mask.tolist(), strict=True))
         lamp_config = self.model.config.lamp_config
-        if lamp_config.mask_text_padding:  # else padding is read and belongs to the text (T4)
+        if lamp_config.mask_text_padding:  # otherwise, padding is read as part of the text (T4)
             rows = [(ids[: sum(mask)], mask[: sum(mask)]) for ids, mask in rows]
         texts = list(dict.fromkeys((tuple(ids), tuple(mask)) for ids, mask in rows))
         sizes = [len(ids) for ids, _ in texts]
@@ -465,13 +214,14 @@ class MotionDecoder:
         return conditions, None if estimator is None else [length for _, length in found]
 
     def predict(self, windows: list[Window], guidance_scale: float, codebook: int = 0) -> list[torch.Tensor]:
-        """Guided logits `(n, num_codes)` of each window's codes of one codebook, on the CPU.
+        """Return guided logits `(n, num_codes)` of one codebook for each window, on the CPU.
 
-        Those of the first codebook (0) depend on its codes as they stand; those of another one on the codes before it.
+        Logits of the first codebook (0) depend on its current codes, logits of another codebook on the codes of the
+        codebooks before it.
         """
         guided = guidance_scale != 1
         results: list[torch.Tensor | None] = [None] * len(windows)
-        hides_padding = self.model.config.mask_token_padding  # if not, there must be none (T2)
+        hides_padding = self.model.config.mask_token_padding  # otherwise, there must be no padding (T2)
         sizes = [
             (len(window.conditions), self.padded(len(window)) if hides_padding else len(window)) for window in windows
         ]
@@ -516,7 +266,7 @@ class MotionDecoder:
         return self.model.predict_residuals(codes, condition, codebooks, mask)
 
     def run(self, rounds: list[list[Window]], sequences: list[torch.Tensor], callback: StepCallback | None) -> None:
-        """Decode rounds of windows, one round after the other."""
+        """Decode rounds of windows one after the other; windows of a round are decoded together."""
         steps = self.config.num_inference_steps + self.model.config.num_quantizers - 1
         done, total = 0, len(rounds) * steps
 
@@ -531,7 +281,7 @@ class MotionDecoder:
             decode_residuals(windows, self.predict, self.config, on_step)
 
     def output(self, sequences: list[torch.Tensor], seeds: list[int]) -> MaskedMotionGenerationOutput:
-        """The motions of decided sequences, padded to the longest."""
+        """Decode sequences of tokens into motions, padded to the longest."""
         tokenizer, device = self.model.lamp.motion_vqvae, self.model.device
         frames = self.model.config.motion_vqvae_config.frames_per_token
         longest = max(len(sequence) for sequence in sequences)
@@ -564,9 +314,99 @@ class MotionDecoder:
             seeds=seeds,
         )
 
+    def negatives(
+        self,
+        conditions: torch.Tensor,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Return the conditions that guidance steers away from, `(B, H)`: empty, or of negative texts."""
+        if input_ids is None:
+            return torch.zeros_like(conditions)
+        if len(input_ids) not in (1, len(conditions)):
+            raise ValueError(
+                f"{len(input_ids)} negative texts for {len(conditions)} texts; give one for each, or one for all"
+            )
+        negatives = torch.zeros_like(conditions[: len(input_ids)])
+        given = torch.ones(len(input_ids)).bool() if attention_mask is None else attention_mask.bool().any(-1).cpu()
+        if given.any():
+            mask = None if attention_mask is None else attention_mask[given]
+            negatives[given] = self.read(input_ids[given], mask)[0]
+        return negatives.expand(len(conditions), -1)
+
+    def sequences(
+        self,
+        texts: int,
+        num_tokens: Any,
+        estimated: list[int] | None,
+        motion_codes: torch.Tensor | None,
+        edit_mask: torch.Tensor | None,
+        copies: int = 1,
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return the token ids and the editable mask for each text; `copies` motions will be generated of each."""
+        if (motion_codes is None) != (edit_mask is None):
+            raise ValueError("motion_codes and edit_mask must be given together: a motion and the tokens to change")
+        if motion_codes is None or edit_mask is None:
+            lengths = estimated if num_tokens is None else per_item("num_tokens", num_tokens, texts)
+            if lengths is None:
+                raise ValueError(
+                    "this checkpoint has no length estimator; give num_tokens (in a pipeline: duration or num_frames)"
+                )
+            if wrong := [length for length in lengths if not whole(length)]:
+                raise ValueError(f"num_tokens={wrong[0]!r} is not a whole number of at least 1")
+            refuse_more_tokens(sum(lengths) * copies, self.model.config.motion_vqvae_config.frames_per_token)
+            return [(self.undecided(int(n)), torch.ones(int(n), dtype=torch.bool)) for n in lengths]
+        if num_tokens is not None:
+            raise ValueError(
+                "num_tokens and motion_codes were both given; leave out num_tokens, as an edit keeps the length"
+            )
+        layers = self.model.config.num_quantizers
+        shape = tuple(edit_mask.shape) if layers == 1 else (*edit_mask.shape, layers)
+        if tuple(motion_codes.shape) != shape or edit_mask.ndim != 2 or len(edit_mask) not in (1, texts):
+            codebooks = (
+                "" if layers == 1 else f", with codes of {layers} codebooks in the last dimension of motion_codes"
+            )
+            raise ValueError(
+                f"motion_codes {tuple(motion_codes.shape)} and edit_mask {tuple(edit_mask.shape)} must be "
+                f"(1, n) or ({texts}, n){codebooks}"
+            )
+        refuse_more_tokens(edit_mask.shape[1] * texts * copies, self.model.config.motion_vqvae_config.frames_per_token)
+        if (largest := int(motion_codes.max())) >= self.model.config.num_codes:
+            raise ValueError(
+                f"motion_codes contain {largest}, but the tokenizer has only {self.model.config.num_codes} codes"
+            )
+        pairs = []
+        for row, chosen in zip(motion_codes.cpu().view(*edit_mask.shape, layers), edit_mask.cpu().bool(), strict=True):
+            length = int((row[:, 0] >= 0).sum())
+            if length < 1 or not bool((row[:length] >= 0).all()):
+                raise ValueError(
+                    "every row of motion_codes must start with a code, and padding (-100) must be at the end"
+                )
+            pairs.append((row[:length].clone(), chosen[:length]))
+        # True if a given token follows one to decode.
+        self.warn_if_blind(any(bool((e.cumsum(0).bool() & ~e).any()) for _, e in pairs))
+        return pairs if len(pairs) == texts else pairs * texts
+
+    def undecided(self, length: int) -> torch.Tensor:
+        """Return a sequence of masked tokens, `(length, num_quantizers)`."""
+        config = self.model.config
+        sequence = torch.full((length, config.num_quantizers), IGNORED_CODE)
+        sequence[:, 0] = config.mask_token_id
+        return sequence
+
+    def warn_if_blind(self, sees_after: bool) -> None:
+        """Warn if tokens follow an edit or a seam and the model cannot see them."""
+        # With causal attention, a token is predicted from the tokens before it, so an edit connects to its beginning
+        # but not to its end. With "none", and with the released code's "soft_causal", the model sees both sides.
+        if sees_after and self.model.config.attention_bias == "causal":
+            logger.warning_once(
+                'This checkpoint was trained with attention_bias="causal", so an edit or a seam does not take '
+                "the motion after it into account. Only a model without causal attention connects to both sides."
+            )
+
 
 class MaskedMotionGenerationMixin:
-    """Gives [`LampForTextToMotion`] its `generate` and `generate_storyboard`."""
+    """`generate` and `generate_storyboard` of [`LampForTextToMotion`]."""
 
     generation_config: GenerationConfig  # always a `MaskedMotionGenerationConfig`
 
@@ -578,7 +418,7 @@ class MaskedMotionGenerationMixin:
         pretrained_model_name_or_path: str,
         **kwargs: Any,
     ) -> None:
-        """Called by `from_pretrained`: reads `generation_config.json` as the class it was written from."""
+        """Load `generation_config.json` as a [`MaskedMotionGenerationConfig`]; called by `from_pretrained`."""
         if generation_config is not None and not isinstance(generation_config, MaskedMotionGenerationConfig):
             values = {name: value for name, value in generation_config.to_dict().items() if value is not None}
             generation_config = MaskedMotionGenerationConfig.from_dict(values)
@@ -592,11 +432,11 @@ class MaskedMotionGenerationMixin:
             with explained(name, (), found, blamed=(GENERATION_CONFIG_NAME,)):
                 self.generation_config = MaskedMotionGenerationConfig.from_pretrained(name, **found)
         except OSError:
-            logger.info("No generation_config.json: the defaults are used.")
+            logger.info("There is no generation_config.json; the default generation settings are used.")
 
     @torch.no_grad()
     def generate(
-        self,
+        self: MaskedMotionModel,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         *,
@@ -611,46 +451,45 @@ class MaskedMotionGenerationMixin:
         generation_config: MaskedMotionGenerationConfig | None = None,
         **kwargs: Any,
     ) -> MaskedMotionGenerationOutput:
-        """Motions of texts.
+        """Generate motions from texts, or change parts of given motions.
 
         The same text, seed and length give the same motion alone and in any batch, in any order.
 
         Args:
             input_ids, attention_mask: Texts, `(B, L)`.
-            num_tokens: Length of the motions in tokens (of 4 frames), one for all or one for each text;
-                estimated from the text if not given, by models that can. What exceeds `max_motion_tokens` is decoded
-                piece by piece, each with the end of the last one in view.
-            seed: One for all texts or one for each. The j-th motion of a text (from 0) has `seed + j`.
-                Without one, and without one in the generation config, seeds are drawn; the output tells them.
-            negative_input_ids, negative_attention_mask: What the motions shall not show: one text for all, or
-                one for each; in place of the empty text, which an `attention_mask` of zeros stands for.
-            num_motions_per_prompt: Motions of each text; those of one text follow each other in the output.
-            motion_codes: Motions to be changed, `(B or 1, n)`, or `(B or 1, n, num_quantizers)` with a residual
-                tokenizer; -100 on padding. Tokens to be decided again may hold any code.
-            edit_mask: Which of their tokens are decided again, `(B or 1, n)`. All others are kept.
-            step_callback: Called after every step with the number of steps done, that of all steps,
-                and the token ids of every motion, `config.mask_token_id` where nothing is decided.
-            generation_config: In place of the model's own.
+            num_tokens: Length of the motions in tokens (of 4 frames), one for all texts or one for each. Defaults to an
+                estimate from the text, if the model has a length estimator. A motion longer than `max_motion_tokens` is
+                decoded in several windows, each of which sees the end of the one before.
+            seed: One seed for all texts or one for each. The j-th motion of a text (from 0) has the seed `seed + j`.
+                Defaults to the seed in the generation config; without that, seeds are drawn and returned.
+            negative_input_ids, negative_attention_mask: Texts that guidance steers away from, one for all or one for
+                each. A text with an `attention_mask` of zeros is the empty text, which is the default.
+            num_motions_per_prompt: Number of motions per text; motions of one text are adjacent in the output.
+            motion_codes: Motions to change, `(B or 1, n)`, or `(B or 1, n, num_quantizers)` with a residual tokenizer;
+                -100 on padding. Tokens to decode again may have any code.
+            edit_mask: Mask of the tokens to decode again, `(B or 1, n)`. All other tokens are kept.
+            step_callback: Called after every step with the number of steps done, the total number of steps, and the
+                token ids of every motion, which are `config.mask_token_id` where no token is decoded yet.
+            generation_config: Generation settings to use instead of the model's.
             kwargs: Values of [`MaskedMotionGenerationConfig`] for this call.
 
         Returns:
             The motions, in the order of the texts.
 
         Raises:
-            ValueError: Unknown arguments, values that cannot work, or lists of the wrong length.
+            ValueError: An argument is unknown, a value is invalid, or a list has the wrong length.
         """
-        model = cast("LampForTextToMotion", self)
-        config = self._call_config(generation_config, kwargs)
+        config = call_config(self.generation_config if generation_config is None else generation_config, kwargs)
         if not whole(num_motions_per_prompt, MAX_TOKENS):
             raise ValueError(
                 f"num_motions_per_prompt={num_motions_per_prompt!r} is not a whole number from 1 to {MAX_TOKENS:,}"
             )
         texts, copies = len(input_ids), num_motions_per_prompt
-        decoder = MotionDecoder(model, config)
+        decoder = MotionDecoder(self, config)
         conditions, estimated = decoder.read(input_ids, attention_mask)
-        negatives = self._negatives(decoder, conditions, negative_input_ids, negative_attention_mask)
+        negatives = decoder.negatives(conditions, negative_input_ids, negative_attention_mask)
         starts = seeds_of(config.seed if seed is None else seed, texts)
-        sequences = self._sequences(texts, num_tokens, estimated, motion_codes, edit_mask, copies)
+        sequences = decoder.sequences(texts, num_tokens, estimated, motion_codes, edit_mask, copies)
         seeds = [draw_seed() if start is None else int(start) + copy for start in starts for copy in range(copies)]
         sequences = [(codes.clone(), editable) for codes, editable in sequences for _ in range(copies)]
 
@@ -658,7 +497,7 @@ class MaskedMotionGenerationMixin:
         for item, (codes, editable) in enumerate(sequences):
             generator = part_generator(seeds[item], 0)
             text = item // copies
-            planned = plan_windows(editable, model.config.max_motion_tokens)
+            planned = plan_windows(editable, self.config.max_motion_tokens)
             for turn, (start, _, chosen) in enumerate(planned):
                 rounds[turn].append(
                     Window(
@@ -676,7 +515,7 @@ class MaskedMotionGenerationMixin:
 
     @torch.no_grad()
     def generate_storyboard(
-        self,
+        self: MaskedMotionModel,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         *,
@@ -689,37 +528,38 @@ class MaskedMotionGenerationMixin:
         generation_config: MaskedMotionGenerationConfig | None = None,
         **kwargs: Any,
     ) -> MaskedMotionGenerationOutput:
-        """One motion, of any length, of texts that follow each other.
+        """Generate one motion of any length from a sequence of texts.
 
-        Every part is decoded from its own text as `generate` would; then the tokens around each seam are
-        decided again, with both sides in view, from the two texts, whose shares change from token to token.
-        The tokenizer decodes the whole sequence at once, so that frames cross the seams without a break.
+        Each part is decoded from its own text, as in `generate`. Then the tokens around each seam are decoded again
+        from both texts, with both sides visible; the weights of the texts change from token to token. The tokenizer
+        decodes the whole sequence at once, so the motion is continuous across seams.
 
         Args:
             input_ids, attention_mask: The P texts, `(P, L)`.
-            num_tokens: Length of each part; estimated if not given.
-            seed: Of the whole motion.
-            seam_tokens: How many tokens are decided again on each side of a seam, at most half of a part.
-            negative_input_ids, negative_attention_mask, step_callback, generation_config, kwargs: As
-                in [`generate`].
+            num_tokens: Length of each part in tokens; estimated by default.
+            seed: Seed of the whole motion.
+            seam_tokens: Number of tokens to decode again on each side of a seam, at most half of a part.
+            negative_input_ids, negative_attention_mask, step_callback, generation_config, kwargs: See [`generate`].
 
         Returns:
             A batch of one motion, with `part_tokens`.
+
+        Raises:
+            ValueError: An argument is unknown, a value is invalid, or a list has the wrong length.
         """
-        model = cast("LampForTextToMotion", self)
-        config = self._call_config(generation_config, kwargs)
-        longest = model.config.max_motion_tokens
+        config = call_config(self.generation_config if generation_config is None else generation_config, kwargs)
+        longest = self.config.max_motion_tokens
         if not whole(seam_tokens, least=0):
             raise ValueError(f"seam_tokens={seam_tokens!r} is not a whole number of at least 0")
         (chosen_seed,) = seeds_of(config.seed if seed is None else seed, 1)
-        decoder = MotionDecoder(model, config)
+        decoder = MotionDecoder(self, config)
         conditions, estimated = decoder.read(input_ids, attention_mask)
-        negatives = self._negatives(decoder, conditions, negative_input_ids, negative_attention_mask)
-        parts = self._sequences(len(input_ids), num_tokens, estimated, None, None)
+        negatives = decoder.negatives(conditions, negative_input_ids, negative_attention_mask)
+        parts = decoder.sequences(len(input_ids), num_tokens, estimated, None, None)
         lengths = [len(codes) for codes, _ in parts]
         used_seed = draw_seed() if chosen_seed is None else int(chosen_seed)
 
-        codes = self._undecided(sum(lengths))
+        codes = decoder.undecided(sum(lengths))
         rounds: dict[Hashable, list[Window]] = defaultdict(list)
         for part, length in enumerate(lengths):
             generator = part_generator(used_seed, 2 * part)
@@ -737,7 +577,7 @@ class MaskedMotionGenerationMixin:
                         residuals=codes[:, 1:],
                     )
                 )
-        # Neighboring seams see each other's tokens: every second one waits for the others.
+        # Windows of neighboring seams overlap, so every second seam is decoded after the others.
         for parity in (0, 1):
             seams = range(parity, len(lengths) - 1, 2)
             for seam in seams:
@@ -759,106 +599,8 @@ class MaskedMotionGenerationMixin:
                             codes[:, 1:],
                         )
                     )
-        self._warn_if_blind(len(lengths) > 1)
+        decoder.warn_if_blind(len(lengths) > 1)
         decoder.run(list(rounds.values()), [codes], step_callback)
         output = decoder.output([codes], [used_seed])
         output["part_tokens"] = lengths
         return output
-
-    def _call_config(
-        self, generation_config: MaskedMotionGenerationConfig | None, values: dict[str, Any]
-    ) -> MaskedMotionGenerationConfig:
-        known = MaskedMotionGenerationConfig.fields
-        if strangers := sorted(set(values) - set(known)):
-            raise ValueError(
-                f"unknown arguments {', '.join(strangers)}; known are those in the signature of generate and "
-                f"{', '.join(known)}"
-            )
-        config = copy.deepcopy(self.generation_config if generation_config is None else generation_config)
-        config.update(**values)
-        return cast(MaskedMotionGenerationConfig, config)
-
-    def _negatives(
-        self,
-        decoder: MotionDecoder,
-        conditions: torch.Tensor,
-        input_ids: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """What guidance leads away from, `(B, H)`: the empty condition, or that of negative texts."""
-        if input_ids is None:
-            return torch.zeros_like(conditions)
-        if len(input_ids) not in (1, len(conditions)):
-            raise ValueError(
-                f"{len(input_ids)} negative texts for {len(conditions)} texts: give one for each or for all"
-            )
-        negatives = torch.zeros_like(conditions[: len(input_ids)])
-        given = torch.ones(len(input_ids)).bool() if attention_mask is None else attention_mask.bool().any(-1).cpu()
-        if given.any():
-            mask = None if attention_mask is None else attention_mask[given]
-            negatives[given] = decoder.read(input_ids[given], mask)[0]
-        return negatives.expand(len(conditions), -1)
-
-    def _sequences(
-        self,
-        texts: int,
-        num_tokens: Any,
-        estimated: list[int] | None,
-        motion_codes: torch.Tensor | None,
-        edit_mask: torch.Tensor | None,
-        copies: int = 1,
-    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Token ids and which of them are to be decided, for each text, of which there will be so many copies."""
-        model = cast("LampForTextToMotion", self)
-        if (motion_codes is None) != (edit_mask is None):
-            raise ValueError("motion_codes and edit_mask go together: a motion, and which of its tokens to change")
-        if motion_codes is None or edit_mask is None:
-            lengths = estimated if num_tokens is None else per_item("num_tokens", num_tokens, texts)
-            if lengths is None:
-                raise ValueError(
-                    "this checkpoint has no length estimator: give num_tokens (in the pipeline duration or num_frames)"
-                )
-            if wrong := [length for length in lengths if not whole(length)]:
-                raise ValueError(f"num_tokens={wrong[0]!r} is not a whole number of at least 1")
-            refuse_more_tokens(sum(lengths) * copies, model.config.motion_vqvae_config.frames_per_token)
-            return [(self._undecided(int(n)), torch.ones(int(n), dtype=torch.bool)) for n in lengths]
-        if num_tokens is not None:
-            raise ValueError("num_tokens does not go with motion_codes, which have a length")
-        layers = model.config.num_quantizers
-        shape = tuple(edit_mask.shape) if layers == 1 else (*edit_mask.shape, layers)
-        if tuple(motion_codes.shape) != shape or edit_mask.ndim != 2 or len(edit_mask) not in (1, texts):
-            several = "" if layers == 1 else f", with codes of {layers} codebooks in the last dimension of motion_codes"
-            raise ValueError(
-                f"motion_codes {tuple(motion_codes.shape)} and edit_mask {tuple(edit_mask.shape)} must be "
-                f"(1, n) or ({texts}, n){several}"
-            )
-        refuse_more_tokens(edit_mask.shape[1] * texts * copies, model.config.motion_vqvae_config.frames_per_token)
-        if (largest := int(motion_codes.max())) >= model.config.num_codes:
-            raise ValueError(f"motion_codes hold {largest}, the tokenizer has {model.config.num_codes} codes")
-        pairs = []
-        for row, chosen in zip(motion_codes.cpu().view(*edit_mask.shape, layers), edit_mask.cpu().bool(), strict=True):
-            length = int((row[:, 0] >= 0).sum())
-            if length < 1 or not bool((row[:length] >= 0).all()):
-                raise ValueError("every row of motion_codes needs codes first and padding (-100) only after them")
-            pairs.append((row[:length].clone(), chosen[:length]))
-        # Is there a token to keep behind one to decide?
-        self._warn_if_blind(any(bool((e.cumsum(0).bool() & ~e).any()) for _, e in pairs))
-        return pairs if len(pairs) == texts else pairs * texts
-
-    def _undecided(self, length: int) -> torch.Tensor:
-        """A sequence of masked tokens, `(length, num_quantizers)`."""
-        config = cast("LampForTextToMotion", self).config
-        sequence = torch.full((length, config.num_quantizers), IGNORED_CODE)
-        sequence[:, 0] = config.mask_token_id
-        return sequence
-
-    def _warn_if_blind(self, sees_after: bool) -> None:
-        """Warn where tokens after an edit matter and the model cannot see them."""
-        model = cast("LampForTextToMotion", self)
-        # With causal attention a token is guessed from what comes before it. An edit then leads on from its
-        # beginning but not towards its end. "none", and the released code's "soft_causal", see both sides.
-        if sees_after and model.config.attention_bias == "causal":
-            logger.warning_once(
-                'This checkpoint was trained with attention_bias="causal": what follows an edit or a seam is '
-                "not seen while it is decided. Only a model without causal attention fits both sides."
-            )

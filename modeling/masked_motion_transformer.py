@@ -1,4 +1,4 @@
-"""The networks that predict motion tokens from a condition and the tokens that are visible (LaMP, section 3.3)."""
+"""Transformers that predict motion tokens from a condition and the visible tokens (LaMP, section 3.3)."""
 
 import math
 
@@ -15,9 +15,9 @@ __all__ = ["MaskedMotionAttention", "MaskedMotionLayer", "MaskedMotionTransforme
 
 
 def sinusoidal_positions(length: int, size: int, like: torch.Tensor) -> torch.Tensor:
-    """Position vectors `(length, size)`: sines in even places, cosines in odd ones, in the type of `like`.
+    """Return position vectors `(length, size)`, sines in even columns and cosines in odd ones, in the type of `like`.
 
-    Computed where used: a table kept in a buffer would have to be saved or restored with every checkpoint.
+    They are computed for each call, so that checkpoints do not need a buffer for them.
     """
     steps = torch.arange(0, size, 2, device=like.device, dtype=torch.float32)
     frequencies = torch.exp(steps * (-math.log(10000.0) / size))
@@ -26,16 +26,16 @@ def sinusoidal_positions(length: int, size: int, like: torch.Tensor) -> torch.Te
 
 
 def attention_bias(kind: str, length: int, token_mask: torch.Tensor | None, like: torch.Tensor) -> torch.Tensor | None:
-    """What is added to the attention scores of the condition followed by the tokens.
+    """Return the bias of the attention scores of the condition followed by the tokens.
 
     Args:
         kind: `attention_bias` of the configuration.
         length: Number of tokens n.
-        token_mask: `(B, n)`, true on real tokens; `None`: all are.
-        like: Gives type and device.
+        token_mask: `(B, n)`, true on real tokens; `None` if all are real.
+        like: Tensor with the type and the device of the bias.
 
     Returns:
-        `(B or 1, 1, 1 or n + 1, n + 1)`, or `None` where nothing is to be added.
+        The bias, `(B or 1, 1, 1 or n + 1, n + 1)`, or `None` if there is no bias.
     """
     size = length + 1
     past = torch.ones(size, size, dtype=torch.bool, device=like.device).tril()
@@ -59,7 +59,7 @@ class MaskedMotionAttention(nn.Module):
         self.head_size = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_size**-0.5
         self.dropout = config.dropout
-        self.is_causal = False  # whatever is hidden is in the bias
+        self.is_causal = False  # all masks are part of the bias
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
@@ -99,7 +99,7 @@ class MaskedMotionLayer(GradientCheckpointingLayer):
 
 
 class MotionTransformer(nn.Module):
-    """A transformer over the condition followed by the tokens; subclasses put a classifier on it (T3)."""
+    """Transformer over the condition followed by the tokens; subclasses add a classifier (T3)."""
 
     def __init__(self, config: LampTextToMotionConfig, num_layers: int):
         super().__init__()
@@ -118,7 +118,7 @@ class MotionTransformer(nn.Module):
         Args:
             token_embeds: `(B, n, code_dim)`.
             condition: `(B, hidden_size)`.
-            mask: `(B, n)`, 1 on real tokens; `None`: all are.
+            mask: `(B, n)`, 1 on real tokens; `None` if all are real.
         """
         tokens = self.token_projection(token_embeds)
         length, width = tokens.shape[1:]
@@ -147,29 +147,29 @@ class MaskedMotionTransformer(MotionTransformer):
         Args:
             token_embeds: `(B, n, code_dim)`.
             condition: `(B, H)`; zeros are the empty condition (T4).
-            token_mask: `(B, n)`, 1 on real tokens; `None`: all are.
+            token_mask: `(B, n)`, 1 on real tokens; `None` if all are real.
         """
         return self.classifier(self.read(token_embeds, self.condition_projection(condition), token_mask))
 
 
 class CodebookClassifier(nn.Linear):
-    """One linear classifier for each codebook, stored as one; a motion is read by that of its codebook alone."""
+    """One linear classifier per codebook, stored as one layer; each motion uses the classifier of its codebook."""
 
     def __init__(self, hidden_size: int, num_codebooks: int, num_codes: int):
         super().__init__(hidden_size, num_codebooks * num_codes)
         self.shape = (num_codebooks, num_codes)
 
     def forward(self, states: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """Return logits `(B, n, num_codes)` of states `(B, n, hidden_size)`; `rows` `(B,)` number the classifiers."""
+        """Return logits `(B, n, num_codes)` of states `(B, n, hidden_size)`; `rows` `(B,)` selects the classifiers."""
         weight, bias = self.weight.unflatten(0, self.shape)[rows], self.bias.unflatten(0, self.shape)[rows]
         return states @ weight.to(states.dtype).transpose(1, 2) + bias.to(states.dtype)[:, None]
 
 
 class ResidualMotionTransformer(MotionTransformer):
-    """Predicts the codes of one codebook of a residual tokenizer from those of all codebooks before it.
+    """Predicts the codes of one codebook of a residual tokenizer from the codes of the codebooks before it.
 
-    After the residual transformer of MoMask (Guo et al., CVPR 2024, section 3.3). The first codebook is left to the
-    masked transformer.
+    After the residual transformer of MoMask (Guo et al., CVPR 2024, section 3.3). The masked transformer predicts the
+    first codebook.
     """
 
     def __init__(self, config: LampTextToMotionConfig):
@@ -187,10 +187,10 @@ class ResidualMotionTransformer(MotionTransformer):
         """Return the logits of all codes of one codebook for each motion, `(B, n, num_codes)`.
 
         Args:
-            token_embeds: What the codebooks before it add up to, `(B, n, code_dim)`.
+            token_embeds: Sum of the code vectors of the codebooks before it, `(B, n, code_dim)`.
             condition: `(B, H)`; zeros are the empty condition.
-            codebooks: Number of the codebook to predict, from 1, `(B,)`.
-            token_mask: `(B, n)`, 1 on real tokens; `None`: all are.
+            codebooks: Index of the codebook to predict for each motion, at least 1, `(B,)`.
+            token_mask: `(B, n)`, 1 on real tokens; `None` if all are real.
         """
         rows = codebooks - 1
         condition = self.condition_projection(condition) + self.codebook_embeddings(rows)

@@ -1,4 +1,4 @@
-"""The model that a checkpoint is made for, where a task has several."""
+"""Auto classes for tasks with several models."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ __all__ = ["AutoModelForMotionCaptioning"]
 
 
 class AutoModelForMotionCaptioning(AutoModel):
-    """What captions motions: LaMP itself, or a language model that it tells of them.
+    """Auto class for captioning: LaMP's own decoder, or a language model prompted by LaMP.
 
-    `AutoModelForMotionCaptioning.from_pretrained(…)` gives a [`LampForMotionToText`] for checkpoints of LaMP and of
-    text-to-motion, and a [`LampForMotionCaptioning`] for its own.
+    `AutoModelForMotionCaptioning.from_pretrained(…)` returns a [`LampForMotionToText`] for checkpoints of LaMP and of
+    text-to-motion, and a [`LampForMotionCaptioning`] for its own checkpoints.
     """
 
     _model_mapping: Any = {
@@ -28,13 +28,14 @@ class AutoModelForMotionCaptioning(AutoModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
-        """As for any auto class of transformers.
+        """Load a captioner; see `AutoModel.from_pretrained` of transformers for the arguments.
 
         Raises:
-            CheckpointError: The checkpoint holds no captioner.
+            CheckpointError: The checkpoint does not contain a captioner.
         """
         source = checked_name(pretrained_model_name_or_path, kwargs)
-        kwargs = {"trust_remote_code": False, **kwargs}  # else transformers asks whether to run a checkpoint's code
+        # Otherwise, transformers asks whether to run code of the checkpoint.
+        kwargs = {"trust_remote_code": False, **kwargs}
         found = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
         config = kwargs.get("config") or AutoConfig.from_pretrained(
             source, trust_remote_code=kwargs["trust_remote_code"], **found
@@ -42,7 +43,7 @@ class AutoModelForMotionCaptioning(AutoModel):
         if type(config) not in cls._model_mapping:
             wanted = " or ".join(repr(known.model_type) for known in cls._model_mapping)
             raise CheckpointError(
-                f"{pretrained_model_name_or_path} holds a {config.model_type!r} model where {wanted} is needed; name "
+                f"{pretrained_model_name_or_path} contains a {config.model_type!r} model, but {wanted} is needed; use "
                 "another checkpoint"
             )
         return super().from_pretrained(source, *model_args, **kwargs)

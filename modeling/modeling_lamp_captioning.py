@@ -1,4 +1,4 @@
-"""Motion captioning: LaMP's queries, projected, are the soft prompt of a causal language model (section 3.4)."""
+"""Motion captioning: projected queries of LaMP are the soft prompt of a causal language model (LaMP, section 3.4)."""
 
 import inspect
 import json
@@ -23,7 +23,7 @@ from .base_lamp import LampBaseModel
 from .configuration_lamp import LampCaptioningConfig
 from .modeling_lamp import LampModel
 from .modeling_lamp_motion_to_text import LampForMotionToText, MotionCaptions, mean_log_probs, through_end
-from .modeling_lamp_qformer import asked_for
+from .modeling_lamp_qformer import requested_outputs
 
 __all__ = ["LampForMotionCaptioning", "encode_captions", "load_lamp"]
 
@@ -32,14 +32,14 @@ HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "re
 
 
 class LampForMotionCaptioning(LampBaseModel):
-    """Lets any causal language model caption motions that a [`LampModel`] reads.
+    """Captions motions with any causal language model, prompted by a [`LampModel`].
 
-    Trained are the projection, a LoRA adapter of peft in the language model and, where `config.lamp_name` is `None`,
-    LaMP without its motion tokenizer. `save_pretrained` stores what is trained; `from_pretrained` finds LaMP and the
-    language model by the names in the configuration. [`merge_adapter`] makes one model of language model and adapter.
-    `model.language_model.save_pretrained(…)` writes the adapter alone in peft's own format.
+    Training changes the projection, a LoRA adapter of peft in the language model and, with `config.lamp_name=None`,
+    LaMP without its motion tokenizer. `save_pretrained` stores the trained parts; `from_pretrained` also loads LaMP and
+    the language model by their names in the configuration. [`merge_adapter`] merges the adapter into the language
+    model. `model.language_model.save_pretrained(…)` saves only the adapter, in the format of peft.
 
-    Below, Q is LaMP's number of queries, H its hidden size.
+    Below, Q is the number of queries of LaMP and H its hidden size.
     """
 
     config: LampCaptioningConfig
@@ -50,7 +50,7 @@ class LampForMotionCaptioning(LampBaseModel):
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_attention_backend = True
-    # from_pretrained reads the adapter of a language model that lies elsewhere by itself.
+    # from_pretrained loads the adapter separately if the language model is loaded by its name.
     _keys_to_ignore_on_load_unexpected = [r"^language_model\."]
     lamp: LampModel | None
     language_model: Any
@@ -64,9 +64,9 @@ class LampForMotionCaptioning(LampBaseModel):
         """Build a captioner.
 
         Args:
-            config: What it is made of.
-            lamp, language_model: Parts that are there already. Those that are not are built with random weights,
-                or, where the configuration has a name for them, wait for [`attach`].
+            config: Configuration of the captioner.
+            lamp, language_model: Existing parts. Missing parts are created with random weights or, if the configuration
+                has a name for them, must be added with [`attach`].
         """
         super().__init__(config)
         self.projection = nn.Linear(config.lamp_config.hidden_size, config.embedding_size)
@@ -76,7 +76,7 @@ class LampForMotionCaptioning(LampBaseModel):
             self.lamp = cast(LampModel, LampModel._from_config(config.lamp_config))
         if language_model is None and config.language_model_name is None:
             self.language_model = AutoModelForCausalLM.from_config(config.language_model_config)
-        self.post_init()  # knows nothing of parts that are there already, and so leaves their weights alone
+        self.post_init()  # before the existing parts are added, so that their weights do not change
         if self.language_model is not None:
             self._adapt()
         self.attach(lamp, language_model)
@@ -88,10 +88,10 @@ class LampForMotionCaptioning(LampBaseModel):
             init.normal_(module.weight, std=module.in_features**-0.5)
 
     def _adapt(self) -> None:
-        """Put the adapter into the language model, whose own weights it freezes."""
+        """Add the adapter to the language model and freeze the other weights."""
         config = self.config
         if config.lora_rank:
-            from peft import LoraConfig, get_peft_model  # whoever only makes motions does not wait for it
+            from peft import LoraConfig, get_peft_model  # imported here because it is slow to import
 
             targets = config.lora_target_modules
             adapter = LoraConfig(
@@ -109,15 +109,14 @@ class LampForMotionCaptioning(LampBaseModel):
 
     @classmethod
     def from_parts(cls, lamp: str | LampModel, language_model: str | PreTrainedModel, **values: Any) -> Self:
-        """A new captioner.
+        """Create a captioner.
 
         Args:
-            lamp: LaMP as a model, which becomes part of this one; or as its name, then it stays frozen and is
-                not stored again.
-            language_model: A causal language model, which the adapter changes in place; or its name, in the same
-                sense.
-            values: Of [`LampCaptioningConfig`]. Without `bos_token_id`, `eos_token_id` and `pad_token_id` those of
-                the language model.
+            lamp: A LaMP, which becomes part of this model; or its name, in which case it is frozen and not saved.
+            language_model: A causal language model, to which the adapter is added in place; or its name, in which case
+                only the adapter is saved.
+            values: Values of [`LampCaptioningConfig`]. `bos_token_id`, `eos_token_id` and `pad_token_id` default to
+                those of the language model.
         """
         lamp_name = lamp if isinstance(lamp, str) else None
         language_model_name = language_model if isinstance(language_model, str) else None
@@ -139,7 +138,7 @@ class LampForMotionCaptioning(LampBaseModel):
         return cls(config, lamp, language_model)
 
     def attach(self, lamp: LampModel | None = None, language_model: PreTrainedModel | None = None) -> None:
-        """Put LaMP, or a language model without an adapter, in place."""
+        """Add LaMP, or a language model without an adapter, to this model."""
         if lamp is not None:
             self.lamp = lamp
         if language_model is not None:
@@ -148,7 +147,7 @@ class LampForMotionCaptioning(LampBaseModel):
         self._settle()
 
     def _settle(self) -> None:
-        """Freeze what does not learn, and leave out of checkpoints what lies elsewhere."""
+        """Freeze parts that are not trained, and exclude parts that are loaded by name from checkpoints."""
         elsewhere = set()
         if self.lamp is not None and self.config.lamp_name is not None:
             self.lamp.requires_grad_(False)
@@ -157,19 +156,19 @@ class LampForMotionCaptioning(LampBaseModel):
             names = self.language_model.state_dict()
             elsewhere |= {f"language_model.{name}" for name in names if ".lora_" not in name}
         self._keys_to_ignore_on_save = elsewhere
-        # peft has given the language model's tensors other names.
+        # peft has renamed the tensors of the language model.
         self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode; a LaMP that is found by its name stays in evaluation mode."""
+        """Set training mode; a LaMP that is loaded by its name stays in evaluation mode."""
         super().train(mode)
         if self.lamp is not None and self.config.lamp_name is not None:
             self.lamp.eval()
         return self
 
     def merge_adapter(self) -> None:
-        """Add the adapter to the language model's weights, which from now on are saved with this model."""
+        """Merge the adapter into the language model, which is saved with this model from now on."""
         if self.config.lora_rank:
             self.language_model = self._language_model().merge_and_unload()
         self.config.lora_rank = 0
@@ -184,12 +183,16 @@ class LampForMotionCaptioning(LampBaseModel):
         language_model_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Load a captioner, and the parts that it names.
+        """Load a captioner and the parts that it names.
 
         Args:
             pretrained_model_name_or_path, model_args, kwargs: As for any model of transformers.
             language_model_kwargs: Arguments of `AutoModelForCausalLM.from_pretrained` for a language model that is
-                found by its name: quantization, attention, another dtype.
+                loaded by its name, such as quantization, attention implementation or dtype.
+
+        Raises:
+            CheckpointError: The checkpoint has no weights, is incomplete, is damaged or contains another kind of model.
+            ValueError: The adapter does not fit the language model.
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
@@ -222,7 +225,7 @@ class LampForMotionCaptioning(LampBaseModel):
         if missing or result.unexpected_keys:
             raise ValueError(
                 f"the adapter in {files[0]} does not fit {self.config.language_model_name}: {len(missing)} tensors are "
-                f"missing, {len(result.unexpected_keys)} are not known to it"
+                f"missing, {len(result.unexpected_keys)} are unknown; load it with its own language model"
             )
 
     # ---- inputs -------------------------------------------------------------------------------------------
@@ -237,12 +240,12 @@ class LampForMotionCaptioning(LampBaseModel):
         """Change the vocabulary of the language model, as for any model of transformers.
 
         Raises:
-            ValueError: The language model is found by its name, and so is not saved with this one.
+            ValueError: The language model is loaded by its name and not saved with this model.
         """
         if self.config.language_model_name is not None:
             raise ValueError(
-                f"the vocabulary of {self.config.language_model_name} would be lost: it is found by its name and not "
-                "saved with this captioner. Call merge_adapter() first, or give from_parts the resized model itself"
+                f"the vocabulary of {self.config.language_model_name} would be lost: it is loaded by its name and not "
+                "saved with this captioner; call merge_adapter() first, or pass the resized model to from_parts"
             )
         language_model = self._language_model()
         embeddings = language_model.resize_token_embeddings(*args, **kwargs)
@@ -252,16 +255,16 @@ class LampForMotionCaptioning(LampBaseModel):
     def _language_model(self) -> Any:
         if self.language_model is None:
             raise ValueError(
-                f"the language model {self.config.language_model_name} is not in place: load this captioner with "
-                "from_pretrained, or give the language model to attach()"
+                f"the language model {self.config.language_model_name} is missing: load this captioner with "
+                "from_pretrained, or pass the language model to attach()"
             )
         return self.language_model
 
     def query(self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """LaMP's query outputs `(B, Q, H)` for motions given as in [`LampModel`]."""
+        """Return the query outputs `(B, Q, H)` of LaMP; for arguments see [`LampModel`]."""
         if self.lamp is None:
             raise ValueError(
-                f"the LaMP {self.config.lamp_name} is not in place: load with from_pretrained, or attach()"
+                f"the LaMP {self.config.lamp_name} is missing: load this captioner with from_pretrained or use attach()"
             )
         encoded = self.lamp.encode_motion(motion_values, motion_attention_mask, output_codes=False)
         return self.lamp.query(self.lamp.motion_to_states(encoded.motion_embeds), encoded.motion_token_mask)
@@ -275,13 +278,13 @@ class LampForMotionCaptioning(LampBaseModel):
         if query_output is not None:
             return query_output
         if motion_values is None:
-            raise ValueError("the motion is missing: give motion_values, or query_output as query() returns it")
+            raise ValueError("the motion is missing: give motion_values, or query_output from query()")
         return self.query(motion_values, motion_attention_mask)
 
     def _prompted(
         self, query_output: torch.Tensor, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Soft prompt and words `(B, Q + L, E)`, and their mask `(B, Q + L)`."""
+        """Return the embeddings of soft prompt and words, `(B, Q + L, E)`, and their mask, `(B, Q + L)`."""
         embeds = self.projection(query_output.to(self.projection.weight.dtype))
         mask = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
         if input_ids is not None:
@@ -303,22 +306,23 @@ class LampForMotionCaptioning(LampBaseModel):
         labels: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """The language model's output for soft prompts and the captions that follow them.
+        """Run the language model on soft prompts followed by captions.
 
         Args:
-            motion_values, motion_attention_mask: Motions, as in [`LampModel`].
-            query_output: `(B, Q, H)`, in place of `motion_values`, what [`query`] returned for them; where LaMP is
-                frozen it never changes.
-            input_ids, attention_mask: Captions `(B, L)`, padded on the right; see [`encode_captions`].
-            labels: `(B, L)`, the captions with -100 where no loss is wanted.
-            kwargs: Passed on to the language model: `output_hidden_states`, `output_attentions`, ….
+            motion_values, motion_attention_mask: Motions; see [`LampModel`].
+            query_output: Output of [`query`], `(B, Q, H)`, instead of `motion_values`. If LaMP is frozen, training may
+                cache it.
+            input_ids, attention_mask: Captions, `(B, L)`, padded on the right; see [`encode_captions`].
+            labels: Captions, `(B, L)`, with -100 on tokens that the loss ignores.
+            kwargs: Arguments of the language model, such as `output_hidden_states` and `output_attentions`.
 
         Returns:
-            `logits` `(B, Q + L, vocab_size)` and, with `labels`, `loss`, the mean cross-entropy of the captions'
-            tokens.
+            An output with `logits` `(B, Q + L, vocab_size)` and, with `labels`, `loss`, the mean cross-entropy of the
+            tokens of the captions.
 
         Raises:
-            TypeError: An argument that the language model does not have.
+            TypeError: The language model does not have an argument.
+            ValueError: The motion, LaMP or the language model is missing.
 
         Example:
 
@@ -337,18 +341,18 @@ class LampForMotionCaptioning(LampBaseModel):
         ```
         """
         self._check_options(kwargs)
-        asked = asked_for(self.config.output_hidden_states or None, self.config.output_attentions or None)
+        requested = requested_outputs(self.config.output_hidden_states or None, self.config.output_attentions or None)
         query_output = self._queries(motion_values, motion_attention_mask, query_output)
         embeds, mask = self._prompted(query_output, input_ids, attention_mask)
         if labels is not None:
             labels = F.pad(labels, (embeds.shape[1] - labels.shape[1], 0), value=IGNORED_LABEL)
         output: CausalLMOutputWithPast = self._language_model()(
-            inputs_embeds=embeds, attention_mask=mask, labels=labels, return_dict=True, **{**asked, **kwargs}
+            inputs_embeds=embeds, attention_mask=mask, labels=labels, return_dict=True, **{**requested, **kwargs}
         )
         return output
 
     def _check_options(self, options: dict[str, Any]) -> None:
-        """Refuse what the language model would swallow."""
+        """Reject arguments that the language model would silently ignore."""
         model = self._language_model()
         model = model.get_base_model() if self.config.lora_rank else model
         known = {*inspect.signature(model.forward).parameters, *TransformersKwargs.__annotations__}
@@ -369,14 +373,17 @@ class LampForMotionCaptioning(LampBaseModel):
         """Write captions.
 
         Args:
-            motion_values, motion_attention_mask, query_output: The motions, as in [`forward`].
-            input_ids, attention_mask: What the captions begin with, `(B, L)` or `(1, L)` for all, padded on the
-                left if at all; by default `config.bos_token_id`. The released code begins with "a man is".
-            kwargs: Of transformers' `generate`: `num_beams`, `do_sample`, `max_new_tokens`,
-                `num_return_sequences`, `output_scores`, … A `max_length` counts the soft prompt too.
+            motion_values, motion_attention_mask, query_output: Motions; see [`forward`].
+            input_ids, attention_mask: Beginning of the captions, `(B, L)`, or `(1, L)` for all, padded on the left if
+                padded. Defaults to `config.bos_token_id`. The released code uses "a man is".
+            kwargs: Arguments of transformers' `generate`: `num_beams`, `do_sample`, `max_new_tokens`,
+                `num_return_sequences`, `output_scores`, … `max_length` includes the soft prompt.
 
         Returns:
-            As transformers' `generate`: the new token ids `(B * num_return_sequences, L)`.
+            The output of transformers' `generate`: the new token ids, `(B * num_return_sequences, L)`.
+
+        Raises:
+            ValueError: The motion, LaMP or the language model is missing.
         """
         config = self.config
         query_output = self._queries(motion_values, motion_attention_mask, query_output)
@@ -398,12 +405,12 @@ class LampForMotionCaptioning(LampBaseModel):
     def caption(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None, **kwargs: Any
     ) -> MotionCaptions:
-        """Captions with scores; arguments as for [`generate`], but for the captions' beginning."""
+        """Write captions with scores; for arguments see [`generate`], except the beginning of the captions."""
         config = self.config
         query_output = self.query(motion_values, motion_attention_mask)
         sequences = self.generate(query_output=query_output, **{**kwargs, "return_dict_in_generate": False})
         query_output = query_output.repeat_interleave(len(sequences) // len(query_output), 0)
-        shown = sequences[:, :-1]  # the last query, or the beginning, foretells the first token
+        shown = sequences[:, :-1]  # the last query, or the beginning, predicts the first token
         if config.bos_token_id is not None:
             shown = F.pad(shown, (1, 0), value=config.bos_token_id)
         logits = self(query_output=query_output, input_ids=shown).logits[:, -sequences.shape[1] :]
@@ -412,11 +419,11 @@ class LampForMotionCaptioning(LampBaseModel):
 
 
 def weight_files(name: str | os.PathLike[str], options: dict[str, Any]) -> list[str]:
-    """The safetensors files of a checkpoint, one or several, fetched from the Hub where it lies there.
+    """Return the safetensors files of a checkpoint, one or several, downloaded if it is on the Hub.
 
     Args:
         name: Folder or Hub id.
-        options: Of `from_pretrained`: `variant`, `revision`, `token`, ….
+        options: Arguments of `from_pretrained`: `variant`, `revision`, `token`, …
     """
     found = {key: options[key] for key in HUB_ARGUMENTS if options.get(key) is not None}
     variant = f".{options['variant']}" if options.get("variant") else ""
@@ -430,7 +437,7 @@ def weight_files(name: str | os.PathLike[str], options: dict[str, Any]) -> list[
 
 
 def load_lamp(name: str) -> LampModel:
-    """The LaMP in a checkpoint: an embedded one by its name, a folder, or a Hub id."""
+    """Load the LaMP in a checkpoint, given its folder, Hub id or embedded name."""
     loaded = cast(LampForMotionToText, LampForMotionToText.from_pretrained(resolve_checkpoint(name)))
     lamp = loaded.lamp
     lamp.config.is_encoder_decoder = False
@@ -440,16 +447,16 @@ def load_lamp(name: str) -> LampModel:
 def encode_captions(
     tokenizer: Any, texts: Sequence[str], config: PreTrainedConfig, max_length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Captions as language models learn to write them.
+    """Tokenize captions for the training of a language model.
 
     Args:
-        tokenizer: Of the language model.
+        tokenizer: Tokenizer of the language model.
         texts: Captions.
-        config: Its `bos_token_id` and `eos_token_id`, where it has them, begin and end every caption.
-        max_length: Tokens of a caption, those two included; one that is cut has no end.
+        config: Configuration whose `bos_token_id` and `eos_token_id`, if not `None`, begin and end every caption.
+        max_length: Largest number of tokens of a caption, including these two. A truncated caption has no end token.
 
     Returns:
-        `input_ids` and `attention_mask` `(B, L)`, padded on the right.
+        `input_ids` and `attention_mask`, `(B, L)`, padded on the right.
     """
     start, end = ([] if token is None else [token] for token in (config.bos_token_id, config.eos_token_id))
     encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"]

@@ -1,4 +1,4 @@
-"""Retrieval between motions and texts: LaMP's two encoders, and its matching head for a second look (section 4.3)."""
+"""Retrieval between motions and texts with LaMP's encoders and its matching head (LaMP, section 4.3)."""
 
 import torch
 from transformers.utils import can_return_tuple
@@ -19,12 +19,12 @@ __all__ = ["LampForMotionTextRetrieval"]
 class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
     """Finds motions for texts and texts for motions with a [`LampModel`].
 
-    Loads from a checkpoint of LaMP, of its pretraining and of text-to-motion, which holds all of LaMP. The
-    released code compares texts with the mean of the queries by Euclidean distance (L8); here, as in the paper
-    and in training, the query that fits best decides, by cosine.
+    Loads from checkpoints of LaMP, of its pretraining and of text-to-motion, which contain LaMP. The released code
+    compares a text with the mean of the queries by Euclidean distance (L8). Here, as in the paper and in training, the
+    similarity is the cosine of the text and the best query.
 
-    Inputs are those of [`LampModel`]; below, Q is the number of queries, P the projection size, n the number of
-    motion tokens.
+    For inputs see [`LampModel`]. Below, Q is the number of queries, P the projection size and n the number of motion
+    tokens.
     """
 
     def __init__(self, config: LampConfig | LampTextToMotionConfig):
@@ -39,7 +39,7 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
         motion_attention_mask: torch.Tensor | None = None,
         output_codes: bool = True,
     ) -> LampMotionEncoding:
-        """What an index keeps to match motions with texts later; see [`LampModel.encode_motion`]."""
+        """Encode motions, for example for an index that matches them with texts; see [`LampModel.encode_motion`]."""
         return self.lamp.encode_motion(motion_values, motion_attention_mask, output_codes)
 
     def get_motion_features(
@@ -49,26 +49,29 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
         motion_embeds: torch.Tensor | None = None,
         motion_token_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Features `(B, Q, P)` of motions, one a query, of unit length.
+        """Return features `(B, Q, P)` of motions, one per query, of unit length.
 
         Args:
             motion_values, motion_attention_mask: Motions.
-            motion_embeds, motion_token_mask: In their place, what [`encode_motion`] returned for them.
+            motion_embeds, motion_token_mask: Output of [`encode_motion`], instead of `motion_values`.
+
+        Raises:
+            ValueError: The motion is missing.
         """
         lamp = self.lamp
         if motion_embeds is not None:
             states = lamp.motion_to_states(motion_embeds.to(self.dtype))
             return lamp.project_motion(lamp.query(states, motion_token_mask))
         if motion_values is None:
-            raise ValueError("the motion is missing: give motion_values, or motion_embeds as encode_motion returns it")
+            raise ValueError("the motion is missing: give motion_values, or motion_embeds from encode_motion")
         return lamp.get_motion_features(motion_values, motion_attention_mask)
 
     def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Features `(B, P)` of texts, of unit length."""
+        """Return features `(B, P)` of texts, of unit length."""
         return self.lamp.get_text_features(input_ids, attention_mask)
 
     def similarity(self, motion_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-        """Cosine `(M, T)` of texts `(T, P)` with the best-fitting query of motions `(M, Q, P)`."""
+        """Return the cosines `(M, T)` of texts `(T, P)` and the best query of each motion `(M, Q, P)`."""
         return self.lamp.similarity(motion_features, text_features)
 
     def matching_logits(
@@ -78,13 +81,13 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Log-odds `(B,)` that the b-th text describes the b-th motion, which [`encode_motion`] encoded.
+        """Return the log-odds `(B,)` that the b-th text describes the b-th motion.
 
-        Motion and text are read together, which is slower than [`similarity`]: it is meant for the candidates that
-        similarity has found. The sigmoid is [`LampModel.matching_score`].
+        Motion and text are read together. This is slower than [`similarity`] and meant for candidates found by
+        similarity. The sigmoid of the log-odds is [`LampModel.matching_score`].
 
         Args:
-            motion_embeds, motion_token_mask: Of motions, `(B, n, code_dim)` and `(B, n)`.
+            motion_embeds, motion_token_mask: Output of [`encode_motion`], `(B, n, code_dim)` and `(B, n)`.
             input_ids, attention_mask: Texts, `(B, L)`.
         """
         if attention_mask is None:
@@ -94,13 +97,14 @@ class LampForMotionTextRetrieval(LampEmbeddingsMixin, LampPreTrainedModel):
         return logits[:, 1] - logits[:, 0]
 
     def rerank_scores(self, similarities: torch.Tensor, matching_logits: torch.Tensor) -> torch.Tensor:
-        """Scores that reorder candidates: scaled similarity and log-odds of a match, added up.
+        """Return scores for reranking: the sum of the scaled similarities and the log-odds of a match.
 
-        Both are logits of the same question. A head that learned little from hard negatives then changes little,
-        where alone it would undo what similarity found; BLIP-2, after which LaMP is made, adds the two likewise.
+        Both are logits of the same event. With the sum, a head that learned little from hard negatives changes the
+        order little; used alone, it could undo the order by similarity. BLIP-2, on which LaMP is based, adds the two
+        too.
 
         Args:
-            similarities, matching_logits: Of the same pairs, `(B,)`.
+            similarities, matching_logits: Similarities and log-odds of the same pairs, `(B,)`.
         """
         return similarities * self.lamp.scale().to(similarities.device) + matching_logits
 

@@ -1,4 +1,4 @@
-"""The built-in captioner: LaMP's own motion-to-text branch writes captions, with no second model (section 3.2)."""
+"""Captioning with LaMP's own text branch, without another language model (LaMP, section 3.2)."""
 
 import copy
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from .modeling_lamp import (
     LampPreTrainedModel,
     own_lamp_config,
 )
-from .modeling_lamp_qformer import asked_for
+from .modeling_lamp_qformer import requested_outputs
 
-# Before 5.24, transformers names it past_key_values, in what a model is given and in what it returns.
+# Before 5.24, this argument and output of models in transformers is named past_key_values.
 CACHE_NAME = "cache" if "cache" in Seq2SeqLMOutput.__dataclass_fields__ else "past_key_values"
 
 __all__ = ["LampForMotionToText", "MotionCaptions", "mean_log_probs"]
@@ -28,12 +28,12 @@ __all__ = ["LampForMotionToText", "MotionCaptions", "mean_log_probs"]
 
 @dataclass
 class MotionCaptions(ModelOutput):
-    """Captions and how sure their writer is of them; r captions of one motion follow each other.
+    """Captions with scores; the r captions of a motion are adjacent.
 
     Args:
-        sequences: Token ids `(B * r, L)`, padded on the right.
-        scores: Geometric mean of the probabilities of a caption's tokens, its end included, `(B * r,)`. They are
-            those of the model itself, whatever the temperature, the beams or the filters that found the caption.
+        sequences: Token ids, `(B * r, L)`, padded on the right.
+        scores: Geometric mean of the probabilities of the tokens of a caption, including its end, `(B * r,)`. They are
+            the probabilities of the model, without temperature, beams or filters of sampling.
     """
 
     sequences: torch.Tensor | None = None
@@ -41,31 +41,31 @@ class MotionCaptions(ModelOutput):
 
 
 def mean_log_probs(logits: torch.Tensor, token_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean log probability `(N,)` of tokens `(N, L)` under logits `(N, L, V)`, where `mask` `(N, L)` is true."""
+    """Return the mean log probabilities `(N,)` of tokens `(N, L)`, given logits `(N, L, V)`, on a mask `(N, L)`."""
     losses = F.cross_entropy(logits.float().transpose(1, 2), token_ids, reduction="none")
     return -(losses * mask).sum(-1) / mask.sum(-1).clamp(min=1)
 
 
 def through_end(token_ids: torch.Tensor, end_token_id: int) -> torch.Tensor:
-    """Boolean `(N, L)`: tokens `(N, L)` up to and with the first end."""
+    """Return a boolean mask `(N, L)`, true on tokens `(N, L)` up to and including the first end token."""
     ends = (token_ids == end_token_id).long()
     return ends.cumsum(-1) - ends == 0
 
 
 class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMixin):
-    """Writes captions of motions with LaMP's text branch, by `generate` of transformers.
+    """Writes captions of motions with LaMP's text branch and `generate` of transformers.
 
-    Words see LaMP's queries and the words before them; queries see no words. Queries therefore read a motion once,
-    whatever the number of beams and of captions, and at each layer their keys and values are computed once and
-    kept beside those of the words written so far: a step computes one new word.
+    Words see LaMP's queries and the words before them; queries do not see words. The queries therefore read a motion
+    once for all beams and captions. In each layer, their keys and values are computed once and cached with those of
+    earlier words, so a step computes only the new word.
 
-    Loads from a checkpoint of LaMP, of its pretraining and of text-to-motion, which holds all of LaMP. Its
-    pretraining is that of [`LampForPreTraining`]. Below, Q is the number of queries, H the hidden size.
+    Loads from checkpoints of LaMP, of its pretraining and of text-to-motion, which contain LaMP. [`LampForPreTraining`]
+    trains this branch. Below, Q is the number of queries and H the hidden size.
     """
 
     def __init__(self, config: LampConfig | LampTextToMotionConfig):
         config = copy.deepcopy(own_lamp_config(config))
-        config.is_encoder_decoder = True  # for `generate`: LaMP that reads a motion, and its branch that writes
+        config.is_encoder_decoder = True  # for `generate`: the queries are the encoder, the text branch is the decoder
         super().__init__(config)
         self.lamp = LampModel(config)
         self.post_init()
@@ -73,7 +73,7 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
         self.generation_config = caption_generation_config(config)
 
     def adjust_generation_fn(self, generation_config: Any, *args: Any, **kwargs: Any) -> None:
-        """Called by `from_pretrained`: leaves `generation_config.json` alone where it is for making motions."""
+        """Load `generation_config.json` unless it is for text-to-motion; called by `from_pretrained`."""
         if generation_config is not None or self.config.architectures == [type(self).__name__]:
             super().adjust_generation_fn(generation_config, *args, **kwargs)  # type: ignore[misc]
 
@@ -83,19 +83,19 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
         motion_attention_mask: torch.Tensor | None = None,
         output_codes: bool = True,
     ) -> LampMotionEncoding:
-        """What the frozen encoder makes of motions; see [`LampModel.encode_motion`]."""
+        """Encode motions with the frozen encoder; see [`LampModel.encode_motion`]."""
         return self.lamp.encode_motion(motion_values, motion_attention_mask, output_codes)
 
     def read_motion(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
     ) -> BaseModelOutput:
-        """Let the queries read motions: what words see of them, the `encoder_outputs` of [`forward`].
+        """Encode motions with the queries; the result is `encoder_outputs` of [`forward`].
 
         Args:
-            motion_values, motion_attention_mask: As in [`LampModel`].
+            motion_values, motion_attention_mask: Motions; see [`LampModel`].
 
         Returns:
-            `last_hidden_state`: queries as each layer finds them, `(B, Q, layers, H)`.
+            An output whose `last_hidden_state` has the queries at the input of each layer, `(B, Q, layers, H)`.
         """
         lamp = self.lamp
         encoded = lamp.encode_motion(motion_values, motion_attention_mask, output_codes=False)
@@ -119,25 +119,28 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> Seq2SeqLMOutput:
-        """Logits of the next words.
+        """Compute the logits of the next words.
 
         Args:
-            motion_values, motion_attention_mask: Motions, as in [`LampModel`].
-            decoder_input_ids: Captions so far `(B, L)`, `[DEC]` first, padded on the right; with `cache` the words that
-                are not in it yet.
-            decoder_attention_mask: Not needed: a word sees no later one, and so no padding.
-            encoder_outputs: What [`read_motion`] returned, in place of `motion_values`.
+            motion_values, motion_attention_mask: Motions; see [`LampModel`].
+            decoder_input_ids: Captions so far, `(B, L)`, `[DEC]` first, padded on the right; with `cache`, the words
+                that are not in it yet.
+            decoder_attention_mask: Ignored, because words do not see later words and so do not see padding.
+            encoder_outputs: Output of [`read_motion`], instead of `motion_values`.
             cache: Keys and values of the queries and of earlier words.
-            past_key_values: The same, as transformers before 5.24 names it.
-            use_cache: Give them back for the next word.
-            labels: Captions `(B, L)`, `[DEC]` or `[CLS]` first, -100 on padding, for the loss of pretraining. Without
-                `decoder_input_ids`, these are made of them.
-            output_hidden_states, output_attentions: As in [`LampQFormerModel`]. A word's attention goes to the queries
-                and then to words.
+            past_key_values: Name of `cache` in transformers before 5.24.
+            use_cache: Whether to return the cache.
+            labels: Captions, `(B, L)`, `[DEC]` or `[CLS]` first, -100 on padding, for the loss. `decoder_input_ids`
+                defaults to them.
+            output_hidden_states, output_attentions: Whether to return them. Attention weights of a word are for the
+                queries first and then for words.
 
         Returns:
-            `logits` `(B, L, vocab_size)`, `cache`, `encoder_last_hidden_state` as `read_motion` gives it,
-            with `labels` `loss`, and on request `decoder_hidden_states` and `decoder_attentions`.
+            An output with `logits` `(B, L, vocab_size)`, `cache`, `encoder_last_hidden_state` from `read_motion`,
+            `loss` with `labels`, and `decoder_hidden_states` and `decoder_attentions` if requested.
+
+        Raises:
+            ValueError: The motion or the caption is missing, or the caption is too long.
 
         Example:
 
@@ -160,10 +163,10 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
         if decoder_input_ids is None and labels is not None:
             decoder_input_ids = self.lamp.caption_ids(labels.masked_fill(labels < 0, self.config.pad_token_id or 0))
         if decoder_input_ids is None:
-            raise ValueError("decoder_input_ids is missing: the caption so far, [DEC] first; generate() writes one")
+            raise ValueError("decoder_input_ids is missing: give the caption so far, [DEC] first, or call generate()")
         if encoder_outputs is None:
             if motion_values is None:
-                raise ValueError("the motion is missing: give motion_values, or encoder_outputs of read_motion")
+                raise ValueError("the motion is missing: give motion_values, or encoder_outputs from read_motion")
             encoder_outputs = self.read_motion(motion_values, motion_attention_mask)
         queries = cast(torch.Tensor, encoder_outputs.last_hidden_state)
         cache = past_key_values if cache is None else cache
@@ -175,7 +178,7 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
         if not torch.compiler.is_compiling() and past + length > self.config.max_position_embeddings:
             raise ValueError(
                 f"a caption of {int(past) + length} tokens is longer than max_position_embeddings="
-                f"{self.config.max_position_embeddings}: lower max_new_tokens"
+                f"{self.config.max_position_embeddings}; lower max_new_tokens"
             )
         places = length if words is None else words.get_mask_sizes(length, 0)[0]
         decoded = self.lamp.qformer(
@@ -184,7 +187,7 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
             prefix_states=queries,
             cache=cache,
             return_dict=True,
-            **asked_for(output_hidden_states, output_attentions),
+            **requested_outputs(output_hidden_states, output_attentions),
         )
         logits = self.lamp.lm_head(decoded.last_hidden_state)
         loss = None
@@ -215,20 +218,23 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
         """Write captions.
 
         Args:
-            motion_values, motion_attention_mask: Motions, as in [`LampModel`].
-            encoder_outputs: What [`read_motion`] returned for them, in place of them.
-            kwargs: Of transformers' `generate`: `num_beams`, `do_sample`, `temperature`, `top_k`, `top_p`,
-                `num_return_sequences`, `max_new_tokens`, `output_scores`, …; `decoder_input_ids` `(B, L)` begin
-                the captions.
+            motion_values, motion_attention_mask: Motions; see [`LampModel`].
+            encoder_outputs: Output of [`read_motion`], instead of `motion_values`.
+            kwargs: Arguments of transformers' `generate`: `num_beams`, `do_sample`, `temperature`, `top_k`, `top_p`,
+                `num_return_sequences`, `max_new_tokens`, `output_scores`, …; `decoder_input_ids` `(B, L)` are
+                the beginning of the captions.
 
         Returns:
-            As transformers' `generate`: token ids `(B * num_return_sequences, L)`, `[DEC]` first.
+            The output of transformers' `generate`: token ids `(B * num_return_sequences, L)`, `[DEC]` first.
+
+        Raises:
+            ValueError: The motion is missing.
         """
         if encoder_outputs is None:
             if motion_values is None:
-                raise ValueError("the motion is missing: give motion_values, or encoder_outputs of read_motion")
+                raise ValueError("the motion is missing: give motion_values, or encoder_outputs from read_motion")
             encoder_outputs = self.read_motion(motion_values, motion_attention_mask)
-        # transformers repeats what is in it for the beams: it gets an object of its own.
+        # transformers repeats its tensors for the beams in place, so it gets its own object.
         own = BaseModelOutput(last_hidden_state=encoder_outputs.last_hidden_state)
         return super().generate(encoder_outputs=own, **kwargs)  # type: ignore[misc]
 
@@ -236,7 +242,7 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
     def caption(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None, **kwargs: Any
     ) -> MotionCaptions:
-        """Captions with scores; arguments as for [`generate`]."""
+        """Write captions with scores; for arguments see [`generate`]."""
         encoded = self.read_motion(motion_values, motion_attention_mask)
         sequences = self.generate(encoder_outputs=encoded, **{**kwargs, "return_dict_in_generate": False})
         queries = cast(torch.Tensor, encoded.last_hidden_state)
@@ -250,7 +256,7 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
 
 
 def caption_generation_config(config: PreTrainedConfig) -> GenerationConfig:
-    """How captions are written unless a call says otherwise."""
+    """Return the default generation settings for captions."""
     return GenerationConfig(
         decoder_start_token_id=config.bos_token_id,
         bos_token_id=config.bos_token_id,
@@ -263,14 +269,17 @@ def caption_generation_config(config: PreTrainedConfig) -> GenerationConfig:
 def word_mask(
     length: int, past: int | torch.Tensor, num_queries: int, places: int, device: torch.device
 ) -> torch.Tensor | None:
-    """Boolean mask `(1, L, Q + places)`: words see queries and words up to themselves; `None`: one sees all.
+    """Return a boolean mask `(1, L, Q + places)`: words see queries and words up to themselves.
 
     Args:
-        length: New words, L.
-        past: Words before them.
-        num_queries: Q.
-        places: Words that there is room for: `past + length`, or all that a static cache holds.
-        device: Where it is needed.
+        length: Number of new words, L.
+        past: Number of words before them.
+        num_queries: Number of queries, Q.
+        places: Number of words with keys: `past + length`, or the size of a static cache.
+        device: Device of the mask.
+
+    Returns:
+        The mask, or `None` for a single word that sees everything.
     """
     if length == 1 and isinstance(past, int) and places == past + 1:
         return None

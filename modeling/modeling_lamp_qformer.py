@@ -1,6 +1,6 @@
 """The Q-Former of LaMP: learned queries that read motion, and a BERT that shares its self-attention with them.
 
-After BLIP-2's (Li et al., 2023). Parameters are named as in BERT and in transformers' own Q-Formers.
+After the Q-Former of BLIP-2 (Li et al., 2023). Parameters are named as in BERT and in the Q-Formers of transformers.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ from .configuration_lamp import LampConfig
 
 __all__ = ["LampPreTrainedModel", "LampQFormerModel", "LampQFormerModelOutput"]
 
-# Added to the attention scores of what must not be seen. Its exponential is zero in every floating type, and,
-# unlike the smallest float32, it does not become infinite when autocast turns it into a shorter type.
+# Added to the attention scores of masked positions. Its exponential is zero in every floating-point type, and, unlike
+# the smallest float32, it does not become infinite when autocast converts it to a shorter type.
 HIDDEN = -3e4
 
 
@@ -31,10 +31,10 @@ class LampQFormerModelOutput(ModelOutput):
     """Result of [`LampQFormerModel`]: queries first, then words.
 
     Args:
-        last_hidden_state: `(B, S, H)`.
-        hidden_states: Of the embeddings and of each layer, `(B, S, H)` each, on request.
-        attentions: Weights of each layer's self-attention, `(B, heads, S, S)`, on request.
-        cross_attentions: Of each layer in which queries read, `(B, heads, Q, n)`, on request.
+        last_hidden_state: Output of the last layer, `(B, S, H)`.
+        hidden_states: Embeddings and output of each layer, `(B, S, H)` each, if requested.
+        attentions: Self-attention weights of each layer, `(B, heads, S, S)`, if requested.
+        cross_attentions: Cross-attention weights of each layer that has them, `(B, heads, Q, n)`, if requested.
     """
 
     last_hidden_state: torch.Tensor
@@ -53,7 +53,7 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention in plain steps; `query`, `key`, `value` are `(B, heads, S, head_size)`."""
+    """Compute attention without fused kernels; `query`, `key` and `value` are `(B, heads, S, head_size)`."""
     scores = query @ key.transpose(-1, -2) * scaling
     if attention_mask is not None:
         scores = scores + attention_mask
@@ -61,8 +61,8 @@ def eager_attention_forward(
     return (weights @ value).transpose(1, 2).contiguous(), weights
 
 
-def asked_for(output_hidden_states: bool | None, output_attentions: bool | None) -> dict[str, Any]:
-    """Arguments for [`LampQFormerModel`]; what is `None` is left to the configuration."""
+def requested_outputs(output_hidden_states: bool | None, output_attentions: bool | None) -> dict[str, Any]:
+    """Return arguments for [`LampQFormerModel`]; with `None`, the configuration decides."""
     given = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -70,20 +70,20 @@ def asked_for(output_hidden_states: bool | None, output_attentions: bool | None)
 def attention_bias(
     mask: torch.Tensor | None, hidden_states: torch.Tensor, num_rows: int, implementation: str | None
 ) -> torch.Tensor | None:
-    """A mask as an attention implementation takes it.
+    """Convert a mask to the form that an attention implementation needs.
 
     Args:
-        mask: `(B, K)`, 1 at positions that all may see, or `(B or 1, S, K)`, 1 where the position of the row sees that
-            of the column; `None`: everything is seen.
-        hidden_states: `(B, S, H)`, for its type.
-        num_rows: Positions that look.
-        implementation: Of attention.
+        mask: `(B, K)`, 1 on visible positions, or `(B or 1, S, K)`, 1 where the position of the row sees the position
+            of the column; `None` if everything is visible.
+        hidden_states: States `(B, S, H)`, for their type.
+        num_rows: Number of query positions.
+        implementation: Attention implementation.
 
     Returns:
-        For flash attention the padding mask `(B, K)`; else what is added to the scores, `(B or 1, 1, 1 or S, K)`.
+        The padding mask `(B, K)` for flash attention; otherwise, the bias of the scores, `(B or 1, 1, 1 or S, K)`.
 
     Raises:
-        ValueError: Flash attention cannot do it.
+        ValueError: Flash attention does not support the mask.
     """
     if mask is None:
         return None
@@ -94,20 +94,20 @@ def attention_bias(
         if bool(mask.all()):
             return None
         raise ValueError(
-            f"{implementation} cannot hide {'padding from queries' if mask.ndim == 2 else 'single words from others'}: "
-            "give motions without padding to queries that read, or call model.set_attn_implementation('sdpa')"
+            f"{implementation} cannot mask {'padding of motions' if mask.ndim == 2 else 'single words'}; "
+            "use motions without padding, or call model.set_attn_implementation('sdpa')"
         )
     visible = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
     return (~visible).to(hidden_states.dtype) * HIDDEN
 
 
 class LampPreTrainedModel(LampBaseModel):
-    """What all LaMP models share: configuration and capabilities.
+    """Base class of LaMP models.
 
-    Attention is computed by torch (`attn_implementation="sdpa"`, the default) or written out (`"eager"`, which alone
-    returns attention weights). Flash attention serves passes that hide nothing but the padding of the texts, or nothing
-    at all, such as features of texts and of motions without padding; elsewhere an error says what to do. Flex attention
-    is not offered: sequences of a hundred positions gain nothing from it.
+    Attention is computed by torch (`attn_implementation="sdpa"`, the default) or step by step (`"eager"`, the only one
+    that returns attention weights). Flash attention works if at most the padding of texts is masked, for example for
+    features of texts and of motions without padding; otherwise, there is an error. Flex attention is not supported,
+    because sequences of a hundred positions gain nothing from it.
     """
 
     config: LampConfig
@@ -121,7 +121,7 @@ class LampPreTrainedModel(LampBaseModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _no_split_modules = ["LampQFormerLayer", "MotionVQVAEModel"]
-    # What a checkpoint with LaMP in it may hold besides: text to motion, and the state of the tokenizer's training.
+    # Other tensors of checkpoints with a LaMP: text to motion, and the training state of the tokenizer.
     _keys_to_ignore_on_load_unexpected = [
         r"^(text_to_condition|words_to_condition|token_embeddings|masked_transformer|length_estimator)\.",
         r"^reference_token_ids$",
@@ -130,7 +130,7 @@ class LampPreTrainedModel(LampBaseModel):
 
 
 class LampQFormerEmbeddings(nn.Module):
-    """Queries, then words with their positions, normalized together."""
+    """Embeddings of queries and of words with their positions, normalized together."""
 
     def __init__(self, config: LampConfig):
         super().__init__()
@@ -145,12 +145,12 @@ class LampQFormerEmbeddings(nn.Module):
         query_embeds: torch.Tensor | None = None,
         past_length: int | torch.Tensor = 0,
     ) -> torch.Tensor:
-        """Embed.
+        """Embed queries and words.
 
         Args:
-            input_ids: Words `(B, L)`.
-            query_embeds: Queries `(B, Q, H)`, which come first.
-            past_length: Words that came before `input_ids`.
+            input_ids: Words, `(B, L)`.
+            query_embeds: Queries, `(B, Q, H)`, which come first.
+            past_length: Number of words before `input_ids`.
 
         Returns:
             Embeddings `(B, Q + L, H)`.
@@ -160,13 +160,13 @@ class LampQFormerEmbeddings(nn.Module):
             positions = torch.arange(input_ids.shape[1], device=input_ids.device) + past_length
             parts.append(self.word_embeddings(input_ids) + self.position_embeddings(positions))
         if not parts:
-            raise ValueError("nothing to embed: give input_ids, query_embeds, or both")
+            raise ValueError("the inputs are missing: give input_ids, query_embeds, or both")
         embeddings = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
         return self.dropout(self.layernorm(embeddings))
 
 
 class LampQFormerMultiHeadAttention(nn.Module):
-    """Attention to `source_size` wide states: to the layer's own positions, or to what the queries read."""
+    """Multi-head attention to states of size `source_size`: self-attention, or cross-attention of the queries."""
 
     def __init__(self, config: LampConfig, layer_idx: int, source_size: int):
         super().__init__()
@@ -175,7 +175,7 @@ class LampQFormerMultiHeadAttention(nn.Module):
         self.head_size = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_size**-0.5
         self.dropout = config.attention_probs_dropout_prob
-        self.is_causal = False  # whatever is hidden is in the mask
+        self.is_causal = False  # causal masking is part of the mask
         self.query = nn.Linear(config.hidden_size, config.hidden_size)
         self.key = nn.Linear(source_size, config.hidden_size)
         self.value = nn.Linear(source_size, config.hidden_size)
@@ -188,17 +188,18 @@ class LampQFormerMultiHeadAttention(nn.Module):
         prefix_states: torch.Tensor | None = None,
         cache: EncoderDecoderCache | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attend.
+        """Compute attention.
 
         Args:
-            hidden_states: Who looks, `(B, S, H)`.
-            source: What is looked at, `(B, K, source_size)`.
-            attention_mask: As [`attention_bias`] makes it.
-            prefix_states: More to look at, before `source`, `(B, P, source_size)`.
-            cache: Keys and values of the prefix and of an earlier `source`; those of this one are added.
+            hidden_states: States for the queries of attention, `(B, S, H)`.
+            source: States for the keys and values, `(B, K, source_size)`.
+            attention_mask: Mask from [`attention_bias`].
+            prefix_states: States for further keys and values, before `source`, `(B, P, source_size)`.
+            cache: Keys and values of the prefix and of earlier sources; those of `source` are added to it.
 
         Returns:
-            `(B, S, H)`, and the weights `(B, heads, S, P + K)` where the implementation tells them.
+            The output, `(B, S, H)`, and the attention weights, `(B, heads, S, P + K)`, if the implementation returns
+            them.
         """
         keys, values = self._keys_and_values(source)
         if cache is not None:
@@ -228,7 +229,7 @@ class LampQFormerMultiHeadAttention(nn.Module):
     def _prefix(
         self, prefix_states: torch.Tensor, cache: EncoderDecoderCache | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of the prefix, computed once where there is a cache."""
+        """Return the keys and values of the prefix; with a cache, they are computed only once."""
         if cache is None:
             return self._keys_and_values(prefix_states)
         if not cache.is_updated.get(self.layer_idx):
@@ -239,7 +240,7 @@ class LampQFormerMultiHeadAttention(nn.Module):
 
 
 class LampQFormerOutput(nn.Module):
-    """A linear layer whose result is added to `residual` and normalized."""
+    """Linear layer whose output is added to `residual` and normalized."""
 
     def __init__(self, config: LampConfig, input_size: int):
         super().__init__()
@@ -252,7 +253,7 @@ class LampQFormerOutput(nn.Module):
 
 
 class LampQFormerIntermediate(nn.Module):
-    """A linear layer and GELU."""
+    """Linear layer and GELU."""
 
     def __init__(self, config: LampConfig, size: int):
         super().__init__()
@@ -264,7 +265,7 @@ class LampQFormerIntermediate(nn.Module):
 
 
 class LampQFormerAttention(nn.Module):
-    """Attention, then the sum with its input, normalized."""
+    """Attention whose output is added to its input and normalized."""
 
     def __init__(self, config: LampConfig, layer_idx: int, source_size: int):
         super().__init__()
@@ -312,9 +313,10 @@ class LampQFormerLayer(GradientCheckpointingLayer):
         keep: int | None = None,
         cache: EncoderDecoderCache | None = None,
     ) -> torch.Tensor:
-        """Arguments as in [`LampQFormerModel`], masks as [`attention_bias`] makes them.
+        """Run the layer; for arguments see [`LampQFormerModel`]. Masks are from [`attention_bias`].
 
-        What may have a gradient comes first: reentrant gradient checkpointing looks at positional arguments only.
+        Arguments that may have a gradient come first, because reentrant gradient checkpointing only considers
+        positional arguments.
         """
         kept = hidden_states if keep is None else hidden_states[:, :keep]
         read = self.attention(kept, hidden_states, attention_mask, prefix_states, cache)
@@ -323,7 +325,7 @@ class LampQFormerLayer(GradientCheckpointingLayer):
         queries = read[:, :num_queries]
         if self.crossattention is not None:
             if encoder_hidden_states is None:
-                raise ValueError("queries have nothing to read: give encoder_hidden_states")
+                raise ValueError("encoder_hidden_states is missing: queries need states to read")
             queries = self.crossattention(queries, encoder_hidden_states, encoder_attention_mask)
         queries = self.output_query(self.intermediate_query(queries), queries)
         if read.shape[1] <= num_queries:
@@ -333,7 +335,7 @@ class LampQFormerLayer(GradientCheckpointingLayer):
 
 
 class LampQFormerEncoder(nn.Module):
-    """The layers."""
+    """Stack of layers."""
 
     def __init__(self, config: LampConfig):
         super().__init__()
@@ -341,9 +343,10 @@ class LampQFormerEncoder(nn.Module):
 
 
 class LampQFormerModel(LampPreTrainedModel):
-    """Queries that read motion or text states, words, or both in one pass, queries first.
+    """Q-Former: encodes queries, which read states of motions or texts, words, or both in one pass with queries first.
 
-    Below, B is the batch, Q the number of queries, L of words, S of all positions, n of states, H the hidden size.
+    Below, B is the batch size, Q the number of queries, L of words, S of all positions and n of states, and H is the
+    hidden size.
 
     Example:
 
@@ -399,22 +402,23 @@ class LampQFormerModel(LampPreTrainedModel):
         """Run the layers.
 
         Args:
-            input_ids: Words `(B, L)`.
-            attention_mask: What may be seen: `(B, S)`, 1 at positions that all may see; or `(B or 1, S, S)`, 1 where
-                the position of the row sees that of the column; `None`: everything.
-            query_embeds: Queries `(B, Q, H)`.
-            encoder_hidden_states: What queries read, `(B, n, motion_hidden_size)`.
-            encoder_attention_mask: `(B, n)`, 1 where there is something to read; `None`: everywhere.
-            keep: Only the first that many positions of the last layer are wanted; the other positions are read there
-                without computing their outputs. They must be queries, or words alone.
-            prefix_states: For words alone: what else they see, `(B, P, layers, H)`, at each layer as it finds it.
-                With it, `attention_mask` has P columns more, the first.
+            input_ids: Words, `(B, L)`.
+            attention_mask: `(B, S)`, 1 on visible positions, or `(B or 1, S, S)`, 1 where the position of the row sees
+                the position of the column; `None` if everything is visible.
+            query_embeds: Queries, `(B, Q, H)`.
+            encoder_hidden_states: States that the queries read, `(B, n, motion_hidden_size)`.
+            encoder_attention_mask: `(B, n)`, 1 on real states; `None` if all are real.
+            keep: Number of positions of the last layer to return, from the first; all by default. Outputs of other
+                positions are not computed there. The kept positions must be queries, or there must be no queries.
+            prefix_states: Input of each layer at further positions that words see, without queries,
+                `(B, P, layers, H)`. `attention_mask` then starts with P columns for them.
             cache: Keys and values of the prefix and of earlier words.
-            output_hidden_states, output_attentions: Return what each layer makes and where it looks. Attention weights
-                are known to the eager implementation only: `model.set_attn_implementation("eager")`.
+            output_hidden_states, output_attentions: Whether to return the output and the attention weights of each
+                layer. Only the eager implementation returns weights: `model.set_attn_implementation("eager")`.
 
         Returns:
-            `last_hidden_state` `(B, S or keep, H)`, and on request `hidden_states`, `attentions`, `cross_attentions`.
+            An output with `last_hidden_state` `(B, S or keep, H)` and, if requested, `hidden_states`, `attentions` and
+            `cross_attentions`.
         """
         past_length: int | torch.Tensor = 0 if cache is None else cache.self_attention_cache.get_seq_length()
         hidden = self.embeddings(input_ids, query_embeds, past_length)
@@ -423,7 +427,7 @@ class LampQFormerModel(LampPreTrainedModel):
         mask = attention_bias(attention_mask, hidden, hidden.shape[1], implementation)
         encoder_mask = attention_bias(encoder_attention_mask, hidden, num_queries, implementation)
         last = len(self.encoder.layer) - 1
-        # A padding mask of flash attention is one of who looks and of what is looked at: of equally many.
+        # Flash attention with a padding mask needs as many queries as keys.
         rows = None if keep is None or (mask is not None and mask.ndim == 2) else keep
         for index, layer in enumerate(self.encoder.layer):
             if index == last and rows is not None and mask is not None:
@@ -446,9 +450,9 @@ class LampQFormerModel(LampPreTrainedModel):
         encoder_hidden_states: torch.Tensor,
         encoder_attention_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Queries as each layer finds them, `(B, Q, layers, H)`: what words see of them.
+        """Return the queries at the input of each layer, `(B, Q, layers, H)`, for use as `prefix_states` of words.
 
-        Arguments are as in [`forward`]. Nobody sees what the last layer makes of the queries: it does not run.
+        For arguments see [`forward`]. The last layer does not run, because words do not see its output.
         """
         hidden = self.embeddings(query_embeds=query_embeds)
         num_queries = hidden.shape[1]

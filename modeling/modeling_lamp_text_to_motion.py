@@ -1,4 +1,4 @@
-"""Text to motion: a masked transformer over motion tokens, told by LaMP what a text says (section 3.3)."""
+"""Text to motion: a masked transformer over motion tokens, conditioned on texts by LaMP (LaMP, section 3.3)."""
 
 from dataclasses import dataclass
 from typing import Any, Self, cast
@@ -10,9 +10,10 @@ from transformers.utils.generic import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .base_lamp import LampBaseModel
+from .configuration_generation_lamp import MaskedMotionGenerationConfig
 from .configuration_lamp import LampTextToMotionConfig
 from .distributed import global_mean, uniform_rows
-from .generation_lamp import MaskedMotionGenerationConfig, MaskedMotionGenerationMixin
+from .generation_lamp import MaskedMotionGenerationMixin
 from .masked_motion_transformer import (
     MaskedMotionAttention,
     MaskedMotionLayer,
@@ -33,17 +34,17 @@ class LampForTextToMotionOutput(ModelOutput):
 
     Args:
         loss: Sum of the losses below, `()`.
-        token_loss: Cross-entropy of the masked tokens, `()`; of the first of their codes if they have several.
+        token_loss: Cross-entropy of the masked tokens, `()`; with several codes per token, of the first code.
         residual_loss: Cross-entropy of the codes of one later codebook, drawn for each motion, `()`; `None` if the
             tokenizer has one codebook.
-        length_loss: Cross-entropy of the number of tokens, `()`.
-        token_accuracy: Share of the masked tokens whose likeliest code is the right one, `()`.
-        logits: Of each token, `(B, n, num_codes)`; of the first of its codes if it has several.
-        length_logits: Of each number of tokens, from 1, `(B, max_motion_tokens)`.
-        condition: What the texts said, `(B, H)`.
-        hidden_states: With `output_hidden_states`, what the masked transformer's first layer is given and what each
-            layer gives, `(B, 1 + n, hidden_size)`; the condition comes before the tokens.
-        attentions: With `output_attentions` and `attn_implementation="eager"`, of each layer
+        length_loss: Cross-entropy of the number of tokens, `()`; `None` without a length estimator.
+        token_accuracy: Share of the masked tokens whose most likely code is correct, `()`.
+        logits: Logits of each token, `(B, n, num_codes)`; with several codes per token, of the first code.
+        length_logits: Logits of each number of tokens, from 1, `(B, max_motion_tokens)`.
+        condition: Conditions of the texts, `(B, H)`.
+        hidden_states: With `output_hidden_states`, the input of the first layer of the masked transformer and the
+            output of each layer, `(B, 1 + n, hidden_size)`; the condition comes before the tokens.
+        attentions: With `output_attentions` and `attn_implementation="eager"`, the attention weights of each layer,
             `(B, heads, 1 + n, 1 + n)`.
     """
 
@@ -60,7 +61,7 @@ class LampForTextToMotionOutput(ModelOutput):
 
 
 def masked_mean(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Mean `(B, H)` of states `(B, L, H)` where `mask` `(B, L)` is 1; `None`: of all."""
+    """Return the mean `(B, H)` of states `(B, L, H)` where `mask` `(B, L)` is 1, or of all with `None`."""
     if mask is None:
         return states.mean(1)
     weights = mask.to(states.dtype)[..., None]
@@ -68,18 +69,19 @@ def masked_mean(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor
 
 
 class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenerationMixin):
-    """Makes motions from texts: a frozen [`LampModel`], and on it what turns a text into motion tokens.
+    """Generates motions from texts with a masked transformer on a frozen [`LampModel`].
 
-    Texts come as `input_ids` and `attention_mask` `(B, L)`; motions as token ids `motion_codes` `(B, n)`,
-    -100 on padding, which is on the right. With a residual tokenizer, whose tokens have K codes, they are `(B, n, K)`:
-    the masked transformer predicts the first code of each token, and a residual transformer the others, one after the
-    other (MoMask, Guo et al., CVPR 2024). Below, H is LaMP's hidden size. A checkpoint holds all of LaMP and
-    its motion tokenizer: `LampModel.from_pretrained` reads the same files.
+    Texts are `input_ids` and `attention_mask` `(B, L)`. Motions are token ids `motion_codes` `(B, n)`, -100 on padding,
+    which is on the right. With a residual tokenizer, whose tokens have K codes, they are `(B, n, K)`: the masked
+    transformer predicts the first code of each token, and a residual transformer predicts the others, one after the
+    other (MoMask, Guo et al., CVPR 2024). Below, H is the hidden size of LaMP.
+
+    A checkpoint contains LaMP and its motion tokenizer, so `LampModel.from_pretrained` can load it too.
     """
 
     config: LampTextToMotionConfig
     config_class = LampTextToMotionConfig
-    _keys_to_ignore_on_load_unexpected = [r"^reference_token_ids$"]  # lamp-small holds them still; nothing reads them
+    _keys_to_ignore_on_load_unexpected = [r"^reference_token_ids$"]  # still in lamp-small, but unused
     base_model_prefix = "lamp"
     main_input_name = "input_ids"
     input_modalities = ["text", "motion"]
@@ -103,7 +105,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         self.words_to_condition = (
             nn.Linear(lamp_config.hidden_size, lamp_config.hidden_size) if config.condition_on_words else None
         )
-        # Frozen embeddings are the tokenizer's codebook and are not stored a second time (T7).
+        # Frozen embeddings are the codebook of the tokenizer and need no copy (T7).
         self.token_embeddings = (
             nn.Embedding(config.num_codes + 2, config.motion_vqvae_config.code_dim)
             if config.train_token_embeddings
@@ -124,11 +126,11 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
 
     @classmethod
     def from_lamp(cls, lamp: LampModel, **values: Any) -> "LampForTextToMotion":
-        """A new model on a pretrained LaMP, of which it holds a copy.
+        """Create a model on a copy of a pretrained LaMP.
 
         Args:
-            lamp: Supplies all of LaMP, and the start of `text_to_condition`, its `text_to_states`.
-            values: Of [`LampTextToMotionConfig`], other than `lamp_config`.
+            lamp: LaMP to copy; its `text_to_states` initializes `text_to_condition`.
+            values: Values of [`LampTextToMotionConfig`], other than `lamp_config`.
         """
         model = cls(LampTextToMotionConfig(lamp_config=lamp.config.to_dict(), **values))
         model.lamp.load_state_dict(lamp.state_dict())
@@ -144,7 +146,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
 
     def _freeze(self) -> None:
         self.lamp.requires_grad_(False)
-        self.lamp.eval()  # the released code trains with LaMP's dropout on (T6)
+        self.lamp.eval()  # the released code leaves LaMP's dropout on (T6)
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode; LaMP stays frozen and in evaluation mode."""
@@ -158,18 +160,21 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         attention_mask: torch.Tensor | None = None,
         text_hidden_states: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Condition `(B, H)`: the mean of LaMP's queries after they have read the text (T4).
+        """Return the condition `(B, H)`: the mean of LaMP's queries after they have read the text (T4).
 
-        With `config.condition_on_words`, a projection of the words' mean is added.
+        With `config.condition_on_words`, a projection of the mean word state is added.
 
         Args:
             input_ids, attention_mask: Texts, `(B, L)`.
-            text_hidden_states: `(B, L, H)`, what `LampModel.encode_text` gave for them, in place of
-                `input_ids`; it never changes in training.
+            text_hidden_states: Output of `LampModel.encode_text`, `(B, L, H)`, instead of `input_ids`. It never
+                changes, so training may cache it.
+
+        Raises:
+            ValueError: The texts are missing.
         """
         if text_hidden_states is None:
             if input_ids is None:
-                raise ValueError("a text is missing: give input_ids, text_hidden_states or condition")
+                raise ValueError("the text is missing: give input_ids, text_hidden_states or condition")
             with torch.no_grad():
                 text_hidden_states = self.lamp.encode_text(input_ids, attention_mask)
         text_hidden_states = text_hidden_states.to(self.dtype)
@@ -181,12 +186,12 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
     def predict_tokens(
         self, token_ids: torch.Tensor, condition: torch.Tensor, token_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Logits `(B, n, num_codes)` of all tokens; of the first of their codes if they have several.
+        """Return logits `(B, n, num_codes)` of all tokens; with several codes per token, of the first code.
 
         Args:
-            token_ids: `(B, n)`, codes, or `config.mask_token_id`, or `config.pad_token_id_motion`.
-            condition: `(B, H)`; zeros are the empty condition.
-            token_mask: `(B, n)`, 1 on real tokens; `None`: all are.
+            token_ids: Codes, `config.mask_token_id` or `config.pad_token_id_motion`, `(B, n)`.
+            condition: Conditions, `(B, H)`; zeros are the empty condition.
+            token_mask: `(B, n)`, 1 on real tokens; `None` if all are real.
         """
         if self.token_embeddings is not None:
             embeds = self.token_embeddings(token_ids)
@@ -203,19 +208,20 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         codebooks: torch.Tensor,
         token_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Logits `(B, n, num_codes)` of the codes of one codebook for each motion.
+        """Return logits `(B, n, num_codes)` of the codes of one codebook for each motion.
 
         Args:
-            motion_codes: `(B, n, K or fewer)`; those of the codebook to predict and of later ones are not read.
-            condition: `(B, H)`; zeros are the empty condition.
-            codebooks: Number of the codebook to predict, from 1, `(B,)`.
-            token_mask: `(B, n)`, 1 on real tokens; `None`: all are.
+            motion_codes: Codes, `(B, n, K)` or fewer in the last dimension; codes of the codebook to predict and of
+                later codebooks are ignored.
+            condition: Conditions, `(B, H)`; zeros are the empty condition.
+            codebooks: Index of the codebook to predict for each motion, at least 1, `(B,)`.
+            token_mask: `(B, n)`, 1 on real tokens; `None` if all are real.
 
         Raises:
-            ValueError: The tokenizer has one codebook.
+            ValueError: The tokenizer has only one codebook.
         """
         if self.residual_transformer is None:
-            raise ValueError("num_quantizers=1: the tokenizer has one codebook, which predict_tokens predicts")
+            raise ValueError("num_quantizers=1: the tokenizer has only one codebook; use predict_tokens")
         order = torch.arange(motion_codes.shape[-1], device=motion_codes.device)
         known = motion_codes.masked_fill(order >= codebooks[:, None, None], IGNORED_CODE)
         embeds = self.lamp.motion_vqvae.quantizer.lookup(known)
@@ -238,20 +244,19 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
     ) -> LampForTextToMotionOutput:
-        """Hide tokens of B motions and guess them from their texts; guess their lengths.
+        """Mask tokens of B motions and predict them, and the lengths of the motions, from their texts.
 
         Args:
-            input_ids, attention_mask, text_hidden_states: The texts, as in [`get_text_condition`].
-            condition: `(B, H)`, in place of the texts.
+            input_ids, attention_mask, text_hidden_states: Texts; see [`get_text_condition`].
+            condition: Conditions, `(B, H)`, instead of the texts.
             motion_codes: Token ids, `(B, n)`, or `(B, n, K)` with a residual tokenizer.
-            motion_values, motion_attention_mask: Motions in place of `motion_codes`, as in
-                [`MotionVQVAEModel`].
-            draws: Random numbers that hide tokens; drawn if not given.
-            token_targets: How likely each code is, in place of `motion_codes` as the one that is to be guessed,
-                `(B, n, num_codes)`; with a residual tokenizer, of the first codebook.
-            generator: Draws `draws`, and which texts are dropped; it lives on the codes' device.
-            return_loss: Compute the losses.
-            output_attentions, output_hidden_states: Return those of the masked transformer too.
+            motion_values, motion_attention_mask: Motions, instead of `motion_codes`; see [`MotionVQVAEModel`].
+            draws: Random numbers that decide which tokens are masked; drawn by default.
+            token_targets: Target probabilities of each code, `(B, n, num_codes)`, instead of the codes themselves; with
+                a residual tokenizer, of the first codebook.
+            generator: Generator of `draws` and of the dropped texts, on the device of the codes.
+            return_loss: Whether to compute the losses.
+            output_attentions, output_hidden_states: Whether to return those of the masked transformer.
 
         Raises:
             ValueError: The motion or the text is missing, or a motion is empty or longer than `max_motion_tokens`.
@@ -269,26 +274,26 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         >>> output.loss.shape, output.logits.shape == (1, 12, model.config.num_codes)
         (torch.Size([]), True)
 
-        >>> made = model.generate(**inputs, num_tokens=12, seed=7)
-        >>> processor.post_process_motion(made.motion_values, made.motion_attention_mask)[0].num_frames
+        >>> generated = model.generate(**inputs, num_tokens=12, seed=7)
+        >>> processor.post_process_motion(generated.motion_values, generated.motion_attention_mask)[0].num_frames
         48
 
         ```
         """
         if motion_codes is None:
             if motion_values is None:
-                raise ValueError("motions are missing: give motion_codes or motion_values")
+                raise ValueError("the motion is missing: give motion_codes or motion_values")
             motion_codes = self.lamp.encode_motion(motion_values, motion_attention_mask).motion_codes
         if motion_codes.ndim != (3 if self.config.num_quantizers > 1 else 2):
             raise ValueError(
-                f"motion_codes {tuple(motion_codes.shape)} do not fit a tokenizer of "
-                f"num_quantizers={self.config.num_quantizers}: expected (B, n), or (B, n, num_quantizers) if it is "
+                f"motion_codes {tuple(motion_codes.shape)} do not fit a tokenizer with "
+                f"num_quantizers={self.config.num_quantizers}; give (B, n), or (B, n, num_quantizers) if it is "
                 "above 1"
             )
         num_tokens = (first_codes(motion_codes) >= 0).sum(-1)
-        if not torch.compiler.is_compiling():  # to read a length would break the graph
+        if not torch.compiler.is_compiling():  # reading a length would break the graph
             self._check_lengths(num_tokens)
-            # Columns that all motions leave empty cost time and change nothing.
+            # Remove columns that are padding in every row: they cost time and change nothing.
             motion_codes = motion_codes[:, : int(num_tokens.max())]
         if condition is None:
             condition = self.get_text_condition(input_ids, attention_mask, text_hidden_states)
@@ -297,27 +302,27 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         if draws is None:
             draws = MaskingDraws.draw(first, self.config.num_codes, generator)
         token_ids, labels = mask_codes(first, draws, self.config.num_codes)
-        shown = condition
+        dropped_condition = condition
         if self.training and self.config.condition_dropout:
             chance = uniform_rows(len(condition), 1, motion_codes.device, generator)
-            shown = condition * (chance >= self.config.condition_dropout).to(condition)
-        logits = self.predict_tokens(token_ids, shown, first >= 0)
+            dropped_condition = condition * (chance >= self.config.condition_dropout).to(condition)
+        logits = self.predict_tokens(token_ids, dropped_condition, first >= 0)
         length_logits = None
         if self.length_estimator is not None:
-            # The length is learned from the condition as it is: its loss does not bend what the tokens need.
+            # The length loss does not change the condition, which is trained for the tokens.
             length_logits = self.length_estimator(condition.detach().to(self.dtype))
 
         loss = token_loss = residual_loss = length_loss = token_accuracy = None
         if return_loss:
-            guessed = labels >= 0
-            count = guessed.sum()
+            predicted = labels >= 0
+            count = predicted.sum()
             targets = labels if token_targets is None else token_targets[:, : labels.shape[1]].transpose(1, 2)
             errors = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
-            loss = token_loss = global_mean((errors * guessed).sum(), count)
-            hits = (logits.detach().argmax(-1) == labels) & guessed
+            loss = token_loss = global_mean((errors * predicted).sum(), count)
+            hits = (logits.detach().argmax(-1) == labels) & predicted
             token_accuracy = hits.sum() / count.clamp(min=1)
             if self.residual_transformer is not None:
-                residual_loss = self._residual_loss(motion_codes, shown, draws)
+                residual_loss = self._residual_loss(motion_codes, dropped_condition, draws)
                 loss = loss + residual_loss
             if length_logits is not None:
                 total = F.cross_entropy(length_logits.float(), num_tokens - 1, reduction="sum")
@@ -335,9 +340,9 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         )
 
     def _residual_loss(self, motion_codes: torch.Tensor, condition: torch.Tensor, draws: MaskingDraws) -> torch.Tensor:
-        """Cross-entropy of the codes of one codebook after the first, drawn for each motion."""
+        """Compute the cross-entropy of the codes of one codebook after the first, drawn for each motion."""
         if draws.depth is None:
-            raise ValueError("draws.depth is missing: it decides which codebook is predicted")
+            raise ValueError("draws.depth is missing: it decides which codebook is predicted; use MaskingDraws.draw")
         codebooks = 1 + (draws.depth * (self.config.num_quantizers - 1)).long()
         logits = self.predict_residuals(motion_codes, condition, codebooks, first_codes(motion_codes) >= 0)
         codes = motion_codes.gather(-1, codebooks[:, None, None].expand(-1, motion_codes.shape[1], 1)).squeeze(-1)
@@ -350,8 +355,8 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         shortest, longest = int(num_tokens.min()), int(num_tokens.max())
         if longest > self.config.max_motion_tokens:
             raise ValueError(
-                f"a motion of {longest} tokens is longer than max_motion_tokens={self.config.max_motion_tokens}: "
+                f"a motion of {longest} tokens is longer than max_motion_tokens={self.config.max_motion_tokens}; "
                 "crop it"
             )
         if shortest < 1:
-            raise ValueError("a motion without tokens: every row of motion_codes needs at least one code")
+            raise ValueError("a motion has no tokens; every row of motion_codes needs at least one code")

@@ -1,4 +1,4 @@
-"""How long a motion is, told from features of its text: the estimator that the released code takes from MoMask."""
+"""Estimator of the length of a motion from features of its text; the released code takes it from MoMask."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ __all__ = ["MotionLengthEstimator", "MotionLengthEstimatorModel", "MotionLengthE
 
 
 class MotionLengthEstimator(nn.Module):
-    """Number of motion tokens that suits a condition, as a class from 1: nothing is never an answer.
+    """Classifier of the number of motion tokens for a condition, from 1 token.
 
     Args:
         input_size: Size of a condition.
         hidden_sizes: Widths of the hidden layers.
         max_tokens: Largest number of tokens.
-        dropout: While training.
+        dropout: Dropout rate after each hidden layer.
     """
 
     def __init__(self, input_size: int, hidden_sizes: Sequence[int], max_tokens: int, dropout: float):
@@ -34,11 +34,11 @@ class MotionLengthEstimator(nn.Module):
         self.classifier = nn.Linear(input_size, max_tokens)
 
     def forward(self, condition: torch.Tensor) -> torch.Tensor:
-        """Logits `(B, max_tokens)` of 1, 2, … tokens for conditions `(B, input_size)`."""
+        """Return the logits `(B, max_tokens)` of 1, 2, … tokens for conditions `(B, input_size)`."""
         return self.classifier(self.layers(condition))
 
     def num_tokens(self, condition: torch.Tensor) -> torch.Tensor:
-        """Median `(B,)` of the predicted distribution: steadier than its mode."""
+        """Return the median `(B,)` of the predicted distribution, which is more stable than its mode."""
         shares = self(condition).float().softmax(-1).cumsum(-1)
         return (shares < 0.5).sum(-1).clamp(max=shares.shape[-1] - 1) + 1
 
@@ -48,9 +48,9 @@ class MotionLengthEstimatorOutput(ModelOutput):
     """Result of [`MotionLengthEstimatorModel`].
 
     Args:
-        logits: Of 1, 2, … tokens, `(B, max_motion_tokens)`.
+        logits: Logits of 1, 2, … tokens, `(B, max_motion_tokens)`.
         num_tokens: Median of the predicted distribution, `(B,)`.
-        num_frames: What so many tokens stand for, `(B,)`.
+        num_frames: Number of frames of these tokens, `(B,)`.
     """
 
     logits: torch.Tensor | None = None
@@ -59,11 +59,12 @@ class MotionLengthEstimatorOutput(ModelOutput):
 
 
 class MotionLengthEstimatorModel(LampBaseModel):
-    """The number of motion tokens that suits a text, from features that another model gives.
+    """Estimates the number of motion tokens for a text from the features of another model.
 
-    A [`LampForTextToMotion`] trained here has an estimator of its own on LaMP's features. The released one reads the
-    512 numbers of CLIP's text encoder: `CLIPTextModelWithProjection.from_pretrained(config.text_encoder_name)` gives
-    them as `text_embeds`. The released code draws a number and may draw 0; the answer here is the median, from 1.
+    A [`LampForTextToMotion`] trained with lamp_hf has its own estimator on the features of LaMP. The released estimator
+    reads the 512 features of CLIP's text encoder, `text_embeds` of
+    `CLIPTextModelWithProjection.from_pretrained(config.text_encoder_name)`. The released code samples a number, which
+    may be 0; this model returns the median, at least 1.
     """
 
     config: MotionLengthEstimatorConfig
@@ -71,7 +72,7 @@ class MotionLengthEstimatorModel(LampBaseModel):
     base_model_prefix = "motion_length_estimator"
     main_input_name = "text_features"
     input_modalities = ["text"]
-    _supports_sdpa = True  # it has no attention; a model around it that has may use any
+    _supports_sdpa = True  # no attention here; a model that contains this one may use any
 
     def __init__(self, config: MotionLengthEstimatorConfig):
         super().__init__(config)
@@ -82,10 +83,13 @@ class MotionLengthEstimatorModel(LampBaseModel):
 
     @can_return_tuple
     def forward(self, text_features: torch.Tensor) -> MotionLengthEstimatorOutput:
-        """Lengths of motions for text features `(B, input_size)`.
+        """Estimate the lengths of motions.
+
+        Args:
+            text_features: Features of the texts, `(B, input_size)`.
 
         Raises:
-            ValueError: Features of another size.
+            ValueError: The features have another size.
 
         Example:
 
@@ -102,8 +106,8 @@ class MotionLengthEstimatorModel(LampBaseModel):
         """
         if text_features.shape[-1] != self.config.input_size:
             raise ValueError(
-                f"text_features hold {text_features.shape[-1]} numbers, expected {self.config.input_size}, those of "
-                f"{self.config.text_encoder_name}"
+                f"text_features have {text_features.shape[-1]} numbers, expected {self.config.input_size}; use "
+                f"features of {self.config.text_encoder_name}"
             )
         text_features = text_features.to(self.dtype)
         num_tokens = self.length_estimator.num_tokens(text_features)

@@ -1,6 +1,6 @@
-"""The networks that judge generated motions: motion and text as points of one space (T2M, section 5.1).
+"""Evaluation networks: encoders of motions and texts into one space (T2M, section 5.1).
 
-R-Precision, FID and the other figures of the field are computed on what these two encoders say.
+R-Precision, FID and the other metrics of the field are computed on the features of these two encoders.
 """
 
 from dataclasses import dataclass
@@ -31,13 +31,12 @@ class MotionTextEvaluatorOutput(ModelOutput):
     """Result of [`MotionTextEvaluatorModel`].
 
     Args:
-        loss: Sum of the two below, `()`; only where motions and texts were given.
-        positive_loss: Mean squared distance of a text to its motion, `()`.
-        negative_loss: Mean square of what a mismatched pair lacks to the margin, `()`.
-        motion_features: `(B, D)`.
-        text_features: `(B, D)`.
-        hidden_states: With `output_hidden_states`, what the movement encoder makes of the motions,
-            `(B, T // 4, movement_size)`.
+        loss: Sum of the two losses below, `()`; only with motions and texts.
+        positive_loss: Mean squared distance between a text and its motion, `()`.
+        negative_loss: Mean square of the amount by which the distance of a mismatched pair is below the margin, `()`.
+        motion_features: Features of the motions, `(B, D)`.
+        text_features: Features of the texts, `(B, D)`.
+        hidden_states: With `output_hidden_states`, the output of the movement encoder, `(B, T // 4, movement_size)`.
     """
 
     loss: torch.Tensor | None = None
@@ -49,7 +48,7 @@ class MotionTextEvaluatorOutput(ModelOutput):
 
 
 class MotionTextEvaluatorMovementEncoder(nn.Module):
-    """Frames `(B, T, motion_dim - 4)` to movements `(B, T // 4, movement_size)`."""
+    """Encodes frames `(B, T, motion_dim - 4)` into movements `(B, T // 4, movement_size)`."""
 
     def __init__(self, config: MotionTextEvaluatorConfig):
         super().__init__()
@@ -59,7 +58,7 @@ class MotionTextEvaluatorMovementEncoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Encode; `lengths` `(B,)` counts the real frames of each clip, `None` takes all for real."""
+        """Encode; `lengths` `(B,)` is the number of real frames of each clip, `None` if all are real."""
         hidden = frames.transpose(1, 2)
         hidden = masked(hidden, None if lengths is None else length_mask(lengths, hidden.shape[-1]))
         for conv in (self.conv1, self.conv2):
@@ -71,7 +70,7 @@ class MotionTextEvaluatorMovementEncoder(nn.Module):
 
 
 class MotionTextEvaluatorBiGRU(GradientCheckpointingLayer):
-    """Reads a sequence both ways from a learned state; its two last states together give the feature."""
+    """Bidirectional GRU with learned initial states; the feature is computed from the two last states."""
 
     def __init__(self, input_size: int, hidden_size: int, config: MotionTextEvaluatorConfig):
         super().__init__()
@@ -83,9 +82,9 @@ class MotionTextEvaluatorBiGRU(GradientCheckpointingLayer):
         self.fc2 = nn.Linear(hidden_size, config.projection_dim)
 
     def forward(self, states: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Features `(B, D)` of sequences `(B, S, input_size)`, of which the first `lengths` `(B,)` steps are real.
+        """Return the features `(B, D)` of sequences `(B, S, input_size)` with `lengths` `(B,)` real steps.
 
-        Rows come back in the order in which they were given; the released code sorts them by length.
+        The order of the rows does not change; the released code sorts them by length.
         """
         hidden = self.input_projection(states)
         packed = pack_padded_sequence(hidden, lengths.cpu(), batch_first=True, enforce_sorted=False)
@@ -95,13 +94,14 @@ class MotionTextEvaluatorBiGRU(GradientCheckpointingLayer):
 
 
 class MotionTextEvaluatorModel(LampBaseModel):
-    """Motion and text as points of one space, near where they belong together.
+    """Encodes motions and texts into one space, in which matching pairs are close.
 
-    Padding is masked: a feature does not depend on what was in the same batch. Everywhere below `motion_values`
-    `(B, T, motion_dim)` are normalized features and `motion_attention_mask` `(B, T)` is 1 on real frames (`None`:
-    all are); padding is on the right. What a text is depends on `config.text_input`: `"embeddings"` takes `input_ids`
-    `(B, L)`, `"glove"` takes `word_embeddings` `(B, L, word_embedding_size)` and `pos_one_hots` `(B, L,
-    num_pos_tags)`; `attention_mask` `(B, L)` is 1 on real words (`None`: all are).
+    Padding is masked, so features do not depend on the other items of a batch.
+
+    In all methods, `motion_values` `(B, T, motion_dim)` are normalized features, and `motion_attention_mask` `(B, T)`
+    is 1 on real frames (`None` if all are real); padding is on the right. `config.text_input` decides the form of
+    texts: `input_ids` `(B, L)` with `"embeddings"`; `word_embeddings` `(B, L, word_embedding_size)` and `pos_one_hots`
+    `(B, L, num_pos_tags)` with `"glove"`. `attention_mask` `(B, L)` is 1 on real words (`None` if all are real).
     """
 
     config: MotionTextEvaluatorConfig
@@ -111,7 +111,7 @@ class MotionTextEvaluatorModel(LampBaseModel):
     input_modalities = ["motion", "text"]
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
-    _supports_sdpa = True  # it has no attention; a model around it that has may use any
+    _supports_sdpa = True  # no attention here; a model that contains this one may use any
     _no_split_modules = ["MotionTextEvaluatorMovementEncoder", "MotionTextEvaluatorBiGRU"]
     _can_record_outputs = {
         "hidden_states": OutputRecorder(MotionTextEvaluatorMovementEncoder, capture_initial_hidden_state=False)
@@ -135,7 +135,7 @@ class MotionTextEvaluatorModel(LampBaseModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        # As in the original training: Xavier's normal start, biases of zero, recurrent layers as PyTorch has them.
+        # As in the original training: Xavier normal, zero biases, and PyTorch's default for recurrent layers.
         if isinstance(module, (nn.Conv1d, nn.Linear)):
             init.xavier_normal_(module.weight)
             if module.bias is not None:
@@ -154,7 +154,9 @@ class MotionTextEvaluatorModel(LampBaseModel):
 
     def get_input_embeddings(self) -> nn.Module:
         if self.word_embeddings is None:
-            raise NotImplementedError("an evaluator with text_input='glove' is given its word vectors")
+            raise NotImplementedError(
+                "an evaluator with text_input='glove' has no word embeddings; it takes word vectors as input"
+            )
         return self.word_embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
@@ -165,29 +167,30 @@ class MotionTextEvaluatorModel(LampBaseModel):
             self.word_embeddings.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode; frozen word embeddings stay frozen, also after `from_pretrained`, which comes here."""
+        """Set training mode; frozen word embeddings stay frozen, also after `from_pretrained`, which calls this."""
         super().train(mode)
         self._freeze()
         return self
 
     @torch.no_grad()
     def init_word_embeddings(self, table: torch.Tensor) -> None:
-        """Start from the word embeddings of another model with the same word pieces.
+        """Initialize the word embeddings from another model with the same word pieces.
 
-        Of embeddings wider than ours the principal components are kept, so that words alike there are alike here.
+        The embeddings are reduced to `config.word_embedding_size` principal components, which keeps similar words
+        similar.
 
         Args:
-            table: `(vocab_size, H)`, H at least `config.word_embedding_size`.
+            table: Word embeddings, `(vocab_size, H)`, H at least `config.word_embedding_size`.
 
         Raises:
-            ValueError: Another shape, or a model that is given its word vectors.
+            ValueError: The shape is wrong, or this model has no word embeddings.
         """
         if self.word_embeddings is None:
-            raise ValueError("an evaluator with text_input='glove' has no word embeddings of its own")
+            raise ValueError("an evaluator with text_input='glove' has no word embeddings to initialize")
         rows, size = self.word_embeddings.weight.shape
         if len(table) != rows or table.shape[1] < size:
             raise ValueError(
-                f"word embeddings of the shape {tuple(table.shape)} cannot start those of this evaluator: expected "
+                f"table has the shape {tuple(table.shape)}, which does not fit this evaluator; expected "
                 f"({rows}, {size} or more)"
             )
         centered = table.double() - table.double().mean(0)
@@ -200,10 +203,10 @@ class MotionTextEvaluatorModel(LampBaseModel):
     def get_motion_features(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Features `(B, D)` of motions.
+        """Return the features `(B, D)` of motions; for arguments see the class.
 
         Raises:
-            ValueError: Wrong number of features, or a clip shorter than four frames.
+            ValueError: The number of features is wrong, or a clip is shorter than four frames.
         """
         batch, frames, dim = motion_values.shape
         if dim != self.config.motion_dim:
@@ -229,14 +232,14 @@ class MotionTextEvaluatorModel(LampBaseModel):
         word_embeddings: torch.Tensor | None = None,
         pos_one_hots: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Features `(B, D)` of texts.
+        """Return the features `(B, D)` of texts; for arguments see the class.
 
         Raises:
-            ValueError: Texts of the kind that this evaluator does not read, or one without any words.
+            ValueError: The form of the texts does not fit `config.text_input`, or a text has no words.
         """
         if self.word_embeddings is not None:
             if input_ids is None or word_embeddings is not None or pos_one_hots is not None:
-                raise ValueError("this evaluator has text_input='embeddings': give input_ids= and nothing else")
+                raise ValueError("this evaluator has text_input='embeddings': give only input_ids=")
             states = self.word_embeddings(input_ids)
         else:
             if input_ids is not None or word_embeddings is None or pos_one_hots is None:
@@ -250,11 +253,11 @@ class MotionTextEvaluatorModel(LampBaseModel):
         else:
             lengths = attention_mask.long().sum(-1)
         if not torch.compiler.is_compiling() and int(lengths.min()) < 1:
-            raise ValueError("a text has no words; attention_mask is 0 on all of a row")
+            raise ValueError("a text has no words; every row of attention_mask needs a 1")
         return self.text_encoder(states, lengths)
 
     def similarity(self, motion_features: torch.Tensor, text_features: torch.Tensor) -> torch.Tensor:
-        """Negative Euclidean distance `(M, T)` of texts `(T, D)` to motions `(M, D)`: the nearest is the best."""
+        """Return the negative Euclidean distances `(M, T)` of motions `(M, D)` and texts `(T, D)`."""
         return -_distances(motion_features, text_features)
 
     # ---- training -----------------------------------------------------------------------------------------
@@ -272,21 +275,22 @@ class MotionTextEvaluatorModel(LampBaseModel):
         return_loss: bool = True,
         output_hidden_states: bool | None = None,
     ) -> MotionTextEvaluatorOutput:
-        """Features of motions, of texts, or of both; where both are given, the loss of the pairs.
+        """Compute features of motions, of texts, or of pairs with their loss.
 
-        The loss is that of the original training (`TextMotionMatchTrainer` of EricGuo5513/text-to-motion): the
-        squared distance of pairs, and for mismatched ones the square of what their distance lacks to the margin. There
-        the movement encoder was trained beforehand as part of an autoencoder and kept; here it learns along.
+        The loss is that of the original training (`TextMotionMatchTrainer` of EricGuo5513/text-to-motion): the squared
+        distance of matching pairs plus, for mismatched pairs, the square of the amount by which their distance is below
+        the margin. The original movement encoder was pretrained in an autoencoder and frozen; here it is trained too.
 
         Args:
-            motion_values, motion_attention_mask: Motions, see [`get_motion_features`].
-            input_ids, attention_mask, word_embeddings, pos_one_hots: Texts, see [`get_text_features`].
-            pair_groups: `(B,)`, equal where motions show the same: these are no mismatches. `None`: none are.
-            return_loss: Compute the loss where motions and texts are given.
-            output_hidden_states: Return `hidden_states` too.
+            motion_values, motion_attention_mask: Motions; see the class.
+            input_ids, attention_mask, word_embeddings, pos_one_hots: Texts; see the class.
+            pair_groups: Label of each pair, `(B,)`; pairs with the same label are not mismatches. `None` if all labels
+                differ.
+            return_loss: Whether to compute the loss of pairs.
+            output_hidden_states: Whether to return `hidden_states`.
 
         Raises:
-            ValueError: Nothing was given, or motions and texts in different numbers.
+            ValueError: There are no inputs, or the numbers of motions and texts differ.
 
         Example:
 
@@ -309,9 +313,9 @@ class MotionTextEvaluatorModel(LampBaseModel):
         if input_ids is not None or word_embeddings is not None:
             text = self.get_text_features(input_ids, attention_mask, word_embeddings, pos_one_hots)
         if motion is None and text is None:
-            raise ValueError("give motion_values=, a text or both")
+            raise ValueError("the inputs are missing: give motion_values=, a text, or both")
         if motion is not None and text is not None and len(motion) != len(text):
-            raise ValueError(f"{len(text)} texts were given for {len(motion)} motions; they go in pairs")
+            raise ValueError(f"{len(text)} texts were given for {len(motion)} motions; give one text per motion")
         loss = positive_loss = negative_loss = None
         if motion is not None and text is not None and return_loss:
             positive_loss, negative_loss = self._losses(motion.float(), text.float(), pair_groups)
@@ -328,7 +332,7 @@ class MotionTextEvaluatorModel(LampBaseModel):
     def _losses(
         self, motion: torch.Tensor, text: torch.Tensor, pair_groups: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Losses of this process's texts with the motions of all processes."""
+        """Return the losses of the texts of this process with the motions of all processes."""
         motions, first = gather_rows(motion)
         total = len(motions)
         columns = torch.arange(total, device=motion.device)
@@ -336,7 +340,7 @@ class MotionTextEvaluatorModel(LampBaseModel):
         groups = columns if pair_groups is None else gather_rows(pair_groups)[0]
         mismatched = groups[own, None] != groups[None, :]
         if self.config.mismatches == "shifted" and total > 1:
-            # The original draws a shift of zero too, and so pushes apart what belongs together.
+            # The original may also draw a shift of zero, which pushes matching pairs apart.
             shift = int(torch.randint(1, total, ()))
             mismatched = mismatched & (columns[None, :] == (own[:, None] + shift) % total)
         lacking = F.relu(self.config.loss_margin - _distances(text, motions)[mismatched])
@@ -345,6 +349,6 @@ class MotionTextEvaluatorModel(LampBaseModel):
 
 
 def _distances(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """Euclidean distances `(N, M)` of rows `(N, D)` to columns `(M, D)`, float32 and exact where they are small."""
+    """Return the Euclidean distances `(N, M)` of rows `(N, D)` and columns `(M, D)` in float32, exact if small."""
     with torch.autocast(rows.device.type, enabled=False):
         return torch.cdist(rows.float(), columns.float(), compute_mode="donot_use_mm_for_euclid_dist")

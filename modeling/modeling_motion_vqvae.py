@@ -1,4 +1,4 @@
-"""The motion tokenizer: a 1-D convolutional VQ-VAE with one token for four frames (after T2M-GPT, section 3.1)."""
+"""Motion tokenizer: a 1-D convolutional VQ-VAE with one token per four frames (after T2M-GPT, section 3.1)."""
 
 from dataclasses import dataclass
 from typing import Any, Self, cast
@@ -22,7 +22,7 @@ __all__ = ["MotionVQVAECodes", "MotionVQVAEModel", "MotionVQVAEOutput", "length_
 
 
 def length_mask(lengths: torch.Tensor, size: int) -> torch.Tensor:
-    """Boolean mask `(B, size)`, true on the first `lengths[b]` positions of row b."""
+    """Return a boolean mask `(B, size)`, true on the first `lengths[b]` positions of row b."""
     return torch.arange(size, device=lengths.device)[None, :] < lengths[:, None]
 
 
@@ -46,16 +46,16 @@ class MotionVQVAEOutput(ModelOutput):
         reconstruction_loss: Smooth-L1 over all features of real frames, `()`.
         position_loss: Smooth-L1 over the joint-position features, `()`.
         velocity_loss: Smooth-L1 over frame-to-frame differences, `()`.
-        trajectory_loss: Smooth-L1 over running sums of the root's turn and steps, `()`.
-        foot_loss: Mean distance by which feet in contact with the floor slide in a frame, `()`; `None` without
+        trajectory_loss: Smooth-L1 over running sums of the root's rotation and steps, `()`.
+        foot_loss: Mean distance per frame by which feet in contact with the floor slide, `()`; `None` without
             `motion_std`.
-        commitment_loss: Mean squared distance of latents to their codes, `()`; zero with `scalar_levels`.
-        perplexity: Exponential of the entropy of code use in this batch, `()`; mean over codebooks.
+        commitment_loss: Mean squared distance between latents and their codes, `()`; zero with `scalar_levels`.
+        perplexity: Exponential of the entropy of code usage in this batch, `()`; mean over codebooks.
         reconstruction: Normalized features `(B, 4 n, motion_dim)`, zero on padding.
-        codes: Token ids `(B, n)`, or `(B, n, num_quantizers)` with several codebooks; -100 on padding, and where
-            `quantizer_dropout` left a codebook out.
-        hidden_states: With `output_hidden_states`, what each residual block gives, before them what the first one is
-            given: `(B, hidden_size, frames or fewer)`, encoder first.
+        codes: Token ids `(B, n)`, or `(B, n, num_quantizers)` with several codebooks; -100 on padding and on
+            codebooks dropped by `quantizer_dropout`.
+        hidden_states: With `output_hidden_states`, the input of the first residual block and the output of each one,
+            `(B, hidden_size, frames or fewer)`, encoder first.
     """
 
     loss: torch.Tensor | None = None
@@ -72,9 +72,9 @@ class MotionVQVAEOutput(ModelOutput):
 
 
 class MotionVQVAEConvolution(nn.Conv1d):
-    """A 1-D convolution, computed as a 2-D one on memory in which a frame's channels lie together.
+    """1-D convolution, computed as a 2-D convolution in channels-last memory.
 
-    Processors have their fastest kernels for that: a training step takes 8 % less time, reconstruction 25 %.
+    Processors have faster kernels for this: a training step takes 8 % less time, reconstruction 25 % less.
     """
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -100,27 +100,32 @@ class MotionVQVAEResidualBlock(GradientCheckpointingLayer):
 
 
 def masked(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Set padding of channels-first `hidden` to zero, which is what a convolution sees beyond a clip's end."""
+    """Set padding of `hidden` `(B, C, T)` to zero, as if the clip ended there."""
     return hidden if mask is None else hidden * mask[:, None, :].to(hidden.dtype)
 
 
 def residual_stack(config: MotionVQVAEConfig) -> nn.ModuleList:
-    """Residual blocks with the largest dilation first, in encoder and decoder alike (V3)."""
+    """Create residual blocks with the largest dilation first, in encoder and decoder alike (V3)."""
     dilations = [config.dilation_growth_rate**i for i in reversed(range(config.num_residual_layers))]
     return nn.ModuleList(MotionVQVAEResidualBlock(config, dilation) for dilation in dilations)
 
 
 def refuse_short(lengths: torch.Tensor, frames_per_token: int) -> None:
-    """Refuse clips that are shorter than one token.
+    """Check that no clip is shorter than one token.
 
-    Compiled and exported models take it for granted: to read a length would break their graph.
+    Compiled and exported models skip this check, because reading a length would break their graph.
+
+    Raises:
+        ValueError: A clip is shorter than one token.
     """
     if not torch.compiler.is_compiling() and (shortest := int(lengths.min())) < frames_per_token:
-        raise ValueError(f"a clip of {shortest} frames is shorter than one token ({frames_per_token} frames)")
+        raise ValueError(
+            f"a clip of {shortest} frames is shorter than one token ({frames_per_token} frames); use longer clips"
+        )
 
 
 class MotionVQVAEEncoder(nn.Module):
-    """Features `(B, T, motion_dim)` to latents `(B, T // 4, code_dim)`."""
+    """Encodes features `(B, T, motion_dim)` into latents `(B, T // 4, code_dim)`."""
 
     def __init__(self, config: MotionVQVAEConfig):
         super().__init__()
@@ -133,7 +138,7 @@ class MotionVQVAEEncoder(nn.Module):
         self.conv_out = MotionVQVAEConvolution(width, config.code_dim, 3, padding=1)
 
     def forward(self, motion_values: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Encode, in the type of the weights; `lengths` `(B,)` counts the real frames of each clip."""
+        """Encode, in the type of the weights; `lengths` `(B,)` is the number of real frames of each clip."""
         hidden = motion_values.to(self.conv_in.weight.dtype).transpose(1, 2)
         mask = None if lengths is None else length_mask(lengths, hidden.shape[-1])
         hidden = masked(F.relu(self.conv_in(masked(hidden, mask))), mask)
@@ -149,7 +154,7 @@ class MotionVQVAEEncoder(nn.Module):
 
 
 class MotionVQVAEDecoder(nn.Module):
-    """Latents `(B, n, code_dim)` to features `(B, 4 n, motion_dim)`."""
+    """Decodes latents `(B, n, code_dim)` into features `(B, 4 n, motion_dim)`."""
 
     def __init__(self, config: MotionVQVAEConfig):
         super().__init__()
@@ -163,14 +168,14 @@ class MotionVQVAEDecoder(nn.Module):
         self.conv_out = MotionVQVAEConvolution(width, config.motion_dim, 3, padding=1)
 
     def forward(self, latents: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Decode; `lengths` `(B,)` counts the real tokens of each clip."""
+        """Decode; `lengths` `(B,)` is the number of real tokens of each clip."""
         hidden = latents.transpose(1, 2)
         mask = None if lengths is None else length_mask(lengths, hidden.shape[-1])
         hidden = masked(F.relu(self.conv_in(masked(hidden, mask))), mask)
         for blocks, upsample in zip(self.blocks, self.upsample, strict=True):
             for block in cast(nn.ModuleList, blocks):
                 hidden = block(hidden, mask)
-            hidden = hidden.transpose(1, 2).repeat_interleave(2, dim=1).transpose(1, 2)  # channels stay together
+            hidden = hidden.transpose(1, 2).repeat_interleave(2, dim=1).transpose(1, 2)  # keeps channels-last memory
             mask = None if mask is None else mask.repeat_interleave(2, dim=-1)
             hidden = masked(upsample(hidden), mask)
         hidden = masked(F.relu(self.conv_hidden(hidden)), mask)
@@ -178,13 +183,13 @@ class MotionVQVAEDecoder(nn.Module):
 
 
 class MotionVQVAEModel(LampBaseModel):
-    """Turns motion into tokens and back.
+    """Motion tokenizer: encodes motions into tokens and decodes tokens into motions.
 
-    `decode(encode(motion).codes)` gives the motion back, nearly. Padding is masked in every convolution: a clip gives
-    the same tokens and the same reconstruction alone and in any batch.
+    `decode(encode(motion).codes)` reconstructs the motion approximately. Padding is masked in every convolution, so a
+    clip has the same tokens and the same reconstruction alone and in any batch.
 
-    A model that is loaded in half precision keeps what decides on the tokens, encoder and codebook, in float32:
-    rounded, they would turn every 25th token into another one.
+    A model loaded in half precision keeps the encoder and the codebook in float32, because rounding them would change
+    every 25th token.
     """
 
     config: MotionVQVAEConfig
@@ -194,7 +199,7 @@ class MotionVQVAEModel(LampBaseModel):
     input_modalities = "motion"
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
-    _supports_sdpa = True  # it has no attention; a model around it that has may use any
+    _supports_sdpa = True  # no attention here; a model that contains this one may use any
     _no_split_modules = [
         "MotionVQVAEEncoder",
         "CodebookQuantizer",
@@ -202,7 +207,7 @@ class MotionVQVAEModel(LampBaseModel):
         "FiniteScalarQuantizer",
         "MotionVQVAEDecoder",
     ]
-    # Of the encoder and the quantizer. The names also hold where this model, or its encoder, is part of another one.
+    # Encoder and quantizer. The names also match if this model, or its encoder, is part of another model.
     _keep_in_fp32_modules_strict = [
         "encoder.conv_in",
         "encoder.downsample",
@@ -224,7 +229,7 @@ class MotionVQVAEModel(LampBaseModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv1d | nn.Linear):
-            # The customary start of convolutions, as in the released code.
+            # PyTorch's default initialization of convolutions, as in the released code.
             init.kaiming_uniform_(module.weight, a=5**0.5)
             bound = module.weight[0].numel() ** -0.5
             if module.bias is not None:
@@ -236,7 +241,7 @@ class MotionVQVAEModel(LampBaseModel):
             init.zeros_(module.settled)
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode; with `config.freeze_encoder` and `freeze_tokens`, what they name stays as it is."""
+        """Set training mode; parts named by `config.freeze_encoder` and `config.freeze_tokens` stay frozen."""
         super().train(mode)
         frozen: list[nn.Module] = [self.encoder] if self.config.freeze_encoder or self.config.freeze_tokens else []
         if self.config.freeze_tokens:
@@ -263,13 +268,13 @@ class MotionVQVAEModel(LampBaseModel):
     def get_latents(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What motions are before they are quantized; arguments as in [`encode`].
+        """Return the latents of motions before quantization; for arguments see [`encode`].
 
         Returns:
             Latents `(B, T // 4, code_dim)`, zero on padding, and their boolean mask `(B, T // 4)`.
 
         Raises:
-            ValueError: Wrong number of features, or a clip shorter than one token.
+            ValueError: The number of features is wrong, or a clip is shorter than one token.
         """
         lengths = self._lengths(motion_values, motion_attention_mask)
         latents = self.encoder(motion_values, lengths)
@@ -278,19 +283,19 @@ class MotionVQVAEModel(LampBaseModel):
     def encode(
         self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None
     ) -> MotionVQVAECodes:
-        """Motions as token ids; [`decode`] is the inverse.
+        """Encode motions into token ids; [`decode`] is the inverse.
 
         Args:
             motion_values: Normalized features `(B, T, motion_dim)`.
-            motion_attention_mask: `(B, T)`, 1 on real frames, padding on the right; `None`: all real.
+            motion_attention_mask: `(B, T)`, 1 on real frames, padding on the right; `None` if all are real.
 
         Returns:
-            `codes` `(B, T // 4)`: one for four frames, -100 on padding. With `num_quantizers` above 1,
-            `(B, T // 4, num_quantizers)`, the coarsest first. Up to three frames at the end of a clip, too few for a
-            token, are dropped.
+            An output with `codes` `(B, T // 4)`, one code per four frames, -100 on padding; with `num_quantizers` above
+            1, `(B, T // 4, num_quantizers)`, the coarsest code first. Up to three frames at the end of a clip, too few
+            for a token, are dropped.
 
         Raises:
-            ValueError: Wrong number of features, or a clip shorter than one token.
+            ValueError: The number of features is wrong, or a clip is shorter than one token.
 
         Example:
 
@@ -311,26 +316,26 @@ class MotionVQVAEModel(LampBaseModel):
         return MotionVQVAECodes(codes=self.codes_of(latents, mask))
 
     def codes_of(self, latents: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Codes of latents as [`get_latents`] returns them, with -100 where `mask` `(B, n)` is false."""
+        """Return the codes of latents from [`get_latents`], with -100 where `mask` `(B, n)` is false."""
         codes = self.quantizer.nearest(latents)
         return codes.masked_fill(~(mask if codes.ndim == mask.ndim else mask[..., None]), IGNORED_CODE)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Motions of token ids, the inverse of [`encode`].
+        """Decode token ids into motions; the inverse of [`encode`].
 
         Args:
-            codes: `(B, n)`, negative on padding, which is on the right. With `num_quantizers` above 1, `(B, n, k)`:
-                the codes of the first k codebooks, of which fewer than all give a coarser motion.
+            codes: Token ids, `(B, n)`, negative on padding, which is on the right. With `num_quantizers` above 1, the
+                codes of the first k codebooks, `(B, n, k)`; fewer codebooks give a coarser motion.
 
         Returns:
             Normalized features `(B, 4 n, motion_dim)`, zero on padding.
 
         Raises:
-            ValueError: The codes are not of this tokenizer's shape.
+            ValueError: The shape does not fit this tokenizer.
         """
         layers = self.config.num_quantizers
         if layers == 1 and codes.ndim != 2:
-            raise ValueError(f"codes {tuple(codes.shape)} must be (B, n): this tokenizer has one code a token")
+            raise ValueError(f"codes {tuple(codes.shape)} must be (B, n): this tokenizer has one code per token")
         if layers > 1 and (codes.ndim != 3 or not 1 <= codes.shape[-1] <= layers):
             raise ValueError(
                 f"codes {tuple(codes.shape)} must be (B, n, k) with k from 1 to {layers}: this tokenizer has "
@@ -349,15 +354,16 @@ class MotionVQVAEModel(LampBaseModel):
         return_loss: bool = True,
         output_hidden_states: bool | None = None,
     ) -> MotionVQVAEOutput:
-        """Reconstruct motions; arguments as in [`encode`].
+        """Reconstruct motions and compute the losses.
 
         Args:
+            motion_values, motion_attention_mask: Motions; see [`encode`].
             motion_std: Standard deviations by which the features were divided, `(motion_dim,)`, for the foot loss.
-            return_loss: Compute the losses over real frames.
-            output_hidden_states: Return `hidden_states` too.
+            return_loss: Whether to compute the losses, over real frames.
+            output_hidden_states: Whether to return `hidden_states`.
 
         Raises:
-            ValueError: `config.foot_loss_weight` is set and `motion_std` is missing in training.
+            ValueError: `motion_std` is missing in training with `config.foot_loss_weight`.
 
         Example:
 
@@ -386,7 +392,7 @@ class MotionVQVAEModel(LampBaseModel):
                 losses["foot"] = self._foot_loss(reconstruction, target, frames, motion_std)
             elif self.training and self.config.foot_loss_weight:
                 raise ValueError(
-                    f"foot_loss_weight={self.config.foot_loss_weight} measures distances: give motion_std, the "
+                    f"foot_loss_weight={self.config.foot_loss_weight} needs distances; give motion_std, the "
                     "standard deviations of the features"
                 )
             weighted = [getattr(self.config, f"{name}_loss_weight") * each for name, each in losses.items()]
@@ -402,7 +408,7 @@ class MotionVQVAEModel(LampBaseModel):
     def _losses(
         self, reconstruction: torch.Tensor, target: torch.Tensor, frames: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Losses of features `(B, T, motion_dim)` over real `frames` `(B, T)`, by name."""
+        """Return the losses of features `(B, T, motion_dim)` over real `frames` `(B, T)`, by name."""
         joint = self.training
         errors = F.smooth_l1_loss(reconstruction, target, reduction="none")
         positions = slice(4, 4 + 3 * (self.config.num_joints - 1))
@@ -421,16 +427,16 @@ class MotionVQVAEModel(LampBaseModel):
     def _foot_loss(
         self, reconstruction: torch.Tensor, target: torch.Tensor, frames: torch.Tensor, std: torch.Tensor
     ) -> torch.Tensor:
-        """Mean distance by which each foot in contact slides in a frame, beyond what it does in `target`.
+        """Return the mean distance per frame by which feet in contact with the floor slide more than in `target`.
 
-        A foot slides by the error of the root's step and the change of the error of the foot's place relative to the
-        root. The turn of the root within one frame is neglected.
+        The distance is the error of the root's step plus the change in the error of the foot's position relative to the
+        root. The rotation of the root within one frame is neglected.
         """
         skeleton = skeleton_for_feature_dim(self.config.motion_dim)
         error = (reconstruction.float() - target.float()) * std.float()
-        places = [4 + 3 * (joint - 1) + axis for joint in skeleton.contact_joints for axis in range(3)]
-        feet = error[..., places].unflatten(-1, (-1, 3))
-        step = F.pad(error[:, :-1, 1:3], (0, 1))[..., [0, 2, 1]]  # along x and z; the height is part of the places
+        positions = [4 + 3 * (joint - 1) + axis for joint in skeleton.contact_joints for axis in range(3)]
+        feet = error[..., positions].unflatten(-1, (-1, 3))
+        step = F.pad(error[:, :-1, 1:3], (0, 1))[..., [0, 2, 1]]  # along x and z; the height is in the positions
         slide = (feet.diff(dim=1) + step[:, :, None]).square().sum(-1).add(1e-12).sqrt()
         contacts = (target[:, :-1, -len(skeleton.contact_joints) :] > 0) & frames[:, 1:, None]  # 0 is their mean
         total, count = (slide * contacts).sum(), contacts.sum()

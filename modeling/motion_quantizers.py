@@ -1,12 +1,12 @@
-"""Quantizers of the motion tokenizer: what stands between its encoder and its decoder, and makes the codes.
+"""Quantizers between the encoder and the decoder of the motion tokenizer.
 
-All of them do the same four things: `nearest` gives the codes of latents, `lookup` the latents of codes, `forward` both
-at once with what training needs, and `settle` keeps codes that something else relies on. Which one a tokenizer has
-follows from its configuration:
+All quantizers have four methods: `nearest` returns the codes of latents, `lookup` returns the latents of codes,
+`forward` returns both and the losses of training, and `settle` freezes codes. The configuration decides which one a
+tokenizer uses:
 
-- [`CodebookQuantizer`], the paper's: one learned codebook.
-- [`ResidualQuantizer`], with `num_quantizers` above 1: several codebooks, each for what those before it left over.
-- [`FiniteScalarQuantizer`], with `scalar_levels`: a grid instead of a codebook; nothing to go unused.
+- [`CodebookQuantizer`], as in the paper: one learned codebook.
+- [`ResidualQuantizer`], with `num_quantizers` above 1: several codebooks, each for the residual of those before it.
+- [`FiniteScalarQuantizer`], with `scalar_levels`: a grid instead of a codebook, without dead codes.
 """
 
 import math
@@ -37,19 +37,19 @@ IGNORED_CODE = -100  # marks padding among motion codes, as in every Hugging Fac
 
 
 def first_codes(codes: torch.Tensor) -> torch.Tensor:
-    """Return the coarsest code of each token, `(B, n)`, of codes `(B, n)` or `(B, n, num_quantizers)`."""
+    """Return the first code of each token, `(B, n)`, given codes `(B, n)` or `(B, n, num_quantizers)`."""
     return codes if codes.ndim == 2 else codes[..., 0]
 
 
 @dataclass
 class QuantizerOutput:
-    """What a quantizer makes of latents.
+    """Result of a quantizer.
 
     Args:
-        latents: Quantized, `(B, n, code_dim)`, zero on padding; their gradient goes straight to the latents given.
-        codes: `(B, n)`, of a [`ResidualQuantizer`] `(B, n, num_quantizers)`; -100 on padding.
-        commitment_loss: Mean squared distance of the latents to their codes, `()`; zero where nothing has to commit.
-        perplexity: Exponential of the entropy of code use in this batch, `()`; mean over codebooks.
+        latents: Quantized latents, `(B, n, code_dim)`, zero on padding, with a straight-through gradient.
+        codes: Codes, `(B, n)`, or `(B, n, num_quantizers)` of a [`ResidualQuantizer`]; -100 on padding.
+        commitment_loss: Mean squared distance between latents and their codes, `()`; zero without a codebook.
+        perplexity: Exponential of the entropy of code usage in this batch, `()`; mean over codebooks.
     """
 
     latents: torch.Tensor
@@ -59,27 +59,27 @@ class QuantizerOutput:
 
 
 class MotionQuantizer(nn.Module, ABC):
-    """The contract of all quantizers. They compute in float32, whatever is around them."""
+    """Base class of quantizers. They compute in float32, also under autocast."""
 
     @abstractmethod
     def nearest(self, latents: torch.Tensor) -> torch.Tensor:
-        """Codes of latents `(..., code_dim)`: `(...)`, or `(..., num_quantizers)` where a token has several."""
+        """Return the codes of latents `(..., code_dim)`: `(...)`, or `(..., num_quantizers)` with several codebooks."""
 
     @abstractmethod
     def lookup(self, codes: torch.Tensor) -> torch.Tensor:
-        """Quantized latents `(..., code_dim)` of codes that are all real: what `nearest` gives, none negative."""
+        """Return the quantized latents `(..., code_dim)` of codes from `nearest`, none negative."""
 
     def lookup_first(self, codes: torch.Tensor) -> torch.Tensor:
-        """Vectors `(..., code_dim)` of codes `(...)` of the first codebook, which most tokenizers have alone."""
+        """Return the vectors `(..., code_dim)` of codes `(...)` of the first codebook."""
         return self.lookup(codes)
 
     @abstractmethod
     def forward(self, latents: torch.Tensor, mask: torch.Tensor) -> QuantizerOutput:
-        """Quantize latents `(B, n, code_dim)` where `mask` `(B, n)` is true, and learn from them in training mode."""
+        """Quantize latents `(B, n, code_dim)` where `mask` `(B, n)` is true; in training mode, update the codebook."""
 
     @abstractmethod
     def settle(self, codes: torch.Tensor) -> None:
-        """Have these codes, as `nearest` gives them, keep their meaning while the training goes on."""
+        """Freeze codes from `nearest`, so that training does not change their meaning."""
 
 
 def _perplexity(codes: torch.Tensor, mask: torch.Tensor, num_codes: int) -> torch.Tensor:
@@ -92,8 +92,8 @@ def _perplexity(codes: torch.Tensor, mask: torch.Tensor, num_codes: int) -> torc
 class CodebookQuantizer(MotionQuantizer):
     """Codebook learned by exponential moving averages, with dead codes replaced (V1, V4).
 
-    All of its state is in persistent buffers, so that a run resumes, and a checkpoint trains on, exactly. The sum of
-    the rows that a code was given, which the released code keeps too, is its vector times its count.
+    All state is in persistent buffers, so that runs resume exactly. The sum of the rows of a code, which the released
+    code also stores, is its vector times its count.
     """
 
     def __init__(self, config: MotionVQVAEConfig):
@@ -102,7 +102,7 @@ class CodebookQuantizer(MotionQuantizer):
         self.register_buffer("codebook", torch.zeros(config.num_codes, config.code_dim))
         self.register_buffer("code_count", torch.ones(config.num_codes))
         self.register_buffer("initialized", torch.zeros((), dtype=torch.bool))
-        # Codes that stay what they are, while the others learn something new; part of a training, not of a model.
+        # Frozen codes, while other codes are trained; part of a training run, not of a model.
         self.register_buffer("settled", torch.zeros(config.num_codes, dtype=torch.bool), persistent=False)
         self.codebook: torch.Tensor
         self.code_count: torch.Tensor
@@ -110,22 +110,22 @@ class CodebookQuantizer(MotionQuantizer):
         self.settled: torch.Tensor
 
     def nearest(self, latents: torch.Tensor) -> torch.Tensor:
-        """Indices `(...)` of the nearest codes."""
+        """Return the indices `(...)` of the nearest codes."""
         rows, codebook = latents.float(), self.codebook.float()
-        with torch.autocast(rows.device.type, enabled=False):  # in bfloat16, neighbors are taken for each other
+        with torch.autocast(rows.device.type, enabled=False):  # bfloat16 would confuse close codes
             distances = codebook.pow(2).sum(-1) - 2 * F.linear(rows, codebook)
         return distances.argmin(-1)
 
     def lookup(self, codes: torch.Tensor) -> torch.Tensor:
-        """Vectors of codes."""
+        """Return the vectors of codes."""
         return self.codebook[codes]
 
     def settle(self, codes: torch.Tensor) -> None:
-        """Leave these codes as they are; the others learn what is new."""
+        """Freeze these codes; the others are trained."""
         self.settled[codes.flatten().to(self.settled.device)] = True
 
     def candidate_rows(self, rows: torch.Tensor) -> torch.Tensor:
-        """Draw `num_codes` rows of the joint batch at random, with a little noise where the batch has too few."""
+        """Draw `num_codes` random rows of the joint batch, repeated with a little noise if the batch has too few."""
         rows, _ = gather_rows(rows)
         num_codes, num_rows = self.config.num_codes, rows.shape[0]
         order = torch.randperm(num_rows, device=rows.device)
@@ -135,18 +135,18 @@ class CodebookQuantizer(MotionQuantizer):
             candidates = rows[order[:num_codes]] + noise * (0.01 / rows.shape[1] ** 0.5)
         else:
             candidates = rows[order[:num_codes]]
-        if num_processes() > 1:  # dropout may have put the processes out of step
+        if num_processes() > 1:  # random states of processes may differ because of dropout
             dist.broadcast(candidates, 0)
         return candidates
 
     @torch.no_grad()
     def update(self, rows: torch.Tensor, codes: torch.Tensor) -> None:
-        """One step of the moving averages from rows `(N, code_dim)` and the codes `(N,)` they were given."""
+        """Update the moving averages with rows `(N, code_dim)` and their codes `(N,)`."""
         mu = self.config.ema_decay
         batch_sum = torch.zeros_like(self.codebook, dtype=rows.dtype).index_add_(0, codes, rows)
         batch_count = torch.bincount(codes, minlength=self.config.num_codes).to(rows.dtype)
         candidates = self.candidate_rows(rows)
-        if num_processes() > 1:  # the statistics are those of the joint batch
+        if num_processes() > 1:  # statistics of the joint batch
             dist.all_reduce(batch_sum)
             dist.all_reduce(batch_count)
         code_sum = mu * self.code_count[:, None] * self.codebook + (1 - mu) * batch_sum
@@ -154,8 +154,8 @@ class CodebookQuantizer(MotionQuantizer):
         self.codebook.copy_(torch.where(self.settled[:, None], self.codebook, code_sum / self.code_count[:, None]))
         dead = (self.code_count < self.config.code_reset_threshold) & ~self.settled
         self.codebook.copy_(torch.where(dead[:, None], candidates, self.codebook))
-        # A count of one gives a replaced code time to find rows of its own. Were the old statistics kept, as in the
-        # released code, it would be drawn anew at every step, and what it gathers would be a mean of everything.
+        # A count of one gives a replaced code time to find its own rows. With the old statistics, which the released
+        # code keeps, it would be replaced again at every step and converge to the mean of all rows.
         self.code_count.masked_fill_(dead, 1)
 
     @torch.no_grad()
@@ -171,7 +171,7 @@ class CodebookQuantizer(MotionQuantizer):
             self.initialize(states.detach()[mask])
         codes = self.nearest(states)
         nearest = self.codebook[codes].float()
-        # Order of the released code (V4): quantize with the old codebook, then move it.
+        # As in the released code (V4), quantize with the old codebook, then update it.
         if self.training:
             self.update(states.detach()[mask], codes[mask])
         return QuantizerOutput(
@@ -183,11 +183,11 @@ class CodebookQuantizer(MotionQuantizer):
 
 
 class ResidualQuantizer(MotionQuantizer):
-    """Codebooks applied one after the other, each to what those before it left over.
+    """Codebooks applied one after the other, each to the residual of those before it.
 
-    After SoundStream (Zeghidour et al., 2021), which introduced `quantizer_dropout` too, and MoMask (Guo et al., 2024),
-    which brought both to motion. A token has `num_quantizers` codes, the coarsest first; the first few alone are a
-    coarser token.
+    After SoundStream (Zeghidour et al., 2021), which also introduced `quantizer_dropout`, and MoMask (Guo et al.,
+    2024), which applied both to motion. A token has `num_quantizers` codes, the coarsest first; the first codes alone
+    are a coarser token.
     """
 
     def __init__(self, config: MotionVQVAEConfig):
@@ -199,7 +199,7 @@ class ResidualQuantizer(MotionQuantizer):
         return [cast(CodebookQuantizer, layer) for layer in self.layers]
 
     def nearest(self, latents: torch.Tensor) -> torch.Tensor:
-        """Codes `(..., num_quantizers)`."""
+        """Return the codes `(..., num_quantizers)`."""
         residual, codes = latents.float(), []
         for layer in self._codebooks():
             codes.append(layer.nearest(residual))
@@ -207,7 +207,7 @@ class ResidualQuantizer(MotionQuantizer):
         return torch.stack(codes, dim=-1)
 
     def lookup(self, codes: torch.Tensor) -> torch.Tensor:
-        """Sums of the vectors of codes `(..., k)`, of the first k codebooks; a negative code adds nothing."""
+        """Return the sums of the vectors of codes `(..., k)` of the first k codebooks; negative codes add nothing."""
         vectors = [
             layer.lookup(codes[..., k].clamp(min=0)) * (codes[..., k, None] >= 0)
             for k, layer in enumerate(self._codebooks()[: codes.shape[-1]])
@@ -215,23 +215,23 @@ class ResidualQuantizer(MotionQuantizer):
         return torch.stack(vectors).sum(0)
 
     def lookup_first(self, codes: torch.Tensor) -> torch.Tensor:
-        """Vectors of codes `(...)` of the first codebook."""
+        """Return the vectors of codes `(...)` of the first codebook."""
         return self._codebooks()[0].lookup(codes)
 
     def settle(self, codes: torch.Tensor) -> None:
-        """Leave these codes of each codebook as they are."""
+        """Freeze these codes of each codebook."""
         for k, layer in enumerate(self._codebooks()):
             layer.settle(codes[..., k])
 
     def _used_layers(self, mask: torch.Tensor) -> torch.Tensor:
-        """How many codebooks each clip `(B,)` uses: in training, of some clips, the first few only."""
+        """Return how many codebooks each clip uses, `(B,)`; in training, some clips use only the first few."""
         total, batch = self.config.num_quantizers, len(mask)
         used = torch.full((batch,), total, device=mask.device)
         if self.training and self.config.quantizer_dropout:
             chance, amount = uniform_rows(batch, 2, mask.device).unbind(-1)
             used = torch.where(chance < self.config.quantizer_dropout, 1 + (amount * total).long(), used)
             if num_processes() == 1 or dist.get_rank() == 0:
-                used[0] = total  # no codebook is left without anything to learn from
+                used[0] = total  # so that every codebook gets rows
         return used
 
     def forward(self, latents: torch.Tensor, mask: torch.Tensor) -> QuantizerOutput:
@@ -250,10 +250,10 @@ class ResidualQuantizer(MotionQuantizer):
 
 
 class FiniteScalarQuantizer(MotionQuantizer):
-    """A few numbers, each rounded to one of a few levels; a code is the number of a combination of them.
+    """Rounds each of a few numbers to one of a few levels; a code is the index of a combination of levels.
 
-    After "Finite Scalar Quantization: VQ-VAE Made Simple" (Mentzer et al., 2023). Learned projections lead from latents
-    to these numbers and back, so that latents keep the size that they have with a codebook.
+    After "Finite Scalar Quantization: VQ-VAE Made Simple" (Mentzer et al., 2023). Learned projections map latents to
+    these numbers and back, so that latents have the same size as with a codebook.
     """
 
     def __init__(self, config: MotionVQVAEConfig):
@@ -264,16 +264,16 @@ class FiniteScalarQuantizer(MotionQuantizer):
         self.project_out = nn.Linear(len(self.levels), config.code_dim)
 
     def _bounded(self, latents: torch.Tensor) -> torch.Tensor:
-        """Numbers `(..., len(levels))` whose rounded values are the levels: -2 to 2 of five, -4 to 3 of eight."""
-        with torch.autocast(latents.device.type, enabled=False):  # rounding decides on the codes
+        """Return numbers `(..., len(levels))` that round to levels: -2 to 2 for five levels, -4 to 3 for eight."""
+        with torch.autocast(latents.device.type, enabled=False):  # rounding decides the codes
             numbers = self.project_in(latents.to(self.project_in.weight.dtype)).float()
         levels = torch.tensor(self.levels, device=numbers.device)
-        half = (levels - 1) * (1 + 1e-3) / 2  # a little more, so that tanh reaches the outermost levels
+        half = (levels - 1) * (1 + 1e-3) / 2  # slightly more, so that tanh reaches the outermost levels
         offset = 0.5 * (levels % 2 == 0)
         return torch.tanh(numbers + torch.atanh(offset / half)) * half - offset
 
     def _expand(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Latents of numbers on the levels, which are scaled to [-1, 1]."""
+        """Scale levels to [-1, 1] and project them to latents."""
         scaled = numbers / (torch.tensor(self.levels, device=numbers.device) // 2)
         with torch.autocast(numbers.device.type, enabled=False):
             return self.project_out(scaled.to(self.project_out.weight.dtype))
@@ -283,21 +283,21 @@ class FiniteScalarQuantizer(MotionQuantizer):
         return ((rounded.long() + levels // 2) * self._place_values(rounded.device)).sum(-1)
 
     def _place_values(self, device: torch.device) -> torch.Tensor:
-        """What one step of each number adds to the code."""
+        """Return how much one level of each number adds to the code."""
         return torch.tensor([math.prod(self.levels[:place]) for place in range(len(self.levels))], device=device)
 
     def nearest(self, latents: torch.Tensor) -> torch.Tensor:
-        """Codes `(...)`."""
+        """Return the codes `(...)`."""
         return self._codes(self._bounded(latents).round())
 
     def lookup(self, codes: torch.Tensor) -> torch.Tensor:
-        """Latents of codes."""
+        """Return the latents of codes."""
         levels = torch.tensor(self.levels, device=codes.device)
         steps = codes[..., None] // self._place_values(codes.device) % levels
         return self._expand((steps - levels // 2).float())
 
     def settle(self, codes: torch.Tensor) -> None:
-        """Leave the projections as they are, and so all codes: they have nothing of their own."""
+        """Freeze the projections, which all codes share."""
         self.requires_grad_(False)
 
     def forward(self, latents: torch.Tensor, mask: torch.Tensor) -> QuantizerOutput:
@@ -314,7 +314,7 @@ class FiniteScalarQuantizer(MotionQuantizer):
 
 
 def motion_quantizer(config: MotionVQVAEConfig) -> MotionQuantizer:
-    """The quantizer that a configuration asks for."""
+    """Create the quantizer of a configuration."""
     if config.scalar_levels is not None:
         return FiniteScalarQuantizer(config)
     return ResidualQuantizer(config) if config.num_quantizers > 1 else CodebookQuantizer(config)

@@ -1,4 +1,4 @@
-"""One object for text and motion going into the models, and motion coming out of them."""
+"""Processor: prepares texts and motions for the models, and turns their output into motions."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -20,15 +20,15 @@ LONGEST = 1_000_000  # tokens of a text
 
 
 class LampProcessor(PublishedProcessor, ProcessorMixin):
-    """Joins a [`LampFeatureExtractor`] for motion and a BERT tokenizer for text.
+    """Combines a [`LampFeatureExtractor`] for motion and a BERT tokenizer for text.
 
     Args:
         feature_extractor: Normalizes and pads motion.
         tokenizer: Splits text into word pieces; its `model_max_length` is the model's `max_text_length`.
-        text_padding: `"longest"` pads texts to the longest beside them. `"max_length"` pads all to `model_max_length`,
-            as the released code does, whose text condition depends on it (T4).
-        example_texts: Captions of what the model was trained on: what it can be asked for, and what it rehearses
-            when it learns something new.
+        text_padding: `"longest"` pads texts to the longest one of a batch. `"max_length"` pads them to
+            `model_max_length`, as the released code does, whose text condition depends on the padding (T4).
+        example_texts: Captions from the training data. Pipelines suggest them and compare texts with them, and
+            fine-tuning rehearses them.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
         super().__init__(feature_extractor, tokenizer, **kwargs)
         self._text_encoder: TextEncoder | None = None
         if text_padding not in ("longest", "max_length"):
-            raise ValueError(f"text_padding={text_padding!r} is neither 'longest' nor 'max_length'")
+            raise ValueError(f"text_padding={text_padding!r} is not 'longest' or 'max_length'")
         self.text_padding = text_padding
         self.example_texts = list(example_texts)
         self.feature_extractor: LampFeatureExtractor
@@ -50,14 +50,14 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """As for any processor of transformers.
+        """Load a processor as in transformers, also by the name of an embedded checkpoint.
 
         Raises:
-            CheckpointError: The checkpoint lacks the feature extractor's file or the tokenizer's, or one is damaged.
+            CheckpointError: A file of the feature extractor or the tokenizer is missing or damaged.
         """
         name = checked_name(pretrained_model_name_or_path, kwargs)
         with explained(name, PROCESSOR_FILES, kwargs, blamed=(*EXTRACTOR_FILES, "tokenizer_config.json")):
-            # Without that, transformers asks whether to run code of the checkpoint.
+            # Otherwise, transformers asks whether to run code of the checkpoint.
             return super().from_pretrained(name, **{"trust_remote_code": False, **kwargs})
 
     def __call__(
@@ -72,7 +72,7 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
     ) -> BatchFeature:
         """Prepare text, motion or both.
 
-        Nothing of a call is kept: threads may share a processor.
+        Threads may share a processor, because calls do not change it.
 
         ```python
         >>> batch = processor(text="a person walks", padding="max_length", max_length=20)
@@ -82,24 +82,26 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
         ```
 
         Args:
-            text: A caption or a list; longer ones than the model takes are cut at the end.
-            motion: As for [`LampFeatureExtractor`].
+            text: A caption or a list of captions; captions that are too long are truncated at the end.
+            motion: A [`Motion`], an array `(T, D)` of unnormalized features, or a list of them.
             return_tensors: `"pt"`, `"np"`, or `None` for lists of token ids, which need no padding.
-            padding: Of texts: `"longest"` (or `True`), `"max_length"`, or `False` for none; `text_padding` of the
-                processor if not given.
-            truncation: Cut texts of more tokens than `max_length`.
-            max_length: Tokens of a text, special tokens included; the tokenizer's `model_max_length` if not given.
+            padding: Padding of texts: `"longest"` (or `True`), `"max_length"`, or `False`. Defaults to `text_padding`
+                of the processor.
+            truncation: Whether to truncate texts to `max_length` tokens.
+            max_length: Largest number of tokens of a text, including special tokens. Defaults to `model_max_length` of
+                the tokenizer.
 
         Returns:
-            `input_ids` and `attention_mask` `(B, L)` of the text, `motion_values` `(B, T, D)` and
-            `motion_attention_mask` `(B, T)` of the motion.
+            A batch with `input_ids` and `attention_mask` `(B, L)` of the texts, and `motion_values` `(B, T, D)` and
+            `motion_attention_mask` `(B, T)` of the motions.
 
         Raises:
-            TypeError: Text that is not text.
-            ValueError: Neither is given, or both in different numbers; texts of different lengths as one tensor.
+            TypeError: A text is not a string.
+            ValueError: There are no inputs, the numbers of texts and motions differ, texts of different lengths do not
+                make one tensor, or a value is invalid.
         """
         if text is None and motion is None:
-            raise ValueError("give text=, motion= or both")
+            raise ValueError("the inputs are missing: give text=, motion= or both")
         result: dict[str, Any] = {}
         if text is not None:
             result.update(self._encode_texts(text, return_tensors, padding, truncation, max_length))
@@ -108,7 +110,7 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
         if text is not None and motion is not None:
             sizes = len(result["input_ids"]), len(result["motion_values"])
             if sizes[0] != sizes[1]:
-                raise ValueError(f"{sizes[0]} texts were given for {sizes[1]} motions; they go in pairs")
+                raise ValueError(f"{sizes[0]} texts were given for {sizes[1]} motions; give one text per motion")
         return BatchFeature(result)
 
     def _encode_texts(
@@ -122,21 +124,21 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
         texts = [text] if isinstance(text, str) else list(text)
         for item in texts:
             if not isinstance(item, str):
-                raise TypeError(f"text holds {item!r}, a {type(item).__name__}; expected strings")
+                raise TypeError(f"text contains {item!r}, a {type(item).__name__}; expected strings")
         how: Any = self.text_padding if padding is None else padding
         if isinstance(how, bool):
             how = "longest" if how else None
         if how not in ("longest", "max_length", None):
             raise ValueError(f"padding={padding!r} is not 'longest', 'max_length', True or False")
         if truncation not in (True, False):
-            raise ValueError(f"truncation={truncation!r} is neither True nor False")
+            raise ValueError(f"truncation={truncation!r} is not True or False")
         if max_length is None:
             max_length = self.tokenizer.model_max_length
         elif isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
             raise ValueError(f"max_length={max_length!r} is not a whole number of at least 1")
-        if max_length > LONGEST:  # what transformers writes where a tokenizer names no length
+        if max_length > LONGEST:  # transformers sets a huge number if a tokenizer has no length
             if how == "max_length":
-                raise ValueError("the tokenizer has no model_max_length to pad to; give max_length=")
+                raise ValueError("the tokenizer has no model_max_length for padding; give max_length=")
             truncation = False
         encoder = self.text_encoder
         ids, mask = encoder(texts, max_length if truncation else None)
@@ -153,15 +155,15 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
 
     @property
     def text_encoder(self) -> TextEncoder:
-        """What encodes texts for this processor."""
+        """Encoder of the texts for this processor."""
         encoder = self._text_encoder
         if encoder is None or not encoder.fits(self.tokenizer):
-            # Two threads may both get here; what they make is the same.
+            # Two threads may both get here, but they create equal encoders.
             encoder = self._text_encoder = TextEncoder(self.tokenizer)
         return encoder
 
     def cut_words(self, text: str) -> str:
-        """The end of a text that is cut off because the model reads no more, from the first word that loses a piece."""
+        """Return the end of a text that is too long for the model, from the first truncated word."""
         return self.text_encoder.cut_words(text, self.tokenizer.model_max_length)
 
     def post_process_motion(
@@ -170,15 +172,15 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
         motion_attention_mask: torch.Tensor,
         text: Sequence[str | None] | None = None,
     ) -> list[Motion]:
-        """Motions of a model's output.
+        """Turn the output of a model into motions.
 
         Args:
-            motion_values: Normalized features `(B, T, D)`.
+            motion_values: Normalized features, `(B, T, D)`.
             motion_attention_mask: `(B, T)`, 1 on real frames.
-            text: Caption that each motion keeps.
+            text: Caption of each motion.
 
         Returns:
-            One [`Motion`] a row, in meters, at the extractor's frame rate.
+            One [`Motion`] per row, in meters, at the frame rate of the extractor.
         """
         extractor = self.feature_extractor
         values = motion_values.detach().to("cpu", torch.float32).numpy()

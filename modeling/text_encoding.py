@@ -1,8 +1,8 @@
-"""Splits texts into token ids without touching what threads share.
+"""Thread-safe tokenization of texts.
 
-A fast tokenizer of transformers keeps how it cuts and pads in one place, and every call sets it: a call in one thread
-changes what another is in the middle of. Here nothing is set. Texts are encoded whole, by a copy that nobody else has,
-then cut, completed with special tokens and padded one by one.
+A fast tokenizer of transformers stores its truncation and padding, and every call sets them, so threads disturb each
+other. Here nothing is set: a private copy of the tokenizer encodes whole texts, which are then truncated, completed
+with special tokens and padded one by one.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class TextEncoder:
     """Encodes texts as a fast tokenizer of transformers does, in any number of threads.
 
     Args:
-        tokenizer: Of transformers; one without a fast backend sets nothing and is called as it is.
+        tokenizer: Tokenizer of transformers. Without a fast backend, it stores no settings and is called directly.
     """
 
     def __init__(self, tokenizer: Any):
@@ -31,15 +31,16 @@ class TextEncoder:
             self._backend.no_padding()
 
     def fits(self, tokenizer: Any) -> bool:
-        """Whether this is the encoder of a tokenizer as it stands: tokens may have been added since."""
+        """Return whether this encoder matches a tokenizer, to which tokens may have been added since."""
         return self.tokenizer is tokenizer and self.vocab_size == len(tokenizer)
 
     def __call__(self, texts: Sequence[str], max_length: int | None) -> tuple[list[list[int]], list[list[int]]]:
-        """Token ids and attention masks, not padded.
+        """Return token ids and attention masks without padding.
 
         Args:
-            texts: Any number.
-            max_length: Longer texts are cut to so many tokens, special tokens included; `None` keeps all.
+            texts: Any number of texts.
+            max_length: Largest number of tokens of a text, including special tokens; longer texts are truncated. `None`
+                for no limit.
         """
         if self._backend is None:
             cut = {"truncation": max_length is not None, "max_length": max_length}
@@ -54,13 +55,13 @@ class TextEncoder:
         return [encoding.ids for encoding in encoded], [encoding.attention_mask for encoding in encoded]
 
     def pieces(self, word: str) -> list[int]:
-        """Token ids of a word by itself, without special tokens."""
+        """Return the token ids of a single word, without special tokens."""
         if self._backend is None:
             return self.tokenizer(word, add_special_tokens=False)["input_ids"]
         return self._backend.encode(word, add_special_tokens=False).ids
 
     def pad(self, ids: list[list[int]], mask: list[list[int]], length: int) -> tuple[list[list[int]], list[list[int]]]:
-        """Token ids and masks, filled up to a length on the tokenizer's side of padding."""
+        """Pad token ids and masks to a length, on the padding side of the tokenizer."""
 
         def filled(rows: list[list[int]], value: int) -> list[list[int]]:
             fills = [[value] * (length - len(row)) for row in rows]
@@ -70,9 +71,9 @@ class TextEncoder:
         return filled(ids, self.tokenizer.pad_token_id), filled(mask, 0)
 
     def cut_words(self, text: str, max_length: int) -> str:
-        """The end of a text that does not fit into `max_length` tokens, from the first word that loses a piece."""
+        """Return the end of a text that exceeds `max_length` tokens, from the first truncated word."""
         if self._backend is None:
-            return ""  # which words it cuts is not known
+            return ""  # the truncated words are not known
         [encoding] = self._backend.encode_batch([text], add_special_tokens=False)
         kept = max(0, max_length - self._num_special_tokens)
         if len(encoding) <= kept:

@@ -1,6 +1,6 @@
 """Pipelines of lamp_hf; imported as `lamp_hf.pipelines`."""
 
-# First of all, for the reason given in lamp_hf/modeling/__init__.py.
+# Imported first for the reason given in lamp_hf/modeling/__init__.py.
 import transformers  # noqa: F401
 
 from .motion_captioning import MotionCaptioningPipeline

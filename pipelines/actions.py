@@ -1,10 +1,10 @@
-"""Finds the several actions of one sentence: "a man walks forward then waves" is two motions, one after the other."""
+"""Splits sentences of several actions, such as "a man walks forward then waves"."""
 
 import re
 
 __all__ = ["split_actions"]
 
-# What parts two actions: a word that says so, or a full stop or semicolon between sentences.
+# Separates two actions: a word such as "then", or the end of a sentence.
 _SEAM = re.compile(
     r"\s*[.;!]\s+(?=\w)"
     r"|\s*,?\s+(?:and\s+|but\s+)?(?:then|after that|after which|afterwards?|subsequently|finally)\b,?\s+(?:and\s+)?"
@@ -26,7 +26,7 @@ _OWN_SUBJECT = re.compile(
     r"^(?:a|an|the|there|this|that|he|she|it|they|someone|somebody|we|you|i)\s+(?!few\b|bit\b)", re.IGNORECASE
 )
 _LEAD = re.compile(r"^(?:and\s+)?(?:then|afterwards?|after that|next|finally|first)\b,?\s+", re.IGNORECASE)
-# What may begin a part of a list, ends like a verb, and is none.
+# Words that may begin an item of a list and end like verbs, but are not verbs.
 _NOT_VERBS = re.compile(
     r"as|is|was|has|hands|arms|legs|feet|steps|sides|knees|shoulders|hips|elbows|wrists|ankles|fists|fingers|toes|times|"
     r"paces|heels|left|right|forwards|backwards|sideways|upwards|downwards|always|across|towards|this|his|its|yours|eyes|"
@@ -35,7 +35,7 @@ _NOT_VERBS = re.compile(
 
 
 def split_actions(text: str) -> list[str]:
-    """The actions of a sentence, each as a sentence of its own; the sentence alone where it has one.
+    """Split a sentence into one sentence per action; a sentence of one action is returned unchanged.
 
     ```python
     >>> split_actions("a man walks forward then waves")
@@ -45,8 +45,7 @@ def split_actions(text: str) -> list[str]:
 
     ```
 
-    Two verbs joined by "and" alone may happen together; they are parted only where the sentence parts others, or in a
-    list of three or more.
+    Two verbs joined only by "and" may happen at the same time. They are not split; lists of three or more verbs are.
     """
     sentence = " ".join(text.split()).rstrip(" .!;")
     if found := _LEADING_AFTER.match(sentence):
@@ -77,7 +76,7 @@ def split_actions(text: str) -> list[str]:
 
 
 def _listed(clause: str) -> list[str]:
-    """Parts of a list of three or more verbs of one form, as in "walks, bows and waves"."""
+    """Split a list of three or more verbs of one form, such as "walks, bows and waves"."""
     subject = _SUBJECT.match(clause)
     body = clause[subject.end() :] if subject else clause
     parts = [part for part in _LIST.split(body) if part]
@@ -88,7 +87,7 @@ def _listed(clause: str) -> list[str]:
 
 
 def _form(part: str) -> str | None:
-    """Ending of the verb that a part of a list begins with."""
+    """Return the ending of the verb at the beginning of an item of a list; `None` if there is no verb."""
     words = re.findall(r"[\w-]+", part.lower())
     while words and (words[0].endswith("ly") or words[0] in ("is", "are")):
         words = words[1:]

@@ -1,4 +1,4 @@
-"""Puts what a model made into a motion, and leaves the rest of it alone."""
+"""Pastes generated frames into a motion and keeps all other frames."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from lamp_hf.motion.motion import Motion
 
 __all__ = ["editable", "paste"]
 
-FADE_FRAMES = 8  # two tokens; over one alone joints still jump a little
+FADE_FRAMES = 8  # two tokens; with one, joints still jump a little
 
 
 def editable(motion: Motion) -> Motion:
-    """A motion with features for each of its frames, so that an edit keeps its length.
+    """Return a motion with features for each frame, so that an edit keeps its length.
 
-    Features tell how the body moves to the next frame. Joints `(T, J, 3)` thus have `T - 1` of them; here the body
-    stands still after the last frame.
+    Features describe the movement to the next frame, so joints `(T, J, 3)` give features of `T - 1` frames. Here the
+    last frame is repeated to give `T`.
     """
     if not motion.made_of_joints:
         return motion
@@ -26,20 +26,20 @@ def editable(motion: Motion) -> Motion:
 def paste(
     original: np.ndarray, made: np.ndarray, spans: Sequence[tuple[int, int]], fade: int = FADE_FRAMES
 ) -> np.ndarray:
-    """Put made frames into a motion.
+    """Paste generated frames into a motion.
 
-    A tokenizer gives back no motion exactly. By what it misses in the frames beside a span, the span's
-    first and last frames are shifted, less with each frame, so that there is no jump. Contact labels are
-    taken as they are.
+    A tokenizer does not reconstruct a motion exactly. To avoid jumps, the first and last frames of a span are shifted
+    by the reconstruction error of the frames next to the span; the shift fades with each frame. Contact labels are not
+    shifted.
 
     Args:
-        original: Features `(T, D)`.
-        made: Features `(T, D)` of the same motion as the model gives it.
-        spans: First frame, and the one after the last, of what is taken from `made`; they do not touch.
-        fade: Over how many frames the shift fades.
+        original: Features of the motion, `(T, D)`.
+        made: Features of the whole motion from the model, `(T, D)`.
+        spans: First frame and frame after the last of each span to take from `made`; spans must not touch.
+        fade: Number of frames over which the shift fades.
 
     Returns:
-        Features `(T, D)`, outside the spans the very bits of `original`.
+        Features `(T, D)`; outside the spans they are bitwise equal to `original`.
     """
     result = original.copy()
     movement = slice(None, -4)

@@ -1,8 +1,8 @@
-"""How near a sentence is to those that a model was trained on, measured on the words of the action.
+"""Measures how close a sentence is to the sentences that a model was trained on, by the words of the action.
 
-"a person …", "… with the right hand": what all sentences have in common says nothing about the action, and lifts every
-similarity. It is left out here. What remains is compared with the known sentences word by word and as a whole, by the
-word embeddings of the model, which know far more words than its training had.
+Words such as "a person …" or "… with the right hand" appear in most sentences. They say nothing about the action and
+raise every similarity, so they are left out. The other words are compared with the known sentences, word by word and as
+a whole, by the word embeddings of the model, which cover far more words than its training data.
 """
 
 import re
@@ -17,8 +17,8 @@ from lamp_hf.modeling.text_encoding import TextEncoder
 
 __all__ = ["THRESHOLD", "Familiarity", "KnownSentences"]
 
-# Of 159 sentences that lamp-small knows, in other words, 3 are below it, and 135 of 158 that it does not know:
-# benchmarks/familiarity.py.
+# Of 159 paraphrases of sentences that lamp-small knows, 3 are below this; of 158 sentences that it does not know, 135
+# are (benchmarks/familiarity.py).
 THRESHOLD = 0.55
 NEAREST = 3
 SMALLEST_GROUP = 2
@@ -28,7 +28,7 @@ def _set_of(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-# Words of the frame of a caption: who does it, on which side, with auxiliaries and particles.
+# Words that do not describe the action: who does it, on which side, auxiliaries and particles.
 _FRAME = _set_of(
     """a about above actor again all along also am an and animation any anybody anyone are around as at avatar be been
     being boy by can character child did do does doing done down each for from full gets getting girl give given gives
@@ -39,7 +39,7 @@ _FRAME = _set_of(
     those through to together two under up upon very was way we were what when where which while who whole whom whose
     will with without woman women would you your fashion figure"""
 ) - {"plays"}
-# Words that many actions share, and that are not what a group of sentences is called by.
+# Words that many actions share; groups of sentences are not named after them.
 _SHARED = _set_of(
     """arm arms hand hands left right leg legs foot feet forward forwards ahead back front head body both side sides
     like straight leftward rightward high upper two-handed handed line torso forearm direction looks look looking
@@ -50,11 +50,11 @@ _SHARED = _set_of(
 
 @dataclass(frozen=True)
 class Familiarity:
-    """How well a model knows a text.
+    """Familiarity of a model with a text.
 
     Args:
-        score: 1 for what it was trained on, less the farther it is from that; see `THRESHOLD`.
-        nearest: The known sentences nearest to it, nearest first.
+        score: 1 for a text in the training data, less for texts that are further from it; see `THRESHOLD`.
+        nearest: The nearest known sentences, nearest first.
     """
 
     score: float
@@ -62,19 +62,19 @@ class Familiarity:
 
     @property
     def is_low(self) -> bool:
-        """Whether a motion may have little to do with the text."""
+        """True if a generated motion may not match the text."""
         return self.score < THRESHOLD
 
 
 class KnownSentences:
-    """The sentences that a model was trained on, and how near others are to them.
+    """The sentences that a model was trained on.
 
-    Nothing of it changes after it was made: threads may share it.
+    It never changes, so threads may share it.
 
     Args:
-        sentences: Examples of what the model knows.
-        encoder: Splits words into pieces.
-        embeddings: Of its word pieces, `(vocabulary, H)`.
+        sentences: Sentences in the training data.
+        encoder: Splits words into word pieces.
+        embeddings: Embeddings of the word pieces, `(vocabulary, H)`.
     """
 
     def __init__(self, sentences: Sequence[str], encoder: TextEncoder, embeddings: torch.Tensor):
@@ -90,10 +90,10 @@ class KnownSentences:
         self._counts = Counter(stem(word) for sentence in words for word in set(sentence))
 
     def familiarity(self, text: str) -> Familiarity:
-        """How well the model knows a text.
+        """Return how well the model knows a text.
 
-        The score is the mean of two similarities: of each word of the action to the closest known word, and of all of
-        them together to the closest known sentence.
+        The score is the mean of two similarities: that of each action word and the closest known word (averaged), and
+        that of all action words together and the closest known sentence.
         """
         vectors = self._vectors(text)
         by_word = (vectors @ self._words.T).amax(-1).mean()
@@ -103,7 +103,7 @@ class KnownSentences:
         return Familiarity(min(1.0, max(0.0, score)), tuple(self.sentences[index] for index in order))
 
     def suggest(self, text: str, count: int = 5) -> list[str]:
-        """Known sentences nearest to a text, nearest first, of which no two have the same words of the action."""
+        """Return the known sentences nearest to a text, nearest first, with different action words."""
         vectors = self._vectors(text)
         wholes = self._wholes @ F.normalize(vectors.mean(0), dim=0)
         chosen: dict[frozenset[str], str] = {}
@@ -115,9 +115,10 @@ class KnownSentences:
         return list(chosen.values())
 
     def groups(self) -> dict[str, list[str]]:
-        """Known sentences by the word that most of those like them share, largest group first, shortest first in each.
+        """Group the known sentences by their most common action word.
 
-        Sentences of smaller groups than two are in the last one, "other".
+        The largest group comes first, and in each group the shortest sentence. Sentences without a group of at least
+        two are in the last group, "other".
         """
         found: dict[str, list[str]] = {}
         for sentence in self.sentences:
@@ -130,11 +131,11 @@ class KnownSentences:
         return {name: sorted(found[name], key=len) for name in names}
 
     def _vectors(self, text: str) -> torch.Tensor:
-        """Unit vectors of a text's words; forms of a known word are that word."""
+        """Return the unit vectors of the action words of a text; forms of a known word have its vector."""
         return torch.stack([self._embed(self._by_stem.get(stem(word), word)) for word in action_words(text)])
 
     def _embed(self, word: str) -> torch.Tensor:
-        """Unit vector of a word, the mean of its pieces."""
+        """Return the unit vector of a word, the mean of its pieces."""
         ids = self._encoder.pieces(word)
         return F.normalize(F.normalize(self._embeddings[ids].float().cpu(), dim=-1).mean(0), dim=0)
 
@@ -143,13 +144,13 @@ class KnownSentences:
 
 
 def action_words(text: str) -> list[str]:
-    """Words of a text that say what is done; all of its words if that leaves none."""
+    """Return the words of a text that describe the action, or all its words if none do."""
     words = re.findall(r"\w+", text.lower())
     return [word for word in words if word not in _FRAME] or words or [text]
 
 
 def stem(word: str) -> str:
-    """A word without the endings of verbs and plurals: "waving", "waves" and "wave" are one."""
+    """Remove endings of verbs and plurals from a word: "waving", "waves" and "wave" have one stem."""
     for ending, rest in (("ies", "y"), ("ing", ""), ("ed", ""), ("es", ""), ("s", ""), ("e", "")):
         if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
             word = word[: -len(ending)] + rest

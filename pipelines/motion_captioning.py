@@ -1,4 +1,4 @@
-"""`pipeline("motion-captioning")`: motions in, sentences out."""
+"""`pipeline("motion-captioning")`: describes motions in sentences."""
 
 import inspect
 import itertools
@@ -13,7 +13,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, GenerationMixin, Pipeline
 
-from lamp_hf.modeling.generation_lamp import whole
+from lamp_hf.modeling.configuration_generation_lamp import whole
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
 from lamp_hf.modeling.processing_lamp import LampProcessor
@@ -27,14 +27,14 @@ from .streams import in_batches, is_stream, refuse_unknown
 __all__ = ["MotionCaptioningPipeline"]
 
 BATCH_SIZE = 32
-LONGEST_FRAMES = 196  # of the field's training clips; LaMP has seen none that is longer
-PROGRESS_DELAY_S = 2.0  # work that is done sooner shows no progress bar
-# What transformers' `generate` takes beside the model's inputs, which the motion gives.
+LONGEST_FRAMES = 196  # longest training clip of the field and of LaMP
+PROGRESS_DELAY_S = 2.0  # faster calls show no progress bar
+# Arguments of transformers' `generate`, without the model's inputs.
 GENERATION_SETTINGS = (
     *(name for name in GenerationConfig().to_dict() if name != "transformers_version"),
     *(set(inspect.signature(GenerationMixin.generate).parameters) - {"self", "inputs", "kwargs"}),
 )
-# What one call may ask for: beyond, it would take all of the memory, which is hardly meant.
+# Limits of a call. Larger values are likely mistakes and would take all of the memory.
 LARGEST = {"num_beams": 100, "num_return_sequences": 100, "max_new_tokens": 10_000, "max_length": 10_000}
 NUMBERS = ("temperature", "top_p", "length_penalty", "repetition_penalty")
 MotionInput = Motion | str | os.PathLike[str] | np.ndarray | torch.Tensor
@@ -42,13 +42,13 @@ MotionInput = Motion | str | os.PathLike[str] | np.ndarray | torch.Tensor
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a motion that is captioned by itself.
+    """A part of a motion, which gets its own captions.
 
     Args:
-        motion: Number of the motion.
-        first, last: Its frames, from `first` up to, and without, `last`.
-        features: Of these frames, `(last - first, D)`.
-        timed: Whether the answer says which part this is.
+        motion: Index of the motion.
+        first, last: Frames of the window, without `last`.
+        features: Features of these frames, `(last - first, D)`.
+        timed: Whether the result has the start and the end of the window.
     """
 
     motion: int
@@ -59,10 +59,10 @@ class Window:
 
 
 class MotionCaptioningPipeline(SavedPipeline, Pipeline):
-    """Says what happens in a motion.
+    """Describes motions in sentences.
 
-    Checkpoints of LaMP and of text-to-motion caption with LaMP's own [`LampForMotionToText`], those of a
-    [`LampForMotionCaptioning`] with their language model.
+    Checkpoints of LaMP and of text-to-motion use LaMP's own decoder, [`LampForMotionToText`]; checkpoints of
+    [`LampForMotionCaptioning`] use their language model.
 
     ```python
     >>> import lamp_hf
@@ -77,8 +77,8 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
 
     ```
 
-    Settings given to `pipeline(…)`, such as `num_beams=4`, hold for every call that does not give its own. Threads may
-    share a pipeline: nothing of a call is kept.
+    Settings given to `pipeline(…)`, such as `num_beams=4`, are the defaults of every call. Threads may share a
+    pipeline, because calls do not change it.
     """
 
     task = "motion-captioning"
@@ -95,21 +95,21 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
         super().__init__(*args, **kwargs)
         if not isinstance(self.model, LampForMotionToText | LampForMotionCaptioning):
             raise TypeError(
-                "motion-captioning needs a LampForMotionToText or a LampForMotionCaptioning, not a "
+                "motion-captioning needs a LampForMotionToText or a LampForMotionCaptioning, got a "
                 f"{type(self.model).__name__}"
             )
         if self.processor is None:
-            raise ValueError("motion-captioning needs a processor: give processor=LampProcessor.from_pretrained(…)")
+            raise ValueError("motion-captioning needs a processor; give processor=LampProcessor.from_pretrained(…)")
         self.model.eval()
 
     @property
     def fps(self) -> float:
-        """Frames per second of the motions that the model reads; others are resampled."""
+        """Frame rate of the model, frames per second; motions are resampled to it."""
         return self.processor.feature_extractor.fps
 
     @property
     def frames_per_token(self) -> int:
-        """Frames of the shortest motion that the model reads."""
+        """Number of frames per motion token, and of the shortest motion that the model reads."""
         lamp = cast(Any, self.model.lamp)
         return lamp.config.motion_vqvae_config.frames_per_token
 
@@ -126,28 +126,29 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
         Motions of more than 196 frames, longer than any that LaMP was trained on, are captioned window by window.
 
         Args:
-            motion: A [`Motion`]; the path of a file (`.bvh`, `.npy`, `.npz`); an array, features `(T, D)` or joints
-                `(T, J, 3)` in meters at the model's frame rate; a list of these; or a generator, a
-                `KeyDataset` or another dataset of these, of any length, whose results come as they are asked for.
-            window_s: Seconds of a window, 196 frames if not said otherwise. A longer motion is cut into the fewest
-                equal windows that are no longer.
-            batch_size: Windows captioned together; of a generator or a dataset also the motions that are read at once,
-                one if not said otherwise.
-            generate_kwargs: Of transformers' `generate`: `num_beams`, `num_return_sequences`, `do_sample`,
+            motion: A [`Motion`]; the path of a motion file, such as a `.bvh` or `.npy` file; an array of features
+                `(T, D)` or joints `(T, J, 3)` in meters at the model's frame rate; a list of these; or a generator, a
+                `KeyDataset` or another dataset of these. A generator or a dataset may have any length; its results are
+                computed when requested.
+            window_s: Length of the longest window in seconds; defaults to 196 frames. A longer motion is cut into the
+                smallest possible number of equal windows.
+            batch_size: Number of windows to caption together, 32 by default. For a generator or a dataset, also the
+                number of motions to read at a time, 1 by default.
+            generate_kwargs: Arguments of transformers' `generate`: `num_beams`, `num_return_sequences`, `do_sample`,
                 `temperature`, `top_p`, `max_new_tokens`, …
 
         Returns:
-            For one motion a list of dictionaries of `caption` and `score`, one, or with `num_return_sequences` as
-            many, best first. The score is the geometric mean of the probabilities that the model gives the caption's
-            words, 1 at most. Of motions in windows, and of all if `window_s` is given, each answer also has `start`
-            and `end` in seconds, and those of a window follow those of the one before. For a list of motions a list
-            of such lists, for a generator or a dataset an iterator of them.
+            For one motion, a list of dictionaries of `caption` and `score`, best first: one, or `num_return_sequences`.
+            The score is the geometric mean of the probabilities of the tokens of the caption, at most 1. If the motion
+            was cut into windows, or `window_s` is given, the dictionaries also have `start` and `end` in seconds, and
+            the list has the captions of all windows in order. For a list of motions, a list of such lists; for a
+            generator or a dataset, an iterator of them.
 
         Raises:
-            FileNotFoundError: There is no file of this path.
-            MotionFormatError: It cannot be read.
-            TypeError: A value of the wrong kind, or an unknown argument.
-            ValueError: A value that cannot work, or a motion that does not fit the model.
+            FileNotFoundError: The file does not exist.
+            MotionFormatError: The file cannot be read.
+            TypeError: A value has the wrong type, or an argument is unknown.
+            ValueError: A value is invalid, or a motion does not fit the model.
         """
         refuse_unknown(type(self).__name__, generate_kwargs, ("window_s", "batch_size", *GENERATION_SETTINGS))
         window_s = self._preprocess_params.get("window_s") if window_s is None else window_s
@@ -169,17 +170,19 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
     def _caption(
         self, motion: Any, window_s: float | None, size: int, settings: dict[str, Any], show_progress: bool = True
     ) -> Any:
-        # 1. Check the inputs: motions at the model's frame rate, in windows.
+        # 1. Check the inputs and cut motions, at the model's frame rate, into windows.
         single = isinstance(motion, str | os.PathLike | Motion | np.ndarray | torch.Tensor)
         items: Any = [motion] if single else motion
         if not isinstance(items, list | tuple):
-            raise TypeError(f"cannot caption a {type(motion).__name__}; give a Motion, a path, an array, or a list")
+            raise TypeError(
+                f"cannot caption a {type(motion).__name__}; give a Motion, a path, an array, or a list of these"
+            )
         if not items:
             raise ValueError("no motion was given")
         motions = [self.read_motion(item) for item in items]
         windows = [window for number, item in enumerate(motions) for window in self._windows(item, number, window_s)]
 
-        # 2. For each batch of windows of like lengths: tensors, token ids and scores, captions.
+        # 2. For each batch of windows of similar lengths: preprocess, generate, and postprocess the captions.
         answers: list[list[dict[str, Any]]] = [[] for _ in windows]
         order = sorted(range(len(windows)), key=lambda place: len(windows[place].features))
         hidden = None if show_progress else True  # None: shown in terminals and notebooks
@@ -192,7 +195,7 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
                     answers[place] = captions_of_window
                 bar.update(len(places))
 
-        # 3. One list of answers for each motion.
+        # 3. Group the results by motion.
         results: list[list[dict[str, Any]]] = [[] for _ in motions]
         for window, captions_of_window in zip(windows, answers, strict=True):
             times = {"start": window.first / self.fps, "end": window.last / self.fps} if window.timed else {}
@@ -202,10 +205,10 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
     # ---- inputs -------------------------------------------------------------------------------------------
 
     def read_motion(self, item: MotionInput) -> Motion:
-        """A motion, in any form that a call takes, at the model's frame rate and long enough to be read.
+        """Read a motion, in any form that a call accepts, resample it to the model's frame rate, and check it.
 
         Raises:
-            FileNotFoundError, MotionFormatError, TypeError, ValueError: As a call.
+            FileNotFoundError, MotionFormatError, TypeError, ValueError: As in a call of the pipeline.
         """
         extractor = self.processor.feature_extractor
         if not isinstance(item, Motion | str | os.PathLike | np.ndarray | torch.Tensor):
@@ -214,11 +217,11 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
         motion = as_motion(item, fps=extractor.fps if is_array else None)
         if abs(motion.fps - extractor.fps) > 1e-3:
             motion = motion.resample(extractor.fps)
-        extractor(motion)  # refuses another skeleton and values that are not finite, and says what to do
+        extractor(motion)  # raises an error if the skeleton is wrong or values are not finite
         if (frames := len(motion.features)) < self.frames_per_token:
             raise ValueError(
-                f"{motion.name or 'a motion'} has {frames} frames at {extractor.fps:g} fps; the shortest that the "
-                f"model reads has {self.frames_per_token}"
+                f"{motion.name or 'a motion'} has {frames} frames at {extractor.fps:g} fps; the shortest motion "
+                f"that the model reads has {self.frames_per_token}"
             )
         return motion
 
@@ -244,15 +247,15 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
         return {} if window_s is None else {"window_s": window_s}, generate_kwargs, {}
 
     def preprocess(self, input_: Sequence[Window], **kwargs: Any) -> dict[str, Any]:
-        """Normalized features of windows."""
+        """Prepare the normalized features of windows."""
         return dict(self.processor(motion=[window.features for window in input_]))
 
     def _forward(self, input_tensors: dict[str, Any], **generate_kwargs: Any) -> Any:  # type: ignore[override]
-        """Token ids and scores."""
+        """Generate token ids and scores."""
         return self.model.caption(**input_tensors, **generate_kwargs)
 
     def postprocess(self, model_outputs: Any, count: int = 1, **kwargs: Any) -> list[list[dict[str, Any]]]:  # type: ignore[override]
-        """Captions of each of `count` windows, best first."""
+        """Decode the captions of `count` windows, best first for each window."""
         texts = self.processor.tokenizer.batch_decode(model_outputs["sequences"], skip_special_tokens=True)
         scores = model_outputs["scores"].tolist()
         answers = [{"caption": text.strip(), "score": score} for text, score in zip(texts, scores, strict=True)]
@@ -262,10 +265,10 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Refuse numbers that cannot work, by name and value.
+    """Check numbers among the generation settings.
 
     Raises:
-        ValueError: One is of another type than expected, or out of bounds.
+        ValueError: A value has the wrong type or is out of bounds; the message gives its name and value.
     """
     for name, most in LARGEST.items():
         value = settings.get(name)

@@ -1,4 +1,4 @@
-"""`pipeline("motion-retrieval")`: motions for texts, texts for motions, and motions like others."""
+"""`pipeline("motion-retrieval")`: finds motions for texts, captions for motions, and similar motions."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +28,7 @@ __all__ = ["MotionRetrievalPipeline"]
 
 TARGETS = ("motion", "caption")
 RERANKED = 32
-# What a call takes beside the query, and what a pipeline therefore takes too.
+# Settings of a call that `pipeline(…)` accepts too.
 SETTINGS = ("top_k", "target", "rerank", "exact")
 MotionQuery = Motion | np.ndarray | torch.Tensor | os.PathLike[str]
 Query = str | MotionQuery
@@ -37,7 +37,8 @@ Query = str | MotionQuery
 class MotionRetrievalPipeline(SavedPipeline, Pipeline):
     """Searches a motion index with a [`LampForMotionTextRetrieval`].
 
-    What is saved and published is the model with its processor, not the index, which has a `push_to_hub` of its own.
+    Saving and publishing the pipeline stores the model and the processor, not the index, which has its own
+    `push_to_hub`.
 
     ```python
     >>> import lamp_hf
@@ -51,15 +52,15 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
 
     ```
 
-    `top_k`, `rerank`, `exact` and `target`, given to `pipeline(…)`, hold for every call that does not give its own.
+    `top_k`, `rerank`, `exact` and `target`, given to `pipeline(…)`, are the defaults of every call.
 
     Args:
-        index: What to search: a folder of motion files, the folder of an index, a dataset, or the Hub id of an
-            index or a dataset. All but indexes are indexed in the cache first, which takes a while once; files
-            that cannot be read are left out with a warning.
-        num_proc: Number of processes that read motion files, all cores by default.
-        reader_options: Passed to [`as_motion`] for files, those of queries and those of a folder: `mapping`, `fps`,
-            `unit` and `up_axis`, where they are detected wrongly.
+        index: Index to search: the folder or Hub id of an index. A folder of motion files or a dataset (or its Hub id)
+            is first indexed in the cache, which takes a while the first time; files that cannot be read are left out
+            with a warning.
+        num_proc: Number of processes that read motion files; all cores by default.
+        reader_options: Arguments of [`as_motion`] for files of queries and of a folder: `mapping`, `fps`, `unit` and
+            `up_axis`, if they are detected wrongly.
     """
 
     task = "motion-retrieval"
@@ -81,30 +82,30 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
         **kwargs: Any,
     ):
         require_faiss()
-        # Registration imports this module, and `datasets` takes a second: whoever makes motions does not need it.
+        # Imported here because registration imports this module, and importing `datasets` takes a second.
         from lamp_hf.retrieval.encoder import MotionTextEncoder
         from lamp_hf.retrieval.index import is_index
         from lamp_hf.retrieval.opening import open_index
 
         super().__init__(*args, **kwargs)
         if not isinstance(self.model, LampForMotionTextRetrieval):
-            raise TypeError(f"motion-retrieval needs a LampForMotionTextRetrieval, not a {type(self.model).__name__}")
+            raise TypeError(f"motion-retrieval needs a LampForMotionTextRetrieval, got a {type(self.model).__name__}")
         if self.processor is None:
-            raise ValueError("motion-retrieval needs a processor: give processor=LampProcessor.from_pretrained(…)")
+            raise ValueError("motion-retrieval needs a processor; give processor=LampProcessor.from_pretrained(…)")
         if index is None:
             raise ValueError(
-                'motion-retrieval needs something to search: pipeline("motion-retrieval", index=…) with a folder of '
+                'motion-retrieval needs an index; give pipeline("motion-retrieval", index=…) a folder of '
                 "motion files, the folder of an index, a dataset, or a Hub id"
             )
         self.encoder = MotionTextEncoder(self.model, self.processor)
         self.reader_options = reader_options or {}
-        # An index has been read already.
+        # The motions of an index have already been read.
         options = self.reader_options if isinstance(index, str | os.PathLike) and not is_index(index) else None
         self.index: MotionIndex = open_index(index, self.encoder, num_proc=num_proc, reader_options=options)
 
     @property
     def fps(self) -> float:
-        """Frames per second of the motions that the model reads; others are resampled."""
+        """Frame rate of the model, frames per second; motions are resampled to it."""
         return self.processor.feature_extractor.fps
 
     def __call__(  # type: ignore[override]
@@ -118,49 +119,51 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
         batch_size: int | None = None,
         **unknown: Any,
     ) -> Any:
-        """Search.
+        """Search the index.
 
         Args:
-            query: A text; a motion, as [`Motion`], as the path of a file, or as an array at the model's frame rate,
-                features `(T, D)` or joints `(T, J, 3)` in meters; a list of these, in which both may stand; or a
-                generator, a `KeyDataset` or another dataset of them, of any length, whose results come as they are
-                asked for. A string that ends like a motion file (`"walk.bvh"`) is its path.
-            top_k: Number of hits, 10 if not said otherwise; fewer where there are fewer.
-            target: What to find, `"motion"` (if not said otherwise) or, for motions, `"caption"`: texts of the
-                index.
-            rerank: Let the matching head, which reads motion and text together, have a say on the best so many
-                hits (`True`: 32, `top_k` at least), and reorder them. Not for finding motions by a motion.
-            exact: Compare the query with all that the index holds, not only with the candidates of FAISS.
-            batch_size: Queries that are read and encoded together: of a list all if not said otherwise, of a generator
-                or a dataset one.
+            query: A text; a motion, given as [`Motion`], path of a file, or array at the model's frame rate with
+                features `(T, D)` or joints `(T, J, 3)` in meters; a list of texts and motions; or a generator, a
+                `KeyDataset` or another dataset of them. A generator or a dataset may have any length; its results are
+                computed when requested. A string with the extension of a motion file (`"walk.bvh"`) is a path.
+            top_k: Number of hits, 10 by default; fewer if the index is smaller.
+            target: `"motion"` (default) to find motions or, with motions as queries, `"caption"` to find captions of
+                the index.
+            rerank: Number of best hits to reorder with the matching head, which reads motion and text together (`True`
+                for 32; at least `top_k`). Not available to find motions by a motion.
+            exact: Whether to compare the query with all rows of the index, not only with the candidates of FAISS.
+            batch_size: Number of queries to encode together: for a list, all by default; for a generator or a dataset,
+                1 by default.
 
         Returns:
-            For one query a list of hits, best first, empty if nothing was found: dictionaries of `id`, `file` (`None`
-            where there is none), `score` and `captions`. The score is a cosine: that of the best query for text and
-            motion, the mean of like queries for two motions. With `rerank` it is the same, and hits also have
-            `match`, the probability of the matching head that motion and text belong together; their order is that
-            of both together, so that scores need not fall. A hit of target `"caption"` has one caption, and names a
-            motion that has it. A file that is the query itself is not among the motions found. For a list, a list of
-            such lists; for a generator or a dataset, an iterator of them.
+            For one query, a list of hits, best first (empty if nothing was found). A hit is a dictionary of `id`,
+            `file` (`None` if the motion has no file), `score` and `captions`. The score is a cosine similarity: for
+            text and motion, that of the best query token; for two motions, the mean over corresponding query tokens.
+            With `rerank`, hits also have `match`, the probability from the matching head, and they are ordered by both
+            together, so `score` may not decrease. A hit of target `"caption"` has one caption and a motion with that
+            caption. If the query is a file of the index, that file is not among the hits. For a list, a list of such
+            lists; for a generator or a dataset, an iterator of them.
 
         Raises:
-            FileNotFoundError: There is no file of the query's path.
-            MotionFormatError: It cannot be read.
-            TypeError: A value of the wrong kind, or an unknown argument.
-            ValueError: A value that cannot work.
+            FileNotFoundError: The file of a query does not exist.
+            MotionFormatError: The file cannot be read.
+            TypeError: A value has the wrong type, or an argument is unknown.
+            ValueError: A value is invalid.
         """
         refuse_unknown(type(self).__name__, unknown, (*SETTINGS, "batch_size"))
         given = {"top_k": top_k, "target": target, "rerank": rerank, "exact": exact}
         settings = _checked({**self._forward_params, **{name: x for name, x in given.items() if x is not None}})
         size = batch_size if batch_size is not None else self._batch_size
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise ValueError(f"batch_size={size!r} is not a whole number from 1")
+            raise ValueError(f"batch_size={size!r} is not a whole number of at least 1")
         if isinstance(query, str | Motion | np.ndarray | torch.Tensor | os.PathLike):
             return self._search([query], settings)[0]
         if is_stream(query):
             return self._stream(query, size or 1, settings)
         if not isinstance(query, list | tuple):
-            raise TypeError(f"cannot search for a {type(query).__name__}; give a text, a motion, a path, or a list")
+            raise TypeError(
+                f"cannot search for a {type(query).__name__}; give a text, a motion, a path, or a list of these"
+            )
         return [
             found for batch in in_batches(query, size or max(len(query), 1)) for found in self._search(batch, settings)
         ]
@@ -170,7 +173,7 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
             yield from self._search(batch, settings)
 
     def _search(self, items: Sequence[Any], settings: dict[str, Any]) -> list[list[dict[str, Any]]]:
-        """Hits for each query, be it a text or a motion."""
+        """Return the hits for each query."""
         queries = [self._read(item) for item in items]
         own = [_own_file(item, read) for item, read in zip(items, queries, strict=True)]
         results: list[list[dict[str, Any]]] = [[] for _ in queries]
@@ -186,7 +189,7 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
     def _read(self, query: Any) -> str | Motion:
         if isinstance(query, str) and Path(query).suffix.lower() not in READERS:
             if not query.strip():
-                raise ValueError("the query is an empty text")
+                raise ValueError("the query is empty; give a text or a motion")
             return query
         if isinstance(query, str | os.PathLike):
             query = as_motion(query, **self.reader_options)
@@ -207,7 +210,7 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
         return {}, kwargs, {}
 
     def preprocess(self, input_: Sequence[str | Motion], **kwargs: Any) -> dict[str, Any]:
-        """Queries of one kind, texts or motions, each with the file that it is, if any."""
+        """Collect queries of one kind, texts or motions, and their files, if they have one."""
         return {"queries": list(input_), "own": list(kwargs.get("own") or [None] * len(input_))}
 
     def _forward(  # type: ignore[override]
@@ -218,17 +221,21 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
         rerank: int = 0,
         exact: bool = False,
     ) -> dict[str, Any]:
-        """Rows of the index with scores, for each query."""
+        """Find rows of the index and their scores for each query."""
         queries = input_tensors["queries"]
         of_text = isinstance(queries[0], str)
         if of_text and target != "motion":
-            raise ValueError('a text finds motions: target="caption" is for motions')
+            raise ValueError(
+                'target="caption" needs a motion as query; with a text, search for motions, target="motion"'
+            )
         if rerank and not of_text and target == "motion":
-            raise ValueError("rerank orders texts and motions by how they match; it cannot compare two motions")
+            raise ValueError(
+                'rerank compares a text with a motion, not two motions; leave it out, or use target="caption"'
+            )
         if target == "caption" and not self.index.num_captions:
             raise ValueError(
-                f"{self.index.path} holds no captions to be found: give the folder a metadata.jsonl and index it "
-                'again, or search for motions, target="motion"'
+                f"{self.index.path} has no captions; add a metadata.jsonl to the folder and index it again, "
+                'or search for motions, target="motion"'
             )
         count = max(top_k, rerank)
         if of_text:
@@ -249,7 +256,7 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
         return {"found": [rows[:top_k] for rows in found], "matches": matches, "target": target}
 
     def _without(self, own: Path | None, found: "list[Found]") -> "list[Found]":
-        """The same rows without that of a file."""
+        """Remove the row of a file."""
         if own is None:
             return found
         files = [hit["file"] for hit in self.index.motion_hits(found)]
@@ -258,7 +265,7 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
     def _rerank(
         self, found: "list[Found]", query: str | Motion, latents: np.ndarray | None
     ) -> "tuple[list[Found], list[float]]":
-        """The same rows in another order, motions for a text or captions for a motion's latents, and their matches."""
+        """Reorder rows, motions for a text or captions for latents of a motion, and return them with their matches."""
         rows = [row for row, _ in found]
         if latents is None:
             logits = self.encoder.matching_logits(self.index.latents(rows), [str(query)] * len(rows))
@@ -271,7 +278,7 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
         return [found[k] for k in order], [float(matches[k]) for k in order]
 
     def postprocess(self, model_outputs: dict[str, Any], **kwargs: Any) -> list[list[dict[str, Any]]]:  # type: ignore[override]
-        """Hits of each query."""
+        """Turn rows into hits for each query."""
         hits = self.index.caption_hits if model_outputs["target"] == "caption" else self.index.motion_hits
         results = [hits(found) for found in model_outputs["found"]]
         for found, matches in zip(results, model_outputs["matches"], strict=True):
@@ -281,7 +288,7 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
 
 
 def _own_file(item: Any, query: str | Motion) -> Path | None:
-    """The file that a query is, if it is one."""
+    """Return the file of a query, if it is one."""
     is_file = isinstance(query, Motion) and isinstance(item, str | os.PathLike)
     return Path(item) if is_file else None
 
@@ -293,12 +300,12 @@ def _same_file(first: Path, second: str) -> bool:
 
 
 def _checked(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a call with `rerank` as a number."""
+    """Check the settings of a call and turn `rerank` into a number."""
     top_k, rerank = settings.get("top_k", 10), settings.get("rerank", 0)
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise ValueError(f"top_k={top_k!r} is not a whole number of at least 1")
     if not isinstance(rerank, int) or rerank < 0:
-        raise ValueError(f"rerank={rerank!r} is not a whole number of at least 0, nor True or False")
+        raise ValueError(f"rerank={rerank!r} is not True, False or a whole number of at least 0")
     if rerank:
         settings["rerank"] = max(top_k, RERANKED if rerank is True else rerank)
     else:

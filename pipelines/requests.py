@@ -1,4 +1,4 @@
-"""What a call of a pipeline asks for, motion by motion, and the checks of single values."""
+"""Requests for single motions, and checks of the values of a call."""
 
 import math
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from lamp_hf.motion.motion import Motion
 
 __all__ = ["MAX_CHARACTERS", "MotionRequest", "checked_number", "checked_text", "num_frames_of", "per_text"]
 
-MAX_CHARACTERS = 10_000  # of a text; no caption comes near it, and a file read by mistake goes far beyond
+MAX_CHARACTERS = 10_000  # of a text; far longer than any caption, but shorter than most files that are read by mistake
 MAX_FRAMES = 400_000  # of a motion: five and a half hours at 20 fps
-MAX_MOTIONS = 1_000  # of a text; all of a call lie in memory
+MAX_MOTIONS = 1_000  # of a text; all motions of a call are kept in memory
 
 
 @dataclass(frozen=True)
 class MotionRequest:
-    """One motion to be made.
+    """Request for one motion.
 
     Args:
-        text: What the person does.
-        seed: Decides the motion among those that the text allows.
-        num_frames: Length; `None` leaves it to the model.
-        negative: What the motion shall not show.
-        motion: A motion to be changed.
-        spans: Frames of it that may change, each from the first up to, and without, the last.
-        familiarity: How well the model knows the text.
+        text: Description of the motion.
+        seed: Seed of the motion.
+        num_frames: Length in frames; with `None`, the model chooses.
+        negative: Text that the motion should not show.
+        motion: Motion to edit.
+        spans: Frames that may change, `(first, last)` without the last.
+        familiarity: Score of how well the model knows the text.
     """
 
     text: str
@@ -39,26 +39,26 @@ class MotionRequest:
 
 
 def checked_text(value: Any, name: str = "text") -> str:
-    """A text that says something.
+    """Check a text and return it.
 
     Raises:
-        TypeError: It is not a string.
-        ValueError: It is empty or longer than any caption.
+        TypeError: The text is not a string.
+        ValueError: The text is empty or too long.
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} holds {value!r:.200}, a {type(value).__name__}; expected strings")
+        raise TypeError(f"{name} contains {value!r:.200}, a {type(value).__name__}; expected strings")
     if not value.strip():
-        raise ValueError(f'{name} is empty; say what the person does, as in "a person walks"')
+        raise ValueError(f'{name} is empty; describe the motion, for example "a person walks"')
     if len(value) > MAX_CHARACTERS:
         raise ValueError(
-            f"{name} has {len(value):,} characters, {value[:40]!r} …; at most {MAX_CHARACTERS:,} are read. For a long "
-            "motion give several short sentences to storyboard()"
+            f"{name} has {len(value):,} characters, {value[:40]!r} …; at most {MAX_CHARACTERS:,} are allowed. For a "
+            "long motion, pass several short sentences to storyboard()"
         )
     return value
 
 
 def per_text(name: str, value: Any, count: int, kind: type) -> list[Any]:
-    """One value for each of `count` texts, from one for all or a list."""
+    """Return one value for each of `count` texts, given one value for all or a list."""
     if value is None:
         return [None] * count
     values = list(value) if isinstance(value, list | tuple) else [value] * count
@@ -68,12 +68,12 @@ def per_text(name: str, value: Any, count: int, kind: type) -> list[Any]:
         return [checked_number(name, item, whole=kind is int) for item in values]
     for item in values:
         if not isinstance(item, kind):
-            raise TypeError(f"{name} holds a {type(item).__name__}; expected {kind.__name__}")
+            raise TypeError(f"{name} contains a {type(item).__name__}; expected {kind.__name__}")
     return values
 
 
 def checked_number(name: str, value: Any, *, whole: bool = False) -> Any:
-    """A finite number that is not negative; NumPy's are welcome."""
+    """Check that a value is a finite number of at least 0 and return it; NumPy numbers become Python numbers."""
     if isinstance(value, np.generic):
         value = value.item()
     expected = "a whole number" if whole else "a number"
@@ -85,7 +85,7 @@ def checked_number(name: str, value: Any, *, whole: bool = False) -> Any:
 
 
 def num_frames_of(name: str, value: Any, fps: float, shortest: int) -> int:
-    """Frames of a length in seconds, or in frames if `fps` is 1."""
+    """Return the frames of a length in seconds, or in frames if `fps` is 1."""
     if checked_number(name, value) * fps > MAX_FRAMES:
         raise ValueError(f"{name}={value:g} is {value * fps:g} frames; the longest motion has {MAX_FRAMES:,}")
     frames = round(value * fps)

@@ -1,4 +1,4 @@
-"""How a pipeline is saved and published: its model and its processor, from which it loads again."""
+"""Saves and publishes pipelines as a model with its processor."""
 
 import os
 from typing import Any, cast
@@ -7,22 +7,22 @@ __all__ = ["SavedPipeline"]
 
 
 class SavedPipeline:
-    """For pipelines of a model with a processor.
+    """Mixin for pipelines that have a model and a processor.
 
-    What transformers does here would mark the checkpoint as one that brings its own code, and leave out the
-    processor.
+    The methods of transformers would mark the checkpoint as one with custom code and leave out the processor.
     """
 
     model: Any
     processor: Any
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Save model and processor, from which `pipeline(task, model=save_directory)` loads."""
+        """Save the model and the processor; `pipeline(task, model=save_directory)` loads them."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory, **kwargs)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Publish model, processor and a card; see [`lamp_hf.publishing.checkpoint.push_checkpoint`] for the options.
+        """Publish the model, the processor and a card; see [`lamp_hf.publishing.checkpoint.push_checkpoint`] for the
+        options.
 
         Returns:
             URL of the repository.

@@ -1,4 +1,4 @@
-"""What all pipelines share in what they take: streams of inputs, and arguments by name."""
+"""Inputs of all pipelines: streams and keyword arguments."""
 
 import difflib
 import itertools
@@ -9,28 +9,28 @@ __all__ = ["in_batches", "is_stream", "refuse_unknown"]
 
 
 def is_stream(value: Any) -> bool:
-    """Whether a value is a generator or a dataset, whose items are answered one by one as they are asked for."""
+    """Return whether a value is a generator or a dataset, whose items are processed when requested."""
     if isinstance(value, str | bytes | list | tuple | dict | set) or hasattr(value, "shape"):
         return False
     return hasattr(value, "__iter__") or (hasattr(value, "__getitem__") and hasattr(value, "__len__"))
 
 
 def in_batches(stream: Any, size: int) -> Iterator[list[Any]]:
-    """Items of a stream, so many at a time; no more of it is read than what is asked for."""
-    # A `KeyDataset` and other datasets of torch are read by number.
-    by_number = not hasattr(stream, "__iter__")
-    iterator = (stream[index] for index in range(len(stream))) if by_number else iter(stream)
+    """Yield lists of `size` items of a stream, reading no more than requested."""
+    # A `KeyDataset` and other datasets of torch are read by index.
+    by_index = not hasattr(stream, "__iter__")
+    iterator = (stream[index] for index in range(len(stream))) if by_index else iter(stream)
     while batch := list(itertools.islice(iterator, size)):
         yield batch
 
 
 def refuse_unknown(name: str, given: Collection[str], known: Collection[str]) -> None:
-    """Refuse arguments that nothing takes.
+    """Check that all arguments are known.
 
     Raises:
-        TypeError: One is unknown; the message names the nearest that is known.
+        TypeError: An argument is unknown; the message suggests the nearest known one.
     """
     for argument in sorted(set(given) - set(known)):
         nearest = difflib.get_close_matches(argument, known, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
+        hint = f"did you mean {nearest[0]}?" if nearest else f"use one of {', '.join(known)}"
         raise TypeError(f"{name} got an unexpected keyword argument {argument!r}; {hint}")

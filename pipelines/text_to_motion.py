@@ -1,4 +1,4 @@
-"""`pipeline("text-to-motion")`: sentences in, motions out."""
+"""`pipeline("text-to-motion")`: generates motions from sentences."""
 
 import copy
 import math
@@ -10,14 +10,9 @@ import torch
 from tqdm.auto import tqdm
 from transformers import Pipeline
 
-from lamp_hf.modeling.generation_lamp import (
-    MaskedMotionGenerationConfig,
-    MaskedMotionGenerationOutput,
-    MotionDecoder,
-    StepCallback,
-    draw_seed,
-    whole,
-)
+from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig, whole
+from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationOutput, MotionDecoder, StepCallback
+from lamp_hf.modeling.masked_decoding import draw_seed
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
@@ -34,17 +29,17 @@ __all__ = ["TextToMotionPipeline"]
 
 Span = tuple[float, float | None]
 BATCH_SIZE = 64
-# Where the model chooses a length, the motion lasts so long at least. Clips of one step or one lift of a hand taught
-# it lengths of half a second, which nobody means who says "a person runs".
+# Lower limit of lengths that the model chooses. It was also trained on clips of half a second, such as a single step,
+# but "a person runs" should give a longer motion.
 SHORTEST_CHOSEN_S = 2.0
-KNOWN_SEQUENCE = 0.85  # from this familiarity on, several actions are one that the model was trained on
-# What a call takes beside the generation settings, and what a pipeline therefore takes too.
+KNOWN_SEQUENCE = 0.85  # from this familiarity on, a text of several actions resembles one in the training data
+# Settings of a call, besides the generation settings, that `pipeline(…)` accepts too.
 CALL_SETTINGS = ("duration", "num_frames", "num_motions_per_prompt", "negative_prompt", "split", "step_callback")
-PROGRESS_DELAY_S = 2.0  # work that is done sooner shows no progress bar
+PROGRESS_DELAY_S = 2.0  # faster calls show no progress bar
 
 
 class TextToMotionPipeline(SavedPipeline, Pipeline):
-    """Makes motions from text with a [`LampForTextToMotion`].
+    """Generates motions from text with a [`LampForTextToMotion`].
 
     ```python
     >>> import lamp_hf
@@ -57,8 +52,8 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
 
     ```
 
-    Settings given to `pipeline(…)`, such as `guidance_scale=2.0` or `duration=3.0`, hold for every call that does not
-    give its own. Threads may share a pipeline: nothing of a call is kept.
+    Settings given to `pipeline(…)`, such as `guidance_scale=2.0` or `duration=3.0`, are the defaults of every call.
+    Threads may share a pipeline, because calls do not change it.
     """
 
     task = "text-to-motion"
@@ -74,27 +69,28 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if not isinstance(self.model, LampForTextToMotion):
-            raise TypeError(f"text-to-motion needs a LampForTextToMotion, not a {type(self.model).__name__}")
+            raise TypeError(f"text-to-motion needs a LampForTextToMotion, got a {type(self.model).__name__}")
         if self.processor is None:
-            raise ValueError("text-to-motion needs a processor: give processor=LampProcessor.from_pretrained(…)")
+            raise ValueError("text-to-motion needs a processor; give processor=LampProcessor.from_pretrained(…)")
         self.model.eval()
         self._progress_bar_config: dict[str, Any] = {}
         self._known: tuple[list[str], KnownSentences] | None = None
 
     @property
     def fps(self) -> float:
-        """Frames per second of the motions."""
+        """Frame rate of the motions, frames per second."""
         return self.processor.feature_extractor.fps
 
     @property
     def frames_per_token(self) -> int:
-        """Frames of the smallest piece of motion that the model decides on."""
+        """Number of frames per motion token."""
         return self.model.config.motion_vqvae_config.frames_per_token
 
     def set_progress_bar_config(self, **config: Any) -> None:
-        """Arguments of tqdm for the progress bar of calls that take more than two seconds.
+        """Set arguments of tqdm for the progress bar, which appears if a call takes more than two seconds.
 
-        It is shown in terminals and notebooks; `disable=True` hides it, `disable=False` also writes it to files.
+        By default it appears in terminals and notebooks; `disable=True` hides it, `disable=False` also writes it to
+        files.
         """
         self._progress_bar_config = config
 
@@ -116,52 +112,51 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         batch_size: int | None = None,
         **generation_settings: Any,
     ) -> Any:
-        """Make motions from texts, or change parts of given ones.
+        """Generate motions from texts, or change parts of given motions.
 
         The same text, seed and length give the same motion alone and in any batch.
 
-        With `motion` and `edit`, only the frames within the spans change. The features of all others come
-        back bit for bit. Features describe a frame relative to the body, and its movement relative to the
-        frame before: after an edit the motion goes on as it was, from the place and in the direction in
-        which the edited part ends.
+        With `motion` and `edit`, only frames within the spans change. The features of all other frames are returned bit
+        for bit. Features describe a frame relative to the body and to the frame before, so the motion after an edit
+        continues from the place and in the direction in which the edited part ends.
 
         Args:
-            text: What the person does: one text; a list; or a generator, a `KeyDataset` or another dataset of texts,
-                of any length, whose results come one by one as they are asked for.
-            duration: Length in seconds, one for all texts or one for each. Without it, and without
-                `num_frames`, the model chooses, two seconds at least.
-            num_frames: Length in frames in place of `duration`.
-            num_motions_per_prompt: Motions of each text, up to 1,000.
-            seed: One for all texts, or one for each text, or one for each motion. The j-th motion of a text
-                whose seed is s, from 0, has the seed s + j. Without seeds they are drawn, and the results
-                tell them.
-            negative_prompt: What the motions shall not show, one text for all or one for each.
-            motion: A motion to be changed, one for all texts or one for each, with the frame rate and the
-                skeleton of the model.
-            edit: Span of `motion` that changes, `(start, end)` in seconds, or a list of spans. An end of `None` is
-                that of the motion, and so is one that lies after it, with a warning.
-            split: Make a storyboard of each text that names several actions, such as "a man walks forward then waves";
-                a `duration` is shared out among them.
-            step_callback: Called after each step with the number of steps done, the number of all, and the token ids
-                of the motions of the batch.
-            batch_size: Motions made together.
-            generation_settings: Of [`MaskedMotionGenerationConfig`]: `guidance_scale` (how closely to follow the text:
-                1 is the plain model, more is closer), `num_inference_steps` (passes of the network), `temperature` (of
-                the draw: 0 takes the likeliest, more than 1 is more varied), `top_k`, `top_p`, `remasking_noise`.
+            text: Description of the motion: one text, a list of texts, or a generator, a `KeyDataset` or another
+                dataset of texts. A generator or a dataset may have any length; its results are generated when
+                requested.
+            duration: Length in seconds, one for all texts or one for each. Without `duration` and `num_frames`, the
+                model chooses a length of at least two seconds.
+            num_frames: Length in frames, instead of `duration`.
+            num_motions_per_prompt: Number of motions per text, up to 1,000.
+            seed: One seed for all texts, one for each text, or one for each motion. The j-th motion (from 0) of a text
+                with the seed s has the seed s + j. By default, seeds are drawn; the results contain them.
+            negative_prompt: Text that the motions should not show, one for all texts or one for each.
+            motion: Motion to change, one for all texts or one for each, with the frame rate and the skeleton of the
+                model.
+            edit: Span of `motion` to change, `(start, end)` in seconds, or a list of spans. An end of `None` is the end
+                of the motion. An end after the motion is moved to its end, with a warning.
+            split: Whether to generate a storyboard for each text that names several actions, such as "a man walks
+                forward then waves"; a `duration` is divided among the actions.
+            step_callback: Called after each step with the number of steps done, the total number of steps, and the
+                token ids of the motions of the batch.
+            batch_size: Number of motions to generate together.
+            generation_settings: Values of [`MaskedMotionGenerationConfig`]: `guidance_scale` (1 turns guidance off;
+                larger values follow the text more closely), `num_inference_steps` (decoding steps), `temperature` (0
+                takes the most likely tokens; values above 1 give more variety), `top_k`, `top_p`, `remasking_noise`.
 
         Returns:
-            For one text a dictionary of `motion` ([`Motion`]), `text`, `seed`, `num_frames` and `familiarity` (1 for
-            what the model was trained on, less for what is far from that, `None` where the checkpoint does not say
-            what it knows); with `num_motions_per_prompt` above 1 a list of them. For a list of texts, a list of what
-            each one gives; for a generator or a dataset, an iterator of that.
+            For one text, a dictionary of `motion` ([`Motion`]), `text`, `seed`, `num_frames` and `familiarity` (1 for
+            texts like those in the training data, less for others, `None` if the checkpoint has no `example_texts`);
+            with `num_motions_per_prompt` above 1, a list of dictionaries. For a list of texts, a list of such results;
+            for a generator or a dataset, an iterator of them.
 
         Raises:
-            TypeError: A value of the wrong kind, or an unknown argument.
-            ValueError: A value that cannot work, lists of different lengths, or a motion that does not fit.
+            TypeError: A value has the wrong type, or an argument is unknown.
+            ValueError: A value is invalid, lists have different lengths, or a motion does not fit the model.
 
         Warns:
-            CutTextWarning, EditWarning, SeveralActionsWarning, UnfamiliarTextWarning: The motion may not be what was
-                asked for.
+            CutTextWarning, EditWarning, SeveralActionsWarning, UnfamiliarTextWarning: The motion may not match the
+                request.
         """
         given = {
             "duration": duration,
@@ -173,7 +168,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         }
         options = {**self._preprocess_params, **{name: value for name, value in given.items() if value is not None}}
         if duration is not None and num_frames is None:
-            options.pop("num_frames", None)  # that of the pipeline: a call that says one of the two means it
+            options.pop("num_frames", None)  # the pipeline's; a call with one of the two overrides both
         elif num_frames is not None and duration is None:
             options.pop("duration", None)
         settings = self._settings(generation_settings)
@@ -184,20 +179,20 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         if not is_stream(text):
             single = isinstance(text, str)
             texts: Any = [text] if single else text
-            results = self._make(texts, size or BATCH_SIZE, settings, **options)
+            results = self._generate(texts, size or BATCH_SIZE, settings, **options)
             return results[0] if single else results
         for name, value in options.items():
             if isinstance(value, list) or (isinstance(value, tuple) and name != "edit"):
-                raise ValueError(f"{name} is a list: for a generator or a dataset of texts give one value for all")
+                raise ValueError(f"{name} is a list; for a generator or a dataset of texts, give one value for all")
         return self._stream(cast("Iterable[str]", text), size or 1, settings, options)
 
     def _stream(
         self, texts: Iterable[str], size: int, settings: dict[str, Any], options: dict[str, Any]
     ) -> Iterator[Any]:
         for batch in in_batches(texts, size):
-            yield from self._make(batch, size, settings, show_progress=False, **options)
+            yield from self._generate(batch, size, settings, show_progress=False, **options)
 
-    def _make(
+    def _generate(
         self,
         text: Sequence[str],
         batch_size: int,
@@ -214,22 +209,22 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         step_callback: StepCallback | None = None,
         show_progress: bool = True,
     ) -> list[Any]:
-        """One result for each text, or a list of them."""
-        # 1. Check the inputs: what is wanted, motion by motion.
+        """Return one result for each text, or one list of results."""
+        # 1. Check the inputs and make a request for each motion.
         texts = self._check_texts(text)
         lengths = self._check_lengths(len(texts), duration, num_frames)
         motions, spans = self._check_edit(len(texts), motion, edit)
         if motion is not None and (duration is not None or num_frames is not None):
-            raise ValueError("an edited motion keeps its length: give no duration or num_frames with motion=")
+            raise ValueError("an edited motion keeps its length; leave out duration and num_frames")
         negatives = per_text("negative_prompt", negative_prompt, len(texts), str)
         for negative in negatives:
             if negative:
                 checked_text(negative, "negative_prompt")
         seeds = self._check_seeds(seed, len(texts), num_motions_per_prompt)
         if split not in (True, False):
-            raise TypeError(f"split={split!r} is neither True nor False")
+            raise TypeError(f"split={split!r} is not True or False")
         if split and motion is not None:
-            raise ValueError("an edit is of one action: give no split=True with motion=")
+            raise ValueError("split=True cannot be combined with motion=; make one edit per action")
         parts = [split_actions(item) if split else [item] for item in texts]
         known = self._check_familiarity(texts, parts, edits=motion is not None)
         requests = [
@@ -249,7 +244,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         simple = [index for index, sentences in enumerate(scenes) if len(sentences) == 1]
         batches = [simple[start : start + batch_size] for start in range(0, len(simple), batch_size)]
 
-        # 2. For each batch: texts and motions as tensors, tokens and what they stand for, motions.
+        # 2. For each batch: preprocess the requests, generate, and postprocess the motions.
         results: list[Any] = [None] * len(requests)
         with self._progress_bar(show_progress) as bar:
             for indices in batches:
@@ -264,7 +259,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                     on_step = _Progress(bar, 100 / len(requests), step_callback)
                     results[index] = self._storyboard(scenes[index], None, request, settings, on_step)
 
-        # 3. One result for each text.
+        # 3. Group the results by text.
         if num_motions_per_prompt == 1:
             return results
         groups = range(0, len(results), num_motions_per_prompt)
@@ -279,10 +274,10 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         step_callback: StepCallback | None = None,
         **generation_settings: Any,
     ) -> dict[str, Any]:
-        """One continuous motion, of any length, in which scenes follow each other.
+        """Generate one continuous motion of any length from a sequence of scenes.
 
-        Each scene is made from its own text; then the motion around each seam is made again with both sides
-        in view.
+        Each scene is generated from its own text. Then the motion around each seam is generated again, with both sides
+        visible to the model.
 
         ```python
         >>> scenes = [("a person walks", 3.0), ("the person bows", 2.5)]
@@ -293,20 +288,20 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         ```
 
         Args:
-            scenes: Texts and their seconds; `None` leaves a length to the model.
-            seed: Of the whole motion; drawn if not given.
-            negative_prompt, step_callback, generation_settings: As in a call.
+            scenes: Text and length in seconds of each scene; with a length of `None`, the model chooses.
+            seed: Seed of the whole motion; drawn by default.
+            negative_prompt, step_callback, generation_settings: As in a call of the pipeline.
 
         Returns:
-            A dictionary of `motion`, `text` (of all scenes), `seed`, `num_frames`, `familiarity` (of the scene that
-            the model knows least) and `scenes`: each one's text, start and end in seconds.
+            A dictionary of `motion`, `text` (all texts), `seed`, `num_frames`, `familiarity` (the lowest of all scenes)
+            and `scenes`, a list of the text, the start and the end in seconds of each scene.
 
         Raises:
-            TypeError: A value of the wrong kind, or an unknown argument.
-            ValueError: A value that cannot work.
+            TypeError: A value has the wrong type, or an argument is unknown.
+            ValueError: A value is invalid.
         """
         if isinstance(scenes, str) or not all(isinstance(scene, list | tuple) and len(scene) == 2 for scene in scenes):
-            raise TypeError('a storyboard is a list of (text, seconds), as in [("a person walks", 3.0), …]')
+            raise TypeError('scenes must be a list of (text, seconds), such as [("a person walks", 3.0), …]')
         texts = self._check_texts([text for text, _ in scenes])
         lengths = [None if seconds is None else checked_number("seconds", seconds) for _, seconds in scenes]
         for seconds in lengths:
@@ -333,14 +328,14 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         settings: dict[str, Any],
         on_step: StepCallback,
     ) -> dict[str, Any]:
-        """The motion of a request whose scenes have these texts.
+        """Generate the storyboard of a request.
 
         Args:
-            texts: Of the scenes.
-            seconds: Of each scene; where there are none, the model's choices, which share out the frames of the request
-                if it names them.
-            request: What the motion as a whole is to be.
-            settings: Of generation.
+            texts: Text of each scene.
+            seconds: Length of each scene in seconds; the model chooses lengths that are `None`. If `seconds` is `None`,
+                the model chooses all lengths, and they are scaled to the frames of the request, if it has a length.
+            request: Request for the whole motion.
+            settings: Generation settings.
             on_step: Called after each step.
         """
         inputs = self._tokenize(list(texts))
@@ -357,23 +352,23 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                     )
                 share = request.num_frames / self.fps / sum(lengths_s)
                 lengths_s = [length * share for length in lengths_s]
-        # Scenes begin and end with a token. To round their ends, not their lengths, keeps errors from adding up.
+        # Scenes begin and end at token boundaries. Rounding their ends, not their lengths, keeps errors from adding up.
         ends_s = np.cumsum(lengths_s)
         num_frames = round(ends_s[-1] * self.fps)
         ends = [math.floor(end * self.fps / self.frames_per_token + 0.5) for end in ends_s[:-1]]
         ends.append(math.ceil(num_frames / self.frames_per_token))
-        for place in range(len(ends)):  # a scene that is shared out may be shorter than a token
+        for place in range(len(ends)):  # a scaled scene may be shorter than a token
             ends[place] = max(ends[place], place + 1)
         inputs |= self._tokenize_negative([request.negative])
         inputs |= {"num_tokens": np.diff(ends, prepend=0).tolist(), "seed": request.seed}
         outputs = self.forward(inputs, step_callback=on_step, storyboard=True, **settings)
-        made = MotionRequest(
+        whole_request = MotionRequest(
             "; ".join(texts) if seconds is not None else request.text,
             request.seed,
             num_frames,
             familiarity=request.familiarity,
         )
-        [result] = self.postprocess(outputs, requests=[made])
+        [result] = self.postprocess(outputs, requests=[whole_request])
         result["scenes"] = list(zip(texts, [0.0, *ends_s[:-1].tolist()], ends_s.tolist(), strict=True))
         return result
 
@@ -381,7 +376,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
 
     @property
     def known_sentences(self) -> KnownSentences | None:
-        """What the checkpoint was trained on, `None` where it does not say."""
+        """Sentences that the checkpoint was trained on; `None` if its processor has no `example_texts`."""
         examples = self.processor.example_texts
         if not examples:
             return None
@@ -393,7 +388,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         return known[1]
 
     def suggest(self, text: str, count: int = 5) -> list[str]:
-        """Sentences that the model knows, nearest to a text first.
+        """Return the sentences in the training data that are nearest to a text, nearest first.
 
         ```python
         >>> len(pipe.suggest("a person plays the guitar", count=3))
@@ -402,15 +397,18 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         ```
 
         Args:
-            text: What the person should do.
-            count: How many.
+            text: Description of a motion.
+            count: Number of sentences.
 
         Raises:
-            ValueError: The checkpoint does not say what it was trained on.
+            TypeError: `text` is not a string.
+            ValueError: A value is invalid, or the processor of the checkpoint has no `example_texts`.
         """
         known = self.known_sentences
         if known is None:
-            raise ValueError("this checkpoint does not say what it was trained on: its processor has no example_texts")
+            raise ValueError(
+                "this checkpoint does not list its training texts; suggest needs a processor with example_texts"
+            )
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"count={count!r} is not a whole number of at least 1")
         return known.suggest(checked_text(text), count)
@@ -424,7 +422,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         return of_calls, {name: value for name, value in kwargs.items() if name in settings}, {}
 
     def preprocess(self, input_: Sequence[MotionRequest], **kwargs: Any) -> dict[str, Any]:
-        """Arguments of the model's `generate` for a batch."""
+        """Prepare the arguments of the model's `generate` for a batch of requests."""
         inputs = self._tokenize([request.text for request in input_])
         inputs |= self._tokenize_negative([request.negative for request in input_])
         inputs["seed"] = [request.seed for request in input_]
@@ -439,7 +437,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
     def _forward(  # type: ignore[override]
         self, input_tensors: dict[str, Any], storyboard: bool = False, **kwargs: Any
     ) -> MaskedMotionGenerationOutput:
-        """Tokens, and the normalized features that they stand for."""
+        """Generate tokens and normalized features."""
         generate = self.model.generate_storyboard if storyboard else self.model.generate
         return generate(**input_tensors, **kwargs)
 
@@ -450,7 +448,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         requests: Sequence[MotionRequest] = (),
         **kwargs: Any,
     ) -> list[dict[str, Any]]:
-        """Motions of exactly the wanted lengths; edited ones with all that was not to change."""
+        """Turn features into motions: cut them to the requested lengths and restore the frames that an edit keeps."""
         assert model_outputs.motion_values is not None
         assert model_outputs.motion_attention_mask is not None
         mask = model_outputs.motion_attention_mask
@@ -500,7 +498,9 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         self, count: int, motion: Any, edit: Any
     ) -> tuple[list[Motion | None], list[tuple[tuple[int, int], ...]]]:
         if (motion is None) != (edit is None):
-            raise ValueError("motion= and edit= go together: a motion, and (start, end) in seconds of the change")
+            raise ValueError(
+                "motion= and edit= must be given together: a motion, and the span (start, end) to change in seconds"
+            )
         motions: list[Motion | None] = per_text("motion", motion, count, Motion)
         spans: list[tuple[tuple[int, int], ...]] = []
         for item in motions:
@@ -508,8 +508,8 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         return [None if item is None else editable(item) for item in motions], spans
 
     def _check_spans(self, motion: Motion, edit: Any) -> tuple[tuple[int, int], ...]:
-        """Frames of the spans; those that touch become one."""
-        self.processor.feature_extractor(motion)  # refuses a wrong frame rate or skeleton, and says what to do
+        """Return the spans in frames; spans that touch are merged."""
+        self.processor.feature_extractor(motion)  # raises an error if the frame rate or the skeleton is wrong
         total = motion.num_frames
         several = isinstance(edit, list | tuple) and len(edit) and all(isinstance(span, list | tuple) for span in edit)
         chosen: list[tuple[int, int]] = []
@@ -525,12 +525,12 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
             if end > motion.duration + 0.5 / self.fps:
                 warn(
                     EditWarning,
-                    f"edit=({start:g}, {end:g}) ends after the motion, which lasts {motion.duration:g} s: what is "
-                    f"there is edited, from {start:g} to {motion.duration:g} s. An edit keeps the length of a motion.",
+                    f"edit=({start:g}, {end:g}) ends after the motion, which lasts {motion.duration:g} s. An edit "
+                    f"keeps the length of a motion, so only {start:g} to {motion.duration:g} s is edited.",
                 )
             first, last = round(start * self.fps), min(round(end * self.fps), total)
             if first >= last:
-                raise ValueError(f"edit=({start:g}, {end:g}) holds no frame at {self.fps:g} fps; widen it")
+                raise ValueError(f"edit=({start:g}, {end:g}) contains no frame at {self.fps:g} fps; widen it")
             chosen.append((first, last))
         merged: list[tuple[int, int]] = []
         for first, last in sorted(chosen):
@@ -540,7 +540,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         return tuple(merged)
 
     def _check_seeds(self, seed: Any, texts: int, copies: int) -> list[int]:
-        """One seed for each motion."""
+        """Return one seed for each motion."""
         if not whole(copies, MAX_MOTIONS):
             raise ValueError(f"num_motions_per_prompt={copies!r} is not a whole number from 1 to {MAX_MOTIONS:,}")
         if seed is None:
@@ -553,29 +553,29 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         return [start + copy for start in per_text("seed", seed, texts, int) for copy in range(copies)]
 
     def _settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Generation settings of a call, over those of the pipeline; the model's own fill in the rest.
+        """Return the generation settings of a call merged into those of the pipeline.
 
         Raises:
-            TypeError: One is unknown.
-            ValueError: One cannot work.
+            TypeError: A setting is unknown.
+            ValueError: A setting is invalid.
         """
         known = tuple(name for name in MaskedMotionGenerationConfig.fields if name != "seed")
         refuse_unknown(type(self).__name__, given, (*CALL_SETTINGS, "seed", "motion", "edit", "batch_size", *known))
         given = {name: value for name, value in given.items() if value is not None}
         settings = {**self._forward_params, **given}
         settings.pop("seed", None)
-        copy.deepcopy(self.model.generation_config).update(**settings)  # refuses what cannot work
+        copy.deepcopy(self.model.generation_config).update(**settings)  # raises an error if a value is invalid
         return settings
 
     def _check_familiarity(
         self, texts: Sequence[str], parts: Sequence[Sequence[str]], edits: bool
     ) -> list[float | None]:
-        """How well the model knows each text; warn about those it does not know, cuts, or shows a part of.
+        """Return the familiarity of each text; warn if a text is unfamiliar, too long, or names several actions.
 
         Args:
-            texts: As given.
-            parts: Of each text, the sentences that motions are made of.
-            edits: Whether a motion is changed, in which a storyboard has no place.
+            texts: Texts of the call.
+            parts: Sentences from which motions are generated, for each text.
+            edits: Whether motions are edited; then there is no warning about several actions.
         """
         known = self.known_sentences
         found: dict[str, Familiarity | None] = {}
@@ -584,7 +584,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                 warn(
                     CutTextWarning,
                     f"A text is longer than the {self.processor.tokenizer.model_max_length} word pieces that the model "
-                    f"reads; left out: {cut!r}",
+                    f"reads; ignored: {cut!r}",
                 )
             familiarity = found[sentence] = None if known is None else known.familiarity(sentence)
             if familiarity is not None and familiarity.is_low:
@@ -592,7 +592,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                 warn(
                     UnfamiliarTextWarning,
                     f"{sentence!r} is far from everything that this checkpoint was trained on (familiarity "
-                    f"{familiarity.score:.2f}, below {THRESHOLD:.2f}): the motion may have little to do with it. "
+                    f"{familiarity.score:.2f}, below {THRESHOLD:.2f}), so the motion may not match it. "
                     f"Nearest known sentences: {nearest}. pipe.suggest(text) and `lamp-hf prompts` list more.",
                 )
         if not edits:
@@ -601,8 +601,8 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                 if len(actions) > 1 and not self._is_known_sequence(found[text]):
                     warn(
                         SeveralActionsWarning,
-                        f"{text!r} names {len(actions)} actions, and a motion usually shows only the first: "
-                        f"{'; '.join(map(repr, actions))}. To make them one after the other, use "
+                        f"{text!r} names {len(actions)} actions, but a motion usually shows only the first: "
+                        f"{'; '.join(map(repr, actions))}. To generate them one after the other, use "
                         "pipe(text, split=True) or `lamp-hf generate --split`.",
                     )
         scores = [[found[sentence] for sentence in sentences] for sentences in parts]
@@ -610,7 +610,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
 
     @staticmethod
     def _is_known_sequence(familiarity: Familiarity | None) -> bool:
-        """Whether a sentence of several actions is like one that the model was trained on."""
+        """Return whether a text of several actions resembles one in the training data."""
         if familiarity is None or familiarity.score < KNOWN_SEQUENCE:
             return False
         return any(len(split_actions(sentence)) > 1 for sentence in familiarity.nearest)
@@ -621,14 +621,14 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         return dict(self.processor(text=texts))
 
     def _chosen_tokens(self, inputs: dict[str, Any]) -> list[int]:
-        """Lengths that the model chooses for texts, none shorter than `SHORTEST_CHOSEN_S`."""
+        """Return the numbers of tokens that the model chooses for texts, at least `SHORTEST_CHOSEN_S`."""
         model = self.model
         decoder = MotionDecoder(model, cast(MaskedMotionGenerationConfig, model.generation_config))
         with torch.no_grad():
             _, lengths = decoder.read(inputs["input_ids"], inputs["attention_mask"])
         if lengths is None:
             raise ValueError(
-                "this checkpoint has no length estimator: give duration or num_frames, on the command line --duration"
+                "this checkpoint has no length estimator; give duration or num_frames (on the command line --duration)"
             )
         shortest = round(SHORTEST_CHOSEN_S * self.fps / self.frames_per_token)
         return [max(length, min(shortest, model.config.max_motion_tokens)) for length in lengths]
@@ -640,13 +640,13 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         return {f"negative_{name}": tensor for name, tensor in negative.items()}
 
     def _encode_edits(self, requests: Sequence[MotionRequest]) -> dict[str, torch.Tensor]:
-        """Tokens of the motions to be changed, and which of them are decided again."""
+        """Return the tokens of the motions to edit and the mask of the tokens to decode again."""
         step = self.frames_per_token
         clips = []
         for request in requests:
             assert request.motion is not None
             features = request.motion.features
-            # The last frames need not fill a token; the last one stands still for those that are missing.
+            # If the last frames do not fill a token, the last frame is repeated.
             clips.append(np.pad(features, ((0, -len(features) % step), (0, 0)), mode="edge"))
         encoded = self.processor(motion=clips).to(self.model.device)
         with torch.no_grad():
@@ -664,12 +664,12 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
 
 
 class _Progress:
-    """Moves a progress bar along with the steps of a batch, and calls the user's callback.
+    """Step callback that updates a progress bar and calls the user's callback.
 
     Args:
-        bar: The bar.
-        worth: What the whole batch is worth on it.
-        callback: The user's, if any.
+        bar: Progress bar.
+        worth: Share of the bar that the whole batch fills.
+        callback: The user's step callback, if any.
     """
 
     def __init__(self, bar: tqdm, worth: float, callback: StepCallback | None):

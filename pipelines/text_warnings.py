@@ -1,4 +1,4 @@
-"""What the pipelines warn of, as categories of Python's `warnings`."""
+"""Warnings of the pipelines, as categories of Python's `warnings`."""
 
 import inspect
 import warnings
@@ -20,27 +20,27 @@ _FOLDER = str(Path(__file__).parent)
 
 
 class TextToMotionWarning(UserWarning):
-    """The motion may not be what was asked for."""
+    """The motion may not match the request."""
 
 
 class UnfamiliarTextWarning(TextToMotionWarning):
-    """A text is far from all that the model was trained on."""
+    """A text is far from everything that the model was trained on."""
 
 
 class SeveralActionsWarning(TextToMotionWarning):
-    """A text names several actions, of which a motion shows one as a rule."""
+    """A text names several actions, of which a motion usually shows only one."""
 
 
 class CutTextWarning(TextToMotionWarning):
-    """A text is longer than the model reads."""
+    """A text is too long, and its end is ignored."""
 
 
 class EditWarning(TextToMotionWarning):
-    """A span to be edited ends after the motion does."""
+    """A span to edit ends after the end of the motion."""
 
 
 def warn(category: type[TextToMotionWarning], message: str) -> None:
-    """Warn whoever called a pipeline: the first caller outside of this folder."""
+    """Warn at the line that called a pipeline: the first caller outside this folder."""
     level, frame = 2, inspect.currentframe()
     frame = None if frame is None else frame.f_back
     while frame is not None and frame.f_code.co_filename.startswith(_FOLDER):
@@ -50,7 +50,7 @@ def warn(category: type[TextToMotionWarning], message: str) -> None:
 
 @contextmanager
 def for_measurement() -> Iterator[None]:
-    """Do not warn of texts that the model does not know or shows in part: how it does on those is what is measured."""
+    """Silence warnings about unfamiliar texts and several actions while a model is evaluated on such texts."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnfamiliarTextWarning)
         warnings.simplefilter("ignore", SeveralActionsWarning)

@@ -20,8 +20,8 @@ from lamp_hf.data.field_layout import read_statistic
 from lamp_hf.files import atomic_folder
 from lamp_hf.hub.card_text import touched
 from lamp_hf.hub.upload import CARD
+from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
-from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion

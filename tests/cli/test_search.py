@@ -126,7 +126,7 @@ def test_nothing_found_is_said(run, tiny_checkpoint: Path, tmp_path: Path, proce
     assert run("search", "one/wave.bvh", "one", *model)[:2] == (0, "nothing found: one has no other motions\n")
     code, out, err = run("search", "one/wave.bvh", "one", "--captions", *model)
     assert (code, out) == (1, "")
-    assert "holds no captions to be found: give the folder a metadata.jsonl" in err
+    assert "has no captions; add a metadata.jsonl to the folder" in err
 
 
 def test_scores_are_of_one_scale(run, tiny_checkpoint: Path) -> None:

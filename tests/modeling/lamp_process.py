@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 
-from lamp_hf.modeling.modeling_lamp import LampForPreTraining
+from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining
 
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
 torch.set_num_threads(1)

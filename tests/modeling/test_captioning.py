@@ -125,7 +125,7 @@ def test_an_adapter_of_another_language_model_is_refused(tiny_captioner: Path, t
     shutil.copytree(tiny_captioner, tmp_path / "captioner")
     file = tmp_path / "captioner" / "config.json"
     file.write_text(file.read_text().replace(str(tiny_language_model), str(tmp_path / "other")))
-    with pytest.raises(ValueError, match=r"does not fit .*other: 0 tensors are missing, 4 are not known to it"):
+    with pytest.raises(ValueError, match=r"does not fit .*other: 0 tensors are missing, 4 are unknown"):
         LampForMotionCaptioning.from_pretrained(tmp_path / "captioner")
 
 
@@ -235,9 +235,9 @@ def test_errors(model, caption_ids):
     with pytest.raises(ValueError, match="the motion is missing: give motion_values, or query_output"):
         model(input_ids=caption_ids)
     bare = LampForMotionCaptioning(model.config)
-    with pytest.raises(ValueError, match=r"language model .* is not in place: load this captioner"):
+    with pytest.raises(ValueError, match=r"language model .* is missing: load this captioner"):
         bare(query_output=torch.zeros(1, 4, 16), input_ids=caption_ids[:1])
-    with pytest.raises(ValueError, match=r"the LaMP .* is not in place"):
+    with pytest.raises(ValueError, match=r"the LaMP .* is missing"):
         bare.query(torch.zeros(1, 8, 263))
 
 

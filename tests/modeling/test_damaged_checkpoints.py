@@ -109,7 +109,7 @@ def test_tensors_of_another_kind_are_named(checkpoint):
     tensors = load_file(path)
     key = "lamp.motion_to_states.weight"
     save_file({**tensors, key: tensors[key].int()}, path, metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=rf"model.safetensors .* {key} as I32, expected floating-point numbers"):
+    with pytest.raises(CheckpointError, match=rf"model.safetensors .* {key} has the type I32, expected floating-point"):
         lamp_hf.LampForTextToMotion.from_pretrained(checkpoint)
     save_file({**tensors, key: tensors[key][:-1].clone()}, path, metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=rf"{key} is \(11, 8\), expected \(12, 8\)"):

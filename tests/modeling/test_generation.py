@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from transformers import GenerationConfig
 
 from lamp_hf.modeling import generation_lamp
-from lamp_hf.modeling.generation_lamp import (
-    MaskedMotionGenerationConfig,
-    MotionDecoder,
+from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig
+from lamp_hf.modeling.generation_lamp import MotionDecoder
+from lamp_hf.modeling.masked_decoding import (
     Window,
     decode_windows,
     draw_codes,
     equal_passes,
-    likeliest,
+    keep_likely,
     part_generator,
     plan_seam,
     plan_windows,
@@ -239,10 +239,10 @@ def test_everything_editable_is_decided_and_nothing_else_changes(n, steps, seed)
     assert (window.sequence[editable] < 8).all()
 
 
-def test_filters_keep_the_likeliest():
+def test_filters_keep_the_keep_likely():
     logits = torch.tensor([[1.0, 4.0, 2.0, 3.0]])  # shares 3 %, 64 %, 9 %, 24 %
     for top_k, top_p, kept in ((4, None, 4), (2, None, 2), (9, 1.0, 4), (4, 0.65, 2), (4, 0.6, 1), (1, 0.9, 1)):
-        filtered = likeliest(logits, top_k, top_p)
+        filtered = keep_likely(logits, top_k, top_p)
         expected = logits.argsort(descending=True)[0, :kept]
         assert torch.equal(filtered[0].isfinite().nonzero().flatten(), expected.sort().values)
         assert torch.equal(filtered[filtered.isfinite()], logits[filtered.isfinite()])
@@ -334,9 +334,9 @@ def test_further_codebooks_follow_from_those_before_them(tiny_text_to_motion):
 
 def test_further_codebooks_of_one_codebook_are_refused(tiny_text_to_motion):
     model = tiny_text_to_motion()
-    with pytest.raises(ValueError, match="num_quantizers=1: the tokenizer has one codebook"):
+    with pytest.raises(ValueError, match="num_quantizers=1: the tokenizer has only one codebook"):
         model.predict_residuals(torch.zeros(1, 4, 1, dtype=torch.long), torch.zeros(1, 32), torch.ones(1).long())
-    with pytest.raises(ValueError, match=r"motion_codes \(1, 4, 1\) do not fit a tokenizer of num_quantizers=1"):
+    with pytest.raises(ValueError, match=r"motion_codes \(1, 4, 1\) do not fit a tokenizer with num_quantizers=1"):
         model(**texts(WORDS[0]), motion_codes=torch.zeros(1, 4, 1, dtype=torch.long))
 
 
@@ -402,7 +402,7 @@ def test_an_edit_looks_at_both_sides_unless_attention_is_causal(tiny_text_to_mot
         assert edit_follows(model, 6) == sees
     finally:
         logging.getLogger("transformers").propagate = False
-    warned = [record for record in caplog.records if "what follows an edit" in record.message]
+    warned = [record for record in caplog.records if "an edit or a seam does not take" in record.message]
     assert len(warned) == (0 if sees else 1)
 
 
@@ -619,17 +619,20 @@ def test_wrong_arguments_are_refused_by_name(model):
     captions = texts(*WORDS[:2])
     codes, mask = codes_for(model, torch.zeros(2, 4, dtype=torch.long)), torch.ones(2, 4, dtype=torch.bool)
     cases = [
-        ({"max_length": 3, "steps": 3}, "unknown arguments max_length, steps; known are .*num_inference_steps, guid"),
+        ({"max_length": 3, "steps": 3}, "unknown arguments max_length, steps; use .*num_inference_steps, guid"),
         ({"num_tokens": [3]}, "num_tokens has 1 values for 2 motions"),
         ({"seed": [1, 2, 3]}, "seed has 3 values for 2 motions"),
         ({"num_tokens": 0}, "num_tokens=0 is not a whole number of at least 1"),
         ({"num_tokens": 2.5}, "num_tokens=2.5 is not a whole number of at least 1"),
         ({"num_motions_per_prompt": 0}, "num_motions_per_prompt=0"),
-        ({"motion_codes": codes}, "motion_codes and edit_mask go together"),
-        ({"motion_codes": codes, "edit_mask": mask, "num_tokens": 4}, "num_tokens does not go with motion_codes"),
+        ({"motion_codes": codes}, "motion_codes and edit_mask must be given together"),
+        ({"motion_codes": codes, "edit_mask": mask, "num_tokens": 4}, "num_tokens and motion_codes were both given"),
         ({"motion_codes": codes[:, :3], "edit_mask": mask}, r"motion_codes \(2, 3.*\) and edit_mask \(2, 4\)"),
-        ({"motion_codes": codes * 0 + 24, "edit_mask": mask}, "motion_codes hold 24, the tokenizer has 24 codes"),
-        ({"motion_codes": codes - 100, "edit_mask": mask}, "codes first and padding"),
+        (
+            {"motion_codes": codes * 0 + 24, "edit_mask": mask},
+            "motion_codes contain 24, but the tokenizer has only 24",
+        ),
+        ({"motion_codes": codes - 100, "edit_mask": mask}, "must start with a code"),
         ({"negative_input_ids": torch.ones(3, 2).long()}, "3 negative texts for 2 texts"),
     ]
     for values, message in cases:
@@ -657,9 +660,12 @@ def test_lengths_are_estimated_where_none_are_given(model):
         ({"temperature": "1"}, "temperature='1' is not a number of at least 0"),
         ({"guidance_scale": float("nan")}, "guidance_scale=nan is not a number of at least 0"),
         ({"top_p": "0.9"}, "top_p='0.9' is not None or a number"),
-        ({"num_tokens": 10**12}, "1,000,000,000,000 motion tokens .* are more than one call makes"),
+        ({"num_tokens": 10**12}, "1,000,000,000,000 motion tokens .* are more than one call generates"),
         ({"num_tokens": True}, "num_tokens=True is not a whole number of at least 1"),
-        ({"num_tokens": 5, "num_motions_per_prompt": 90_000}, "450,000 motion tokens .* are more than one call makes"),
+        (
+            {"num_tokens": 5, "num_motions_per_prompt": 90_000},
+            "450,000 motion tokens .* than one call generates",
+        ),
         ({"num_motions_per_prompt": True}, "num_motions_per_prompt=True is not a whole number"),
         ({"seed": 2**63}, "seed=9223372036854775808 is not None or a whole number"),
     ],

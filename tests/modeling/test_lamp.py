@@ -16,9 +16,11 @@ from torch.nn import functional as F
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from lamp_hf.modeling.configuration_lamp import LampConfig, MotionVQVAEConfig
-from lamp_hf.modeling.modeling_lamp import LampForPreTraining, LampModel, draw_negatives, same_rows
+from lamp_hf.modeling.initialization_lamp import init_from_bert
+from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
 from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
+from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining, draw_negatives, same_rows
 
 LOSSES = ("contrastive_loss", "matching_loss", "captioning_loss", "motion_token_loss")
 PAD, CLS, SEP, DEC = 0, 1, 2, 39
@@ -473,7 +475,7 @@ def bert() -> BertForMaskedLM:
 def test_starting_from_bert_reads_and_predicts_words_as_bert_does(bert):
     lamp = tiny(query_intermediate_size=None).lamp
     kept = [0, 1, 2, *range(10, 44)]  # 37 of our 40 word pieces
-    lamp.init_from_bert(bert, kept)
+    init_from_bert(lamp, bert, kept)
     ours = torch.tensor([[1, 5, 9, 30, 2], [1, 7, 2, 0, 0]])
     theirs = torch.tensor(kept)[ours]
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
@@ -495,7 +497,7 @@ def test_narrower_queries_take_every_kth_neuron_of_bert(bert):
     lamp = tiny(query_intermediate_size=24, num_hidden_layers=2).lamp
     cross = lamp.qformer.encoder.layer[0].crossattention.state_dict()
     before = {name: tensor.clone() for name, tensor in cross.items()}
-    lamp.init_from_bert(bert)
+    init_from_bert(lamp, bert)
     source = bert.bert.encoder.layer[1]
     layer = lamp.qformer.encoder.layer[1]
     columns = {tuple(column.tolist()): i for i, column in enumerate(source.output.dense.weight.T)}
@@ -514,7 +516,7 @@ def test_narrower_queries_take_every_kth_neuron_of_bert(bert):
 def test_starting_from_a_bert_on_disk(bert, tmp_path, with_head):
     (bert if with_head else bert.bert).save_pretrained(tmp_path)
     lamp = tiny().lamp
-    lamp.init_from_bert(tmp_path)
+    init_from_bert(lamp, tmp_path)
     ids = torch.tensor([[1, 5, 2]])
     close(lamp.encode_text(ids), bert.bert(ids).last_hidden_state)
     assert torch.equal(lamp.lm_head.dense.weight, bert.cls.predictions.transform.dense.weight) == with_head
@@ -527,7 +529,7 @@ def test_a_bert_that_does_not_fit_is_refused(bert):
         ({"query_intermediate_size": 49}, "query_intermediate_size=49"),
     ):
         with pytest.raises(ValueError, match=message):
-            tiny(**changes).lamp.init_from_bert(BertModel(bert.config))
+            init_from_bert(tiny(**changes).lamp, BertModel(bert.config))
 
 
 # ---- what transformers' users expect ----------------------------------------------------------------------

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lamp_hf.conversion.state_dicts import lamp_state_dict
 from lamp_hf.modeling.configuration_lamp import LampConfig
-from lamp_hf.modeling.modeling_lamp import LampForPreTraining, draw_negatives
+from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining, draw_negatives
 
 GRADIENTS = {
     "query_tokens": "query_tokens",

@@ -124,9 +124,9 @@ def test_flash_attention_gets_what_it_can_do_and_refuses_the_rest() -> None:
     padding = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     assert torch.equal(attention_bias(padding, hidden, 4, "flash_attention_2"), padding.bool())
     assert attention_bias(torch.ones(2, 7), hidden, 4, "flash_attention_2") is None
-    with pytest.raises(ValueError, match=r"flash_attention_2 cannot hide padding from queries.*'sdpa'"):
+    with pytest.raises(ValueError, match=r"flash_attention_2 cannot mask padding of motions.*'sdpa'"):
         attention_bias(torch.eye(2, 7), hidden, 4, "flash_attention_2")
-    with pytest.raises(ValueError, match="flash_attention_2 cannot hide single words"):
+    with pytest.raises(ValueError, match="flash_attention_2 cannot mask single words"):
         attention_bias(torch.ones(1, 4, 4).tril(), hidden, 4, "flash_attention_2")
 
 
@@ -157,9 +157,9 @@ def test_it_compiles_into_one_graph(name: str) -> None:
 
 def test_errors() -> None:
     model = make()
-    with pytest.raises(ValueError, match="nothing to embed: give input_ids, query_embeds, or both"):
+    with pytest.raises(ValueError, match="the inputs are missing: give input_ids, query_embeds, or both"):
         model()
-    with pytest.raises(ValueError, match="queries have nothing to read: give encoder_hidden_states"):
+    with pytest.raises(ValueError, match="encoder_hidden_states is missing"):
         model(query_embeds=torch.zeros(1, 2, 32))
     with pytest.raises(TypeError, match="atention_mask"):
         model(input_ids=torch.ones(1, 3, dtype=torch.long), atention_mask=None)

@@ -224,11 +224,17 @@ def test_codes_are_decided_in_full_precision_under_autocast():
     [
         ({"num_quantizers": 0}, "num_quantizers=0 is below 1"),
         ({"num_quantizers": 2, "quantizer_dropout": 1.5}, r"quantizer_dropout=1.5 is outside \[0, 1\]"),
-        ({"quantizer_dropout": 0.2}, "quantizer_dropout=0.2 leaves codebooks out, and num_quantizers=1 has one alone"),
-        ({"scalar_levels": [8, 5]}, r"scalar_levels=\[8, 5\] make 40 codes, not num_codes=512: set num_codes=40"),
-        ({"scalar_levels": [], "num_codes": 1}, r"scalar_levels=\[\] must be numbers of levels of 2 or more"),
-        ({"scalar_levels": [512, 1]}, r"scalar_levels=\[512, 1\] must be numbers of levels of 2 or more"),
-        ({"scalar_levels": [512], "num_quantizers": 2}, "num_quantizers=2 do not go together: choose one"),
+        (
+            {"quantizer_dropout": 0.2},
+            "quantizer_dropout=0.2 needs several codebooks, but num_quantizers=1; set it to 0",
+        ),
+        ({"scalar_levels": [8, 5]}, r"scalar_levels=\[8, 5\] make 40 codes, not num_codes=512; set num_codes=40"),
+        (
+            {"scalar_levels": [], "num_codes": 1},
+            r"scalar_levels=\[\] is invalid; give a list of numbers, each at least 2",
+        ),
+        ({"scalar_levels": [512, 1]}, r"scalar_levels=\[512, 1\] is invalid; give a list of numbers, each at least 2"),
+        ({"scalar_levels": [512], "num_quantizers": 2}, "num_quantizers=2 cannot be combined; choose one"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(values, message):
@@ -250,8 +256,8 @@ def test_a_code_that_is_left_out_adds_nothing():
 @pytest.mark.parametrize(
     ("option", "shape", "message"),
     [
-        ("codebook", (2, 9, 1), r"codes \(2, 9, 1\) must be \(B, n\): this tokenizer has one code a token"),
-        ("finite-scalar", (2, 9, 3), r"must be \(B, n\): this tokenizer has one code a token"),
+        ("codebook", (2, 9, 1), r"codes \(2, 9, 1\) must be \(B, n\): this tokenizer has one code per token"),
+        ("finite-scalar", (2, 9, 3), r"must be \(B, n\): this tokenizer has one code per token"),
         ("residual", (2, 9), r"codes \(2, 9\) must be \(B, n, k\) with k from 1 to 3"),
         ("residual", (2, 9, 4), r"codes \(2, 9, 4\) must be \(B, n, k\) with k from 1 to 3"),
     ],

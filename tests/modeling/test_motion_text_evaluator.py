@@ -116,7 +116,7 @@ def test_wrong_inputs_are_named(motion, texts):
         model.get_motion_features(motion["motion_values"][..., :251])
     with pytest.raises(ValueError, match="a clip of 3 frames is shorter than one token"):
         model.get_motion_features(motion["motion_values"][:, :3])
-    with pytest.raises(ValueError, match="text_input='embeddings': give input_ids="):
+    with pytest.raises(ValueError, match="text_input='embeddings': give only input_ids="):
         model.get_text_features(**texts["glove"])
     with pytest.raises(ValueError, match="text_input='glove': give word_embeddings= and pos_one_hots="):
         glove.get_text_features(**texts["embeddings"])
@@ -124,7 +124,7 @@ def test_wrong_inputs_are_named(motion, texts):
         model.get_text_features(torch.ones(1, 3).long(), torch.zeros(1, 3).long())
     with pytest.raises(ValueError, match="1 texts were given for 4 motions"):
         model(**motion, input_ids=torch.ones(1, 3).long())
-    with pytest.raises(ValueError, match="give motion_values=, a text or both"):
+    with pytest.raises(ValueError, match="give motion_values=, a text, or both"):
         model()
     with pytest.raises(ValueError, match=r"expected \(30, 5 or more\)"):
         model.init_word_embeddings(torch.zeros(31, 8))
@@ -258,7 +258,7 @@ def test_a_state_of_the_paper_has_its_size():
     with torch.device("meta"):
         model = MotionTextEvaluatorModel(MotionTextEvaluatorConfig())
     assert sum(parameter.numel() for parameter in model.parameters()) == 21_690_560  # as in the released file
-    with pytest.raises(NotImplementedError, match="is given its word vectors"):
+    with pytest.raises(NotImplementedError, match="takes word vectors as input"):
         model.get_input_embeddings()
-    with pytest.raises(ValueError, match="has no word embeddings of its own"):
+    with pytest.raises(ValueError, match="has no word embeddings to initialize"):
         model.init_word_embeddings(torch.zeros(3, 300))

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 import lamp_hf
 from lamp_hf.conversion.state_dicts import lamp_state_dict
 from lamp_hf.modeling.configuration_lamp import LampConfig
-from lamp_hf.modeling.modeling_lamp import LampForPreTraining, LampModel
+from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
+from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining
 
 
 @pytest.fixture(scope="module")

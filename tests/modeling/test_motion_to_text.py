@@ -9,8 +9,8 @@ import torch
 from transformers import GenerationConfig
 
 import lamp_hf
-from lamp_hf.modeling.modeling_lamp import LampForPreTraining
 from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText, mean_log_probs, through_end
+from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining
 
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
@@ -153,7 +153,7 @@ def test_errors(case):
         model.generate(**case.inputs, max_new_tokens=30, min_new_tokens=30)
     with pytest.raises(ValueError, match="num_baems"):
         model.generate(**case.inputs, num_baems=2)
-    with pytest.raises(TypeError, match="expected the configuration of a LaMP, got a MotionVQVAEConfig"):
+    with pytest.raises(TypeError, match="config is a MotionVQVAEConfig; expected a LampConfig"):
         LampForMotionToText(lamp_hf.MotionVQVAEConfig())
 
 

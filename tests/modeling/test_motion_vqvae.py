@@ -178,7 +178,7 @@ def test_foot_loss_is_the_distance_by_which_planted_feet_slide(monkeypatch):
         for each in (output, still)
     ]
     close(losses[0] - losses[1], expected, 1e-5)
-    with pytest.raises(ValueError, match=r"foot_loss_weight=0\.5 measures distances: give motion_std"):
+    with pytest.raises(ValueError, match=r"foot_loss_weight=0\.5 needs distances; give motion_std"):
         model.train()(target)
 
 

@@ -46,7 +46,7 @@ def test_texts_are_padded_to_each_other_or_to_a_fixed_length(tiny_checkpoint: Pa
     assert encoded["input_ids"].shape == (1, 16)
     assert encoded["input_ids"][0, :5].tolist() == ids[1].tolist()
     assert encoded["attention_mask"].sum() == 5
-    with pytest.raises(ValueError, match="text_padding='never' is neither 'longest' nor 'max_length'"):
+    with pytest.raises(ValueError, match="text_padding='never' is not 'longest' or 'max_length'"):
         lamp_hf.LampProcessor(processor.feature_extractor, processor.tokenizer, text_padding="never")
 
 
@@ -135,11 +135,11 @@ def test_a_thread_that_sets_the_tokenizer_changes_nothing(processor: LampProcess
     [
         ({}, ValueError, "give text=, motion= or both"),
         ({"text": "a", "paddin": True}, TypeError, "unexpected keyword argument 'paddin'"),
-        ({"text": ["a", 3]}, TypeError, "text holds 3, a int; expected strings"),
+        ({"text": ["a", 3]}, TypeError, "text contains 3, a int; expected strings"),
         ({"text": "a", "padding": "wide"}, ValueError, "padding='wide' is not 'longest', 'max_length', True or False"),
         ({"text": "a", "max_length": 0}, ValueError, "max_length=0 is not a whole number of at least 1"),
         ({"text": "a", "max_length": True}, ValueError, "max_length=True is not a whole number of at least 1"),
-        ({"text": "a", "truncation": "longest_first"}, ValueError, "is neither True nor False"),
+        ({"text": "a", "truncation": "longest_first"}, ValueError, "is not True or False"),
         ({"text": ["a", "a person"], "padding": False}, ValueError, "texts of 3 to 4 tokens do not make one tensor"),
         ({"text": ["a", "b"], "motion": np.zeros((8, 263))}, ValueError, "2 texts were given for 1 motions"),
     ],
@@ -154,7 +154,7 @@ def test_what_cannot_work_is_refused(
 def test_a_tokenizer_without_a_length_has_none_to_pad_to(processor: LampProcessor) -> None:
     processor.tokenizer.model_max_length = int(1e30)
     assert processor(text="walks " * 40)["input_ids"].shape == (1, 42)
-    with pytest.raises(ValueError, match="no model_max_length to pad to; give max_length="):
+    with pytest.raises(ValueError, match="no model_max_length for padding; give max_length="):
         processor(text="walks", padding="max_length")
 
 

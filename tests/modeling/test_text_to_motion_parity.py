@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from lamp_hf.conversion.state_dicts import length_estimator_state_dict, text_to_motion_state_dict
-from lamp_hf.modeling import generation_lamp
+from lamp_hf.modeling import masked_decoding
+from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.configuration_lamp import LampConfig, LampTextToMotionConfig
-from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig, Window, decode_windows
+from lamp_hf.modeling.masked_decoding import Window, decode_windows
 from lamp_hf.modeling.masking_lamp import MaskingDraws, mask_codes
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_length_estimator import MotionLengthEstimator
@@ -165,7 +166,7 @@ def test_greedy_decoding_in_18_steps_equals_released_code(case):
 @torch.no_grad()
 def test_sampling_equals_released_code_with_its_noise(case, monkeypatch):
     steps = iter(case.io["gen_gumbel_uniform"].flatten(0, 1))
-    monkeypatch.setattr(generation_lamp, "draw_uniform", lambda _, shape: next(steps)[: shape[0]])
+    monkeypatch.setattr(masked_decoding, "draw_uniform", lambda _, shape: next(steps)[: shape[0]])
     seen: list[torch.Tensor] = []
     ids = decode_as_released(case, MaskedMotionGenerationConfig(), seen)
     assert torch.equal(torch.stack(seen), case.io["gen_gumbel_step_input_ids"])

@@ -47,9 +47,9 @@ def test_the_checkpoint_decides_who_captions(pipe, own_pipe, embedded, tiny_chec
     lamp_hf.LampModel.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path)
     pipe.processor.save_pretrained(tmp_path)
     assert type(pipeline("motion-captioning", model=str(tmp_path)).model) is lamp_hf.LampForMotionToText
-    with pytest.raises(TypeError, match="needs a LampForMotionToText or a LampForMotionCaptioning, not a LampModel"):
+    with pytest.raises(TypeError, match="needs a LampForMotionToText or a LampForMotionCaptioning, got a LampModel"):
         MotionCaptioningPipeline(model=lamp_hf.LampModel.from_pretrained(tiny_checkpoint), processor=pipe.processor)
-    with pytest.raises(ValueError, match=r"needs a processor: give processor=LampProcessor.from_pretrained"):
+    with pytest.raises(ValueError, match=r"needs a processor; give processor=LampProcessor.from_pretrained"):
         MotionCaptioningPipeline(model=pipe.model, tokenizer=AutoTokenizer.from_pretrained(tiny_checkpoint))
 
 
@@ -204,7 +204,7 @@ def test_windows_may_be_asked_for(any_pipe, walker: Motion):
             np.zeros((3, 263)),
             {},
             ValueError,
-            "a motion has 3 frames at 20 fps; the shortest that the model reads has 4",
+            "a motion has 3 frames at 20 fps; the shortest motion that the model reads has 4",
         ),
         (np.zeros((40, 263)), {"num_beams": 10**9}, ValueError, "num_beams=1000000000 is not a whole number from 1 to"),
         (np.zeros((40, 263)), {"num_beams": "3"}, ValueError, "num_beams='3' is not a whole number from 1 to 100"),

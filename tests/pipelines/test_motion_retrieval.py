@@ -151,7 +151,7 @@ def test_without_captions_none_are_looked_for(tiny_checkpoint: Path, tmp_path: P
     (tmp_path / "mute").mkdir()
     procedural.walker(40).save(tmp_path / "mute" / "walk.bvh")
     search = pipeline("motion-retrieval", model=str(tiny_checkpoint), index=tmp_path / "mute", num_proc=1, device="cpu")
-    with pytest.raises(ValueError, match=r"holds no captions to be found: give the folder a metadata\.jsonl"):
+    with pytest.raises(ValueError, match=r"has no captions; add a metadata\.jsonl to the folder"):
         search(procedural.waver(40), target="caption")
     assert search(tmp_path / "mute" / "walk.bvh") == []
 
@@ -233,18 +233,18 @@ def test_streams_are_answered_as_they_are_asked(search: MotionRetrievalPipeline,
     [
         ("waves", {"top_k": 0}, ValueError, "top_k=0 is not a whole number of at least 1"),
         ("waves", {"top_k": 2.5}, ValueError, "top_k=2.5 is not a whole number"),
-        ("waves", {"rerank": -1}, ValueError, "rerank=-1 is not a whole number of at least 0"),
+        ("waves", {"rerank": -1}, ValueError, "rerank=-1 is not True, False or a whole number of at least 0"),
         ("waves", {"target": "text"}, ValueError, "target='text' is unknown; choose one of motion, caption"),
-        ("waves", {"target": "caption"}, ValueError, "a text finds motions"),
-        (np.zeros((20, 263), np.float32), {"rerank": 5}, ValueError, "it cannot compare two motions"),
-        (" ", {}, ValueError, "the query is an empty text"),
+        ("waves", {"target": "caption"}, ValueError, "needs a motion as query"),
+        (np.zeros((20, 263), np.float32), {"rerank": 5}, ValueError, "not two motions; leave it out"),
+        (" ", {}, ValueError, "the query is empty"),
         (np.zeros((3, 263), np.float32), {}, ValueError, "it has 3 frames; the model needs at least 4"),
         (np.zeros((20, 22, 4), np.float32), {}, ValueError, r"expected an array of shape \(T, 22, 3\)"),
         ("nowhere.bvh", {}, FileNotFoundError, "nowhere.bvh: no such file"),
         ([5], {}, TypeError, "cannot search for a int"),
         (5, {}, TypeError, "cannot search for a int"),
         ("waves", {"topk": 3}, TypeError, "unexpected keyword argument 'topk'; did you mean top_k"),
-        ("waves", {"batch_size": -1}, ValueError, "batch_size=-1 is not a whole number from 1"),
+        ("waves", {"batch_size": -1}, ValueError, "batch_size=-1 is not a whole number of at least 1"),
     ],
 )
 def test_refusals(search: MotionRetrievalPipeline, query, settings: dict, error: type, message: str) -> None:
@@ -253,12 +253,12 @@ def test_refusals(search: MotionRetrievalPipeline, query, settings: dict, error:
 
 
 def test_something_to_search_is_needed(tiny_checkpoint: Path, search: MotionRetrievalPipeline) -> None:
-    with pytest.raises(ValueError, match=r'needs something to search: pipeline\("motion-retrieval", index=…\)'):
+    with pytest.raises(ValueError, match=r'needs an index; give pipeline\("motion-retrieval", index=…\)'):
         pipeline("motion-retrieval", model=str(tiny_checkpoint), device="cpu")
     with pytest.raises(TypeError, match="unexpected keyword argument 'topk'; did you mean top_k"):
         pipeline("motion-retrieval", model=str(tiny_checkpoint), index=search.index, topk=3, device="cpu")
     whole = lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint)
-    with pytest.raises(TypeError, match="needs a LampForMotionTextRetrieval, not a LampForTextToMotion"):
+    with pytest.raises(TypeError, match="needs a LampForMotionTextRetrieval, got a LampForTextToMotion"):
         MotionRetrievalPipeline(model=whole, processor=search.processor, index=search.index)
 
 

@@ -19,8 +19,9 @@ from lamp_hf.modeling.configuration_lamp import (
     MotionVQVAEConfig,
 )
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
-from lamp_hf.modeling.modeling_lamp import LampForPreTraining, LampModel
+from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
+from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel

@@ -12,7 +12,8 @@ from transformers import pipeline
 
 from lamp_hf.data import load_motion_dataset
 from lamp_hf.locks import folder_lock
-from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
+from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig
+from lamp_hf.modeling.initialization_lamp import text_encoder_parameters
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
@@ -140,7 +141,7 @@ def test_what_starts_from_the_text_encoder_has_a_learning_rate_of_its_own(stages
     recipe.trainer |= {"max_steps": 2, "eval_steps": 2, "save_steps": 2, "load_best_model_at_end": False}
     before = LampModel.from_pretrained(stages["lamp"])
     after = LampModel.from_pretrained(train(recipe, tmp_path))
-    for old, new in zip(before.text_encoder_parameters(), after.text_encoder_parameters(), strict=True):
+    for old, new in zip(text_encoder_parameters(before), text_encoder_parameters(after), strict=True):
         assert torch.equal(old, new)
     for name in ("query_tokens", "motion_to_states.weight", "text_projection.bias"):
         assert not torch.equal(before.state_dict()[name], after.state_dict()[name]), name

@@ -14,8 +14,8 @@ from lamp_hf.data import load_motion_dataset
 from lamp_hf.data.splits import with_validation
 from lamp_hf.evaluation.protocols.common import EvaluationSet, shown_name
 from lamp_hf.metrics.functional.reconstruction import evaluate_reconstruction
+from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
-from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
 from lamp_hf.processes import process_state
 from lamp_hf.training.recipe import Recipe, recipe_of

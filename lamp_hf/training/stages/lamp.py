@@ -13,7 +13,8 @@ from lamp_hf.data.named_sets import NAMED_SETS
 from lamp_hf.metrics.functional.retrieval import evaluate_lamp
 from lamp_hf.modeling.configuration_lamp import LampConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
-from lamp_hf.modeling.modeling_lamp import LampForPreTraining
+from lamp_hf.modeling.initialization_lamp import init_from_bert, text_encoder_parameters
+from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.motion_quantizers import first_codes
 from lamp_hf.modeling.processing_lamp import LampProcessor
@@ -70,7 +71,7 @@ class LampStage(Stage):
             self.processor = LampProcessor.from_pretrained(base)
         torch.nn.Module.to(self.model, self.device)
         if recipe.text_learning_rate is not None:
-            slow = self.model.lamp.text_encoder_parameters()
+            slow = text_encoder_parameters(self.model.lamp)
             self.learning_rates = dict.fromkeys(slow, recipe.text_learning_rate)
         tokenizer, extractor = self.model.lamp.motion_vqvae, self.processor.feature_extractor
         self.encoded = encode_clips(tokenizer, extractor, self.train_clips, all_starts=True)
@@ -100,7 +101,7 @@ class LampStage(Stage):
         )
         self.model = LampForPreTraining(config)
         self.model.lamp.motion_vqvae.load_state_dict(motion_vqvae.state_dict())
-        self.model.lamp.init_from_bert(text_encoder, token_ids)
+        init_from_bert(self.model.lamp, text_encoder, token_ids)
         self.processor = LampProcessor(extractor, tokenizer)
 
     def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:

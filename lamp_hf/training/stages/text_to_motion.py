@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from lamp_hf.checkpoints.embedded import resolve_checkpoint
+from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.configuration_lamp import LampTextToMotionConfig
-from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.masking_lamp import MaskingDraws, mask_codes
 from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion

@@ -66,4 +66,4 @@ def test_a_converted_model_asks_for_a_duration(run, originals: Path, tmp_path: P
         main(["generate", "a person walks", "-o", str(tmp_path / "walk.bvh"), "-m", str(tmp_path / "out")])
     assert ended.value.code == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "no length estimator: give duration or num_frames, on the command line --duration" in said
+    assert "no length estimator; give duration or num_frames (on the command line --duration)" in said

@@ -28,13 +28,14 @@ from lamp_hf.conversion.configs import (
 from lamp_hf.conversion.converter import Conversion
 from lamp_hf.conversion.files import OriginalFile
 from lamp_hf.conversion.layout import UNUSED, layout_of
+from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.configuration_lamp import (
     LampConfig,
     MotionLengthEstimatorConfig,
     MotionTextEvaluatorConfig,
     MotionVQVAEConfig,
 )
-from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig, Window, decode_windows
+from lamp_hf.modeling.masked_decoding import Window, decode_windows
 from lamp_hf.modeling.modeling_motion_vqvae import length_mask
 
 QUERIES = 7
@@ -205,7 +206,7 @@ def test_pipeline_of_text_to_motion(reference: Conversion, reference_files: Path
         values = pipe.model.lamp.motion_vqvae.decode(io["gen_argmax_ids"][:1])[0].numpy()
     mean, std = (np.load(reference_files / "vq" / "meta" / f"{name}.npy") for name in ("mean", "std"))
     parity("convert: t2m", motion.features, values * std + mean)
-    with pytest.raises(ValueError, match="no length estimator: give duration or num_frames"):
+    with pytest.raises(ValueError, match="no length estimator; give duration or num_frames"):
         pipe(about["texts"][0])
 
 
@@ -250,7 +251,7 @@ def test_length_estimator(reference: Conversion, golden: Path, parity) -> None:
     shares = io["logits"][:, 1:].double().softmax(-1).cumsum(-1)
     assert torch.equal(output.num_tokens, 1 + (shares < 0.5).sum(-1))
     assert torch.equal(output.num_frames, output.num_tokens * 4)
-    with pytest.raises(ValueError, match="text_features hold 5 numbers, expected 32"):
+    with pytest.raises(ValueError, match="text_features have 5 numbers, expected 32"):
         model(torch.zeros(1, 5))
 
 
