@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lamp_hf.modeling.configuration_lamp import (
     LampCaptioningConfig,
     LampConfig,
@@ -22,6 +20,7 @@ from lamp_hf.modeling.configuration_lamp import (
 )
 
 from .files import DATASETS, OriginalFile
+from .layout import rename, rules_of
 
 __all__ = [
     "SETTINGS",
@@ -53,7 +52,7 @@ HEAD_SIZE = 64
 OPT_HEADS = {768: 12, 2048: 32, 2560: 32, 4096: 32, 5120: 40, 7168: 56, 9216: 72}
 LORA_TARGETS = ("q_proj", "v_proj")
 # Linear layers of the length estimator, between norms, activations and dropout.
-LENGTH_LAYERS = (0, 4, 8, 11)
+LENGTH_LAYERS = ("layers.0", "layers.4", "layers.8", "classifier")
 
 
 @dataclass
@@ -122,33 +121,42 @@ class Settings:
 
 @dataclass
 class _Sizes:
-    """Reads sizes off the shapes of tensors.
+    """Reads sizes from the shapes of original tensors, which are named as in our model; errors name the original.
 
     Args:
-        file: Whose tensors they are, for errors.
-        tensors: Of the file, or of a part of it.
-        prefix: Before all names asked for.
+        file: An original checkpoint.
+        prefix: Prefix of all names that are passed.
     """
 
     file: OriginalFile
-    tensors: Mapping[str, torch.Tensor]
     prefix: str = ""
 
+    def __post_init__(self) -> None:
+        assert self.file.kind is not None
+        self.rules = rules_of(self.file.kind, self.file.tensors)
+        self.tensors = {rename(name, self.rules): tensor for name, tensor in self.file.tensors.items()}
+
+    def original(self, name: str) -> str | None:
+        """Return the original name of one of our tensors."""
+        return rename(self.prefix + name, self.rules, to_original=True)
+
     def shape(self, name: str, dims: int) -> tuple[int, ...]:
-        name = self.prefix + name
-        if name not in self.tensors:
-            raise ValueError(f"{self.file.path}: the tensor {name} is missing")
-        shape = tuple(self.tensors[name].shape)
+        """Return the shape of a tensor, which must have `dims` sizes above 0."""
+        if self.prefix + name not in self.tensors:
+            raise ValueError(f"{self.file.path}: the tensor {self.original(name)} is missing")
+        shape = tuple(self.tensors[self.prefix + name].shape)
         if len(shape) != dims or 0 in shape:
-            raise ValueError(f"{self.file.path}: {name} has the shape {shape}, expected {dims} sizes above 0")
+            raise ValueError(
+                f"{self.file.path}: {self.original(name)} has the shape {shape}, expected {dims} sizes above 0"
+            )
         return shape
 
     def numbers(self, pattern: str) -> list[int]:
-        """Numbers that stand for `#` in names, in order."""
+        """Return the numbers that stand for `#` in names, in order."""
         compiled = re.compile(re.escape(self.prefix + pattern).replace(r"\#", r"(\d+)"))
-        found = {int(match[1]) for name in self.tensors if (match := compiled.fullmatch(name))}
+        found = {int(match[1]) for name in self.tensors if name and (match := compiled.fullmatch(name))}
         if not found:
-            raise ValueError(f"{self.file.path}: no tensor {(self.prefix + pattern).replace('#', '0')}")
+            raise ValueError(f"{self.file.path}: no tensor {self.original(pattern.replace('#', '0'))}")
         return sorted(found)
 
 
@@ -174,13 +182,13 @@ def vqvae_config(
     file: OriginalFile, settings: Settings, prefix: str = "", own: OriginalFile | None = None
 ) -> MotionVQVAEConfig:
     """Of the motion tokenizer in a file of its own, or under `prefix` in a LaMP's, whose `own` file tells more."""
-    sizes = _Sizes(file, file.tensors, f"{prefix}vqvae.")
+    sizes = _Sizes(file, prefix)
     told_by = (file,) if own is None else (own, file)
-    hidden, motion_dim, _ = sizes.shape("encoder.model.0.weight", 3)
+    hidden, motion_dim, _ = sizes.shape("encoder.conv_in.weight", 3)
     if motion_dim not in DATASETS.values():
         raise ValueError(
-            f"{file.path}: {prefix}vqvae.encoder.model.0.weight reads {motion_dim} numbers per frame, expected 263 "
-            "(HumanML3D) or 251 (KIT-ML)"
+            f"{file.path}: {sizes.original('encoder.conv_in.weight')} reads {motion_dim} numbers per frame, expected "
+            "263 (HumanML3D) or 251 (KIT-ML)"
         )
     for each in told_by:
         _check_data_set(each, motion_dim)
@@ -190,8 +198,8 @@ def vqvae_config(
         hidden_size=hidden,
         code_dim=code_dim,
         num_codes=num_codes,
-        num_downsampling_layers=len(sizes.numbers("encoder.model.#.0.weight")),
-        num_residual_layers=len(sizes.numbers("encoder.model.2.1.model.#.conv1.weight")),
+        num_downsampling_layers=len(sizes.numbers("encoder.downsample.#.weight")),
+        num_residual_layers=len(sizes.numbers("encoder.blocks.0.#.conv1.weight")),
         dilation_growth_rate=settings.get("motion-vqvae.dilation_growth_rate", *told_by),
     )
 
@@ -211,15 +219,15 @@ def lamp_config(
         tokenizer: The motion tokenizer's own file, if there is one: the `opt.txt` beside it is that of its training.
         changes: Values that the model on it has otherwise.
     """
-    sizes = _Sizes(file, file.tensors)
-    layer = "Qformer.bert.encoder.layer"
-    vocab_size, hidden = sizes.shape("Qformer.bert.embeddings.word_embeddings.weight", 2)
-    crossed = sizes.numbers(f"{layer}.#.crossattention.self.key.weight")
-    num_layers = len(sizes.numbers(f"{layer}.#.attention.self.key.weight"))
+    sizes = _Sizes(file)
+    layer = "qformer.encoder.layer"
+    vocab_size, hidden = sizes.shape("qformer.embeddings.word_embeddings.weight", 2)
+    crossed = sizes.numbers(f"{layer}.#.crossattention.attention.key.weight")
+    num_layers = len(sizes.numbers(f"{layer}.#.attention.attention.key.weight"))
     intermediate, _ = sizes.shape(f"{layer}.0.intermediate.dense.weight", 2)
     query_intermediate, _ = sizes.shape(f"{layer}.0.intermediate_query.dense.weight", 2)
     values: dict[str, Any] = {
-        "motion_vqvae_config": vqvae_config(file, settings, "vq_model.", tokenizer),
+        "motion_vqvae_config": vqvae_config(file, settings, "motion_vqvae.", tokenizer),
         "vocab_size": vocab_size,
         "bos_token_id": vocab_size - 1,  # [DEC] is the last word piece (L9)
         "hidden_size": hidden,
@@ -228,10 +236,10 @@ def lamp_config(
         "intermediate_size": intermediate,
         "query_intermediate_size": None if query_intermediate == intermediate else query_intermediate,
         "cross_attention_frequency": crossed[1] - crossed[0] if len(crossed) > 1 else num_layers,
-        "max_position_embeddings": sizes.shape("Qformer.bert.embeddings.position_embeddings.weight", 2)[0],
+        "max_position_embeddings": sizes.shape("qformer.embeddings.position_embeddings.weight", 2)[0],
         "num_query_tokens": sizes.shape("query_tokens", 3)[1],
-        "motion_hidden_size": sizes.shape("motion_projection", 2)[1],
-        "projection_dim": sizes.shape("text_proj.weight", 2)[0],
+        "motion_hidden_size": sizes.shape("motion_to_states.weight", 2)[1],
+        "projection_dim": sizes.shape("text_projection.weight", 2)[0],
         "separate_motion_encoder": True,  # L1
         "mask_motion_padding": False,  # L6
         "mask_text_padding": False,  # T4
@@ -245,17 +253,17 @@ def text_to_motion_config(
     file: OriginalFile, lamp: OriginalFile, settings: Settings, tokenizer: OriginalFile | None = None
 ) -> LampTextToMotionConfig:
     """Of a masked transformer and the LaMP that it was trained on; `tokenizer` as in [`lamp_config`]."""
-    sizes = _Sizes(file, file.tensors)
-    width, _ = sizes.shape("input_process.poseEmbedding.weight", 2)
+    sizes = _Sizes(file, "masked_transformer.")
+    width, _ = sizes.shape("token_projection.weight", 2)
     max_text_length = settings.get("text-to-motion.max_text_length", file)
     inner = lamp_config(lamp, settings, tokenizer, max_text_length=max_text_length)
     _check_data_set(file, inner.motion_vqvae_config.motion_dim)
     return LampTextToMotionConfig(
         lamp_config=inner,
         hidden_size=width,
-        num_hidden_layers=len(sizes.numbers("seqTransEncoder.layers.#.linear1.weight")),
+        num_hidden_layers=len(sizes.numbers("layers.#.fc1.weight")),
         num_attention_heads=settings.heads("text-to-motion", file, width, _heads(width)),
-        intermediate_size=sizes.shape("seqTransEncoder.layers.0.linear1.weight", 2)[0],
+        intermediate_size=sizes.shape("layers.0.fc1.weight", 2)[0],
         attention_bias="soft_causal",  # T1
         mask_token_padding=False,  # T2
         train_token_embeddings=True,  # T7
@@ -275,7 +283,7 @@ def captioning_config(
 
     `tokenizer` is the motion tokenizer's file, as in [`lamp_config`].
     """
-    sizes = _Sizes(file, file.tensors, "opt_model.model.decoder.")
+    sizes = _Sizes(file, "language_model.base_model.model.model.decoder.")
     vocab_size, embedding = sizes.shape("embed_tokens.weight", 2)
     positions, width = sizes.shape("embed_positions.weight", 2)
     layers = sizes.numbers("layers.#.fc1.weight")
@@ -304,22 +312,22 @@ def captioning_config(
 
 def evaluator_config(file: OriginalFile) -> MotionTextEvaluatorConfig:
     """Of the networks that judge."""
-    sizes = _Sizes(file, file.tensors)
-    movement_hidden, channels, _ = sizes.shape("movement_encoder.main.0.weight", 3)
+    sizes = _Sizes(file)
+    movement_hidden, channels, _ = sizes.shape("movement_encoder.conv1.weight", 3)
     if channels + 4 not in DATASETS.values():
         raise ValueError(
-            f"{file.path}: movement_encoder.main.0.weight reads {channels} numbers per frame, expected 259 (HumanML3D "
-            "without foot contacts) or 247 (KIT-ML)"
+            f"{file.path}: {sizes.original('movement_encoder.conv1.weight')} reads {channels} numbers per frame, "
+            "expected 259 (HumanML3D without foot contacts) or 247 (KIT-ML)"
         )
     _check_data_set(file, channels + 4)
-    word_size, tags = sizes.shape("text_encoder.pos_emb.weight", 2)
+    word_size, tags = sizes.shape("pos_projection.weight", 2)
     return MotionTextEvaluatorConfig(
         motion_dim=channels + 4,
         movement_hidden_size=movement_hidden,
-        movement_size=sizes.shape("movement_encoder.out_net.weight", 2)[0],
-        motion_hidden_size=sizes.shape("motion_encoder.input_emb.weight", 2)[0],
-        text_hidden_size=sizes.shape("text_encoder.input_emb.weight", 2)[0],
-        projection_dim=sizes.shape("motion_encoder.output_net.3.weight", 2)[0],
+        movement_size=sizes.shape("movement_encoder.projection.weight", 2)[0],
+        motion_hidden_size=sizes.shape("motion_encoder.input_projection.weight", 2)[0],
+        text_hidden_size=sizes.shape("text_encoder.input_projection.weight", 2)[0],
+        projection_dim=sizes.shape("motion_encoder.fc2.weight", 2)[0],
         text_input="glove",
         word_embedding_size=word_size,
         num_pos_tags=tags,
@@ -329,8 +337,8 @@ def evaluator_config(file: OriginalFile) -> MotionTextEvaluatorConfig:
 
 def length_estimator_config(file: OriginalFile) -> MotionLengthEstimatorConfig:
     """Of the length estimator; its first class, a motion of no tokens, is none of ours."""
-    sizes = _Sizes(file, file.tensors)
-    layers = [sizes.shape(f"output.{number}.weight", 2) for number in LENGTH_LAYERS]
+    sizes = _Sizes(file, "length_estimator.")
+    layers = [sizes.shape(f"{layer}.weight", 2) for layer in LENGTH_LAYERS]
     return MotionLengthEstimatorConfig(
         input_size=layers[0][1],
         hidden_sizes=[size for size, _ in layers[:-1]],

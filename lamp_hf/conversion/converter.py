@@ -22,12 +22,6 @@ from lamp_hf.hub.card_text import touched
 from lamp_hf.hub.upload import CARD
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
-from lamp_hf.modeling.modeling_lamp import LampModel
-from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
-from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
-from lamp_hf.modeling.modeling_motion_length_estimator import MotionLengthEstimatorModel
-from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
-from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.skeleton import skeleton_for_feature_dim
 from lamp_hf.publishing.model_card import CONVERSION_FILE, write_run_card
@@ -41,13 +35,15 @@ from .configs import (
     text_to_motion_config,
     vqvae_config,
 )
-from .files import EVALUATOR_PARTS, OriginalFile, Tensors, find_files, find_statistics, read_file
-from .layout import KINDS, UNUSED, AnyConfig, layout_of
+from .files import OriginalFile, find_files, find_statistics, read_file
+from .layout import KINDS, LAMP_PARTS, MODELS, TIES, UNUSED, AnyConfig, layout_of
 from .state_dicts import (
+    Tensors,
     captioning_state_dict,
     evaluator_state_dict,
     lamp_state_dict,
     length_estimator_state_dict,
+    split_language_models,
     text_to_motion_state_dict,
     vqvae_state_dict,
 )
@@ -68,9 +64,6 @@ STANDS_ON = {
 # Scale of guidance in the authors' commands for HumanML3D and for KIT-ML.
 GUIDANCE = {263: 4.0, 251: 2.0}
 SHOWN = 20
-QFORMER = ("Qformer.", "query_tokens")
-BERT_TIE = ("Qformer.bert.embeddings.word_embeddings.weight", "Qformer.cls.predictions.decoder.weight")
-OPT_TIE = ("opt_model.model.decoder.embed_tokens.weight", "opt_model.lm_head.weight")
 
 # Called before every step with what it does, the number of steps done, and of all that are known.
 OnStep = Callable[[str, int, int], None]
@@ -507,26 +500,23 @@ class _Converter:
     def _vqvae(self, file: OriginalFile, settings: Settings) -> _Prepared:
         config = vqvae_config(file, settings)
         used = _check_layout(file, config)
-        tensors = vqvae_state_dict(used, num_downsampling_layers=config.num_downsampling_layers)
-        return _Prepared(_build(MotionVQVAEModel, config, tensors, file), [file], len(used))
+        return _Prepared(_build(config, vqvae_state_dict(used), file), [file], len(used))
 
     def _lamp(self, file: OriginalFile, settings: Settings) -> _Prepared:
         config = lamp_config(file, settings, self.files.get("motion-vqvae"))
         used = _check_lamp(file, config)
         tokenizer = load_text_tokenizer(self.text_tokenizer, config)
-        stages = config.motion_vqvae_config.num_downsampling_layers
-        tensors = lamp_state_dict(used, num_downsampling_layers=stages)
-        return _Prepared(_build(LampModel, config, tensors, file), [file], len(used), tokenizer)
+        return _Prepared(_build(config, lamp_state_dict(used), file), [file], len(used), tokenizer)
 
     def _text_to_motion(self, file: OriginalFile, settings: Settings) -> _Prepared:
         lamp = self._needed_lamp(file)
         config = text_to_motion_config(file, lamp, settings, self.files.get("motion-vqvae"))
         lamp_tensors = _check_lamp(lamp, config.lamp_config)
         used = _check_layout(file, config)
-        _check_tie(file, used, BERT_TIE)
         tokenizer = load_text_tokenizer(self.text_tokenizer, config.lamp_config)
-        sources, count = [file, lamp], len(used) + sum(not name.startswith(QFORMER) for name in lamp_tensors)
-        _warn_of_differences(file, lamp, {n: (t, lamp_tensors[n]) for n, t in used.items() if n.startswith(QFORMER)})
+        repeated = {name: tensor for name, tensor in used.items() if name.startswith(LAMP_PARTS["text-to-motion"])}
+        sources, count = [file, lamp], len(used) + sum(name not in repeated for name in lamp_tensors)
+        _warn_of_differences(file, lamp, {name: (tensor, lamp_tensors[name]) for name, tensor in repeated.items()})
         if "motion-vqvae" in self.files:
             # The released code decodes with the tokenizer's own file.
             vqvae = self.files["motion-vqvae"]
@@ -540,9 +530,7 @@ class _Converter:
                 "tokenizer's own (--motion-vqvae FILE).",
                 lamp.path,
             )
-        stages = config.motion_vqvae_config.num_downsampling_layers
-        tensors = text_to_motion_state_dict(used, lamp_tensors, num_downsampling_layers=stages)
-        model = _build(LampForTextToMotion, config, tensors, file)
+        model = _build(config, text_to_motion_state_dict(used, lamp_tensors), file)
         guidance = GUIDANCE[config.motion_vqvae_config.motion_dim]
         model.generation_config = MaskedMotionGenerationConfig(guidance_scale=guidance)
         # The condition depends on how far a text is padded (T4).
@@ -551,37 +539,31 @@ class _Converter:
     def _captioning(self, file: OriginalFile, settings: Settings) -> _Prepared:
         lamp = self._needed_lamp(file)
         file = _with_one_language_model(file)
-        width = file.tensors.get("opt_model.model.decoder.embed_positions.weight", torch.empty(0)).shape[-1]
-        rows = len(file.tensors.get("opt_model.model.decoder.embed_tokens.weight", ()))
-        tokenizer, eos_token_id = load_language_model_tokenizer(self.language_model_tokenizer, file.path, width, rows)
-        config = captioning_config(file, lamp, settings, eos_token_id, self.files.get("motion-vqvae"))
+        config = captioning_config(file, lamp, settings, 0, self.files.get("motion-vqvae"))
+        tokenizer, config.eos_token_id = load_language_model_tokenizer(
+            self.language_model_tokenizer,
+            file.path,
+            config.language_model_config.hidden_size,
+            config.language_model_config.vocab_size,
+        )
         lamp_tensors = _check_lamp(lamp, config.lamp_config)
         used = _check_layout(file, config)
-        _check_tie(file, used, BERT_TIE)
-        _check_tie(file, used, OPT_TIE)
         tokenizer.model_max_length = config.max_text_length
         count = len(used) + sum(name not in used for name in lamp_tensors)
-        stages = config.lamp_config.motion_vqvae_config.num_downsampling_layers
-        tensors = captioning_state_dict(used, lamp_tensors, num_downsampling_layers=stages)
-        model = _build(LampForMotionCaptioning, config, tensors, file)
+        model = _build(config, captioning_state_dict(used, lamp_tensors), file)
         return _Prepared(model, [self.files["captioning"], lamp], count, tokenizer)
 
     def _evaluator(self, file: OriginalFile, settings: Settings) -> _Prepared:
         config = evaluator_config(file)
         used = _check_layout(file, config)
-        parts: dict[str, Tensors] = {part: {} for part in EVALUATOR_PARTS}
-        for name, tensor in used.items():
-            part, _, rest = name.partition(".")
-            parts[part][rest] = tensor
-        model = _build(MotionTextEvaluatorModel, config, evaluator_state_dict(parts), file)
-        return _Prepared(model, [file], len(used))
+        return _Prepared(_build(config, evaluator_state_dict(used), file), [file], len(used))
 
     def _length_estimator(self, file: OriginalFile, settings: Settings) -> _Prepared:
         config = length_estimator_config(file)
         used = _check_layout(file, config)
         tensors = length_estimator_state_dict(used)
         tensors = {f"length_estimator.{name}": tensor for name, tensor in tensors.items()}
-        return _Prepared(_build(MotionLengthEstimatorModel, config, tensors, file), [file], len(used))
+        return _Prepared(_build(config, tensors, file), [file], len(used))
 
 
 def _write_facts(model: ConvertedModel) -> None:
@@ -647,21 +629,17 @@ def _check_layout(file: OriginalFile, config: AnyConfig) -> Tensors:
             f"{file.path} is damaged, or its training failed: {len(broken)} tensors hold numbers that are not finite "
             f"(NaN or infinity): {_listed(broken)}"
         )
+    for first, second in TIES.get(file.kind, ()):
+        if not _same(known[first], known[second]):
+            raise ValueError(f"{file.path}: {first} and {second} differ; in the released code they are one tensor")
     return known
 
 
 def _check_lamp(file: OriginalFile, config: Any) -> Tensors:
     tensors = _check_layout(file, config)
-    _check_tie(file, tensors, BERT_TIE)
     if not float(tensors["temp"]) > 0:
         raise ValueError(f"{file.path}: temp is {float(tensors['temp']):g}, expected a number above 0 (L3)")
     return tensors
-
-
-def _check_tie(file: OriginalFile, tensors: Tensors, names: tuple[str, str]) -> None:
-    """Two names of one tensor in the released code: our model stores it once."""
-    if not _same(tensors[names[0]], tensors[names[1]]):
-        raise ValueError(f"{file.path}: {names[0]} and {names[1]} differ; in the released code they are one tensor")
 
 
 def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
@@ -690,18 +668,7 @@ def _with_one_language_model(file: OriginalFile) -> OriginalFile:
 
     The released code has it under two names; old versions of peft call an adapted layer by the layer's own name.
     """
-    copies: dict[str, Tensors] = {"opt_model.": {}, "llm.base_model.model.": {}}
-    rest: Tensors = {}
-    for name, tensor in file.tensors.items():
-        prefix = next((prefix for prefix in copies if name.startswith(prefix)), None)
-        if prefix is None:
-            rest[name] = tensor
-            continue
-        layer, _, last = name.removeprefix(prefix).rpartition(".")
-        if f"{prefix}{layer}.lora_A.default.weight" in file.tensors:
-            layer = f"{layer}.base_layer"
-        copies[prefix][f"opt_model.{layer}.{last}"] = tensor
-    first, second = copies.values()
+    rest, first, second = split_language_models(file.tensors)
     if first and second:
         differ = [name for name in {**first, **second} if name not in first or name not in second]
         differ += [name for name in first if name in second and not _same(first[name], second[name])]
@@ -712,8 +679,10 @@ def _with_one_language_model(file: OriginalFile) -> OriginalFile:
     return replace(file, tensors=rest | (first or second))
 
 
-def _build(model_class: Any, config: Any, tensors: Tensors, file: OriginalFile) -> Any:
+def _build(config: AnyConfig, tensors: Tensors, file: OriginalFile) -> Any:
     """The model, in float32 and with exactly these tensors."""
+    assert file.kind is not None
+    model_class: Any = MODELS[file.kind]
     with torch.device("meta"):
         model = model_class(config)
     stored = {n: (t.float() if t.is_floating_point() else t).contiguous() for n, t in tensors.items()}

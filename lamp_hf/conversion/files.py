@@ -23,14 +23,12 @@ from typing import Any
 
 import torch
 
-from .layout import UNUSED
+from .layout import EVALUATOR_PARTS, UNUSED
+from .state_dicts import Tensors, flat_evaluator
 
 __all__ = ["OriginalFile", "find_files", "find_statistics", "read_file"]
 
-Tensors = dict[str, torch.Tensor]
-
 SUFFIXES = (".tar", ".pt", ".pth", ".ckpt", ".bin")
-EVALUATOR_PARTS = ("movement_encoder", "text_encoder", "motion_encoder")
 # Under which key of the file its authors store the tensors of a kind; T2M-GPT's files have their own.
 PAYLOADS = {
     "vq_model": ("motion-vqvae",),
@@ -176,8 +174,7 @@ def _recognize(path: Path, content: Any) -> tuple[str | None, dict[Any, Any]]:
     if not isinstance(content, dict):
         return None, {}
     if all(isinstance(content.get(part), dict) for part in EVALUATOR_PARTS):
-        parts = {f"{part}.{name}": value for part in EVALUATOR_PARTS for name, value in content[part].items()}
-        return "evaluator", parts
+        return "evaluator", dict(flat_evaluator(content))
     for key, kinds in PAYLOADS.items():
         if isinstance(content.get(key), dict):
             found = _kind_of(content[key])

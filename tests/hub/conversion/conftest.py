@@ -104,6 +104,8 @@ def build_originals(
                 num_hidden_layers=3,
                 num_attention_heads=1,
                 intermediate_size=72,
+                train_token_embeddings=True,
+                length_hidden_sizes=None,
             ),
             seed=1,
         )
