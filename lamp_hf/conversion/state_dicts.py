@@ -93,7 +93,8 @@ def split_language_models(original: Tensors) -> tuple[Tensors, Tensors, Tensors]
         if f"{prefix}{layer}.lora_A.default.weight" in original:
             layer = f"{layer}.base_layer"
         copies[prefix][f"opt_model.{layer}.{last}"] = tensor
-    return rest, *copies.values()
+    first, second = copies.values()
+    return rest, first, second
 
 
 def length_estimator_state_dict(original: Tensors) -> Tensors:
