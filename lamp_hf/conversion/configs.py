@@ -1,7 +1,7 @@
 """Configurations of converted models: sizes from the shapes of the tensors, the rest from the authors' settings.
 
-Every configuration has the values with which our models compute what the released code computes (V1, L1, L3, L6, T1,
-T2, T4, T7).
+Every configuration has the values with which our models reproduce the outputs of the released code (V1, L1, L3, L6,
+T1, T2, T4, T7).
 """
 
 import re
@@ -33,7 +33,8 @@ __all__ = [
     "vqvae_config",
 ]
 
-# What shapes do not tell, with the published value, and what the authors' opt.txt calls it. `None`: see below.
+# Values that shapes do not show: the published value (`None`: it depends on a width, see below), and the key in the
+# authors' opt.txt (`None`: it has none).
 SETTINGS: dict[str, tuple[int | None, str | None]] = {
     "motion-vqvae.dilation_growth_rate": (3, "dilation_growth_rate"),
     "lamp.num_attention_heads": (None, None),
@@ -43,26 +44,27 @@ SETTINGS: dict[str, tuple[int | None, str | None]] = {
     "text-to-motion.max_motion_tokens": (49, None),
     "captioning.num_attention_heads": (None, None),
     "captioning.lora_alpha": (32, None),
-    # 32 tokens and a line break.
+    # 32 tokens and a line break
     "captioning.max_text_length": (33, None),
 }
-# BERT-base has 12 heads for 768 numbers, the masked transformer 8 for 512 or 6 for 384: each one has this many.
+# Width of one attention head in the published models: BERT-base has 12 heads at width 768, the masked transformer 8 at
+# 512 or 6 at 384.
 HEAD_SIZE = 64
-# OPT's heads, by its width.
+# Number of OPT's attention heads, by its width.
 OPT_HEADS = {768: 12, 2048: 32, 2560: 32, 4096: 32, 5120: 40, 7168: 56, 9216: 72}
 LORA_TARGETS = ("q_proj", "v_proj")
-# Linear layers of the length estimator, between norms, activations and dropout.
+# Linear layers of the length estimator. Norms, activations and dropout are between them.
 LENGTH_LAYERS = ("layers.0", "layers.4", "layers.8", "classifier")
 
 
 @dataclass
 class Settings:
-    """Looks up what shapes do not tell, and keeps what was looked up.
+    """Looks up values that tensor shapes do not show, and records them.
 
     Args:
-        given: By the caller; comes first.
-        used: Value and where it is from, for everything that was asked for.
-        missing: If it is there, it gets what has no value, by the file that does not tell, instead of an error.
+        given: Values from the caller, which take precedence.
+        used: Value and its source, for every setting that was looked up.
+        missing: If not `None`, settings without a value are collected here with their file, instead of raising.
     """
 
     given: Mapping[str, int] = field(default_factory=dict)
@@ -70,27 +72,30 @@ class Settings:
     missing: dict[str, Path] | None = None
 
     def __post_init__(self) -> None:
-        if strangers := sorted(set(self.given) - set(SETTINGS)):
-            raise ValueError(f"unknown settings {', '.join(strangers)}; known: {', '.join(SETTINGS)}")
+        if unknown := sorted(set(self.given) - set(SETTINGS)):
+            raise ValueError(f"unknown settings: {', '.join(unknown)}; the known settings are {', '.join(SETTINGS)}")
         for name, value in self.given.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} is not a whole number of at least 1")
+                raise ValueError(f"{name}={value!r} is not a positive whole number")
 
     def get(self, name: str, file: OriginalFile, *others: OriginalFile, published: int | None = None) -> int:
-        """The caller's value, that of `opt.txt` beside the first of the files that says it, or the published one.
+        """Return the caller's value, else the first one in an `opt.txt` next to the files, else the published one.
 
         Raises:
-            ValueError: There is none of them.
+            ValueError: If there is no such value, or `opt.txt` does not contain a whole number.
         """
         standard, option = SETTINGS[name]
         published = standard if published is None else published
-        told = next((each for each in (file, *others) if option in each.options), None)
+        source = next((each for each in (file, *others) if option in each.options), None)
         if name in self.given:
             self.used[name] = self.given[name], "given"
-        elif option is not None and told is not None:
-            text = told.options[option]
+        elif option is not None and source is not None:
+            text = source.options[option]
             if not text.isdigit():
-                raise ValueError(f"{told.path}: {option}: {text!r} in opt.txt beside it is not a whole number")
+                raise ValueError(
+                    f"{source.path}: {option}: {text!r} in the opt.txt next to it is not a whole number; correct it, "
+                    f"or  pass --set {name}=NUMBER"
+                )
             self.used[name] = int(text), "opt.txt"
         elif published is not None:
             self.used[name] = published, "published"
@@ -102,20 +107,24 @@ class Settings:
         return self.used[name][0]
 
     def require(self) -> None:
-        """Refuse what is missing, all at once.
+        """Report all missing settings at once.
 
         Raises:
-            ValueError: It names the options that give what is missing.
+            ValueError: If any setting is missing; the message contains the options to pass.
         """
         if self.missing:
             raise _missing(self.missing)
 
     def heads(self, kind: str, file: OriginalFile, width: int, published: int | None) -> int:
-        """Attention heads of a model `width` numbers wide; errors also where they cannot share it."""
+        """Return the number of attention heads of a model.
+
+        Raises:
+            ValueError: If the number is missing, or does not divide `width`.
+        """
         name = f"{kind}.num_attention_heads"
         heads = self.get(name, file, published=published)
         if width % heads:
-            raise ValueError(f"{file.path}: {name}={heads} ({self.used[name][1]}) does not divide {width}, its width")
+            raise ValueError(f"{file.path}: {name}={heads} ({self.used[name][1]}) does not divide its width, {width}")
         return heads
 
 
@@ -161,36 +170,43 @@ class _Sizes:
 
 
 def _check_data_set(file: OriginalFile, motion_dim: int) -> None:
-    """Refuse a file whose `opt.txt` names another data set than the one of its model's frames."""
-    said = file.options.get("dataset_name")
-    if said in DATASETS and DATASETS[said] != motion_dim:
+    """Raise an error if the data set in `opt.txt` has another number of features per frame than the tensors."""
+    name = file.options.get("dataset_name")
+    if name in DATASETS and DATASETS[name] != motion_dim:
         raise ValueError(
-            f"{file.path}: opt.txt beside it says dataset_name: {said}, whose motions have {DATASETS[said]} numbers a "
-            f"frame; the tensors of its model read {motion_dim}"
+            f"{file.path}: the opt.txt next to it says dataset_name: {name}, whose motions have {DATASETS[name]} "
+            f"numbers per frame, but its tensors expect {motion_dim}; put the checkpoint next to its own opt.txt"
         )
 
 
 def _missing(names: Mapping[str, Path]) -> ValueError:
-    said = "; ".join(f"{path}: its tensors do not tell {name}" for name, path in names.items())
-    return ValueError(
-        f"{said}. Their sizes are none of the published ones, so give it as a setting: "
-        + " ".join(f"--set {name}=NUMBER" for name in names)
-    )
+    problems = "; ".join(f"{path}: cannot infer {name} from its tensors" for name, path in names.items())
+    return ValueError(f"{problems} (not a published size); pass " + " ".join(f"--set {name}=NUMBER" for name in names))
 
 
 def vqvae_config(
     file: OriginalFile, settings: Settings, prefix: str = "", own: OriginalFile | None = None
 ) -> MotionVQVAEConfig:
-    """Of the motion tokenizer in a file of its own, or under `prefix` in a LaMP's, whose `own` file tells more."""
+    """Return the configuration of a motion tokenizer.
+
+    Args:
+        file: Its own file, or a LaMP that contains it.
+        settings: Values that its tensors do not show.
+        prefix: Prefix of its tensors in our model.
+        own: Its own file, if `file` is a LaMP. The `opt.txt` next to it takes precedence.
+
+    Raises:
+        ValueError: If tensors are missing or do not fit a known data set.
+    """
     sizes = _Sizes(file, prefix)
-    told_by = (file,) if own is None else (own, file)
+    sources = (file,) if own is None else (own, file)
     hidden, motion_dim, _ = sizes.shape("encoder.conv_in.weight", 3)
     if motion_dim not in DATASETS.values():
         raise ValueError(
             f"{file.path}: {sizes.original('encoder.conv_in.weight')} reads {motion_dim} numbers per frame, expected "
             "263 (HumanML3D) or 251 (KIT-ML)"
         )
-    for each in told_by:
+    for each in sources:
         _check_data_set(each, motion_dim)
     num_codes, code_dim = sizes.shape("quantizer.codebook", 2)
     return MotionVQVAEConfig(
@@ -200,7 +216,7 @@ def vqvae_config(
         num_codes=num_codes,
         num_downsampling_layers=len(sizes.numbers("encoder.downsample.#.weight")),
         num_residual_layers=len(sizes.numbers("encoder.blocks.0.#.conv1.weight")),
-        dilation_growth_rate=settings.get("motion-vqvae.dilation_growth_rate", *told_by),
+        dilation_growth_rate=settings.get("motion-vqvae.dilation_growth_rate", *sources),
     )
 
 
@@ -211,13 +227,13 @@ def _heads(width: int) -> int | None:
 def lamp_config(
     file: OriginalFile, settings: Settings, tokenizer: OriginalFile | None = None, **changes: Any
 ) -> LampConfig:
-    """Of a LaMP.
+    """Return the configuration of a LaMP.
 
     Args:
-        file: Of it.
-        settings: What its tensors do not tell.
-        tokenizer: The motion tokenizer's own file, if there is one: the `opt.txt` beside it is that of its training.
-        changes: Values that the model on it has otherwise.
+        file: Its file.
+        settings: Values that its tensors do not show.
+        tokenizer: The motion tokenizer's own file, if there is one. The `opt.txt` next to it is from its training.
+        changes: Values that differ in the model built on this LaMP.
     """
     sizes = _Sizes(file)
     layer = "qformer.encoder.layer"
@@ -252,7 +268,10 @@ def lamp_config(
 def text_to_motion_config(
     file: OriginalFile, lamp: OriginalFile, settings: Settings, tokenizer: OriginalFile | None = None
 ) -> LampTextToMotionConfig:
-    """Of a masked transformer and the LaMP that it was trained on; `tokenizer` as in [`lamp_config`]."""
+    """Return the configuration of a masked transformer and the LaMP that it was trained on.
+
+    `tokenizer` is the motion tokenizer's own file, as in [`lamp_config`].
+    """
     sizes = _Sizes(file, "masked_transformer.")
     width, _ = sizes.shape("token_projection.weight", 2)
     max_text_length = settings.get("text-to-motion.max_text_length", file)
@@ -268,7 +287,7 @@ def text_to_motion_config(
         mask_token_padding=False,  # T2
         train_token_embeddings=True,  # T7
         max_motion_tokens=settings.get("text-to-motion.max_motion_tokens", file),
-        length_hidden_sizes=None,  # the released estimator reads another model's features
+        length_hidden_sizes=None,  # the released estimator takes features of another model
     )
 
 
@@ -279,9 +298,10 @@ def captioning_config(
     eos_token_id: int,
     tokenizer: OriginalFile | None = None,
 ) -> LampCaptioningConfig:
-    """Of a captioner and the LaMP that it was trained on; captions end with `eos_token_id`, a line break.
+    """Return the configuration of a captioner and the LaMP that it was trained on.
 
-    `tokenizer` is the motion tokenizer's file, as in [`lamp_config`].
+    `eos_token_id` is the line break that ends captions. `tokenizer` is the motion tokenizer's own file, as in
+    [`lamp_config`].
     """
     sizes = _Sizes(file, "language_model.base_model.model.model.decoder.")
     vocab_size, embedding = sizes.shape("embed_tokens.weight", 2)
@@ -311,7 +331,7 @@ def captioning_config(
 
 
 def evaluator_config(file: OriginalFile) -> MotionTextEvaluatorConfig:
-    """Of the networks that judge."""
+    """Return the configuration of an evaluator."""
     sizes = _Sizes(file)
     movement_hidden, channels, _ = sizes.shape("movement_encoder.conv1.weight", 3)
     if channels + 4 not in DATASETS.values():
@@ -336,7 +356,7 @@ def evaluator_config(file: OriginalFile) -> MotionTextEvaluatorConfig:
 
 
 def length_estimator_config(file: OriginalFile) -> MotionLengthEstimatorConfig:
-    """Of the length estimator; its first class, a motion of no tokens, is none of ours."""
+    """Return the configuration of a length estimator, without the original's first class, a motion of no tokens."""
     sizes = _Sizes(file, "length_estimator.")
     layers = [sizes.shape(f"{layer}.weight", 2) for layer in LENGTH_LAYERS]
     return MotionLengthEstimatorConfig(
