@@ -354,7 +354,7 @@ def _check_output(original: Path, output: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{output}: is a file; choose a folder")
     found = sorted(output.iterdir())
     if found and not overwrite:
-        raise FileExistsError(f"{output}: is not empty; choose another folder, or replace it with --overwrite")
+        raise FileExistsError(f"{output}: is not empty; choose another folder, or set overwrite=True (--overwrite)")
     folders = [output, *(path for path in output.rglob("*") if path.is_dir())]
     others = [
         path.relative_to(output).as_posix()
@@ -623,23 +623,19 @@ def _check_layout(file: OriginalFile, config: AnyConfig) -> Tensors:
         if name in known and tuple(known[name].shape) != shape
     ]
     problems = [
-        f"{len(names)} {what}: {_listed(names)}"
-        for what, names in (
-            ("tensors are missing", missing),
-            ("have the wrong shape", wrong),
-            ("are unknown", unknown),
-        )
+        f"{problem} ({len(names)}): {_listed(names)}"
+        for problem, names in (("missing tensors", missing), ("wrong shapes", wrong), ("unknown tensors", unknown))
         if names
     ]
     if problems:
         raise ValueError(
-            f"{file.path}: not a {file.kind} checkpoint of the released code ({'; '.join(problems)}); pass an original "
-            "file"
+            f"{file.path}: not an original {file.kind} checkpoint; {'; '.join(problems)}. Pass a checkpoint of the "
+            "released code"
         )
     if broken := [name for name, tensor in known.items() if not torch.isfinite(tensor.float()).all()]:
         raise ValueError(
-            f"{file.path}: {len(broken)} tensors contain NaN or infinity ({_listed(broken)}), so the file is damaged "
-            "or  its training failed; pass another file"
+            f"{file.path}: contains NaN or infinity in {_listed(broken)}, so the file is damaged or its training "
+            "failed;  pass another file"
         )
     for first, second in TIES.get(file.kind, ()):
         if not _same(known[first], known[second]):
@@ -663,9 +659,9 @@ def _same(first: torch.Tensor, second: torch.Tensor) -> bool:
     return first.data_ptr() == second.data_ptr() or torch.equal(first, second)
 
 
-def _listed(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _listed(names: list[str], shown: int = SHOWN) -> str:
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 def _warn_of_differences(
@@ -674,9 +670,9 @@ def _warn_of_differences(
     different = [name for name, (own, other) in pairs.items() if not _same(own, other)]
     if different:
         logger.warning(
-            "%d tensors in %s differ from those in %s (%s). The model contains the former, as in the released code. "
-            "For  retrieval, and for captioning with LaMP alone, convert %s separately (--kind lamp).",
-            *(len(different), file.path, lamp.path, _listed(different[:3]), lamp.path),
+            "%s and %s differ in %s. The model contains the tensors of the former, as in the released code. For "
+            "retrieval, and for captioning with LaMP alone, convert %s separately (--kind lamp).",
+            *(file.path, lamp.path, _listed(different, 3), lamp.path),
         )
 
 

@@ -39,7 +39,7 @@ def test_a_folder(run, originals: Path, tmp_path: Path) -> None:
     assert f"statistics from {originals / 't2m' / 'vq' / 'meta' / 'mean.npy'} and std.npy" in out
     code, out, err = run(originals, tmp_path / "out", *SETTINGS)
     assert (code, out) == (1, "")
-    assert "out is not empty: choose another folder, or replace it with overwrite (--overwrite)" in err
+    assert "out: is not empty; choose another folder, or set overwrite=True (--overwrite)" in err
     assert run(originals, tmp_path / "out", *SETTINGS, "--overwrite", "--kind", "lamp")[0] == 0
     assert not (tmp_path / "out" / "captioning").exists()
 
@@ -48,7 +48,7 @@ def test_errors_are_one_line(run, originals: Path, tmp_path: Path) -> None:
     file = originals / "t2m" / "vq" / "model" / "vq.tar"
     code, out, err = run(file, tmp_path / "out", "--kind", "lamp")
     assert (code, out) == (1, "")
-    assert f"Error: {file} holds a motion-vqvae checkpoint, no lamp" in err
+    assert f"Error: {file}: no lamp checkpoint found, only motion-vqvae" in err
     assert "Traceback" not in err
     assert not (tmp_path / "out").exists()
     code, _, err = run(file, tmp_path / "out", "--set", "lamp.num_attention_heads")
