@@ -119,7 +119,7 @@ _LAMP: Rules = [
     ("motion_cls.weight", "motion_token_head.weight"),
     ("temp", "logit_scale"),
 ]
-# Rules of a kind beside those of the LaMP and the motion tokenizer in it.
+# Rules of each kind, in addition to those of the LaMP and the motion tokenizer that it contains.
 _OWN: dict[str, Rules] = {
     "text-to-motion": [
         ("text2former.*", "text_to_condition.*"),

@@ -120,6 +120,6 @@ def evaluator_state_dict(original: Tensors) -> Tensors:
 def flat_evaluator(original: Mapping[str, Tensors]) -> Tensors:
     """Return the tensors of an evaluator's file in one dictionary, with `movement_encoder.`, … before their names.
 
-    The training state beside the three parts is left out.
+    The training state in the file is left out.
     """
     return {f"{part}.{name}": tensor for part in EVALUATOR_PARTS for name, tensor in original[part].items()}

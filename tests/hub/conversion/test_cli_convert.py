@@ -1,4 +1,4 @@
-"""`lamp-hf convert`: a table of what became of which file, and errors that name it."""
+"""`lamp-hf convert`: the table of converted files, and errors that name the file."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ SETTINGS = ("--set", "lamp.num_attention_heads=4", "--set", "captioning.num_atte
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tokenizers: SimpleNamespace):
-    """Runs the conversion, and gives exit code, output and errors."""
+    """Runs the command, and returns its exit code, output and errors."""
     monkeypatch.setenv("COLUMNS", "120")
 
     def command(*arguments: object) -> tuple[int, str, str]:
