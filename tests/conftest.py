@@ -450,7 +450,13 @@ def original_text_to_motion(
         "qformer/model/qformer.tar": ("motion_qformer", lamp),
         "mtrans/model/t2m.tar": (
             "t2m_transformer",
-            LampTextToMotionConfig(lamp_config=lamp, hidden_size=64, num_hidden_layers=1),
+            LampTextToMotionConfig(
+                lamp_config=lamp,
+                hidden_size=64,
+                num_hidden_layers=1,
+                train_token_embeddings=True,
+                length_hidden_sizes=None,
+            ),
         ),
     }
     for seed, (name, (key, config)) in enumerate(files.items()):

@@ -1,4 +1,4 @@
-"""The authors' original checkpoints become checkpoints of lamp_hf."""
+"""Conversion of the authors' original checkpoints to checkpoints of lamp_hf."""
 
 from .converter import convert
 

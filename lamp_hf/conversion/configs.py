@@ -1,7 +1,7 @@
 """Configurations of converted models: sizes from the shapes of the tensors, the rest from the authors' settings.
 
-Every configuration has the values with which our models compute what the released code computes (V1, L1, L3, L6, T1,
-T2, T4, T7).
+Every configuration has the values with which our models reproduce the outputs of the released code (V1, L1, L3, L6,
+T1, T2, T4, T7).
 """
 
 import re
@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from lamp_hf.modeling.configuration_lamp import (
     LampCaptioningConfig,
@@ -22,6 +20,7 @@ from lamp_hf.modeling.configuration_lamp import (
 )
 
 from .files import DATASETS, OriginalFile
+from .layout import rename, rules_of
 
 __all__ = [
     "SETTINGS",
@@ -34,7 +33,8 @@ __all__ = [
     "vqvae_config",
 ]
 
-# What shapes do not tell, with the published value, and what the authors' opt.txt calls it. `None`: see below.
+# Values that shapes do not show: the published value (`None`: it depends on a width, see below), and the key in the
+# authors' opt.txt (`None`: it has none).
 SETTINGS: dict[str, tuple[int | None, str | None]] = {
     "motion-vqvae.dilation_growth_rate": (3, "dilation_growth_rate"),
     "lamp.num_attention_heads": (None, None),
@@ -44,26 +44,27 @@ SETTINGS: dict[str, tuple[int | None, str | None]] = {
     "text-to-motion.max_motion_tokens": (49, None),
     "captioning.num_attention_heads": (None, None),
     "captioning.lora_alpha": (32, None),
-    # 32 tokens and a line break.
+    # 32 tokens and a line break
     "captioning.max_text_length": (33, None),
 }
-# BERT-base has 12 heads for 768 numbers, the masked transformer 8 for 512 or 6 for 384: each one has this many.
+# Width of one attention head in the published models: BERT-base has 12 heads at width 768, the masked transformer 8 at
+# 512 or 6 at 384.
 HEAD_SIZE = 64
-# OPT's heads, by its width.
+# Number of OPT's attention heads, by its width.
 OPT_HEADS = {768: 12, 2048: 32, 2560: 32, 4096: 32, 5120: 40, 7168: 56, 9216: 72}
 LORA_TARGETS = ("q_proj", "v_proj")
-# Linear layers of the length estimator, between norms, activations and dropout.
-LENGTH_LAYERS = (0, 4, 8, 11)
+# Linear layers of the length estimator. Norms, activations and dropout are between them.
+LENGTH_LAYERS = ("layers.0", "layers.4", "layers.8", "classifier")
 
 
 @dataclass
 class Settings:
-    """Looks up what shapes do not tell, and keeps what was looked up.
+    """Looks up values that tensor shapes do not show, and records them.
 
     Args:
-        given: By the caller; comes first.
-        used: Value and where it is from, for everything that was asked for.
-        missing: If it is there, it gets what has no value, by the file that does not tell, instead of an error.
+        given: Values from the caller, which take precedence.
+        used: Value and its source, for every setting that was looked up.
+        missing: If not `None`, settings without a value are collected here with their file, instead of raising.
     """
 
     given: Mapping[str, int] = field(default_factory=dict)
@@ -71,27 +72,30 @@ class Settings:
     missing: dict[str, Path] | None = None
 
     def __post_init__(self) -> None:
-        if strangers := sorted(set(self.given) - set(SETTINGS)):
-            raise ValueError(f"unknown settings {', '.join(strangers)}; known: {', '.join(SETTINGS)}")
+        if unknown := sorted(set(self.given) - set(SETTINGS)):
+            raise ValueError(f"unknown settings: {', '.join(unknown)}; the known settings are {', '.join(SETTINGS)}")
         for name, value in self.given.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} is not a whole number of at least 1")
+                raise ValueError(f"{name}={value!r} is not a positive whole number")
 
     def get(self, name: str, file: OriginalFile, *others: OriginalFile, published: int | None = None) -> int:
-        """The caller's value, that of `opt.txt` beside the first of the files that says it, or the published one.
+        """Return the caller's value, else the first one in an `opt.txt` next to the files, else the published one.
 
         Raises:
-            ValueError: There is none of them.
+            ValueError: If there is no such value, or `opt.txt` does not contain a whole number.
         """
         standard, option = SETTINGS[name]
         published = standard if published is None else published
-        told = next((each for each in (file, *others) if option in each.options), None)
+        source = next((each for each in (file, *others) if option in each.options), None)
         if name in self.given:
             self.used[name] = self.given[name], "given"
-        elif option is not None and told is not None:
-            text = told.options[option]
+        elif option is not None and source is not None:
+            text = source.options[option]
             if not text.isdigit():
-                raise ValueError(f"{told.path}: {option}: {text!r} in opt.txt beside it is not a whole number")
+                raise ValueError(
+                    f"{source.path}: {option}: {text!r} in the opt.txt next to it is not a whole number; correct it, "
+                    f"or  pass --set {name}=NUMBER"
+                )
             self.used[name] = int(text), "opt.txt"
         elif published is not None:
             self.used[name] = published, "published"
@@ -103,86 +107,106 @@ class Settings:
         return self.used[name][0]
 
     def require(self) -> None:
-        """Refuse what is missing, all at once.
+        """Report all missing settings at once.
 
         Raises:
-            ValueError: It names the options that give what is missing.
+            ValueError: If any setting is missing; the message contains the options to pass.
         """
         if self.missing:
             raise _missing(self.missing)
 
     def heads(self, kind: str, file: OriginalFile, width: int, published: int | None) -> int:
-        """Attention heads of a model `width` numbers wide; errors also where they cannot share it."""
+        """Return the number of attention heads of a model.
+
+        Raises:
+            ValueError: If the number is missing, or does not divide `width`.
+        """
         name = f"{kind}.num_attention_heads"
         heads = self.get(name, file, published=published)
         if width % heads:
-            raise ValueError(f"{file.path}: {name}={heads} ({self.used[name][1]}) does not divide {width}, its width")
+            raise ValueError(f"{file.path}: {name}={heads} ({self.used[name][1]}) does not divide its width, {width}")
         return heads
 
 
 @dataclass
 class _Sizes:
-    """Reads sizes off the shapes of tensors.
+    """Reads sizes from the shapes of original tensors, which are named as in our model; errors name the original.
 
     Args:
-        file: Whose tensors they are, for errors.
-        tensors: Of the file, or of a part of it.
-        prefix: Before all names asked for.
+        file: An original checkpoint.
+        prefix: Prefix of all names that are passed.
     """
 
     file: OriginalFile
-    tensors: Mapping[str, torch.Tensor]
     prefix: str = ""
 
+    def __post_init__(self) -> None:
+        assert self.file.kind is not None
+        self.rules = rules_of(self.file.kind, self.file.tensors)
+        self.tensors = {rename(name, self.rules): tensor for name, tensor in self.file.tensors.items()}
+
+    def original(self, name: str) -> str | None:
+        """Return the original name of one of our tensors."""
+        return rename(self.prefix + name, self.rules, to_original=True)
+
     def shape(self, name: str, dims: int) -> tuple[int, ...]:
-        name = self.prefix + name
-        if name not in self.tensors:
-            raise ValueError(f"{self.file.path}: the tensor {name} is missing")
-        shape = tuple(self.tensors[name].shape)
+        """Return the shape of a tensor, which must have `dims` sizes above 0."""
+        if self.prefix + name not in self.tensors:
+            raise ValueError(f"{self.file.path}: the tensor {self.original(name)} is missing")
+        shape = tuple(self.tensors[self.prefix + name].shape)
         if len(shape) != dims or 0 in shape:
-            raise ValueError(f"{self.file.path}: {name} has the shape {shape}, expected {dims} sizes above 0")
+            raise ValueError(
+                f"{self.file.path}: {self.original(name)} has the shape {shape}, expected {dims} sizes above 0"
+            )
         return shape
 
     def numbers(self, pattern: str) -> list[int]:
-        """Numbers that stand for `#` in names, in order."""
+        """Return the numbers that stand for `#` in names, in order."""
         compiled = re.compile(re.escape(self.prefix + pattern).replace(r"\#", r"(\d+)"))
-        found = {int(match[1]) for name in self.tensors if (match := compiled.fullmatch(name))}
+        found = {int(match[1]) for name in self.tensors if name and (match := compiled.fullmatch(name))}
         if not found:
-            raise ValueError(f"{self.file.path}: no tensor {(self.prefix + pattern).replace('#', '0')}")
+            raise ValueError(f"{self.file.path}: no tensor {self.original(pattern.replace('#', '0'))}")
         return sorted(found)
 
 
 def _check_data_set(file: OriginalFile, motion_dim: int) -> None:
-    """Refuse a file whose `opt.txt` names another data set than the one of its model's frames."""
-    said = file.options.get("dataset_name")
-    if said in DATASETS and DATASETS[said] != motion_dim:
+    """Raise an error if the data set in `opt.txt` has another number of features per frame than the tensors."""
+    name = file.options.get("dataset_name")
+    if name in DATASETS and DATASETS[name] != motion_dim:
         raise ValueError(
-            f"{file.path}: opt.txt beside it says dataset_name: {said}, whose motions have {DATASETS[said]} numbers a "
-            f"frame; the tensors of its model read {motion_dim}"
+            f"{file.path}: the opt.txt next to it says dataset_name: {name}, whose motions have {DATASETS[name]} "
+            f"numbers per frame, but its tensors expect {motion_dim}; put the checkpoint next to its own opt.txt"
         )
 
 
 def _missing(names: Mapping[str, Path]) -> ValueError:
-    said = "; ".join(f"{path}: its tensors do not tell {name}" for name, path in names.items())
-    return ValueError(
-        f"{said}. Their sizes are none of the published ones, so give it as a setting: "
-        + " ".join(f"--set {name}=NUMBER" for name in names)
-    )
+    problems = "; ".join(f"{path}: cannot infer {name} from its tensors" for name, path in names.items())
+    return ValueError(f"{problems} (not a published size); pass " + " ".join(f"--set {name}=NUMBER" for name in names))
 
 
 def vqvae_config(
     file: OriginalFile, settings: Settings, prefix: str = "", own: OriginalFile | None = None
 ) -> MotionVQVAEConfig:
-    """Of the motion tokenizer in a file of its own, or under `prefix` in a LaMP's, whose `own` file tells more."""
-    sizes = _Sizes(file, file.tensors, f"{prefix}vqvae.")
-    told_by = (file,) if own is None else (own, file)
-    hidden, motion_dim, _ = sizes.shape("encoder.model.0.weight", 3)
+    """Return the configuration of a motion tokenizer.
+
+    Args:
+        file: Its own file, or a LaMP that contains it.
+        settings: Values that its tensors do not show.
+        prefix: Prefix of its tensors in our model.
+        own: Its own file, if `file` is a LaMP. The `opt.txt` next to it takes precedence.
+
+    Raises:
+        ValueError: If tensors are missing or do not fit a known data set.
+    """
+    sizes = _Sizes(file, prefix)
+    sources = (file,) if own is None else (own, file)
+    hidden, motion_dim, _ = sizes.shape("encoder.conv_in.weight", 3)
     if motion_dim not in DATASETS.values():
         raise ValueError(
-            f"{file.path}: {prefix}vqvae.encoder.model.0.weight reads {motion_dim} numbers per frame, expected 263 "
-            "(HumanML3D) or 251 (KIT-ML)"
+            f"{file.path}: {sizes.original('encoder.conv_in.weight')} reads {motion_dim} numbers per frame, expected "
+            "263 (HumanML3D) or 251 (KIT-ML)"
         )
-    for each in told_by:
+    for each in sources:
         _check_data_set(each, motion_dim)
     num_codes, code_dim = sizes.shape("quantizer.codebook", 2)
     return MotionVQVAEConfig(
@@ -190,9 +214,9 @@ def vqvae_config(
         hidden_size=hidden,
         code_dim=code_dim,
         num_codes=num_codes,
-        num_downsampling_layers=len(sizes.numbers("encoder.model.#.0.weight")),
-        num_residual_layers=len(sizes.numbers("encoder.model.2.1.model.#.conv1.weight")),
-        dilation_growth_rate=settings.get("motion-vqvae.dilation_growth_rate", *told_by),
+        num_downsampling_layers=len(sizes.numbers("encoder.downsample.#.weight")),
+        num_residual_layers=len(sizes.numbers("encoder.blocks.0.#.conv1.weight")),
+        dilation_growth_rate=settings.get("motion-vqvae.dilation_growth_rate", *sources),
     )
 
 
@@ -203,23 +227,23 @@ def _heads(width: int) -> int | None:
 def lamp_config(
     file: OriginalFile, settings: Settings, tokenizer: OriginalFile | None = None, **changes: Any
 ) -> LampConfig:
-    """Of a LaMP.
+    """Return the configuration of a LaMP.
 
     Args:
-        file: Of it.
-        settings: What its tensors do not tell.
-        tokenizer: The motion tokenizer's own file, if there is one: the `opt.txt` beside it is that of its training.
-        changes: Values that the model on it has otherwise.
+        file: Its file.
+        settings: Values that its tensors do not show.
+        tokenizer: The motion tokenizer's own file, if there is one. The `opt.txt` next to it is from its training.
+        changes: Values that differ in the model built on this LaMP.
     """
-    sizes = _Sizes(file, file.tensors)
-    layer = "Qformer.bert.encoder.layer"
-    vocab_size, hidden = sizes.shape("Qformer.bert.embeddings.word_embeddings.weight", 2)
-    crossed = sizes.numbers(f"{layer}.#.crossattention.self.key.weight")
-    num_layers = len(sizes.numbers(f"{layer}.#.attention.self.key.weight"))
+    sizes = _Sizes(file)
+    layer = "qformer.encoder.layer"
+    vocab_size, hidden = sizes.shape("qformer.embeddings.word_embeddings.weight", 2)
+    crossed = sizes.numbers(f"{layer}.#.crossattention.attention.key.weight")
+    num_layers = len(sizes.numbers(f"{layer}.#.attention.attention.key.weight"))
     intermediate, _ = sizes.shape(f"{layer}.0.intermediate.dense.weight", 2)
     query_intermediate, _ = sizes.shape(f"{layer}.0.intermediate_query.dense.weight", 2)
     values: dict[str, Any] = {
-        "motion_vqvae_config": vqvae_config(file, settings, "vq_model.", tokenizer),
+        "motion_vqvae_config": vqvae_config(file, settings, "motion_vqvae.", tokenizer),
         "vocab_size": vocab_size,
         "bos_token_id": vocab_size - 1,  # [DEC] is the last word piece (L9)
         "hidden_size": hidden,
@@ -228,10 +252,10 @@ def lamp_config(
         "intermediate_size": intermediate,
         "query_intermediate_size": None if query_intermediate == intermediate else query_intermediate,
         "cross_attention_frequency": crossed[1] - crossed[0] if len(crossed) > 1 else num_layers,
-        "max_position_embeddings": sizes.shape("Qformer.bert.embeddings.position_embeddings.weight", 2)[0],
+        "max_position_embeddings": sizes.shape("qformer.embeddings.position_embeddings.weight", 2)[0],
         "num_query_tokens": sizes.shape("query_tokens", 3)[1],
-        "motion_hidden_size": sizes.shape("motion_projection", 2)[1],
-        "projection_dim": sizes.shape("text_proj.weight", 2)[0],
+        "motion_hidden_size": sizes.shape("motion_to_states.weight", 2)[1],
+        "projection_dim": sizes.shape("text_projection.weight", 2)[0],
         "separate_motion_encoder": True,  # L1
         "mask_motion_padding": False,  # L6
         "mask_text_padding": False,  # T4
@@ -244,23 +268,26 @@ def lamp_config(
 def text_to_motion_config(
     file: OriginalFile, lamp: OriginalFile, settings: Settings, tokenizer: OriginalFile | None = None
 ) -> LampTextToMotionConfig:
-    """Of a masked transformer and the LaMP that it was trained on; `tokenizer` as in [`lamp_config`]."""
-    sizes = _Sizes(file, file.tensors)
-    width, _ = sizes.shape("input_process.poseEmbedding.weight", 2)
+    """Return the configuration of a masked transformer and the LaMP that it was trained on.
+
+    `tokenizer` is the motion tokenizer's own file, as in [`lamp_config`].
+    """
+    sizes = _Sizes(file, "masked_transformer.")
+    width, _ = sizes.shape("token_projection.weight", 2)
     max_text_length = settings.get("text-to-motion.max_text_length", file)
     inner = lamp_config(lamp, settings, tokenizer, max_text_length=max_text_length)
     _check_data_set(file, inner.motion_vqvae_config.motion_dim)
     return LampTextToMotionConfig(
         lamp_config=inner,
         hidden_size=width,
-        num_hidden_layers=len(sizes.numbers("seqTransEncoder.layers.#.linear1.weight")),
+        num_hidden_layers=len(sizes.numbers("layers.#.fc1.weight")),
         num_attention_heads=settings.heads("text-to-motion", file, width, _heads(width)),
-        intermediate_size=sizes.shape("seqTransEncoder.layers.0.linear1.weight", 2)[0],
+        intermediate_size=sizes.shape("layers.0.fc1.weight", 2)[0],
         attention_bias="soft_causal",  # T1
         mask_token_padding=False,  # T2
         train_token_embeddings=True,  # T7
         max_motion_tokens=settings.get("text-to-motion.max_motion_tokens", file),
-        length_hidden_sizes=None,  # the released estimator reads another model's features
+        length_hidden_sizes=None,  # the released estimator takes features of another model
     )
 
 
@@ -271,11 +298,12 @@ def captioning_config(
     eos_token_id: int,
     tokenizer: OriginalFile | None = None,
 ) -> LampCaptioningConfig:
-    """Of a captioner and the LaMP that it was trained on; captions end with `eos_token_id`, a line break.
+    """Return the configuration of a captioner and the LaMP that it was trained on.
 
-    `tokenizer` is the motion tokenizer's file, as in [`lamp_config`].
+    `eos_token_id` is the line break that ends captions. `tokenizer` is the motion tokenizer's own file, as in
+    [`lamp_config`].
     """
-    sizes = _Sizes(file, file.tensors, "opt_model.model.decoder.")
+    sizes = _Sizes(file, "language_model.base_model.model.model.decoder.")
     vocab_size, embedding = sizes.shape("embed_tokens.weight", 2)
     positions, width = sizes.shape("embed_positions.weight", 2)
     layers = sizes.numbers("layers.#.fc1.weight")
@@ -303,23 +331,23 @@ def captioning_config(
 
 
 def evaluator_config(file: OriginalFile) -> MotionTextEvaluatorConfig:
-    """Of the networks that judge."""
-    sizes = _Sizes(file, file.tensors)
-    movement_hidden, channels, _ = sizes.shape("movement_encoder.main.0.weight", 3)
+    """Return the configuration of an evaluator."""
+    sizes = _Sizes(file)
+    movement_hidden, channels, _ = sizes.shape("movement_encoder.conv1.weight", 3)
     if channels + 4 not in DATASETS.values():
         raise ValueError(
-            f"{file.path}: movement_encoder.main.0.weight reads {channels} numbers per frame, expected 259 (HumanML3D "
-            "without foot contacts) or 247 (KIT-ML)"
+            f"{file.path}: {sizes.original('movement_encoder.conv1.weight')} reads {channels} numbers per frame, "
+            "expected 259 (HumanML3D without foot contacts) or 247 (KIT-ML)"
         )
     _check_data_set(file, channels + 4)
-    word_size, tags = sizes.shape("text_encoder.pos_emb.weight", 2)
+    word_size, tags = sizes.shape("pos_projection.weight", 2)
     return MotionTextEvaluatorConfig(
         motion_dim=channels + 4,
         movement_hidden_size=movement_hidden,
-        movement_size=sizes.shape("movement_encoder.out_net.weight", 2)[0],
-        motion_hidden_size=sizes.shape("motion_encoder.input_emb.weight", 2)[0],
-        text_hidden_size=sizes.shape("text_encoder.input_emb.weight", 2)[0],
-        projection_dim=sizes.shape("motion_encoder.output_net.3.weight", 2)[0],
+        movement_size=sizes.shape("movement_encoder.projection.weight", 2)[0],
+        motion_hidden_size=sizes.shape("motion_encoder.input_projection.weight", 2)[0],
+        text_hidden_size=sizes.shape("text_encoder.input_projection.weight", 2)[0],
+        projection_dim=sizes.shape("motion_encoder.fc2.weight", 2)[0],
         text_input="glove",
         word_embedding_size=word_size,
         num_pos_tags=tags,
@@ -328,9 +356,9 @@ def evaluator_config(file: OriginalFile) -> MotionTextEvaluatorConfig:
 
 
 def length_estimator_config(file: OriginalFile) -> MotionLengthEstimatorConfig:
-    """Of the length estimator; its first class, a motion of no tokens, is none of ours."""
-    sizes = _Sizes(file, file.tensors)
-    layers = [sizes.shape(f"output.{number}.weight", 2) for number in LENGTH_LAYERS]
+    """Return the configuration of a length estimator, without the original's first class, a motion of no tokens."""
+    sizes = _Sizes(file, "length_estimator.")
+    layers = [sizes.shape(f"{layer}.weight", 2) for layer in LENGTH_LAYERS]
     return MotionLengthEstimatorConfig(
         input_size=layers[0][1],
         hidden_sizes=[size for size, _ in layers[:-1]],

@@ -1,14 +1,14 @@
-"""Files of the authors' checkpoints: found, read without running anything in them, and told apart.
+"""Finds the authors' checkpoint files, reads them without running code in them, and recognizes their kind.
 
-What their scripts write and download lies in one of two layouts:
+The authors' scripts write and download files in one of two layouts:
 
     pretrained/                          checkpoints/<t2m or kit>/<name>/
       vq.tar or net_last.pth               opt.txt            options, "key: value" a line
       h3d-qformer.tar, kit-qformer.tar     meta/mean.npy      statistics of the motions, meta/std.npy
       t2m.tar, m2t.pth                     model/*.tar        checkpoints
 
-The evaluator is `text_mot_match/model/finest.tar`, its statistics are those of `Comp_v6_KLD*/meta` beside it. Names
-of files tell nothing for sure: what a file is, is told by what is in it.
+The evaluator is `text_mot_match/model/finest.tar`; its statistics are in `Comp_v6_KLD*/meta` next to that folder. File
+names are not reliable: the kind of a file is recognized by its contents.
 """
 
 import hashlib
@@ -23,15 +23,13 @@ from typing import Any
 
 import torch
 
-from .layout import UNUSED
+from .layout import EVALUATOR_PARTS, UNUSED
+from .state_dicts import Tensors, flat_evaluator
 
 __all__ = ["OriginalFile", "find_files", "find_statistics", "read_file"]
 
-Tensors = dict[str, torch.Tensor]
-
 SUFFIXES = (".tar", ".pt", ".pth", ".ckpt", ".bin")
-EVALUATOR_PARTS = ("movement_encoder", "text_encoder", "motion_encoder")
-# Under which key of the file its authors store the tensors of a kind; T2M-GPT's files have their own.
+# Keys under which the authors store tensors, with the kinds found there; `net` is the key of T2M-GPT's files.
 PAYLOADS = {
     "vq_model": ("motion-vqvae",),
     "net": ("motion-vqvae",),
@@ -40,7 +38,7 @@ PAYLOADS = {
     "trans": ("text-to-motion", "captioning"),
     "estimator": ("length-estimator",),
 }
-# Beginnings of names that only tensors of a kind have; the first kind that has any in the file is the file's.
+# Prefixes of tensor names by which a kind is recognized. If several kinds match, the first one applies.
 SIGNATURES = {
     "captioning": ("opt_proj.", "opt_model.", "llm."),
     "text-to-motion": ("seqTransEncoder.", "input_process.", "output_process."),
@@ -48,9 +46,10 @@ SIGNATURES = {
     "motion-vqvae": ("vqvae.",),
     "length-estimator": ("output.",),
 }
-# What a folder with one of these sub-folders calls its data set in opt.txt.
+# Numbers per frame, by the name of the data set in opt.txt.
 DATASETS = {"t2m": 263, "kit": 251}
-# The tensor whose second size is how many numbers of a frame a kind reads; the evaluator reads no foot contacts.
+# Tensor whose second size is the number of input features per frame, and how many features of a frame are not input:
+# the evaluator takes no foot contacts.
 FRAME_READERS = {
     "motion-vqvae": ("vqvae.encoder.model.0.weight", 0),
     "lamp": ("vq_model.vqvae.encoder.model.0.weight", 0),
@@ -58,7 +57,7 @@ FRAME_READERS = {
     "evaluator": ("movement_encoder.main.0.weight", 4),
 }
 NAMED = 3
-# What reading a damaged file ends in.
+# Errors that torch raises for damaged files.
 DAMAGE = (
     RuntimeError,
     EOFError,
@@ -77,12 +76,12 @@ class OriginalFile:
     """A checkpoint of the authors.
 
     Args:
-        path: Where it lies.
-        kind: One of `KINDS`; `None` if it is none of them.
-        tensors: By their original names; an evaluator's with the names of its three parts before theirs.
-        sha256: Of the file.
-        options: What `opt.txt` beside it says, if there is one.
-        stranger: What it holds, if it is of no kind.
+        path: Path of the file.
+        kind: One of `KINDS`; `None` if it is not recognized.
+        tensors: Tensors by their original names; an evaluator's names start with those of its three parts.
+        sha256: Hash of the file.
+        options: Contents of the `opt.txt` next to it, if there is one.
+        contents: Summary of an unrecognized file.
     """
 
     path: Path
@@ -90,46 +89,48 @@ class OriginalFile:
     tensors: Tensors
     sha256: str
     options: dict[str, str] = field(default_factory=dict)
-    stranger: str = ""
+    contents: str = ""
 
     @property
     def motion_dim(self) -> int | None:
-        """Numbers of a frame that its tensors read, if they tell."""
+        """Number of features per frame, or `None` if its tensors do not show it."""
         name, left_out = FRAME_READERS.get(self.kind or "", ("", 0))
         shape = self.tensors[name].shape if name in self.tensors else ()
         return shape[1] + left_out if len(shape) > 1 else None
 
 
 def find_files(original: Path) -> list[Path]:
-    """The file itself, or all files in a folder and below it that may be checkpoints.
+    """Return the file itself, or all files in a folder and its subfolders that may be checkpoints.
 
     Raises:
-        FileNotFoundError: There is nothing there, or no file with one of the suffixes.
+        FileNotFoundError: If the path does not exist, or the folder contains no file with a known suffix.
     """
     if original.is_file():
         return [original]
     if not original.is_dir():
-        raise FileNotFoundError(f"{original}: no such file or folder")
+        raise FileNotFoundError(f"{original}: no such file or folder; check the path")
     found = sorted(path for path in original.rglob("*") if path.suffix in SUFFIXES and path.is_file())
     if not found:
-        raise FileNotFoundError(f"{original}: no checkpoint in this folder (looked for {' '.join(SUFFIXES)})")
+        raise FileNotFoundError(
+            f"{original}: no checkpoint in this folder; expected files ending in {', '.join(SUFFIXES)}"
+        )
     return found
 
 
 def read_file(path: Path) -> OriginalFile:
-    """Read a checkpoint; nothing in it is executed.
+    """Read a checkpoint without running code in it.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is damaged, of another format, holds more than tensors and plain values, or holds tensors of
-            another kind than it says.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged, has another format, contains more than tensors and plain values, or
+            contains tensors of another kind than its key says.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: no such file; check the path")
     content = _load(path)
     kind, tensors = _recognize(path, content)
     if kind is None:
-        return OriginalFile(path, None, {}, _sha256(path), stranger=_contents(content))
+        return OriginalFile(path, None, {}, _sha256(path), contents=_contents(content))
     _check_tensors(path, kind, tensors)
     return OriginalFile(path, kind, tensors, _sha256(path), _options(path))
 
@@ -138,33 +139,37 @@ def _load(path: Path) -> Any:
     with path.open("rb") as file:
         start = file.read(2)
     if not start:
-        raise ValueError(f"{path}: the file is empty")
+        raise ValueError(f"{path}: the file is empty; download it again")
     zipped = zipfile.is_zipfile(path)
     if start == b"PK" and not zipped:
-        raise ValueError(f"{path}: the end of the file is missing (truncated download?)")
+        raise ValueError(f"{path}: the end of the file is missing; download it again")
     try:
         if zipped:
             _check_sums(path)
-        # Memory-mapped, a captioner of several GB is read only where its tensors are used.
+        # Memory mapping reads only the tensors that are used, from captioners of several GB.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True if zipped else None)
     except pickle.UnpicklingError as error:
-        # torch names what it refused to import, functions of Python's own without their module.
+        # torch names the object that it did not import, without a module for Python's built-in functions.
         if found := re.search(r"GLOBAL (\S+)", str(error)):
             raise ValueError(
-                f"{path}: refused, because it holds {found[1]}, which is neither a tensor nor a plain value: loading "
-                "it could run code, and none was run. If you trust whoever made it, read it with "
-                "torch.load(…, weights_only=False) and save its dictionaries of tensors alone with torch.save"
+                f"{path}: contains {found[1]}, which is neither a tensor nor a plain value, so loading it could run "
+                "code, and it was not loaded; if you trust its source, read it with torch.load(…, weights_only=False) "
+                "and save only its dictionaries of tensors with torch.save"
             ) from error
-        raise ValueError(f"{path}: not a checkpoint of PyTorch, or truncated; nothing in it was run") from error
+        raise ValueError(
+            f"{path}: not a PyTorch checkpoint, or truncated (no code in it was run); download it again"
+        ) from error
     except DAMAGE as error:
-        raise ValueError(f"{path}: not a checkpoint of PyTorch, or damaged ({_first_line(error)})") from error
+        raise ValueError(
+            f"{path}: not a PyTorch checkpoint, or damaged ({_first_line(error)}); download it again"
+        ) from error
 
 
 def _check_sums(path: Path) -> None:
-    """Check what torch does not look at: the checksums of the parts of a file."""
+    """Verify the checksums of the parts of a file, which torch does not."""
     with zipfile.ZipFile(path) as file:
         if (part := file.testzip()) is not None:
-            raise ValueError(f"{part} in it is not what was written: its checksum differs")
+            raise ValueError(f"{part}: wrong checksum")
 
 
 def _first_line(error: Exception) -> str:
@@ -176,15 +181,14 @@ def _recognize(path: Path, content: Any) -> tuple[str | None, dict[Any, Any]]:
     if not isinstance(content, dict):
         return None, {}
     if all(isinstance(content.get(part), dict) for part in EVALUATOR_PARTS):
-        parts = {f"{part}.{name}": value for part in EVALUATOR_PARTS for name, value in content[part].items()}
-        return "evaluator", parts
+        return "evaluator", dict(flat_evaluator(content))
     for key, kinds in PAYLOADS.items():
         if isinstance(content.get(key), dict):
             found = _kind_of(content[key])
             if found is not None and found not in kinds:
                 raise ValueError(
-                    f"{path}: {key!r} in it should be a {' or '.join(kinds)} checkpoint, it has tensors of a {found} "
-                    "checkpoint"
+                    f"{path}: the key {key!r} should contain a {' or '.join(kinds)} checkpoint, but contains tensors "
+                    f"of a {found} checkpoint; download the file again"
                 )
             return found, content[key]
     return _kind_of(content), content
@@ -196,7 +200,7 @@ def _kind_of(names: Iterable[Any]) -> str | None:
 
 
 def _contents(content: Any) -> str:
-    """What a file of no kind holds, to recognize it by."""
+    """Summarize the contents of an unrecognized file."""
     if not isinstance(content, dict):
         return f"a {type(content).__name__}"
     key = next((key for key in PAYLOADS if isinstance(content.get(key), dict)), None)
@@ -206,15 +210,18 @@ def _contents(content: Any) -> str:
 
 
 def _check_tensors(path: Path, kind: str, values: dict[Any, Any]) -> None:
-    """Check that what is used are tensors of real numbers, stored one after the other."""
+    """Check that all values that are used are dense tensors of floating-point numbers."""
     for name, value in values.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise ValueError(f"{path}: {name!r} is a {type(value).__name__}, expected a tensor")
-        if not UNUSED[kind].fullmatch(name) and not (value.layout == torch.strided and value.is_floating_point()):
-            what = value.dtype if value.layout == torch.strided else value.layout
             raise ValueError(
-                f"{path}: {name} is a tensor of {str(what).removeprefix('torch.')}, expected a dense one of "
-                "floating-point numbers: save it as such, as by .to_dense().float()"
+                f"{path}: {name!r} has the type {type(value).__name__}, expected a tensor; save the file with tensors "
+                "only"
+            )
+        if not UNUSED[kind].fullmatch(name) and not (value.layout == torch.strided and value.is_floating_point()):
+            found = value.dtype if value.layout == torch.strided else value.layout
+            raise ValueError(
+                f"{path}: {name} is a {str(found).removeprefix('torch.')} tensor, expected a dense floating-point "
+                "tensor;  convert it (for example with .to_dense().float()) and save the file again"
             )
 
 
@@ -224,7 +231,7 @@ def _sha256(path: Path) -> str:
 
 
 def _home(path: Path) -> Path:
-    """Folder of a checkpoint's run: the one above `model/`."""
+    """Return the folder of a checkpoint's run: the parent of `model/`."""
     return path.parent.parent if path.parent.name == "model" else path.parent
 
 
@@ -235,13 +242,13 @@ def _options(path: Path) -> dict[str, str]:
     try:
         lines = options.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{options}: not text in UTF-8 ({error})") from error
+        raise ValueError(f"{options}: not UTF-8 text ({error}); save it as UTF-8") from error
     pairs = (line.split(": ", 1) for line in lines if ": " in line)
     return {key.strip(): value.strip() for key, value in pairs}
 
 
 def find_statistics(files: Iterable[OriginalFile]) -> tuple[Path, Path] | None:
-    """`mean.npy` and `std.npy` that lie beside the first of the files that has any, where the authors put them."""
+    """Return `mean.npy` and `std.npy` of the first file that has them, in the folders where the authors put them."""
     for file in files:
         home = _home(file.path)
         folders = [home / "meta", home]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lamp_hf.conversion.state_dicts import evaluator_state_dict
+from lamp_hf.conversion.state_dicts import evaluator_state_dict, flat_evaluator
 from lamp_hf.modeling.configuration_lamp import MotionTextEvaluatorConfig
 from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.modeling_motion_vqvae import length_mask
@@ -28,7 +28,7 @@ def model_of(original: dict) -> MotionTextEvaluatorModel:
         mask_motion_padding=False,
     )
     model = MotionTextEvaluatorModel(config).eval()
-    model.load_state_dict(evaluator_state_dict(original))
+    model.load_state_dict(evaluator_state_dict(flat_evaluator(original)))
     return model
 
 
@@ -95,4 +95,4 @@ def test_the_original_file_is_converted(case, golden: Path):
 def test_strange_tensors_are_refused(case):
     original = {**case.original, "text_encoder": case.original["text_encoder"] | {"attention.weight": torch.zeros(1)}}
     with pytest.raises(ValueError, match=r"1 tensors do not belong to an original evaluator checkpoint: text_encoder"):
-        evaluator_state_dict(original)
+        evaluator_state_dict(flat_evaluator(original))

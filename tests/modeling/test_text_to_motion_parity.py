@@ -198,5 +198,5 @@ def test_a_stranger_among_the_tensors_is_refused(golden):
     original = load_file(golden / "t2m.state_dict.safetensors")
     with pytest.raises(ValueError, match="original text-to-motion checkpoint: bert"):
         text_to_motion_state_dict(original | {"bert": torch.zeros(1)}, lamp)
-    with pytest.raises(ValueError, match="length estimator checkpoint: other"):
+    with pytest.raises(ValueError, match="length-estimator checkpoint: other"):
         length_estimator_state_dict({"other": torch.zeros(1)})

@@ -1,4 +1,4 @@
-"""Originals of random numbers in the authors' layout, and the tokenizers that they fit."""
+"""Original checkpoints of random numbers in the authors' layout, and matching tokenizers."""
 
 import string
 from collections.abc import Callable
@@ -29,7 +29,7 @@ PLACES = {
 
 
 def write_statistics(folder: Path, size: int, seed: int = 0) -> None:
-    """`mean.npy` and `std.npy` of random numbers."""
+    """Write `mean.npy` and `std.npy` with random numbers."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     np.save(folder / "mean.npy", rng.normal(size=size).astype(np.float32))
@@ -38,7 +38,7 @@ def write_statistics(folder: Path, size: int, seed: int = 0) -> None:
 
 @pytest.fixture(scope="session")
 def lay_out() -> Callable[[Path, Callable[[str, Path], object]], Path]:
-    """Lays files out as the authors' scripts do, below a folder `t2m`; `write(name, path)` writes each of them."""
+    """Arranges files as the authors' scripts do, in a folder `t2m`; `write(name, path)` writes each of them."""
 
     def run(home: Path, write: Callable[[str, Path], object]) -> Path:
         for name, place in PLACES.items():
@@ -57,7 +57,7 @@ def lay_out() -> Callable[[Path, Callable[[str, Path], object]], Path]:
 
 @pytest.fixture(scope="session")
 def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """`bert`, a folder with `vocab.txt` alone as BERT's, and `opt`, which knows single bytes."""
+    """Tokenizers: `bert`, a folder with only a `vocab.txt` like BERT's, and `opt`, whose tokens are single bytes."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import GPT2Tokenizer
 
@@ -79,7 +79,7 @@ def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 def build_originals(
     random_tensors: Callable[..., Any], small_original_lamp: Callable[..., Any], tokenizers: SimpleNamespace
 ) -> Callable[..., dict[str, Any]]:
-    """Builds what the files of all kinds hold, by name: small sizes, random numbers, and what takes no part too."""
+    """Builds the contents of files of all kinds, by name: small random tensors, including unused ones."""
 
     def build(motion_dim: int, *, lamp_size: int, transformer_size: int) -> dict[str, Any]:
         lamp_config = small_original_lamp(
@@ -87,7 +87,7 @@ def build_originals(
         )
         language_model = {
             "model_type": "opt",
-            "vocab_size": tokenizers.symbols + 2,  # more rows than symbols, as OPT's
+            "vocab_size": tokenizers.symbols + 2,  # more rows than symbols, like OPT
             "hidden_size": 32,
             "word_embed_proj_dim": 32,
             "num_hidden_layers": 1,
@@ -104,6 +104,8 @@ def build_originals(
                 num_hidden_layers=3,
                 num_attention_heads=1,
                 intermediate_size=72,
+                train_token_embeddings=True,
+                length_hidden_sizes=None,
             ),
             seed=1,
         )
@@ -150,9 +152,9 @@ def originals(
     lay_out: Callable[..., Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """Files of all kinds as the authors' scripts lay them out; not to be changed.
+    """Files of all kinds, arranged as the authors' scripts do. Tests must not change them.
 
-    Their sizes are none of the published ones, from which heads could be told.
+    Their sizes are not published ones, so the number of attention heads cannot be inferred.
     """
     contents = build_originals(263, lamp_size=48, transformer_size=32)
     root = tmp_path_factory.mktemp("original") / "checkpoints"
@@ -162,7 +164,7 @@ def originals(
 
 @pytest.fixture(scope="session")
 def settings() -> dict[str, int]:
-    """What the tensors of the originals do not tell, where it is not what was published."""
+    """Settings that the tensors do not show and that differ from the published ones."""
     return {
         "lamp.num_attention_heads": 4,
         "lamp.max_text_length": 12,
@@ -173,7 +175,7 @@ def settings() -> dict[str, int]:
 
 @pytest.fixture(scope="session")
 def convert_originals(tokenizers: SimpleNamespace, settings: dict[str, int]) -> Callable[..., Any]:
-    """Converts with the tokenizers and the settings of the originals."""
+    """Converts original files with their tokenizers and settings."""
 
     def run(original: Path, output: Path, **options: Any) -> Any:
         from lamp_hf.conversion import convert
@@ -191,5 +193,5 @@ def convert_originals(tokenizers: SimpleNamespace, settings: dict[str, int]) -> 
 
 @pytest.fixture(scope="session")
 def converted(originals: Path, convert_originals: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The conversion of all originals at once."""
+    """Conversion of all original files at once."""
     return convert_originals(originals, tmp_path_factory.mktemp("converted") / "lamp", license="mit")

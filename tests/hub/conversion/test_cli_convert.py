@@ -1,4 +1,4 @@
-"""`lamp-hf convert`: a table of what became of which file, and errors that name it."""
+"""`lamp-hf convert`: the table of converted files, and errors that name the file."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ SETTINGS = ("--set", "lamp.num_attention_heads=4", "--set", "captioning.num_atte
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tokenizers: SimpleNamespace):
-    """Runs the conversion, and gives exit code, output and errors."""
+    """Runs the command, and returns its exit code, output and errors."""
     monkeypatch.setenv("COLUMNS", "120")
 
     def command(*arguments: object) -> tuple[int, str, str]:
@@ -39,7 +39,7 @@ def test_a_folder(run, originals: Path, tmp_path: Path) -> None:
     assert f"statistics from {originals / 't2m' / 'vq' / 'meta' / 'mean.npy'} and std.npy" in out
     code, out, err = run(originals, tmp_path / "out", *SETTINGS)
     assert (code, out) == (1, "")
-    assert "out is not empty: choose another folder, or replace it with overwrite (--overwrite)" in err
+    assert "out: is not empty; choose another folder, or set overwrite=True (--overwrite)" in err
     assert run(originals, tmp_path / "out", *SETTINGS, "--overwrite", "--kind", "lamp")[0] == 0
     assert not (tmp_path / "out" / "captioning").exists()
 
@@ -48,7 +48,7 @@ def test_errors_are_one_line(run, originals: Path, tmp_path: Path) -> None:
     file = originals / "t2m" / "vq" / "model" / "vq.tar"
     code, out, err = run(file, tmp_path / "out", "--kind", "lamp")
     assert (code, out) == (1, "")
-    assert f"Error: {file} holds a motion-vqvae checkpoint, no lamp" in err
+    assert f"Error: {file}: no lamp checkpoint found, only motion-vqvae" in err
     assert "Traceback" not in err
     assert not (tmp_path / "out").exists()
     code, _, err = run(file, tmp_path / "out", "--set", "lamp.num_attention_heads")

@@ -1,4 +1,4 @@
-"""Conversion of the authors' checkpoints: what is found, what is told, what is refused with nothing written."""
+"""Conversion of the authors' checkpoints: files found, settings reported, and errors that leave nothing written."""
 
 import io
 import json
@@ -41,7 +41,7 @@ def copies(originals: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def refused(tmp_path: Path, convert_originals: Callable[..., Any]) -> Callable[..., str]:
-    """Converts what must be refused, and gives the error; nothing must have been written."""
+    """Runs a conversion that must fail without writing anything, and returns the error message."""
 
     def run(original: Path, error: type[Exception] = ValueError, **options: Any) -> str:
         before = sorted(tmp_path.iterdir())
@@ -61,14 +61,14 @@ def change(path: Path, key: str, edit: Callable[[dict[str, torch.Tensor]], None]
 
 
 def statistics_of(copies: Path) -> dict[str, Path]:
-    """Options that name the statistics of the tokenizer's training."""
+    """Return options with the statistics of the tokenizer's training."""
     return {name: copies / "vq" / "meta" / f"{name}.npy" for name in ("mean", "std")}
 
 
-# ---- what is written --------------------------------------------------------------------------------------
+# ---- output folders ---------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_all_kinds_becomes_one_checkpoint_and_three_beside_it(converted: Conversion) -> None:
+def test_a_folder_of_all_kinds_becomes_one_checkpoint_and_three_subfolders(converted: Conversion) -> None:
     assert [(m.kind, os.path.relpath(m.folder, converted.output)) for m in converted.models] == [
         ("text-to-motion", "."),
         ("captioning", "captioning"),
@@ -90,8 +90,8 @@ def test_every_tensor_is_counted(converted: Conversion, originals: Path) -> None
     main, captioner, evaluator, lengths = converted.models
     assert [file.path.name for file in main.sources] == ["t2m.tar", "qformer.tar", "vq.tar"]
     sizes = [len(file.tensors) for file in main.sources]
-    # Of t2m.tar: the fixed positions, an unused layer, and two of BERT's. Of qformer.tar: the Q-Former and the
-    # tokenizer, which the two others have, and what is left of it is BERT's.
+    # Unused in t2m.tar: the fixed positions, a layer, and two of BERT's tensors. Unused in qformer.tar: the Q-Former
+    # and the tokenizer, which the two other files also contain, and BERT's tensors.
     repeated = sum(name.startswith(("Qformer.", "query_tokens", "vq_model.")) for name in main.sources[1].tensors)
     assert (main.tensors_used, main.tensors_unused) == (sum(sizes) - 5 - repeated, 5 + repeated)
     counts = [
@@ -119,7 +119,7 @@ def test_values_of_the_released_code(converted: Conversion, tokenizers: SimpleNa
     assert (evaluator["text_input"], evaluator["mask_motion_padding"]) == ("glove", False)
 
 
-def test_what_tensors_do_not_tell_is_reported_with_its_source(converted: Conversion) -> None:
+def test_settings_are_reported_with_their_source(converted: Conversion) -> None:
     assert converted.models[0].settings == {
         "text-to-motion.max_text_length": (14, "given"),
         "motion-vqvae.dilation_growth_rate": (3, "published"),
@@ -129,7 +129,7 @@ def test_what_tensors_do_not_tell_is_reported_with_its_source(converted: Convers
     }
 
 
-def test_statistics_are_those_beside_the_checkpoints(converted: Conversion, originals: Path) -> None:
+def test_statistics_come_from_the_folders_of_the_checkpoints(converted: Conversion, originals: Path) -> None:
     extractor = AutoProcessor.from_pretrained(converted.output).feature_extractor
     assert np.allclose(extractor.mean, np.load(originals / "t2m" / "vq" / "meta" / "mean.npy"))
     judge = lamp_hf.LampFeatureExtractor.from_pretrained(converted.output / "evaluator")
@@ -159,7 +159,7 @@ def test_card(converted: Conversion, originals: Path) -> None:
     assert "CLIP ViT-B/32" in (converted.output / "length-estimator" / "README.md").read_text()
 
 
-def test_a_second_conversion_keeps_what_a_person_wrote(copies: Path, tmp_path: Path, convert_originals) -> None:
+def test_a_second_conversion_keeps_a_user_edited_card(copies: Path, tmp_path: Path, convert_originals) -> None:
     output = tmp_path / "out"
     convert_originals(copies / FILES["evaluator"], output, license="mit")
     card = output / "README.md"
@@ -168,11 +168,11 @@ def test_a_second_conversion_keeps_what_a_person_wrote(copies: Path, tmp_path: P
     assert "My own words." in card.read_text()
     assert "license: mit" in card.read_text()
     (output / "adapter.safetensors").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"holds adapter\.safetensors, which no conversion wrote"):
+    with pytest.raises(FileExistsError, match=r"contains files that no conversion wrote: adapter\.safetensors"):
         convert_originals(copies / FILES["evaluator"], output, overwrite=True)
     (output / "adapter.safetensors").unlink()
     (output / "notes.md").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"holds notes\.md, which no conversion wrote"):
+    with pytest.raises(FileExistsError, match=r"contains files that no conversion wrote: notes\.md"):
         convert_originals(copies / FILES["evaluator"], output, overwrite=True)
 
 
@@ -181,19 +181,17 @@ def test_a_checkpoint_that_no_conversion_wrote_is_not_replaced(
 ) -> None:
     output = tmp_path / "mine"
     shutil.copytree(tiny_checkpoint, output)
-    with pytest.raises(FileExistsError, match=r"holds .*model\.safetensors.*, which no conversion wrote"):
+    with pytest.raises(FileExistsError, match=r"contains files that no conversion wrote: .*model\.safetensors"):
         convert_originals(copies / FILES["evaluator"], output, overwrite=True)
     assert (output / "model.safetensors").is_file()
 
 
-def test_a_card_in_a_folder_that_is_not_written_again_is_not_lost(
-    copies: Path, tmp_path: Path, convert_originals
-) -> None:
+def test_a_user_edited_card_in_a_removed_folder_is_not_lost(copies: Path, tmp_path: Path, convert_originals) -> None:
     output = tmp_path / "out"
     convert_originals(copies, output, license="mit")
     card = output / "captioning" / "README.md"
     card.write_text(card.read_text() + "\nMy own words.\n")
-    with pytest.raises(FileExistsError, match=r"somebody has changed .*captioning/README\.md"):
+    with pytest.raises(FileExistsError, match=r"captioning/README\.md: was edited by hand"):
         convert_originals(copies, output, kind="evaluator", overwrite=True)
     assert "My own words." in card.read_text()
 
@@ -220,7 +218,7 @@ def test_the_snippets_of_all_six_kinds_run(
     assert left["motion-vqvae"]["codes"].shape == (1, 14)
     assert left["length-estimator"]["num_frames"].tolist()[0] % 4 == 0
     assert "Texts go in as the 16 numbers of CLIP" in (folders["length-estimator"] / "README.md").read_text()
-    # What the evaluator's metric then gives: motions alone can be judged, texts not.
+    # Metrics of motions alone work with this evaluator; metrics of texts do not.
     motions = {"predictions": [walker, waver, walker.crop(0.0, 2.0)], "references": [waver, walker, walker]}
     assert left["evaluator"]["fid"].compute(**motions)["fid"] > 0
     judge = {name: left["evaluator"][name] for name in ("evaluator", "processor")}
@@ -232,7 +230,7 @@ def test_the_snippets_of_all_six_kinds_run(
             lamp_hf.metrics.load(name, **judge).compute(predictions=[walker, waver], references=["walks", "waves"])
 
 
-def test_a_sample_of_a_converted_model_says_how_long(converted: Conversion, tmp_path: Path) -> None:
+def test_a_sample_of_a_converted_model_has_a_duration(converted: Conversion, tmp_path: Path) -> None:
     from lamp_hf.publishing.sample import write_sample
 
     assert "duration=4.0" in (converted.output / "README.md").read_text()
@@ -263,7 +261,7 @@ def test_single_files(copies: Path, tmp_path: Path, convert_originals) -> None:
         assert type(AutoModel.from_pretrained(tmp_path / kind)) is model_class
 
 
-def test_tensors_without_anything_around_them(copies: Path, tmp_path: Path, convert_originals) -> None:
+def test_files_with_tensors_only(copies: Path, tmp_path: Path, convert_originals) -> None:
     content = torch.load(copies / FILES["motion-vqvae"], weights_only=True)
     torch.save(content["vq_model"], tmp_path / "bare.pt")
     torch.save({"net": content["vq_model"]}, tmp_path / "net_last.pth", _use_new_zipfile_serialization=False)
@@ -291,7 +289,7 @@ def test_lamps_copy_of_the_tokenizer_decodes_with_a_warning(
     (copies / FILES["motion-vqvae"]).unlink()
     with caplog.at_level(logging.WARNING, "lamp_hf"):
         convert_originals(copies / "mtrans", tmp_path / "alone", lamp=copies / FILES["lamp"], **statistics_of(copies))
-    assert f"no file of the motion tokenizer: the copy in {copies / FILES['lamp']} decodes" in caplog.text
+    assert f"No motion tokenizer file found: the copy in {copies / FILES['lamp']} is used for decoding" in caplog.text
 
 
 def test_the_tokenizers_own_file_decodes(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
@@ -303,11 +301,12 @@ def test_the_tokenizers_own_file_decodes(copies: Path, tmp_path: Path, convert_o
     model = AutoModel.from_pretrained(tmp_path / "out")
     assert (model.lamp.motion_vqvae.decoder.conv_out.bias == 7).all()
     assert (model.lamp.query_tokens == 7).all()
-    assert f"1 tensors in {copies / FILES['motion-vqvae']} are not those of" in caplog.text
-    assert f"1 tensors in {copies / FILES['text-to-motion']} are not those of" in caplog.text
+    lamp = copies / FILES["lamp"]
+    assert f"{copies / FILES['motion-vqvae']} and {lamp} differ in vq_model.{name}. The model" in caplog.text
+    assert f"{copies / FILES['text-to-motion']} and {lamp} differ in query_tokens. The model" in caplog.text
 
 
-def test_steps_are_told(copies: Path, tmp_path: Path, convert_originals) -> None:
+def test_steps_are_reported(copies: Path, tmp_path: Path, convert_originals) -> None:
     seen: list[tuple[str, int, int]] = []
     convert_originals(copies, tmp_path / "out", kind="lamp", on_step=lambda *step: seen.append(step))
     assert [done for _, done, _ in seen] == list(range(7))
@@ -315,7 +314,7 @@ def test_steps_are_told(copies: Path, tmp_path: Path, convert_originals) -> None
     assert seen[-1] == ("Converting lamp", 6, 7)
 
 
-# ---- KIT-ML, which no reference file has ------------------------------------------------------------------
+# ---- KIT-ML, not in the reference files -------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -333,7 +332,7 @@ def kit(build_originals, convert_originals, tmp_path_factory) -> SimpleNamespace
     return SimpleNamespace(folder=folder, output=output, result=result, contents=contents)
 
 
-def test_kit_in_all_kinds(kit: SimpleNamespace, procedural: SimpleNamespace) -> None:
+def test_all_kinds_for_kit(kit: SimpleNamespace, procedural: SimpleNamespace) -> None:
     assert [model.kind for model in kit.result.models] == [
         "text-to-motion",
         "captioning",
@@ -355,7 +354,7 @@ def test_kit_in_all_kinds(kit: SimpleNamespace, procedural: SimpleNamespace) -> 
     assert lengths(torch.zeros(2, 16)).num_tokens.tolist() == [int(lengths(torch.zeros(1, 16)).num_tokens)] * 2
 
 
-def test_kit_makes_motions_of_its_own_skeleton(kit: SimpleNamespace) -> None:
+def test_motions_for_kit_have_its_skeleton(kit: SimpleNamespace) -> None:
     pipe = pipeline("text-to-motion", model=str(kit.output))
     assert pipe.model.generation_config.guidance_scale == 2.0
     motion = pipe("a person walks", num_frames=24, seed=0)["motion"]
@@ -366,11 +365,11 @@ def test_kit_makes_motions_of_its_own_skeleton(kit: SimpleNamespace) -> None:
         assert torch.equal(tokenizer.decoder.conv_out.bias, bias)
 
 
-# ---- what is refused --------------------------------------------------------------------------------------
+# ---- invalid files ----------------------------------------------------------------------------------------
 
 
 class Payload:
-    """Writes a file when it is unpickled, by a function of `os` or by one of Python's own."""
+    """Writes a file when it is unpickled, with a function of `os` or a built-in function."""
 
     def __init__(self, path: Path, builtin: bool):
         self.path, self.builtin = path, builtin
@@ -385,15 +384,15 @@ class Payload:
 @pytest.mark.parametrize("zipped", [True, False])
 def test_code_is_not_run(copies: Path, tmp_path: Path, refused, zipped: bool, builtin: bool, name: str) -> None:
     file = copies / FILES["motion-vqvae"]
-    reason = f"vq.tar: refused, because it holds {name}, which is neither a tensor nor a plain value"
+    reason = f"vq.tar: contains {name}, which is neither a tensor nor a plain value"
     content = torch.load(file, weights_only=True) | {"hook": Payload(tmp_path / "ran", builtin)}
     torch.save(content, file, _use_new_zipfile_serialization=zipped)
     error = refused(copies)
     assert reason in error
-    assert "loading it could run code, and none was run" in error
+    assert "so loading it could run code, and it was not loaded" in error
     for protocol, said in (
         (2, reason),
-        (5, "vq.tar: not a checkpoint of PyTorch, or truncated; nothing in it was run"),
+        (5, "vq.tar: not a PyTorch checkpoint, or truncated (no code in it was run)"),
     ):
         file.write_bytes(pickle.dumps(Payload(tmp_path / "ran", builtin), protocol))
         assert said in refused(file)
@@ -403,11 +402,11 @@ def test_code_is_not_run(copies: Path, tmp_path: Path, refused, zipped: bool, bu
 def test_objects_are_refused_even_if_harmless(copies: Path, refused) -> None:
     file = copies / FILES["lamp"]
     torch.save({"motion_qformer": SimpleNamespace(a=1)}, file)
-    assert "holds types.SimpleNamespace, which is neither a tensor" in refused(file)
+    assert "contains types.SimpleNamespace, which is neither a tensor" in refused(file)
     torch.save({"motion_qformer": {}, "ep": np.int64(3)}, file)
     error = refused(file)
     assert "multiarray.scalar, which is neither a tensor" in error
-    assert "torch.load(…, weights_only=False) and save its dictionaries of tensors alone with torch.save" in error
+    assert "torch.load(…, weights_only=False) and save only its dictionaries of tensors with torch.save" in error
 
 
 def test_damaged_files(copies: Path, refused) -> None:
@@ -415,17 +414,17 @@ def test_damaged_files(copies: Path, refused) -> None:
     whole = file.read_bytes()
     for cut in (len(whole) // 2, len(whole) - 10):
         file.write_bytes(whole[:cut])
-        assert "qformer.tar: the end of the file is missing (truncated download?)" in refused(copies)
+        assert "qformer.tar: the end of the file is missing; download it again" in refused(copies)
     file.write_bytes(b"")
     assert "qformer.tar: the file is empty" in refused(copies)
     file.write_bytes(b"<html>404</html>" * 100)
-    assert "qformer.tar: not a checkpoint of PyTorch" in refused(copies)
+    assert "qformer.tar: not a PyTorch checkpoint" in refused(copies)
     queries = torch.load(io.BytesIO(whole), weights_only=True)["motion_qformer"]["query_tokens"].numpy().tobytes()
     for start, what in ((2000, "data.pkl"), (whole.index(queries), "data/")):
         file.write_bytes(whole[:start] + b"\xff" * 100 + whole[start + 100 :])
         error = refused(copies)
-        assert f"{file}: not a checkpoint of PyTorch, or damaged (qformer/{what}" in error
-        assert "in it is not what was written: its checksum differs" in error
+        assert f"{file}: not a PyTorch checkpoint, or damaged (qformer/{what}" in error
+        assert ": wrong checksum)" in error
 
 
 def test_a_truncated_file_of_the_old_format(copies: Path, refused) -> None:
@@ -435,12 +434,12 @@ def test_a_truncated_file_of_the_old_format(copies: Path, refused) -> None:
     whole = file.read_bytes()
     for cut in (40, len(whole) // 2, len(whole) - 100):
         file.write_bytes(whole[:cut])
-        assert "vq.tar: not a checkpoint of PyTorch, or" in refused(file)
-    # This format has no checksums: what is told is that numbers are none.
+        assert "vq.tar: not a PyTorch checkpoint, or" in refused(file)
+    # This format has no checksums, so the damage shows up as NaN.
     codes = content["vq_model"]["vqvae.quantizer.codebook"].numpy().tobytes()
     assert whole.count(codes) == 1
     file.write_bytes(whole.replace(codes, b"\xff" * len(codes)))
-    assert "hold numbers that are not finite (NaN or infinity): vqvae.quantizer.codebook" in refused(file)
+    assert "contains NaN or infinity in vqvae.quantizer.codebook" in refused(file)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -455,11 +454,11 @@ def test_a_truncated_file_of_the_old_format(copies: Path, refused) -> None:
         ("length-estimator", "estimator", "output.5.bias"),
     ],
 )
-def test_numbers_that_are_none(copies: Path, refused, kind: str, key: str, name: str, value: float) -> None:
+def test_numbers_that_are_not_finite(copies: Path, refused, kind: str, key: str, name: str, value: float) -> None:
     change(copies / FILES[kind], key, lambda tensors: tensors[name].view(-1)[-1:].fill_(value))
     error = refused(copies, kind=kind)
-    assert f"{copies / FILES[kind]} is damaged, or its training failed: 1 tensors hold numbers that are not" in error
-    assert name in error
+    assert f"{copies / FILES[kind]}: contains NaN or infinity in " in error
+    assert f"{name}, so the file is damaged or its training failed" in error
 
 
 @pytest.mark.parametrize(
@@ -470,45 +469,46 @@ def test_numbers_that_are_none(copies: Path, refused, kind: str, key: str, name:
         (lambda tensor: tensor.to_sparse(), "sparse_coo"),
     ],
 )
-def test_tensors_of_other_kinds(copies: Path, refused, convert_tensor: Callable, what: str) -> None:
+def test_tensors_of_other_types(copies: Path, refused, convert_tensor: Callable, what: str) -> None:
     file, name = copies / FILES["captioning"], "opt_model.lm_head.weight"
     change(file, "trans", lambda tensors: tensors.update({name: convert_tensor(tensors[name])}))
-    assert f"{file}: {name} is a tensor of {what}, expected a dense one of floating-point numbers" in refused(file)
+    assert f"{file}: {name} is a {what} tensor, expected a dense floating-point tensor" in refused(file)
 
 
 def test_files_that_are_not_what_they_say(copies: Path, refused) -> None:
-    assert f"{copies / FILES['motion-vqvae']} holds a motion-vqvae checkpoint, no lamp" in refused(
+    assert f"{copies / FILES['motion-vqvae']}: no lamp checkpoint found, only motion-vqvae" in refused(
         copies / FILES["motion-vqvae"], kind="lamp"
     )
     tensors = torch.load(copies / FILES["motion-vqvae"], weights_only=True)["vq_model"]
     torch.save({"motion_qformer": tensors}, copies / FILES["lamp"])
-    assert "'motion_qformer' in it should be a lamp checkpoint, it has tensors of a motion-vqvae checkpoint" in refused(
-        copies
+    assert (
+        "the key 'motion_qformer' should contain a lamp checkpoint, but contains tensors of a motion-vqvae"
+        in refused(copies)
     )
     error = refused(copies / FILES["text-to-motion"], lamp=copies / FILES["evaluator"])
-    assert "evaluator_finest.tar is given as lamp and holds evaluator" in error
+    assert "evaluator_finest.tar: passed as lamp, but contains evaluator" in error
     torch.save({"motion_qformer": {"Qformer.weight": 3}}, copies / FILES["lamp"])
-    assert "'Qformer.weight' is a int, expected a tensor" in refused(copies)
+    assert "'Qformer.weight' has the type int, expected a tensor" in refused(copies)
 
 
 def edits() -> Iterator[tuple[str, str, Callable[[dict[str, torch.Tensor]], Any], str]]:
     norm = "Qformer.bert.encoder.layer.1.output_query.LayerNorm.weight"
     layer = "seqTransEncoder.layers.2.linear2.weight"
     decoder = "opt_model.model.decoder"
-    yield "lamp", "motion_qformer", lambda t: t.pop(norm), f"1 tensors are missing: {norm}"
+    yield "lamp", "motion_qformer", lambda t: t.pop(norm), f"missing tensors (1): {norm}"
     yield "lamp", "motion_qformer", lambda t: t.pop("query_tokens"), "the tensor query_tokens is missing"
     yield "lamp", "motion_qformer", lambda t: t.update(temp=torch.tensor(-1.0)), "temp is -1, expected a number above 0"
     yield (
         "lamp",
         "motion_qformer",
         lambda t: t.update({"Qformer.cls.predictions.decoder.weight": 2 * t["Qformer.cls.predictions.decoder.weight"]}),
-        "in the released code they are one tensor",
+        "differ, but are one tensor in the released code",
     )
     yield (
         "text-to-motion",
         "t2m_transformer",
         lambda t: t.update({layer: torch.zeros(32, 71), "clip_model.ln.weight": torch.zeros(1), "a": torch.zeros(1)}),
-        f"1 have the wrong shape: {layer} (32, 71), expected (32, 72); 2 do not belong there: clip_model.ln.weight, a",
+        f"wrong shapes (1): {layer} (32, 71), expected (32, 72); unknown tensors (2): clip_model.ln.weight, a",
     )
     yield (
         "text-to-motion",
@@ -527,12 +527,12 @@ def edits() -> Iterator[tuple[str, str, Callable[[dict[str, torch.Tensor]], Any]
         "captioning",
         "trans",
         lambda t: t.update({f"{decoder}.final_layer_norm.bias": torch.full((32,), 9.0)}),
-        f"the two copies of the language model (opt_model. and llm.) differ: {decoder}.final_layer_norm.bias",
+        f"the two copies of the language model (opt_model. and llm.) differ in {decoder}.final_layer_norm.bias",
     )
-    yield "captioning", "trans", lambda t: t.pop("opt_proj.bias"), "1 tensors are missing: opt_proj.bias"
-    yield "length-estimator", "estimator", lambda t: t.pop("output.9.bias"), "1 tensors are missing: output.9.bias"
-    yield "evaluator", "motion_encoder", lambda t: t.pop("hidden"), "1 tensors are missing: motion_encoder.hidden"
-    yield "evaluator", "text_encoder", lambda t: t.update(x=torch.zeros(1)), "1 do not belong there: text_encoder.x"
+    yield "captioning", "trans", lambda t: t.pop("opt_proj.bias"), "missing tensors (1): opt_proj.bias"
+    yield "length-estimator", "estimator", lambda t: t.pop("output.9.bias"), "missing tensors (1): output.9.bias"
+    yield "evaluator", "motion_encoder", lambda t: t.pop("hidden"), "missing tensors (1): motion_encoder.hidden"
+    yield "evaluator", "text_encoder", lambda t: t.update(x=torch.zeros(1)), "unknown tensors (1): text_encoder.x"
 
 
 @pytest.mark.parametrize(("kind", "key", "edit", "message"), list(edits()), ids=lambda value: str(value)[:24])
@@ -547,12 +547,12 @@ def test_what_is_missing_is_named(copies: Path, tmp_path: Path, refused) -> None
     assert "no such file or folder" in refused(tmp_path / "nothing", FileNotFoundError)
     assert "no checkpoint in this folder" in refused(copies / "vq" / "meta", FileNotFoundError)
     error = refused(copies / FILES["text-to-motion"], FileNotFoundError)
-    assert "lacks parts of the LaMP that it was trained on: give that too" in error
+    assert "lacks parts of the LaMP that it was trained on; add that LaMP" in error
     shutil.rmtree(copies / "vq" / "meta")
     error = refused(copies / FILES["lamp"], FileNotFoundError)
-    assert "no mean.npy and std.npy beside this checkpoint" in error
+    assert "no mean.npy and std.npy next to this checkpoint" in error
     assert "mean and std go together" in refused(copies, mean=copies / "mean.npy")
-    assert "nothing in it is a checkpoint of" in refused(_saved(tmp_path / "other.pt", {"a": torch.zeros(1)}))
+    assert "no checkpoint found; expected one of" in refused(_saved(tmp_path / "other.pt", {"a": torch.zeros(1)}))
 
 
 def _saved(path: Path, content: Any) -> Path:
@@ -570,7 +570,7 @@ def test_given_statistics_are_not_the_evaluators(copies: Path, tmp_path: Path, c
     shutil.rmtree(own)
     result = convert_originals(copies, tmp_path / "others", **given)
     assert result.left_out == [copies / FILES["evaluator"]]
-    assert "evaluator_finest.tar is left out: there is no mean.npy and std.npy of its own beside it" in caplog.text
+    assert "evaluator_finest.tar is left out: its own mean.npy and std.npy are not next to it" in caplog.text
     result = convert_originals(copies, tmp_path / "evaluator", kind="evaluator", **given)
     assert result.models[0].statistics == (given["mean"], given["std"])
 
@@ -580,7 +580,7 @@ def test_statistics_that_do_not_fit(copies: Path, refused) -> None:
     np.save(meta / "std.npy", np.ones(251))
     assert f"{meta / 'std.npy'}: expected 263 numbers, found float64 (251,)" in refused(copies)
     np.save(meta / "std.npy", np.zeros(263))
-    assert "deviations that are not positive" in refused(copies)
+    assert "some standard deviations are not positive" in refused(copies)
     np.save(meta / "std.npy", np.array([{}] * 263), allow_pickle=True)
     assert "std.npy" in refused(copies)
 
@@ -590,8 +590,10 @@ def test_two_files_of_a_kind_that_is_needed(copies: Path, tmp_path: Path, refuse
     shutil.copy(transformers[1], transformers[0])
     for options in ({}, {"kind": "text-to-motion"}):
         error = refused(copies, **options)
-        assert f"{transformers[0]} and {transformers[1]} are all text-to-motion checkpoints: give the one" in error
-        assert "(--lamp, --motion-vqvae FILE)" in error
+        assert (
+            f"{transformers[0]} and {transformers[1]} are all text-to-motion checkpoints; pass the right one" in error
+        )
+        assert "(--lamp FILE, --motion-vqvae FILE)" in error
     assert convert_originals(copies, tmp_path / "evaluator", kind="evaluator").left_out == []
     parts = {"lamp": copies / FILES["lamp"], "motion_vqvae": copies / FILES["motion-vqvae"]}
     result = convert_originals(transformers[0], tmp_path / "out", **parts)
@@ -601,13 +603,13 @@ def test_two_files_of_a_kind_that_is_needed(copies: Path, tmp_path: Path, refuse
     caplog.clear()
     result = convert_originals(copies, tmp_path / "named", kind="captioning", lamp=copies / FILES["lamp"])
     assert result.left_out == [other]
-    assert f"{other} is left out: {copies / FILES['lamp']} is taken as lamp" in caplog.text
+    assert f"{other} is left out: {copies / FILES['lamp']} is used as lamp" in caplog.text
 
 
 def test_a_folder_with_the_lamps_of_two_data_sets(
     copies: Path, tmp_path: Path, kit: SimpleNamespace, refused, convert_originals
 ) -> None:
-    """`pretrained/` as the authors' script fills it."""
+    """Converts a folder like the authors' `pretrained/`."""
     pretrained = tmp_path / "pretrained"
     pretrained.mkdir()
     for kind in ("motion-vqvae", "text-to-motion", "captioning"):
@@ -627,26 +629,26 @@ def test_a_folder_with_the_lamps_of_two_data_sets(
     assert f"{ours} (263 numbers per frame) and {theirs} (251 numbers per frame) are all lamp checkpoints" in error
 
 
-def test_files_of_others_matter_only_where_something_lacks(
+def test_unreadable_files_matter_only_if_a_file_is_missing(
     copies: Path, tmp_path: Path, refused, convert_originals, caplog
 ) -> None:
     names = ("encoder.model.0.weight", "encoder.model.0.bias", "decoder.model.0.weight", "quantizer.layers.0.codebook")
     theirs = _saved(copies / "rvq.tar", {"vq_model": {name: torch.zeros(1) for name in names}, "ep": 1})
     assert convert_originals(copies, tmp_path / "all").left_out == [theirs]
-    held = f"{', '.join(names[:3])} and 1 more under 'vq_model'"
-    said = f"{theirs} is not a checkpoint of a known kind and is left out. It holds {held}"
+    contents = f"{', '.join(names[:3])} and 1 more under 'vq_model'"
+    said = f"{theirs} is left out: it is not a checkpoint of a known kind (contents: {contents})"
     assert said in caplog.text
     (copies / FILES["motion-vqvae"]).unlink()
     error = refused(copies, kind="motion-vqvae")
-    assert "checkpoint, no motion-vqvae" in error
+    assert ": no motion-vqvae checkpoint found, only " in error
     assert said in error
     assert said in refused(theirs)
 
     code = _saved(copies / "another.ckpt", {"a": SimpleNamespace(b=1)})
     for kind in (None, "motion-vqvae", "text-to-motion"):
-        assert "another.ckpt: refused, because it holds types.SimpleNamespace" in refused(copies, kind=kind)
+        assert "another.ckpt: contains types.SimpleNamespace" in refused(copies, kind=kind)
     assert convert_originals(copies, tmp_path / "evaluator", kind="evaluator").left_out == [code, theirs]
-    assert "another.ckpt: refused, because it holds types.SimpleNamespace" in caplog.text
+    assert "another.ckpt: contains types.SimpleNamespace" in caplog.text
 
 
 def test_other_files_are_left_out(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
@@ -654,19 +656,23 @@ def test_other_files_are_left_out(copies: Path, tmp_path: Path, convert_original
     with caplog.at_level(logging.WARNING, "lamp_hf"):
         result = convert_originals(copies, tmp_path / "out", kind="lamp")
     assert result.left_out == [other]
-    assert f"{other} is not a checkpoint of a known kind and is left out" in caplog.text
+    assert f"{other} is left out: it is not a checkpoint of a known kind" in caplog.text
 
 
 def test_settings(copies: Path, refused, settings: dict[str, int]) -> None:
-    assert "unknown settings heads; known: motion-vqvae.dilation" in refused(copies, settings={"heads": 4})
-    assert "lamp.max_text_length=0 is not a whole number" in refused(copies, settings={"lamp.max_text_length": 0})
+    assert "unknown settings: heads; the known settings are motion-vqvae.dilation" in refused(
+        copies, settings={"heads": 4}
+    )
+    assert "lamp.max_text_length=0 is not a positive whole number" in refused(
+        copies, settings={"lamp.max_text_length": 0}
+    )
     error = refused(copies, settings={})
-    assert "qformer.tar: its tensors do not tell lamp.num_attention_heads; " in error
-    assert "m2t.pth: its tensors do not tell captioning.num_attention_heads. Their sizes are none of" in error
+    assert "qformer.tar: cannot infer lamp.num_attention_heads from its tensors; " in error
+    assert "m2t.pth: cannot infer captioning.num_attention_heads from its tensors (not a published size); pass" in error
     assert error.endswith("--set lamp.num_attention_heads=NUMBER --set captioning.num_attention_heads=NUMBER")
     one = refused(copies, settings={"captioning.num_attention_heads": 4}, kind="captioning")
-    assert one.endswith("give it as a setting: --set lamp.num_attention_heads=NUMBER")
-    assert "qformer.tar: lamp.num_attention_heads=5 (given) does not divide 48, its width" in refused(
+    assert one.endswith("(not a published size); pass --set lamp.num_attention_heads=NUMBER")
+    assert "qformer.tar: lamp.num_attention_heads=5 (given) does not divide its width, 48" in refused(
         copies, settings={**settings, "lamp.num_attention_heads": 5}
     )
     for kind in ("motion-vqvae", "lamp", "text-to-motion", "captioning", "evaluator"):
@@ -674,13 +680,13 @@ def test_settings(copies: Path, refused, settings: dict[str, int]) -> None:
         before = options.read_text() if options.is_file() else ""
         options.write_text("dataset_name: kit\n")
         error = refused(copies, kind=kind)
-        assert f"{copies / FILES[kind]}: opt.txt beside it says dataset_name: kit, whose motions have 251" in error
+        assert f"{copies / FILES[kind]}: the opt.txt next to it says dataset_name: kit, whose motions have 251" in error
         options.write_text(before)
     (copies / "vq" / "opt.txt").write_text("dilation_growth_rate: three\n")
-    assert "dilation_growth_rate: 'three' in opt.txt" in refused(copies, kind="motion-vqvae")
+    assert "dilation_growth_rate: 'three' in the opt.txt next to it" in refused(copies, kind="motion-vqvae")
 
 
-def test_the_tokenizers_own_options_count_in_every_model(copies: Path, tmp_path: Path, convert_originals) -> None:
+def test_the_options_of_the_tokenizer_apply_to_every_model(copies: Path, tmp_path: Path, convert_originals) -> None:
     (copies / "vq" / "opt.txt").write_text("dataset_name: t2m\ndilation_growth_rate: 2\n")
     for kind in ("motion-vqvae", "lamp", "text-to-motion", "captioning"):
         result = convert_originals(copies, tmp_path / kind, kind=kind)
@@ -693,40 +699,40 @@ def test_the_tokenizers_own_options_count_in_every_model(copies: Path, tmp_path:
 def test_tokenizers(copies: Path, tmp_path: Path, refused, tokenizers: SimpleNamespace) -> None:
     nowhere = str(tmp_path / "no" / "tokenizer")
     error = refused(copies, FileNotFoundError, text_tokenizer=nowhere)
-    assert f"{nowhere}: no such folder; it should hold a tokenizer (--text-tokenizer)" in error
+    assert f"{nowhere}: no such folder; pass a folder with a tokenizer (--text-tokenizer)" in error
     error = refused(copies, FileNotFoundError, text_tokenizer="nobody/no-such-tokenizer")  # offline
-    assert "the tokenizer nobody/no-such-tokenizer cannot be loaded" in error
+    assert "nobody/no-such-tokenizer: cannot load this tokenizer" in error
     error = refused(copies, text_tokenizer=tokenizers.opt)
     counts = (tokenizers.symbols + 1, tokenizers.word_pieces + 1)
-    assert "has {} word pieces with [DEC], this checkpoint was trained with {}".format(*counts) in error
+    assert "has {} word pieces including [DEC], but the checkpoint was trained with {}".format(*counts) in error
     error = refused(copies, kind="captioning", language_model_tokenizer=None)
-    assert "its language model is not OPT-2.7b but 32 numbers wide" in error
+    assert "its language model has the width 32, so it is not OPT-2.7b" in error
     error = refused(copies, kind="captioning", language_model_tokenizer=tokenizers.bert)
-    assert "has no token for a line break" in error
+    assert "has no single token for a line break" in error
 
 
-# ---- where it is written ----------------------------------------------------------------------------------
+# ---- existing output folders ------------------------------------------------------------------------------
 
 
 def test_an_existing_folder_is_replaced_only_when_asked(copies: Path, tmp_path: Path, convert_originals) -> None:
     output = tmp_path / "out"
     output.mkdir()
     convert_originals(copies / FILES["length-estimator"], output)  # an empty one is used
-    with pytest.raises(FileExistsError, match="is not empty: choose another folder, or replace it with overwrite"):
+    with pytest.raises(FileExistsError, match="is not empty; choose another folder, or set overwrite=True"):
         convert_originals(copies / FILES["evaluator"], output)
     assert type(AutoModel.from_pretrained(output)) is lamp_hf.MotionLengthEstimatorModel
     convert_originals(copies / FILES["evaluator"], output, overwrite=True)
     assert type(AutoModel.from_pretrained(output)) is lamp_hf.MotionTextEvaluatorModel
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "t2m"]
     (output / "thesis.tex").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"holds thesis\.tex, which no conversion wrote: it is not replaced"):
+    with pytest.raises(FileExistsError, match=r"contains files that no conversion wrote: thesis\.tex; move them"):
         convert_originals(copies / FILES["evaluator"], output, overwrite=True)
     assert (output / "thesis.tex").read_text() == "mine"
 
 
 def test_originals_are_never_written_over(copies: Path, tmp_path: Path, convert_originals) -> None:
     for output in (copies, tmp_path, copies / FILES["lamp"]):
-        with pytest.raises((ValueError, FileExistsError), match=r"holds the original checkpoints|is a file"):
+        with pytest.raises((ValueError, FileExistsError), match=r"contains the original checkpoints|is a file"):
             convert_originals(copies, output, overwrite=True)
     assert (copies / FILES["lamp"]).stat().st_size > 100_000
 
@@ -749,10 +755,10 @@ def test_a_failure_at_the_end_leaves_the_old_folder(
 
 
 def test_wrong_kind(copies: Path, refused) -> None:
-    assert "kind='t2m' is none of motion-vqvae, lamp, text-to-motion" in refused(copies, kind="t2m")
+    assert "kind='t2m' is unknown; choose one of motion-vqvae, lamp, text-to-motion" in refused(copies, kind="t2m")
 
 
-@pytest.mark.parametrize("given", [False, True], ids=["statistics beside them", "statistics given"])
+@pytest.mark.parametrize("given", [False, True], ids=["statistics in the folder", "statistics given"])
 def test_a_flat_folder_converts_whole(
     originals: Path, tmp_path: Path, convert_originals, settings: dict[str, int], caplog, given: bool
 ) -> None:
@@ -760,19 +766,19 @@ def test_a_flat_folder_converts_whole(
     flat.mkdir()
     for path in FILES.values():
         shutil.copy(originals / "t2m" / path, flat)
-    # opt.txt belongs to one of the kinds alone, and here lies beside none.
-    told = {**settings, "text-to-motion.num_attention_heads": 4}
+    # The opt.txt of the text-to-motion model is not in this folder.
+    settings = {**settings, "text-to-motion.num_attention_heads": 4}
     meta = originals / "t2m" / "vq" / "meta"
     options = {"mean": meta / "mean.npy", "std": meta / "std.npy"} if given else {}
     if not given:
         for path in meta.iterdir():
             shutil.copy(path, flat)
     with caplog.at_level(logging.WARNING, "lamp_hf"):
-        result = convert_originals(flat, tmp_path / "out", settings=told, **options)
+        result = convert_originals(flat, tmp_path / "out", settings=settings, **options)
     kinds = {model.kind for model in result.models}
     assert kinds >= {"text-to-motion", "captioning", "length-estimator"}
-    # An evaluator was trained with statistics of its own.
+    # An evaluator was trained with its own statistics.
     assert ("evaluator" in kinds) == (not given)
-    assert ("evaluator_finest.tar is left out: there is no mean.npy" in caplog.text) == given
+    assert ("evaluator_finest.tar is left out: its own mean.npy" in caplog.text) == given
     assert result.left_out == ([flat / "evaluator_finest.tar"] if given else [])
     assert lamp_hf.LampForTextToMotion.from_pretrained(tmp_path / "out").config.num_attention_heads == 4

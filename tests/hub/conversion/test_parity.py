@@ -1,4 +1,4 @@
-"""Converted checkpoints against numbers printed by the authors' released code, loaded as users load them."""
+"""Compares converted checkpoints, loaded as users load them, with outputs of the authors' released code."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ QUERIES = 7
 
 @pytest.fixture(scope="session")
 def reference_tokenizers(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """The tokenizers of the reference files: `bert`, a folder with `vocab.txt` alone as BERT's, and `opt`."""
+    """Tokenizers of the reference files: `bert`, a folder with only a `vocab.txt` like BERT's, and `opt`."""
     from transformers import GPT2Tokenizer
 
     folder = tmp_path_factory.mktemp("tokenizers")
@@ -68,7 +68,7 @@ def reference_tokenizers(golden: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def reference_files(golden: Path, lay_out: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The authors' tiny checkpoints, laid out as by their scripts; not to be changed."""
+    """Tiny checkpoints of the released code, arranged as its scripts do. Tests must not change them."""
     home = tmp_path_factory.mktemp("reference") / "t2m"
     return lay_out(home, lambda name, path: shutil.copy(golden / "ckpt" / name, path))
 
@@ -77,7 +77,7 @@ def reference_files(golden: Path, lay_out: Callable[..., Path], tmp_path_factory
 def convert_reference(
     convert_originals: Callable[..., Any], reference_tokenizers: SimpleNamespace
 ) -> Callable[..., Any]:
-    """Converts with the tokenizers of the reference files."""
+    """Converts reference files with their tokenizers."""
     bert, opt = reference_tokenizers.bert, reference_tokenizers.opt
     return partial(convert_originals, text_tokenizer=bert, language_model_tokenizer=opt)
 
@@ -86,7 +86,7 @@ def convert_reference(
 def reference(
     reference_files: Path, convert_reference: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
-    """The conversion of all reference files at once."""
+    """Conversion of all reference files at once."""
     return convert_reference(reference_files, tmp_path_factory.mktemp("converted") / "lamp")
 
 
@@ -137,7 +137,7 @@ def test_lamp(lamp: lamp_hf.LampModel, golden: Path, parity) -> None:
     parity("convert: lamp", lamp.motion_token_head(lamp.query_words(caption_ids, mask)), io["gen_logits"])
 
 
-def test_lamp_reads_texts_as_its_authors_do(
+def test_lamp_tokenizes_texts_like_the_released_code(
     reference_files: Path, golden: Path, convert_reference, tmp_path: Path
 ) -> None:
     convert_reference(reference_files, tmp_path / "lamp", kind="lamp")
@@ -157,7 +157,7 @@ def test_text_to_motion(reference: Conversion, golden: Path, parity) -> None:
     assert torch.equal(encoded["input_ids"], io["input_ids"])
     condition = model.get_text_condition(**encoded)
     parity("convert: t2m", condition, io["cond_vector"])
-    # A text alone is padded as far as in a batch: the condition is the same (T4).
+    # A single text is padded to the same length as a batch, so the condition is the same (T4).
     parity("convert: t2m", model.get_text_condition(**processor(text=about["texts"][1])), io["cond_vector"][1:2])
     conditional = model.predict_tokens(io["motion_ids"], condition).transpose(1, 2)
     unconditional = model.predict_tokens(io["motion_ids"], torch.zeros_like(condition)).transpose(1, 2)
@@ -172,10 +172,10 @@ def test_text_to_motion(reference: Conversion, golden: Path, parity) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize(("steps", "scale", "name"), [(10, 4, "gen_argmax_ids"), (18, 2, "gen_argmax_ts18_cs2_ids")])
-def test_text_to_motion_in_a_batch_whose_padding_is_seen(
+def test_text_to_motion_in_a_batch_with_visible_padding(
     reference: Conversion, golden: Path, steps: int, scale: int, name: str
 ) -> None:
-    """The released code decodes clips of several lengths with padding in view (T2); no batch of ours has any."""
+    """Decodes clips of several lengths with unmasked padding, as the released code does (T2); ours masks it."""
     model = AutoModel.from_pretrained(reference.output).eval()
     io = load_file(golden / "t2m.io.safetensors")
     condition = io["cond_vector"]
@@ -220,7 +220,7 @@ def test_captioning(reference: Conversion, golden: Path, parity) -> None:
     real = io["attention_mask"].bool()
     parity("convert: m2t", output.logits[real], io["logits"][real])
     parity("convert: m2t", output.loss, io["loss"])
-    assert model.config.eos_token_id == 202  # the line break of these tokens
+    assert model.config.eos_token_id == 202  # the line break in this vocabulary
     for name, options in (("greedy_ids", {}), ("beam5_ids", {"num_beams": 5})):
         options = {"max_new_tokens": 31, "do_sample": False, **options}
         assert torch.equal(model.generate(io["motion"], input_ids=io["prompt_ids"], **options), io[name])
@@ -247,7 +247,7 @@ def test_length_estimator(reference: Conversion, golden: Path, parity) -> None:
     io = load_file(golden / "length_estimator.io.safetensors")
     output = model(io["text_emb"])
     parity("convert: length_est.", output.logits, io["logits"][:, 1:])  # without class 0
-    # The median of the released distribution over lengths that are not 0.
+    # Median of the released distribution over lengths above 0.
     shares = io["logits"][:, 1:].double().softmax(-1).cumsum(-1)
     assert torch.equal(output.num_tokens, 1 + (shares < 0.5).sum(-1))
     assert torch.equal(output.num_frames, output.num_tokens * 4)
@@ -255,8 +255,8 @@ def test_length_estimator(reference: Conversion, golden: Path, parity) -> None:
         model(torch.zeros(1, 5))
 
 
-def test_sizes_as_published(golden: Path) -> None:
-    """Names and shapes of the authors' code at full size give the defaults of our configurations, and the reverse."""
+def test_published_sizes(golden: Path) -> None:
+    """Full-size names and shapes of the released code give our default configurations, and the reverse."""
     shapes = json.loads((golden / "official_keys.json").read_text())
 
     def file(key: str, kind: str) -> OriginalFile:

@@ -1,4 +1,4 @@
-"""Converted checkpoints are published and loaded as any others."""
+"""Publishing and loading of converted checkpoints."""
 
 import shutil
 from pathlib import Path
@@ -19,15 +19,15 @@ CAPTION = (
 
 @pytest.fixture(scope="module")
 def published(hub, publisher, converted: Conversion) -> str:
-    """The converted text-to-motion model, without a word about its license."""
+    """The converted text-to-motion model, published without a license argument."""
     assert publisher.lamp_hf("push", converted.output, "me/theirs") == 0, publisher.printed
     return "me/theirs"
 
 
-def test_a_text_to_motion_model_goes_round(hub, publisher, reader, published, converted: Conversion) -> None:
+def test_round_trip_of_a_text_to_motion_model(hub, publisher, reader, published, converted: Conversion) -> None:
     files = hub[published].files
     assert "conversion.json" in files
-    assert not [name for name in files if "/" in name]  # the three others are pushed by themselves
+    assert not [name for name in files if "/" in name]  # the three others are pushed separately
     local = publisher(GENERATE.format(str(converted.output)))
     assert reader(GENERATE.format(published)) == local
     card = files["README.md"].decode()
@@ -37,7 +37,7 @@ def test_a_text_to_motion_model_goes_round(hub, publisher, reader, published, co
     assert not any(str(converted.output.parent).encode() in content for content in files.values())
 
 
-def test_a_captioner_goes_round(hub, publisher, reader, converted: Conversion) -> None:
+def test_round_trip_of_a_captioner(hub, publisher, reader, converted: Conversion) -> None:
     captioner = converted.output / "captioning"
     command = ["push", captioner, "me/their-captioner", "--no-sample"]
     assert publisher.lamp_hf(*command) == 0, publisher.printed
@@ -47,7 +47,7 @@ def test_a_captioner_goes_round(hub, publisher, reader, converted: Conversion) -
     assert caption == publisher(CAPTION.format(str(captioner)))
 
 
-def test_the_story_of_earlier_weights_leaves_with_them(hub, publisher, tiny_checkpoint: Path, published) -> None:
+def test_new_weights_remove_the_facts_about_earlier_ones(hub, publisher, tiny_checkpoint: Path, published) -> None:
     assert publisher.lamp_hf("push", tiny_checkpoint, published, "--no-sample") == 0, publisher.printed
     assert "conversion.json" not in hub[published].files
     assert "t2m.tar" not in hub[published].files["README.md"].decode()
