@@ -13,6 +13,7 @@ from lamp_hf.hub.errors import HubError, clear_hub_errors
 __all__ = [
     "CONFIG_FILES",
     "EXTRACTOR_FILES",
+    "INDEX_FILE",
     "PROCESSOR_FILES",
     "WEIGHT_FILES",
     "CheckpointError",

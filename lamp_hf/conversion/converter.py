@@ -30,7 +30,8 @@ from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorM
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.skeleton import skeleton_for_feature_dim
-from lamp_hf.publishing.model_card import CONVERSION_FILE, write_run_card
+from lamp_hf.publishing.checkpoint_folder import CONVERSION_FILE, CheckpointFolder
+from lamp_hf.publishing.model_card import write_run_card
 
 from .configs import (
     Settings,
@@ -471,7 +472,7 @@ class _Converter:
         earlier = Path(name, CARD)
         if earlier.is_file():  # a person may have written in it
             shutil.copy(earlier, folder)
-        write_run_card(folder, name=name, license=self.license)
+        write_run_card(CheckpointFolder.read(folder), name=name, license=self.license)
         return model
 
     def _feature_extractor(self, kind: str, prepared: _Prepared) -> tuple[LampFeatureExtractor, tuple[Path, Path]]:

@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol
 from lamp_hf.hub.card_text import CARD_ITSELF, CardError, License, header_of, merged_card, persons_header, touched
 from lamp_hf.hub.licenses import find_license
+from lamp_hf.publishing.checkpoint_folder import CheckpointFolder
 from lamp_hf.publishing.model_card import write_run_card
 
 RECIPE = {
@@ -43,7 +44,7 @@ def run(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_run_has_a_card_of_its_facts(run) -> None:
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     card = (run / "README.md").read_text()
     for line in (
         "# dance",
@@ -71,7 +72,7 @@ def test_a_run_has_a_card_of_its_facts(run) -> None:
 def test_names_on_the_hub_are_in_the_header(run) -> None:
     changed = RECIPE | {"base": "somebody/lamp", "data": {"name": "somebody/mocap"}}
     (run / "recipe.yaml").write_text(yaml.safe_dump(changed))
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     header = header_of((run / "README.md").read_text())
     assert (header["base_model"], header["datasets"]) == ("somebody/lamp", ["somebody/mocap"])
     assert header["license"] == "other"  # theirs is not known here, and none is made up
@@ -97,7 +98,7 @@ def test_every_kind_of_checkpoint_has_a_card_whose_snippet_runs(
         (folder / "README.md").unlink()
     else:
         shutil.copytree(tiny_captioner if kind == "captioner" else tiny_language_model, folder)
-    write_run_card(folder)
+    write_run_card(CheckpointFolder.read(folder))
     card = (folder / "README.md").read_text()
     tasks = {"lamp": "motion-retrieval", "captioner": "motion-captioning", "language model": "text-generation"}
     assert header_of(card).get("pipeline_tag") == tasks.get(kind)
@@ -117,12 +118,12 @@ def test_every_kind_of_checkpoint_has_a_card_whose_snippet_runs(
 def test_what_a_person_wrote_stays(run) -> None:
     own = "---\nlicense: mit\n---\n\n# My dance model\n"
     (run / "README.md").write_text(own)
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     assert (run / "README.md").read_text() == own
 
 
 def test_text_and_entries_around_the_marks_stay(run) -> None:
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     card = (run / "README.md").read_text()
     for old, new in (
         ("license: cc-by-nc-4.0\n", "license: cc-by-nc-sa-4.0\nlanguage: en\n"),
@@ -133,7 +134,7 @@ def test_text_and_entries_around_the_marks_stay(run) -> None:
         card = card.replace(old, new)
     (run / "README.md").write_text(card + "\n## Thanks\n\nTo all.\n")
     (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"seed": 4}))
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     again = (run / "README.md").read_text()
     assert "| seed | 4 |" in again
     assert "| seed | 3 |" not in again
@@ -144,7 +145,7 @@ def test_text_and_entries_around_the_marks_stay(run) -> None:
     assert {"ballet", "lamp_hf"} < set(header["tags"])
     assert touched(again)
     before = again
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     assert (run / "README.md").read_text() == before  # nothing grows
 
 
@@ -189,7 +190,7 @@ def test_lists_are_joined_with_a_persons_and_what_lamp_hf_wrote_into_them_leaves
 def test_a_header_that_cannot_be_read_is_refused(run, header, said) -> None:
     (run / "README.md").write_text(f"---\n{header}---\n")
     with pytest.raises(CardError) as raised:
-        write_run_card(run)
+        write_run_card(CheckpointFolder.read(run))
     assert f"{run}/{said}" in str(raised.value)
     assert (run / "README.md").read_text() == f"---\n{header}---\n"
 
@@ -245,14 +246,14 @@ def test_a_license_of_the_base_leaves_with_the_base_and_a_persons_stays(run, cap
     base.mkdir()
     (base / "README.md").write_text("---\nlicense: mit\n---\n# Base\n")
     (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"base": str(base)}))
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     assert header_of((run / "README.md").read_text())["license"] == "mit"
     (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     assert header_of((run / "README.md").read_text())["license"] == "cc-by-nc-4.0"
     assert not caplog.messages
-    write_run_card(run, license="apache-2.0")
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run), license="apache-2.0")
+    write_run_card(CheckpointFolder.read(run))
     assert header_of((run / "README.md").read_text())["license"] == "apache-2.0"
     said = f"The card of {run} says apache-2.0, but lamp-small, from which it was made, is under cc-by-nc-4.0"
     assert [message.startswith(said) for message in caplog.messages] == [True, True]
@@ -260,7 +261,7 @@ def test_a_license_of_the_base_leaves_with_the_base_and_a_persons_stays(run, cap
 
 
 def test_who_is_to_be_named_is_named_by_what_was_made_from_it(run) -> None:
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     card = (run / "README.md").read_text()
     words = card[card.index("From the card of `lamp-small`:") : card.index("<!-- End")].strip()
     assert "© 2022 Bandai Namco Research Inc." in words
@@ -268,7 +269,7 @@ def test_who_is_to_be_named_is_named_by_what_was_made_from_it(run) -> None:
     later = run.parent / "later"
     shutil.copytree(run, later, ignore=shutil.ignore_patterns("README.md"))
     (later / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"base": str(run)}))
-    write_run_card(later)
+    write_run_card(CheckpointFolder.read(later))
     again = (later / "README.md").read_text()
     assert "cc-by-nc-4.0, as that of `dance`." in again
     assert again.count(words) == 1
@@ -277,6 +278,6 @@ def test_who_is_to_be_named_is_named_by_what_was_made_from_it(run) -> None:
 
 def test_a_card_without_a_license_is_warned_of(run, caplog) -> None:
     (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"base": None}))
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     assert "Not stated" in (run / "README.md").read_text()
     assert f"No license was given for {run}, so its card says `other`: " in caplog.text

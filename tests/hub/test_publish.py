@@ -10,6 +10,7 @@ import yaml
 
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol
 from lamp_hf.hub.card_text import header_of
+from lamp_hf.publishing.checkpoint_folder import CheckpointFolder
 from lamp_hf.publishing.model_card import write_run_card
 
 RECIPE = {"stage": "text-to-motion", "base": "lamp-small", "data": {"name": "clips", "path": "/somewhere/clips"}}
@@ -48,7 +49,8 @@ def give_sample(folder: Path, content: bytes = b"GIF89a of this run") -> None:
     """A card with a sample, as training leaves it."""
     (folder / "sample.gif").write_bytes(content)
     write_run_card(
-        folder, sample="![the person waves](sample.gif)\n\nMade by this model of “the person waves”, seed 1."
+        CheckpointFolder.read(folder),
+        sample="![the person waves](sample.gif)\n\nMade by this model of “the person waves”, seed 1.",
     )
 
 
@@ -201,7 +203,7 @@ def test_an_unfinished_run_is_called_that(hub, publisher, tmp_path, left) -> Non
     path.parent.mkdir(parents=True)
     path.write_bytes(b"{}")
     assert publisher.lamp_hf("push", tmp_path / "unfinished", "me/half") == 1
-    said = "holds no whole checkpoint: config.json is missing. A training in it is not finished: let it go on"
+    said = "not a complete checkpoint, config.json is missing; its training is not finished, resume it"
     assert said in publisher.printed
     assert ("models", "me/half") not in hub.repositories
 

@@ -143,7 +143,7 @@ def test_half_a_checkpoint_is_not_pushed(hub, publisher, tiny_checkpoint, tmp_pa
     shutil.copytree(tiny_checkpoint, folder)
     (folder / missing).unlink()
     push = f"from lamp_hf.publishing.checkpoint import push_checkpoint\npush_checkpoint({str(folder)!r}, 'me/a')"
-    assert publisher.error(push).startswith(f"CheckpointError: {folder} holds no whole checkpoint: {missing}")
+    assert publisher.error(push).startswith(f"CheckpointError: {folder}: not a complete checkpoint, {missing}")
     assert ("models", "me/a") not in hub.repositories
 
 

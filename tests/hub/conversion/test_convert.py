@@ -233,10 +233,11 @@ def test_the_snippets_of_all_six_kinds_run(
 
 
 def test_a_sample_of_a_converted_model_says_how_long(converted: Conversion, tmp_path: Path) -> None:
+    from lamp_hf.publishing.checkpoint_folder import CheckpointFolder
     from lamp_hf.publishing.sample import write_sample
 
     assert "duration=4.0" in (converted.output / "README.md").read_text()
-    assert "sample.gif" in write_sample(converted.output, "text-to-motion", tmp_path)
+    assert "sample.gif" in write_sample(CheckpointFolder.read(converted.output), tmp_path)
     assert (tmp_path / "sample.gif").is_file()
 
 
