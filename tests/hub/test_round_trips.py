@@ -133,7 +133,7 @@ def test_a_captioner_names_its_parts_on_the_hub(
 ) -> None:
     push = ["push", tiny_captioner, "me/captioner", "--sample", reader.folder / "walk.bvh"]
     assert publisher.lamp_hf(*push) == 1
-    assert f"needs {tiny_checkpoint}, which is not on the Hub: push that one first, and say its" in publisher.printed
+    assert f"needs {tiny_checkpoint}, which is not on the Hub; push that model first, then pass" in publisher.printed
     assert ("models", "me/captioner") not in hub.repositories
     assert publisher.lamp_hf("push", tiny_language_model, "me/writer") == 0
     assert header(hub, "me/writer")["library_name"] == "transformers"
