@@ -117,7 +117,7 @@ def push_checkpoint(
     local = CheckpointFolder.read(folder)
     files = _published_files(local)
     target = Target(repo_id, private=private, revision=revision, create_pr=create_pr, token=token)
-    on_hub = _asks_the_hub(target)
+    on_hub = _hub_lookup(target)
     # The checkpoint as readers will find it.
     checkpoint = local.with_texts({"config.json": _public_config(local, parts or {}, on_hub)})
     there, ours = target.read(CARD), local.card
@@ -176,7 +176,7 @@ def push_checkpoint(
 
 
 def with_tags(card: str, tags: Sequence[str] | str | None) -> str:
-    """A card with more tags."""
+    """Return a card with tags added."""
     if not tags:
         return card
     own = header_of(card, CARD).get("tags") or []
@@ -185,11 +185,12 @@ def with_tags(card: str, tags: Sequence[str] | str | None) -> str:
 
 
 def push_model(model: "PreTrainedModel", repo_id: str, **options: Any) -> str:
-    """Push a model alone, with its card; the processor has a `push_to_hub` of its own.
+    """Push a model with its card, without its processor, which has its own `push_to_hub`.
 
     Args:
         model: The model.
-        repo_id, options: As in [`push_checkpoint`], and `max_shard_size`, as in `save_pretrained`.
+        repo_id: See [`push_checkpoint`].
+        options: Keyword arguments of [`push_checkpoint`], and `max_shard_size` of `save_pretrained`.
     """
     options = {"base": str(model.name_or_path) or None, **options}
     return push_saved(model.save_pretrained, push_checkpoint, repo_id, options, ("max_shard_size",))
@@ -200,7 +201,7 @@ def push_pipeline(pipe: "Pipeline", repo_id: str, **options: Any) -> str:
 
     Args:
         pipe: The pipeline.
-        repo_id, options: As in [`push_model`].
+        repo_id, options: See [`push_model`].
     """
     options = {"base": str(pipe.model.name_or_path) or None, **options}
     return push_saved(pipe.save_pretrained, push_checkpoint, repo_id, options, ("max_shard_size",))
@@ -213,17 +214,17 @@ def push_saved(
     options: Mapping[str, Any],
     of_saving: tuple[str, ...] = (),
 ) -> str:
-    """Push what an object saves.
+    """Save an object into a temporary folder and push the folder.
 
     Args:
-        save: Writes it into a folder.
-        push: Pushes the folder.
-        repo_id: Where to.
-        options: For `push`, and those named in `of_saving` for `save`.
-        of_saving: Options of `save`.
+        save: Saves the object into a folder.
+        push: Pushes a folder.
+        repo_id: Repository to push to.
+        options: Keyword arguments of `push`, and those of `save` that `of_saving` lists.
+        of_saving: Names of the options that `save` takes.
 
     Raises:
-        TypeError: `push` does not take one of the options.
+        TypeError: An option is unknown.
     """
     taken = [name for name, each in inspect.signature(push).parameters.items() if each.kind is each.KEYWORD_ONLY]
     if unknown := sorted(options.keys() - {*taken, *of_saving}):
@@ -278,7 +279,9 @@ def _public_config(checkpoint: CheckpointFolder, parts: Mapping[str, str], on_hu
     return json.dumps(_without_folders(config), indent=2) + "\n"
 
 
-def _asks_the_hub(target: Target) -> Callable[[str, str], bool]:
+def _hub_lookup(target: Target) -> Callable[[str, str], bool]:
+    """Return a function that says whether a model or a data set is on the Hub."""
+
     def on_hub(name: str, repo_type: str) -> bool:
         if not looks_like_hub_id(name):
             return False
@@ -289,6 +292,7 @@ def _asks_the_hub(target: Target) -> Callable[[str, str], bool]:
 
 
 def _card_of(name: str, repo_type: str, target: Target, on_hub: Callable[[str, str], bool]) -> str | None:
+    """Return the card of a model or a data set, from the Hub or from a local folder."""
     if not on_hub(name, repo_type):
         return local_card(name)
     with clear_hub_errors(name):

@@ -133,29 +133,31 @@ def local_card(name: str) -> str | None:
 
 
 def _conversion_section(facts: Mapping[str, Any]) -> str:
-    """What a converted model was made from, and what was assumed."""
+    """Return the source files of a converted model, and the settings that its tensors do not determine."""
     if not facts:
         return ""
     rows = [(f"`{source['file']}`", f"`{source['sha256']}`") for source in facts["sources"]]
     text = "## Converted from\n\n" + _table(("file", "SHA-256"), rows)
     text += (
-        "\n\nBy `lamp-hf convert`, from checkpoints of other people's training; its outputs are those of the code that "
-        f"they were published for. {facts['tensors_used']} tensors are in the model; {facts['tensors_unused']} take "
-        "no part or came twice. Weights are stored in float32."
+        "\n\nConverted by `lamp-hf convert` from checkpoints that others trained. The outputs are the same as with the "
+        f"code that these were published for. The model contains {facts['tensors_used']} of their tensors; "
+        f"{facts['tensors_unused']} are unused or duplicates. Weights are stored in float32."
     )
     if facts["settings"]:
-        text += "\n\nNot told by the tensors:\n"
+        text += "\n\nSettings that the tensors do not determine:\n"
         text += "".join(f"\n- `{name}`: {each['value']} ({each['from']})" for name, each in facts["settings"].items())
     return text
 
 
 def _model_section(checkpoint: CheckpointFolder) -> str:
+    """Return a table of facts about the model."""
     hidden = ("checkpoint", "license", "data")
     rows = [(name.strip(), value) for name, value in describe(checkpoint).items() if name not in hidden]
     return "## Model\n\n" + _table(("", ""), rows)
 
 
 def _training_section(recipe: Mapping[str, Any], history: Mapping[str, Any], bases: Sequence[str]) -> str:
+    """Return the settings of the training and the metrics at its end."""
     if not recipe:
         return f"## Training\n\nMade from {', '.join(map(shown_name, bases))}." if bases else ""
     trainer, metrics = recipe.get("trainer", {}), history.get("metrics", {})
@@ -187,12 +189,12 @@ def _training_section(recipe: Mapping[str, Any], history: Mapping[str, Any], bas
         if key.startswith("eval_") and isinstance(value, float)
     }
     if measured:
-        text += "\n\nAt the end, on the validation split:\n\n" + _table(("", ""), list(measured.items()))
+        text += "\n\nFinal metrics on the validation split:\n\n" + _table(("", ""), list(measured.items()))
     return text
 
 
 def _fine_tuning_section(report: Mapping[str, Any]) -> str:
-    """What became of the base's parts, and scores before and after."""
+    """Return the scores before and after fine-tuning, and how each part of the base model was trained."""
     if not report.get("scores"):
         return ""
     columns = ("before", "after", "real")
@@ -202,7 +204,7 @@ def _fine_tuning_section(report: Mapping[str, Any]) -> str:
     ]
     minutes = sum(report.get("minutes", {}).values())
     return (
-        f"## Fine-tuning\n\nOn validation clips, which it has not learned from; in all {minutes:.0f} minutes.\n\n"
+        f"## Fine-tuning\n\nScores on held-out validation clips. Fine-tuning took {minutes:.0f} minutes.\n\n"
         + _table(("", "base", "this model", "real clips"), rows)
         + "\n\n"
         + _table(("part of the model", ""), list(report["stages"].items()))
@@ -230,9 +232,10 @@ def _evaluation_section(records: Sequence[EvaluationRecord]) -> str:
 
 
 def _license_section(card_license: License) -> str:
+    """Return the license and where it comes from."""
     if card_license.source is None:
-        return "## License\n\nNot stated: ask whoever published this before you use it."
-    origin = "" if card_license.is_persons else f", as that of {shown_name(card_license.source)}"
+        return "## License\n\nNot stated. Ask the publisher before you use this."
+    origin = "" if card_license.is_persons else f", inherited from {shown_name(card_license.source)}"
     return f"## License\n\n{card_license.name}{origin}."
 
 
@@ -242,6 +245,6 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def sample_in(card: str | None, file: str) -> str:
-    """The Markdown with which lamp_hf shows a sample in a card, empty if it shows none."""
+    """Return the Markdown that shows a sample in lamp_hf's part of a card, empty if there is none."""
     found = re.search(rf"^!\[.*\]\({re.escape(file)}\)\n\n.*$", card_parts(card)[1], re.MULTILINE)
     return found[0] if found else ""

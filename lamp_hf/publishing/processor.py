@@ -1,4 +1,4 @@
-"""Publish processors alone."""
+"""Publish processors without a model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +14,13 @@ __all__ = ["push_processor"]
 
 
 def push_processor(processor: Any, repo_id: str, **options: Any) -> str:
-    """Push a processor, or a feature extractor, alone; where no model lies yet, with a card.
+    """Push a processor or a feature extractor; if the repository has no model yet, with a card.
 
     Args:
-        processor: With a `save_pretrained`.
-        repo_id, options: `private`, `license`, `tags`, `revision`, `create_pr`, `commit_message`, `commit_description`
-            and `token`, as in [`push_checkpoint`].
+        processor: The processor or feature extractor.
+        repo_id: See [`push_checkpoint`].
+        options: `private`, `license`, `tags`, `revision`, `create_pr`, `commit_message`, `commit_description` and
+            `token`, see [`push_checkpoint`].
     """
     return push_saved(processor.save_pretrained, _push_processor_files, repo_id, options)
 
@@ -27,7 +28,7 @@ def push_processor(processor: Any, repo_id: str, **options: Any) -> str:
 PROCESSOR_TEXT = """
 # {title}
 
-This turns motions and sentences into the input of models of `lamp_hf`; the model itself is not here yet.
+This processor turns motions and sentences into inputs for models of `lamp_hf`. This repository has no model yet.
 
 ```python
 import lamp_hf

@@ -58,7 +58,7 @@ def test_a_run_has_a_card_of_its_facts(run) -> None:
         "retrieval, protocol all (version 1): 40 clips of clips (validation), 20 repeats, judged by `judge`.",
         "|  | chance | dance |",
         "| r1 | 0.030 | 0.500 ± 0.010 |",
-        "cc-by-nc-4.0, as that of `lamp-small`.",
+        "cc-by-nc-4.0, inherited from `lamp-small`.",
         'pipe = pipeline("text-to-motion", model="runs/dance")',
     ):
         assert line in card.splitlines()
@@ -271,7 +271,7 @@ def test_who_is_to_be_named_is_named_by_what_was_made_from_it(run) -> None:
     (later / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"base": str(run)}))
     write_run_card(CheckpointFolder.read(later))
     again = (later / "README.md").read_text()
-    assert "cc-by-nc-4.0, as that of `dance`." in again
+    assert "cc-by-nc-4.0, inherited from `dance`." in again
     assert again.count(words) == 1
     assert again.count("From the card of") == 1
 

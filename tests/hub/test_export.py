@@ -52,7 +52,7 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(tiny_checkpoint, tmp_path
 def test_a_run_is_not_replaced_by_what_is_made_of_it(tiny_checkpoint, tmp_path):
     run = run_of(tiny_checkpoint, tmp_path / "runs" / "run")
     for output in (run, tmp_path / "runs"):
-        with pytest.raises(ValueError, match="holds the run itself: export to another folder"):
+        with pytest.raises(ValueError, match="contains the run itself; export to another folder"):
             export_checkpoint(run, output)
     assert (run / "model.safetensors").is_file()
 

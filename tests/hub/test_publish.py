@@ -100,7 +100,7 @@ def test_what_a_card_says_of_bases_that_are_gone_stays_with_the_weights(hub, pub
     first = run(4, base=str(base))
     assert publisher.lamp_hf("push", first, "me/orphan", "--no-sample") == 0, publisher.printed
     card = hub["me/orphan"].files["README.md"].decode()
-    assert "mit, as that of `base`." in card
+    assert "mit, inherited from `base`." in card
     assert "> By the base's people." in card
     assert str(tmp_path) not in card
     shutil.rmtree(base)
@@ -137,12 +137,12 @@ def test_a_persons_sample_beside_a_persons_card_stays(hub, publisher, run) -> No
 
 def test_a_persons_card_is_asked_for_a_license_only_where_it_has_none(hub, publisher, run) -> None:
     assert publisher.lamp_hf("push", "lamp-small", "me/embedded", "--no-sample") == 0, publisher.printed
-    assert "A person has written the README.md of me/embedded, and it stays" in publisher.printed
+    assert "me/embedded: its README.md is user-written and is kept" in publisher.printed
     assert "state the license" not in publisher.printed
     folder = run(9)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
     assert publisher.lamp_hf("push", folder, "me/own-license", "--license", "apache-2.0") == 0, publisher.printed
-    said = "it stays, and its license (mit) too: write `license: apache-2.0` into its header"
+    said = "is kept, with its license (mit); to change it, write `license: apache-2.0` into its header"
     assert said in publisher.printed
 
 
@@ -243,7 +243,7 @@ def test_data_whose_card_does_not_follow_are_there(hub, publisher, mocap) -> Non
         f"try: publish({str(mocap)!r}, 'me/cardless', license='mit')\n"
         "finally: HfApi.create_commit = create_commit"
     )
-    assert "did not finish (the line is dead). The repository is complete but for its card" in error
+    assert "did not finish (the line is dead). The repository is complete except for its card" in error
     assert any(name.endswith(".parquet") for name in hub["datasets/me/cardless"].files)
 
 

@@ -124,7 +124,7 @@ def test_what_a_person_wrote_on_the_hub_stays(hub, publisher, published, tiny_ch
     repository.commit(repository.files | {"README.md": b"# Mine\n"})
     assert publisher.lamp_hf("push", tiny_checkpoint, published, "--no-sample") == 0
     assert repository.files["README.md"] == b"# Mine\n"
-    assert "A person has written the README.md of me/tiny, and it stays: state the license there" in publisher.printed
+    assert "me/tiny: its README.md is user-written and is kept; state the license there" in publisher.printed
     repository.commit(repository.files | {"README.md": card.encode()})
 
 

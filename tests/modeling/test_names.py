@@ -61,7 +61,7 @@ for load in (lamp_hf.LampForTextToMotion.from_pretrained, lambda name: transform
     try:
         load("owner/dance")
     except lamp_hf.hub.errors.HubError as error:
-        assert "out of reach for owner/dance" in str(error), error
+        assert "cannot be reached for owner/dance" in str(error), error
 assert len(requests) <= 4, requests
 """
 

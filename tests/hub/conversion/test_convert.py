@@ -219,7 +219,7 @@ def test_the_snippets_of_all_six_kinds_run(
     assert Path("wave.bvh").stat().st_size > 1000
     assert left["motion-vqvae"]["codes"].shape == (1, 14)
     assert left["length-estimator"]["num_frames"].tolist()[0] % 4 == 0
-    assert "Texts go in as the 16 numbers of CLIP" in (folders["length-estimator"] / "README.md").read_text()
+    assert "Texts are given as the 16 text features of CLIP" in (folders["length-estimator"] / "README.md").read_text()
     # What the evaluator's metric then gives: motions alone can be judged, texts not.
     motions = {"predictions": [walker, waver, walker.crop(0.0, 2.0)], "references": [waver, walker, walker]}
     assert left["evaluator"]["fid"].compute(**motions)["fid"] > 0
