@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from lamp_hf.data.field_layout import read_statistic
 from lamp_hf.files import atomic_folder
-from lamp_hf.hub.card_text import touched
+from lamp_hf.hub.card_text import user_edited
 from lamp_hf.hub.upload import CARD
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationConfig
@@ -382,7 +382,7 @@ def _check_words(output: Path, places: Iterable[str]) -> None:
     """Refuse to replace folders that are not written again, where a person has written in the card."""
     written = {output / place for place in places}
     for card in sorted(output.rglob(CARD)):
-        if card.parent not in written and touched(card.read_text(encoding="utf-8")):
+        if card.parent not in written and user_edited(card.read_text(encoding="utf-8")):
             raise FileExistsError(
                 f"somebody has changed {card}, and this conversion does not write that folder again: convert to "
                 "another folder, or everything that is in this one"

@@ -13,13 +13,13 @@ __all__ = [
     "MODEL_INDEX",
     "CardError",
     "License",
-    "handwritten",
     "header_of",
     "looks_like_hub_id",
     "merged_card",
-    "persons_header",
     "split_card",
-    "touched",
+    "user_edited",
+    "user_header",
+    "user_written",
     "with_entries",
 ]
 
@@ -54,7 +54,7 @@ class License:
         return self.entries.get("license", "other") != "other" or "license_name" in self.entries
 
     @property
-    def is_persons(self) -> bool:
+    def from_user(self) -> bool:
         """Whether the user stated it, rather than lamp_hf inherited it."""
         return self.source in (CARD_ITSELF, ASKED)
 
@@ -141,7 +141,7 @@ def merged_card(
     Returns:
         The card, or `None` if the existing card is user-written and must be kept.
     """
-    if handwritten(existing):
+    if user_written(existing):
         return None
     before, marked, after = card_parts(existing)
     if not marked:
@@ -149,14 +149,14 @@ def merged_card(
     ours = {key: value for key, value in header.items() if key != MODEL_INDEX}
     if card_license is not None:
         header = {**card_license.entries, **header}
-        ours |= {} if card_license.is_persons else card_license.entries
-    persons = persons_header(existing)
+        ours |= {} if card_license.from_user else card_license.entries
+    theirs = user_header(existing)
     if "license" in header:
-        persons = {key: value for key, value in persons.items() if key not in LICENSE_ENTRIES}
-    merged = {**persons, **header}
+        theirs = {key: value for key, value in theirs.items() if key not in LICENSE_ENTRIES}
+    merged = {**theirs, **header}
     for key in LISTS:
-        if key in persons and key in header:
-            merged[key] = list(dict.fromkeys([*_listed(header[key]), *_listed(persons[key])]))
+        if key in theirs and key in header:
+            merged[key] = list(dict.fromkeys([*_listed(header[key]), *_listed(theirs[key])]))
     order = [key for key in dict.fromkeys([*header_of(existing), *merged]) if key != MODEL_INDEX]
     order.append(MODEL_INDEX)  # it is long
     merged = {key: merged[key] for key in order if merged.get(key, []) != []}
@@ -166,25 +166,25 @@ def merged_card(
     return f"---\n{yaml_header}---\n{before}{part}{after}"
 
 
-def persons_header(card: str | None, name: str = "README.md") -> dict[str, Any]:
+def user_header(card: str | None, name: str = "README.md") -> dict[str, Any]:
     """Return the header entries that the user wrote: all that the note in the card does not list."""
     ours = note_in(card).get("header", {})
-    persons: dict[str, Any] = {}
+    theirs: dict[str, Any] = {}
     for key, value in header_of(card, name).items():
         if key in LISTS and key in ours:
             rest = [each for each in _listed(value) if each not in _listed(ours[key])]
-            persons |= {key: rest} if rest else {}
+            theirs |= {key: rest} if rest else {}
         elif key not in ours or ours[key] != value:
-            persons[key] = value
-    return persons
+            theirs[key] = value
+    return theirs
 
 
-def handwritten(card: str | None) -> bool:
+def user_written(card: str | None) -> bool:
     """Return whether a card is user-written as a whole: it has text, but no part marked by lamp_hf."""
-    return touched(card) and not card_parts(card)[1]
+    return user_edited(card) and not card_parts(card)[1]
 
 
-def touched(card: str | None) -> bool:
+def user_edited(card: str | None) -> bool:
     """Return whether a card is user-edited: it has text that neither lamp_hf nor transformers wrote."""
     before, _, after = card_parts(card)
     text = (before + after).strip()
@@ -242,4 +242,4 @@ def _public(name: str) -> str:
 
 def card_to_keep(there: str | None, ours: str | None) -> str | None:
     """Return the user-edited card: the repository's, else the local one."""
-    return there if there is not None and (touched(there) or not touched(ours)) else ours
+    return there if there is not None and (user_edited(there) or not user_edited(ours)) else ours

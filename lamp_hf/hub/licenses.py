@@ -48,7 +48,7 @@ class Origin:
     words: str
 
     @classmethod
-    def told_by(cls, card: str | None) -> "Origin":
+    def of_card(cls, card: str | None) -> "Origin":
         """Return the origin that the note and the license section of a card state."""
         note = note_in(card)
         bases = note.get("bases", [])
@@ -135,7 +135,7 @@ def _section_on_license(text: str) -> str:
     return "\n".join(lines).strip()
 
 
-def license_of_a_persons_card(header: Mapping[str, Any], asked: str | None, repo_id: str) -> License:
+def license_of_user_card(header: Mapping[str, Any], asked: str | None, repo_id: str) -> License:
     """Return the license of a user-written card, and log that the card is kept.
 
     Args:

@@ -17,15 +17,15 @@ from lamp_hf.hub.card_text import (
     CARD_ITSELF,
     MODEL_INDEX,
     card_to_keep,
-    handwritten,
     header_of,
     looks_like_hub_id,
-    persons_header,
-    touched,
+    user_edited,
+    user_header,
+    user_written,
     with_entries,
 )
 from lamp_hf.hub.errors import clear_hub_errors
-from lamp_hf.hub.licenses import Origin, Source, find_license, license_of_a_persons_card, warn_of_license
+from lamp_hf.hub.licenses import Origin, Source, find_license, license_of_user_card, warn_of_license
 from lamp_hf.hub.upload import CARD, Target, matches
 
 from .checkpoint_folder import HISTORY, RECORDS, WEIGHTS, CheckpointFolder
@@ -122,26 +122,26 @@ def push_checkpoint(
     checkpoint = local.with_texts({"config.json": _public_config(local, parts or {}, on_hub)})
     there, ours = target.read(CARD), local.card
     existing = card_to_keep(there, ours)
-    if existing is there and touched(ours) and ours != there:
+    if existing is there and user_edited(ours) and ours != there:
         logger.warning("%s: its README.md is user-edited and is kept; the folder's README.md is not pushed", repo_id)
-    persons = persons_header(existing, f"{repo_id}/{CARD}" if existing is there else str(local.path / CARD))
+    user_entries = user_header(existing, f"{repo_id}/{CARD}" if existing is there else str(local.path / CARD))
     same = target.holds({name: path for name, path in files.items() if matches(name, WEIGHTS)}, WEIGHTS)
-    told = Origin.told_by(existing if same or existing is ours else None)
+    origin = Origin.of_card(existing if same or existing is ours else None)
     if same:
         checkpoint = checkpoint.with_texts(_history_on_hub(target, checkpoint))
     published: dict[str, Path | bytes] = {**files, **_without_local_paths(checkpoint)}
     bases = checkpoint.bases or ([portable_name(base)] if base else [])
-    bases = [each for each in bases if each != target.repo_id] or list(told.bases)
+    bases = [each for each in bases if each != target.repo_id] or list(origin.bases)
     sources = [Source(each, _card_of(each, "model", target, on_hub)) for each in bases]
     sources += [Source(each, _card_of(each, "dataset", target, on_hub), is_data=True) for each in checkpoint.datasets]
-    headers = [(CARD_ITSELF, persons)]
+    headers = [(CARD_ITSELF, user_entries)]
     headers += [(source.name, source.header) for source in sources if not source.is_data]
     card_license = find_license(license, headers)
     if card_license.source is None:
-        card_license = told.card_license
+        card_license = origin.card_license
     shown = ""
-    if handwritten(existing):
-        card_license = license_of_a_persons_card(persons, license, target.repo_id)
+    if user_written(existing):
+        card_license = license_of_user_card(user_entries, license, target.repo_id)
     elif sample != "":
         shown, picture = _own_sample(sample, local, there if same and SAMPLE_FILE in target.files else None)
         if not shown and "processor_config.json" in files:
@@ -155,7 +155,7 @@ def push_checkpoint(
         existing=existing,
         card_license=card_license,
         sources=sources,
-        told=told,
+        origin=origin,
         sample=shown,
         results=_results(local, existing, keep=same or existing is ours),
         on_hub=on_hub,

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 from lamp_hf.hub.card_text import (
     CARD_ITSELF,
     card_to_keep,
-    handwritten,
     header_of,
     merged_card,
-    persons_header,
+    user_header,
+    user_written,
     with_entries,
 )
 from lamp_hf.hub.errors import HubError, clear_hub_errors
-from lamp_hf.hub.licenses import find_license, license_of_a_persons_card, warn_of_license
+from lamp_hf.hub.licenses import find_license, license_of_user_card, warn_of_license
 from lamp_hf.hub.upload import CARD, Target
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ def push_dataset(
     target = Target(repo_id, repo_type="dataset", private=private, token=token)
     there = target.read(CARD)
     existing = card_to_keep(there, card)
-    persons = persons_header(existing, f"{repo_id}/{CARD}" if existing is there else f"{CARD} of the data set")
-    if handwritten(existing):
-        card_license = license_of_a_persons_card(persons, license, target.repo_id)
+    user_entries = user_header(existing, f"{repo_id}/{CARD}" if existing is there else f"{CARD} of the data set")
+    if user_written(existing):
+        card_license = license_of_user_card(user_entries, license, target.repo_id)
     else:
-        card_license = find_license(license, [(CARD_ITSELF, persons)])
+        card_license = find_license(license, [(CARD_ITSELF, user_entries)])
         warn_of_license(card_license, target.repo_id)
     clips = " and ".join(f"{len(split):,} ({name})" for name, split in splits.items())
     text = DATASET_TEXT.format(title=Path(target.repo_id).name, clips=clips, repo_id=target.repo_id)

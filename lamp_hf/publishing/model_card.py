@@ -15,8 +15,8 @@ from lamp_hf.hub.card_text import (
     card_parts,
     looks_like_hub_id,
     merged_card,
-    persons_header,
     shown_name,
+    user_header,
 )
 from lamp_hf.hub.licenses import Origin, Source, find_license, warn_of_license, words_on_license
 from lamp_hf.hub.upload import CARD
@@ -35,7 +35,7 @@ def checkpoint_card(
     existing: str | None,
     card_license: License,
     sources: Sequence[Source],
-    told: Origin | None = None,
+    origin: Origin | None = None,
     sample: str = "",
     results: Any = None,
     on_hub: Callable[[str, str], bool] | None = None,
@@ -48,7 +48,7 @@ def checkpoint_card(
         existing: The card that the repository or the folder has.
         card_license: The license, see [`find_license`].
         sources: The checkpoints and the data sets that it was made from.
-        told: What an earlier card of the same weights says about sources that cannot be read.
+        origin: What an earlier card of the same weights says about sources that cannot be read.
         sample: Markdown that shows a sample of its output.
         results: The `model-index`. Defaults to that of the existing card.
         on_hub: Returns whether a name is the id of a `"model"` or `"dataset"` on the Hub. By default every name of the
@@ -71,8 +71,8 @@ def checkpoint_card(
     if results is not None:
         header[MODEL_INDEX] = results
     words = [word for source in sources for word in words_on_license(source, card_license)]
-    if not words and told is not None and told.words:
-        words = [told.words]
+    if not words and origin is not None and origin.words:
+        words = [origin.words]
     # Converted models have no length estimator, so the snippet gives a duration.
     length = "duration=4.0, " if config.get("length_hidden_sizes", ()) is None else ""
     # An evaluator that reads GloVe vectors has no tokenizer.
@@ -111,7 +111,7 @@ def write_run_card(
     name = name or str(checkpoint.path)
     sources = [Source(base, local_card(base)) for base in checkpoint.bases]
     sources += [Source(data, local_card(data), is_data=True) for data in checkpoint.datasets]
-    headers = [(CARD_ITSELF, persons_header(checkpoint.card, str(path)))]
+    headers = [(CARD_ITSELF, user_header(checkpoint.card, str(path)))]
     headers += [(source.name, source.header) for source in sources if not source.is_data]
     card_license = find_license(license, headers)
     card = checkpoint_card(
@@ -235,7 +235,7 @@ def _license_section(card_license: License) -> str:
     """Return the license and where it comes from."""
     if card_license.source is None:
         return "## License\n\nNot stated. Ask the publisher before you use this."
-    origin = "" if card_license.is_persons else f", inherited from {shown_name(card_license.source)}"
+    origin = "" if card_license.from_user else f", inherited from {shown_name(card_license.source)}"
     return f"## License\n\n{card_license.name}{origin}."
 
 

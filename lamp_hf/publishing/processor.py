@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lamp_hf.hub.card_text import CARD_ITSELF, handwritten, merged_card, persons_header
+from lamp_hf.hub.card_text import CARD_ITSELF, merged_card, user_header, user_written
 from lamp_hf.hub.licenses import find_license, warn_of_license
 from lamp_hf.hub.upload import CARD, Target, matches
 
@@ -57,8 +57,8 @@ def _push_processor_files(
         path.name: path for path in sorted(Path(folder).iterdir()) if matches(path.name, PUBLISHED)
     }
     there = target.read(CARD)
-    if "config.json" not in target.files and not handwritten(there):
-        card_license = find_license(license, [(CARD_ITSELF, persons_header(there, f"{repo_id}/{CARD}"))])
+    if "config.json" not in target.files and not user_written(there):
+        card_license = find_license(license, [(CARD_ITSELF, user_header(there, f"{repo_id}/{CARD}"))])
         warn_of_license(card_license, target.repo_id)
         auto = "AutoProcessor" if "processor_config.json" in files else "AutoFeatureExtractor"
         text = PROCESSOR_TEXT.format(title=Path(target.repo_id).name, auto=auto, repo_id=target.repo_id)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lamp_hf.hub.card_text import CARD_ITSELF, merged_card, persons_header
+from lamp_hf.hub.card_text import CARD_ITSELF, merged_card, user_header
 from lamp_hf.hub.licenses import find_license, warn_of_license
 from lamp_hf.hub.upload import CARD, Target
 
@@ -74,7 +74,7 @@ def index_card(index: "MotionIndex", repo_id: str, existing: str | None, license
     """
     header: dict[str, Any] = {"library_name": "lamp_hf", "tags": ["lamp_hf", "human-motion", "motion-retrieval"]}
     header["configs"] = CONFIGS
-    card_license = find_license(license, [(CARD_ITSELF, persons_header(existing, f"{repo_id}/README.md"))])
+    card_license = find_license(license, [(CARD_ITSELF, user_header(existing, f"{repo_id}/README.md"))])
     text = TEXT.format(
         title=repo_id.rpartition("/")[2],
         num_motions=len(index),
