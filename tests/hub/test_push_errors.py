@@ -112,11 +112,11 @@ def test_a_push_without_permission_is_refused(hub, publisher, reader, tiny_check
     for name in ("me/first", "me/never"):
         error = publisher.error(push.format(str(tiny_checkpoint), name, "hf_read_me"))
         assert error.startswith(f"HubError: you are not allowed to do this to {name}")
-        assert error.endswith("the token needs permission to write there")
+        assert error.endswith("use a token that may write there")
     error = publisher.error(push.format(str(tiny_checkpoint), "me/first", "hf_reader"))
     assert error == "HubError: you cannot push to me/first: your token can only read; use one with write access"
     assert publisher.lamp_hf("push", tiny_checkpoint, "me/first run") == 1
-    assert "'me/first run' is not the name of a repository on the Hub; expected owner/name" in publisher.printed
+    assert "'me/first run' is not a valid name of a Hub repository; expected owner/name" in publisher.printed
     assert publisher.lamp_hf("push", "nowhere", "me/never") == 1
     assert publisher.printed.startswith("Error: nowhere is neither a folder nor a checkpoint of this package")
     assert publisher.lamp_hf("push", tiny_checkpoint, "me/first", "--sample", "a bow", "--no-sample") == 2
