@@ -1,1 +1,1 @@
-"""The checkpoints that come with the package, and which files make a checkpoint."""
+"""The checkpoints embedded in the package, and the files of a checkpoint."""

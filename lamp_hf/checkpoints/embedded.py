@@ -1,4 +1,4 @@
-"""The checkpoints that travel with the package: their names and where they lie."""
+"""The checkpoints embedded in the package: their names and their folders."""
 
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -20,25 +20,31 @@ DEFAULT_CHECKPOINT = "lamp-small"
 
 
 def embedded_checkpoint(name: str = DEFAULT_CHECKPOINT) -> Path:
-    """Folder of a checkpoint of the package, from which `from_pretrained` loads.
+    """Return the folder of an embedded checkpoint, for `from_pretrained`.
+
+    Args:
+        name: Name of the checkpoint.
 
     Raises:
         ValueError: The package has no checkpoint of this name.
     """
     path = CHECKPOINTS_FOLDER / name
     if not (path / "config.json").is_file():
-        raise ValueError(f"no checkpoint {name!r} in this package; found: {', '.join(_embedded()) or 'none'}")
+        raise ValueError(f"no checkpoint {name!r} in this package; available: {', '.join(_embedded()) or 'none'}")
     return path
 
 
 def resolve_checkpoint(name_or_path: str) -> str:
-    """What `from_pretrained` takes: the folder of an embedded checkpoint for its name, folders and Hub ids as given.
+    """Return what `from_pretrained` loads: for the name of an embedded checkpoint, its folder.
 
-    A folder of that name in the current directory comes first, as with Hub ids. A path into a folder that is there is
-    no Hub id.
+    Folders and Hub ids are returned unchanged. A folder in the current directory takes precedence over an embedded
+    checkpoint or a Hub id of the same name. A name is not a Hub id if its first part is an existing folder.
+
+    Args:
+        name_or_path: Name of an embedded checkpoint, folder, or Hub id.
 
     Raises:
-        FileNotFoundError: It is none of them.
+        FileNotFoundError: The name is none of these.
     """
     if Path(name_or_path).is_dir():
         return name_or_path
@@ -50,7 +56,7 @@ def resolve_checkpoint(name_or_path: str) -> str:
             return name_or_path
         near = get_close_matches(path.name, sorted(each.name for each in path.parent.iterdir() if each.is_dir()))
         raise FileNotFoundError(
-            f"{name_or_path} does not exist, though the folder {path.parent} does"
+            f"{name_or_path} does not exist, but the folder {path.parent} does"
             + (f"; did you mean {path.parent / near[0]}?" if near else "")
         )
     known = ", ".join(_embedded()) or "none"
@@ -62,19 +68,19 @@ def resolve_checkpoint(name_or_path: str) -> str:
 
 
 def embedded_path(name: Any) -> Any:
-    """The folder of an embedded checkpoint for its name, whatever else is given as it is."""
+    """Return the folder of an embedded checkpoint for its name, and any other value unchanged."""
     if isinstance(name, str) and is_embedded(name) and not Path(name).is_dir():
         return str(CHECKPOINTS_FOLDER / name)
     return name
 
 
 def is_embedded(name: str) -> bool:
-    """Whether a checkpoint of this name travels with the package."""
+    """Return whether the package has a checkpoint of this name."""
     return Path(name).name == name and (CHECKPOINTS_FOLDER / name / "config.json").is_file()
 
 
 def portable_name(name_or_path: str) -> str:
-    """A name by which [`resolve_checkpoint`] finds it on other machines: embedded checkpoints lose their folder."""
+    """Return a name that works on other machines: for the folder of an embedded checkpoint, its name."""
     path = Path(name_or_path)
     return path.name if path.is_dir() and path.resolve().parent == CHECKPOINTS_FOLDER else name_or_path
 
@@ -84,7 +90,10 @@ def _embedded() -> list[str]:
 
 
 def locate_text_encoder(name: str) -> str:
-    """Folder or Hub id of a BERT-like encoder; `package:NAME` names one that an installed package carries.
+    """Return the folder or the Hub id of a BERT-like text encoder.
+
+    Args:
+        name: Folder, Hub id, or `package:NAME` for the encoder inside an installed package.
 
     Raises:
         ModuleNotFoundError: The package is not installed.

@@ -1,4 +1,4 @@
-"""Which files make a checkpoint, where they are, and the errors where they are missing or damaged."""
+"""The files of a checkpoint, and clear errors if they are missing or damaged."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from lamp_hf.hub.errors import HubError, clear_hub_errors
 __all__ = [
     "CONFIG_FILES",
     "EXTRACTOR_FILES",
+    "INDEX_FILE",
     "PROCESSOR_FILES",
     "WEIGHT_FILES",
     "CheckpointError",
@@ -21,7 +22,7 @@ __all__ = [
     "stored_tensors",
 ]
 
-# Of each part of a checkpoint one of these is needed.
+# For each part of a checkpoint, the files of which it needs one.
 CONFIG_FILES = ("config.json",)
 INDEX_FILE = "model.safetensors.index.json"
 WEIGHT_FILES = ("model.safetensors", INDEX_FILE)
@@ -37,33 +38,33 @@ JSON_FILES = (
     INDEX_FILE,
 )
 
-# How long the Hub may take to say whether it has a repository.
+# How long to wait for the Hub to say whether it has a repository.
 HUB_TIMEOUT_S = 10.0
 
-# What code raises that meets another value than it was written for.
+# The errors of code that reads a value that it was not written for.
 VALUE_ERRORS = (TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError)
 
 
 class CheckpointError(Exception):
-    """A checkpoint that is incomplete or damaged, holds another kind of model, or is from a newer version of lamp_hf.
+    """A checkpoint that is incomplete or damaged, contains another kind of model, or needs a newer version of lamp_hf.
 
-    No ValueError and no OSError: those are what `pipeline()` of transformers expects of one of several possible
-    classes, and answers with the tracebacks of all of them.
+    It is neither a ValueError nor an OSError: `pipeline()` of transformers catches those, tries the next class, and
+    ends with the tracebacks of all classes.
     """
 
 
 def checked_name(name: Any, options: Mapping[str, Any]) -> Any:
-    """Folder, file or Hub id that `from_pretrained` is to read, for any name of a checkpoint.
+    """Return the folder, file or Hub id that `from_pretrained` reads for a name.
 
-    A name that leads nowhere is refused at once; transformers would ask the Hub for each of a dozen files, five times.
+    A name that does not exist is refused at once; transformers would ask the Hub for each of a dozen files, five times.
 
     Args:
-        name: As given to `from_pretrained`.
+        name: Name given to `from_pretrained`.
         options: Keyword arguments of `from_pretrained`.
 
     Raises:
         FileNotFoundError: The name is neither a folder nor an embedded checkpoint nor a Hub id.
-        HubError: The Hub has no such repository, or cannot be asked.
+        HubError: The Hub has no such repository, or cannot be reached.
     """
     if name is None or os.path.exists(name):
         return name
@@ -84,8 +85,8 @@ def _ask_hub(repo_id: str, options: Mapping[str, Any]) -> None:
             return
         if constants.HF_HUB_OFFLINE or options.get("local_files_only"):
             raise HubError(
-                f"{repo_id} is not a folder here, and not in the cache either; the Hub is not asked, because "
-                f"{'HF_HUB_OFFLINE is set' if constants.HF_HUB_OFFLINE else 'of local_files_only=True'}"
+                f"{repo_id} is neither a local folder nor in the cache, and the Hub is not asked because "
+                f"{'HF_HUB_OFFLINE is set' if constants.HF_HUB_OFFLINE else 'local_files_only=True was passed'}"
             )
         api = HfApi(token=options.get("token"))
         api.repo_info(repo_id, revision=options.get("revision"), timeout=HUB_TIMEOUT_S)
@@ -98,14 +99,13 @@ def explained(
     options: Mapping[str, Any],
     blamed: tuple[str, ...] = (),
 ) -> Iterator[None]:
-    """Where loading fails because files are missing or damaged, say which.
+    """Name the missing or damaged files if loading fails.
 
     Args:
         name: Folder or Hub id of the checkpoint.
-        needed: For each part, files of which one must be there.
+        needed: For each part of the checkpoint, the files of which it needs one.
         options: Keyword arguments of `from_pretrained`.
-        blamed: Files that are named where nothing is wrong with any file as such, but a value in one of these cannot
-            be used.
+        blamed: Files to name if no file is missing or damaged, but a value in one of them is invalid.
 
     Raises:
         CheckpointError: Files are missing or damaged.
@@ -133,7 +133,7 @@ def explained(
 
 
 def stored_tensors(name: Any, options: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """File and type of each tensor of a checkpoint, the type as safetensors names it, such as `F32`.
+    """Return the file and the type of each tensor of a checkpoint, the type as safetensors names it, such as `F32`.
 
     Args:
         name: Folder or Hub id of the checkpoint.
@@ -150,10 +150,15 @@ def stored_tensors(name: Any, options: Mapping[str, Any]) -> dict[str, tuple[str
 
 
 def _files(name: Any, options: Mapping[str, Any], look: bool = True) -> dict[str, Path | None] | None:
-    """Files of a checkpoint by name, `None` for those that are not on this machine; `None` where the Hub does not tell.
+    """Return the files of a checkpoint by name, with `None` for files that are not on this machine.
 
     Args:
-        look: Ask the Hub which files there are, else tell those in the cache alone.
+        name: Folder or Hub id of the checkpoint.
+        options: Keyword arguments of `from_pretrained`.
+        look: Ask the Hub for the list of files, rather than return only those in the cache.
+
+    Returns:
+        The files, or `None` if the Hub does not answer.
     """
     if name is None:
         return None
@@ -171,14 +176,14 @@ def _files(name: Any, options: Mapping[str, Any], look: bool = True) -> dict[str
             names = [file.removeprefix(prefix) for file in there if file.startswith(prefix)]
         cached = {key: options[key] for key in ("cache_dir", "revision") if options.get(key) is not None}
         paths = {file: try_to_load_from_cache(str(name), prefix + file, **cached) for file in names}
-    except Exception:  # no connection, no such repository: the first error says it
+    except Exception:  # no connection or no such repository: the original error says so
         return None
     files = {file: Path(path) if isinstance(path, str) else None for file, path in paths.items()}
     return files if look else {file: path for file, path in files.items() if path is not None}
 
 
 def _damage(files: Mapping[str, Path | None]) -> str | None:
-    """What is wrong with the files of a checkpoint, the first fault that is found."""
+    """Return the first fault in the files of a checkpoint, or `None` if there is none."""
     for name, path in files.items():
         if path is None:
             continue
@@ -194,12 +199,13 @@ def _damage(files: Mapping[str, Path | None]) -> str | None:
 
 
 def _json_fault(path: Path, files: Mapping[str, Path | None]) -> str | None:
+    """Return what is wrong with a JSON file of a checkpoint, or `None`."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         return f"it is not JSON ({error})"
     if not isinstance(values, dict):
-        return f"it holds a {type(values).__name__}, expected an object with named values"
+        return f"it contains a {type(values).__name__}, expected an object with named values"
     if path.name == "tokenizer.json":
         from tokenizers import Tokenizer
 
@@ -214,16 +220,17 @@ def _json_fault(path: Path, files: Mapping[str, Path | None]) -> str | None:
         if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
             return "its weight_map does not name the file of each tensor"
         if gone := sorted(set(shards.values()) - files.keys()):
-            return f"it names {gone[0]}, which is not there"
+            return f"it names {gone[0]}, which is missing"
     return None
 
 
 def _safetensors_fault(path: Path) -> str | None:
+    """Return what is wrong with a weight file, or `None`."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="np") as stored:
             stored.keys()
     except (SafetensorError, OSError, ValueError) as error:
-        return f"it is not a safetensors file that can be read ({error}); {path.stat().st_size:,} bytes"
+        return f"it is not a readable safetensors file ({error}); it has {path.stat().st_size:,} bytes"
     return None

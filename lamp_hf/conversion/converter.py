@@ -18,13 +18,14 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from lamp_hf.data.field_layout import read_statistic
 from lamp_hf.files import atomic_folder
-from lamp_hf.hub.card_text import touched
+from lamp_hf.hub.card_text import user_edited
 from lamp_hf.hub.upload import CARD
 from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.skeleton import skeleton_for_feature_dim
-from lamp_hf.publishing.model_card import CONVERSION_FILE, write_run_card
+from lamp_hf.publishing.checkpoint_folder import CONVERSION_FILE, CheckpointFolder
+from lamp_hf.publishing.model_card import write_run_card
 
 from .configs import (
     Settings,
@@ -382,7 +383,7 @@ def _check_cards(output: Path, places: Iterable[str]) -> None:
     """Raise an error if a user-edited card is in a folder that would be removed and not written again."""
     written = {output / place for place in places}
     for card in sorted(output.rglob(CARD)):
-        if card.parent not in written and touched(card.read_text(encoding="utf-8")):
+        if card.parent not in written and user_edited(card.read_text(encoding="utf-8")):
             raise FileExistsError(
                 f"{card}: was edited by hand and would be lost; use another folder, or convert everything this one "
                 "contains"
@@ -472,7 +473,7 @@ class _Converter:
         earlier = Path(name, CARD)
         if earlier.is_file():  # it may be user-edited
             shutil.copy(earlier, folder)
-        write_run_card(folder, name=name, license=self.license)
+        write_run_card(CheckpointFolder.read(folder), name=name, license=self.license)
         return model
 
     def _feature_extractor(self, kind: str, prepared: _Prepared) -> tuple[LampFeatureExtractor, tuple[Path, Path]]:

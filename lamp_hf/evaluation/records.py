@@ -136,10 +136,23 @@ class EvaluationRecord:
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: It holds no record.
+            ValueError: The file is not a record.
+        """
+        return cls.from_json(Path(path).read_text(encoding="utf-8"), path)
+
+    @classmethod
+    def from_json(cls, text: str, path: str | Path) -> "EvaluationRecord":
+        """Parse the content of a file that [`save`] wrote.
+
+        Args:
+            text: The content.
+            path: Where it comes from, for the error.
+
+        Raises:
+            ValueError: The text is not a record.
         """
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            values = json.loads(text)
             if (found := values.pop("format")) != _FORMAT:
                 raise ValueError(f"its format is {found}, this version reads {_FORMAT}")
             values["protocol"] = Protocol(**values["protocol"])

@@ -1,1 +1,1 @@
-"""What is common to all exchange with the Hub: errors, uploads, the text of cards, licenses."""
+"""Everything that concerns the Hub alone: errors, uploads, the text of cards, licenses."""

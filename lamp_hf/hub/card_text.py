@@ -1,4 +1,4 @@
-"""The text of a card: its header, the part that lamp_hf writes, and what a person has written."""
+"""The text of a card: its header, the part that lamp_hf writes, and the text of its user."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,52 +13,64 @@ __all__ = [
     "MODEL_INDEX",
     "CardError",
     "License",
-    "handwritten",
     "header_of",
     "looks_like_hub_id",
     "merged_card",
-    "persons_header",
     "split_card",
-    "touched",
+    "user_edited",
+    "user_header",
+    "user_written",
     "with_entries",
 ]
 
 BEGIN = (
-    "<!-- Written by lamp_hf from here to the mark at the end, and anew at every push. Your text stands outside. -->"
+    "<!-- Written by lamp_hf. Every push rewrites the text from here to the end mark; write your own text outside. -->"
 )
-END = "<!-- End of what lamp_hf writes. -->"
-# What of the header is lamp_hf's and not a person's, and which bases it tells of: to be taken back by the next card.
-NOTE, NOTE_END = "<!-- Of lamp_hf in the header: ", " -->"
+END = "<!-- End of the text written by lamp_hf. -->"
+# The header entries that lamp_hf wrote and the bases that they name, so that the next card can replace them.
+NOTE, NOTE_END = "<!-- Header entries written by lamp_hf: ", " -->"
 MODEL_INDEX = "model-index"
 LICENSE_ENTRIES = ("license", "license_name", "license_link")
-LISTS = ("tags", "datasets", "base_model")  # a person's entries join lamp_hf's
+LISTS = ("tags", "datasets", "base_model")  # the user's entries are added to lamp_hf's
 CARD_ITSELF = "this card"
 ASKED = "asked for"
 
 
 @dataclass(frozen=True)
 class License:
-    """Header entries of a license, and where it comes from; without a source nobody has named one."""
+    """A license and where it comes from.
+
+    Args:
+        entries: Its header entries: `license`, `license_name` and `license_link`.
+        source: Name of the card that states it, or `ASKED` if the user passed it; `None` if nobody stated one.
+    """
 
     entries: Mapping[str, str]
     source: str | None
 
     @property
     def named(self) -> bool:
-        """Whether these entries name a license; a bare `other` is what a card says that has none."""
+        """Whether the entries name a license; `other` without a name does not."""
         return self.entries.get("license", "other") != "other" or "license_name" in self.entries
 
     @property
-    def is_persons(self) -> bool:
-        """Whether it is a person's word, and not what lamp_hf concluded."""
+    def from_user(self) -> bool:
+        """Whether the user stated it, rather than lamp_hf inherited it."""
         return self.source in (CARD_ITSELF, ASKED)
 
     @property
     def name(self) -> str:
+        """The name to show."""
         return self.entries.get("license_name", self.entries.get("license", "nothing"))
 
     @classmethod
     def of_header(cls, header: Mapping[str, Any], source: str) -> "License":
+        """Return the license that a card's header states.
+
+        Args:
+            header: The header.
+            source: Name of the card.
+        """
         return cls({key: str(header[key]) for key in LICENSE_ENTRIES if header.get(key)}, source)
 
 
@@ -70,10 +82,14 @@ class CardError(ValueError):
 
 
 def header_of(card: str | None, name: str = "README.md") -> dict[str, Any]:
-    """The YAML header of a card, empty if it has none.
+    """Return the YAML header of a card, empty if it has none.
+
+    Args:
+        card: The card, if there is one.
+        name: What the error calls it.
 
     Raises:
-        CardError: It is no YAML; `name` says whose.
+        CardError: The header is not valid YAML, or not a mapping.
     """
     try:
         header = yaml.safe_load(split_card(card)[0]) if card else None
@@ -90,7 +106,7 @@ def header_of(card: str | None, name: str = "README.md") -> dict[str, Any]:
 
 
 def split_card(card: str) -> tuple[str, str]:
-    """Header and text."""
+    """Return the header and the text of a card."""
     lines = card.splitlines(keepends=True)
     if lines and lines[0].strip() == "---":
         for number, line in enumerate(lines[1:], start=1):
@@ -100,7 +116,7 @@ def split_card(card: str) -> tuple[str, str]:
 
 
 def with_entries(card: str, entries: Mapping[str, Any]) -> str:
-    """A card with entries in its header, in place of those of these names."""
+    """Return a card with header entries added or replaced."""
     merged = yaml.safe_dump({**header_of(card), **entries}, sort_keys=False, allow_unicode=True)
     return f"---\n{merged}---\n{split_card(card)[1]}"
 
@@ -112,20 +128,20 @@ def merged_card(
     card_license: License | None = None,
     bases: Sequence[str] = (),
 ) -> str | None:
-    """A card with what lamp_hf has to say and what a person has written.
+    """Replace the part of a card that lamp_hf writes, and keep the user's part.
 
     Args:
-        existing: The card that is there.
-        header: Entries that are written anew, in place of those that lamp_hf wrote before; an empty one leaves. A
-            person's stay, and join lamp_hf's where an entry is a list.
+        existing: The existing card.
+        header: Header entries of lamp_hf, which replace those that it wrote before; an empty entry is removed. The
+            user's entries are kept, and added to lamp_hf's if an entry is a list.
         text: Markdown that goes between the marks.
-        license: It takes the place of the earlier one with all that belongs to it.
-        bases: Names that are noted for the next card of the same weights.
+        card_license: License that replaces the earlier one and all its entries.
+        bases: Names of base models to note for the next card of the same weights.
 
     Returns:
-        The card, or `None`: a person has written the one that is there, and it stays.
+        The card, or `None` if the existing card is user-written and must be kept.
     """
-    if handwritten(existing):
+    if user_written(existing):
         return None
     before, marked, after = card_parts(existing)
     if not marked:
@@ -133,14 +149,14 @@ def merged_card(
     ours = {key: value for key, value in header.items() if key != MODEL_INDEX}
     if card_license is not None:
         header = {**card_license.entries, **header}
-        ours |= {} if card_license.is_persons else card_license.entries
-    persons = persons_header(existing)
+        ours |= {} if card_license.from_user else card_license.entries
+    theirs = user_header(existing)
     if "license" in header:
-        persons = {key: value for key, value in persons.items() if key not in LICENSE_ENTRIES}
-    merged = {**persons, **header}
+        theirs = {key: value for key, value in theirs.items() if key not in LICENSE_ENTRIES}
+    merged = {**theirs, **header}
     for key in LISTS:
-        if key in persons and key in header:
-            merged[key] = list(dict.fromkeys([*_listed(header[key]), *_listed(persons[key])]))
+        if key in theirs and key in header:
+            merged[key] = list(dict.fromkeys([*_listed(header[key]), *_listed(theirs[key])]))
     order = [key for key in dict.fromkeys([*header_of(existing), *merged]) if key != MODEL_INDEX]
     order.append(MODEL_INDEX)  # it is long
     merged = {key: merged[key] for key in order if merged.get(key, []) != []}
@@ -150,33 +166,33 @@ def merged_card(
     return f"---\n{yaml_header}---\n{before}{part}{after}"
 
 
-def persons_header(card: str | None, name: str = "README.md") -> dict[str, Any]:
-    """The entries of a header that are not lamp_hf's own, by its note."""
+def user_header(card: str | None, name: str = "README.md") -> dict[str, Any]:
+    """Return the header entries that the user wrote: all that the note in the card does not list."""
     ours = note_in(card).get("header", {})
-    persons: dict[str, Any] = {}
+    theirs: dict[str, Any] = {}
     for key, value in header_of(card, name).items():
         if key in LISTS and key in ours:
             rest = [each for each in _listed(value) if each not in _listed(ours[key])]
-            persons |= {key: rest} if rest else {}
+            theirs |= {key: rest} if rest else {}
         elif key not in ours or ours[key] != value:
-            persons[key] = value
-    return persons
+            theirs[key] = value
+    return theirs
 
 
-def handwritten(card: str | None) -> bool:
-    """Whether a card is a person's as a whole: nothing of lamp_hf's is marked in it."""
-    return touched(card) and not card_parts(card)[1]
+def user_written(card: str | None) -> bool:
+    """Return whether a card is user-written as a whole: it has text, but no part marked by lamp_hf."""
+    return user_edited(card) and not card_parts(card)[1]
 
 
-def touched(card: str | None) -> bool:
-    """Whether a person has written in a card: there is text outside lamp_hf's, or beside transformers' own."""
+def user_edited(card: str | None) -> bool:
+    """Return whether a card is user-edited: it has text that neither lamp_hf nor transformers wrote."""
     before, _, after = card_parts(card)
     text = (before + after).strip()
     return bool(text) and not _is_transformers_own(text)
 
 
 def card_parts(card: str | None) -> tuple[str, str, str]:
-    """Text before lamp_hf's marks, between them, and after them; without marks all is before them."""
+    """Return the text before lamp_hf's marks, between them, and after them; without marks, all of it comes first."""
     text = split_card(card or "")[1]
     if BEGIN not in text or END not in text:
         return text, "", ""
@@ -186,12 +202,12 @@ def card_parts(card: str | None) -> tuple[str, str, str]:
 
 
 def note_in(card: str | None) -> dict[str, Any]:
-    """What lamp_hf has noted in its part of a card."""
+    """Return the note in lamp_hf's part of a card: its header entries and the names of the base models."""
     _, _, rest = card_parts(card)[1].partition(NOTE)
     note, end, _ = rest.partition(NOTE_END)
     try:
         return dict(json.loads(note)) if end else {}
-    except (ValueError, TypeError):  # somebody has written there: nothing is known to be lamp_hf's
+    except (ValueError, TypeError):  # a user changed the note, so every entry counts as the user's
         return {}
 
 
@@ -200,7 +216,7 @@ def _listed(value: Any) -> list[str]:
 
 
 def _is_transformers_own(text: str) -> bool:
-    """Whether it is, letter by letter, what `push_to_hub` of transformers leaves in a new repository."""
+    """Return whether this is exactly the text that `push_to_hub` of transformers writes into a new repository."""
     from huggingface_hub import ModelCard, ModelCardData
 
     first = next((line for line in text.splitlines() if "has been automatically generated" in line), None)
@@ -210,19 +226,20 @@ def _is_transformers_own(text: str) -> bool:
 
 
 def looks_like_hub_id(name: str) -> bool:
-    """Whether a name is of the form owner/name, and no folder here."""
+    """Return whether a name has the form owner/name and is not a local path."""
     return len(Path(name).parts) == 2 and not name.startswith((".", "/", "~")) and not Path(name).exists()
 
 
 def shown_name(name: str) -> str:
+    """Return a name as Markdown code, without local folders."""
     return f"`{_public(name)}`"
 
 
 def _public(name: str) -> str:
-    """A name, without the folders of this machine."""
+    """Return a name without local folders."""
     return name if looks_like_hub_id(name) else Path(name).name
 
 
 def card_to_keep(there: str | None, ours: str | None) -> str | None:
-    """Of the repository's card and the one that comes along, that in which a person has written."""
-    return there if there is not None and (touched(there) or not touched(ours)) else ours
+    """Return the user-edited card: the repository's, else the local one."""
+    return there if there is not None and (user_edited(there) or not user_edited(ours)) else ours

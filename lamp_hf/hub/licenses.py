@@ -1,4 +1,4 @@
-"""Which license a card names, where it comes from, and what is said of it."""
+"""Find the license of a card, and quote the licenses of what the model was made from."""
 
 import logging
 import re
@@ -19,7 +19,7 @@ class Source:
 
     Args:
         name: Hub id, folder, or name of an embedded checkpoint.
-        card: Its card, if there is one to be read.
+        card: Its card, if it can be read.
         is_data: Whether it is a data set.
     """
 
@@ -29,17 +29,18 @@ class Source:
 
     @property
     def header(self) -> dict[str, Any]:
+        """The header of its card."""
         return header_of(self.card, f"the card of {self.name}")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What the card of the same weights says of where they come from: for when their sources cannot be asked.
+    """The origin of weights by an earlier card of the same weights, for sources that can no longer be read.
 
     Args:
-        bases: Names of the checkpoints that they were made from.
-        license: What lamp_hf concluded from those.
-        words: What their cards say of licenses.
+        bases: Names of the checkpoints that the weights were made from.
+        card_license: License inherited from those checkpoints.
+        words: Markdown that quotes their cards about licenses.
     """
 
     bases: Sequence[str]
@@ -47,7 +48,8 @@ class Origin:
     words: str
 
     @classmethod
-    def told_by(cls, card: str | None) -> "Origin":
+    def of_card(cls, card: str | None) -> "Origin":
+        """Return the origin that the note and the license section of a card state."""
         note = note_in(card)
         bases = note.get("bases", [])
         found = License.of_header(note.get("header", {}), bases[0] if bases else "")
@@ -55,13 +57,12 @@ class Origin:
 
 
 def find_license(asked: str | None, headers: Sequence[tuple[str, Mapping[str, Any]]]) -> License:
-    """The license asked for, else that of the first header that names one, else `other`; never one made up.
+    """Return the license asked for, else the user's, else the one that all base models share, else `other`.
 
     Args:
-        asked: As the Hub spells it, `cc-by-nc-4.0`.
-        headers: Names and headers of cards: what a person has written into the one that is there, those of the models
-            that this one is made from. Of the latter each must name one, and all the same: otherwise nobody but a
-            person can tell.
+        asked: License as the Hub spells it, such as `cc-by-nc-4.0`.
+        headers: Names and headers of cards: the user's entries in the existing card, under the name `CARD_ITSELF`, and
+            the headers of the base models. A license is inherited only if all base models state the same one.
     """
     if asked:
         return License({"license": asked}, ASKED)
@@ -74,20 +75,25 @@ def find_license(asked: str | None, headers: Sequence[tuple[str, Mapping[str, An
 
 
 def warn_of_license(card_license: License, name: str, sources: Sequence[Source] = ()) -> None:
-    """Say of a card's license that nobody has named it, or what was made from something under another one."""
+    """Warn if a card states no license, or if it differs from the license of a source.
+
+    Args:
+        card_license: The card's license.
+        name: Name of the model, the data set or the index.
+        sources: What it was made from.
+    """
     if card_license.source is None:
         logger.warning(
-            "No license was given for %s, so its card says `other`: what it was made from names "
-            "none that holds for all of it. State one when you push (`--license cc-by-nc-4.0`); that of the training "
-            "data may demand one",
+            "No license was given for %s, so its card says `other`: none could be inherited from the base models. "
+            "State one when you push (`--license cc-by-nc-4.0`); the license of the training data may restrict your "
+            "choice",
             name,
         )
     for source in sources:
         theirs = License.of_header(source.header, source.name)
         if theirs.named and theirs.entries != card_license.entries:
             logger.warning(
-                "The card of %s says %s, but %s, from which it was made, is under %s: make sure that this lets you "
-                "publish it so",
+                "The card of %s says %s, but %s, from which it was made, is under %s: check that it permits this",
                 name,
                 card_license.name,
                 source.name,
@@ -96,7 +102,7 @@ def warn_of_license(card_license: License, name: str, sources: Sequence[Source] 
 
 
 def words_on_license(source: Source, card_license: License) -> list[str]:
-    """What is to be said of a source's license in the card of what was made from it, paragraph by paragraph."""
+    """Return paragraphs about a source's license, for the card of the model that was made from it."""
     theirs = License.of_header(source.header, source.name)
     words = []
     if theirs.named and card_license.source != source.name:
@@ -111,12 +117,12 @@ def words_on_license(source: Source, card_license: License) -> list[str]:
 
 
 def _words_carried(card: str | None) -> str:
-    """What lamp_hf's part of a card says of the licenses of others, below the license of its own."""
+    """Return what lamp_hf's part of a card says about the licenses of sources, below the card's own license."""
     return _section_on_license(card_parts(card)[1]).partition("\n\n")[2]
 
 
 def _section_on_license(text: str) -> str:
-    """The first section whose heading speaks of a license, without the heading."""
+    """Return the first section whose heading mentions a license, without the heading."""
     level, lines = 0, []
     for line in text.splitlines():
         heading = re.match("(#+) ", line)
@@ -129,12 +135,18 @@ def _section_on_license(text: str) -> str:
     return "\n".join(lines).strip()
 
 
-def license_of_a_persons_card(header: Mapping[str, Any], asked: str | None, repo_id: str) -> License:
-    """The license of a card that a person has written, which stays as it is."""
+def license_of_user_card(header: Mapping[str, Any], asked: str | None, repo_id: str) -> License:
+    """Return the license of a user-written card, and log that the card is kept.
+
+    Args:
+        header: The card's header.
+        asked: The license asked for, if any.
+        repo_id: Name of the repository.
+    """
     card_license = License.of_header(header, CARD_ITSELF)
     if asked and card_license.entries != {"license": asked}:
-        do = f", and its license ({card_license.name}) too: write `license: {asked}` into its header"
+        do = f", with its license ({card_license.name}); to change it, write `license: {asked}` into its header"
     else:
-        do = "" if card_license.named else ": state the license there"
-    logger.warning("A person has written the README.md of %s, and it stays%s", repo_id, do)
+        do = "" if card_license.named else "; state the license there"
+    logger.warning("%s: its README.md is user-written and is kept%s", repo_id, do)
     return card_license

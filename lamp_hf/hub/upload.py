@@ -1,4 +1,4 @@
-"""Puts files onto the Hub, all of them in one commit or none."""
+"""Upload files to the Hub in one commit: all of them or none."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,18 +14,24 @@ CARD = "README.md"
 
 
 class Target:
-    """A repository that is, or will be, written to.
+    """A repository to upload to, which may not exist yet.
 
     Args:
-        repo_id: `owner/name`, or a name of your own.
+        repo_id: `owner/name`, or `name` for a repository of your own.
         repo_type: `"model"`, `"dataset"` or `"space"`.
-        private: Make it private; of a repository that is there already it must be true.
-        revision: Branch to write to, made from the main one where it does not exist; `None`: the main one.
-        create_pr: Write a pull request in place of the branch itself.
-        token: In place of the one that you are logged in with.
+        private: Make a new repository private. An existing one must be private already.
+        revision: Branch to write to, created from the main branch if it does not exist. Defaults to the main branch.
+        create_pr: Open a pull request in place of writing to the branch.
+        token: Token to use in place of the one that you are logged in with.
+
+    Attributes:
+        repo_id: `owner/name`.
+        files: Names of the files in the repository.
+        revision: Commit that an upload builds on, `None` for a new repository.
+        state: State of the repository if an upload fails, for errors.
 
     Raises:
-        HubError: You are not logged in, may not write there, or want privacy of a public repository.
+        HubError: You are not logged in, may not write there, or the repository is public and `private` is set.
     """
 
     def __init__(
@@ -47,13 +53,15 @@ class Target:
         self.branch = revision
         self.create_pr = create_pr
         if token is None and get_token() is None:
-            raise HubError(f"to push to {repo_id} you must be logged in: `hf auth login`, or set HF_TOKEN")
+            raise HubError(f"you must be logged in to push to {repo_id}: run `hf auth login` or set HF_TOKEN")
         with clear_hub_errors(repo_id):
             who = self.api.whoami()
             self.repo_id = repo_id if "/" in repo_id else f"{who['name']}/{repo_id}"
             owners = [who["name"], *(group["name"] for group in who.get("orgs", []))]
             if self.repo_id.split("/")[0] not in owners:
-                raise HubError(f"you cannot push to {self.repo_id}: as {who['name']} you own {', '.join(owners)}")
+                raise HubError(
+                    f"you cannot push to {self.repo_id}: as {who['name']} you can push to {', '.join(owners)}"
+                )
             if who.get("auth", {}).get("accessToken", {}).get("role") == "read":
                 raise HubError(
                     f"you cannot push to {self.repo_id}: your token can only read; use one with write access"
@@ -65,9 +73,8 @@ class Target:
             except RepositoryNotFoundError:
                 info = None
         if info is not None and private and not info.private:
-            raise HubError(f"{self.repo_id} is public already; make it private in its settings, or name another one")
-        # What the repository is after an upload that did not finish.
-        self.state = "new and empty" if info is None else "as it was"
+            raise HubError(f"{self.repo_id} is public already; make it private in its settings, or use another name")
+        self.state = "new and empty" if info is None else "unchanged"
         self._look(info)
 
     def _look(self, info: Any) -> None:
@@ -75,17 +82,17 @@ class Target:
         self.files = [file.rfilename for file in getattr(info, "siblings", None) or []]
 
     def refresh(self, state: str) -> None:
-        """Look at the repository anew, after something else has written to it.
+        """Read the state of the repository again, after something else has written to it.
 
         Args:
-            state: What it is from now on, should an upload not finish.
+            state: State of the repository if a later upload fails, for errors.
         """
         with clear_hub_errors(self.repo_id):
             self._look(self.api.repo_info(self.repo_id, repo_type=self.repo_type, revision=self.branch))
         self.state = state
 
     def read(self, name: str) -> str | None:
-        """A text file of the repository, if it has it."""
+        """Return a text file of the repository, or `None` if there is no such file."""
         if name not in self.files:
             return None
         with clear_hub_errors(self.repo_id):
@@ -93,10 +100,10 @@ class Target:
         return Path(path).read_text(encoding="utf-8")
 
     def holds(self, files: Mapping[str, Path], patterns: Sequence[str]) -> bool:
-        """Whether its files that are like the patterns are these, by their digests.
+        """Return whether the repository's files that match the patterns are these, by their SHA-256.
 
         Args:
-            files: Their content by their path in the repository, large ones.
+            files: Local paths of files that the Hub stores as large files, by their path in the repository.
             patterns: See [`matches`].
         """
         from huggingface_hub import RepoFile
@@ -109,10 +116,10 @@ class Target:
         return all(theirs.get(name) == file_digest(path) for name, path in files.items())
 
     def check_card(self, card: str) -> None:
-        """Have the Hub read a card before anything is made or sent.
+        """Have the Hub validate a card, before anything is created or uploaded.
 
         Raises:
-            HubError: It does not take it, and says why.
+            HubError: The Hub rejects the header.
         """
         from huggingface_hub import get_session
         from huggingface_hub.utils import hf_raise_for_status
@@ -123,16 +130,19 @@ class Target:
             if response.status_code == 400:
                 reasons = [str(error.get("message")) for error in response.json().get("errors", [])]
                 raise HubError(
-                    f"the Hub does not take the header of {self.repo_id}'s {CARD}: {'; '.join(reasons)}. Nothing was "
+                    f"{self.repo_id}: the Hub rejects the header of its {CARD}: {'; '.join(reasons)}. Nothing was "
                     "uploaded"
                 )
             hf_raise_for_status(response)
 
     def create(self, space_sdk: str | None = None) -> str:
-        """Make the repository unless it is there.
+        """Create the repository and the branch unless they exist.
+
+        Args:
+            space_sdk: SDK of a new space.
 
         Returns:
-            Its URL.
+            URL of the repository.
         """
         with clear_hub_errors(self.repo_id):
             url = self.api.create_repo(
@@ -154,17 +164,18 @@ class Target:
         """Upload files in one commit.
 
         Args:
-            files: Their content by their path in the repository.
-            message, description: Of the commit.
-            replaces: Patterns of files that leave the repository unless they are among the new ones.
-            space_sdk: Of a new space.
+            files: Local paths or contents, by their path in the repository.
+            message: Title of the commit.
+            description: Description of the commit.
+            replaces: Patterns of files to delete from the repository unless they are among the new ones.
+            space_sdk: SDK of a new space.
 
         Returns:
             URL of the repository, or of the pull request.
 
         Raises:
-            HubError: The upload was refused or did not finish, or somebody else has written to the repository since
-                it was looked at: nothing in it has changed.
+            HubError: The upload was refused or did not finish, or someone else has written to the repository meanwhile.
+                The repository has not changed.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
         from huggingface_hub.errors import HfHubHTTPError
@@ -191,28 +202,27 @@ class Target:
                     parent_commit=self.revision,
                 )
             except Exception as error:
-                # That of a large file comes wrapped.
+                # The error of a large file's upload is wrapped in another one.
                 cause = error if isinstance(error, HfHubHTTPError) else error.__cause__ or error
                 if isinstance(cause, HfHubHTTPError) and cause.response.status_code in (401, 403, 404):
                     raise cause from None
                 if isinstance(cause, HfHubHTTPError) and cause.response.status_code == 412:
                     raise HubError(
-                        f"{self.repo_id} was changed meanwhile, by somebody or something else. Nothing was uploaded, "
-                        "so that this change is not lost; push again"
+                        f"{self.repo_id} has a newer commit, so nothing was uploaded; push again to build on it"
                     ) from error
                 raise HubError(
                     f"the upload to {self.repo_id} did not finish ({first_line(cause)}). The repository is "
-                    f"{self.state}, your files are as they were; push again"
+                    f"{self.state}, and your files have not changed; push again"
                 ) from error
         return str(done.pr_url) if self.create_pr else url
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether the path of a file in a repository is like one of the patterns, and in a folder as deep."""
+    """Return whether a file's path in a repository matches one of the patterns, at the same folder depth."""
     return any(fnmatch(name, each) and name.count("/") == each.count("/") for each in patterns)

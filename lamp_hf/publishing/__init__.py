@@ -1,1 +1,1 @@
-"""Publish what lamp_hf makes: checkpoints, processors, data sets and metrics, with their cards."""
+"""Publish checkpoints, processors, data sets and metrics with their cards."""

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lamp_hf.checkpoints.embedded import is_embedded, portable_name
-from lamp_hf.checkpoints.files import CONFIG_FILES, WEIGHT_FILES, CheckpointError
+from lamp_hf.checkpoints.files import CONFIG_FILES, INDEX_FILE, WEIGHT_FILES, CheckpointError
 from lamp_hf.evaluation.records import joined_results, results_of, without_records
 from lamp_hf.hub.card_text import (
     CARD_ITSELF,
     MODEL_INDEX,
     card_to_keep,
-    handwritten,
     header_of,
     looks_like_hub_id,
-    persons_header,
-    touched,
+    user_edited,
+    user_header,
+    user_written,
     with_entries,
 )
 from lamp_hf.hub.errors import clear_hub_errors
-from lamp_hf.hub.licenses import Origin, Source, find_license, license_of_a_persons_card, warn_of_license
+from lamp_hf.hub.licenses import Origin, Source, find_license, license_of_user_card, warn_of_license
 from lamp_hf.hub.upload import CARD, Target, matches
 
-from .model_card import bases_of, checkpoint_card, data_of, local_card, records_of, sample_in
-from .model_kinds import KINDS
+from .checkpoint_folder import HISTORY, RECORDS, WEIGHTS, CheckpointFolder
+from .model_card import checkpoint_card, local_card, sample_in
 from .sample import SAMPLE_FILE
 
 if TYPE_CHECKING:
@@ -39,21 +39,12 @@ __all__ = ["push_checkpoint", "push_model", "push_pipeline"]
 
 logger = logging.getLogger(__name__)
 
-WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-# How the weights came about.
-ORIGIN = (
-    "recipe.yaml",
-    "training.json",
-    "fine-tuning.json",
-    "conversion.json",
-    "adapter/adapter_config.json",
-    "adapter/adapter_model.safetensors",
-)
-RECORDS = "evaluations/*.json"
-# Of a run's folder, what is published: neither the trainer's state nor what other programs left there.
+ADAPTER_WEIGHTS = "adapter/adapter_model.safetensors"
+# The files of a run's folder that are published: neither the trainer's state nor files of other programs.
 PUBLISHED = (
     *WEIGHTS,
-    *ORIGIN,
+    *HISTORY,
+    ADAPTER_WEIGHTS,
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
@@ -67,8 +58,9 @@ PUBLISHED = (
     RECORDS,
 )
 PICTURES = (".gif", ".png", ".jpg", ".mp4")
-# What lies in the folder of a run before its end.
+# Files that show that a run has begun, if there are no weights.
 UNFINISHED = ("checkpoint-*", "unfinished", "fine-tuning.json")
+SAVE_AGAIN = "save it again with save_pretrained"
 
 
 def push_checkpoint(
@@ -87,109 +79,104 @@ def push_checkpoint(
     commit_description: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Push a checkpoint, or a finished run, with its card, in one commit.
+    """Push a checkpoint or a finished run, with its card, in one commit.
 
-    The card says what the files say: configuration, `recipe.yaml`, `training.json` and the records in `evaluations/`.
-    Where a person has written the repository's README, or else the folder's, it stays as it is. What the repository
-    says of other weights, in the card and in such files, leaves with them; of the same weights it stays.
+    The card is written from the files: the configuration, `recipe.yaml`, `training.json` and the records in
+    `evaluations/`. A user-written README.md is left as it is, the repository's or else the folder's. If the repository
+    contains other weights, what its card and its files say about them is removed. If it contains the same weights, that
+    is kept.
 
     Args:
-        folder: As `save_pretrained` or a training run leaves it; nothing in it is changed.
-        repo_id: `owner/name`, or a name of your own.
+        folder: Folder as `save_pretrained` or a training run leaves it. It is not changed.
+        repo_id: `owner/name`, or `name` for a repository of your own.
         private: Make a new repository private.
-        license: As the Hub spells it, `cc-by-nc-4.0`. By default that of the card that is there, or of the models
-            that this one was made from; else `other`, with a warning.
-        sample: A sentence, or for a captioner a motion file, whose result the card shows; `""` for none. By default
-            the sample that a card of these weights shows already, else one that is made of a sentence known to many.
-        base: Checkpoint that this one was made from, where no recipe tells.
-        parts: Of a captioner, what its configuration shall name in place of folders of this machine: names on the Hub
-            for `lamp_name` and `language_model_name`.
-        tags: More tags of the card; one in which a person has written keeps its own.
-        revision: Branch to push to, made where it does not exist.
+        license: License as the Hub spells it, such as `cc-by-nc-4.0`. Defaults to that of the existing card, or else
+            of the base models, or else to `other`, with a warning.
+        sample: Sentence whose motion the card shows, or for a captioner the motion file whose caption it shows; `""`
+            for no sample. By default the card keeps the sample that a card of the same weights shows already, or a
+            sample is generated from a common sentence.
+        base: Name of the checkpoint that this one was made from, if there is no recipe.
+        parts: For a captioner, the Hub ids to write into its configuration as `lamp_name` and `language_model_name` in
+            place of local folders.
+        tags: More tags for the card. A user-written card is not changed.
+        revision: Branch to push to. It is created if it does not exist.
         create_pr: Open a pull request with the files.
-        commit_message, commit_description: Of the commit.
-        token: In place of the one that you are logged in with.
+        commit_message: Title of the commit.
+        commit_description: Description of the commit.
+        token: Token to use in place of the one that you are logged in with.
 
     Returns:
         URL of the repository, or of the pull request.
 
     Raises:
         CardError: The header of a card cannot be read.
-        CheckpointError: The checkpoint is incomplete, or needs folders that only this machine has.
-        HubError: The Hub refuses, the upload did not finish, or somebody else wrote to the repository meanwhile:
-            nothing that is there has changed.
+        CheckpointError: The checkpoint is incomplete, or refers to models that exist only on this machine.
+        HubError: The Hub refuses, the upload did not finish, or someone else wrote to the repository meanwhile. The
+            repository has not changed.
     """
-    folder = Path(folder)
-    files = _checkpoint_files(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | dict(parts or {})
+    local = CheckpointFolder.read(folder)
+    files = _published_files(local)
     target = Target(repo_id, private=private, revision=revision, create_pr=create_pr, token=token)
-    on_hub = _asks_the_hub(target)
-    config = _without_folders(_with_public_parts(config, folder, on_hub))
-    there, ours = target.read(CARD), local_card(str(folder.resolve()))
+    on_hub = _hub_lookup(target)
+    # The checkpoint as readers will find it.
+    checkpoint = local.with_texts({"config.json": _public_config(local, parts or {}, on_hub)})
+    there, ours = target.read(CARD), local.card
     existing = card_to_keep(there, ours)
-    if existing is there and touched(ours) and ours != there:
-        logger.warning("%s keeps its README.md, in which a person has written; the folder's is not pushed", repo_id)
-    persons = persons_header(existing, f"{repo_id}/{CARD}" if existing is there else str(folder / CARD))
+    if existing is there and user_edited(ours) and ours != there:
+        logger.warning("%s: its README.md is user-edited and is kept; the folder's README.md is not pushed", repo_id)
+    user_entries = user_header(existing, f"{repo_id}/{CARD}" if existing is there else str(local.path / CARD))
     same = target.holds({name: path for name, path in files.items() if matches(name, WEIGHTS)}, WEIGHTS)
-    told = Origin.told_by(existing if same or existing is ours else None)
-    with tempfile.TemporaryDirectory() as made:
-        story = Path(made, "story")
-        published: dict[str, Path | bytes] = {**files, **_story(files, target if same else None, story)}
-        published["config.json"] = (json.dumps(config, indent=2) + "\n").encode()
-        bases = bases_of(config, story) or ([portable_name(base)] if base else [])
-        bases = [each for each in bases if each != target.repo_id] or list(told.bases)
-        sources = [Source(each, _card_of(each, "model", target, on_hub)) for each in bases]
-        sources += [Source(each, _card_of(each, "dataset", target, on_hub), is_data=True) for each in data_of(story)]
-        headers = [(CARD_ITSELF, persons)]
-        headers += [(source.name, source.header) for source in sources if not source.is_data]
-        card_license = find_license(license, headers)
-        if card_license.source is None:
-            card_license = told.card_license
-        shown = ""
-        if handwritten(existing):
-            card_license = license_of_a_persons_card(persons, license, target.repo_id)
-        elif sample != "":
-            own = there if same and SAMPLE_FILE in target.files else None
-            shown, picture = _own_sample(sample, folder, ours, own)
-            kind = KINDS.get(config["model_type"])
-            if not shown and kind is not None and "processor_config.json" in files:
-                from .sample import write_sample
-
-                shown, picture = write_sample(folder, kind.task, Path(made), sample), Path(made, SAMPLE_FILE)
-            if shown and picture is not None:
-                published[SAMPLE_FILE] = picture
-        warn_of_license(card_license, target.repo_id, sources)
-        card = checkpoint_card(
-            folder,
-            target.repo_id,
-            config,
-            existing=existing,
-            card_license=card_license,
-            sources=sources,
-            told=told,
-            sample=shown,
-            results=_results(folder, existing, ours, keep=same or existing is ours),
-            story=story,
-            on_hub=on_hub,
-        )
-        if card is not None:
-            published[CARD] = with_tags(card, tags).encode()
-        elif existing is not None and existing is not there:
-            published[CARD] = existing.encode()
-        if existing is not None and existing is not there:  # pictures that a person's text shows
-            text = card or existing
-            pictures = [path for path in folder.iterdir() if path.suffix in PICTURES and path.name in text]
-            published |= {path.name: path for path in pictures if path.name not in published}
-        # Of other weights, what is there of their story would be told of these.
-        stale: tuple[str, ...] = () if same else (*WEIGHTS, *ORIGIN, RECORDS)
-        if card is not None and sample_in(there, SAMPLE_FILE) and SAMPLE_FILE not in card:
-            stale = (*stale, SAMPLE_FILE)
-        message = commit_message or f"Upload {config.get('model_type')} with lamp_hf"
-        return target.commit(published, message, description=commit_description, replaces=stale)
+    origin = Origin.of_card(existing if same or existing is ours else None)
+    if same:
+        checkpoint = checkpoint.with_texts(_history_on_hub(target, checkpoint))
+    published: dict[str, Path | bytes] = {**files, **_without_local_paths(checkpoint)}
+    bases = checkpoint.bases or ([portable_name(base)] if base else [])
+    bases = [each for each in bases if each != target.repo_id] or list(origin.bases)
+    sources = [Source(each, _card_of(each, "model", target, on_hub)) for each in bases]
+    sources += [Source(each, _card_of(each, "dataset", target, on_hub), is_data=True) for each in checkpoint.datasets]
+    headers = [(CARD_ITSELF, user_entries)]
+    headers += [(source.name, source.header) for source in sources if not source.is_data]
+    card_license = find_license(license, headers)
+    if card_license.source is None:
+        card_license = origin.card_license
+    shown = ""
+    if user_written(existing):
+        card_license = license_of_user_card(user_entries, license, target.repo_id)
+    elif sample != "":
+        shown, picture = _own_sample(sample, local, there if same and SAMPLE_FILE in target.files else None)
+        if not shown and "processor_config.json" in files:
+            shown, picture = _new_sample(local, sample)
+        if shown and picture is not None:
+            published[SAMPLE_FILE] = picture
+    warn_of_license(card_license, target.repo_id, sources)
+    card = checkpoint_card(
+        checkpoint,
+        target.repo_id,
+        existing=existing,
+        card_license=card_license,
+        sources=sources,
+        origin=origin,
+        sample=shown,
+        results=_results(local, existing, keep=same or existing is ours),
+        on_hub=on_hub,
+    )
+    if card is not None:
+        published[CARD] = with_tags(card, tags).encode()
+    elif existing is not None and existing is not there:
+        published[CARD] = existing.encode()
+    if existing is not None and existing is not there:  # add the pictures that a user-written text shows
+        text = card or existing
+        published = {**{name: path for name, path in _pictures(local).items() if name in text}, **published}
+    # History and records of other weights would be read as those of the new ones.
+    stale: tuple[str, ...] = () if same else (*WEIGHTS, *HISTORY, ADAPTER_WEIGHTS, RECORDS)
+    if card is not None and sample_in(there, SAMPLE_FILE) and SAMPLE_FILE not in card:
+        stale = (*stale, SAMPLE_FILE)
+    message = commit_message or f"Upload {checkpoint.config.get('model_type')} with lamp_hf"
+    return target.commit(published, message, description=commit_description, replaces=stale)
 
 
 def with_tags(card: str, tags: Sequence[str] | str | None) -> str:
-    """A card with more tags."""
+    """Return a card with tags added."""
     if not tags:
         return card
     own = header_of(card, CARD).get("tags") or []
@@ -198,11 +185,12 @@ def with_tags(card: str, tags: Sequence[str] | str | None) -> str:
 
 
 def push_model(model: "PreTrainedModel", repo_id: str, **options: Any) -> str:
-    """Push a model alone, with its card; the processor has a `push_to_hub` of its own.
+    """Push a model with its card, without its processor, which has its own `push_to_hub`.
 
     Args:
         model: The model.
-        repo_id, options: As in [`push_checkpoint`], and `max_shard_size`, as in `save_pretrained`.
+        repo_id: See [`push_checkpoint`].
+        options: Keyword arguments of [`push_checkpoint`], and `max_shard_size` of `save_pretrained`.
     """
     options = {"base": str(model.name_or_path) or None, **options}
     return push_saved(model.save_pretrained, push_checkpoint, repo_id, options, ("max_shard_size",))
@@ -213,7 +201,7 @@ def push_pipeline(pipe: "Pipeline", repo_id: str, **options: Any) -> str:
 
     Args:
         pipe: The pipeline.
-        repo_id, options: As in [`push_model`].
+        repo_id, options: See [`push_model`].
     """
     options = {"base": str(pipe.model.name_or_path) or None, **options}
     return push_saved(pipe.save_pretrained, push_checkpoint, repo_id, options, ("max_shard_size",))
@@ -226,17 +214,17 @@ def push_saved(
     options: Mapping[str, Any],
     of_saving: tuple[str, ...] = (),
 ) -> str:
-    """Push what an object saves.
+    """Save an object into a temporary folder and push the folder.
 
     Args:
-        save: Writes it into a folder.
-        push: Pushes the folder.
-        repo_id: Where to.
-        options: For `push`, and those named in `of_saving` for `save`.
-        of_saving: Options of `save`.
+        save: Saves the object into a folder.
+        push: Pushes a folder.
+        repo_id: Repository to push to.
+        options: Keyword arguments of `push`, and those of `save` that `of_saving` lists.
+        of_saving: Names of the options that `save` takes.
 
     Raises:
-        TypeError: `push` does not take one of the options.
+        TypeError: An option is unknown.
     """
     taken = [name for name, each in inspect.signature(push).parameters.items() if each.kind is each.KEYWORD_ONLY]
     if unknown := sorted(options.keys() - {*taken, *of_saving}):
@@ -247,41 +235,53 @@ def push_saved(
         return push(folder, repo_id, **{name: value for name, value in options.items() if name in taken})
 
 
-def _checkpoint_files(folder: Path) -> dict[str, Path]:
-    """What of a folder is published, by the name in the repository."""
+def _published_files(checkpoint: CheckpointFolder) -> dict[str, Path]:
+    """Return the files to publish by their name in the repository.
+
+    Raises:
+        CheckpointError: The checkpoint is incomplete.
+    """
     for needed in (CONFIG_FILES, WEIGHT_FILES):
-        if not any_in(folder, needed):
-            run = any_in(folder, UNFINISHED)
-            do = ". A training in it is not finished: let it go on, with the command that began it" if run else ""
-            raise CheckpointError(f"{folder} holds no whole checkpoint: {' or '.join(needed)} is missing{do}")
-    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.glob("**/*")) if path.is_file()}
-    index = paths.get("model.safetensors.index.json")
-    if index is not None:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        if lost := sorted(shards - paths.keys()):
-            raise CheckpointError(f"{folder} holds no whole checkpoint: {', '.join(lost)} is missing")
-    return {name: path for name, path in paths.items() if matches(name, PUBLISHED)}
+        if not any_in(checkpoint.path, needed):
+            run = any_in(checkpoint.path, UNFINISHED)
+            do = "its training is not finished, resume it with the command that began it" if run else SAVE_AGAIN
+            raise CheckpointError(
+                f"{checkpoint.path}: not a complete checkpoint, {' or '.join(needed)} is missing; {do}"
+            )
+    shards = set(checkpoint.values(INDEX_FILE).get("weight_map", {}).values())
+    if lost := sorted(shards - checkpoint.files.keys()):
+        raise CheckpointError(
+            f"{checkpoint.path}: not a complete checkpoint, {', '.join(lost)} is missing; {SAVE_AGAIN}"
+        )
+    return {name: path for name, path in checkpoint.files.items() if matches(name, PUBLISHED)}
 
 
 def any_in(folder: Path, patterns: Sequence[str]) -> bool:
+    """Return whether a folder has an entry that matches one of the patterns."""
     return any(next(folder.glob(each), None) is not None for each in patterns)
 
 
-def _with_public_parts(config: dict[str, Any], folder: Path, on_hub: Callable[[str, str], bool]) -> dict[str, Any]:
-    """The configuration; a captioner names models that it does not hold, which must be where others find them."""
-    public = dict(config)
+def _public_config(checkpoint: CheckpointFolder, parts: Mapping[str, str], on_hub: Callable[[str, str], bool]) -> str:
+    """Return the `config.json` to publish: without local paths, and with names that others can load.
+
+    Raises:
+        CheckpointError: A captioner refers to a model that is not on the Hub.
+    """
+    config = {**checkpoint.config, **parts}
     for key, option in (("lamp_name", "--lamp"), ("language_model_name", "--language-model")):
         if name := config.get(key):
-            public[key] = portable_name(name)
-            if not (is_embedded(public[key]) or on_hub(public[key], "model")):
+            config[key] = portable_name(name)
+            if not (is_embedded(config[key]) or on_hub(config[key], "model")):
                 raise CheckpointError(
-                    f"{folder} needs {name}, which is not on the Hub: push that one first, and say its name there with "
-                    f"{option} (parts={{{key!r}: ...}})"
+                    f"{checkpoint.path}: it needs {name}, which is not on the Hub; push that model first, then pass "
+                    f"its Hub id with {option} (parts={{{key!r}: ...}})"
                 )
-    return public
+    return json.dumps(_without_folders(config), indent=2) + "\n"
 
 
-def _asks_the_hub(target: Target) -> Callable[[str, str], bool]:
+def _hub_lookup(target: Target) -> Callable[[str, str], bool]:
+    """Return a function that says whether a model or a data set is on the Hub."""
+
     def on_hub(name: str, repo_type: str) -> bool:
         if not looks_like_hub_id(name):
             return False
@@ -292,6 +292,7 @@ def _asks_the_hub(target: Target) -> Callable[[str, str], bool]:
 
 
 def _card_of(name: str, repo_type: str, target: Target, on_hub: Callable[[str, str], bool]) -> str | None:
+    """Return the card of a model or a data set, from the Hub or from a local folder."""
     if not on_hub(name, repo_type):
         return local_card(name)
     with clear_hub_errors(name):
@@ -300,51 +301,74 @@ def _card_of(name: str, repo_type: str, target: Target, on_hub: Callable[[str, s
         return Path(target.api.hf_hub_download(name, CARD, repo_type=repo_type)).read_text(encoding="utf-8")
 
 
-def _own_sample(asked: str | None, folder: Path, ours: str | None, there: str | None) -> tuple[str, Path | None]:
-    """The sample that a card of the same weights shows, where none is asked for, and its picture if it lies here."""
-    if asked is None and (folder / SAMPLE_FILE).is_file() and (shown := sample_in(ours, SAMPLE_FILE)):
-        return shown, folder / SAMPLE_FILE
+def _own_sample(asked: str | None, checkpoint: CheckpointFolder, there: str | None) -> tuple[str, Path | bytes | None]:
+    """Return the sample that a card of the same weights shows, unless one is asked for.
+
+    Args:
+        asked: The sample asked for.
+        checkpoint: The checkpoint, whose own card comes first.
+        there: The repository's card, if it is of the same weights.
+
+    Returns:
+        Markdown that shows the sample, empty if there is none, and its picture if it is to be uploaded.
+    """
+    picture = checkpoint.files.get(SAMPLE_FILE)
+    if asked is None and picture is not None and (shown := sample_in(checkpoint.card, SAMPLE_FILE)):
+        return shown, picture
     return ("" if asked else sample_in(there, SAMPLE_FILE)), None
 
 
-def _results(folder: Path, existing: str | None, ours: str | None, *, keep: bool) -> list[dict[str, Any]]:
-    """The `model-index`: what is there, if that is of the same weights, what the folder's card says, its records."""
-    index, added = (header_of(card, str(folder / CARD)).get(MODEL_INDEX) for card in (existing, ours))
+def _new_sample(checkpoint: CheckpointFolder, asked: str | None) -> tuple[str, Path | bytes | None]:
+    """Run the checkpoint; return Markdown that shows the sample, empty if there is none, and its picture."""
+    from .sample import write_sample
+
+    with tempfile.TemporaryDirectory() as folder:
+        shown = write_sample(checkpoint, Path(folder), asked)
+        return shown, Path(folder, SAMPLE_FILE).read_bytes() if shown else None
+
+
+def _results(checkpoint: CheckpointFolder, existing: str | None, *, keep: bool) -> list[dict[str, Any]]:
+    """Return the `model-index`: the existing card's, then the folder's card's, then the folder's records.
+
+    Args:
+        checkpoint: The folder.
+        existing: The card that is kept.
+        keep: Keep its results that come from records; they are of the same weights.
+    """
+    source = str(checkpoint.path / CARD)
+    index, added = (header_of(card, source).get(MODEL_INDEX) for card in (existing, checkpoint.card))
     index = joined_results(index if keep else without_records(index), added)
-    for record in records_of(folder):
+    for record in checkpoint.records:
         index = joined_results(index, results_of(record))
     return index
 
 
-def _story(files: Mapping[str, Path], target: Target | None, story: Path) -> dict[str, bytes]:
-    """Lay into a folder all that says how the weights came about and what was measured of them.
+def _pictures(checkpoint: CheckpointFolder) -> dict[str, Path]:
+    """Return the pictures in the folder by their name."""
+    return {name: path for name, path in checkpoint.files.items() if path.suffix in PICTURES and path.name == name}
 
-    Args:
-        files: Of the checkpoint.
-        target: The repository, if it holds the same weights: what it alone tells belongs to the story too.
-        story: The folder.
 
-    Returns:
-        What is to be published in place of the files: without folders of this machine.
-    """
-    story.mkdir()
-    published = {}
-    told = [name for name in (target.files if target else ()) if name not in files]
-    for name in (*files, *told):
-        if not matches(name, (*ORIGIN, RECORDS)) or name.endswith(".safetensors"):
-            continue
-        path = story / name
-        path.parent.mkdir(exist_ok=True)
-        text = files[name].read_text(encoding="utf-8") if name in files or target is None else target.read(name) or ""
-        path.write_text(text, encoding="utf-8")
-        values = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
-        if name in files and (clean := _without_folders(values)) != values:
-            written = yaml.safe_dump(clean, sort_keys=False) if path.suffix == ".yaml" else json.dumps(clean, indent=2)
-            published[name] = (written.rstrip("\n") + "\n").encode()
+def _history_on_hub(target: Target, checkpoint: CheckpointFolder) -> dict[str, str]:
+    """Download the history files and records of the same weights that the folder does not have."""
+    names = [name for name in target.files if name not in checkpoint.files and matches(name, (*HISTORY, RECORDS))]
+    return {name: target.read(name) or "" for name in names}
+
+
+def _without_local_paths(checkpoint: CheckpointFolder) -> dict[str, bytes]:
+    """Return the text files that are not published as they are, because they name folders of this machine."""
+    published = {"config.json": checkpoint.texts["config.json"].encode()}
+    for name in checkpoint.texts.keys() & checkpoint.files.keys():
+        if matches(name, (*HISTORY, RECORDS)):
+            values = checkpoint.values(name)
+            if (clean := _without_folders(values)) != values:
+                is_yaml = name.endswith(".yaml")
+                text = yaml.safe_dump(clean, sort_keys=False) if is_yaml else json.dumps(clean, indent=2)
+                published[name] = (text.rstrip("\n") + "\n").encode()
     return published
 
 
 def _without_folders(value: Any) -> Any:
+    """Return a value of a JSON or YAML file in which absolute paths are shortened to their last part."""
     if isinstance(value, dict):
         return {key: _without_folders(each) for key, each in value.items() if key != "_name_or_path"}
     if isinstance(value, list):

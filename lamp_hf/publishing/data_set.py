@@ -1,4 +1,4 @@
-"""Publish data sets of motions."""
+"""Publish motion data sets."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 from lamp_hf.hub.card_text import (
     CARD_ITSELF,
     card_to_keep,
-    handwritten,
     header_of,
     merged_card,
-    persons_header,
+    user_header,
+    user_written,
     with_entries,
 )
 from lamp_hf.hub.errors import HubError, clear_hub_errors
-from lamp_hf.hub.licenses import find_license, license_of_a_persons_card, warn_of_license
+from lamp_hf.hub.licenses import find_license, license_of_user_card, warn_of_license
 from lamp_hf.hub.upload import CARD, Target
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ __all__ = ["push_dataset"]
 DATASET_TEXT = """
 # {title}
 
-Human motion with captions, {clips} clips, in the columns of `lamp_hf`: features of each frame as in HumanML3D,
-captions with their times, frames per second.
+{clips} clips of human motion with captions, in the columns of `lamp_hf`: features of each frame as in HumanML3D,
+captions with their times, and frames per second.
 
 ```python
 from lamp_hf import load_motion_dataset
 
-dataset = load_motion_dataset("{repo_id}")  # streaming=True reads row by row and keeps nothing
+dataset = load_motion_dataset("{repo_id}")  # streaming=True reads row by row and stores nothing
 ```
 """
 
@@ -45,20 +45,20 @@ def push_dataset(
     card: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Push a data set of motions, from which [`load_motion_dataset`] loads it back or streams it.
+    """Push a motion data set, which [`load_motion_dataset`] loads or streams from the Hub.
 
     Args:
-        dataset: As [`load_motion_dataset`] gives it.
-        repo_id, private, license, token: As in [`push_checkpoint`]; a license comes from the card that is there, or
-            is asked for.
-        card: A README, for a repository in whose card no person has written yet.
+        dataset: Data set as [`load_motion_dataset`] returns it.
+        repo_id, private, token: See [`push_checkpoint`].
+        license: License as the Hub spells it. Defaults to that of the existing card, else to `other`, with a warning.
+        card: Text of a README.md, used unless the repository's card is user-edited.
 
     Returns:
         URL of the repository.
 
     Raises:
         HubError: The Hub refuses, or the upload did not finish.
-        ValueError: It has other columns than data sets of motions.
+        ValueError: The columns are not those of a motion data set.
     """
     from datasets import Dataset, DatasetDict
 
@@ -70,11 +70,11 @@ def push_dataset(
     target = Target(repo_id, repo_type="dataset", private=private, token=token)
     there = target.read(CARD)
     existing = card_to_keep(there, card)
-    persons = persons_header(existing, f"{repo_id}/{CARD}" if existing is there else f"{CARD} of the data set")
-    if handwritten(existing):
-        card_license = license_of_a_persons_card(persons, license, target.repo_id)
+    user_entries = user_header(existing, f"{repo_id}/{CARD}" if existing is there else f"{CARD} of the data set")
+    if user_written(existing):
+        card_license = license_of_user_card(user_entries, license, target.repo_id)
     else:
-        card_license = find_license(license, [(CARD_ITSELF, persons)])
+        card_license = find_license(license, [(CARD_ITSELF, user_entries)])
         warn_of_license(card_license, target.repo_id)
     clips = " and ".join(f"{len(split):,} ({name})" for name, split in splits.items())
     text = DATASET_TEXT.format(title=Path(target.repo_id).name, clips=clips, repo_id=target.repo_id)
@@ -92,7 +92,7 @@ def push_dataset(
         raise HubError(
             f"{error}. The upload did not finish, and {target.repo_id} is {target.state}; push again"
         ) from error
-    target.refresh("complete but for its card")
+    target.refresh("complete except for its card")
     written = target.read(CARD)
     entries = header_of(written, f"{repo_id}/{CARD}")
     of_datasets = {key: value for key, value in entries.items() if key in ("dataset_info", "configs")}

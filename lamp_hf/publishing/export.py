@@ -1,4 +1,4 @@
-"""A finished run as a small checkpoint to publish or to embed: half-precision weights, nothing of the training."""
+"""Export a finished run as a small checkpoint to publish: half-precision weights, no training state."""
 
 import json
 import shutil
@@ -15,23 +15,23 @@ __all__ = ["export_checkpoint"]
 def export_checkpoint(run: str | Path, output: str | Path, *, dtype: torch.dtype = torch.float16) -> Path:
     """Write the model and the processor of a run with weights in half precision.
 
-    The configuration keeps float32, so that `from_pretrained` computes in it: on a CPU half precision is slower.
+    The configuration keeps float32, so `from_pretrained` computes in float32: on a CPU half precision is slower.
 
     Args:
         run: Folder of a finished training run, or any checkpoint.
-        output: Folder to write. What lies there stays, a model card for instance, but for files of the same names; they
-            are replaced only when everything is written.
-        dtype: Of the stored weights.
+        output: Folder to write to. Other files in it, such as a model card, are kept. Files of the same names are
+            replaced once everything is written.
+        dtype: Type of the stored weights.
 
     Returns:
         `output`.
 
     Raises:
-        ValueError: `output` is the run, or a folder around it, which would be lost.
+        ValueError: `output` is the folder of the run or a parent of it, which would be overwritten.
     """
     output = Path(output)
     if output.resolve() in (Path(run).resolve(), *Path(run).resolve().parents):
-        raise ValueError(f"{output} holds the run itself: export to another folder")
+        raise ValueError(f"{output} contains the run itself; export to another folder")
     model = AutoModel.from_pretrained(run, dtype=torch.float32, trust_remote_code=False)
     processor = AutoProcessor.from_pretrained(run, trust_remote_code=False)
     with atomic_folder(output) as partial:
@@ -45,7 +45,7 @@ def export_checkpoint(run: str | Path, output: str | Path, *, dtype: torch.dtype
 
 
 def _keep(folder: Path, new: Path) -> None:
-    """Bring what lies in a folder into the one that takes its place."""
+    """Copy the files of a folder that are not in the folder that replaces it."""
     shutil.copytree(
         folder,
         new,
@@ -58,7 +58,7 @@ def _keep(folder: Path, new: Path) -> None:
 
 
 def _published(config: dict) -> dict:
-    """The configuration with `dtype` float32 wherever it names one, and without folders of this machine."""
+    """Return the configuration with every `dtype` set to float32, and without local folders."""
     return {
         key: _published(value) if isinstance(value, dict) else ("float32" if key == "dtype" else value)
         for key, value in config.items()

@@ -1,15 +1,11 @@
-"""The card of a checkpoint: what its files say, in the part that lamp_hf writes."""
+"""The card of a checkpoint: the part that lamp_hf writes, from the checkpoint's files."""
 
-import json
-import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lamp_hf.checkpoints.embedded import portable_name, resolve_checkpoint
+from lamp_hf.checkpoints.embedded import resolve_checkpoint
 from lamp_hf.evaluation.records import EvaluationRecord
 from lamp_hf.files import atomic_path
 from lamp_hf.hub.card_text import (
@@ -19,67 +15,49 @@ from lamp_hf.hub.card_text import (
     card_parts,
     looks_like_hub_id,
     merged_card,
-    persons_header,
     shown_name,
+    user_header,
 )
 from lamp_hf.hub.licenses import Origin, Source, find_license, warn_of_license, words_on_license
+from lamp_hf.hub.upload import CARD
 
-from .describe import describe_checkpoint, named_parts
-from .model_kinds import KINDS, OTHER, REMARKS
+from .checkpoint_folder import CheckpointFolder
+from .describe import describe
+from .model_kinds import REMARKS
 
-__all__ = [
-    "CONVERSION_FILE",
-    "bases_of",
-    "checkpoint_card",
-    "data_of",
-    "local_card",
-    "records_of",
-    "sample_in",
-    "write_run_card",
-]
-
-logger = logging.getLogger(__name__)
-
-CONVERSION_FILE = "conversion.json"
+__all__ = ["checkpoint_card", "local_card", "sample_in", "write_run_card"]
 
 
 def checkpoint_card(
-    folder: Path,
+    checkpoint: CheckpointFolder,
     name: str,
-    config: Mapping[str, Any],
     *,
     existing: str | None,
     card_license: License,
     sources: Sequence[Source],
-    told: Origin | None = None,
+    origin: Origin | None = None,
     sample: str = "",
     results: Any = None,
-    story: Path | None = None,
     on_hub: Callable[[str, str], bool] | None = None,
 ) -> str | None:
-    """The card of a checkpoint, from its files.
+    """Write the card of a checkpoint.
 
     Args:
-        folder: As `save_pretrained` or a training run leaves it.
-        name: By which readers will load it: the Hub id.
-        config: Its configuration, as readers will find it.
-        existing: The card that is there.
-        license: See [`find_license`].
-        sources: The checkpoints that it was made from, and the data.
-        told: Of an earlier card of the same weights, for what the sources do not tell.
-        sample: Markdown that shows what it makes.
-        results: The `model-index`, if not that of the existing card.
-        story: Folder of the files that say how the weights came about and of the records, if not that of the
-            checkpoint.
-        on_hub: Whether a name is that of a `"model"` or `"dataset"` on the Hub, and no folder of this machine; by
-            default its looks decide.
+        checkpoint: The checkpoint, with the configuration that readers will find.
+        name: Name that readers load it by: the Hub id.
+        existing: The card that the repository or the folder has.
+        card_license: The license, see [`find_license`].
+        sources: The checkpoints and the data sets that it was made from.
+        origin: What an earlier card of the same weights says about sources that cannot be read.
+        sample: Markdown that shows a sample of its output.
+        results: The `model-index`. Defaults to that of the existing card.
+        on_hub: Returns whether a name is the id of a `"model"` or `"dataset"` on the Hub. By default every name of the
+            form `owner/name` is, unless it is a local folder.
 
     Returns:
-        The card, or `None` if a person has written the existing one.
+        The card, or `None` if the existing card is user-written.
     """
-    kind = KINDS.get(config["model_type"], OTHER)
-    story = story or folder
-    recipe = _yaml(story / "recipe.yaml")
+    kind, config, conversion = checkpoint.kind, checkpoint.config, checkpoint.conversion
     bases = [source.name for source in sources if not source.is_data]
     header: dict[str, Any] = {"library_name": kind.library}
     if kind.task:
@@ -88,55 +66,56 @@ def checkpoint_card(
     on_hub = on_hub or (lambda name, repo_type: looks_like_hub_id(name))
     if public := [base for base in bases if on_hub(base, "model")]:
         header["base_model"] = public[0] if len(public) == 1 else public
-    if data := [name for name in data_of(story) if on_hub(name, "dataset")]:
+    if data := [name for name in checkpoint.datasets if on_hub(name, "dataset")]:
         header["datasets"] = data
     if results is not None:
         header[MODEL_INDEX] = results
-    conversion = _json(story / CONVERSION_FILE)
     words = [word for source in sources for word in words_on_license(source, card_license)]
-    if not words and told is not None and told.words:
-        words = [told.words]
-    # Converted models do not estimate lengths: whoever asks says how long.
+    if not words and origin is not None and origin.words:
+        words = [origin.words]
+    # Converted models have no length estimator, so the snippet gives a duration.
     length = "duration=4.0, " if config.get("length_hidden_sizes", ()) is None else ""
-    # An evaluator that reads GloVe's vectors has no tokenizer.
+    # An evaluator that reads GloVe vectors has no tokenizer.
     prepares = "AutoFeatureExtractor" if config.get("text_input") == "glove" else "AutoProcessor"
     parts = [
         f"# {Path(name).name}",
-        f"This model {kind.does}; with lamp_hf, an implementation of LaMP "
-        "([Language-Motion Pretraining](https://arxiv.org/abs/2410.07093), Li et al., 2024).",
+        f"This model {kind.does}. It runs with lamp_hf, an implementation of LaMP "
+        "([Language-Motion Pretraining](https://arxiv.org/abs/2410.07093), Li et al., ICLR 2025).",
         sample,
         f"```python\n{kind.usage.format(name=name, length=length, prepares=prepares).strip()}\n```",
         REMARKS.get(conversion.get("kind", ""), "").format_map(config),
-        _model_section(folder, config),
+        _model_section(checkpoint),
         _conversion_section(conversion),
-        _training_section(recipe, _json(story / "training.json"), bases),
-        _fine_tuning_section(_json(story / "fine-tuning.json")),
-        _evaluation_section(story),
+        _training_section(checkpoint.recipe, checkpoint.training, bases),
+        _fine_tuning_section(checkpoint.fine_tuning),
+        _evaluation_section(checkpoint.records),
         "\n\n".join([_license_section(card_license), *dict.fromkeys(words)]),
     ]
     return merged_card(existing, header, "\n\n".join(part for part in parts if part), card_license, bases)
 
 
-def write_run_card(folder: Path, *, name: str | None = None, sample: str = "", license: str | None = None) -> None:
-    """Give a finished run, or a converted model, its card, offline; one that a person wrote stays.
+def write_run_card(
+    checkpoint: CheckpointFolder, *, name: str | None = None, sample: str = "", license: str | None = None
+) -> None:
+    """Write the card of a finished run or of a converted model into its folder, offline.
+
+    A user-written card is left as it is.
 
     Args:
-        folder: Of the run.
-        name: By which the card loads it, by default the folder.
-        sample: Markdown that shows what the model makes.
-        license: As in [`find_license`].
+        checkpoint: The run or the model.
+        name: Name that the card loads it by. Defaults to its path.
+        sample: Markdown that shows a sample of its output.
+        license: The license, see [`find_license`].
     """
-    path = folder / "README.md"
-    existing = path.read_text(encoding="utf-8") if path.is_file() else None
-    name = name or str(folder)
-    config = _json(folder / "config.json")
-    sources = [Source(base, local_card(base)) for base in bases_of(config, folder)]
-    sources += [Source(data, local_card(data), is_data=True) for data in data_of(folder)]
-    headers = [(CARD_ITSELF, persons_header(existing, str(path)))]
+    path = checkpoint.path / CARD
+    name = name or str(checkpoint.path)
+    sources = [Source(base, local_card(base)) for base in checkpoint.bases]
+    sources += [Source(data, local_card(data), is_data=True) for data in checkpoint.datasets]
+    headers = [(CARD_ITSELF, user_header(checkpoint.card, str(path)))]
     headers += [(source.name, source.header) for source in sources if not source.is_data]
     card_license = find_license(license, headers)
     card = checkpoint_card(
-        folder, name, config, existing=existing, card_license=card_license, sources=sources, sample=sample
+        checkpoint, name, existing=checkpoint.card, card_license=card_license, sources=sources, sample=sample
     )
     if card is not None:
         warn_of_license(card_license, name, sources)
@@ -144,52 +123,41 @@ def write_run_card(folder: Path, *, name: str | None = None, sample: str = "", l
             unfinished.write_text(card, encoding="utf-8")
 
 
-def bases_of(config: Mapping[str, Any], folder: Path) -> list[str]:
-    """Names of the checkpoints that one was made from, by its configuration and the recipe in its folder."""
-    names = [_yaml(folder / "recipe.yaml").get("base"), config.get("lamp_name"), config.get("language_model_name")]
-    return list(dict.fromkeys(portable_name(str(name)) for name in names if name))
-
-
-def data_of(folder: Path) -> list[str]:
-    """Names of the data sets that a checkpoint was trained on, by the recipe in its folder."""
-    name = _yaml(folder / "recipe.yaml").get("data", {}).get("name")
-    return [str(name)] if name else []
-
-
 def local_card(name: str) -> str | None:
-    """The card of a checkpoint or a data set that lies on this machine."""
+    """Return the card of a local checkpoint or data set, if it has one."""
     try:
-        path = Path(resolve_checkpoint(name), "README.md")
+        path = Path(resolve_checkpoint(name), CARD)
     except FileNotFoundError:
         return None
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def _conversion_section(facts: Mapping[str, Any]) -> str:
-    """What a converted model was made from, and what was assumed."""
+    """Return the source files of a converted model, and the settings that its tensors do not determine."""
     if not facts:
         return ""
     rows = [(f"`{source['file']}`", f"`{source['sha256']}`") for source in facts["sources"]]
     text = "## Converted from\n\n" + _table(("file", "SHA-256"), rows)
     text += (
-        "\n\nBy `lamp-hf convert`, from checkpoints of other people's training; its outputs are those of the code that "
-        f"they were published for. {facts['tensors_used']} tensors are in the model; {facts['tensors_unused']} take "
-        "no part or came twice. Weights are stored in float32."
+        "\n\nConverted by `lamp-hf convert` from checkpoints that others trained. The outputs are the same as with the "
+        f"code that these were published for. The model contains {facts['tensors_used']} of their tensors; "
+        f"{facts['tensors_unused']} are unused or duplicates. Weights are stored in float32."
     )
     if facts["settings"]:
-        text += "\n\nNot told by the tensors:\n"
+        text += "\n\nSettings that the tensors do not determine:\n"
         text += "".join(f"\n- `{name}`: {each['value']} ({each['from']})" for name, each in facts["settings"].items())
     return text
 
 
-def _model_section(folder: Path, config: Mapping[str, Any]) -> str:
-    facts = describe_checkpoint(str(folder)) | named_parts(config)
+def _model_section(checkpoint: CheckpointFolder) -> str:
+    """Return a table of facts about the model."""
     hidden = ("checkpoint", "license", "data")
-    rows = [(name.strip(), value) for name, value in facts.items() if name not in hidden]
+    rows = [(name.strip(), value) for name, value in describe(checkpoint).items() if name not in hidden]
     return "## Model\n\n" + _table(("", ""), rows)
 
 
 def _training_section(recipe: Mapping[str, Any], history: Mapping[str, Any], bases: Sequence[str]) -> str:
+    """Return the settings of the training and the metrics at its end."""
     if not recipe:
         return f"## Training\n\nMade from {', '.join(map(shown_name, bases))}." if bases else ""
     trainer, metrics = recipe.get("trainer", {}), history.get("metrics", {})
@@ -221,12 +189,12 @@ def _training_section(recipe: Mapping[str, Any], history: Mapping[str, Any], bas
         if key.startswith("eval_") and isinstance(value, float)
     }
     if measured:
-        text += "\n\nAt the end, on the validation split:\n\n" + _table(("", ""), list(measured.items()))
+        text += "\n\nFinal metrics on the validation split:\n\n" + _table(("", ""), list(measured.items()))
     return text
 
 
 def _fine_tuning_section(report: Mapping[str, Any]) -> str:
-    """What became of the base's parts, and scores before and after."""
+    """Return the scores before and after fine-tuning, and how each part of the base model was trained."""
     if not report.get("scores"):
         return ""
     columns = ("before", "after", "real")
@@ -236,17 +204,17 @@ def _fine_tuning_section(report: Mapping[str, Any]) -> str:
     ]
     minutes = sum(report.get("minutes", {}).values())
     return (
-        f"## Fine-tuning\n\nOn validation clips, which it has not learned from; in all {minutes:.0f} minutes.\n\n"
+        f"## Fine-tuning\n\nScores on held-out validation clips. Fine-tuning took {minutes:.0f} minutes.\n\n"
         + _table(("", "base", "this model", "real clips"), rows)
         + "\n\n"
         + _table(("part of the model", ""), list(report["stages"].items()))
     )
 
 
-def _evaluation_section(folder: Path) -> str:
-    """A table for each record in `evaluations/`."""
+def _evaluation_section(records: Sequence[EvaluationRecord]) -> str:
+    """Return a table for each evaluation record."""
     parts = []
-    for record in records_of(folder):
+    for record in records:
         protocol = record.protocol
         judge = f", judged by `{protocol.evaluator}`" if protocol.evaluator else ""
         rows = {**record.references, **record.rows}
@@ -263,15 +231,11 @@ def _evaluation_section(folder: Path) -> str:
     return "\n\n".join(["## Evaluation", *parts]) if parts else ""
 
 
-def records_of(folder: Path) -> list[EvaluationRecord]:
-    """The evaluation records in a checkpoint's `evaluations/`."""
-    return [EvaluationRecord.load(path) for path in sorted(folder.glob("evaluations/*.json"))]
-
-
 def _license_section(card_license: License) -> str:
+    """Return the license and where it comes from."""
     if card_license.source is None:
-        return "## License\n\nNot stated: ask whoever published this before you use it."
-    origin = "" if card_license.is_persons else f", as that of {shown_name(card_license.source)}"
+        return "## License\n\nNot stated. Ask the publisher before you use this."
+    origin = "" if card_license.from_user else f", inherited from {shown_name(card_license.source)}"
     return f"## License\n\n{card_license.name}{origin}."
 
 
@@ -281,16 +245,6 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def sample_in(card: str | None, file: str) -> str:
-    """The Markdown with which lamp_hf shows a sample in a card, empty if it shows none."""
+    """Return the Markdown that shows a sample in lamp_hf's part of a card, empty if there is none."""
     found = re.search(rf"^!\[.*\]\({re.escape(file)}\)\n\n.*$", card_parts(card)[1], re.MULTILINE)
     return found[0] if found else ""
-
-
-def _json(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return values
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return values or {}

@@ -1,4 +1,4 @@
-"""What a card says of all models of a type."""
+"""The text that the cards of all models of one type share."""
 
 from dataclasses import dataclass
 
@@ -47,7 +47,7 @@ import lamp_hf
 from transformers import AutoModel
 
 estimator = AutoModel.from_pretrained("{name}")
-num_frames = estimator(text_features).num_frames  # of features of texts, see below
+num_frames = estimator(text_features).num_frames  # text features, see below
 """
 MODEL = """
 from transformers import AutoModel
@@ -63,15 +63,15 @@ model, tokenizer = AutoModelForCausalLM.from_pretrained("{name}"), AutoTokenizer
 
 @dataclass(frozen=True)
 class Kind:
-    """What a card says of all models of a type.
+    """The text that the cards of all models of one type share.
 
     Args:
-        does: What it does, the end of "This model …".
-        task: Pipeline that loads it.
-        usage: Code, with `{name}` for the checkpoint, `{length}` where a motion is asked for, and `{prepares}` for the
-            class that prepares what an evaluator reads.
-        tags: Beside those of all cards.
-        library: That loads it.
+        does: What the model does: the end of "This model …".
+        task: Task of the pipeline that loads it, if there is one.
+        usage: Python code with the fields `{name}` for the checkpoint, `{length}` for the argument of models without a
+            length estimator, and `{prepares}` for the class that prepares the inputs of an evaluator.
+        tags: Tags besides those of all cards.
+        library: Library that loads it.
     """
 
     does: str
@@ -83,45 +83,47 @@ class Kind:
 
 KINDS = {
     "lamp_text_to_motion": Kind(
-        "makes human motion from sentences, and captions and finds motion too",
+        "generates human motion from text, and also captions and retrieves motion",
         "text-to-motion",
         TO_MOTION,
         ("text-to-motion", "motion-captioning", "motion-retrieval"),
     ),
     "lamp": Kind(
-        "puts human motion and language into one space: it finds and captions motion",
+        "embeds human motion and text in one space, and retrieves and captions motion",
         "motion-retrieval",
         RETRIEVAL,
         ("motion-retrieval", "motion-captioning"),
     ),
-    "lamp_captioning": Kind("lets a language model caption motion", "motion-captioning", CAPTIONS),
-    "motion_vqvae": Kind("turns human motion into tokens and back", None, TOKENS, ("motion-tokenizer",)),
-    "motion_text_evaluator": Kind(
-        "has the features that generated motion is measured with", None, FEATURES, ("motion-text-evaluator",)
+    "lamp_captioning": Kind("captions human motion with a language model", "motion-captioning", CAPTIONS),
+    "motion_vqvae": Kind(
+        "encodes human motion into tokens and decodes tokens into motion", None, TOKENS, ("motion-tokenizer",)
     ),
-    "motion_length_estimator": Kind("tells how long a motion is, from features of its text", None, LENGTHS),
+    "motion_text_evaluator": Kind(
+        "computes the features for metrics of generated motion", None, FEATURES, ("motion-text-evaluator",)
+    ),
+    "motion_length_estimator": Kind("estimates the length of a motion from features of its text", None, LENGTHS),
     "opt": Kind(
-        "is a language model that learned captions of motion", "text-generation", LANGUAGE_MODEL, (), "transformers"
+        "is a language model trained on captions of motion", "text-generation", LANGUAGE_MODEL, (), "transformers"
     ),
 }
-OTHER = Kind("belongs to motion and language", None, MODEL, (), "transformers")
-# What users of a converted model must know.
+OTHER = Kind("relates motion and language", None, MODEL, (), "transformers")
+# What users of a converted model must know, by the kind that the conversion record names.
 REMARKS = {
     "text-to-motion": (
-        "It has no length estimator, for the released one reads features of CLIP: ask for every motion with its "
-        "`duration` or `num_frames`."
+        "It has no length estimator, because the released one reads CLIP features: pass `duration` or `num_frames` for "
+        "every motion."
     ),
     "captioning": (
-        'The released code begins captions with "a man is" and searches with 5 beams; here nothing is begun for you, '
-        "and `num_beams=5` asks for the same search."
+        'The released code starts every caption with "a man is" and uses beam search with 5 beams. Here captions '
+        "have no fixed start; pass `num_beams=5` for the same search."
     ),
     "evaluator": (
-        "Texts go in as GloVe word vectors and part-of-speech tags (`word_embeddings`, `pos_one_hots`), which lamp_hf "
-        "does not make: FID, Diversity and MultiModality need none, R-Precision and MM-Dist the `get_text_features` of "
-        "yours. Features come in the order of the input."
+        "Texts are given as GloVe word vectors and part-of-speech tags (`word_embeddings`, `pos_one_hots`), which "
+        "lamp_hf does not compute. FID, Diversity and MultiModality need no texts. For R-Precision and MM-Dist, call "
+        "`get_text_features` with your own. Features are returned in the order of the inputs."
     ),
     "length-estimator": (
-        "Texts go in as the {input_size} numbers of CLIP ViT-B/32's text encoder. The released code draws a length and "
-        "may draw 0; here it is the median, from 1 token of 4 frames."
+        "Texts are given as the {input_size} text features of CLIP ViT-B/32. The released code samples a length, which "
+        "may be 0. Here the length is the median, and at least one token of 4 frames."
     ),
 }

@@ -1,10 +1,10 @@
-"""Publish processors alone."""
+"""Publish processors without a model."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lamp_hf.hub.card_text import CARD_ITSELF, handwritten, merged_card, persons_header
+from lamp_hf.hub.card_text import CARD_ITSELF, merged_card, user_header, user_written
 from lamp_hf.hub.licenses import find_license, warn_of_license
 from lamp_hf.hub.upload import CARD, Target, matches
 
@@ -14,12 +14,13 @@ __all__ = ["push_processor"]
 
 
 def push_processor(processor: Any, repo_id: str, **options: Any) -> str:
-    """Push a processor, or a feature extractor, alone; where no model lies yet, with a card.
+    """Push a processor or a feature extractor; if the repository has no model yet, with a card.
 
     Args:
-        processor: With a `save_pretrained`.
-        repo_id, options: `private`, `license`, `tags`, `revision`, `create_pr`, `commit_message`, `commit_description`
-            and `token`, as in [`push_checkpoint`].
+        processor: The processor or feature extractor.
+        repo_id: See [`push_checkpoint`].
+        options: `private`, `license`, `tags`, `revision`, `create_pr`, `commit_message`, `commit_description` and
+            `token`, see [`push_checkpoint`].
     """
     return push_saved(processor.save_pretrained, _push_processor_files, repo_id, options)
 
@@ -27,7 +28,7 @@ def push_processor(processor: Any, repo_id: str, **options: Any) -> str:
 PROCESSOR_TEXT = """
 # {title}
 
-This turns motions and sentences into the input of models of `lamp_hf`; the model itself is not here yet.
+This processor turns motions and sentences into inputs for models of `lamp_hf`. This repository has no model yet.
 
 ```python
 import lamp_hf
@@ -56,8 +57,8 @@ def _push_processor_files(
         path.name: path for path in sorted(Path(folder).iterdir()) if matches(path.name, PUBLISHED)
     }
     there = target.read(CARD)
-    if "config.json" not in target.files and not handwritten(there):
-        card_license = find_license(license, [(CARD_ITSELF, persons_header(there, f"{repo_id}/{CARD}"))])
+    if "config.json" not in target.files and not user_written(there):
+        card_license = find_license(license, [(CARD_ITSELF, user_header(there, f"{repo_id}/{CARD}"))])
         warn_of_license(card_license, target.repo_id)
         auto = "AutoProcessor" if "processor_config.json" in files else "AutoFeatureExtractor"
         text = PROCESSOR_TEXT.format(title=Path(target.repo_id).name, auto=auto, repo_id=target.repo_id)

@@ -1,4 +1,4 @@
-"""Publish whatever a folder holds."""
+"""Publish any folder that lamp_hf knows."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,20 +27,20 @@ def publish(
     parts: Mapping[str, str] | None = None,
     token: str | None = None,
 ) -> str:
-    """Push whatever a folder holds: a checkpoint or a finished run, a motion index, a metric, or a data set.
+    """Push a folder: a checkpoint or a finished run, a motion index, a metric, or a data set.
 
     Args:
         folder: The folder, or the name of an embedded checkpoint or of a metric of lamp_hf.
-        repo_id: `owner/name`, or a name of your own; a dataset repository for indexes and data sets, a space for
-            metrics.
-        private, license, token: As in [`push_checkpoint`].
-        sample, parts: As in [`push_checkpoint`]; of use to checkpoints alone.
+        repo_id: `owner/name`, or `name` for a repository of your own. Indexes and data sets become dataset
+            repositories, metrics become spaces.
+        private, license, token: See [`push_checkpoint`].
+        sample, parts: See [`push_checkpoint`]; for checkpoints only.
 
     Returns:
         URL of the repository.
 
     Raises:
-        FileNotFoundError: There is no such folder.
+        FileNotFoundError: The folder does not exist.
         HubError: The Hub refuses, or the upload did not finish.
     """
     path = Path(folder)
@@ -54,8 +54,10 @@ def publish(
     if path.is_dir() and not any_in(path, (*CONFIG_FILES, *WEIGHT_FILES, *UNFINISHED)):
         from lamp_hf.data import load_motion_dataset
 
-        Target(repo_id, repo_type="dataset", **common)  # who may not push learns it before thousands of files are read
+        Target(
+            repo_id, repo_type="dataset", **common
+        )  # check the permission to push before thousands of files are read
         return push_dataset(load_motion_dataset(path), repo_id, license=license, card=local_card(str(path)), **common)
     if not Path(local := resolve_checkpoint(str(folder))).is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder to push")
+        raise FileNotFoundError(f"{folder}: this folder does not exist; check the path")
     return push_checkpoint(local, repo_id, license=license, sample=sample, parts=parts, **common)

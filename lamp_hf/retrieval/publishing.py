@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Protocol
 
-from lamp_hf.hub.card_text import CARD_ITSELF, merged_card, persons_header
+from lamp_hf.hub.card_text import CARD_ITSELF, merged_card, user_header
 from lamp_hf.hub.licenses import find_license, warn_of_license
 from lamp_hf.hub.upload import CARD, Target
 
@@ -95,7 +95,7 @@ def index_card(index: PublishableIndex, repo_id: str, existing: str | None, lice
     """
     header: dict[str, Any] = {"library_name": "lamp_hf", "tags": ["lamp_hf", "human-motion", "motion-retrieval"]}
     header["configs"] = CONFIGS
-    card_license = find_license(license, [(CARD_ITSELF, persons_header(existing, f"{repo_id}/README.md"))])
+    card_license = find_license(license, [(CARD_ITSELF, user_header(existing, f"{repo_id}/README.md"))])
     text = TEXT.format(
         title=repo_id.rpartition("/")[2],
         num_motions=len(index),

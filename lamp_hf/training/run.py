@@ -18,6 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from lamp_hf.files import atomic_path
 from lamp_hf.locks import folder_lock
 from lamp_hf.processes import process_state
+from lamp_hf.publishing.checkpoint_folder import CheckpointFolder
 from lamp_hf.publishing.model_card import write_run_card
 
 from .recipe import Recipe, load_recipe, refuse_unknown
@@ -132,7 +133,7 @@ def train_alone(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) 
         # Of a run that went on, the trainer's clock knows the last part only.
         kept = {name: value for name, value in result.metrics.items() if not (last and name.endswith(_TIMES))}
         _write_history(output_dir, trainer, {**kept, **metrics})
-        write_run_card(output_dir)
+        write_run_card(CheckpointFolder.read(output_dir))
     trainer.accelerator.wait_for_everyone()  # whoever goes on finds all files
     return output_dir
 

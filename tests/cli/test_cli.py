@@ -166,8 +166,8 @@ def test_what_is_wrong_with_a_checkpoint_is_one_line(run, tiny_checkpoint: Path,
     assert len(ended.stderr.splitlines()) == 1
     for name, message in (
         ("lamp-smal", "did you mean lamp-small?"),
-        ("damaged/dance", "damaged/dance does not exist, though the folder damaged does"),
-        ("owner/dance", "owner/dance cannot be loaded: the Hub is out of reach (or HF_HUB_OFFLINE is set)"),
+        ("damaged/dance", "damaged/dance does not exist, but the folder damaged does"),
+        ("owner/dance", "owner/dance cannot be loaded: the Hub cannot be reached (or HF_HUB_OFFLINE is set)"),
     ):
         result = run("generate", "a person walks", "-o", "x.bvh", "-m", name)
         assert result.code == 1

@@ -1,4 +1,4 @@
-"""Fixtures of the hub tests: a Hub of our own, and two machines that use it."""
+"""Fixtures of the hub tests: a Hub in memory, and two machines that use it."""
 
 import importlib.util
 import json
@@ -28,10 +28,9 @@ def _module(name: str) -> ModuleType:
 
 
 class Machine:
-    """Somebody's machine: a Python process with lamp_hf imported, a cache and a folder of its own.
+    """A user's machine: a Python process with lamp_hf imported, and its own cache and folder.
 
-    Calling it runs a piece of code there and returns what that leaves in `result`; `printed` is what it printed and
-    warned of.
+    Calling it runs a piece of code there and returns the variable `result`. `printed` is the output, with warnings.
     """
 
     def __init__(self, environment: dict[str, str], folder: Path):
@@ -53,13 +52,13 @@ class Machine:
         return answer["result"]
 
     def error(self, code: str) -> str:
-        """The exception that a piece of code ends in: its type and its words."""
+        """Run a piece of code that must fail; return the type and the message of its exception."""
         answer = self._answer(code)
         assert answer["error"] is not None, answer["result"]
         return answer["error"]
 
     def lamp_hf(self, *arguments: str) -> int:
-        """Exit code of `lamp-hf` on this machine."""
+        """Run `lamp-hf` on this machine and return its exit code."""
         error = self.error(f"main({[str(argument) for argument in arguments]!r})")
         assert error.startswith("SystemExit: "), error
         return int(error.removeprefix("SystemExit: "))
@@ -80,7 +79,7 @@ class Machine:
 
 @pytest.fixture(scope="session")
 def hub() -> Iterator[Any]:
-    """A Hub in memory, see `local_hub.py`: users `me` and `you`."""
+    """A Hub in memory with the users `me` and `you`, see `local_hub.py`."""
     server = _module("local_hub").LocalHub()
     yield server
     server.close()
@@ -89,7 +88,7 @@ def hub() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def environment(hub: Any, tmp_path_factory: pytest.TempPathFactory):
-    """Environment of a process that uses the Hub, with the token of a user or without one."""
+    """Makes the environment of a process that uses the Hub, with or without a user's token."""
 
     def make(token: str | None) -> dict[str, str]:
         home = tmp_path_factory.mktemp("home")
@@ -102,7 +101,7 @@ def environment(hub: Any, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def publisher(environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """Where `me` publishes from."""
+    """The machine from which `me` publishes."""
     machine = Machine(environment("hf_me"), tmp_path_factory.mktemp("publisher"))
     yield machine
     machine.stop()
@@ -110,7 +109,7 @@ def publisher(environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="session")
 def reader(environment, tmp_path_factory: pytest.TempPathFactory, walker, waver) -> Iterator[Machine]:
-    """A fresh machine of somebody who is not logged in, with a few motions in its folder."""
+    """A new machine of a user who is not logged in, with a few motions in its folder."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / "my_mocap").mkdir()
     walker.save(folder / "walk.bvh")

@@ -1,6 +1,6 @@
-"""A Python process that runs pieces of code sent to it, one JSON line each, and answers with what they leave.
+"""A Python process that runs pieces of code, sent as JSON lines, and answers with their results.
 
-It stands for somebody's machine: its own environment, cache and imports. A piece sets `result` (as JSON) or raises.
+It represents a user's machine, with its own environment, cache and imports. A piece sets `result` (as JSON) or raises.
 """
 
 import contextlib
@@ -12,17 +12,17 @@ import os
 import sys
 from typing import Any
 
-LONGEST_S = 60.0  # of a piece; then the process ends with a traceback
+LONGEST_S = 60.0  # for one piece; after that the process ends with a traceback
 
 
 def serve() -> None:
-    """Answer until the input ends: `{"result", "error", "printed"}` for each piece."""
+    """Answer each piece of code with `{"result", "error", "printed"}`, until the input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever prints must not disturb the answers
+    os.dup2(2, 1)  # printed output must not mix with the answers
     names: dict[str, Any] = {}
     for line in sys.stdin:
         printed = io.StringIO()
-        logging.getLogger("lamp_hf").handlers.clear()  # a command before this piece wrote into its own output
+        logging.getLogger("lamp_hf").handlers.clear()  # an earlier command logged to its own output
         names["result"] = error = None
         try:
             faulthandler.dump_traceback_later(LONGEST_S, exit=True)

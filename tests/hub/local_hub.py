@@ -1,8 +1,8 @@
-"""A Hub in memory, served on this machine, with what the tests need of the real one's protocol.
+"""A Hub in memory, served on this machine, with the part of the Hub's protocol that the tests need.
 
-Repositories are lists of commits, each a whole tree of files: a commit either appears or does not. Weights go the
-way of large files (announce, upload, commit), everything else travels inside the commit. Whoever sends a token that
-is not known is nobody, and a private repository does not exist for anybody but its owner.
+Repositories are lists of commits, and each commit is a complete tree of files. Weights are uploaded as large files
+(announce, upload, commit), and all other files are part of the commit. An unknown token counts as no token, and only
+its owner can see a private repository.
 """
 
 import base64
@@ -30,7 +30,7 @@ _PREFIX = r"/(?:(datasets|spaces)/)?"
 
 @dataclass
 class Repository:
-    """A repository: its commits, the last one being `main`, other branches, and the messages that were sent to it.
+    """A repository: its commits, of which the last one is `main`, its other branches, and the commit messages.
 
     A pull request is a branch `refs/pr/N`.
     """
@@ -79,7 +79,7 @@ class Request:
 
 
 class Refusal(Exception):
-    """An answer that is an error: status, the code that huggingface_hub goes by, words, and more values."""
+    """An error response: status, the error code that huggingface_hub reads, message, and more values."""
 
     def __init__(self, status: int, code: str | None, words: str, **values: Any):
         self.status, self.code, self.words, self.values = status, code, words, values
@@ -89,10 +89,12 @@ Answer = tuple[bytes, dict[str, str]]
 
 
 class LocalHub:
-    """The server; `url` is its address, `repositories` what it holds, by (type, id).
+    """The server.
 
     Attributes:
-        tokens: Users by token; one that begins with `hf_read` may not write, and `hf_reader` says so when it is asked.
+        url: Its address.
+        repositories: Repositories by (type, id).
+        tokens: Users by token. Tokens that start with `hf_read` may not write, and `hf_reader` reports that role.
     """
 
     def __init__(self) -> None:
@@ -114,7 +116,7 @@ class LocalHub:
         self._server.server_close()
 
     def environment(self, home: str, token: str | None = "hf_me") -> dict[str, str]:
-        """Environment variables with which huggingface_hub, in a new process, takes this for the Hub."""
+        """Return environment variables that make huggingface_hub in a new process use this Hub."""
         values = {"HF_ENDPOINT": self.url, "HF_HOME": home, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
         values |= {
             "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -125,13 +127,13 @@ class LocalHub:
         return values | ({"HF_TOKEN": token} if token else {"HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"})
 
     def __getitem__(self, name: str) -> Repository:
-        """A repository by its id, `datasets/` or `spaces/` in front of it where it is one."""
+        """Return a repository by its id, which starts with `datasets/` or `spaces/` if it is one of these."""
         kind, _, rest = name.partition("/")
         return self.repositories[(kind, rest) if kind in TYPES else ("models", name)]
 
     @contextmanager
     def stalling(self, path: str) -> Iterator[threading.Event]:
-        """Leave requests to paths like this one without an answer; the event says that one has come."""
+        """Do not answer requests whose path matches; the event is set when such a request arrives."""
         self._stalled.clear()
         self._stall_at = path
         try:
@@ -139,7 +141,7 @@ class LocalHub:
         finally:
             self._stall_at = None
 
-    # ---- what is asked ------------------------------------------------------------------------------------
+    # ---- requests -----------------------------------------------------------------------------------------
 
     def answer(self, request: Request) -> Answer:
         for verb, pattern, method in _ROUTES:
@@ -151,7 +153,7 @@ class LocalHub:
     def _repository(self, request: Request, kind: str, name: str) -> Repository:
         repository = self.repositories.get((kind, name))
         if repository is None or (repository.private and request.user != name.split("/")[0]):
-            # The real one tells nobody without a token what exists.
+            # Without a token, the real Hub does not say whether a repository exists.
             raise Refusal(404 if request.user else 401, "RepoNotFound", "Repository not found")
         return repository
 
@@ -312,7 +314,7 @@ class LocalHub:
             raise Refusal(400, None, "Invalid metadata", errors=[{"message": said}], warnings=[])
         return _json({"errors": [], "warnings": []})
 
-    # ---- how it is said -----------------------------------------------------------------------------------
+    # ---- responses ----------------------------------------------------------------------------------------
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         hub = self

@@ -1,4 +1,4 @@
-"""Cards: what they say and where it comes from, which license, and that a person's words stay."""
+"""Cards: their facts, their license, and that user-written text is kept."""
 
 import json
 import shutil
@@ -9,8 +9,9 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol
-from lamp_hf.hub.card_text import CARD_ITSELF, CardError, License, header_of, merged_card, persons_header, touched
+from lamp_hf.hub.card_text import CARD_ITSELF, CardError, License, header_of, merged_card, user_edited, user_header
 from lamp_hf.hub.licenses import find_license
+from lamp_hf.publishing.checkpoint_folder import CheckpointFolder
 from lamp_hf.publishing.model_card import write_run_card
 
 RECIPE = {
@@ -39,11 +40,11 @@ def run(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return folder
 
 
-# ---- what a card says -------------------------------------------------------------------------------------
+# ---- facts ------------------------------------------------------------------------------------------------
 
 
 def test_a_run_has_a_card_of_its_facts(run) -> None:
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     card = (run / "README.md").read_text()
     for line in (
         "# dance",
@@ -57,24 +58,24 @@ def test_a_run_has_a_card_of_its_facts(run) -> None:
         "retrieval, protocol all (version 1): 40 clips of clips (validation), 20 repeats, judged by `judge`.",
         "|  | chance | dance |",
         "| r1 | 0.030 | 0.500 ± 0.010 |",
-        "cc-by-nc-4.0, as that of `lamp-small`.",
+        "cc-by-nc-4.0, inherited from `lamp-small`.",
         'pipe = pipeline("text-to-motion", model="runs/dance")',
     ):
         assert line in card.splitlines()
     assert "somebody" not in card
     header = header_of(card)
     assert header["license"] == "cc-by-nc-4.0"
-    assert "base_model" not in header  # lamp-small is no name on the Hub
+    assert "base_model" not in header  # lamp-small is not on the Hub
     assert "datasets" not in header
 
 
 def test_names_on_the_hub_are_in_the_header(run) -> None:
     changed = RECIPE | {"base": "somebody/lamp", "data": {"name": "somebody/mocap"}}
     (run / "recipe.yaml").write_text(yaml.safe_dump(changed))
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     header = header_of((run / "README.md").read_text())
     assert (header["base_model"], header["datasets"]) == ("somebody/lamp", ["somebody/mocap"])
-    assert header["license"] == "other"  # theirs is not known here, and none is made up
+    assert header["license"] == "other"  # the base's is unknown, and none is invented
     assert "Not stated" in (run / "README.md").read_text()
 
 
@@ -97,7 +98,7 @@ def test_every_kind_of_checkpoint_has_a_card_whose_snippet_runs(
         (folder / "README.md").unlink()
     else:
         shutil.copytree(tiny_captioner if kind == "captioner" else tiny_language_model, folder)
-    write_run_card(folder)
+    write_run_card(CheckpointFolder.read(folder))
     card = (folder / "README.md").read_text()
     tasks = {"lamp": "motion-retrieval", "captioner": "motion-captioning", "language model": "text-generation"}
     assert header_of(card).get("pipeline_tag") == tasks.get(kind)
@@ -111,18 +112,18 @@ def test_every_kind_of_checkpoint_has_a_card_whose_snippet_runs(
     exec(compile(code, "the card", "exec"), {})
 
 
-# ---- whose words ------------------------------------------------------------------------------------------
+# ---- user text --------------------------------------------------------------------------------------------
 
 
-def test_what_a_person_wrote_stays(run) -> None:
+def test_a_user_written_card_is_kept(run) -> None:
     own = "---\nlicense: mit\n---\n\n# My dance model\n"
     (run / "README.md").write_text(own)
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     assert (run / "README.md").read_text() == own
 
 
-def test_text_and_entries_around_the_marks_stay(run) -> None:
-    write_run_card(run)
+def test_text_and_entries_outside_the_marks_are_kept(run) -> None:
+    write_run_card(CheckpointFolder.read(run))
     card = (run / "README.md").read_text()
     for old, new in (
         ("license: cc-by-nc-4.0\n", "license: cc-by-nc-sa-4.0\nlanguage: en\n"),
@@ -133,7 +134,7 @@ def test_text_and_entries_around_the_marks_stay(run) -> None:
         card = card.replace(old, new)
     (run / "README.md").write_text(card + "\n## Thanks\n\nTo all.\n")
     (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"seed": 4}))
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     again = (run / "README.md").read_text()
     assert "| seed | 4 |" in again
     assert "| seed | 3 |" not in again
@@ -142,20 +143,20 @@ def test_text_and_entries_around_the_marks_stay(run) -> None:
     header = header_of(again)
     assert (header["license"], header["language"]) == ("cc-by-nc-sa-4.0", "en")
     assert {"ballet", "lamp_hf"} < set(header["tags"])
-    assert touched(again)
+    assert user_edited(again)
     before = again
-    write_run_card(run)
-    assert (run / "README.md").read_text() == before  # nothing grows
+    write_run_card(CheckpointFolder.read(run))
+    assert (run / "README.md").read_text() == before  # the card does not grow
 
 
-def test_a_license_replaces_the_earlier_one_whole_and_a_persons_entries_stay() -> None:
+def test_a_license_replaces_all_entries_of_the_earlier_one_and_keeps_the_users() -> None:
     earlier = {"license": "other", "license_name": "mine", "license_link": "LICENSE", "datasets": ["me/mocap"]}
     first = f"---\n{yaml.safe_dump(earlier)}---\n"
     told = header_of(merged_card(first, {}, "text", License({"license": "mit"}, "asked for")))
     assert told == {"datasets": ["me/mocap"], "license": "mit"}
 
 
-def test_lists_are_joined_with_a_persons_and_what_lamp_hf_wrote_into_them_leaves_again() -> None:
+def test_lists_join_the_users_entries_and_drop_former_ones_of_lamp_hf() -> None:
     person = {"datasets": ["me/one", "me/two"], "base_model": "me/big", "tags": ["ballet"], "language": "en"}
     first = f"---\n{yaml.safe_dump(person, sort_keys=False)}---\n"
     ours = {"datasets": ["me/three"], "base_model": "me/a", "tags": ["lamp_hf"], "pipeline_tag": "text-to-motion"}
@@ -167,7 +168,7 @@ def test_lists_are_joined_with_a_persons_and_what_lamp_hf_wrote_into_them_leaves
         "language": "en",
         "pipeline_tag": "text-to-motion",
     }
-    assert persons_header(second) == person | {"base_model": ["me/big"]}
+    assert user_header(second) == person | {"base_model": ["me/big"]}
     assert header_of(merged_card(second, {"tags": ["lamp_hf"]}, "text")) == {
         "datasets": ["me/one", "me/two"],
         "base_model": ["me/big"],
@@ -186,33 +187,33 @@ def test_lists_are_joined_with_a_persons_and_what_lamp_hf_wrote_into_them_leaves
         ("just words\n", "README.md line 2: expected a header of `key: value`, found 'just words'"),
     ],
 )
-def test_a_header_that_cannot_be_read_is_refused(run, header, said) -> None:
+def test_an_unreadable_header_is_refused(run, header, said) -> None:
     (run / "README.md").write_text(f"---\n{header}---\n")
     with pytest.raises(CardError) as raised:
-        write_run_card(run)
+        write_run_card(CheckpointFolder.read(run))
     assert f"{run}/{said}" in str(raised.value)
     assert (run / "README.md").read_text() == f"---\n{header}---\n"
 
 
-def test_a_model_index_stays() -> None:
+def test_a_model_index_is_kept() -> None:
     first = merged_card("---\nmodel-index:\n- name: x\n---\n", {"library_name": "lamp_hf"}, "text")
     assert first is not None
     assert header_of(first)["model-index"] == [{"name": "x"}]
 
 
-def test_what_transformers_wrote_is_nobodys_unless_changed() -> None:
+def test_the_card_of_transformers_is_user_edited_only_if_changed() -> None:
     words = (
         "This is the model card of a 🤗 transformers model that has been pushed on the Hub. This model card has been "
         "automatically generated."
     )
     card = str(ModelCard.from_template(ModelCardData(library_name="transformers"), model_description=words))
-    assert not touched(card)
+    assert not user_edited(card)
     replaced = merged_card(card, {"library_name": "lamp_hf"}, "text")
     assert replaced is not None
     assert header_of(replaced)["library_name"] == "lamp_hf"
     assert "More Information Needed" not in replaced
     edited = card.replace("[More Information Needed]", "A dancer.", 1)
-    assert touched(edited)
+    assert user_edited(edited)
     assert merged_card(edited, {"library_name": "lamp_hf"}, "text") is None
 
 
@@ -235,32 +236,32 @@ OWN = {"license": "other", "license_name": "house-rules", "license_link": "LICEN
         (None, [(CARD_ITSELF, {})], ({"license": "other"}, None)),
     ],
 )
-def test_a_license_is_asked_for_or_inherited_and_never_made_up(asked, headers, expected) -> None:
+def test_a_license_is_passed_or_inherited_and_never_invented(asked, headers, expected) -> None:
     found = find_license(asked, headers)
     assert (dict(found.entries), found.source) == expected
 
 
-def test_a_license_of_the_base_leaves_with_the_base_and_a_persons_stays(run, caplog) -> None:
+def test_an_inherited_license_is_removed_with_its_base_and_the_users_is_kept(run, caplog) -> None:
     base = run.parent / "base"
     base.mkdir()
     (base / "README.md").write_text("---\nlicense: mit\n---\n# Base\n")
     (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"base": str(base)}))
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     assert header_of((run / "README.md").read_text())["license"] == "mit"
     (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     assert header_of((run / "README.md").read_text())["license"] == "cc-by-nc-4.0"
     assert not caplog.messages
-    write_run_card(run, license="apache-2.0")
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run), license="apache-2.0")
+    write_run_card(CheckpointFolder.read(run))
     assert header_of((run / "README.md").read_text())["license"] == "apache-2.0"
     said = f"The card of {run} says apache-2.0, but lamp-small, from which it was made, is under cc-by-nc-4.0"
     assert [message.startswith(said) for message in caplog.messages] == [True, True]
     assert "`lamp-small`, from which it was made, is under cc-by-nc-4.0." in (run / "README.md").read_text()
 
 
-def test_who_is_to_be_named_is_named_by_what_was_made_from_it(run) -> None:
-    write_run_card(run)
+def test_attributions_are_inherited(run) -> None:
+    write_run_card(CheckpointFolder.read(run))
     card = (run / "README.md").read_text()
     words = card[card.index("From the card of `lamp-small`:") : card.index("<!-- End")].strip()
     assert "© 2022 Bandai Namco Research Inc." in words
@@ -268,15 +269,15 @@ def test_who_is_to_be_named_is_named_by_what_was_made_from_it(run) -> None:
     later = run.parent / "later"
     shutil.copytree(run, later, ignore=shutil.ignore_patterns("README.md"))
     (later / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"base": str(run)}))
-    write_run_card(later)
+    write_run_card(CheckpointFolder.read(later))
     again = (later / "README.md").read_text()
-    assert "cc-by-nc-4.0, as that of `dance`." in again
+    assert "cc-by-nc-4.0, inherited from `dance`." in again
     assert again.count(words) == 1
     assert again.count("From the card of") == 1
 
 
-def test_a_card_without_a_license_is_warned_of(run, caplog) -> None:
+def test_a_card_without_a_license_logs_a_warning(run, caplog) -> None:
     (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"base": None}))
-    write_run_card(run)
+    write_run_card(CheckpointFolder.read(run))
     assert "Not stated" in (run / "README.md").read_text()
     assert f"No license was given for {run}, so its card says `other`: " in caplog.text

@@ -1,4 +1,4 @@
-"""A run as a small checkpoint: half the size on disk, single precision in use, nothing of this machine."""
+"""Exported runs: half the size on disk, float32 when loaded, no local folders."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from lamp_hf.publishing.export import export_checkpoint
 
 
 def run_of(tiny_checkpoint: Path, folder: Path) -> Path:
-    """The checkpoint as a training run leaves it: its LaMP came from a folder of this machine."""
+    """A checkpoint as a training run leaves it: its LaMP came from a local folder."""
     model = AutoModel.from_pretrained(tiny_checkpoint)
     model.config.lamp_config._name_or_path = "/home/somebody/runs/lamp"
     model.save_pretrained(folder)
@@ -35,7 +35,7 @@ def test_weights_are_stored_in_half_and_used_in_single_precision(tiny_checkpoint
     assert isinstance(AutoProcessor.from_pretrained(output), lamp_hf.LampProcessor)
 
 
-def test_a_full_disk_is_said_and_leaves_what_was_there(tiny_checkpoint, tmp_path, monkeypatch):
+def test_a_full_disk_is_an_error_and_keeps_the_folder(tiny_checkpoint, tmp_path, monkeypatch):
     def no_space(*arguments, **options):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
@@ -49,22 +49,22 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(tiny_checkpoint, tmp_path
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["README.md"]
 
 
-def test_a_run_is_not_replaced_by_what_is_made_of_it(tiny_checkpoint, tmp_path):
+def test_a_run_is_not_replaced_by_its_export(tiny_checkpoint, tmp_path):
     run = run_of(tiny_checkpoint, tmp_path / "runs" / "run")
     for output in (run, tmp_path / "runs"):
-        with pytest.raises(ValueError, match="holds the run itself: export to another folder"):
+        with pytest.raises(ValueError, match="contains the run itself; export to another folder"):
             export_checkpoint(run, output)
     assert (run / "model.safetensors").is_file()
 
 
-def test_no_folder_of_this_machine_is_published(tiny_checkpoint, tmp_path):
+def test_local_folders_are_not_published(tiny_checkpoint, tmp_path):
     run = run_of(tiny_checkpoint, tmp_path / "run")
-    assert "/home/somebody" in (run / "config.json").read_text()  # what there is to leave out
+    assert "/home/somebody" in (run / "config.json").read_text()  # the export must remove this
     output = export_checkpoint(run, tmp_path / "small")
     assert "_name_or_path" not in json.dumps(json.loads((output / "config.json").read_text()))
 
 
-def test_what_lies_in_the_folder_stays(tiny_checkpoint, tmp_path):
+def test_other_files_of_the_folder_are_kept(tiny_checkpoint, tmp_path):
     run, output = run_of(tiny_checkpoint, tmp_path / "run"), tmp_path / "small"
     (output / "takes" / "deep").mkdir(parents=True)
     (output / "README.md").write_text("my card")

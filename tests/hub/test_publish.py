@@ -1,4 +1,4 @@
-"""What a push leaves in a repository that has a past: other weights, the same ones, a person's words and files."""
+"""Pushes to existing repositories, with other weights, the same weights, and user-written text and files."""
 
 import json
 import shutil
@@ -10,6 +10,7 @@ import yaml
 
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol
 from lamp_hf.hub.card_text import header_of
+from lamp_hf.publishing.checkpoint_folder import CheckpointFolder
 from lamp_hf.publishing.model_card import write_run_card
 
 RECIPE = {"stage": "text-to-motion", "base": "lamp-small", "data": {"name": "clips", "path": "/somewhere/clips"}}
@@ -21,13 +22,13 @@ def header(hub, name: str) -> dict:
 
 
 def change(hub, name: str, readme: bytes) -> None:
-    """A commit of a person to a repository."""
+    """Commit a README.md to a repository, as its user."""
     hub[name].commit((hub[name].files if hub[name].commits else {}) | {"README.md": readme})
 
 
 @pytest.fixture
 def run(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., Path]:
-    """A finished run with a record; another `version` has other weights."""
+    """Makes a finished run, with a record if there is a `score`; each `version` has its own weights."""
 
     def make(version: int, *, score: float | None = None, **recipe: object) -> Path:
         folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / f"run-{version}"))
@@ -45,17 +46,18 @@ def run(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 def give_sample(folder: Path, content: bytes = b"GIF89a of this run") -> None:
-    """A card with a sample, as training leaves it."""
+    """Write a card with a sample, as training does."""
     (folder / "sample.gif").write_bytes(content)
     write_run_card(
-        folder, sample="![the person waves](sample.gif)\n\nMade by this model of “the person waves”, seed 1."
+        CheckpointFolder.read(folder),
+        sample="![the person waves](sample.gif)\n\nMade by this model of “the person waves”, seed 1.",
     )
 
 
 # ---- the same weights, and others -------------------------------------------------------------------------
 
 
-def test_what_was_said_of_other_weights_leaves_with_them(hub, publisher, run) -> None:
+def test_facts_about_other_weights_are_removed_with_them(hub, publisher, run) -> None:
     first = run(1, score=0.99)
     give_sample(first)
     assert publisher.lamp_hf("push", first, "me/past") == 0, publisher.printed
@@ -65,21 +67,21 @@ def test_what_was_said_of_other_weights_leaves_with_them(hub, publisher, run) ->
     told["model-index"].append(own)
     change(hub, "me/past", f"---\n{yaml.safe_dump(told)}---\n{card.split('---', 2)[2]}".encode())
     assert hub["me/past"].files["sample.gif"] == b"GIF89a of this run"
-    # The same once more, without its records: nothing is lost.
+    # Push the same weights again without their records: nothing is lost.
     shutil.rmtree(first / "evaluations")
     assert publisher.lamp_hf("push", first, "me/past") == 0, publisher.printed
     assert {"evaluations/retrieval.json", "sample.gif", "recipe.yaml"} < hub["me/past"].files.keys()
     told = header(hub, "me/past")
     assert [model["name"] for model in told["model-index"]] == ["run", "mine"]
     assert "retrieval, protocol all" in hub["me/past"].files["README.md"].decode()
-    # Others.
+    # Push other weights.
     assert publisher.lamp_hf("push", run(2), "me/past", "--no-sample") == 0, publisher.printed
     assert not {"evaluations/retrieval.json", "sample.gif"} & hub["me/past"].files.keys()
     assert header(hub, "me/past")["model-index"] == [own]
     assert "sample.gif" not in hub["me/past"].files["README.md"].decode()
 
 
-def test_the_same_weights_keep_their_story(hub, publisher, run, tiny_checkpoint, tmp_path) -> None:
+def test_the_same_weights_keep_their_history(hub, publisher, run, tiny_checkpoint, tmp_path) -> None:
     first = run(3, score=0.5)
     assert publisher.lamp_hf("push", first, "me/back", "--no-sample") == 0, publisher.printed
     files, card = dict(hub["me/back"].files), hub["me/back"].files["README.md"].decode()
@@ -91,20 +93,20 @@ def test_the_same_weights_keep_their_story(hub, publisher, run, tiny_checkpoint,
     assert "No license" not in publisher.printed
 
 
-def test_what_a_card_says_of_bases_that_are_gone_stays_with_the_weights(hub, publisher, run, tmp_path) -> None:
+def test_a_card_keeps_its_facts_about_deleted_bases_with_the_same_weights(hub, publisher, run, tmp_path) -> None:
     base = tmp_path / "gone" / "base"
     base.mkdir(parents=True)
     (base / "README.md").write_text("---\nlicense: mit\n---\n# Base\n\n## License\n\nBy the base's people.\n")
     first = run(4, base=str(base))
     assert publisher.lamp_hf("push", first, "me/orphan", "--no-sample") == 0, publisher.printed
     card = hub["me/orphan"].files["README.md"].decode()
-    assert "mit, as that of `base`." in card
+    assert "mit, inherited from `base`." in card
     assert "> By the base's people." in card
     assert str(tmp_path) not in card
     shutil.rmtree(base)
     assert publisher.lamp_hf("push", first, "me/orphan", "--no-sample") == 0, publisher.printed
     assert hub["me/orphan"].files["README.md"].decode() == card
-    # Of other weights from another base the license is another one.
+    # Other weights from another base have another license.
     assert publisher.lamp_hf("push", run(5), "me/orphan", "--no-sample") == 0, publisher.printed
     assert header(hub, "me/orphan")["license"] == "cc-by-nc-4.0"
     assert "By the base's people" not in hub["me/orphan"].files["README.md"].decode()
@@ -113,7 +115,7 @@ def test_what_a_card_says_of_bases_that_are_gone_stays_with_the_weights(hub, pub
     assert said in publisher.printed
 
 
-def test_a_sample_of_the_folders_own_card_is_not_made_anew(hub, publisher, run) -> None:
+def test_a_sample_in_the_folders_card_is_not_regenerated(hub, publisher, run) -> None:
     folder = run(7)
     give_sample(folder)
     assert publisher.lamp_hf("push", folder, "me/waves") == 0, publisher.printed
@@ -121,10 +123,10 @@ def test_a_sample_of_the_folders_own_card_is_not_made_anew(hub, publisher, run) 
     assert "Made by this model of “the person waves”, seed 1." in hub["me/waves"].files["README.md"].decode()
 
 
-# ---- a person's words and files ---------------------------------------------------------------------------
+# ---- user text and files ----------------------------------------------------------------------------------
 
 
-def test_a_persons_sample_beside_a_persons_card_stays(hub, publisher, run) -> None:
+def test_a_users_sample_beside_a_user_written_card_is_kept(hub, publisher, run) -> None:
     folder = run(8)
     (folder / "README.md").write_text("# Mine\n\n![my own](sample.gif)\n")
     (folder / "sample.gif").write_bytes(b"GIF89a of mine")
@@ -133,18 +135,18 @@ def test_a_persons_sample_beside_a_persons_card_stays(hub, publisher, run) -> No
     assert hub["me/own-sample"].files["README.md"] == b"# Mine\n\n![my own](sample.gif)\n"
 
 
-def test_a_persons_card_is_asked_for_a_license_only_where_it_has_none(hub, publisher, run) -> None:
+def test_a_user_written_card_logs_a_missing_license_only_if_it_has_none(hub, publisher, run) -> None:
     assert publisher.lamp_hf("push", "lamp-small", "me/embedded", "--no-sample") == 0, publisher.printed
-    assert "A person has written the README.md of me/embedded, and it stays" in publisher.printed
+    assert "me/embedded: its README.md is user-written and is kept" in publisher.printed
     assert "state the license" not in publisher.printed
     folder = run(9)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# Mine\n")
     assert publisher.lamp_hf("push", folder, "me/own-license", "--license", "apache-2.0") == 0, publisher.printed
-    said = "it stays, and its license (mit) too: write `license: apache-2.0` into its header"
+    said = "is kept, with its license (mit); to change it, write `license: apache-2.0` into its header"
     assert said in publisher.printed
 
 
-def test_a_card_whose_header_cannot_be_read_is_named(hub, publisher, run) -> None:
+def test_a_card_with_an_unreadable_header_is_named(hub, publisher, run) -> None:
     folder = run(10)
     assert publisher.lamp_hf("push", folder, "me/broken", "--no-sample") == 0, publisher.printed
     card = hub["me/broken"].files["README.md"].replace(b"license:", b"author: me: [\nlicense:")
@@ -155,7 +157,7 @@ def test_a_card_whose_header_cannot_be_read_is_named(hub, publisher, run) -> Non
     assert hub["me/broken"].files["README.md"] == card
 
 
-def test_a_model_index_that_is_none_is_left_alone(hub, publisher, run) -> None:
+def test_an_invalid_model_index_is_kept(hub, publisher, run) -> None:
     folder = run(11, score=0.5)
     (folder / "README.md").write_text("---\nmodel-index:\n- name: x\n---\n")
     assert publisher.lamp_hf("push", folder, "me/odd", "--no-sample") == 0, publisher.printed
@@ -165,7 +167,7 @@ def test_a_model_index_that_is_none_is_left_alone(hub, publisher, run) -> None:
 # ---- what is published ------------------------------------------------------------------------------------
 
 
-def test_an_adapter_names_no_folder_of_this_machine(hub, publisher, run, tmp_path) -> None:
+def test_an_adapter_names_no_local_folder(hub, publisher, run, tmp_path) -> None:
     folder = run(12)
     (folder / "adapter").mkdir()
     (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
@@ -196,12 +198,12 @@ def test_the_license_of_data_on_the_hub_is_named_and_compared(hub, publisher, ru
 
 
 @pytest.mark.parametrize("left", ["checkpoint-3/model.safetensors", "fine-tuning.json"])
-def test_an_unfinished_run_is_called_that(hub, publisher, tmp_path, left) -> None:
+def test_an_unfinished_run_is_named_as_one(hub, publisher, tmp_path, left) -> None:
     path = tmp_path / "unfinished" / left
     path.parent.mkdir(parents=True)
     path.write_bytes(b"{}")
     assert publisher.lamp_hf("push", tmp_path / "unfinished", "me/half") == 1
-    said = "holds no whole checkpoint: config.json is missing. A training in it is not finished: let it go on"
+    said = "not a complete checkpoint, config.json is missing; its training is not finished, resume it"
     assert said in publisher.printed
     assert ("models", "me/half") not in hub.repositories
 
@@ -218,7 +220,7 @@ def mocap(walker, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_readme_of_a_folder_of_motions_is_taken(hub, publisher, mocap) -> None:
+def test_the_readme_of_a_motion_folder_is_used(hub, publisher, mocap) -> None:
     (mocap / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n\n# My mocap, by me\n")
     for _ in range(2):
         assert publisher.lamp_hf("push", mocap, "me/my-mocap") == 0, publisher.printed
@@ -229,7 +231,7 @@ def test_a_readme_of_a_folder_of_motions_is_taken(hub, publisher, mocap) -> None
         assert hub["datasets/me/my-mocap"].files["README.md"].decode().endswith("---\n\n# My mocap, by me\n")
 
 
-def test_data_whose_card_does_not_follow_are_there(hub, publisher, mocap) -> None:
+def test_a_failed_card_upload_keeps_the_uploaded_data(hub, publisher, mocap) -> None:
     error = publisher.error(
         "from huggingface_hub import HfApi\n"
         "from lamp_hf.publishing.publish import publish\n"
@@ -241,14 +243,14 @@ def test_data_whose_card_does_not_follow_are_there(hub, publisher, mocap) -> Non
         f"try: publish({str(mocap)!r}, 'me/cardless', license='mit')\n"
         "finally: HfApi.create_commit = create_commit"
     )
-    assert "did not finish (the line is dead). The repository is complete but for its card" in error
+    assert "did not finish (the line is dead). The repository is complete except for its card" in error
     assert any(name.endswith(".parquet") for name in hub["datasets/me/cardless"].files)
 
 
 # ---- objects ----------------------------------------------------------------------------------------------
 
 
-def test_processors_have_cards_until_a_model_comes(hub, publisher, tiny_checkpoint) -> None:
+def test_processors_have_cards_until_a_model_is_pushed(hub, publisher, tiny_checkpoint) -> None:
     publisher(
         f"processor = lamp_hf.LampProcessor.from_pretrained({str(tiny_checkpoint)!r})\n"
         "processor.push_to_hub('me/words', license='mit', commit_message='My words')\n"
@@ -263,13 +265,13 @@ def test_processors_have_cards_until_a_model_comes(hub, publisher, tiny_checkpoi
     assert hub["me/words"].files["README.md"] == b"# Mine\n"
 
 
-def test_options_that_are_not_taken_are_named(publisher, tiny_checkpoint) -> None:
+def test_unknown_options_are_named(publisher, tiny_checkpoint) -> None:
     publisher(f"model = lamp_hf.LampForTextToMotion.from_pretrained({str(tiny_checkpoint)!r})")
     error = publisher.error("model.push_to_hub('me/never', crate_pr=True)")
     assert error.startswith("TypeError: push_to_hub of lamp_hf does not take crate_pr; it takes private, license, ")
 
 
-def test_options_of_transformers_are_taken(hub, publisher, tiny_checkpoint) -> None:
+def test_options_of_transformers_are_accepted(hub, publisher, tiny_checkpoint) -> None:
     publisher(
         f"model = lamp_hf.LampForTextToMotion.from_pretrained({str(tiny_checkpoint)!r})\n"
         "model.push_to_hub('me/options', license='mit', sample='', tags=['dance', 'lamp_hf'], max_shard_size='20KB',\n"
@@ -300,7 +302,7 @@ def test_options_of_transformers_are_taken(hub, publisher, tiny_checkpoint) -> N
     publisher("lamp_hf.LampForTextToMotion.from_pretrained('me/options', revision='next')")
 
 
-def test_a_pipeline_from_the_hub_goes_back_there_with_its_story(hub, publisher, run) -> None:
+def test_a_pipeline_from_the_hub_is_pushed_back_with_its_history(hub, publisher, run) -> None:
     assert publisher.lamp_hf("push", run(14, score=0.5), "me/there", "--no-sample") == 0, publisher.printed
     files = dict(hub["me/there"].files)
     publisher(

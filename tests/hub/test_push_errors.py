@@ -1,4 +1,4 @@
-"""What goes wrong between here and the Hub: each error says what, where and what to do, and nothing is half done."""
+"""Errors of the Hub: each says what failed, where, and what to do, and nothing is half done."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ LOAD = 'pipeline("text-to-motion", model={!r}, device="cpu")'
 
 
 def put(hub, name: str, folder: Path, *, without: tuple[str, ...] = (), private: bool = False, **config: object) -> str:
-    """Lay a checkpoint into the Hub as it is, less some files, with other values in its configuration."""
+    """Put a checkpoint on the Hub without some of its files, and with other values in its configuration."""
     files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in without}
     if config:
         files["config.json"] = json.dumps(json.loads(files["config.json"]) | config).encode()
@@ -31,7 +31,7 @@ def first(hub, publisher, tiny_checkpoint: Path) -> None:
 # ---- loading ----------------------------------------------------------------------------------------------
 
 
-def test_a_repository_that_is_not_there_or_private(hub, reader, tiny_checkpoint, tmp_path) -> None:
+def test_a_missing_or_private_repository(hub, reader, tiny_checkpoint, tmp_path) -> None:
     private = put(hub, "me/private", tiny_checkpoint, private=True)
     for name in ("me/nothing", private):
         error = reader.error(LOAD.format(name))
@@ -45,12 +45,12 @@ def test_a_repository_that_is_not_there_or_private(hub, reader, tiny_checkpoint,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_owner_loads_what_is_private(hub, publisher, tiny_checkpoint) -> None:
+def test_the_owner_loads_a_private_repository(hub, publisher, tiny_checkpoint) -> None:
     private = put(hub, "me/own", tiny_checkpoint, private=True)
     assert publisher(f"result = type({LOAD.format(private)}.model).__name__") == "LampForTextToMotion"
 
 
-def test_an_index_that_is_not_there(reader) -> None:
+def test_a_missing_index(reader) -> None:
     error = reader.error('pipeline("motion-retrieval", model="me/first", index="me/nothing", device="cpu")')
     assert error.startswith("HubError: me/nothing is not on the Hub, or it is private")
 
@@ -99,38 +99,38 @@ def test_another_kind_of_model_is_refused(hub, reader, tiny_captioner) -> None:
 # ---- pushing ----------------------------------------------------------------------------------------------
 
 
-def test_who_may_not_push(hub, publisher, reader, tiny_checkpoint) -> None:
+def test_a_push_without_permission_is_refused(hub, publisher, reader, tiny_checkpoint) -> None:
     before = dict(hub.repositories)
     assert reader.lamp_hf("push", tiny_checkpoint, "me/first") == 1
-    assert "to push to me/first you must be logged in: `hf auth login`, or set HF_TOKEN" in reader.printed
+    assert "you must be logged in to push to me/first: run `hf auth login` or set HF_TOKEN" in reader.printed
     assert publisher.lamp_hf("push", tiny_checkpoint, "you/first") == 1
-    assert "you cannot push to you/first: as me you own me" in publisher.printed
+    assert "you cannot push to you/first: as me you can push to me" in publisher.printed
     push = "from lamp_hf.publishing.publish import publish\npublish({!r}, {!r}, token={!r}, sample='')"
-    assert "HubError: the Hub does not accept this for me/first" in publisher.error(
+    assert "HubError: the Hub refuses this request for me/first" in publisher.error(
         push.format(str(tiny_checkpoint), "me/first", "hf_forged")
     )
     for name in ("me/first", "me/never"):
         error = publisher.error(push.format(str(tiny_checkpoint), name, "hf_read_me"))
-        assert error.startswith(f"HubError: the Hub does not let you do this to {name}")
-        assert error.endswith("the token needs permission to write there")
+        assert error.startswith(f"HubError: you are not allowed to do this to {name}")
+        assert error.endswith("use a token that may write there")
     error = publisher.error(push.format(str(tiny_checkpoint), "me/first", "hf_reader"))
     assert error == "HubError: you cannot push to me/first: your token can only read; use one with write access"
     assert publisher.lamp_hf("push", tiny_checkpoint, "me/first run") == 1
-    assert "'me/first run' is not the name of a repository on the Hub; expected owner/name" in publisher.printed
+    assert "'me/first run' is not a valid name of a Hub repository; expected owner/name" in publisher.printed
     assert publisher.lamp_hf("push", "nowhere", "me/never") == 1
     assert publisher.printed.startswith("Error: nowhere is neither a folder nor a checkpoint of this package")
     assert publisher.lamp_hf("push", tiny_checkpoint, "me/first", "--sample", "a bow", "--no-sample") == 2
     assert hub.repositories == before
 
 
-def test_who_may_not_push_a_data_set_learns_it_before_it_is_read(hub, reader, tmp_path) -> None:
+def test_a_data_set_push_without_permission_is_refused_before_the_data_is_read(hub, reader, tmp_path) -> None:
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "walk.bvh", "text": "a person walks"}\n')
     (tmp_path / "walk.bvh").write_text("not to be read\n")
     assert reader.lamp_hf("push", tmp_path, "me/mocap") == 1
-    assert reader.printed.startswith("Error: to push to me/mocap you must be logged in: `hf auth login`")
+    assert reader.printed.startswith("Error: you must be logged in to push to me/mocap: run `hf auth login`")
 
 
-def test_a_public_repository_is_not_taken_for_private(hub, publisher, tiny_checkpoint) -> None:
+def test_a_public_repository_is_not_used_as_private(hub, publisher, tiny_checkpoint) -> None:
     commits = len(hub["me/first"].commits)
     assert publisher.lamp_hf("push", tiny_checkpoint, "me/first", "--private") == 1
     assert "me/first is public already; make it private in its settings" in publisher.printed
@@ -138,22 +138,20 @@ def test_a_public_repository_is_not_taken_for_private(hub, publisher, tiny_check
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
-def test_half_a_checkpoint_is_not_pushed(hub, publisher, tiny_checkpoint, tmp_path, missing) -> None:
+def test_an_incomplete_checkpoint_is_not_pushed(hub, publisher, tiny_checkpoint, tmp_path, missing) -> None:
     folder = tmp_path / "half"
     shutil.copytree(tiny_checkpoint, folder)
     (folder / missing).unlink()
     push = f"from lamp_hf.publishing.checkpoint import push_checkpoint\npush_checkpoint({str(folder)!r}, 'me/a')"
-    assert publisher.error(push).startswith(f"CheckpointError: {folder} holds no whole checkpoint: {missing}")
+    assert publisher.error(push).startswith(f"CheckpointError: {folder}: not a complete checkpoint, {missing}")
     assert ("models", "me/a") not in hub.repositories
 
 
-def test_an_upload_that_is_cut_off_leaves_both_sides_as_they_were(
-    hub, environment, publisher, tiny_checkpoint, tmp_path
-) -> None:
+def test_an_interrupted_upload_changes_neither_side(hub, environment, publisher, tiny_checkpoint, tmp_path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(tiny_checkpoint, folder)
     weights = bytearray((folder / "model.safetensors").read_bytes())
-    weights[-5] ^= 1  # trained a little further, to weights that no other test has uploaded
+    weights[-5] ^= 1  # other weights than any test has uploaded
     (folder / "model.safetensors").write_bytes(weights)
 
     def digest() -> dict[str, str]:
@@ -187,7 +185,7 @@ def test_a_first_upload_that_fails_says_that_the_new_repository_is_empty(hub, pu
     assert "notes.txt" not in hub["me/unborn"].files
 
 
-def test_what_is_written_to_a_repository_during_a_push_is_not_lost(hub, publisher, tiny_checkpoint) -> None:
+def test_a_commit_made_during_a_push_is_not_lost(hub, publisher, tiny_checkpoint) -> None:
     assert publisher.lamp_hf("push", tiny_checkpoint, "me/busy", "--license", "mit", "--no-sample") == 0
     error = publisher.error(
         "from huggingface_hub import HfApi\n"
@@ -200,28 +198,26 @@ def test_what_is_written_to_a_repository_during_a_push_is_not_lost(hub, publishe
         f"try: publish({str(tiny_checkpoint)!r}, 'me/busy', sample='a bow')\n"
         "finally: sample.write_sample = kept"
     )
-    assert error.startswith("HubError: me/busy was changed meanwhile, by somebody or something else. Nothing was")
-    assert error.endswith("push again")
+    assert error.startswith("HubError: me/busy has a newer commit, so nothing was uploaded")
+    assert error.endswith("push again to build on it")
     assert hub["me/busy"].files["README.md"] == b"# Mine"
     assert publisher.lamp_hf("push", tiny_checkpoint, "me/busy", "--no-sample") == 0
     assert hub["me/busy"].files["README.md"] == b"# Mine"
 
 
-def test_a_license_that_the_hub_does_not_know_is_refused_before_anything_is_made(
-    hub, publisher, tiny_checkpoint, walker
-) -> None:
+def test_an_unknown_license_is_refused_before_anything_is_created(hub, publisher, tiny_checkpoint, walker) -> None:
     folder = publisher.folder / "one_more_walk"
     folder.mkdir()
     walker.save(folder / "walk.npz")
     (folder / "metadata.jsonl").write_text('{"file_name": "walk.npz", "text": "a person walks"}\n')
     for source in (tiny_checkpoint, folder):
         assert publisher.lamp_hf("push", source, "me/unlicensed", "--license", "MIT License", "--no-sample") == 1
-        said = 'the Hub does not take the header of me/unlicensed\'s README.md: "license" must be one of [apache-2.0, '
+        said = 'me/unlicensed: the Hub rejects the header of its README.md: "license" must be one of [apache-2.0, '
         assert said in publisher.printed
     assert not {("models", "me/unlicensed"), ("datasets", "me/unlicensed")} & hub.repositories.keys()
 
 
-def test_a_data_set_whose_upload_fails_says_what_is_there(hub, publisher, walker) -> None:
+def test_a_failed_data_set_upload_names_the_state_of_the_repository(hub, publisher, walker) -> None:
     folder = publisher.folder / "one_walk"
     folder.mkdir()
     walker.save(folder / "walk.npz")
@@ -235,14 +231,14 @@ def test_a_data_set_whose_upload_fails_says_what_is_there(hub, publisher, walker
         "try: publish('one_walk', 'me/one-walk', license='mit')\n"
         "finally: HfApi.create_commit = create_commit"
     )
-    assert "HubError: the Hub is out of reach for me/one-walk (the line is dead)" in error
+    assert "HubError: the Hub cannot be reached for me/one-walk (the line is dead)" in error
     assert "The upload did not finish, and me/one-walk is new and empty; push again" in error
     assert not any(name.endswith(".parquet") for name in hub["datasets/me/one-walk"].files)
     assert publisher.lamp_hf("push", "one_walk", "me/one-walk", "--license", "mit") == 0, publisher.printed
     assert any(name.endswith(".parquet") for name in hub["datasets/me/one-walk"].files)
 
 
-def test_old_shards_leave_with_the_commit_that_replaces_them(hub, publisher, tiny_checkpoint) -> None:
+def test_old_shards_are_removed_by_the_commit_that_replaces_them(hub, publisher, tiny_checkpoint) -> None:
     files = hub["me/first"].files
     hub["me/first"].commit(files | {"model-00002-of-00002.safetensors": b"old", "notes.txt": b"a person's"})
     assert publisher.lamp_hf("push", tiny_checkpoint, "me/first", "--no-sample") == 0
@@ -251,9 +247,9 @@ def test_old_shards_leave_with_the_commit_that_replaces_them(hub, publisher, tin
 
 
 def test_a_hub_that_does_not_answer(environment, tiny_checkpoint, tmp_path) -> None:
-    # Nobody listens on port 9.
+    # No server listens on port 9.
     beyond = environment("hf_me") | {"HF_ENDPOINT": "http://127.0.0.1:9"}
     command = [sys.executable, "-m", "lamp_hf", "push", str(tiny_checkpoint), "me/away", "--license", "mit"]
     done = subprocess.run(command, env=beyond, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "the Hub is out of reach for me/away" in " ".join(done.stderr.split())
+    assert "the Hub cannot be reached for me/away" in " ".join(done.stderr.split())

@@ -15,6 +15,7 @@ from lamp_hf.evaluation.protocols.text_to_motion import evaluate_text_to_motion_
 from lamp_hf.evaluation.records import EvaluationRecord
 from lamp_hf.metrics.functional.reconstruction import evaluate_reconstruction
 from lamp_hf.metrics.functional.retrieval import evaluate_lamp
+from lamp_hf.publishing.checkpoint_folder import CheckpointFolder
 from lamp_hf.publishing.model_card import write_run_card
 from lamp_hf.publishing.sample import write_sample
 from lamp_hf.training.recipe import Recipe
@@ -109,5 +110,6 @@ def _records(pipe: "TextToMotionPipeline", validation: EvaluationSet, name: str,
 
 def write_card(output: Path, dataset: DatasetDict, license: str | None) -> None:
     text = dataset["validation"][0]["captions"][0]["text"]  # of a clip that was held out
-    sample = write_sample(output, "text-to-motion", output, text)
-    write_run_card(output, sample=sample, license=license)
+    checkpoint = CheckpointFolder.read(output)
+    sample = write_sample(checkpoint, output, text)
+    write_run_card(checkpoint, sample=sample, license=license)

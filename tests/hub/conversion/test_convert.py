@@ -217,7 +217,7 @@ def test_the_snippets_of_all_six_kinds_run(
     assert Path("wave.bvh").stat().st_size > 1000
     assert left["motion-vqvae"]["codes"].shape == (1, 14)
     assert left["length-estimator"]["num_frames"].tolist()[0] % 4 == 0
-    assert "Texts go in as the 16 numbers of CLIP" in (folders["length-estimator"] / "README.md").read_text()
+    assert "Texts are given as the 16 text features of CLIP" in (folders["length-estimator"] / "README.md").read_text()
     # Metrics of motions alone work with this evaluator; metrics of texts do not.
     motions = {"predictions": [walker, waver, walker.crop(0.0, 2.0)], "references": [waver, walker, walker]}
     assert left["evaluator"]["fid"].compute(**motions)["fid"] > 0
@@ -231,10 +231,11 @@ def test_the_snippets_of_all_six_kinds_run(
 
 
 def test_a_sample_of_a_converted_model_has_a_duration(converted: Conversion, tmp_path: Path) -> None:
+    from lamp_hf.publishing.checkpoint_folder import CheckpointFolder
     from lamp_hf.publishing.sample import write_sample
 
     assert "duration=4.0" in (converted.output / "README.md").read_text()
-    assert "sample.gif" in write_sample(converted.output, "text-to-motion", tmp_path)
+    assert "sample.gif" in write_sample(CheckpointFolder.read(converted.output), tmp_path)
     assert (tmp_path / "sample.gif").is_file()
 
 
