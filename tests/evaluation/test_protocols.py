@@ -192,7 +192,7 @@ def test_an_evaluator_that_reads_no_sentences_judges_motions_alone(
     [record] = evaluate_text_to_motion_protocols("tiny", pipe, data, protocols=("humanml3d",), **options)
     assert set(record.rows["tiny"]) == {"fid", "diversity", "multimodality"}
     assert {row: set(values) for row, values in record.references.items()} == {"real motions": {"fid", "diversity"}}
-    assert "reads no sentences: R-Precision and MM-Dist are left out" in caplog.text
+    assert "cannot embed sentences: R-Precision and MM-Dist are left out" in caplog.text
     with pytest.raises(ValueError, match="cannot embed sentences: a converted evaluator reads GloVe word vectors"):
         evaluate_captioning_protocol("tiny", None, data, evaluator=evaluator)
 
