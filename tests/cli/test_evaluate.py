@@ -142,7 +142,7 @@ def test_an_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Pat
         (("reconstruction", "{tiny}", "--write-card"), "--write-card needs a model card to write into"),
         (
             ("text-to-motion", "{tiny}", "-p", "humanml3d"),
-            "humanml3d: 6 pairs do not fill a pool of 32; take more clips",
+            "humanml3d: 6 pairs do not fill a pool of 32; use more clips",
         ),
         (
             ("retrieval", "{tiny}", "-p", "small_batches"),
@@ -199,6 +199,6 @@ def test_a_small_set_is_evaluated_as_far_as_it_goes(run, walker, waver, tiny_che
     for size, recall in ((32, False), (2, True)):
         code, out, err = run("evaluate", "captioning", *common, "--pool-size", size)
         assert code == 0, err
-        assert "2 of 2 clips have no second caption" in err
+        assert "2 of 2 clips have only one caption" in err
         assert ("r_precision_1" in out) == recall
         assert ("R-Precision and MM-Dist are left out: 2 pairs do not fill a pool of 32" in err) != recall
