@@ -30,7 +30,7 @@ __all__ = ["alone_in", "train", "train_alone", "training_arguments"]
 logger = logging.getLogger(__name__)
 
 RECIPE = "recipe.yaml"
-# Settings that may change when a run is resumed: paths, duration, and logging.
+# Settings that may change when a run is resumed: paths, duration, samples and logging.
 FREE = {
     "": ("samples", "tokenizer"),
     "data": ("path", "cache_dir", "num_proc"),

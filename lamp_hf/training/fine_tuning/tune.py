@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 TOKENIZER_FOLDER = "motion-vqvae"
 TOKENIZER_LIMIT_MM = 25.0  # MPJPE above which the tokenizer is also fine-tuned
-MEASURED_CLIPS = 200  # at most about so many clips are reconstructed to measure it
+MEASURED_CLIPS = 200  # at most this many clips are reconstructed to measure it
 GUIDANCE_SCALE = 2.5  # lower limit: actions learned from few clips need strong guidance
 
 TOKENIZER_RECIPE: dict[str, Any] = {
