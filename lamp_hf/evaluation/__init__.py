@@ -1,1 +1,1 @@
-"""Measures of the field: reconstruction, retrieval and text-to-motion, on real validation clips."""
+"""Evaluation protocols: reconstruction, retrieval, text-to-motion and captioning, with records of their results."""

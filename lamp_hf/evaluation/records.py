@@ -1,6 +1,7 @@
-"""What an evaluation leaves behind: numbers with all that they depend on, and tables of numbers that may be compared.
+"""Evaluation records, and tables of comparable records.
 
-A record is one run of a protocol on one model. Records that differ in anything but the model never share a table.
+A record contains the results of one run of a protocol on one model, with everything that affects them. Only records
+with the same protocol, evaluator and data can share a table.
 """
 
 import hashlib
@@ -37,16 +38,16 @@ Row = Mapping[str, "Estimate"]
 
 
 class UnlikeRecordsError(ValueError):
-    """Records that come from different protocols, evaluators or data."""
+    """Error for records that cannot share a table because their protocols, evaluators or data differ."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number over repeats.
+    """A score, averaged over repeats.
 
     Args:
         value: Mean of the repeats.
-        interval: Half the width of its 95 % confidence interval; `None` where nothing was repeated.
+        interval: Half the width of the 95 % confidence interval, or `None` without repeats.
     """
 
     value: float
@@ -54,7 +55,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Estimate":
-        """Mean and interval of repeats: 1.96 standard errors, as the field reports it (Guo et al., 2022)."""
+        """Compute the mean and the interval, 1.96 standard errors as in Guo et al. (2022)."""
         mean = float(np.mean(values))
         if len(values) < 2:
             return cls(mean)
@@ -62,7 +63,7 @@ class Estimate:
 
     @classmethod
     def of_rows(cls, repeats: Sequence[Mapping[str, float]]) -> dict[str, "Estimate"]:
-        """Mean and interval of every metric over repeats that name the same ones."""
+        """Compute the mean and the interval of every metric over repeats. All repeats must have the same metrics."""
         return {name: cls.of([scores[name] for scores in repeats]) for name in repeats[0]}
 
     def __format__(self, spec: str) -> str:
@@ -73,21 +74,21 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How numbers were measured: what two records must have in common to be compared.
+    """How the scores were measured. Records must have equal protocols to be compared.
 
     Args:
         task: `"reconstruction"`, `"text-to-motion"`, `"retrieval"` or `"captioning"`.
-        name: Of the protocol within its task.
-        version: Raised whenever the protocol's numbers change.
-        evaluator: Checkpoint of the model that judges; `None` where none does.
-        evaluator_hash: Of its weights.
+        name: Name of the protocol within its task.
+        version: Version of the protocol, increased whenever its scores change.
+        evaluator: Checkpoint of the evaluator or captioner, or `None` if the protocol does not use one.
+        evaluator_hash: Hash of its weights.
         dataset: Name of the data set.
-        dataset_hash: Of the ids and captions that took part.
-        split: Of it.
-        n: Clips.
-        repeats: How many times everything that is random was drawn anew.
-        seed: Of the first repeat.
-        settings: What else decides on the numbers, such as the size of pools.
+        dataset_hash: Hash of the ids and captions of the evaluated clips.
+        split: Name of the split.
+        n: Number of clips.
+        repeats: Number of repeats with new random draws.
+        seed: Seed of the first repeat.
+        settings: Everything else that affects the scores, such as the pool size.
     """
 
     task: str
@@ -109,12 +110,12 @@ class EvaluationRecord:
     """One run of a protocol.
 
     Args:
-        model: Name of the checkpoint that was evaluated.
-        model_hash: Of its weights.
+        model: Name of the evaluated checkpoint.
+        model_hash: Hash of its weights.
         lamp_hf: Version of the package.
-        protocol: How.
-        rows: Metrics by name, of the model, and of its variants if it was tried in several ways.
-        references: The same of what the model is seen beside: ground truth and chance.
+        protocol: How the scores were measured.
+        rows: Metrics of the model, and of its variants if it was evaluated with several settings.
+        references: Metrics of the reference rows, such as ground truth and chance.
     """
 
     model: str
@@ -125,14 +126,14 @@ class EvaluationRecord:
     references: Mapping[str, Row]
 
     def save(self, path: str | Path) -> None:
-        """Write as JSON."""
+        """Save the record as JSON."""
         text = json.dumps({"format": _FORMAT, **asdict(self)}, indent=2) + "\n"
         with atomic_path(Path(path)) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> "EvaluationRecord":
-        """Read what [`save`] wrote.
+        """Load a record that [`save`] wrote.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -167,14 +168,14 @@ class EvaluationRecord:
 
 
 def comparison(records: Sequence[EvaluationRecord]) -> dict[str, Row]:
-    """Rows of one table: what the records' models are seen beside, then each model.
+    """Return the rows of one table: the reference rows of the first record, then the models.
 
     Raises:
-        UnlikeRecordsError: The records were not measured alike.
-        ValueError: There are none, or two of one model.
+        UnlikeRecordsError: The records have different protocols.
+        ValueError: There are no records, or two records of the same model.
     """
     if not records:
-        raise ValueError("no records to compare")
+        raise ValueError("no records to compare; pass at least one")
     first = records[0]
     rows: dict[str, Row] = dict(first.references)
     for record in records:
@@ -186,17 +187,17 @@ def comparison(records: Sequence[EvaluationRecord]) -> dict[str, Row]:
                     f"{ours!r} and {theirs!r}"
                 )
         if twice := rows.keys() & record.rows.keys():
-            raise ValueError(f"two records have a row {twice.pop()!r}; give one record of each model")
+            raise ValueError(f"two records have a row {twice.pop()!r}; pass one record of each model")
         rows |= record.rows
     return rows
 
 
 def write_to_card(card: str | Path, record: EvaluationRecord) -> None:
-    """Put the model's numbers into the `model-index` of its card, in place of those of the same protocol.
+    """Write the model's scores to the `model-index` of its card, replacing earlier ones of the same protocol.
 
     Args:
         card: `README.md` of the checkpoint; it must exist.
-        record: Of that checkpoint.
+        record: Record of that checkpoint.
     """
     from huggingface_hub import metadata_load, metadata_save
 
@@ -208,7 +209,7 @@ def write_to_card(card: str | Path, record: EvaluationRecord) -> None:
 
 
 def results_of(record: EvaluationRecord) -> list[dict[str, Any]]:
-    """The `model-index` of a record alone."""
+    """Return the `model-index` with the scores of a record."""
     from huggingface_hub import EvalResult
     from huggingface_hub.repocard_data import eval_results_to_model_index
 
@@ -239,11 +240,12 @@ def results_of(record: EvaluationRecord) -> list[dict[str, Any]]:
 
 
 def joined_results(index: Any, added: Any) -> list[dict[str, Any]]:
-    """A `model-index` with the records' results of another one, in place of its own of the same protocols.
+    """Merge the results from records of one `model-index` into another, replacing those of the same protocols.
 
     Args:
-        index: Of a card; what in it comes from no record stays as it is.
-        added: Its results that come from records go under the name of the model whose records are there already.
+        index: `model-index` of a card. Results that do not come from records are kept.
+        added: `model-index` with the new results. They are added to the model that already has results from records,
+            or else under their own model name.
     """
     new = [result for model in _models(added) for result in _results(model) if _protocol_of(result)]
     replaced = {_protocol_of(result) for result in new}
@@ -258,7 +260,7 @@ def joined_results(index: Any, added: Any) -> list[dict[str, Any]]:
 
 
 def without_records(index: Any) -> list[dict[str, Any]]:
-    """A `model-index` without the results that come from records."""
+    """Return a `model-index` without the results from records."""
     return _only(index, lambda result: _protocol_of(result) is None)
 
 
@@ -280,14 +282,14 @@ def _results(model: Mapping[str, Any]) -> list[Any]:
 
 
 def _protocol_of(result: Any) -> tuple[str, str] | None:
-    """Protocol and split of a result that comes from a record."""
+    """Return the protocol and the split of a result from a record, or `None` for another result."""
     data = (result.get("dataset") if isinstance(result, dict) else None) or {}
     config = str(data.get("config"))
     return (config, str(data.get("split"))) if re.fullmatch(r".+, .+ \(version \d+\)", config) else None
 
 
 def weights_digest(model: "PreTrainedModel") -> str:
-    """SHA-256 of a model's weights as float32, whatever files they come from."""
+    """Return the SHA-256 of a model's weights as float32, independent of the file format."""
     import torch
 
     digest = hashlib.sha256()

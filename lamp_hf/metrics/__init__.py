@@ -1,7 +1,7 @@
-"""Metrics of language and motion as modules of `evaluate`: `lamp_hf.metrics.load("motion_fid")`.
+"""Metrics for motions and their texts as `evaluate` modules: `lamp_hf.metrics.load("motion_fid")`.
 
-Each folder holds one, with a card; `evaluate.load(path_of_the_folder)` gives the same. The formulas are in
-`lamp_hf.metrics.functional`.
+Each folder contains one metric with its card, which `evaluate.load(path_of_the_folder)` loads as well. The formulas are
+in `lamp_hf.metrics.functional`.
 """
 
 from pathlib import Path
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 __all__ = ["NAMES", "folder", "load"]
 
 _HERE = Path(__file__).resolve().parent
-# Every folder with a script of its own name.
+# Every folder that contains a script of the same name.
 NAMES = tuple(sorted(script.stem for script in _HERE.glob("*/*.py") if script.stem == script.parent.name))
 
 
 def folder(name: str) -> Path:
-    """Folder of a metric, for `evaluate.load`.
+    """Return the folder of a metric, for `evaluate.load`.
 
     Raises:
         ValueError: There is no metric of this name.
@@ -29,7 +29,7 @@ def folder(name: str) -> Path:
 
 
 def load(name: str, **options: Any) -> "StreamingMetric":
-    """Load a metric, offline.
+    """Load a metric. No download is needed.
 
     ```python
     >>> import numpy as np
@@ -44,11 +44,12 @@ def load(name: str, **options: Any) -> "StreamingMetric":
 
     Args:
         name: One of `NAMES`.
-        options: `seed`; what the metric's card names, such as `captioner`; and those of `evaluate.load`.
+        options: `seed`, the options that the metric's card documents, such as `captioner`, and those of
+            `evaluate.load`.
 
     Raises:
         ValueError: There is no metric of this name.
-        TypeError: An option that the metric does not have.
+        TypeError: The metric does not have this option.
     """
     path = folder(name)
     import evaluate

@@ -1,4 +1,4 @@
-"""What the metrics of captions share: rows of a caption with its references, and BERTScore over them."""
+"""Base class of the caption metrics, which stores captions with their references and computes BERTScore."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ __all__ = ["CaptionMetric"]
 
 
 class CaptionMetric(StreamingMetric):
-    """A metric that keeps captions with their references.
+    """A metric that compares captions with their references.
 
     Args:
         bertscore_model, num_layers, idf, rescale_with_baseline, device: See
-            [`lamp_hf.metrics.functional.sentences.BertScorer`]; no model is the default one.
+            [`lamp_hf.metrics.functional.sentences.BertScorer`]. `bertscore_model=None` selects the default model.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class CaptionMetric(StreamingMetric):
         **options: Any,
     ):
         super().__init__(*args, **options)
-        self._module_info.format = None  # as lists: captions differ in their number of references
+        self._module_info.format = None  # lists, because captions have different numbers of references
         self.bertscore_model = bertscore_model
         self.bertscore_options: dict[str, Any] = {
             "num_layers": num_layers,
@@ -40,12 +40,12 @@ class CaptionMetric(StreamingMetric):
 
     @staticmethod
     def columns() -> Features:
-        """Columns for one caption in each row."""
+        """Return columns for one caption and its references per row."""
         return Features({"caption": Value("string"), "references": ListOf(Value("string"))})
 
     def bertscore(self, captions: list[str], references: list[list[str]]) -> dict[str, Any]:
-        """Means of precision, recall and F1, and `bertscore_model`: which model, layer and weights."""
-        # Here, since bert-score brings torch and matplotlib, which the other scores do without.
+        """Compute mean precision, recall and F1. `bertscore_model` names the model, its layer and the weights."""
+        # Imported here, because bert-score imports torch and matplotlib, which the other scores do not need.
         from lamp_hf.metrics.functional.sentences import DEFAULT_ENCODER, BertScorer
 
         scorer = BertScorer(self.bertscore_model or DEFAULT_ENCODER, **self.bertscore_options)

@@ -1,4 +1,4 @@
-"""Embed motions and texts with a model, in batches of like length."""
+"""Embed motions and texts with a model, in batches of similar length."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,13 +17,13 @@ BATCH_SIZE = 32
 
 
 class Embedder:
-    """A model that puts motions and texts into one space.
+    """Embeds motions and texts in a shared space.
 
     Args:
-        model: Has `get_motion_features(motion_values, motion_attention_mask)` and `get_text_features(…)`, which take
-            what the processor makes of texts.
-        processor: Called as `processor(motion=[…])` and `processor(text=[…])`, with a `feature_extractor` that knows
-            the frame rate; or, of a model that reads no sentences, a feature extractor alone.
+        model: A model with `get_motion_features(motion_values, motion_attention_mask)` and `get_text_features(…)`,
+            which receives the processor's output for texts.
+        processor: Called as `processor(motion=[…])` and `processor(text=[…])`, with a `feature_extractor` that has the
+            frame rate as `fps`. For a model that does not read sentences, only a feature extractor.
 
     Raises:
         TypeError: The processor is missing.
@@ -31,18 +31,18 @@ class Embedder:
 
     def __init__(self, model: Any, processor: Any):
         if processor is None:
-            raise TypeError("an evaluator comes with its processor: give processor=… too")
+            raise TypeError("an evaluator needs its processor: pass processor=… too")
         self.model = model.eval()
         self.processor = processor
         self.reads_sentences = hasattr(processor, "feature_extractor")
         self.name = portable_name(str(model.name_or_path)) or type(model).__name__
 
     def motions(self, items: Sequence[Any], *, every_vector: bool = False) -> np.ndarray:
-        """Embeddings of motions in any form; motions of like length go together.
+        """Embed motions: `Motion` objects, paths or arrays.
 
         Returns:
-            `(N, D)`. Of a model that makes several vectors of a motion, as LaMP, their mean, or with `every_vector`
-            all, `(N, Q, D)`.
+            `(N, D)`. If the model returns several vectors per motion, as LaMP does, this is their mean, or with
+            `every_vector` all of them, `(N, Q, D)`.
         """
         fps = getattr(self.processor, "feature_extractor", self.processor).fps
         motions = [as_motion(item).resample(fps) for item in items]
@@ -50,22 +50,22 @@ class Embedder:
         return vectors.mean(axis=1) if vectors.ndim == 3 and not every_vector else vectors
 
     def texts(self, items: Sequence[str]) -> np.ndarray:
-        """Embeddings `(N, D)` of sentences; errors as for [`require_sentences`]."""
+        """Embed sentences as `(N, D)`; raises as [`require_sentences`]."""
         self.require_sentences()
         texts = as_captions(items)
         return self._embed(texts, [len(text) for text in texts], "text")
 
     def require_sentences(self) -> None:
-        """Check that sentences can be embedded.
+        """Check that the model can embed sentences.
 
         Raises:
-            ValueError: The model is given other things for texts, so that it comes with a feature extractor alone.
+            ValueError: The model does not read sentences, so its processor is only a feature extractor.
         """
         if not self.reads_sentences:
             raise ValueError(
-                f"{self.name} comes with a feature extractor alone and embeds no sentences: a converted evaluator "
-                "reads GloVe word vectors and part-of-speech tags in place of them. What compares with texts, as "
-                "R-Precision and MM-Dist do, needs its get_text_features of such vectors, or another evaluator"
+                f"{self.name} has only a feature extractor and cannot embed sentences: a converted evaluator reads "
+                "GloVe word vectors and part-of-speech tags instead. For metrics that compare with texts, such as "
+                "R-Precision and MM-Dist, pass embeddings from its get_text_features, or use another evaluator"
             )
 
     def _embed(self, items: Sequence[Any], lengths: Sequence[int], kind: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Training: one recipe a stage on `transformers.Trainer`, with Accelerate beneath; fine-tuning in one call."""
+"""Training: one recipe per stage, run by `transformers.Trainer` with Accelerate; fine-tuning in one call."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ __all__ = ["STAGES", "FineTuning", "Recipe", "fine_tune", "load_recipe", "train"
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("FineTuning", "fine_tune"):  # they evaluate, publish and check data; a stage does without
+    if name in ("FineTuning", "fine_tune"):  # imported lazily: it also needs evaluation and publishing
         from . import fine_tuning
 
         return getattr(fine_tuning, name)

@@ -1,4 +1,4 @@
-"""Motions to look at while a model is trained: drawn at every evaluation, and without a trace in the training."""
+"""Sample motions rendered at every evaluation, without any effect on the training."""
 
 import logging
 import random
@@ -22,9 +22,9 @@ SIZE_PIXELS = 256
 
 
 class SampleCallback(TrainerCallback):
-    """Draws what a stage's [`Stage.samples`] gives, as GIFs in `samples/step-000500/`.
+    """Renders the motions of [`Stage.samples`] as GIFs in `samples/step-000500/`.
 
-    A drawing that fails is a warning: hours of training are not lost for it.
+    If rendering fails, a warning is logged and training continues.
     """
 
     def __init__(self, stage: "Stage", folder: Path):
@@ -36,7 +36,7 @@ class SampleCallback(TrainerCallback):
             return
         model = kwargs["model"]
         was_training = model.training
-        with _random_state_kept():
+        with _preserved_random_state():
             try:
                 model.eval()
                 self._draw(self.folder / f"step-{state.global_step:06d}", model)
@@ -58,8 +58,8 @@ class SampleCallback(TrainerCallback):
 
 
 @contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """Whatever draws random numbers inside, the training goes on with those it would have had."""
+def _preserved_random_state() -> Iterator[None]:
+    """Restore the random states of Python, NumPy and PyTorch on exit."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         yield

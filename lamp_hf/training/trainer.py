@@ -1,4 +1,4 @@
-"""The one Trainer of all stages: logs every part of the loss, evaluates by the stage's own measure, survives."""
+"""The Trainer of all stages, with separate loss terms in the log, the stage's own metrics and atomic checkpoints."""
 
 import math
 import shutil
@@ -16,8 +16,8 @@ from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
 __all__ = ["CLIP_NUMBERS", "UNFINISHED", "LampTrainer"]
 
-CLIP_NUMBERS = "clip_numbers"  # in a batch: which clips its rows are of
-UNFINISHED = "unfinished"  # folder in which checkpoints are written until they are whole
+CLIP_NUMBERS = "clip_numbers"  # batch key: the clip number of each row
+UNFINISHED = "unfinished"  # folder for checkpoints that are being written
 SHOWN_CLIPS = 8
 
 
@@ -25,13 +25,13 @@ class LampTrainer(Trainer):
     """`transformers.Trainer` for the stages of lamp_hf.
 
     Args:
-        evaluate_model: Gives the metrics of a model, by plain names; the trainer logs them as `eval_…` and can
-            choose the best checkpoint by them.
-        learning_rates: Learning rates of parameters that do not learn at `args.learning_rate`.
-        learning_rate_drops: `{step: factor}`: from each of these steps on, every learning rate is so many times what
-            the schedule says.
-        name_of: Name of a clip by its number, for messages.
-        complete: Gives a batch, on its device, what only a model can tell.
+        evaluate_model: Returns the metrics of a model by name. The trainer logs them as `eval_…`, and
+            `metric_for_best_model` can name one of them.
+        learning_rates: Learning rates of the parameters that do not use `args.learning_rate`.
+        learning_rate_drops: `{step: factor}`; from each of these steps on, every learning rate is multiplied by the
+            factor.
+        name_of: Returns the name of a clip, given its number, for error messages.
+        complete: Adds inputs to a batch, on its device, that a model has to compute.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class LampTrainer(Trainer):
         self.learning_rate_drops = learning_rate_drops or {}
         self._parts: dict[str, list[torch.Tensor]] = {}
         self._writing_to: str | None = None
-        # Models with labels take the number of tokens in all accumulated batches and processes, lest a short batch
-        # count as much as a long one. All other losses are means over their batch.
+        # Models with labels divide by the number of tokens in all accumulated batches and processes, so that each
+        # token has the same weight. All other losses are means over their batch.
         self.model_accepts_loss_kwargs = True
 
     def compute_loss(
@@ -75,7 +75,7 @@ class LampTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _refuse_not_finite(self, loss: torch.Tensor, outputs: Any, clips: Sequence[int]) -> None:
-        """Stop, in all processes, if the loss of any is no number."""
+        """Stop all processes if the loss of any process is not finite."""
         finite = torch.isfinite(loss.detach())
         if self.args.world_size > 1:
             finite = self.accelerator.reduce(finite.float(), "sum") == self.args.world_size
@@ -92,20 +92,20 @@ class LampTrainer(Trainer):
         reports = gather_object([report]) if self.args.world_size > 1 else [report]
         raise FloatingPointError(
             f"the loss is not finite at step {self.state.global_step + 1}: {'; '.join(filter(None, reports))}. Lower "
-            f"the learning rate{self._or_precision()}; if it is always these clips, look at them (`lamp-hf data "
-            "check`). "
-            f"{self._what_is_left()}"
+            f"the learning rate{self._or_precision()}; if the same clips appear every time, check them with `lamp-hf "
+            "data check`. "
+            f"{self._last_checkpoint()}"
         )
 
     def _or_precision(self) -> str:
-        return " or turn mixed precision off" if self.args.bf16 or self.args.fp16 else ""
+        return " or turn off mixed precision" if self.args.bf16 or self.args.fp16 else ""
 
-    def _what_is_left(self) -> str:
+    def _last_checkpoint(self) -> str:
         last = get_last_checkpoint(str(self.args.output_dir)) if Path(str(self.args.output_dir)).is_dir() else None
-        return f"{last} is from before and intact." if last else "There is no checkpoint yet."
+        return f"The last checkpoint, {last}, is intact." if last else "There is no checkpoint yet."
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """The optimizer, with a group of its own for every learning rate; the schedule scales them all."""
+        """Create the optimizer, with a separate parameter group for every learning rate."""
         if self.optimizer is not None:
             return self.optimizer
         optimizer = super().create_optimizer(model)
@@ -120,18 +120,24 @@ class LampTrainer(Trainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """The schedule of the arguments, times the drops; transformers has no schedule with steps."""
+        """Create the schedule of the arguments, multiplied by `learning_rate_drops`.
+
+        Raises:
+            ValueError: The schedule is not a function of the step alone.
+        """
         if self.lr_scheduler is not None or not self.learning_rate_drops:
             return super().create_scheduler(num_training_steps, optimizer)
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         if not isinstance(scheduler, LambdaLR):
             kind = SchedulerType(self.args.lr_scheduler_type).value
-            raise ValueError(f"learning_rate_drops cannot go with lr_scheduler_type={kind}")
+            raise ValueError(
+                f"learning_rate_drops cannot be combined with lr_scheduler_type={kind}; choose another schedule"
+            )
         scheduler.lr_lambdas = [self._dropping(rate_of) for rate_of in scheduler.lr_lambdas]
         return scheduler
 
     def _dropping(self, rate_of: Callable[[int], float]) -> Callable[[int], float]:
-        """A schedule's rate for a step, times the drops up to it."""
+        """Return a schedule that is multiplied by the factors of all drops up to the step."""
 
         def rate(step: int) -> float:
             factors = (factor for start, factor in self.learning_rate_drops.items() if step >= start)
@@ -140,7 +146,7 @@ class LampTrainer(Trainer):
         return rate
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Only matrices decay: no bias, no norm, no learned temperature (L3)."""
+        """Apply weight decay to matrices only, not to biases, norms and the learned temperature (L3)."""
         matrices = {name for name, parameter in model.named_parameters() if parameter.dim() >= 2}
         return [name for name in super().get_decay_parameter_names(model) if name in matrices]
 
@@ -152,9 +158,10 @@ class LampTrainer(Trainer):
         super().log(logs, start_time)
 
     def _refuse_broken_weights(self) -> None:
-        """Stop, in all processes, if the last step left weights that are no numbers, before a checkpoint holds them.
+        """Stop all processes if the weights are not finite, before they are saved.
 
-        A gradient may be infinite though the loss is not; without this the next loss would tell, too late.
+        A gradient may be infinite while the loss is finite. The next loss would reveal it, but only after a checkpoint
+        with broken weights may have been written.
         """
         model = self.accelerator.unwrap_model(self.model)
         learned = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
@@ -166,7 +173,7 @@ class LampTrainer(Trainer):
             raise FloatingPointError(
                 f"weights are not finite after step {self.state.global_step} ({', '.join(broken[:3])}; {len(broken)} "
                 f"of {len(learned)} tensors): lower the learning rate, set max_grad_norm{self._or_precision()}. "
-                f"{self._what_is_left()}"
+                f"{self._last_checkpoint()}"
             )
 
     def evaluate(
@@ -182,13 +189,13 @@ class LampTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    # ---- checkpoints that are whole or not there ----------------------------------------------------------
+    # ---- atomic checkpoints --------------------------------------------------------------------------------
 
     def _get_output_dir(self, trial: Any) -> str:
         return self._writing_to or super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a checkpoint beside the others and put it in place when it is whole; then the oldest may go."""
+        """Write a checkpoint to a separate folder, move it into place when it is complete, then delete old ones."""
         run, name = Path(str(self.args.output_dir)), f"checkpoint-{self.state.global_step}"
         self._refuse_broken_weights()
         self._writing_to = str(run / UNFINISHED)
@@ -196,12 +203,12 @@ class LampTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         finally:
             self._writing_to = None
-        self.accelerator.wait_for_everyone()  # all have written their random states
+        self.accelerator.wait_for_everyone()  # all processes have written their random states
         self._point_to_best(name)
         if self.args.should_save:
             written = run / UNFINISHED / name
             self.state.save_to_json(str(written / TRAINER_STATE_NAME))
-            if (run / name).exists():  # of a run that went on from an earlier one
+            if (run / name).exists():  # left by an earlier run that was resumed from an older checkpoint
                 shutil.rmtree(run / name)
             written.rename(run / name)
             written.parent.rmdir()
@@ -213,14 +220,14 @@ class LampTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _point_to_best(self, being_written: str = "") -> None:
-        """Name the best checkpoint by where the run is now: it may have been moved, or named otherwise, since then."""
+        """Update the path of the best checkpoint, since the folder of the run may have been moved or renamed."""
         best = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.best_global_step}"
         if self.state.best_global_step and (best.name == being_written or best.is_dir()):
             self.state.best_model_checkpoint = str(best)
 
     def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
-        # With a limit of one, transformers would now remove the newest checkpoint too if another is the best: one that
-        # is half removed when the run is killed would be gone on from, and could not be read.
+        # With a limit of one, transformers would also delete the newest checkpoint here if another one is the best. If
+        # the run is killed during that deletion, it would later resume from an incomplete checkpoint.
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
             return super()._finalize_training(*args, **kwargs)
@@ -232,11 +239,11 @@ class LampTrainer(Trainer):
         super()._load_best_model()
 
     def save_finished(self, output_dir: Path) -> None:
-        """Write the model, its processor and the arguments into the run's folder, each file whole or not at all."""
+        """Write the model, its processor and the arguments to the run's folder, each file atomically."""
         folder = output_dir / UNFINISHED / "model"
         self.save_model(str(folder))
         if self.is_world_process_zero():
-            # The configuration comes last: a folder that has one is a checkpoint, and shall be a whole one.
+            # The configuration comes last, so that a folder with a configuration is always a complete checkpoint.
             for path in sorted(folder.iterdir(), key=lambda path: path.name == "config.json"):
                 path.replace(output_dir / path.name)
             shutil.rmtree(output_dir / UNFINISHED)

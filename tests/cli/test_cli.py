@@ -351,7 +351,7 @@ def test_arguments_are_checked_before_the_model_is_loaded(
         (["generate", "a", "-o", "x.bvh", "--edit", "1:2"], 2, "--motion and --edit go together"),
         (["generate", "a", "-o", "x.bvh", "--motion", "walk.npz", "--edit", "1-2"], 2, "START:END in seconds"),
         (["generate", "a", "b", "-o", "x.bvh", "--storyboard", "-d", "1"], 2, "--storyboard needs one --duration per"),
-        (["train", "lamp", "-c", "no.yaml", "-o", "r"], 1, "Error: no.yaml: no such file, and not the name of"),
+        (["train", "lamp", "-c", "no.yaml", "-o", "r"], 1, "Error: no.yaml: no such file, and no packaged recipe"),
         (["train", "lamp", "-c", "RECIPE", "-o", "r"], 1, "is a recipe for the stage motion-vqvae, not lamp"),
         (
             ["train", "motion-vqvae", "-c", "RECIPE", "-o", "r", "oops"],

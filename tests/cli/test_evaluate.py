@@ -126,7 +126,7 @@ def test_an_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Pat
     lamp_hf.LampFeatureExtractor().save_pretrained(tmp_path / "judge")
     code, _, err = run("evaluate", "captioning", tiny_checkpoint, "--data", saved, "--evaluator", tmp_path / "judge")
     assert code == 1
-    assert "judge comes with a feature extractor alone and embeds no sentences" in err
+    assert "judge has only a feature extractor and cannot embed sentences" in err
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_an_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Pat
         (("reconstruction", "{tiny}", "--write-card"), "--write-card needs a model card, but"),
         (
             ("text-to-motion", "{tiny}", "-p", "humanml3d"),
-            "humanml3d: 6 pairs do not fill a pool of 32; take more clips",
+            "humanml3d: 6 pairs do not fill a pool of 32; use more clips",
         ),
         (
             ("retrieval", "{tiny}", "-p", "small_batches"),
@@ -179,8 +179,8 @@ def test_a_small_set_is_evaluated_as_far_as_it_goes(run, walker, waver, tiny_che
     assert code == 0, err
     assert written() == {"retrieval-all", "retrieval-threshold"}
     assert "mocap has only the split train; evaluating on it" in err
-    assert "skipped small_batches: 2 pairs do not fill a pool of 32; take more clips or smaller pools" in err
-    assert "skipped dissimilar: 2 pairs hold no dissimilar subset of 100" in err
+    assert "skipped small_batches: 2 pairs do not fill a pool of 32; use more clips or smaller pools" in err
+    assert "skipped dissimilar: 2 pairs are too few for a dissimilar subset of 100" in err
     assert err.index("skipped") < err.index("encoding 2 motions: less than a minute")
     code, out, err = run("evaluate", "retrieval", *common, "--pool-size", 2, "--dissimilar-size", 2)
     assert code == 0, err
@@ -202,6 +202,6 @@ def test_a_small_set_is_evaluated_as_far_as_it_goes(run, walker, waver, tiny_che
     for size, recall in ((32, False), (2, True)):
         code, out, err = run("evaluate", "captioning", *common, "--pool-size", size)
         assert code == 0, err
-        assert "2 of 2 clips have no second caption" in err
+        assert "2 of 2 clips have only one caption" in err
         assert ("r_precision_1" in out) == recall
         assert ("R-Precision and MM-Dist are left out: 2 pairs do not fill a pool of 32" in err) != recall

@@ -115,7 +115,7 @@ def test_retrieval_ranks_by_the_model_beside_captions_and_chance(
     assert by_name["small_batches"].protocol.settings == {"pool_size": 32}
     loose, strict = (by_name[name].rows["tiny"]["text_to_motion_r10"].value for name in ("threshold", "all"))
     assert loose >= strict
-    with pytest.raises(ValueError, match="34 pairs hold no dissimilar subset of 100"):
+    with pytest.raises(ValueError, match="34 pairs are too few for a dissimilar subset of 100"):
         evaluate_retrieval_protocols("tiny", encoder, data, protocols=("dissimilar",))
 
 
@@ -192,8 +192,8 @@ def test_an_evaluator_that_reads_no_sentences_judges_motions_alone(
     [record] = evaluate_text_to_motion_protocols("tiny", pipe, data, protocols=("humanml3d",), **options)
     assert set(record.rows["tiny"]) == {"fid", "diversity", "multimodality"}
     assert {row: set(values) for row, values in record.references.items()} == {"real motions": {"fid", "diversity"}}
-    assert "reads no sentences: R-Precision and MM-Dist are left out" in caplog.text
-    with pytest.raises(ValueError, match="embeds no sentences: a converted evaluator reads GloVe word vectors"):
+    assert "cannot embed sentences: R-Precision and MM-Dist are left out" in caplog.text
+    with pytest.raises(ValueError, match="cannot embed sentences: a converted evaluator reads GloVe word vectors"):
         evaluate_captioning_protocol("tiny", None, data, evaluator=evaluator)
 
 

@@ -120,24 +120,24 @@ print(metric.compute(predictions=[[0.0, 1.0]] * 32, references=[[0.0, 1.0]] * 32
 def test_wrong_input_is_refused(load):
     with pytest.raises(TypeError, match="no option evalutor"):
         load("motion_fid", evalutor=1)
-    with pytest.raises(TypeError, match="comes with its processor"):
+    with pytest.raises(TypeError, match="needs its processor"):
         load("motion_fid", evaluator=object())
     metric = load("mm_dist")
     with pytest.raises(ValueError, match="3 predictions for 2 references"):
         metric.add_batch(predictions=EMBEDDINGS[:3], references=TEXTS[:2])
     with pytest.raises(ValueError, match="references are missing"):
         metric.add_batch(predictions=EMBEDDINGS[:3])
-    with pytest.raises(ValueError, match="motions have 8 numbers and texts 4: not of one model"):
+    with pytest.raises(ValueError, match="motion embeddings have 8 numbers and text embeddings 4: embed both"):
         metric.add_batch(predictions=EMBEDDINGS[:3], references=TEXTS[:3, :4])
     with pytest.raises(ValueError, match=r"\(12, 22, 3\).*need load\(…, evaluator"):
         load("diversity").add_batch(predictions=joints(0)[0])
     with pytest.raises(ValueError, match="not finite"):
         metric.add_batch(predictions=EMBEDDINGS[:3] * np.nan, references=TEXTS[:3])
-    with pytest.raises(ValueError, match="over 300 pairs needs as many motions, got 40"):
+    with pytest.raises(ValueError, match="over 300 pairs needs at least 300 motions, got 40"):
         load("diversity").compute(predictions=EMBEDDINGS)
     with pytest.raises(ValueError, match="some texts have 2 motions and some 3"):
         load("multimodality").compute(predictions=[EMBEDDINGS[:2], EMBEDDINGS[:3]], num_pairs=2)
-    with pytest.raises(ValueError, match="two embeddings or more on each side, got 40 and 0"):
+    with pytest.raises(ValueError, match="at least two embeddings on each side, got 40 and 0"):
         load("motion_fid").compute(predictions=EMBEDDINGS)
     with pytest.raises(ValueError, match="frames or skeletons differ"):
         load("mpjpe").compute(predictions=[joints(0)[0][:5]], references=[joints(0)[0]])

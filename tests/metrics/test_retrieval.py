@@ -127,7 +127,7 @@ def test_protocols_of_tmr():
 def test_protocols_name_what_they_lack():
     with pytest.raises(ValueError, match="'threshold' compares captions"):
         retrieval_scores("threshold", np.eye(4))
-    with pytest.raises(ValueError, match="4 pairs hold no dissimilar subset of 100"):
+    with pytest.raises(ValueError, match="4 pairs are too few for a dissimilar subset of 100"):
         retrieval_scores("dissimilar", np.eye(4), np.eye(4))
     with pytest.raises(ValueError, match="4 pairs do not fill a pool of 32"):
         retrieval_scores("small_batches", np.eye(4))

@@ -288,7 +288,9 @@ def test_learning_rate_drops(tiny_set: Path, tmp_path: Path) -> None:
     (tmp_path / "whole" / "checkpoint-4").rename(tmp_path / "half" / "checkpoint-4")
     assert logged_rates(train(recipe, tmp_path / "half")) == pytest.approx(rates)
     recipe.trainer["lr_scheduler_type"] = "reduce_lr_on_plateau"
-    with pytest.raises(ValueError, match="learning_rate_drops cannot go with lr_scheduler_type=reduce_lr_on_plateau"):
+    with pytest.raises(
+        ValueError, match="learning_rate_drops cannot be combined with lr_scheduler_type=reduce_lr_on_plateau"
+    ):
         train(recipe, tmp_path / "refused")
 
 

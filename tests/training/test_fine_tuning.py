@@ -202,7 +202,7 @@ def test_a_run_that_was_cut_off_goes_on(
     assert fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY).finished
     wanted, found = weights_of(tuned), weights_of(model)
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in found.items())
-    with pytest.raises(FileExistsError, match=r"holds a finished model already.*lamp-hf push"):
+    with pytest.raises(FileExistsError, match=r"already contains a finished model.*lamp-hf push"):
         fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY)
 
 
@@ -218,7 +218,7 @@ def test_of_a_finished_run_whose_upload_failed_the_upload_is_made(
     monkeypatch.setattr(tune, "train", lambda *arguments: pytest.fail("it trains again"))
     fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY, push_to="me/model")
     assert pushed == [(model, "me/model")]
-    with pytest.raises(FileExistsError, match="holds a finished model already"):
+    with pytest.raises(FileExistsError, match="already contains a finished model"):
         fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY[1:], push_to="me/model")
 
 
@@ -243,10 +243,10 @@ def test_bad_input_is_refused_before_any_work(my_mocap: Path, tiny_base: Path, t
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="holds something else already"):
+    with pytest.raises(FileExistsError, match="already contains other files"):
         fine_tune(my_mocap, other, base=str(tiny_base))
     LampModel.from_pretrained(tiny_base).save_pretrained(tmp_path / "lamp")
-    with pytest.raises(ValueError, match="holds a 'lamp' model; fine-tuning starts from a text-to-motion model"):
+    with pytest.raises(ValueError, match="is a 'lamp' model; fine-tuning starts from a text-to-motion model"):
         fine_tune(my_mocap, tmp_path / "model", base=str(tmp_path / "lamp"))
     with pytest.raises(FileNotFoundError, match="no such dataset"):
         fine_tune(tmp_path / "nowhere", tmp_path / "model", base=str(tiny_base))
@@ -257,7 +257,7 @@ def test_bad_input_is_refused_before_any_work(my_mocap: Path, tiny_base: Path, t
         ("lora.rank=0", "lora.rank=0 is not a whole number"),
         ("generation.steps=5", "generation section has the unknown key steps"),
         ("generation.guidance_scale=-1", "guidance_scale=-1 is not a number of at least 0"),
-        ("stage=lamp", "stage, base, data, tokenizer follow from what"),
+        ("stage=lamp", "stage, base, data, tokenizer cannot be overridden"),
     ):
         with pytest.raises(ValueError, match=words):
             fine_tune(my_mocap, tmp_path / "model", base=str(tiny_base), overrides=[*TINY, override])
@@ -279,7 +279,7 @@ def test_two_in_one_folder_are_refused(my_mocap: Path, tiny_base: Path, tmp_path
     folder = tmp_path / "model"
     folder.mkdir()
     with folder_lock(folder, busy="", wait=False), ThreadPoolExecutor() as other:
-        with pytest.raises(BlockingIOError, match="model is in use: another training is writing there"):
+        with pytest.raises(BlockingIOError, match="model is in use: another training run is writing there"):
             other.submit(fine_tune, my_mocap, folder, base=str(tiny_base), overrides=TINY).result()
         assert [path.name for path in folder.iterdir()] == [".lock"]
 
@@ -299,7 +299,7 @@ def test_a_base_that_does_not_say_what_it_knows_cannot_rehearse(
         tmp_path / "base"
     )
     processor.save_pretrained(tmp_path / "base")
-    with pytest.raises(ValueError, match=r"does not estimate how long.*rehearsal\.num_motions=0"):
+    with pytest.raises(ValueError, match=r"no length estimator.*rehearsal\.num_motions=0"):
         fine_tune(my_mocap, tmp_path / "other", base=str(tmp_path / "base"), overrides=TINY)
     assert not (tmp_path / "other").exists()
 

@@ -65,7 +65,9 @@ def test_two_trainings_in_one_folder_are_refused(stages, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     with folder_lock(folder, busy="", wait=False), ThreadPoolExecutor() as other:
-        with pytest.raises(BlockingIOError, match="run is in use: another training is writing there; wait for it, or"):
+        with pytest.raises(
+            BlockingIOError, match="run is in use: another training run is writing there; wait for it, or"
+        ):
             other.submit(train, recipe, folder).result()
         assert [path.name for path in folder.iterdir()] == [".lock"]
 
@@ -86,7 +88,9 @@ def test_captions_of_parts_are_not_taken_for_whole_clips(stages, tiny_set, tmp_p
     load_motion_dataset(tiny_set).map(timed).save_to_disk(tmp_path / "data")
     recipe = Recipe(**yaml.safe_load((stages["motion-vqvae"] / "recipe.yaml").read_text()))
     recipe.data = {"name": str(tmp_path / "data")}
-    with pytest.raises(ValueError, match=r"clip00 has a caption of a part of it, from 0\.5 to 1 s: make the part"):
+    with pytest.raises(
+        ValueError, match=r"clip00 has a caption for only a part of it, from 0\.5 to 1 s: make this part"
+    ):
         train(recipe, tmp_path / "run")
 
 

@@ -245,7 +245,7 @@ def test_a_run_goes_on_by_the_recipe_that_it_began_with(stages: dict[str, Path],
     ):
         other = Recipe(**yaml.safe_load(began))
         getattr(other, section)[key] = value
-        with pytest.raises(FileExistsError, match=rf"began with {section}\.{key}=.*, not {value}: give the same"):
+        with pytest.raises(FileExistsError, match=rf"began with {section}\.{key}=.*, not {value}: use the same"):
             train(other, tmp_path)
     with pytest.raises(FileExistsError, match="began with seed=0, not 5"):
         train(replace(recipe, seed=5), tmp_path)
@@ -414,7 +414,7 @@ def test_samples_are_drawn_and_change_nothing(stages: dict[str, Path], tiny_set:
 def test_samples_that_a_stage_cannot_give_are_refused(stages: dict[str, Path], tmp_path: Path) -> None:
     recipe = recipe_of(stages["motion-vqvae"])
     recipe.samples = ["clip99"]
-    with pytest.raises(ValueError, match="'clip99', which is not a validation clip; one of those is 'clip12'"):
+    with pytest.raises(ValueError, match="'clip99', which is not a validation clip; use ids such as 'clip12'"):
         train(recipe, tmp_path)
     recipe = recipe_of(stages["lamp"])
     recipe.samples = ["a person walks"]

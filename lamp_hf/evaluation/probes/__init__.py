@@ -1,1 +1,1 @@
-"""Probes: classifiers that recognize actions in motions, trained on real clips alone."""
+"""Probes: classifiers that recognize actions in motions, trained on real clips to score generated ones."""

@@ -1,4 +1,4 @@
-"""Judges motions generated for Bandai-Namco's labels by probes that were trained on the real clips."""
+"""Score motions generated for Bandai-Namco's labels with probes trained on the real clips."""
 
 import random
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ from .probe import MotionProbe, flipped
 __all__ = ["LabeledClips", "TextToMotionJudge", "paraphrase", "paraphrases"]
 
 _MAX_FRAMES = 196
-_SIDED_WITHOUT_PARTNER = ("bye", "guide", "respond")  # mirrored, they are an action that no label names
+_SIDED_WITHOUT_PARTNER = ("bye", "guide", "respond")  # no label describes their mirror images
 
 
 @cache
 def paraphrases() -> dict[str, Any]:
-    """Sentences that no training caption is made of: `subjects`, `clauses` by content, `styles` by style."""
+    """Return wordings that no training caption uses: `subjects`, `clauses` by content, and `styles` by style."""
     text = (files("lamp_hf.data.bandai_namco") / "paraphrases.yaml").read_text(encoding="utf-8")
     return dict(yaml.safe_load(text))
 
 
 def paraphrase(content: str, style: str, rng: random.Random) -> str:
-    """One sentence for a pair of labels; the style "normal" is not named."""
+    """Compose a sentence for a pair of labels. The style "normal" is not mentioned."""
     parts = paraphrases()
     sentence = f"{rng.choice(parts['subjects'])} {rng.choice(parts['clauses'][content])}"
     return sentence if style == "normal" else f"{sentence}, {rng.choice(parts['styles'][style])}"
@@ -38,7 +38,7 @@ def paraphrase(content: str, style: str, rng: random.Random) -> str:
 
 @dataclass(frozen=True)
 class LabeledClips:
-    """Clips as joints (T, 22, 3), with what they show."""
+    """Clips as joints `(T, 22, 3)`, with their labels."""
 
     joints: list[np.ndarray]
     contents: list[str]
@@ -46,7 +46,7 @@ class LabeledClips:
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> "LabeledClips":
-        """Clips of a split, at most 196 frames of each, without mirror images that no label names."""
+        """Load the clips of a split, cropped to 196 frames, without mirror images that no label describes."""
         rows = [
             row
             for row in with_numpy_motion(dataset)
@@ -60,24 +60,28 @@ class LabeledClips:
 
 
 class TextToMotionJudge:
-    """Probes for content and style, trained on the training split.
+    """Scores motions with probes for content and style, trained on the training split.
 
     Args:
         dataset: Bandai-Namco's splits `train` and `validation`.
+
+    Raises:
+        ModuleNotFoundError: scikit-learn is missing.
     """
 
     def __init__(self, dataset: DatasetDict):
         train = LabeledClips.from_dataset(dataset["train"])
         self.validation = LabeledClips.from_dataset(dataset["validation"])
-        self._content = MotionProbe(regularisation=0.1).fit(train.joints, train.contents)
-        self._style = MotionProbe(regularisation=0.1).fit(train.joints, train.styles)
+        self._content = MotionProbe(regularization=0.1).fit(train.joints, train.contents)
+        self._style = MotionProbe(regularization=0.1).fit(train.joints, train.styles)
 
     def judge(self, joints: Sequence[np.ndarray], contents: Sequence[str], styles: Sequence[str]) -> dict[str, float]:
-        """Score motions against the labels that they were meant for.
+        """Score motions against the labels that they were generated for.
 
         Returns:
-            `content_accuracy` and `style_accuracy`, shares that the probes recognize; `flips`, the share of motions
-            with a side that show it on the other side; `foot_skating` (see `Motion.foot_skating`), `jitter` (m/s³).
+            `content_accuracy` and `style_accuracy`, the shares whose label is recognized; `flips`, the share of actions
+            with a side that are performed on the other side; `foot_skating` (see `Motion.foot_skating`), and `jitter`
+            (m/s³).
         """
         found_contents, found_styles = self._content.predict(joints), self._style.predict(joints)
         sides = [flipped(clip, content) for clip, content in zip(joints, contents, strict=True)]
@@ -92,7 +96,7 @@ class TextToMotionJudge:
         }
 
     def content_accuracies(self, joints: Sequence[np.ndarray], contents: Sequence[str]) -> dict[str, float]:
-        """Share of motions recognized, by the content that they were meant for."""
+        """Return the share of motions whose content is recognized, for each content."""
         hits: dict[str, list[bool]] = {}
         for found, content in zip(self._content.predict(joints), contents, strict=True):
             hits.setdefault(content, []).append(found == content)
@@ -111,12 +115,12 @@ class TextToMotionJudge:
         Args:
             pipe: A text-to-motion pipeline.
             texts: One for every validation clip.
-            seed: Of the first motion; the others count on.
-            batch_size: Motions at a time.
-            real_lengths: Take the real clips' lengths; else the model estimates them.
+            seed: Seed of the first motion; each following motion uses the next number.
+            batch_size: Motions per batch.
+            real_lengths: Use the lengths of the real clips. If `False`, the model estimates the lengths.
 
         Returns:
-            What [`judge`] returns, and the motions.
+            The scores of [`judge`], and the motions.
         """
         from lamp_hf.pipelines.text_warnings import for_measurement
 

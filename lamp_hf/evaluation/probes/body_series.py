@@ -1,4 +1,4 @@
-"""What the probes see of a motion, frame by frame, and its mirror image."""
+"""Per-frame input features of the probes, and mirror images of motions."""
 
 import numpy as np
 
@@ -21,14 +21,14 @@ def mirrored_joints(joints: np.ndarray) -> np.ndarray:
 
 
 def body_poses(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Joints as seen from the body.
+    """Express joints in the coordinate system of the body.
 
     Args:
         joints: `(T, 22, 3)`, meters, Y up.
 
     Returns:
-        Poses `(T, 22, 3)`, to the left, up and forward of the place under the pelvis, and the heading `(T,)`, radians,
-        which turning to the left raises.
+        Poses `(T, 22, 3)`, meters to the left, up and forward from the floor point below the pelvis, and the heading
+        `(T,)`, radians, which increases when the body turns left.
     """
     joints = np.asarray(joints, dtype=np.float64)
     heading = np.unwrap(facing_angles(joints))
@@ -39,14 +39,14 @@ def body_poses(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def body_series(joints: np.ndarray) -> np.ndarray:
-    """Poses, speeds and course of a motion at every other frame.
+    """Compute poses, joint velocities and root velocities of a motion at every other frame.
 
     Args:
-        joints: `(T, 22, 3)`, meters, Y up, 20 fps; frames beyond 196 are not looked at.
+        joints: `(T, 22, 3)`, meters, Y up, 20 fps. Frames after the first 196 are ignored.
 
     Returns:
-        `(ceil(T / 2), 135)`, float32: 66 numbers of the pose seen from the body, 66 of its change in a second, and of
-        the root the speed to the left and forward and the speed of turning.
+        `(ceil(T / 2), 135)`, float32: 66 numbers of the pose in body coordinates, 66 of its change per second, the
+        root's speed to the left and forward, and its turning speed.
     """
     joints = np.asarray(joints[:LONGEST_FRAMES], dtype=np.float64)
     poses, heading = body_poses(joints)

@@ -1,4 +1,4 @@
-"""Which action, style and side a caption names, by the exact words of the grammar that its labels are worded with."""
+"""Find the action, style and side that a caption names, from the wordings of the data set's grammar."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,11 +19,11 @@ _ARTICLE = re.compile(r"\ban? ")
 
 @dataclass(frozen=True)
 class CaptionLabels:
-    """What a caption says.
+    """Labels that a caption names.
 
     Args:
-        contents: Actions that its words stand for; several share some wordings.
-        styles: Styles that its words stand for; none where it names no style.
+        contents: Possible actions. There may be several, because some actions share wordings.
+        styles: Possible styles, empty if the caption does not name a style.
         sides: `"left"`, `"right"`, both or none.
     """
 
@@ -33,7 +33,7 @@ class CaptionLabels:
 
 
 class CaptionReader:
-    """Finds the labels of captions; of all wordings in a caption, the longest decides."""
+    """Finds the labels that captions name. If a caption contains several wordings, the longest one decides."""
 
     def __init__(self, grammar: CaptionGrammar):
         styles = grammar.styles
@@ -49,12 +49,12 @@ class CaptionReader:
             for label in labels:
                 everywhere[label] = everywhere.get(label, 0) + 1
         self._contents = _Wordings(of_content)
-        # What goes with every style ("person") names none.
+        # A phrase that occurs with every style, such as "person", does not name a style.
         common = {phrase for phrase, labels in of_style.items() if len(labels) == len(styles)}
         self._styles = _Wordings({phrase: labels for phrase, labels in of_style.items() if phrase not in common})
 
     def read(self, caption: str) -> CaptionLabels:
-        """Labels of a caption."""
+        """Return the labels that a caption names."""
         text = _plain(caption)
         contents, rest = self._contents.longest(text)
         styles, _ = self._styles.longest(rest)
@@ -62,7 +62,7 @@ class CaptionReader:
 
 
 class _Wordings:
-    """Phrases and what each stands for."""
+    """Phrases and the labels that each one stands for."""
 
     def __init__(self, labels: Mapping[str, Iterable[str]]):
         self.labels = {phrase: set(found) for phrase, found in labels.items()}
@@ -72,7 +72,7 @@ class _Wordings:
             self.by_first.setdefault(words[0], []).append(words)
 
     def longest(self, text: str) -> tuple[set[str], str]:
-        """Labels of the longest phrases in a text, and the text without the first of them."""
+        """Return the labels of the longest phrases in a text, and the text without the first of these phrases."""
         words = text.split()
         best, place = 0, 0
         found: set[str] = set()
@@ -93,7 +93,7 @@ def _add(labels: dict[str, set[str]], label: str, words: Mapping[str, Sequence[s
 
 
 def _plain(text: str) -> str:
-    """Lower case, no punctuation, and one form of what the sentence around decides."""
+    """Lowercase a text, remove punctuation, and unify articles and possessives, which depend on the sentence."""
     text = re.sub(r"[^a-z0-9' -]", " ", text.lower())
     return " ".join(_ARTICLE.sub("a ", _POSSESSIVE.sub("their", text)).split())
 
@@ -101,16 +101,16 @@ def _plain(text: str) -> str:
 def naming_accuracy(
     reader: CaptionReader, captions: Sequence[str], contents: Sequence[str], styles: Sequence[str], *, neutral: str
 ) -> dict[str, float]:
-    """How often captions name the labels of their motions.
+    """Measure how often captions name the labels of their motions.
 
     Args:
-        reader: Of the grammar that has the labels.
-        captions, contents, styles: One of each a motion.
-        neutral: The style that a caption names by naming none.
+        reader: Caption reader for the grammar of the labels.
+        captions, contents, styles: Caption and labels of each motion.
+        neutral: The style of a caption that does not name a style.
 
     Returns:
-        `content_named`, `style_named`: shares of the captions of which one reading is right; `side_wrong`: among
-        captions of motions whose label has a side, the share that names the other side alone.
+        `content_named` and `style_named`, the shares of captions where one of the possible labels is right, and
+        `side_wrong`, the share of captions that name only the other side, among motions whose label has a side.
     """
     read = [reader.read(caption) for caption in captions]
     wrong = [

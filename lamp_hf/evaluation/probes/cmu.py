@@ -1,7 +1,7 @@
-"""Judge motions made for captions of the CMU database, beside real clips and beside retrieval.
+"""Score motions generated for captions of the CMU database, with real clips and retrieval as references.
 
-Two probes say whether a motion shows the action of the segment that its caption describes, code checks the sides, turns
-and counts that the caption claims, and an evaluator gives the measures of the field.
+Two probes check whether a motion shows the action of the segment that its caption describes. Rules check the sides,
+turns and counts that the caption claims. An evaluator provides R-Precision, FID and related metrics.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["CmuClips", "CmuJudge", "Interval", "Retrieval", "cmu_clips", "text_sets"]
 
 MAX_FRAMES = 196
-MIN_CLIPS, MIN_TAKES = 8, 3  # training clips and takes of an action that the probes learn
+MIN_CLIPS, MIN_TAKES = 8, 3  # required training clips and takes of an action that the probes learn
 POOL_SIZE = 32
 RANKS = (1, 2, 3)
 CLAIM_KINDS = ("side", "turn", "count")
@@ -46,13 +46,13 @@ _FLOOR_DRAWS = 20
 
 @dataclass(frozen=True)
 class CmuClips:
-    """Recorded segments, each with a sentence that a motion is to be made for.
+    """Recorded segments, each with a sentence for which to generate a motion.
 
     Attributes:
-        ids: of the segments.
-        features: unnormalized features `(T, 263)` of each, at most 196 frames.
-        actions: action of each by `actions.yaml`, or `None`.
-        texts: sentence of each.
+        ids: Id of each segment.
+        features: Unnormalized features `(T, 263)` of each segment, at most 196 frames.
+        actions: Action of each segment according to `actions.yaml`, or `None`.
+        texts: Sentence of each segment.
     """
 
     ids: list[str]
@@ -74,7 +74,7 @@ class CmuClips:
         return [Motion(features=features) for features in self.features]
 
     def part(self, rows: Sequence[int]) -> "CmuClips":
-        """Some of the segments."""
+        """Return a subset of the segments."""
         return CmuClips(
             ids=[self.ids[row] for row in rows],
             features=[self.features[row] for row in rows],
@@ -83,7 +83,7 @@ class CmuClips:
         )
 
     def as_evaluation_set(self) -> EvaluationSet:
-        """The segments with their sentences as captions, as the protocols of the field take them."""
+        """Return the segments with their sentences as captions, for the evaluation protocols."""
         none, texts = [""] * len(self), [[text] for text in self.texts]
         return EvaluationSet("cmu-mocap", "", self.ids, self.features, texts, none, none, 20.0)
 
@@ -94,7 +94,7 @@ class CmuClips:
 
 
 def cmu_clips(split: Dataset) -> CmuClips:
-    """The recorded segments of a split of `cmu-mocap`, without mirror images, each with its plain caption."""
+    """Return the recorded segments of a split of `cmu-mocap`, without mirror images, each with its plain caption."""
     own = split.select(np.flatnonzero(~np.array(split["mirrored"])))
     captions = [[caption["text"] for caption in row] for row in own["captions"]]
     ids = list(own["id"])
@@ -107,12 +107,13 @@ def cmu_clips(split: Dataset) -> CmuClips:
 
 
 def text_sets(train: CmuClips, validation: CmuClips) -> dict[str, CmuClips]:
-    """The sentences that a model is asked for.
+    """Return three sets of segments whose sentences are used as prompts.
 
     Returns:
-        "validation captions": the plain captions of the validation segments. "second wordings": the segments that
-        `rewordings.jsonl` describes again, with one of its two captions each, by turns. "training wording": the same
-        segments with their plain captions, on which a model was trained.
+        - "validation captions": the validation segments with their plain captions.
+        - "second wordings": the segments of `rewordings.jsonl`, alternately with the first and the second of their two
+          captions there.
+        - "training wording": the same segments with their plain captions, which are training captions.
     """
     every = {name: (clips, row) for clips in (train, validation) for row, name in enumerate(clips.ids)}
     found = [(segment, *every[segment.id]) for segment in packaged_segments("rewordings") if segment.id in every]
@@ -131,13 +132,13 @@ def text_sets(train: CmuClips, validation: CmuClips) -> dict[str, CmuClips]:
 
 
 class Retrieval:
-    """The rival of every model: the training segment that has the caption nearest to a sentence.
+    """Baseline for every model: retrieves the training segment whose caption is nearest to a sentence.
 
     Args:
-        split: training split of `cmu-mocap`, mirror images included.
-        encoder: gives the embeddings of sentences; see [`sentence_embeddings`].
-        num_captions: compare with so many captions of each segment, the short ones first; by default with all.
-        cache_dir: folder that keeps the embeddings of the captions.
+        split: Training split of `cmu-mocap`, including mirror images.
+        encoder: Sentence encoder; see [`sentence_embeddings`].
+        num_captions: Number of captions of each segment to compare with, the short ones first. Defaults to all.
+        cache_dir: Folder in which the embeddings of the captions are saved. With `None`, they are not saved.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class Retrieval:
         captions = [
             (caption["text"], row) for row, each in enumerate(split["captions"]) for caption in each[:num_captions]
         ]
-        first = dict(reversed(captions))  # of equal captions the first segment counts
+        first = dict(reversed(captions))  # among equal captions, keep the first segment
         self._rows = list(first.values())
         self._table = self._embedded(list(first), cache_dir)
 
@@ -171,13 +172,13 @@ class Retrieval:
         return table
 
     def __call__(self, texts: Sequence[str], frames: Sequence[int]) -> tuple[list[Motion], list[str]]:
-        """Motions for sentences, cut or looped to so many frames, and the takes that they come from."""
+        """Return motions for sentences, cropped or looped to the given numbers of frames, and their takes."""
         nearest = (sentence_embeddings(list(texts), self._encoder) @ self._table.T).argmax(axis=1)
         motions, takes = [], []
         for place, count in zip(nearest, frames, strict=True):
             row = self._rows[int(place)]
             features = np.asarray(self._split[row]["motion"], dtype=np.float32)
-            # Features say how the root moves from frame to frame: repeated, the motion goes on from where it is.
+            # Features contain the root's velocity, so repeating them continues the motion from its last position.
             motions.append(Motion(features=np.tile(features, (-(-count // len(features)), 1))[:count]))
             takes.append(self._ids[row].split("@")[0])
         return motions, takes
@@ -185,7 +186,7 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % interval, by bootstrap over motions."""
+    """A value with its 95 % interval, by bootstrap over motions."""
 
     value: float
     low: float
@@ -196,14 +197,14 @@ class Interval:
 
 
 class CmuJudge:
-    """Probes, claims and an evaluator, ready to judge motions.
+    """Scores motions with probes, claims and an evaluator.
 
     Args:
-        train: recorded training segments; the probes learn from those with an action.
-        cache_dir: folder that keeps the trained probes.
-        evaluator: gives the measures of the field; without it they are left out.
-        seed: of probes, draws and bootstrap.
-        on_progress: called before each long part of the work with its name.
+        train: Recorded training segments; the probes are trained on those with an action.
+        cache_dir: Folder in which the trained probes are saved. With `None`, they are not saved.
+        evaluator: Evaluator for [`field_measures`], which are left out without one.
+        seed: Seed of the probes, the draws and the bootstrap.
+        on_progress: Called before each long part of the work with its name.
     """
 
     def __init__(
@@ -237,16 +238,17 @@ class CmuJudge:
         return self._evaluator.motions(self._train.motions)
 
     def scores(self, motions: Sequence[Motion], clips: CmuClips, takes: Sequence[str] | None = None) -> dict[str, Any]:
-        """What each motion shows.
+        """Score each motion.
 
         Args:
-            motions: one for each of the clips.
-            clips: what was asked for.
-            takes: take that each motion was cut from, for retrieved ones.
+            motions: One motion for each of the clips.
+            clips: The clips with the sentences for which the motions were generated.
+            takes: For retrieved motions, the take from which each motion was cut.
 
         Returns:
-            Lists with a number for each motion: rank of the right action by each probe (`None` for segments without an
-            action), number of claims of each kind and of those that the motion contradicts, foot skating and jitter.
+            Lists with a number for each motion: the rank of the right action by each probe (`None` for segments without
+            an action), the number of claims of each kind, the number of claims that the motion contradicts, foot
+            skating and jitter.
         """
         joints = [motion.joints for motion in motions]
         rows = [row for row, action in enumerate(clips.actions) if action in self.actions]
@@ -274,7 +276,7 @@ class CmuJudge:
         return found
 
     def summary(self, scores: Mapping[str, Sequence[Any]]) -> dict[str, Interval]:
-        """Figures of [`scores`]: shares, error rates and means with their intervals."""
+        """Summarize [`scores`] as shares, error rates and means with their intervals."""
         found = {}
         for name, values in scores.items():
             if name.startswith("rank "):
@@ -293,10 +295,10 @@ class CmuJudge:
         return found
 
     def field_measures(self, motions: Sequence[Motion], clips: CmuClips) -> dict[str, Interval]:
-        """R-Precision, MM-Dist, FID and Diversity on the evaluator's features; nothing without an evaluator.
+        """Compute R-Precision, MM-Dist, FID and Diversity on the evaluator's features; empty without an evaluator.
 
-        R-Precision is the expected one over all pools of 32 that a text's own motion can be drawn into. FID compares
-        with the recorded motions of the same segments.
+        R-Precision is the expected value over all pools of 32 that contain the text's own motion. FID compares with the
+        recorded motions of the same segments.
         """
         if self._evaluator is None:
             return {}
@@ -305,11 +307,11 @@ class CmuJudge:
 
         made, real = self._evaluator.motions(motions), self._evaluator.motions(clips.motions)
         texts = self._evaluator.texts(clips.texts)
-        apart = cdist(texts, made)  # equal motions are equally far, to the last bit
+        apart = cdist(texts, made)  # gives exactly equal distances for equal motions
         own = np.diag(apart)[:, None]
         same = np.array(clips.texts)[:, None] == np.array(clips.texts)[None, :]
         nearer = ((apart < own) & ~same).sum(axis=1)
-        level = ((apart == own) & ~same).sum(axis=1)  # of equal distances every order is as likely
+        level = ((apart == own) & ~same).sum(axis=1)  # all orders of equal distances are equally likely
         found = {}
         drawn = min(POOL_SIZE, len(clips)) - 1
         for k in RANKS:
@@ -325,13 +327,13 @@ class CmuJudge:
         return found
 
     def multimodality(self, motions_by_text: Sequence[Sequence[Motion]]) -> Interval:
-        """Mean distance of motions that were made for one text, as many of each.
+        """Compute the mean distance between motions generated for the same text, with equally many motions per text.
 
         Raises:
-            ValueError: there is no evaluator.
+            ValueError: There is no evaluator.
         """
         if self._evaluator is None:
-            raise ValueError("MultiModality needs an evaluator")
+            raise ValueError("MultiModality needs an evaluator; pass evaluator=…")
         spreads = []
         for motions in motions_by_text:
             vectors = self._evaluator.motions(motions)
@@ -340,7 +342,7 @@ class CmuJudge:
         return self._mean(np.array(spreads))
 
     def fid_floor(self, clips: CmuClips) -> Interval:
-        """FID of as many random training clips: the least that a perfect model can be expected to have."""
+        """Compute the FID of equally many random training clips, the lowest value to expect from a perfect model."""
         assert self._evaluator is not None
         real = self._evaluator.motions(clips.motions)
         rng = np.random.default_rng(self._seed)
@@ -367,7 +369,10 @@ class CmuJudge:
         return Interval(value, *(float(bound) for bound in np.percentile(ratios, (2.5, 97.5))))
 
     def _frechet(self, made: np.ndarray, real: np.ndarray) -> Interval:
-        """Repeated rows shrink covariances: the bootstrap gives the width of the interval, not its center."""
+        """Compute FID with an interval.
+
+        Repeated rows shrink the covariances, so the bootstrap provides only the width of the interval, not its center.
+        """
         value = distances.frechet_distance(made, real)
         rows = self._resamples(len(made))[:_FLOOR_DRAWS]
         width = 1.96 * float(np.std([distances.frechet_distance(made[row], real) for row in rows]))

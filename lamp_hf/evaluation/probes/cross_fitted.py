@@ -1,4 +1,4 @@
-"""Probes that never judge a clip of a take that they were trained on."""
+"""Cross-fitted probes, which never score a clip from a take that they were trained on."""
 
 import hashlib
 import json
@@ -17,20 +17,20 @@ from .statistics_trees import StatisticsTreesProbe, motion_statistics
 
 __all__ = ["CrossFittedProbes", "LabeledJoints", "take_folds"]
 
-_VERSION = 1  # raise it whenever probes of the same clips come out differently
+_VERSION = 1  # increase it whenever the same clips would result in different probes
 
 
 def take_folds(takes: Sequence[str], labels: Sequence[str], count: int) -> dict[str, int]:
-    """Deal takes into folds so that the clips of every label spread over them.
+    """Assign takes to folds such that the clips of every label are spread over all folds.
 
     Args:
-        takes: take of each clip.
-        labels: label of each clip.
-        count: number of folds.
+        takes: Take of each clip.
+        labels: Label of each clip.
+        count: Number of folds.
 
     Returns:
-        The fold of each take. Takes of the rarest labels are dealt first, each into the fold that has the fewest clips
-        of its labels so far.
+        The fold of each take. Takes with the rarest labels are assigned first, each to the fold that has the fewest
+        clips of its labels so far.
     """
     by_take: dict[str, Counter[str]] = {}
     for take, label in zip(takes, labels, strict=True):
@@ -58,10 +58,10 @@ class LabeledJoints:
     """Clips with their actions.
 
     Attributes:
-        ids: of the clips.
-        takes: of the clips.
-        joints: `(T, 22, 3)` of each, meters, 20 fps.
-        labels: action of each.
+        ids: Id of each clip.
+        takes: Take of each clip.
+        joints: Joints `(T, 22, 3)` of each clip, meters, 20 fps.
+        labels: Action of each clip.
     """
 
     ids: list[str]
@@ -70,7 +70,7 @@ class LabeledJoints:
     labels: list[str]
 
     def part(self, chosen: Sequence[int]) -> "LabeledJoints":
-        """Some of the clips."""
+        """Return a subset of the clips."""
         return LabeledJoints(
             ids=[self.ids[row] for row in chosen],
             takes=[self.takes[row] for row in chosen],
@@ -80,19 +80,19 @@ class LabeledJoints:
 
 
 class CrossFittedProbes:
-    """For each fold of takes a network and trees, both trained on the takes of all other folds.
+    """A network and trees for each fold of takes, both trained on the takes of all other folds.
 
-    A motion that comes from a take, or that was made for a caption of it, is judged by the probes of that take's fold;
-    takes that are not among the training clips have a fold, too. So every motion, real, generated or retrieved, is
-    judged by probes of the same size that have not seen it.
+    A motion from a take, or generated for one of its captions, is scored by the probes of the take's fold. Takes
+    outside the training clips are also assigned to a fold. So every real, generated or retrieved motion is scored by
+    probes that have not seen its take, all trained on about the same amount of data.
 
     Args:
-        train: training clips.
-        folds: number of folds.
-        cache_dir: folder that keeps the trained networks and the statistics; `None` keeps nothing.
-        seed: of the probes.
-        epochs: of the network.
-        on_progress: called before each part of the work with its name.
+        train: Training clips.
+        folds: Number of folds.
+        cache_dir: Folder in which the trained networks and the statistics are saved. With `None`, nothing is saved.
+        seed: Seed of the probes.
+        epochs: Training epochs of the networks.
+        on_progress: Called before each part of the work with its name.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class CrossFittedProbes:
     def _statistics(
         self, train: LabeledJoints, cache_dir: Path | None, on_progress: Callable[[str], None]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Statistics of the clips and of their mirror images."""
+        """Compute the statistics of the clips and of their mirror images."""
         path = None if cache_dir is None else cache_dir / f"statistics-{self.digest}.npz"
         if path is not None and path.exists():
             with np.load(path, allow_pickle=False) as stored:
@@ -156,18 +156,18 @@ class CrossFittedProbes:
         return recorded, mirrored
 
     def fold_of(self, take: str) -> int:
-        """Fold of a take; of one that is not among the training clips a number that its name decides."""
+        """Return the fold of a take. For a take outside the training clips, it depends on the hash of its name."""
         if take in self._folds:
             return self._folds[take]
         return int(hashlib.sha256(take.encode()).hexdigest(), 16) % self.count
 
     def ranks(self, joints: Sequence[np.ndarray], takes: Sequence[str], labels: Sequence[str]) -> dict[str, np.ndarray]:
-        """Rank of the right action of each motion, 1 for the first, by both probes.
+        """Return the rank of the right action for each motion by each kind of probe, where 1 is the most likely action.
 
         Args:
-            joints: motions `(T, 22, 3)`, meters, 20 fps.
-            takes: take that each comes from, or was made for.
-            labels: action that each should show, one of `classes`.
+            joints: Motions `(T, 22, 3)`, meters, 20 fps.
+            takes: Take that each motion comes from or was generated for.
+            labels: Action that each motion should show, one of `classes`.
         """
         folds = np.array([self.fold_of(take) for take in takes])
         found: dict[str, np.ndarray] = {}

@@ -1,4 +1,4 @@
-"""A small network that recognizes actions in joint positions and speeds."""
+"""A small network that recognizes actions from joint positions and velocities."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -22,7 +22,7 @@ _LABEL_SMOOTHING = 0.1
 
 
 class _Network(nn.Module):
-    """Convolutions over time, then the mean and the maximum over the real frames."""
+    """Convolutions over time, followed by mean and maximum pooling over the frames without padding."""
 
     def __init__(self, num_classes: int):
         super().__init__()
@@ -36,7 +36,7 @@ class _Network(nn.Module):
         self.classify = nn.Linear(2 * _WIDTHS[-1] + 1, num_classes)
 
     def forward(self, series: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Class scores `(B, C)` of normalized series `(B, T, 135)`, of which the first `lengths` frames are real."""
+        """Return class scores `(B, C)` of normalized series `(B, T, 135)` with `lengths` frames before the padding."""
         hidden, seconds = series.transpose(1, 2), lengths[:, None] / _LONGEST
         for layer, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             hidden = F.gelu(norm(conv(hidden).transpose(1, 2)))
@@ -55,9 +55,9 @@ class JointNetworkProbe:
     Training is deterministic: equal clips and seeds give equal weights on the same machine.
 
     Args:
-        epochs: passes over the clips; in each pass half of them are mirrored.
-        learning_rate: highest learning rate, of a schedule that rises and falls once.
-        seed: of weights, order and mirroring.
+        epochs: Number of passes over the clips. In each pass, a random half of them is mirrored.
+        learning_rate: Highest learning rate of the one-cycle schedule.
+        seed: Seed of the weights, the order of the clips and the mirroring.
     """
 
     kind = "joint network"
@@ -76,7 +76,7 @@ class JointNetworkProbe:
         self._scale = torch.from_numpy(np.maximum(every.std(0), 0.05))
         versions = [[self._normalized(series) for series in version] for version in versions]  # type: ignore[misc]
         counts = torch.bincount(targets, minlength=len(self.classes)).float()
-        # Rare actions count more than their clips, but less than as much as common ones.
+        # Weights of 1 / sqrt(count) are a compromise between equal weights for clips and equal weights for actions.
         weights = counts.rsqrt() / counts.rsqrt().mean()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -110,7 +110,7 @@ class JointNetworkProbe:
 
     @torch.no_grad()
     def probabilities(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """Probabilities `(N, C)` of the classes, in the order of `classes`."""
+        """Return the probabilities `(N, C)` of the classes, in the order of `classes`."""
         found = []
         for start in range(0, len(clips), _BATCH_SIZE):
             part = clips[start : start + _BATCH_SIZE]
@@ -121,17 +121,17 @@ class JointNetworkProbe:
         return ((torch.from_numpy(series) - self._mean) / self._scale).clamp(-8.0, 8.0)
 
     def save(self, path: Path) -> None:
-        """Write weights, statistics and classes as safetensors."""
+        """Save weights, statistics and classes as safetensors."""
         tensors = {f"network.{name}": tensor for name, tensor in self._network.state_dict().items()}
         tensors |= {"mean": self._mean, "scale": self._scale}
         save_file(tensors, path, metadata={"classes": "\n".join(self.classes)})
 
     @classmethod
     def load(cls, path: Path) -> "JointNetworkProbe":
-        """Read what [`save`] wrote.
+        """Load a probe that [`save`] wrote.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: There is no such file.
         """
         from safetensors import safe_open
 

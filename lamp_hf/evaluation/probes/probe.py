@@ -1,7 +1,7 @@
-"""Probe classifiers that tell from joint positions which action, in which style, a motion shows.
+"""Linear probes that recognize the action or the style of a motion from joint positions.
 
-They are trained on real clips and judge generated ones: what a probe recognizes in real validation clips it should
-recognize as often in motions generated for the same labels.
+They are trained on real clips. In motions generated for the same labels, a probe should recognize as many labels as in
+real validation clips.
 """
 
 from collections.abc import Sequence
@@ -15,21 +15,21 @@ from lamp_hf.motion.skeleton import HUMANML3D_22
 __all__ = ["MotionProbe", "flipped", "probe_features"]
 
 _BINS = 16
-# Features that hardly vary in the real clips, such as where the hips sit under the pelvis, are not blown up: a
-# centimeter means no more there than elsewhere. Meters, radians, meters per second.
+# Lower limit of the scale (meters, radians, meters per second), so that features that hardly vary in the real clips,
+# such as the position of the hips relative to the pelvis, are not amplified.
 _SMALLEST_SCALE = 0.1
 _MAX_FRAMES = 196  # the longest clip that models generate in one piece
 
 
 def probe_features(joints: np.ndarray) -> np.ndarray:
-    """What the probes see of a clip.
+    """Compute the probes' input features of a clip.
 
     Args:
-        joints: (T, 22, 3), meters, Y up, facing +Z at the first frame, 20 fps; frames beyond 196 are not looked at.
+        joints: `(T, 22, 3)`, meters, Y up, facing +Z at the first frame, 20 fps. Only the first 196 frames are used.
 
     Returns:
-        (F,), float32: poses seen from the body, its path and heading at 16 moments evenly spread over the clip, how
-        much and how fast every joint moves, and the clip's length.
+        `(F,)`, float32: pose in body coordinates, path and heading at 16 moments evenly spread over the clip; mean,
+        standard deviation and speed of every joint; and the clip's length.
     """
     joints = np.asarray(joints[:_MAX_FRAMES], dtype=np.float64)
     heading = np.unwrap(facing_angles(joints))
@@ -62,24 +62,24 @@ def probe_features(joints: np.ndarray) -> np.ndarray:
 
 
 class MotionProbe:
-    """A linear classifier of labels over [`probe_features`], rare labels weighted up.
+    """A linear classifier of labels over [`probe_features`], with balanced class weights.
 
     Args:
-        regularisation: Inverse strength of the penalty.
+        regularization: Inverse strength of the penalty.
 
     Raises:
         ModuleNotFoundError: scikit-learn is missing.
     """
 
-    def __init__(self, regularisation: float = 0.01):
+    def __init__(self, regularization: float = 0.01):
         try:
             from sklearn.linear_model import LogisticRegression
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError("probes need scikit-learn: pip install 'lamp_hf[evaluate]'") from error
-        self._classifier: Any = LogisticRegression(C=regularisation, class_weight="balanced", max_iter=500)
+        self._classifier: Any = LogisticRegression(C=regularization, class_weight="balanced", max_iter=500)
 
     def fit(self, clips: Sequence[np.ndarray], labels: Sequence[str]) -> "MotionProbe":
-        """Train on joints of clips and their labels."""
+        """Train the probe on joints `(T, 22, 3)` of clips and their labels."""
         features = np.stack([probe_features(clip) for clip in clips])
         self._mean = features.mean(0)
         self._scale = np.maximum(features.std(0), _SMALLEST_SCALE)
@@ -87,12 +87,12 @@ class MotionProbe:
         return self
 
     def predict(self, clips: Sequence[np.ndarray]) -> list[str]:
-        """Labels of clips."""
+        """Predict the label of each clip."""
         features = np.stack([probe_features(clip) for clip in clips])
         return [str(label) for label in self._classifier.predict((features - self._mean) / self._scale)]
 
     def accuracy(self, clips: Sequence[np.ndarray], labels: Sequence[str]) -> float:
-        """Share of clips whose label is recognized."""
+        """Return the share of clips whose label is recognized."""
         hits = [found == label for found, label in zip(self.predict(clips), labels, strict=True)]
         return float(np.mean(hits))
 
@@ -109,14 +109,14 @@ _ARM_SIDES = {  # which arm an action moves
 
 
 def flipped(joints: np.ndarray, content: str) -> bool | None:
-    """Whether a motion shows its action on the wrong side.
+    """Return whether a motion shows its action on the wrong side.
 
     Args:
-        joints: (T, 22, 3), meters, facing +Z at first.
-        content: Label that was asked for.
+        joints: `(T, 22, 3)`, meters, facing +Z at the first frame.
+        content: The requested label.
 
     Returns:
-        For actions of one arm: whether the other wrist rises more. For turns: whether the body turns the other way.
+        For actions of one arm: whether the other wrist is raised more. For turns: whether the body turns the other way.
         For diagonal walks: whether the path leads to the other side. `None` for actions without a side.
     """
     names = HUMANML3D_22.joint_names

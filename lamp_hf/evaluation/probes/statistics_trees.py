@@ -1,4 +1,4 @@
-"""Trees that recognize actions in hand-made statistics of a motion."""
+"""Randomized trees that recognize actions from hand-designed statistics of a motion."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,14 +22,14 @@ _LAGS_S = (0.3, 0.5, 0.7, 1.0, 1.4)
 
 
 def motion_statistics(joints: np.ndarray) -> np.ndarray:
-    """Statistics of a motion: what people measure of one, each over the whole time.
+    """Compute statistics of a motion over its whole duration.
 
     Args:
-        joints: `(T, 22, 3)`, meters, Y up, 20 fps; frames beyond 196 are not looked at.
+        joints: `(T, 22, 3)`, meters, Y up, 20 fps. Frames after the first 196 are ignored.
 
     Returns:
-        `(F,)`, float32: where 13 joints are and how fast, how the body leans, bends, travels and turns, in which
-        postures, how often it steps, jumps, kicks and reaches, and how its limbs repeat.
+        `(F,)`, float32: positions and speeds of 13 joints; how the body leans, bends, travels and turns; its postures;
+        numbers of steps, jumps, kicks and reaches; and the periodicity of the pose.
     """
     joints = np.asarray(joints[:LONGEST_FRAMES], dtype=np.float64)
     measures = Measures(joints, FPS)
@@ -73,7 +73,7 @@ def motion_statistics(joints: np.ndarray) -> np.ndarray:
 
 
 def _repetition(seen: np.ndarray) -> list[float]:
-    """How like itself the pose is after each of a few spans: 1 is the same."""
+    """Compute the autocorrelation of the pose at a few time lags; 1 means that the pose repeats exactly."""
     flat = seen.reshape(len(seen), -1)
     flat = flat - flat.mean(0)
     energy = float((flat**2).sum()) + 1e-9
@@ -85,13 +85,13 @@ def _repetition(seen: np.ndarray) -> list[float]:
 
 
 class StatisticsTreesProbe:
-    """Extremely randomized trees over [`motion_statistics`], of clips and their mirror images.
+    """Extremely randomized trees over [`motion_statistics`], trained on clips and their mirror images.
 
-    Training is deterministic and takes seconds once the statistics are known; nothing is stored.
+    Training is deterministic. Given the statistics, it takes only seconds, so the trees are not saved.
 
     Args:
-        trees: number of trees.
-        seed: of the trees.
+        trees: Number of trees.
+        seed: Seed of the trees.
 
     Raises:
         ModuleNotFoundError: scikit-learn is missing.
@@ -111,18 +111,18 @@ class StatisticsTreesProbe:
         self.classes: list[str] = []
 
     def fit(self, clips: Sequence[np.ndarray], labels: Sequence[str]) -> "StatisticsTreesProbe":
-        """Train on joints `(T, 22, 3)` of clips at 20 fps and their labels."""
+        """Train the trees on joints `(T, 22, 3)` of clips at 20 fps and their labels."""
         both = [motion_statistics(version) for clip in clips for version in (clip, mirrored_joints(clip))]
         return self.fit_statistics(np.stack(both), [label for label in labels for _ in range(2)])
 
     def fit_statistics(self, statistics: np.ndarray, labels: Sequence[str]) -> "StatisticsTreesProbe":
-        """Train on the statistics `(N, F)` of clips."""
+        """Train the trees on the statistics `(N, F)` of clips and their labels."""
         self._trees.fit(statistics, list(labels))
         self.classes = [str(label) for label in self._trees.classes_]
         return self
 
     def probabilities(self, clips: Sequence[np.ndarray]) -> np.ndarray:
-        """Probabilities `(N, C)` of the classes, in the order of `classes`."""
+        """Return the probabilities `(N, C)` of the classes, in the order of `classes`."""
         if not len(clips):
             return np.zeros((0, len(self.classes)))
         return np.asarray(self._trees.predict_proba(np.stack([motion_statistics(clip) for clip in clips])))

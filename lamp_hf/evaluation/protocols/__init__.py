@@ -1,1 +1,1 @@
-"""The field's protocols, one module a task; each gives an [`EvaluationRecord`] of a checkpoint on a split."""
+"""Evaluation protocols, one module per task. Each returns an [`EvaluationRecord`] of a checkpoint on a split."""

@@ -1,4 +1,4 @@
-"""Captions of a split's motions, compared with those that people, or a grammar, gave them."""
+"""Captioning protocol: generated captions are compared with the reference captions of a split."""
 
 import logging
 from typing import TYPE_CHECKING, Any
@@ -45,37 +45,38 @@ def evaluate_captioning_protocol(
 ) -> EvaluationRecord:
     """Caption the first 196 frames of every clip.
 
-    BLEU@1 and @4, ROUGE-L, CIDEr-D and BERTScore compare with all captions of the clip; R-Precision and MM-Dist, with
-    an evaluator, with the motion (Guo et al., TM2T, 2022). Where the set words its labels by a grammar,
-    `content_named` and `style_named` say how often a caption has the words of the right label, and `side_wrong` how
-    often, of an action with a side, it names the other one alone.
+    BLEU@1, BLEU@4, ROUGE-L, CIDEr-D and BERTScore compare the caption with all captions of the clip. With an evaluator,
+    R-Precision and MM-Dist compare it with the motion (Guo et al., TM2T, 2022). If a grammar composes the captions of
+    the data set, `content_named` and `style_named` are the shares of captions with the words of the right label, and
+    `side_wrong` is the share of captions, among actions with a side, that name only the other side.
 
-    The reference "ground truth" takes caption 0 of each clip for the answer and the others for its references;
-    "another clip" takes caption 0 of a random other clip. Of a set in which a clip has a single caption there is no
-    ground truth to compare, and of one with fewer clips than a pool holds no R-Precision: they are left out with a
-    warning.
+    The reference "ground truth" scores caption 0 of each clip against the clip's other captions; "another clip" scores
+    caption 0 of a random other clip. If a clip has a single caption, "ground truth" is left out with a warning. If
+    there are fewer clips than `pool_size`, R-Precision and MM-Dist are.
 
     Args:
-        name: Of the checkpoint.
-        pipe: The checkpoint.
-        data: Two clips or more.
-        evaluator: Of R-Precision and MM-Dist, which are left out without one.
+        name: Name of the checkpoint.
+        pipe: Pipeline with the checkpoint.
+        data: At least two clips.
+        evaluator: Evaluator for R-Precision and MM-Dist. Without one, they are left out.
         bertscore_model: See [`BertScorer`].
-        pool_size: Pairs in a pool of R-Precision; smaller pools are easier, and tables of them do not compare.
-        repeats: How often pools and other clips are drawn.
-        seed: Of the first draw.
-        on_estimate: Told how long it takes, before the work.
-        generate_kwargs: Of the pipeline, such as `num_beams`.
+        pool_size: Pairs in a pool of R-Precision. Smaller pools are easier, and their scores are not comparable.
+        repeats: Number of draws of pools and of other clips.
+        seed: Seed of the first draw.
+        on_estimate: Called once with the estimated duration before the work.
+        generate_kwargs: Arguments of the pipeline, such as `num_beams`.
 
     Raises:
-        ValueError: There is a single clip, or the evaluator reads no sentences.
+        ValueError: There are fewer than two clips, or the evaluator cannot embed sentences.
     """
     if len(data) < 2:
-        raise ValueError(f"captions are compared with those of another clip; got {len(data)} clip, expected 2 or more")
+        raise ValueError(
+            f"captions are compared with those of another clip, but there is only {len(data)} clip; use at least 2"
+        )
     alone = [clip for clip, texts in zip(data.ids, data.captions, strict=True) if len(texts) < 2]
     if alone:
         logger.warning(
-            "Ground truth is left out: %d of %d clips have no second caption to compare the first with, among them %s.",
+            "Ground truth is left out: %d of %d clips have only one caption, for example %s.",
             *(len(alone), len(data), alone[0]),
         )
     if evaluator is not None:
@@ -95,7 +96,7 @@ def evaluate_captioning_protocol(
     first, rest = data.first_captions, [texts[1:] for texts in data.captions]
     orders = [derangement(len(data), np.random.default_rng(seed + repeat)) for repeat in range(repeats)]
     others = [[first[place] for place in order] for order in orders]
-    # Of all draws at once, so that the language model reads every caption once.
+    # Score all draws in one call, so that the language model reads every caption only once.
     alike = (
         judge.bertscore([text for texts in others for text in texts], data.captions * repeats)
         .f1.reshape(repeats, -1)
@@ -141,7 +142,7 @@ def _variant(name: str, settings: dict[str, Any]) -> str:
 
 
 def _estimates(repeats: list[dict[str, float]]) -> dict[str, Estimate]:
-    """Means; of what no repeat drew anew, the number alone."""
+    """Average the repeats. Only R-Precision gets an interval; the other scores do not change between repeats."""
     estimates = Estimate.of_rows(repeats)
     return {
         metric: estimate if metric.startswith("r_precision") else Estimate(estimate.value)
@@ -150,7 +151,7 @@ def _estimates(repeats: list[dict[str, float]]) -> dict[str, Estimate]:
 
 
 class CaptionScorer:
-    """All scores of captions, one a motion."""
+    """Computes all scores of generated captions, one caption per motion."""
 
     def __init__(self, data: EvaluationSet, evaluator: "Embedder | None", bertscore: BertScorer, pool_size: int):
         self.bertscore = bertscore
@@ -165,7 +166,7 @@ class CaptionScorer:
     def __call__(
         self, said: list[str], references: list[list[str]], seeds: list[int], bertscore_f1: float | None = None
     ) -> list[dict[str, float]]:
-        """Scores for each seed, which draws the pools; BERTScore if it is not known already."""
+        """Return scores for each seed, which draws the pools. BERTScore is computed unless it is passed."""
         data = self._data
         scores = {
             "bleu_1": measures.bleu(said, references, 1),

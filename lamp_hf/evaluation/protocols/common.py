@@ -1,4 +1,4 @@
-"""What all protocols start from: the clips of a split, their work spread over processes, and how long it takes."""
+"""Shared parts of the protocols: the clips of a split, multi-process execution, and estimates of the duration."""
 
 import hashlib
 import json
@@ -21,10 +21,10 @@ from lamp_hf.processes import process_state
 
 __all__ = ["LONGEST_FRAMES", "EvaluationSet", "OnEstimate", "derangement", "estimate", "shown_name", "spread"]
 
-LONGEST_FRAMES = 196  # the field cuts clips here
-SAMPLE = 4  # items whose time tells that of all
+LONGEST_FRAMES = 196  # limit of published evaluations
+SAMPLE = 4  # items that are timed to estimate the duration
 
-# Called once, before the work, with the seconds that it will take and with what takes them.
+# Called once before the work, with the estimated seconds and a description of the work.
 OnEstimate = Callable[[float, str], None]
 
 T = TypeVar("T")
@@ -33,17 +33,17 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Clips of a split with what is known of them.
+    """Clips of a split with their captions and labels.
 
     Args:
-        name: Of the data set.
-        split: Of it.
-        ids: Of the clips.
-        clips: Unnormalized features `(T, D)`, whole.
-        captions: One or more of each.
-        contents, styles: Labels of each, empty where the set has none.
-        fps: Of the clips.
-        grammar: With which the labels are worded, where there is one.
+        name: Name of the data set.
+        split: Name of the split.
+        ids: Id of each clip.
+        clips: Unnormalized features `(T, D)` of each whole clip.
+        captions: One or more captions of each clip.
+        contents, styles: Labels of each clip, empty strings if the data set has none.
+        fps: Frame rate of the clips.
+        grammar: The grammar that composes the captions from the labels, if there is one.
     """
 
     name: str
@@ -60,7 +60,7 @@ class EvaluationSet:
     def from_dataset(
         cls, dataset: Dataset, name: str, split: str, *, limit: int | None = None, grammar: CaptionGrammar | None = None
     ) -> "EvaluationSet":
-        """The first `limit` clips of a split, all by default.
+        """Load the first `limit` clips of a split. Defaults to all clips.
 
         Raises:
             ValueError: The split is empty.
@@ -90,12 +90,12 @@ class EvaluationSet:
 
     @property
     def first_captions(self) -> list[str]:
-        """Caption 0 of every clip, on which the field evaluates."""
+        """Caption 0 of every clip, the one used for evaluation in the literature."""
         return [texts[0] for texts in self.captions]
 
     @cached_property
     def groups(self) -> list[str]:
-        """What each clip shows: its labels, or its first caption where the set has none."""
+        """Label of each clip, `content/style`, or its first caption if it has no label."""
         return [
             f"{content}/{style}" if content else texts[0]
             for content, style, texts in zip(self.contents, self.styles, self.captions, strict=True)
@@ -103,7 +103,7 @@ class EvaluationSet:
 
     @cached_property
     def motions(self) -> list[Motion]:
-        """The clips, at most 196 frames of each."""
+        """The clips, cropped to their first 196 frames."""
         return [Motion(features=clip[:LONGEST_FRAMES], fps=self.fps, skeleton=_skeleton(clip)) for clip in self.clips]
 
 
@@ -112,25 +112,25 @@ def _skeleton(clip: np.ndarray) -> Skeleton:
 
 
 def shown_name(name_or_path: str) -> str:
-    """Name of a checkpoint in records: of a folder its own, without the way to it on this machine."""
+    """Return the name of a checkpoint for records: the last part of a folder's path, or the Hub id."""
     folder = Path(name_or_path)
     return folder.resolve().name if folder.is_dir() else name_or_path
 
 
 def derangement(count: int, rng: np.random.Generator) -> np.ndarray:
-    """A random order of `count` things, two or more, in which none is at its own place."""
+    """Return a random permutation of `count` items (at least two) in which no item keeps its place."""
     order = rng.permutation(count)
     moved = np.empty(count, dtype=int)
-    moved[order] = np.roll(order, 1)  # each goes to the next one's place on one round through all
+    moved[order] = np.roll(order, 1)  # one cycle through all items
     return moved
 
 
 def spread(items: Sequence[T], work: Callable[[list[T]], list[R]]) -> list[R]:
-    """Do `work` on `items`, a share in every process that `accelerate launch` or `torchrun` started.
+    """Apply `work` to `items`, distributed over all processes of `accelerate launch` or `torchrun`.
 
     Args:
-        items: The same in every process.
-        work: From some of the items to as many results; it must not matter which come together.
+        items: All items, equal in every process.
+        work: Returns one result per item. The results must not depend on how the items are grouped.
 
     Returns:
         The results of all items, in every process.
@@ -148,19 +148,19 @@ def spread(items: Sequence[T], work: Callable[[list[T]], list[R]]) -> list[R]:
 def estimate(
     on_estimate: OnEstimate | None, items: Sequence[T], work: Callable[[list[T]], object], total: int, what: str
 ) -> None:
-    """Do `work` on a few of the items and tell how long it takes for all.
+    """Time `work` on a few items and report the estimated duration for all of them.
 
     Args:
-        on_estimate: Whom to tell; nothing is done without it.
-        items: Of which a few are taken, evenly apart.
-        work: What [`spread`] will be given.
-        total: On how many items it will be done altogether.
-        what: Names the work: "generating 274 motions".
+        on_estimate: Called with the estimate. If it is `None`, nothing is done.
+        items: The items; a few at regular intervals are timed.
+        work: The function that [`spread`] will apply.
+        total: Total number of items to process.
+        what: Description of the work, such as "generating 274 motions".
     """
     if on_estimate is None or not items:
         return
     sample = [items[int(place)] for place in np.linspace(0, len(items) - 1, min(SAMPLE, len(items)))]
-    work(sample[:1])  # the first call of all is slower than the others
+    work(sample[:1])  # warm up, because the first call is slower
     start = time.perf_counter()
     work(sample)
     seconds = (time.perf_counter() - start) / len(sample) * total

@@ -1,4 +1,4 @@
-"""How well the motion tokenizer keeps whole clips."""
+"""Reconstruction protocol: the motion tokenizer encodes and decodes whole clips."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -32,30 +32,30 @@ def evaluate_reconstruction_protocol(
     seed: int = 0,
     on_estimate: OnEstimate | None = None,
 ) -> EvaluationRecord:
-    """Encode and decode whole clips.
+    """Encode and decode whole clips and measure the errors.
 
-    The reference "real motions" compares the clips with themselves, "another clip" with a random other one at its
-    beginning, as long as both go on: what a tokenizer that knew nothing of a motion but that it is one would reach.
+    The reference "real motions" compares the clips with themselves. "another clip" compares each clip with a random
+    other one, over the frames that both have: the score of a tokenizer that returns random real motions.
 
     Args:
-        name: Of the checkpoint.
+        name: Name of the checkpoint.
         model: The tokenizer, in eval mode.
         extractor: Its feature extractor.
-        data: Clips.
-        repeats: How often other clips are drawn.
-        seed: Of the first draw.
-        on_estimate: Told how long it takes, before the work.
+        data: At least two clips.
+        repeats: Number of draws of other clips.
+        seed: Seed of the first draw.
+        on_estimate: Called once with the estimated duration before the work.
 
     Returns:
-        Of all rows `mpjpe_mm` and `global_mpjpe_mm`, with the pelvises at one place and with the root's drift left
-        in; of the model `codebook_use`, the share of codes used at least once.
+        A record. All rows have `mpjpe_mm`, with the pelvises aligned, and `global_mpjpe_mm`, without alignment. The
+        model also has `codebook_use`, the share of codes used at least once.
 
     Raises:
-        ValueError: There are fewer than two clips, or all are shorter than a token.
+        ValueError: There are fewer than two clips, or all clips are shorter than a token.
     """
     if len(data) < 2:
         raise ValueError(
-            f"reconstruction is compared with that of another clip; got {len(data)} clip, expected 2 or more"
+            f"reconstructions are compared with another clip, but there is only {len(data)} clip; use at least 2"
         )
 
     def work(clips: list[np.ndarray]) -> list[Any]:
@@ -65,7 +65,9 @@ def evaluate_reconstruction_protocol(
     done = spread(data.clips, work)
     aligned, drifting = (np.concatenate([part[k] for part in done]) for k in (0, 1))
     if not len(aligned):
-        raise ValueError(f"no clip has the {model.config.frames_per_token} frames of a token")
+        raise ValueError(
+            f"all clips are shorter than a token of {model.config.frames_per_token} frames; use longer ones"
+        )
     used = set().union(*(part[2] for part in done))
     skeleton = SKELETONS[extractor.skeleton]
     joints = [features_to_joints(clip, skeleton) for clip in data.clips]

@@ -1,4 +1,4 @@
-"""Retrieval between motions and captions under TMR's four protocols, with and without re-ranking."""
+"""Retrieval protocols: motions and captions under TMR's four protocols, with and without reranking."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["PROTOCOLS", "evaluate_retrieval_protocols", "misfits"]
 
 VERSION = 1
-_LIFT = 1e4  # above any similarity: what was looked at twice comes before what was not
+_LIFT = 1e4  # larger than any similarity, so that reranked candidates come first
 
 
 def evaluate_retrieval_protocols(
@@ -36,30 +36,32 @@ def evaluate_retrieval_protocols(
     dissimilar_size: int = 100,
     on_estimate: OnEstimate | None = None,
 ) -> list[EvaluationRecord]:
-    """Find motions for captions and captions for motions.
+    """Retrieve motions for captions and captions for motions.
 
-    Every clip takes part with its first 196 frames and caption 0. The reference "captions" ranks by the similarity of
-    sentences alone, as if a motion were known by its caption: where several clips have equal captions, this is as
-    far as one gets. "chance" ranks at random.
+    Each clip is represented by its first 196 frames and caption 0. The reference "captions" ranks by the similarity of
+    the captions alone, as if every motion were replaced by its caption. It is the upper limit if several clips have
+    equal captions. "chance" ranks at random.
 
     Args:
-        name: Of the checkpoint.
-        encoder: The checkpoint.
-        data: Clips.
-        protocols: Those to run.
-        rerank: How many of the best candidates of each query the matching head orders anew, in a further row.
-        repeats: How often pools, and random ranks, are drawn. Protocols without pools give a model one number only.
-        seed: Of the first draw.
-        sentence_encoder: The model that tells TMR's protocols which captions say nearly the same.
-        pool_size: Of "small_batches".
-        dissimilar_size: Of "dissimilar".
-        on_estimate: Told how long it takes, before the work.
+        name: Name of the checkpoint.
+        encoder: Encoder with the checkpoint.
+        data: The clips.
+        protocols: Protocols to run.
+        rerank: Number of best candidates per query that the matching head reranks, reported as an additional row. With
+            `None`, there is no reranking.
+        repeats: Number of draws of pools and of random ranks. In protocols without pools, a model's scores do not
+            depend on the draws.
+        seed: Seed of the first draw.
+        sentence_encoder: Sentence encoder that decides which captions are nearly identical.
+        pool_size: Pairs in a pool of "small_batches".
+        dissimilar_size: Pairs in the subset of "dissimilar".
+        on_estimate: Called once with the estimated duration before the work.
 
     Returns:
-        A record for each protocol, with recall at 1, 2, 3, 5, 10 and the median rank, both ways.
+        A record for each protocol, with recall at 1, 2, 3, 5 and 10, and the median rank, in both directions.
 
     Raises:
-        ValueError: Unknown protocol, or too few clips for one.
+        ValueError: A protocol is unknown, or there are too few clips for it.
     """
     for reason in misfits(protocols, data, pool_size=pool_size, dissimilar_size=dissimilar_size).values():
         raise ValueError(reason)
@@ -125,16 +127,16 @@ def evaluate_retrieval_protocols(
 def misfits(
     protocols: Sequence[str], data: EvaluationSet, *, pool_size: int = 32, dissimilar_size: int = 100
 ) -> dict[str, str]:
-    """Protocols that a set is too small for, and why.
+    """Return the protocols for which the data set is too small, each with the reason.
 
     Args:
-        protocols: To look at.
-        data, pool_size, dissimilar_size: As [`evaluate_retrieval_protocols`] takes them.
+        protocols: Protocols to check.
+        data, pool_size, dissimilar_size: See [`evaluate_retrieval_protocols`].
 
     Raises:
-        ValueError: Unknown protocol.
+        ValueError: A protocol is unknown.
     """
-    nothing_alike = np.eye(len(data))  # which captions are alike decides on no size
+    nothing_alike = np.eye(len(data))  # the number of pairs does not depend on the similarity of the captions
     found = {}
     for protocol in protocols:
         if protocol not in PROTOCOLS:
@@ -152,13 +154,13 @@ def _settings_of(protocol: str, settings: dict[str, int]) -> dict[str, int]:
 
 
 class Reranker:
-    """Lets the matching head order the best candidates of a query; pairs that it has seen are remembered.
+    """Reranks the best candidates of each query with the matching head, and caches the scores of pairs.
 
     Args:
-        encoder: Whose matching head.
+        encoder: Encoder with the matching head.
         motions: All motions.
         captions: Their captions.
-        candidates: How many of each query it looks at.
+        candidates: Number of candidates per query to rerank.
     """
 
     def __init__(
@@ -171,18 +173,18 @@ class Reranker:
         self._seen: dict[tuple[int, int], float] = {}
 
     def __call__(self, way: str, pool: np.ndarray, table: np.ndarray) -> np.ndarray:
-        """`table` `(N, N)`, queries in rows, with the best candidates of each row in the order of the second look."""
+        """Rerank the best candidates of each row of `table` `(N, N)`, with queries in rows."""
         best = np.argsort(-table, axis=1, kind="stable")[:, : self._candidates]
         rows = np.arange(len(table))[:, None]
         queries, found = np.broadcast_to(pool[:, None], best.shape), pool[best]
         motions, texts = (found, queries) if way == "text_to_motion" else (queries, found)
         pairs = list(zip(motions.ravel().tolist(), texts.ravel().tolist(), strict=True))
-        self._look(pairs, table[rows, best].ravel())
+        self._score_new(pairs, table[rows, best].ravel())
         result = table.copy()
         result[rows, best] = _LIFT + np.array([self._seen[pair] for pair in pairs]).reshape(best.shape)
         return result
 
-    def _look(self, pairs: list[tuple[int, int]], similarities: np.ndarray) -> None:
+    def _score_new(self, pairs: list[tuple[int, int]], similarities: np.ndarray) -> None:
         new = {pair: score for pair, score in zip(pairs, similarities, strict=True) if pair not in self._seen}
         scores = spread(list(new.items()), self._scores)
         self._seen.update(zip(new, scores, strict=True))

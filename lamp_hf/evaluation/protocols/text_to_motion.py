@@ -1,4 +1,4 @@
-"""Motions generated for the captions of a split, beside its real motions and beside shuffled captions."""
+"""Text-to-motion protocols: motions generated for the captions of a split, with real motions as a reference."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -49,37 +49,38 @@ def evaluate_text_to_motion_protocols(
     pool_size: int = POOL_SIZE,
     on_estimate: OnEstimate | None = None,
 ) -> list[EvaluationRecord]:
-    """Generate a motion for caption 0 of every clip, as long as the clip, and judge them all, again and again.
+    """Generate a motion for caption 0 of every clip, of the clip's length, and score the motions, for each repeat.
 
-    "humanml3d" is the protocol of Guo et al. (2022): R-Precision in pools of 32, FID, MM-Dist, Diversity of 300 pairs
-    (of all clips, if there are fewer) and MultiModality, on the features of `evaluator`. Among clips of equal
-    labels, or of equal captions where there are none, no answer of R-Precision is wrong. "lamp-bertscore" captions
-    what was generated and compares with all captions of the clip that it was made for; a captioner that shares no
-    weights with the model is the better judge of it. "physics" tells foot skating and jitter.
+    - "humanml3d" is the protocol of Guo et al. (2022): R-Precision in pools of 32, FID, MM-Dist, Diversity over 300
+      pairs (or as many as there are clips) and MultiModality, on the features of `evaluator`. In R-Precision, clips
+      with equal labels, or with equal captions if there are no labels, count as right answers for each other.
+    - "lamp-bertscore" captions the generated motions and compares the captions with all captions of the clip. Prefer a
+      captioner that does not share weights with the model.
+    - "physics" measures foot skating and jitter.
 
-    The reference "real motions" are the clips; "shuffled captions" judges the generated motions by captions of other
-    clips, where captions matter.
+    The reference "real motions" scores the clips themselves. "shuffled captions" scores the generated motions with the
+    captions of other clips, in metrics that use captions.
 
     Args:
-        name: Of the checkpoint.
-        pipe: The checkpoint.
-        data: Clips.
-        protocols: Those to run, on the same motions.
-        evaluator: Needed by "humanml3d"; of one that reads no sentences R-Precision and MM-Dist are left out.
-        captioner: Needed by "lamp-bertscore".
-        repeats: How often motions are generated and pools and pairs drawn.
-        seed: Repeat r generates clip i from the seed `seed + r · N + i`.
-        multimodality_texts: Texts of which MultiModality takes many motions, drawn in every repeat; all of a smaller
-            set, none at 0.
-        multimodality_motions: Motions of each.
-        pool_size: Pairs in a pool of R-Precision; smaller pools are easier, and tables of them do not compare.
-        on_estimate: Told how long it takes, before the work.
+        name: Name of the checkpoint.
+        pipe: Pipeline with the checkpoint.
+        data: The clips.
+        protocols: Protocols to run on the same generated motions.
+        evaluator: Required by "humanml3d". If it cannot embed sentences, R-Precision and MM-Dist are left out.
+        captioner: Required by "lamp-bertscore".
+        repeats: Number of times that motions are generated, and pools and pairs are drawn.
+        seed: Repeat r generates the motion of clip i with the seed `seed + r · N + i`.
+        multimodality_texts: Number of texts for MultiModality, drawn in every repeat, at most one per clip. With 0,
+            MultiModality is left out.
+        multimodality_motions: Number of motions for each of these texts.
+        pool_size: Pairs in a pool of R-Precision. Smaller pools are easier, and their scores are not comparable.
+        on_estimate: Called once with the estimated duration before the work.
 
     Returns:
         A record for each protocol.
 
     Raises:
-        ValueError: Unknown protocol, no judge for one, or too few clips.
+        ValueError: A protocol is unknown or has no evaluator or captioner, or there are too few clips.
     """
     _check(protocols, evaluator, captioner, multimodality_texts, multimodality_motions)
     for reason in misfits(protocols, data, pool_size=pool_size).values():
@@ -144,7 +145,7 @@ def evaluate_text_to_motion_protocols(
 
 
 def misfits(protocols: Sequence[str], data: EvaluationSet, *, pool_size: int = POOL_SIZE) -> dict[str, str]:
-    """Protocols that a set is too small for, and why."""
+    """Return the protocols for which the data set is too small, each with the reason."""
     found = {}
     if "humanml3d" in protocols:
         try:
@@ -152,7 +153,7 @@ def misfits(protocols: Sequence[str], data: EvaluationSet, *, pool_size: int = P
         except ValueError as error:
             found["humanml3d"] = str(error)
     if "lamp-bertscore" in protocols and len(data) < 2:
-        found["lamp-bertscore"] = "captions cannot be shuffled among fewer than two clips"
+        found["lamp-bertscore"] = "captions cannot be shuffled among fewer than two clips; use at least 2"
     return found
 
 
@@ -168,24 +169,24 @@ def _check(
             raise ValueError(f"protocol={protocol!r} is unknown; choose from {', '.join(PROTOCOLS)}")
     if "humanml3d" in protocols:
         if evaluator is None:
-            raise ValueError("the protocol humanml3d needs an evaluator, on whose features it is computed")
+            raise ValueError("the protocol humanml3d needs an evaluator; pass evaluator=… (--evaluator)")
         if texts and motions < MULTIMODALITY_PAIRS:
             raise ValueError(
-                f"MultiModality of {MULTIMODALITY_PAIRS} pairs needs as many motions per text, got {motions} "
-                "(multimodality_motions, --multimodality-motions)"
+                f"MultiModality over {MULTIMODALITY_PAIRS} pairs needs at least {MULTIMODALITY_PAIRS} motions per "
+                f"text, got {motions}; increase multimodality_motions (--multimodality-motions)"
             )
     if "lamp-bertscore" in protocols and captioner is None:
-        raise ValueError("the protocol lamp-bertscore needs a captioner")
+        raise ValueError("the protocol lamp-bertscore needs a captioner; pass captioner=… (--captioner)")
 
 
 def generate_for_clips(pipe: "TextToMotionPipeline", data: EvaluationSet, jobs: list[tuple[int, int]]) -> list[Motion]:
-    """A motion for each pair of clip and seed, of the clip's caption and length."""
+    """Generate a motion for each pair of clip and seed, with the clip's caption and length."""
     from lamp_hf.pipelines.text_warnings import for_measurement
 
     captions, size = data.first_captions, pipe.frames_per_token
 
     def work(some: list[tuple[int, int]]) -> list[Motion]:
-        # Motions of like length are decoded together; what comes out of a seed does not depend on its company.
+        # Motions of similar length share a batch. The result for a seed does not depend on the rest of the batch.
         order = sorted(range(len(some)), key=lambda place: len(data.motions[some[place][0]].features))
         with for_measurement():
             results: Any = pipe(
@@ -227,7 +228,7 @@ class FeatureJudge:
         if evaluator.reads_sentences:
             self._texts = np.stack(spread(data.first_captions, lambda some: list(evaluator.texts(some))))
         else:
-            logger.warning("%s reads no sentences: R-Precision and MM-Dist are left out.", self.name)
+            logger.warning("%s cannot embed sentences: R-Precision and MM-Dist are left out.", self.name)
         self._real = self._embed(data.motions)
 
     def __call__(self, motions: list[Motion], repeat: int) -> Rows:
@@ -267,7 +268,7 @@ class FeatureJudge:
             return {}
         seed, count = self._seed + repeat, len(self._data)
         clips = np.random.default_rng(seed).choice(count, texts, replace=False)
-        # Seeds beyond those of the repeats' own motions.
+        # These seeds are larger than those of the other generated motions.
         jobs = [
             (int(clip), self._seed + (repeat + 1) * 2**32 + place) for place, clip in enumerate(np.repeat(clips, each))
         ]
@@ -276,7 +277,7 @@ class FeatureJudge:
 
 
 class CaptionJudge:
-    """LaMP-BertScore: what a captioner says of motions, compared with the captions that they were made for."""
+    """LaMP-BertScore: captions of the motions compared with the captions that they were generated for."""
 
     def __init__(self, data: EvaluationSet, captioner: "MotionCaptioningPipeline", seed: int):
         self._scorer = BertScorer(DEFAULT_ENCODER)

@@ -7,8 +7,8 @@ from lamp_hf.metrics import inputs
 from lamp_hf.metrics.functional import captions
 
 _DESCRIPTION = """
-BLEU@1 and BLEU@4 (sacrebleu), ROUGE-L (rouge-score), CIDEr-D, and BERTScore (bert-score) of captions against one or
-more references each.
+BLEU@1 and BLEU@4 (sacrebleu), ROUGE-L (rouge-score), CIDEr-D, and BERTScore (bert-score) of captions, each against
+one or more references.
 """
 
 _CITATION = """
@@ -36,20 +36,20 @@ _KWARGS_DESCRIPTION = """
 
 Args:
     predictions: Captions.
-    references: For each caption a list of references, or one.
-    bertscore: Whether to compute BERTScore, which takes a language model.
-    bertscore_model: Given to `load`: folder, Hub id, or `package:NAME` of a package that carries a model. By default
-        all-MiniLM-L6-v2, which needs no download; published tables have roberta-large.
-    num_layers, idf, rescale_with_baseline, device: Given to `load`: see
+    references: For each caption a list of references, or a single reference.
+    bertscore: Whether to compute BERTScore, which needs a language model.
+    bertscore_model: Passed to `load`: folder, Hub id, or `package:NAME` for a model inside an installed package.
+        Defaults to all-MiniLM-L6-v2, which needs no download. Published tables use roberta-large.
+    num_layers, idf, rescale_with_baseline, device: Passed to `load`: see
         `lamp_hf.metrics.functional.sentences.BertScorer`.
 
 Returns:
     `bleu_1`, `bleu_4`, `rouge_l` from 0 to 1; `cider` from 0 to 10; `cider_variant`; `num_captions`; and with BERTScore
-    `bertscore_precision`, `bertscore_recall`, `bertscore_f1`, and `bertscore_model`, the model, its layer and weights.
-    Tables of the field show all of them times 100.
+    `bertscore_precision`, `bertscore_recall`, `bertscore_f1`, and `bertscore_model`: the model, its layer and weights.
+    Published tables show all scores times 100.
 
 Raises:
-    ValueError: A caption has no reference.
+    ValueError: A caption has no reference, or an empty one.
 
 Examples:
 

@@ -6,24 +6,24 @@ from lamp_hf.metrics import streaming
 from lamp_hf.metrics.functional import embeddings as measures
 
 _DESCRIPTION = """
-Diversity: mean Euclidean distance between the embeddings of random pairs of motions. It should be near that of real
-motions, neither less nor more.
+Diversity: mean Euclidean distance between the embeddings of random pairs of motions. It should be close to the value of
+real motions, neither lower nor higher.
 """
 
 _KWARGS_DESCRIPTION = """
 
 Args:
     predictions: Embeddings (N, D) of motions.
-    num_pairs: Pairs, 300 as in the tables of the field; as many motions are needed.
-    seed: Given to `load`, of the pairs.
-    evaluator, processor: Given to `load`: a model that embeds, and its processor. Then predictions are motions (a
-        `Motion`, a file's path, or an array) instead of embeddings.
+    num_pairs: Number of pairs. Defaults to 300, as in published tables. At least as many motions are needed.
+    seed: Passed to `load`: seed of the pairs.
+    evaluator, processor: Passed to `load`: a model that embeds motions, and its processor. Then predictions are
+        motions (a `Motion`, a path, or an array) instead of embeddings.
 
 Returns:
-    `diversity`, and with an evaluator its name as `evaluator`.
+    `diversity`, and `evaluator`, the name of the evaluator if there is one.
 
 Raises:
-    ValueError: Fewer motions than pairs.
+    ValueError: There are fewer motions than pairs.
 
 Examples:
 

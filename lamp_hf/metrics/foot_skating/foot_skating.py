@@ -6,8 +6,9 @@ from datasets import Features, Value
 from lamp_hf.metrics import inputs, streaming
 
 _DESCRIPTION = """
-Foot skating: share of the feet's frames on the floor in which they slide at more than 0.5 m/s, the mean over motions.
-A foot joint is on the floor within 5 cm of its own lowest place. Real motions slide a little too: compare with theirs.
+Foot skating: of the frames with a foot on the floor, the share in which it slides faster than 0.5 m/s, averaged over
+motions. A foot joint is on the floor if it is within 5 cm of its own lowest height. Real motions slide a little too:
+compare with them.
 """
 
 _CITATION = """
@@ -22,8 +23,8 @@ _CITATION = """
 _KWARGS_DESCRIPTION = """
 
 Args:
-    predictions: Motions: each a `Motion`, a file's path, or an array, joints (T, J, 3) in meters or features (T, D) at
-        the frame rate of their data set.
+    predictions: Motions, each a `Motion`, a path, or an array: joints (T, J, 3) in meters or features (T, D), at the
+        frame rate of their data set.
 
 Returns:
     `foot_skating`, 0 to 1, and `num_motions`.

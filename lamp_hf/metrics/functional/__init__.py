@@ -1,1 +1,1 @@
-"""The formulas of the metrics as functions, with their sources."""
+"""Formulas of the metrics as functions, with their sources."""

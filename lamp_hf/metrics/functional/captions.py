@@ -1,6 +1,6 @@
-"""Scores of captions against references: BLEU and ROUGE-L by well-kept packages, and CIDEr-D.
+"""Scores of captions against references: BLEU (sacrebleu), ROUGE-L (rouge-score) and CIDEr-D.
 
-All work on [`plain`] text, so that case and punctuation decide nothing.
+All scores are computed on [`plain`] text, so case and punctuation have no effect.
 """
 
 import re
@@ -22,17 +22,17 @@ Ngram = tuple[str, ...]
 
 
 def plain(text: str) -> str:
-    """A sentence in lower case, of words alone: "The person's arm, raised!" is "the person's arm raised"."""
+    """Lowercase a sentence and remove punctuation: "The person's arm, raised!" → "the person's arm raised"."""
     return " ".join(_WORD.findall(text.lower()))
 
 
 def bleu(captions: Sequence[str], references: Sequence[Sequence[str]], order: int) -> float:
-    """BLEU of a corpus, up to n-grams of `order`, from 0 to 1, without smoothing, by sacrebleu.
+    """Compute corpus BLEU without smoothing, from 0 to 1, with sacrebleu.
 
     Args:
         captions: One for each motion.
         references: One or more for each motion.
-        order: 1 or 4 in the tables of the field.
+        order: Longest n-grams. Published tables have 1 and 4.
 
     Raises:
         ModuleNotFoundError: sacrebleu is missing.
@@ -41,18 +41,18 @@ def bleu(captions: Sequence[str], references: Sequence[Sequence[str]], order: in
         from sacrebleu.metrics import BLEU
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("BLEU needs sacrebleu: pip install 'lamp_hf[evaluate]'") from error
-    # sacrebleu wants the first reference of every caption, then the second ones …, None where there is none.
+    # sacrebleu expects the first reference of every caption, then the second …, and None where there is none.
     most = max(map(len, references))
     columns: Any = [[plain(texts[k]) if k < len(texts) else None for texts in references] for k in range(most)]
-    # Words are split already; "force" only keeps sacrebleu from warning of that.
+    # The text is already tokenized; "force" turns off sacrebleu's warning about that.
     measure = BLEU(max_ngram_order=order, smooth_method="none", tokenize="none", force=True)
     return float(measure.corpus_score([plain(text) for text in captions], columns).score) / 100
 
 
 def rouge_l(captions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """ROUGE-L of each caption with the reference that fits it best, from 0 to 1, by rouge-score.
+    """Compute ROUGE-L of each caption with its best reference, from 0 to 1, with rouge-score.
 
-    It is the F-measure that counts precision and recall alike, without stemming.
+    ROUGE-L is the F-measure with equal weights of precision and recall, without stemming.
 
     Args:
         captions: One for each motion.
@@ -79,30 +79,30 @@ def rouge_l(captions: Sequence[str], references: Sequence[Sequence[str]]) -> np.
 
 
 def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """CIDEr-D (Vedantam et al., 2015, section 6), the variant that the COCO caption evaluation reports as CIDEr.
+    """Compute CIDEr-D (Vedantam et al., 2015, section 6), which the COCO caption evaluation reports as CIDEr.
 
-    For each n from 1 to 4 a sentence is a vector over n-grams, of their counts times their inverse document
-    frequency ln(N / df): N motions, df of which have the n-gram in a reference (1 at least). A caption and a reference
-    are compared by the cosine of their vectors, in whose product the caption's entries are clipped to the
-    reference's, times exp(-d² / (2 · 6²)) for d words of difference in length. The score is the mean over n and over
-    references, times 10.
+    For each n from 1 to 4, a sentence is a vector over n-grams. Each entry is the count of the n-gram times its inverse
+    document frequency ln(N / df), for N motions of which df (at least 1) have the n-gram in a reference. A caption and
+    a reference are compared by the cosine of their vectors, where the dot product clips the caption's entries to the
+    reference's. The cosine is multiplied by exp(-d² / (2 · 6²)) if the lengths differ by d words. The score is the mean
+    over n and over references, times 10.
 
-    What differs from the COCO code: words are those of [`plain`], not of Stanford's tokenizer; like there, and unlike
-    in the paper, words are not stemmed. Inverse document frequencies need a corpus: with one motion all are 0, and so
-    is the score.
+    Unlike in the COCO code, the words come from [`plain`] and not from Stanford's tokenizer. As in the COCO code, but
+    unlike in the paper, words are not stemmed. Inverse document frequencies need a corpus: with a single motion, all
+    of them are 0, and so is the score.
 
     Args:
         captions: One for each motion.
         references: One or more for each motion.
 
     Returns:
-        `(N,)`, 0 to 10; tables of the field show the mean times 100.
+        `(N,)`, 0 to 10. Published tables show the mean times 100.
     """
-    told = [[_ngrams(text) for text in texts] for texts in references]
-    frequency = Counter(ngram for group in told for ngram in set().union(*group))
-    total = np.log(len(told))
+    counted = [[_ngrams(text) for text in texts] for texts in references]
+    frequency = Counter(ngram for group in counted for ngram in set().union(*group))
+    total = np.log(len(counted))
     scores = []
-    for text, group in zip(captions, told, strict=True):
+    for text, group in zip(captions, counted, strict=True):
         mine = _ngrams(text)
         likeness = [_likeness(mine, other, frequency, total) for other in group]
         scores.append(_SCALE * float(np.mean(likeness)))
@@ -117,7 +117,7 @@ def _ngrams(text: str) -> "Counter[Ngram]":
 
 
 def _likeness(mine: "Counter[Ngram]", other: "Counter[Ngram]", frequency: "Counter[Ngram]", total: float) -> float:
-    """Mean over n of the clipped cosine of two sentences, less for a difference in length."""
+    """Return the mean over n of the clipped cosine of two sentences, with a penalty for different lengths."""
     products, squares = np.zeros(_LONGEST_NGRAM), np.zeros((2, _LONGEST_NGRAM))
     lengths = [0, 0]
     for side, sentence in enumerate((mine, other)):

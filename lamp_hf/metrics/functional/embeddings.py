@@ -1,7 +1,7 @@
-"""Measures over embeddings of motions and texts: FID, MM-Dist, Diversity, MultiModality, and the similarity of pairs.
+"""Metrics over embeddings of motions and texts: FID, MM-Dist, Diversity, MultiModality, and the similarity of pairs.
 
-Definitions of Guo et al., Generating Diverse and Natural 3D Human Motions from Text (2022), section 5. All sums are
-taken in float64.
+The definitions are from Guo et al., Generating Diverse and Natural 3D Human Motions from Text (2022), section 5. All
+sums are computed in float64.
 """
 
 import numpy as np
@@ -17,29 +17,30 @@ __all__ = [
 ]
 
 SIMILARITIES = ("cosine", "euclidean")
-_BLOCK_VALUES = 2**24  # similarities held at a time before the best of each motion's vectors is taken
+_BLOCK_VALUES = 2**24  # limit of similarities in memory before the maximum over each motion's vectors
 
 
 def pairwise_distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Euclidean distances `(N, M)` of embeddings `(N, D)` and `(M, D)`."""
+    """Compute Euclidean distances `(N, M)` between embeddings `(N, D)` and `(M, D)`."""
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     squares = (first**2).sum(1)[:, None] + (second**2).sum(1)[None, :] - 2 * first @ second.T
     return np.sqrt(np.maximum(squares, 0.0))
 
 
 def embedding_similarity(motions: np.ndarray, texts: np.ndarray, kind: str = "cosine") -> np.ndarray:
-    """Similarity of every motion with every text.
+    """Compute the similarity of every motion with every text.
 
     Args:
-        motions: `(N, D)`, or `(N, Q, D)`: of several vectors the one that fits a text best counts, as in LaMP.
+        motions: `(N, D)`, or `(N, Q, D)` with several vectors per motion, of which the most similar one counts, as in
+            LaMP.
         texts: `(M, D)`.
-        kind: `"cosine"`, or `"euclidean"`, the distance with its sign turned.
+        kind: `"cosine"`, or `"euclidean"` for the negative Euclidean distance.
 
     Returns:
-        `(N, M)`, float64, more is better.
+        `(N, M)`, float64, higher is more similar.
 
     Raises:
-        ValueError: Unknown `kind`.
+        ValueError: `kind` is unknown.
     """
     if kind not in SIMILARITIES:
         raise ValueError(f"similarity={kind!r} is unknown; choose from {', '.join(SIMILARITIES)}")
@@ -64,26 +65,26 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def matching_distance(motions: np.ndarray, texts: np.ndarray) -> float:
-    """MM-Dist: mean Euclidean distance of motions `(N, D)` from their own texts `(N, D)`."""
+    """Compute MM-Dist, the mean Euclidean distance between motions `(N, D)` and their texts `(N, D)`."""
     difference = np.asarray(motions, np.float64) - np.asarray(texts, np.float64)
     return float(np.linalg.norm(difference, axis=1).mean())
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """FID: squared Fréchet distance of the normal distributions fitted to two sets of embeddings.
+    """Compute FID, the squared Fréchet distance between normal distributions fitted to two sets of embeddings.
 
-    The covariances divide by N - 1. The trace of the root of their product is that of the symmetric
-    `C1^(1/2) C2 C1^(1/2)`, whose eigenvalues are real and not negative also where a covariance is singular.
+    The covariances divide by N - 1. The trace of the square root of their product is computed from the symmetric matrix
+    `C1^(1/2) C2 C1^(1/2)`. Its eigenvalues are real and non-negative even if a covariance is singular.
 
     Args:
         first: `(N, D)`.
         second: `(M, D)`.
 
     Raises:
-        ValueError: A set has fewer than two members, which have no covariance.
+        ValueError: A set has fewer than two embeddings, so it has no covariance.
     """
     if min(len(first), len(second)) < 2:
-        raise ValueError(f"FID needs two embeddings or more on each side, got {len(first)} and {len(second)}")
+        raise ValueError(f"FID needs at least two embeddings on each side, got {len(first)} and {len(second)}")
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     cov1, cov2 = np.atleast_2d(np.cov(first, rowvar=False)), np.atleast_2d(np.cov(second, rowvar=False))
     values, axes = np.linalg.eigh(cov1)
@@ -91,40 +92,42 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     shared = np.linalg.eigvalsh(root @ cov2 @ root)
     apart = float(((first.mean(0) - second.mean(0)) ** 2).sum())
     spread = float(np.trace(cov1) + np.trace(cov2) - 2 * np.sqrt(np.maximum(shared, 0.0)).sum())
-    return max(apart + spread, 0.0)  # rounding may leave a little less than nothing between equal sets
+    return max(apart + spread, 0.0)  # rounding can make the distance of equal sets slightly negative
 
 
 def diversity(embeddings: np.ndarray, num_pairs: int = 300, seed: int = 0) -> float:
-    """Mean distance of random pairs.
+    """Compute Diversity, the mean distance of random pairs.
 
     Args:
         embeddings: `(N, D)`.
-        num_pairs: Pairs: two draws of so many embeddings, each without repetition, laid side by side.
-        seed: Of the draws, which are those of the released code under `np.random.seed(seed)`.
+        num_pairs: Number of pairs. Both sides of the pairs are drawn separately, each without replacement.
+        seed: Seed of the draws, which equal those of the released code with `np.random.seed(seed)`.
 
     Raises:
-        ValueError: Fewer embeddings than pairs.
+        ValueError: There are fewer embeddings than pairs.
     """
     return float(_drawn_distances(embeddings, num_pairs, seed, "diversity").mean())
 
 
 def multimodality(embeddings: np.ndarray, num_pairs: int = 10, seed: int = 0) -> float:
-    """Mean distance of random pairs of motions that were made for one text.
+    """Compute MultiModality, the mean distance of random pairs of motions generated for the same text.
 
     Args:
         embeddings: `(texts, N, D)`, N motions for each text.
-        num_pairs: Pairs for each text, drawn as for [`diversity`]; all texts share the draws.
-        seed: Of the draws.
+        num_pairs: Number of pairs for each text, drawn as in [`diversity`]. All texts share the draws.
+        seed: Seed of the draws.
 
     Raises:
-        ValueError: Fewer motions a text than pairs.
+        ValueError: There are fewer motions per text than pairs.
     """
     return float(_drawn_distances(np.moveaxis(embeddings, 0, 1), num_pairs, seed, "multimodality").mean())
 
 
 def _drawn_distances(embeddings: np.ndarray, num_pairs: int, seed: int, what: str) -> np.ndarray:
     if len(embeddings) < num_pairs:
-        raise ValueError(f"{what} over {num_pairs} pairs needs as many motions, got {len(embeddings)}")
+        raise ValueError(
+            f"{what} over {num_pairs} pairs needs at least {num_pairs} motions, got {len(embeddings)}; reduce num_pairs"
+        )
     rng = np.random.RandomState(seed)
     first, second = (rng.choice(len(embeddings), num_pairs, replace=False) for _ in range(2))
     return np.linalg.norm(np.asarray(embeddings[first], np.float64) - embeddings[second], axis=-1)

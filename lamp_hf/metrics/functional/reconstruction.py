@@ -1,4 +1,4 @@
-"""How well the motion tokenizer keeps a motion: MPJPE and use of the codebook."""
+"""Reconstruction by the motion tokenizer: MPJPE and codebook use."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,21 +18,24 @@ __all__ = ["codebook_use", "evaluate_reconstruction", "joint_errors", "reconstru
 
 
 def joint_errors(real: np.ndarray, made: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean distance of joints in each frame.
+    """Compute the mean distance of joints in each frame.
 
     Args:
-        real: (T, J, 3), meters.
-        made: The same frames of another motion.
+        real: `(T, J, 3)`, meters.
+        made: `(T, J, 3)`, meters, the same frames of the other motion.
 
     Returns:
-        (T,) and (T,), meters: after putting both pelvises at one place, as MoMask and MotionGPT measure it, and with
-        the root's drift left in.
+        `(T,)` and `(T,)`, meters: with the pelvises aligned, as in MoMask and MotionGPT, and without alignment, so the
+        drift of the root counts.
 
     Raises:
         ValueError: The motions differ in frames or joints.
     """
     if real.shape != made.shape:
-        raise ValueError(f"joints {made.shape} cannot be compared with joints {real.shape}: frames or skeletons differ")
+        raise ValueError(
+            f"joints {made.shape} cannot be compared with joints {real.shape}: frames or skeletons differ; crop or "
+            "convert one of the motions"
+        )
     aligned = np.linalg.norm((real - real[:, :1]) - (made - made[:, :1]), axis=-1).mean(-1)
     return aligned, np.linalg.norm(real - made, axis=-1).mean(-1)
 
@@ -44,21 +47,21 @@ def reconstruction_errors(
     clips: Sequence[np.ndarray],
     batch_size: int = 32,
 ) -> tuple[np.ndarray, np.ndarray, set[int]]:
-    """Reconstruct whole clips.
+    """Reconstruct whole clips and measure the errors.
 
     Args:
         model: The tokenizer, in eval mode.
         extractor: Its feature extractor.
-        clips: Unnormalized features `(T, D)`; clips shorter than one token are left out.
-        batch_size: Clips at a time.
+        clips: Unnormalized features `(T, D)`. Clips shorter than one token are left out.
+        batch_size: Clips per batch.
 
     Returns:
-        [`joint_errors`] of all frames of all clips, meters, with the pelvises at one place and with the root's drift
-        left in; and the codes that were used, those of a second codebook numbered after those of the first.
+        [`joint_errors`] of all frames of all clips, meters, with and without aligned pelvises, and the set of codes
+        that were used. The codes of a second codebook are numbered after those of the first.
     """
     skeleton = SKELETONS[extractor.skeleton]
     frames_per_token = model.config.frames_per_token
-    # Clips of like length share a batch: padding costs as much as frames do.
+    # Clips of similar length share a batch, because padding costs as much time as frames.
     order = sorted((i for i, clip in enumerate(clips) if len(clip) >= frames_per_token), key=lambda i: len(clips[i]))
     errors: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     used: set[int] = set()
@@ -84,11 +87,11 @@ def evaluate_reconstruction(
     clips: Sequence[np.ndarray],
     batch_size: int = 32,
 ) -> dict[str, float]:
-    """How well the tokenizer keeps clips; arguments as in [`reconstruction_errors`].
+    """Score the reconstruction of clips; see [`reconstruction_errors`] for the arguments.
 
     Returns:
-        `mpjpe_mm` and `global_mpjpe_mm`: [`joint_errors`] with the pelvises at one place and with the root's drift
-        left in, averaged over frames of all clips; [`codebook_use`].
+        `mpjpe_mm` and `global_mpjpe_mm`, the [`joint_errors`] with and without aligned pelvises, averaged over the
+        frames of all clips, and `codebook_use`, see [`codebook_use`].
     """
     aligned, drifting, used = reconstruction_errors(model, extractor, clips, batch_size)
     return {
@@ -99,7 +102,7 @@ def evaluate_reconstruction(
 
 
 def codebook_use(model: "MotionVQVAEModel", used: set[int]) -> float:
-    """Share of a tokenizer's codes, of all its codebooks, that were used at least once."""
+    """Return the share of a tokenizer's codes, over all codebooks, that were used at least once."""
     return len(used) / (model.config.num_codes * model.config.num_quantizers)
 
 

@@ -1,4 +1,4 @@
-"""Retrieval between captions and motions: ranks, recall in pools beside that of chance, and TMR's four protocols."""
+"""Retrieval between captions and motions: ranks, recall in pools and by chance, and TMR's four protocols."""
 
 from collections.abc import Callable, Iterable, Sequence
 from math import comb
@@ -29,27 +29,27 @@ RANKS = (1, 2, 3)
 RETRIEVAL_RANKS = (1, 2, 3, 5, 10)
 PROTOCOLS = ("all", "threshold", "dissimilar", "small_batches")
 
-# Given "text_to_motion" or "motion_to_text", the pairs of a pool and their similarity, queries in rows: that similarity
-# after a second look at the best candidates.
+# Reranking function. Its arguments are "text_to_motion" or "motion_to_text", the pairs of a pool and their similarity
+# with queries in rows. It returns the similarity after reranking the best candidates.
 SecondLook = Callable[[str, np.ndarray, np.ndarray], np.ndarray]
 
 
 def wrong_before_right(similarity: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """For each query, how many wrong candidates come before the first right one.
+    """Count, for each query, the wrong candidates that rank before the first right one.
 
     Args:
-        similarity: `(N, M)`, queries in rows, candidates in columns; more is better.
-        right: `(N, M)`, whether a candidate is right; every query has one that is.
+        similarity: `(N, M)`, queries in rows, candidates in columns; higher is more similar.
+        right: `(N, M)`, boolean, whether a candidate is right. Every query has at least one right candidate.
 
     Returns:
-        `(N,)`, float64, 0 where the best candidate is right. Among candidates of equal similarity every order is as
-        likely, and the number is the mean over these orders, as TMR averages ties.
+        `(N,)`, float64, 0 if the best candidate is right. Candidates of equal similarity have a random order; the
+        result is the mean over all orders, as TMR averages ties.
 
     Raises:
-        ValueError: Similarities that are not finite: no order of them would mean anything.
+        ValueError: A similarity is not finite, so it cannot be ranked.
     """
     if not np.isfinite(similarity).all():
-        raise ValueError("the similarity holds values that are not finite (NaN or infinity)")
+        raise ValueError("the similarity contains values that are not finite (NaN or infinity); check the embeddings")
     best = np.where(right, similarity, -np.inf).max(axis=1, keepdims=True)
     before = ((similarity > best) & ~right).sum(axis=1)
     level = similarity == best
@@ -64,14 +64,14 @@ def recall_in_pools(
     ranks: Sequence[int] = RANKS,
     second_look: SecondLook | None = None,
 ) -> dict[str, float]:
-    """Recall within pools of pairs, both ways, averaged over the pools.
+    """Compute recall within pools of pairs, in both directions, averaged over the pools.
 
     Args:
         similarity: `(N, N)`, motions in rows, their captions in columns.
-        right: `(N, N)`, which captions fit which motions.
-        pools: The pairs of each pool, as indices.
+        right: `(N, N)`, boolean, which captions match which motions.
+        pools: Indices of the pairs of each pool.
         ranks: The k of each recall at k.
-        second_look: Orders the candidates of a pool anew.
+        second_look: Reranks the candidates of a pool.
 
     Returns:
         `text_to_motion_r1` … for each k, `text_to_motion_medr`, and the same as `motion_to_text_…`: the share of
@@ -100,22 +100,22 @@ def pool_recall(
     seed: int = 0,
     ranks: Sequence[int] = RANKS,
 ) -> dict[str, float]:
-    """Recall in random pools, both ways.
+    """Compute recall in random pools, in both directions.
 
     Args:
         similarity: `(N, N)`, motions in rows, their captions in columns.
-        groups: What each pair shows. A caption fits every motion of its group: among equal ones no rank is wrong.
-        pool_size: Pairs compared with each other (32, as R-Precision has it).
-        repeats: Random partitions of all pairs into pools; pairs that fill no whole pool sit one out. `None` cuts
-            the pairs once, in the order in which they come.
-        seed: Of the partitions.
+        groups: Label of each pair. A caption matches every motion with the same label.
+        pool_size: Pairs per pool; R-Precision uses 32.
+        repeats: Number of random partitions into pools. In each, pairs that do not fill a whole pool are left out.
+            With `None`, the pairs are split once, in their given order.
+        seed: Seed of the partitions.
         ranks: The k of each recall at k.
 
     Returns:
-        As [`recall_in_pools`], and `chance_r1` …: the recall that random ranks would have in the same pools.
+        The scores of [`recall_in_pools`], and `chance_r1` …, the recall of random ranks in the same pools.
 
     Raises:
-        ValueError: Fewer pairs than one pool holds.
+        ValueError: There are fewer pairs than `pool_size`.
     """
     count = len(groups)
     require_pool(count, pool_size)
@@ -138,41 +138,42 @@ def require_pool(count: int, pool_size: int) -> None:
     """Check that there are enough pairs of motion and caption for one pool.
 
     Raises:
-        ValueError: There are not; the message says how to get smaller pools.
+        ValueError: There are too few pairs.
     """
     if count < pool_size:
         raise ValueError(
-            f"{count} pairs do not fill a pool of {pool_size}; take more clips or smaller pools, which are easier "
+            f"{count} pairs do not fill a pool of {pool_size}; use more clips or smaller pools, which are easier "
             f"(pool_size={count}, --pool-size {count})"
         )
 
 
 def _cut(order: np.ndarray, size: int) -> list[np.ndarray]:
-    """Whole pools of an order; the rest that fills none is left out."""
+    """Split an order into pools of equal size; the remainder is left out."""
     return [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
 
 
 def dissimilar_subset(similarity: np.ndarray, size: int) -> np.ndarray:
-    """Rows that are as unlike each other as can be found fast.
+    """Choose a subset of dissimilar rows with a greedy algorithm.
 
-    Of the two rows that are most alike the one that is more like all the rest is left out, again and again. (TMR
-    approximates the quadratic knapsack problem with an algorithm that it does not publish, and publishes the subset of
-    HumanML3D that came out.)
+    Find the two most similar rows, drop the one with the larger total similarity to all other rows, and repeat. TMR
+    instead approximates the quadratic knapsack problem with an unpublished algorithm, and publishes the resulting
+    subset of HumanML3D.
 
     Args:
         similarity: `(N, N)`, symmetric.
-        size: Rows to keep.
+        size: Number of rows to keep.
 
     Returns:
-        `(size,)`, indices in order.
+        `(size,)`, sorted indices.
 
     Raises:
-        ValueError: There are fewer rows.
+        ValueError: There are fewer rows than `size`.
     """
     count = len(similarity)
     if count < size:
         raise ValueError(
-            f"{count} pairs hold no dissimilar subset of {size}; choose a smaller dissimilar_size (--dissimilar-size)"
+            f"{count} pairs are too few for a dissimilar subset of {size}; choose a smaller dissimilar_size "
+            "(--dissimilar-size)"
         )
     kept = np.ones(count, bool)
     table = similarity.astype(np.float64)
@@ -201,25 +202,25 @@ def retrieval_pools(
     pool_size: int = 32,
     seed: int = 0,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """What is right, and what is compared with each other, under one of the protocols of Petrovich et al., TMR (2023).
+    """Return the right answers and the pools of one of TMR's protocols (Petrovich et al., 2023, section 4.1).
 
     Args:
-        protocol: `"all"`: all pairs at once, a query's own partner alone is right. `"threshold"`: the partner of any
-            caption that says nearly the same is right too. `"dissimilar"`: a subset whose captions are most unlike.
-            `"small_batches"`: the mean over random pools, as for R-Precision. All are of section 4.1.
-        count: Pairs, N.
-        text_similarity: `(N, N)`, cosines of sentence embeddings of the captions; of no use to `"all"` and
-            `"small_batches"`.
-        threshold: Captions say nearly the same if (1 + cosine) / 2 is above: TMR's 0.95 is a cosine of 0.9.
+        protocol: `"all"`: all pairs at once, where only a query's own partner is right. `"threshold"`: the partners of
+            nearly identical captions are right too. `"dissimilar"`: a subset of pairs with dissimilar captions.
+            `"small_batches"`: the mean over random pools, as in R-Precision.
+        count: Number of pairs, N.
+        text_similarity: `(N, N)`, cosines between sentence embeddings of the captions. `"all"` and `"small_batches"`
+            do not need it.
+        threshold: Captions are nearly identical if (1 + cosine) / 2 exceeds it. TMR's 0.95 is a cosine of 0.9.
         dissimilar_size: Pairs in the subset.
         pool_size: Pairs in a pool.
-        seed: Of the pools. 0 draws TMR's, if the pairs come in its order.
+        seed: Seed of the pools. 0 draws TMR's pools if the pairs are in TMR's order.
 
     Returns:
-        Which captions fit which motions, boolean `(N, N)`, and the pairs of each pool.
+        Which captions match which motions, boolean `(N, N)`, and the indices of the pairs of each pool.
 
     Raises:
-        ValueError: Unknown protocol, too few pairs, or no `text_similarity` where one is needed.
+        ValueError: The protocol is unknown, there are too few pairs, or `text_similarity` is missing.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol={protocol!r} is unknown; choose from {', '.join(PROTOCOLS)}")
@@ -230,7 +231,7 @@ def retrieval_pools(
     if protocol == "all":
         return right, [np.arange(count)]
     if text_similarity is None:
-        raise ValueError(f"the protocol {protocol!r} compares captions; give captions or their sentence embeddings")
+        raise ValueError(f"the protocol {protocol!r} compares captions; pass captions or their sentence embeddings")
     if protocol == "threshold":
         return right | (text_similarity > 2 * threshold - 1), [np.arange(count)]
     return right, [dissimilar_subset(text_similarity, dissimilar_size)]
@@ -245,19 +246,19 @@ def retrieval_scores(
     second_look: SecondLook | None = None,
     **settings: Any,
 ) -> dict[str, float]:
-    """Recall under one of TMR's protocols.
+    """Compute recall under one of TMR's protocols.
 
     Args:
-        protocol, text_similarity, settings: As [`retrieval_pools`] takes them.
+        protocol, text_similarity, settings: See [`retrieval_pools`].
         similarity: `(N, N)`, motions in rows, their captions in columns.
         ranks: The k of each recall at k.
-        second_look: Orders the candidates of a pool anew.
+        second_look: Reranks the candidates of a pool.
 
     Returns:
-        As [`recall_in_pools`], and `n`, the number of pairs that took part.
+        The scores of [`recall_in_pools`], and `n`, the number of pairs in all pools.
 
     Raises:
-        ValueError: As [`retrieval_pools`].
+        ValueError: See [`retrieval_pools`].
     """
     right, pools = retrieval_pools(protocol, len(similarity), text_similarity, **settings)
     recall = recall_in_pools(similarity, right, pools, ranks=ranks, second_look=second_look)
@@ -276,18 +277,20 @@ def evaluate_lamp(
     seed: int = 0,
     batch_size: int = 32,
 ) -> dict[str, float]:
-    """Recall of a LaMP, or of an evaluator, among pairs of motion and caption.
+    """Compute the recall of a LaMP, or of an evaluator, on pairs of motion and caption.
 
     Args:
-        model: In eval mode; an evaluator reads word pieces.
+        model: The model, in eval mode. An evaluator must read word pieces.
         processor: Its processor.
         clips: Unnormalized features `(T, D)`.
-        captions: One a clip.
-        groups: See [`pool_recall`].
-        pool_size: At most this many pairs are compared at a time; fewer where there are fewer.
+        captions: One for each clip.
+        groups: Label of each pair, see [`pool_recall`].
+        pool_size: Pairs per pool. If there are fewer pairs, all of them form one pool.
+        repeats, seed: See [`pool_recall`].
+        batch_size: Clips per batch.
 
     Returns:
-        As [`pool_recall`].
+        The scores of [`pool_recall`].
     """
     import torch
 

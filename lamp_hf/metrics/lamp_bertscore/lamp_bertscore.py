@@ -1,4 +1,4 @@
-"""LaMP-BertScore of motions made for texts, as a module of `evaluate`."""
+"""LaMP-BertScore of motions generated for texts, as a module of `evaluate`."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from lamp_hf.metrics import captions as shared
 from lamp_hf.metrics import inputs
 
 _DESCRIPTION = """
-LaMP-BertScore: a captioner says in words what a motion shows, and BERTScore compares these with the texts that the
-motion was made for. It needs no evaluator trained along with the motions. More is better; real motions and motions with
-shuffled texts say what is good and what is chance.
+LaMP-BertScore: a captioner describes each motion, and BERTScore compares the caption with the texts that the motion was
+generated for. No evaluator of motions is needed. Higher is better; the scores of real motions and of motions with
+shuffled texts show what is good and what is chance.
 """
 
 _CITATION = """
@@ -33,22 +33,22 @@ _CITATION = """
 _KWARGS_DESCRIPTION = """
 
 Args:
-    predictions: Motions: each a `Motion`, a file's path, or an array, joints (T, J, 3) in meters or features (T, D), at
-        the captioner's frame rate. They are captioned as they come, and only the captions are kept.
-    references: For each motion the text that it was made for, or a list of texts that describe it.
-    captioner: Given to `load`: a motion-captioning pipeline, or folder or Hub id of a checkpoint for one. By default
-        the embedded checkpoint.
-    bertscore_model: Given to `load`: folder, Hub id, or `package:NAME` of a package that carries a model. By default
-        all-MiniLM-L6-v2, which needs no download.
-    num_layers, idf, rescale_with_baseline, device: Given to `load`, see
+    predictions: Motions, each a `Motion`, a path, or an array: joints (T, J, 3) in meters or features (T, D), at the
+        captioner's frame rate. They are captioned when they are added, and only the captions are stored.
+    references: For each motion, the text that it was generated for, or a list of texts that describe it.
+    captioner: Passed to `load`: a motion-captioning pipeline, or folder or Hub id of a checkpoint. Defaults to the
+        packaged checkpoint.
+    bertscore_model: Passed to `load`: folder, Hub id, or `package:NAME` for a model inside an installed package.
+        Defaults to all-MiniLM-L6-v2, which needs no download.
+    num_layers, idf, rescale_with_baseline, device: Passed to `load`: see
         `lamp_hf.metrics.functional.sentences.BertScorer`.
 
 Returns:
-    `lamp_bertscore`, the mean F1; `bertscore_precision`, `bertscore_recall`, `bertscore_f1`; `bertscore_model`, the
-    model, its layer and weights; `captioner`, its checkpoint; `captions`, what it said of each motion.
+    `lamp_bertscore`, the mean F1; `bertscore_precision`, `bertscore_recall`, `bertscore_f1`; `bertscore_model`:
+    the model, its layer and weights; `captioner`, the name of its checkpoint; `captions`, the caption of each motion.
 
 Raises:
-    ValueError: A motion has no reference, or cannot be read by the captioner.
+    ValueError: A motion has no reference, or the captioner cannot read it.
 
 Examples:
 
@@ -73,7 +73,7 @@ class LampBertscore(shared.CaptionMetric):
         if captioner is None or isinstance(captioner, str):
             from transformers import pipeline
 
-            make: Any = pipeline  # its overloads know transformers' own tasks alone
+            make: Any = pipeline  # its overloads list only transformers' own tasks
             captioner = make("motion-captioning", model=resolve_checkpoint(captioner or DEFAULT_CHECKPOINT))
         self.captioner = captioner
 
@@ -87,7 +87,7 @@ class LampBertscore(shared.CaptionMetric):
 
     @staticmethod
     def _caption(answers):
-        """The best caption of a motion; of a long one, those of its windows in turn."""
+        """Return the best caption of a motion; for a long motion, join the best captions of its windows."""
         best: dict[float | None, str] = {}
         for answer in answers:  # best first
             best.setdefault(answer.get("start"), answer["caption"])

@@ -6,7 +6,7 @@ from lamp_hf.metrics import streaming
 from lamp_hf.metrics.functional import embeddings as measures
 
 _DESCRIPTION = """
-MM-Dist: mean Euclidean distance of the embedding of a motion from that of its text. Less is better.
+MM-Dist: mean Euclidean distance between the embeddings of a motion and of its text. Lower is better.
 """
 
 _KWARGS_DESCRIPTION = """
@@ -14,11 +14,11 @@ _KWARGS_DESCRIPTION = """
 Args:
     predictions: Embeddings (N, D) of motions.
     references: Embeddings (N, D) of their texts.
-    evaluator, processor: Given to `load`: a model that embeds, and its processor. Then predictions are motions (a
-        `Motion`, a file's path, or an array) instead of embeddings; references are sentences.
+    evaluator, processor: Passed to `load`: a model that embeds motions and texts, and its processor. Then predictions
+        are motions (a `Motion`, a path, or an array) and references are sentences.
 
 Returns:
-    `mm_dist`, and with an evaluator its name as `evaluator`.
+    `mm_dist`, and `evaluator`, the name of the evaluator if there is one.
 
 Examples:
 

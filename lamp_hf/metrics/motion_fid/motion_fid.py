@@ -8,20 +8,20 @@ from lamp_hf.metrics import streaming
 from lamp_hf.metrics.functional import embeddings as measures
 
 _DESCRIPTION = """
-FID: how far the embeddings of generated motions lie from those of real ones, as the squared Fréchet distance of the
-normal distributions fitted to them. 0 is best. It means nothing without the model that embedded.
+FID: squared Fréchet distance between normal distributions fitted to the embeddings of generated and of real motions. 0
+is best. Report it together with the evaluator that computed the embeddings.
 """
 
 _KWARGS_DESCRIPTION = """
 
 Args:
     predictions: Embeddings (N, D) of generated motions.
-    references: Embeddings (M, D) of real motions. The two need not be of one number, nor come together.
-    evaluator, processor: Given to `load`: a model that embeds, and its processor. Then predictions are motions (a
-        `Motion`, a file's path, or an array) instead of embeddings; references too.
+    references: Embeddings (M, D) of real motions. M may differ from N, and they may be added in separate batches.
+    evaluator, processor: Passed to `load`: a model that embeds motions, and its processor. Then predictions are
+        motions (a `Motion`, a path, or an array) instead of embeddings, and so are references.
 
 Returns:
-    `fid`, `num_predictions`, `num_references`, and with an evaluator its name as `evaluator`.
+    `fid`, `num_predictions`, `num_references`, and `evaluator`, the name of the evaluator if there is one.
 
 Examples:
 
@@ -48,7 +48,7 @@ class MotionFid(streaming.EmbeddingMetric):
         sides = [(predictions, True), (references, False)]
         given = [(self.motion_embeddings(motions), side) for motions, side in sides if motions is not None]
         if not given:
-            raise ValueError("neither predictions nor references were given")
+            raise ValueError("nothing to add: pass predictions, references or both")
         return {
             "embedding": np.concatenate([rows for rows, _ in given]),
             "generated": [side for rows, side in given for _ in rows],

@@ -11,9 +11,9 @@ from lamp_hf.metrics.functional import embeddings as measures
 from lamp_hf.metrics.functional import retrieval
 
 _DESCRIPTION = """
-Retrieval both ways, text to motion and motion to text: recall at 1, 2, 3, 5, 10 and the median rank, under the four
-protocols of TMR: all pairs; all pairs, where captions that say nearly the same are right too (threshold 0.95); a subset
-of 100 pairs whose captions are most unlike; the mean over random batches of 32.
+Text-to-motion and motion-to-text retrieval: recall at 1, 2, 3, 5 and 10, and the median rank, under TMR's four
+protocols: all pairs; all pairs, where the partners of nearly identical captions are right too (threshold 0.95); a
+subset of 100 pairs with dissimilar captions; the mean over random batches of 32.
 """
 
 _CITATION = """
@@ -28,30 +28,30 @@ _CITATION = """
 _KWARGS_DESCRIPTION = """
 
 Args:
-    predictions: Embeddings (N, D) of motions; or (N, Q, D), where of the Q vectors the one nearest to a text counts, as
-        in LaMP.
+    predictions: Embeddings (N, D) of motions, or (N, Q, D) with Q vectors per motion, of which the most similar one
+        counts, as in LaMP.
     references: Embeddings (N, D) of their texts.
-    captions: The texts. The protocols "threshold" and "dissimilar" compare them; with an evaluator the references
-        themselves are taken.
-    sentences: In place of captions, embeddings of them by a model of sentences, of unit length.
-    protocols: Some of "all", "threshold", "dissimilar", "small_batches"; by default all four.
-    similarity: "cosine", or "euclidean" for embeddings that are compared by distance.
-    threshold: Captions say nearly the same if (1 + cosine) / 2 of their sentence embeddings is above.
-    dissimilar_size: Pairs in the subset.
-    pool_size: Pairs in a small batch.
-    seed: Given to `load`, of the small batches.
-    sentence_encoder: Given to `load`: folder or Hub id of the model of sentences. By default all-MiniLM-L6-v2; TMR's
-        figures have all-mpnet-base-v2.
-    evaluator, processor: Given to `load`: a model that embeds, and its processor. Then predictions are motions and
-        references sentences. All of a motion's vectors are kept.
+    captions: The texts, which the protocols "threshold" and "dissimilar" compare. With an evaluator, they default to
+        the references.
+    sentences: Sentence embeddings of the captions, of unit length, as an alternative to `captions`.
+    protocols: Any of "all", "threshold", "dissimilar" and "small_batches". Defaults to all four.
+    similarity: "cosine", or "euclidean" for the negative Euclidean distance. Defaults to "cosine".
+    threshold: Captions are nearly identical if (1 + cosine) / 2 of their sentence embeddings exceeds it.
+    dissimilar_size: Number of pairs in the subset with dissimilar captions.
+    pool_size: Number of pairs in a small batch.
+    seed: Passed to `load`: seed of the small batches.
+    sentence_encoder: Passed to `load`: folder or Hub id of the sentence encoder. Defaults to all-MiniLM-L6-v2; TMR uses
+        all-mpnet-base-v2.
+    evaluator, processor: Passed to `load`: a model that embeds motions and texts, and its processor. Then predictions
+        are motions and references are sentences. All vectors of a motion are compared.
 
 Returns:
-    For each protocol a dictionary of `text_to_motion_r1` … `text_to_motion_r10`, `text_to_motion_medr`, the same as
-    `motion_to_text_…`, and `n`, the pairs that took part; `sentence_encoder`, where one was used; and with an evaluator
-    its name as `evaluator`. Recalls are shares; ranks count from 1.
+    For each protocol a dictionary with `text_to_motion_r1` … `text_to_motion_r10`, `text_to_motion_medr`, the same as
+    `motion_to_text_…`, and `n`, the number of pairs. `sentence_encoder` and `evaluator` name the models that were used,
+    if any. Recalls are between 0 and 1; ranks count from 1.
 
 Raises:
-    ValueError: No captions where a protocol compares them, or too few pairs for a protocol.
+    ValueError: A protocol compares captions and there are none, or there are too few pairs for a protocol.
 
 Examples:
 
@@ -95,7 +95,7 @@ class MotionRetrieval(streaming.EmbeddingMetric):
         texts = self.text_embeddings(references)
         motions = motions[:, None] if motions.ndim == 2 else motions
         if motions.ndim != 3 or motions.shape[2] != texts.shape[1]:
-            raise ValueError(f"motions {motions.shape} and texts {texts.shape} are no embeddings of one model")
+            raise ValueError(f"motions {motions.shape} and texts {texts.shape} are not embeddings of one model")
         count = len(texts)
         return {
             "embedding": motions.reshape(count, -1),
@@ -125,7 +125,7 @@ class MotionRetrieval(streaming.EmbeddingMetric):
         likeness = None
         if {"threshold", "dissimilar"} & set(protocols):
             if sentence.shape[1] == 0 and all(caption):
-                # Here, because embeddings alone shall not wait for torch.
+                # Imported here, because metrics of embeddings alone do not need torch.
                 from lamp_hf.metrics.functional import sentences
 
                 encoder = self.sentence_encoder or sentences.DEFAULT_ENCODER

@@ -8,7 +8,7 @@ from lamp_hf.metrics import inputs, streaming
 from lamp_hf.metrics.functional import reconstruction
 
 _DESCRIPTION = """
-MPJPE: mean distance of joints from where they should be, in millimeters, over the frames of all motions.
+MPJPE: mean distance between the joints of two motions, in millimeters, averaged over the frames of all motions.
 """
 
 _CITATION = """
@@ -23,13 +23,13 @@ _CITATION = """
 _KWARGS_DESCRIPTION = """
 
 Args:
-    predictions: Motions: each a `Motion`, a file's path, or an array, joints (T, J, 3) in meters or features (T, D) at
-        the frame rate of their data set.
-    references: The motions that they should be, as long.
+    predictions: Motions, each a `Motion`, a path, or an array: joints (T, J, 3) in meters or features (T, D), at the
+        frame rate of their data set.
+    references: The motions to compare with, each of the same length as its prediction.
 
 Returns:
-    `mpjpe_mm`, after putting both pelvises at one place in each frame; `global_mpjpe_mm`, with the drift of the root
-    left in; `num_frames`.
+    `mpjpe_mm`, with the pelvises aligned in each frame; `global_mpjpe_mm`, without alignment, so the drift of the root
+    counts; `num_frames`.
 
 Raises:
     ValueError: Two motions differ in frames or skeleton.

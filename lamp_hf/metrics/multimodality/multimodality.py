@@ -1,4 +1,4 @@
-"""MultiModality of motions made for one text, as a module of `evaluate`."""
+"""MultiModality of motions generated for the same text, as a module of `evaluate`."""
 
 import evaluate
 import numpy as np
@@ -8,23 +8,25 @@ from lamp_hf.metrics import streaming
 from lamp_hf.metrics.functional import embeddings as measures
 
 _DESCRIPTION = """
-MultiModality: mean Euclidean distance between the embeddings of random pairs of motions that were made for one text.
+MultiModality: mean Euclidean distance between the embeddings of random pairs of motions generated for the
+same text.
 """
 
 _KWARGS_DESCRIPTION = """
 
 Args:
-    predictions: For each text the embeddings (N, D) of the motions made for it, as many for every text.
-    num_pairs: Pairs a text, 10 as in the tables of the field; as many motions a text are needed.
-    seed: Given to `load`, of the pairs.
-    evaluator, processor: Given to `load`: a model that embeds, and its processor. Then predictions are motions (a
-        `Motion`, a file's path, or an array) instead of embeddings.
+    predictions: For each text, the embeddings (N, D) of the motions generated for it. N is the same for all texts.
+    num_pairs: Number of pairs per text. Defaults to 10, as in published tables. At least as many motions per text are
+        needed.
+    seed: Passed to `load`: seed of the pairs.
+    evaluator, processor: Passed to `load`: a model that embeds motions, and its processor. Then predictions are
+        motions (a `Motion`, a path, or an array) instead of embeddings.
 
 Returns:
-    `multimodality`, and with an evaluator its name as `evaluator`.
+    `multimodality`, and `evaluator`, the name of the evaluator if there is one.
 
 Raises:
-    ValueError: Fewer motions a text than pairs, or not as many for every text.
+    ValueError: There are fewer motions per text than pairs, or the texts have different numbers of motions.
 
 Examples:
 
@@ -50,6 +52,6 @@ class Multimodality(streaming.EmbeddingMetric):
 
     def _compute(self, embedding, count, num_pairs=10):
         if len(counts := np.unique(count)) > 1:
-            raise ValueError(f"some texts have {counts.min()} motions and some {counts.max()}; give as many for each")
+            raise ValueError(f"some texts have {counts.min()} motions and some {counts.max()}; pass equally many")
         groups = embedding.reshape(-1, counts[0], embedding.shape[1])
         return {"multimodality": measures.multimodality(groups, num_pairs, self.seed), **self.provenance()}

@@ -7,8 +7,8 @@ from lamp_hf.metrics.functional import embeddings as measures
 from lamp_hf.metrics.functional import retrieval
 
 _DESCRIPTION = """
-R-Precision: how often, among 32 motions, the one that belongs to a text is among the 1, 2, 3 whose embeddings lie
-nearest to the text's.
+R-Precision: how often the motion that belongs to a text is among the 1, 2 or 3 motions with the embeddings nearest to
+the text's, out of 32 motions.
 """
 
 _KWARGS_DESCRIPTION = """
@@ -16,18 +16,19 @@ _KWARGS_DESCRIPTION = """
 Args:
     predictions: Embeddings (N, D) of motions.
     references: Embeddings (N, D) of their texts.
-    pool_size: Pairs that are compared with each other; pairs that fill no whole pool sit out.
-    repeats: Random partitions into pools over which the mean is taken; `None` takes the pools in the order given.
-    seed: Given to `load`, of the partitions.
-    evaluator, processor: Given to `load`: a model that embeds, and its processor. Then predictions are motions (a
-        `Motion`, a file's path, or an array) instead of embeddings; references are sentences.
+    pool_size: Number of pairs compared with each other. Pairs that do not fill a whole pool are left out.
+    repeats: Number of random partitions into pools, which are averaged. With `None`, the pools are formed once, in the
+        given order.
+    seed: Passed to `load`: seed of the partitions.
+    evaluator, processor: Passed to `load`: a model that embeds motions and texts, and its processor. Then predictions
+        are motions (a `Motion`, a path, or an array) and references are sentences.
 
 Returns:
-    `r_precision_1`, `r_precision_2`, `r_precision_3`; `motion_to_text_1` … for the other way round; `chance_1` …, what
-    random ranks would have; and with an evaluator its name as `evaluator`.
+    `r_precision_1`, `r_precision_2`, `r_precision_3`; `motion_to_text_1` … for the other direction; `chance_1` …, the
+    values of random ranks; and `evaluator`, the name of the evaluator if there is one.
 
 Raises:
-    ValueError: Fewer pairs than a pool holds.
+    ValueError: There are fewer pairs than `pool_size`.
 
 Examples:
 

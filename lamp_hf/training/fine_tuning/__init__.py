@@ -1,4 +1,4 @@
-"""Fine-tuning in one call: checks, training, scores, card."""
+"""Fine-tuning in one call: checks, training, scores and model card."""
 
 from .report import FineTuning
 from .tune import fine_tune

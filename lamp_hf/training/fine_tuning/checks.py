@@ -1,4 +1,4 @@
-"""What is checked before fine-tuning begins."""
+"""Checks before fine-tuning begins."""
 
 import hashlib
 import json
@@ -30,15 +30,24 @@ SHOWN_FINDINGS = 5
 
 
 def check_base(base: str) -> str:
+    """Return the folder of a text-to-motion checkpoint.
+
+    Raises:
+        ValueError: The checkpoint contains another model.
+    """
     checkpoint = resolve_checkpoint(base)
     model_type = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).model_type
     if model_type != "lamp_text_to_motion":
-        raise ValueError(f"{base} holds a {model_type!r} model; fine-tuning starts from a text-to-motion model")
+        raise ValueError(f"{base} is a {model_type!r} model; fine-tuning starts from a text-to-motion model")
     return checkpoint
 
 
 def check_source(data: str) -> dict[str, Any]:
-    """Arguments of [`load_motion_dataset`] for what lies at a path, after its files have been read."""
+    """Read the files of a data set and return the arguments with which [`load_motion_dataset`] loads it.
+
+    Raises:
+        ValueError: A file or a line of the table has an error.
+    """
     path = Path(data)
     if path.exists() and (name := dataset_name(path)):
         return {"name": name, "path": data}
@@ -50,64 +59,85 @@ def check_source(data: str) -> dict[str, Any]:
         more = len(report.errors) - SHOWN_FINDINGS
         raise ValueError(
             f"{data} has {counted(len(report.errors), 'error')}: {shown}{f'; and {more} more' if more > 0 else ''}. "
-            f"`lamp-hf data check {data}` lists everything; correct the files or take them out of the table"
+            f"`lamp-hf data check {data}` lists everything; correct the files or remove them from the table"
         )
     return {"name": data, "mirror": True}
 
 
 def check_rehearsal(recipe: Recipe, checkpoint: str) -> None:
+    """Check that the base can rehearse, if the recipe asks for it.
+
+    Raises:
+        ValueError: The base has no example texts or no length estimator.
+    """
     if not recipe.rehearsal.get("num_motions"):
         return
     texts_to_rehearse(LampProcessor.from_pretrained(checkpoint))
     if AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).length_hidden_sizes is None:
         raise ValueError(
-            "the base does not estimate how long motions are, so it cannot rehearse: train without rehearsal "
-            "(rehearsal.num_motions=0), and add clips of what it should still do"
+            "the base has no length estimator, so it cannot rehearse: set rehearsal.num_motions=0, and add clips of "
+            "the actions that the model should keep"
         )
 
 
 def check_output(output: Path, report: FineTuning, push_to: str | None) -> FineTuning:
-    """The report to go on with."""
+    """Return the report of an unfinished run in the output folder, or the new report if the folder is empty.
+
+    A finished run is also returned if only its upload is missing.
+
+    Raises:
+        FileExistsError: The folder contains something else, a finished model, or a run with other options.
+    """
     if not output.exists() or (output.is_dir() and all(path.name == ".lock" for path in output.iterdir())):
         return report
     path = output / REPORT
     if not path.is_file():
-        raise FileExistsError(f"{output} holds something else already: choose another folder for the model")
+        raise FileExistsError(f"{output} already contains other files: choose another folder for the model")
     found = FineTuning(**json.loads(path.read_text(encoding="utf-8")))
     same = found.asked == report.asked
     if found.finished and not (same and push_to):
         raise FileExistsError(
-            f"{output} holds a finished model already: choose another folder; `lamp-hf push {output} owner/name` "
-            "publishes it"
+            f"{output} already contains a finished model: choose another folder, or publish the model with `lamp-hf "
+            f"push {output} owner/name`"
         )
     if not same:
         raise FileExistsError(
-            f"{output} holds an unfinished run with {', '.join(f'{name}={each}' for name, each in found.asked.items())}"
-            ": give the same options to resume it, or choose another folder"
+            f"{output} contains an unfinished run with "
+            f"{', '.join(f'{name}={each}' for name, each in found.asked.items())}: use the same options to resume it, "
+            "or choose another folder"
         )
     if not found.finished:
-        logger.warning("Going on with the unfinished run in %s", output)
+        logger.warning("Resuming the unfinished run in %s", output)
     return found
 
 
 def check_clips(dataset: DatasetDict, output: Path, report: FineTuning) -> FineTuning:
-    """The report with the clips that it is of; an earlier one must be of the same."""
+    """Return the report with the hash of the clips.
+
+    Raises:
+        FileExistsError: The report is from an unfinished run with other clips.
+    """
     digest = hashlib.sha256()
     for split, rows in dataset.items():
         digest.update(json.dumps([split, rows["id"][:], rows["num_frames"][:], rows["captions"][:]]).encode())
     if report.clips and report.clips != digest.hexdigest() and not report.finished:
         raise FileExistsError(
-            f"{output} holds an unfinished run, and {report.data} has changed since it began: choose another folder, "
-            "or give the data back the files and captions that it had"
+            f"{output} contains an unfinished run, and {report.data} has changed since it began: choose another "
+            "folder, or restore the earlier files and captions"
         )
     return replace(report, clips=report.clips or digest.hexdigest())
 
 
 def check_fit(dataset: DatasetDict, checkpoint: str, data: str) -> None:
+    """Check that the data set has the skeleton of the base.
+
+    Raises:
+        ValueError: The numbers of features per frame differ.
+    """
     extractor = LampFeatureExtractor.from_pretrained(checkpoint)
     found = len(dataset["train"][0]["motion"][0])
     if found != extractor.feature_size:
         raise ValueError(
-            f"{data} has motions of {found} features per frame, the base reads {extractor.feature_size}: they have "
-            "different skeletons, and need a base of their own"
+            f"{data} has motions of {found} features per frame, but the base reads {extractor.feature_size}: they have "
+            "another skeleton; choose a base with the same skeleton"
         )

@@ -1,4 +1,4 @@
-"""What fine-tuning did, as its folder keeps it."""
+"""Report of a fine-tuning run, saved in its output folder."""
 
 import json
 import time
@@ -15,15 +15,16 @@ REPORT = "fine-tuning.json"
 
 @dataclass
 class FineTuning:
-    """What [`fine_tune`] did; `fine-tuning.json` in its folder.
+    """Report of [`fine_tune`], saved as `fine-tuning.json` in the output folder.
 
     Args:
-        base, data, lora, overrides, seed: As they were asked for.
+        base, data, lora, overrides, seed: Arguments of [`fine_tune`].
         clips: SHA-256 of the ids, lengths and captions of all clips.
-        stages: What became of each part of the model, and why.
-        scores: By measure: `before` and `after`, on validation clips, and `real` where real clips have it too.
-        minutes: By what took them.
-        finished: Whether everything is done.
+        stages: For each part of the model, whether it was trained or kept, and why.
+        scores: For each metric, its values `before` and `after` on validation clips, and on `real` clips if it is
+            defined for them.
+        minutes: Minutes of each part of the work.
+        finished: Whether the run is complete.
     """
 
     base: str
@@ -39,18 +40,18 @@ class FineTuning:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What it must have in common with an earlier one to go on from there."""
+        """Arguments that must be the same to resume an earlier run."""
         return {name: getattr(self, name) for name in ("base", "data", "lora", "overrides", "seed")}
 
     def save(self, folder: Path) -> None:
-        """Write it into a folder."""
+        """Save the report in a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(folder / REPORT) as unfinished:
             unfinished.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
 class Clock:
-    """Minutes of each part of the work, those of earlier runs included."""
+    """Context manager that adds up the minutes of each part of the work, including earlier, interrupted runs."""
 
     def __init__(self, report: FineTuning):
         self.minutes = report.minutes

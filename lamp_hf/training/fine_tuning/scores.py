@@ -1,4 +1,4 @@
-"""Scores before and after fine-tuning, and the card that shows them."""
+"""Scores before and after fine-tuning, and the model card that shows them."""
 
 import json
 import logging
@@ -30,12 +30,12 @@ __all__ = ["evaluate", "write_card"]
 
 logger = logging.getLogger(__name__)
 
-PROBED_MOTIONS = 50  # of each side, which is enough to tell a model that has forgotten
-SEED_OF_SCORES = 1000  # other motions than those that were rehearsed
+PROBED_MOTIONS = 50  # enough to recognize a model that has forgotten
+SEED_OF_SCORES = 1000  # offset, so that the scores use other motions than the rehearsal
 
 
 def evaluate(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTuning) -> list[EvaluationRecord]:
-    """Put scores before and after into the report; the records that the card shows."""
+    """Add the scores before and after to the report, and return the evaluation records for the card."""
     history = json.loads((output / "training.json").read_text(encoding="utf-8"))
     first = next(entry for entry in history["log"] if "eval_token_loss" in entry)
     for name, shown in (("token_loss", "token loss, new clips"), ("known_token_loss", "token loss, rehearsed motions")):
@@ -64,7 +64,7 @@ def _probe(
     after: "TextToMotionPipeline",
     report: FineTuning,
 ) -> dict[str, dict[str, float]]:
-    """Whether the new actions are recognized in what is generated, and the old ones are not taken for them."""
+    """Score whether generated motions show the new actions, and whether known texts still produce the old ones."""
     texts = before.processor.example_texts
     if not texts or not recipe.rehearsal.get("num_motions"):
         return {}
@@ -75,7 +75,7 @@ def _probe(
     try:
         judge = ActionJudge(train_clips, validation, known)
     except ModuleNotFoundError as error:
-        logger.warning("The new actions are not probed: %s", error)
+        logger.warning("The scores of new actions are left out: %s", error)
         return {}
     seed += len(texts)
     made = {name: judge.generated(pipe, seed) for name, pipe in (("before", before), ("after", after))}
@@ -88,7 +88,7 @@ def _probe(
         for action in made["after"]
     }
     scores["new action recognized"]["real"] = judge.real()
-    # Both have the same LaMP. It alone tells a motion of what was asked for from none at all.
+    # Both models have the same LaMP. Only its score notices motions that show neither the old nor a new action.
     found = {
         name: evaluate_lamp(before.model.lamp, before.processor, [motion.features for motion in made], texts, texts)
         for name, made in known_made.items()
@@ -109,7 +109,8 @@ def _records(pipe: "TextToMotionPipeline", validation: EvaluationSet, name: str,
 
 
 def write_card(output: Path, dataset: DatasetDict, license: str | None) -> None:
-    text = dataset["validation"][0]["captions"][0]["text"]  # of a clip that was held out
+    """Write the model card, with a sample motion for the caption of a validation clip."""
+    text = dataset["validation"][0]["captions"][0]["text"]
     checkpoint = CheckpointFolder.read(output)
     sample = write_sample(checkpoint, output, text)
     write_run_card(checkpoint, sample=sample, license=license)

@@ -1,4 +1,4 @@
-"""A folder of one's own mocap into a text-to-motion model of one's own: checks, training, scores, card, in one call."""
+"""Fine-tune a text-to-motion model on a folder of motions: checks, training, scores and model card in one call."""
 
 import copy
 import logging
@@ -38,9 +38,9 @@ __all__ = ["fine_tune"]
 logger = logging.getLogger(__name__)
 
 TOKENIZER_FOLDER = "motion-vqvae"
-TOKENIZER_LIMIT_MM = 25.0  # above, the tokenizer learns the new motions too
-MEASURED_CLIPS = 200  # whose reconstruction decides on that
-GUIDANCE_SCALE = 2.5  # at least: what was learned of few clips must be asked for clearly
+TOKENIZER_LIMIT_MM = 25.0  # MPJPE above which the tokenizer is also fine-tuned
+MEASURED_CLIPS = 200  # at most this many clips are reconstructed to measure it
+GUIDANCE_SCALE = 2.5  # lower limit: actions learned from few clips need strong guidance
 
 TOKENIZER_RECIPE: dict[str, Any] = {
     "stage": "motion-vqvae",
@@ -84,7 +84,7 @@ RECIPE: dict[str, Any] = {
 }
 OWN_KEYS = ("stage", "base", "data", "tokenizer")
 LORA: dict[str, Any] = {"rank": 16}
-LORA_LEARNING_RATE = 0.002  # an adapter starts from nothing
+LORA_LEARNING_RATE = 0.002  # higher than without LoRA, because an adapter starts from zero
 
 
 def fine_tune(
@@ -99,38 +99,40 @@ def fine_tune(
     private: bool = False,
     license: str | None = None,
 ) -> FineTuning:
-    """Teach a text-to-motion model the motions of a data set.
+    """Fine-tune a text-to-motion model on a data set.
 
-    Everything is checked before any work: the files, the base, the overrides, the output folder and, with `push_to`,
-    that you may write there. A run that was cut off goes on when it is asked for again; of one that is finished but for
-    the upload, the upload is made.
+    All inputs are checked before any work: the files, the base, the overrides, the output folder and, with `push_to`,
+    your permission to write there. Call the function again to resume an interrupted run, or to repeat only the upload
+    of a finished one.
 
-    Where the motion tokenizer reconstructs the new motions badly, its decoder learns them, and so do the codes that
-    nothing known needs; its encoder stays as it is, for LaMP reads what it gives. The masked transformer and the length
-    estimator learn to make them. LaMP stays as it is: search and captions by the new model know what they knew before.
-    So that the model does not forget, it rehearses: half of all draws are motions that the base makes for texts that it
-    knows. A tenth of the clips is held out, unless the set has a validation split.
+    If the base's motion tokenizer reconstructs the new motions poorly, its decoder and its unused codes are fine-tuned.
+    Its encoder stays frozen, because LaMP reads its output. Then the masked transformer and the length estimator are
+    fine-tuned. LaMP stays frozen, so search and captioning with the new model do not change. To prevent forgetting,
+    half of all training examples are motions that the base generates for texts that it already handles. A tenth of the
+    clips is held out for validation, unless the data set has a validation split.
 
     Args:
-        data: Folder of motions with `metadata.jsonl`, path of a set that [`load_motion_dataset`] knows by name, or id
-            of a data set on the Hub.
-        output: Folder that gets the finished model, its processor, `recipe.yaml`, records, and a card with a sample.
-        base: A text-to-motion checkpoint: of the package, a folder, or a Hub id.
-        lora: Train an adapter on the masked transformer in place of all of it. The model has it merged; by itself it
-            lies in `adapter/`, for the base with this model's motion tokenizer.
-        overrides: `key=value` for the recipe of the masked transformer, as `trainer.max_steps=200`.
-        seed: Of everything that is random.
-        push_to: Publish the result under this name on the Hub.
-        private, license: Of what is published; see [`lamp_hf.publishing.checkpoint.push_checkpoint`].
+        data: Folder of motions with `metadata.jsonl`, path of a data set that [`load_motion_dataset`] supports by name,
+            or Hub id of a data set.
+        output: Folder for the finished model, its processor, `recipe.yaml`, evaluation records, and a model card with a
+            sample.
+        base: A text-to-motion checkpoint: the name of a packaged one, a folder, or a Hub id.
+        lora: Train an adapter instead of the whole masked transformer. The saved model has the adapter merged. The
+            adapter alone is saved in `adapter/`, for use with the base and this model's motion tokenizer.
+        overrides: `key=value` overrides for the recipe of the masked transformer, such as `trainer.max_steps=200`.
+        seed: Seed of everything random.
+        push_to: Hub id under which to publish the result.
+        private, license: Visibility and license of the published model; see
+            [`lamp_hf.publishing.checkpoint.push_checkpoint`].
 
     Returns:
-        What was done, with scores before and after.
+        The report, with scores before and after.
 
     Raises:
-        FileExistsError: `output` holds something else, or a run with other arguments or clips.
-        FileNotFoundError: There is no such data set or base.
-        BlockingIOError: Another training is writing to `output`.
-        HubError: You may not write to `push_to`.
+        FileExistsError: `output` contains something else, or a run with other arguments or clips.
+        FileNotFoundError: The data set or the base does not exist.
+        BlockingIOError: Another training run is writing to `output`.
+        HubError: You have no permission to write to `push_to`.
         ValueError: The data set has errors or does not fit the base, or the base cannot rehearse.
     """
     output, data = Path(output), str(data)
@@ -149,10 +151,10 @@ def fine_tune(
     dataset = with_validation(load_motion_dataset(options.pop("name"), **options))
     check_fit(dataset, checkpoint, data)
     report = check_clips(dataset, output, report)
-    process_state().wait_for_everyone()  # nothing is written until all processes have looked
+    process_state().wait_for_everyone()  # nothing is written until all processes have finished their checks
     if not report.finished:
         with alone_in(output):
-            _make(recipe, dataset, output, report, license)
+            _train_and_evaluate(recipe, dataset, output, report, license)
     if push_to is not None and process_state().is_main_process:
         from lamp_hf.publishing.checkpoint import push_checkpoint
 
@@ -160,8 +162,10 @@ def fine_tune(
     return report
 
 
-def _make(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTuning, license: str | None) -> None:
-    """Train, evaluate, and write everything into the output folder."""
+def _train_and_evaluate(
+    recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTuning, license: str | None
+) -> None:
+    """Train, evaluate, and write everything to the output folder."""
     main = process_state().is_main_process
     if main:
         report.save(output)
@@ -171,7 +175,7 @@ def _make(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTuning
     with clock("masked transformer"):
         train_alone(recipe, output)
     with clock("evaluation"):
-        records = evaluate(recipe, dataset, output, report)  # by all processes, each a share of it
+        records = evaluate(recipe, dataset, output, report)  # distributed over all processes
     if not main:
         return
     (output / "evaluations").mkdir(exist_ok=True)
@@ -193,7 +197,9 @@ def _recipe(checkpoint: str, source: dict[str, Any], lora: bool, overrides: Sequ
         values["trainer"]["learning_rate"] = LORA_LEARNING_RATE
     for override in overrides:
         if override.split("=")[0].split(".")[0] in OWN_KEYS:
-            raise ValueError(f"{override}: {', '.join(OWN_KEYS)} follow from what fine-tuning is asked for")
+            raise ValueError(
+                f"{override}: {', '.join(OWN_KEYS)} cannot be overridden; use the arguments data and base instead"
+            )
     recipe = recipe_of(values, overrides, "the recipe of fine-tuning")
     TextToMotionStage.check(recipe)
     update_generation(MaskedMotionGenerationConfig(), recipe.generation)
@@ -203,7 +209,7 @@ def _recipe(checkpoint: str, source: dict[str, Any], lora: bool, overrides: Sequ
 
 
 def _adapt_tokenizer(recipe: Recipe, dataset: DatasetDict, output: Path, report: FineTuning) -> str | None:
-    """Folder of a tokenizer that knows the new motions, if the base's does not."""
+    """Fine-tune the base's tokenizer if it reconstructs the new motions poorly; return its folder, or `None`."""
     assert recipe.base is not None
     tokenizer = load_lamp(recipe.base).motion_vqvae.eval()
     extractor = LampFeatureExtractor.from_pretrained(recipe.base)
@@ -218,7 +224,7 @@ def _adapt_tokenizer(recipe: Recipe, dataset: DatasetDict, output: Path, report:
     report.stages["motion tokenizer"] = (
         f"decoder and unused codes trained: {measured}, the limit is {TOKENIZER_LIMIT_MM:g}"
     )
-    logger.info("%s: decoder and unused codes learn them", measured)
+    logger.info("%s: fine-tuning the decoder and the unused codes", measured)
     values = copy.deepcopy(TOKENIZER_RECIPE) | {"base": recipe.base, "data": recipe.data, "seed": recipe.seed}
     values["rehearsal"] = dict(recipe.rehearsal)
     if not recipe.rehearsal.get("num_motions"):
@@ -227,6 +233,6 @@ def _adapt_tokenizer(recipe: Recipe, dataset: DatasetDict, output: Path, report:
         if name in recipe.trainer:
             values["trainer"][name] = recipe.trainer[name]
     folder = output / TOKENIZER_FOLDER
-    if not (folder / "training.json").is_file():  # a finished one is there when a run goes on
+    if not (folder / "training.json").is_file():  # a resumed run may have finished the tokenizer already
         train(recipe_of(values, (), "the recipe of fine-tuning"), folder)
     return str(folder)

@@ -1,4 +1,4 @@
-"""The stages of training, a module for each; a stage is imported when a recipe asks for it."""
+"""Training stages, one module each. A stage is imported only when a recipe names it."""
 
 import importlib
 
@@ -6,7 +6,7 @@ from .base import Stage
 
 __all__ = ["STAGES", "stage_class"]
 
-# Module and class of each stage, by the name that recipes give it.
+# Module and class of each stage, by its name in recipes.
 STAGES = {
     "motion-vqvae": ("motion_vqvae", "MotionVQVAEStage"),
     "lamp": ("lamp", "LampStage"),

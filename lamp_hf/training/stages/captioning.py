@@ -1,4 +1,4 @@
-"""A language model learns what LaMP's queries say: LoRA and projection, over a frozen LaMP."""
+"""The captioning stage: LoRA and a projection connect a language model to the queries of a frozen LaMP."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -25,9 +25,9 @@ __all__ = ["CaptioningStage", "query_clips"]
 class CaptioningStage(Stage):
     """Trains [`LampForMotionCaptioning`].
 
-    `base` is a checkpoint with LaMP, or a captioner to go on from; `model.language_model_name` names the language
-    model. LaMP never changes here, so that its queries read every clip once, before training. Checkpoints hold
-    what is learned and name the rest.
+    `base` is a checkpoint with LaMP, or a captioner whose training continues. `model.language_model_name` is the folder
+    or Hub id of the language model. LaMP is frozen, so its query outputs are computed once before training. Checkpoints
+    contain the trained weights and the names of the other models.
     """
 
     config_class = LampCaptioningConfig
@@ -78,7 +78,7 @@ class CaptioningStage(Stage):
 
     @torch.no_grad()
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
-        """Cross-entropy of a token of the validation clips' caption 0, and how many times it was guessed right."""
+        """Compute the loss and the token accuracy on caption 0 of the validation clips; see [`next_token_scores`]."""
         captions = first_captions(self.dataset["validation"])
 
         def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -87,7 +87,7 @@ class CaptioningStage(Stage):
                 examples = [{"query_output": self.eval_queries[row][0], "caption": captions[row]} for row in rows]
                 batch = {name: tensor.to(model.device) for name, tensor in self.collate(examples).items()}
                 labels = batch.pop("labels")
-                # The last query foretells the first token.
+                # The output at the last query predicts the first token.
                 yield model(**batch).logits[:, -labels.shape[1] - 1 : -1], labels
 
         return next_token_scores(batches())
@@ -103,24 +103,24 @@ def query_clips(
     all_starts: bool,
     batch_size: int = 64,
 ) -> list[list[np.ndarray]]:
-    """What LaMP's queries read in clips of unnormalized features `(T, D)`.
+    """Compute LaMP's query outputs for clips of unnormalized features `(T, D)`.
 
     Args:
-        max_tokens: Longer clips are read in equal windows that are no longer, as the pipeline does.
-        all_starts: Read every clip from each of its first frames (four), as in [`encode_clips`].
+        max_tokens: Longer clips are split into equal windows of at most this length, as in the pipeline.
+        all_starts: Encode every clip from each of its first four frames, as in [`encode_clips`].
 
     Returns:
-        For each clip its query outputs `(Q, H)`, float16, one for each window of each start.
+        For each clip a list of query outputs `(Q, H)`, float16, one for each window from each first frame.
     """
     pieces: list[tuple[int, np.ndarray]] = []
     for number, clip in enumerate(encode_clips(lamp.motion_vqvae, extractor, clips, all_starts=all_starts)):
         for latents in clip.latents:
             windows = np.array_split(latents, -(-len(latents) // max_tokens))
             pieces += [(number, window) for window in windows]
-    pieces.sort(key=lambda piece: len(piece[1]))  # like lengths share a batch
+    pieces.sort(key=lambda piece: len(piece[1]))  # windows of similar length share a batch
     found: list[list[np.ndarray]] = [[] for _ in clips]
     lamp.eval()
-    for start in progress_bar(range(0, len(pieces), batch_size), "reading clips", "batch"):
+    for start in progress_bar(range(0, len(pieces), batch_size), "encoding clips with LaMP", "batch"):
         batch = pieces[start : start + batch_size]
         lengths = torch.tensor([len(latents) for _, latents in batch])
         padded = pad_sequence([torch.from_numpy(latents).float() for _, latents in batch], batch_first=True)

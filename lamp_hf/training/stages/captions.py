@@ -1,4 +1,4 @@
-"""Captions for training examples: composed anew at every draw where a grammar is known, else drawn from the set."""
+"""Captions of training examples: composed by the data set's grammar at every draw, or drawn from its captions."""
 
 import random
 from collections.abc import Callable, Iterable
@@ -18,11 +18,11 @@ CaptionOf = Callable[[int, np.random.Generator], str]
 
 
 def caption_source(dataset: Dataset, data: dict[str, Any]) -> CaptionOf:
-    """A function that gives a caption for the number of a clip and a random generator.
+    """Return a function that returns a caption, given the number of a clip and a random generator.
 
     Args:
         dataset: The training split.
-        data: The recipe's data section; captions of a named set with a grammar are composed from that.
+        data: The recipe's data section. If it names a data set with a grammar, the grammar composes the captions.
     """
     named = NAMED_SETS.get(data["name"])
     if named is not None and named.grammar is not None:
@@ -44,18 +44,18 @@ def caption_source(dataset: Dataset, data: dict[str, Any]) -> CaptionOf:
 
 
 def first_captions(dataset: Dataset) -> list[str]:
-    """Caption 0 of every clip, which the field evaluates on."""
+    """Return caption 0 of every clip, the one used for evaluation in the literature."""
     return [row[0]["text"] for row in dataset["captions"]]
 
 
 def next_token_scores(batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, float]:
-    """How well language models foretell captions.
+    """Score the next-token predictions of a language model.
 
     Args:
-        batches: Logits `(B, L, V)` and the tokens that they should foretell, `(B, L)`, -100 where none is.
+        batches: Logits `(B, L, V)` and target tokens `(B, L)`, -100 where there is no target.
 
     Returns:
-        `loss`, the cross-entropy of a token, and `token_accuracy`, how many times it was guessed right.
+        `loss`, the mean cross-entropy of a token, and `token_accuracy`, the share of tokens predicted correctly.
     """
     total = hits = count = 0.0
     for logits, labels in batches:

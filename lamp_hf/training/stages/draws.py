@@ -1,6 +1,6 @@
-"""Which clip a training run sees when: draws that depend on the seed and the draw's number, and on nothing else.
+"""Random training examples that depend only on the seed and the number of the draw.
 
-A run that resumes at step k therefore sees the very same clips, crops and captions as one that never stopped.
+A run that resumes at step k therefore sees the same clips, crops and captions as a run without interruption.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,39 +13,39 @@ __all__ = ["ClipDraws", "balanced_weights", "random_part"]
 
 
 def balanced_weights(labels: Sequence[Any], balance: float) -> np.ndarray:
-    """Probability of each clip, so that a label's share is proportional to its count ** (1 - balance).
+    """Return the probability of each clip, such that a label's share is proportional to its count ** (1 - balance).
 
     Args:
         labels: Label of each clip.
-        balance: 0 draws all clips alike, 1 all labels alike.
+        balance: With 0, all clips are equally likely; with 1, all labels are.
 
     Raises:
         ValueError: `balance` is outside [0, 1].
     """
     if not 0 <= balance <= 1:
-        raise ValueError(f"balance={balance} is outside [0, 1]")
+        raise ValueError(f"balance={balance} is outside [0, 1]; choose a number in between")
     _, label, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
     weights = counts[label].astype(np.float64) ** -balance
     return weights / weights.sum()
 
 
 def random_part(length: int, size: int, rng: np.random.Generator) -> slice:
-    """A part of `size` from anywhere in something of `length`; all of it, if it is no longer."""
+    """Return a random slice of `size` out of `length`, or all of it if `length` is not larger than `size`."""
     first = int(rng.integers(max(length - size, 0) + 1))
     return slice(first, first + size)
 
 
 class ClipDraws(Dataset):
-    """`num_draws` random examples, each made by `make(clip_index, rng)` with a generator of its own.
+    """Dataset of `num_draws` random examples, each created by `make(clip_index, rng)` with its own generator.
 
     Args:
-        make: Builds an example from the number of a clip and a random generator; the number is put into it as
-            `clip_number`.
+        make: Creates an example from the number of a clip and a random generator. The number is added to the example
+            as `clip_number`.
         weights: Probability of each clip.
         num_draws: Length of the dataset: steps times batch size.
-        seed: Of all draws.
-        size: Length of an example, to group examples of similar length into batches, which saves padding. `None`:
-            batches are random.
+        seed: Seed of all draws.
+        size: Returns the length of an example, to form batches of similar length, which saves padding. `None`: batches
+            are random.
         batch_size: Examples of one optimization step, over all processes.
     """
 

@@ -1,4 +1,4 @@
-"""What the frozen tokenizer makes of every clip, computed once: latents and token ids."""
+"""Latents and token ids of every clip from the frozen motion tokenizer, computed once before training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ __all__ = ["EncodedClip", "encode_clips", "pad_codes"]
 
 @dataclass(frozen=True)
 class EncodedClip:
-    """One clip as tokens, begun at each of its first frames in turn.
+    """One clip as tokens, encoded from each of its first frames.
 
-    A token covers four frames, so that the same motion cut one frame later has other tokens: training sees them all.
+    A token covers four frames, so the same motion cut one frame later has other tokens. Training sees all of them.
 
     Args:
-        latents: For every start, latents before quantization `(n, code_dim)`, float16.
-        codes: For every start, token ids `(n,)`, or `(n, num_quantizers)` with several codebooks.
+        latents: For every first frame, latents before quantization `(n, code_dim)`, float16.
+        codes: For every first frame, token ids `(n,)`, or `(n, num_quantizers)` with several codebooks.
     """
 
     latents: tuple[np.ndarray, ...]
     codes: tuple[np.ndarray, ...]
 
     def draw(self, rng: np.random.Generator, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        """Latents and codes from a random start; of clips longer than `max_tokens`, a random part."""
+        """Return latents and codes from a random first frame, cropped at random to at most `max_tokens`."""
         start = int(rng.integers(len(self.codes)))
         latents, codes = self.latents[start], self.codes[start]
         part = random_part(len(codes), max_tokens, rng)
@@ -51,7 +51,7 @@ def encode_clips(
     """Encode clips of unnormalized features `(T, D)`.
 
     Args:
-        all_starts: Encode every clip from each of its first frames (four), not from the first alone.
+        all_starts: Encode every clip from each of its first four frames instead of only from the first.
 
     Raises:
         ValueError: A clip is shorter than one token.
@@ -63,7 +63,7 @@ def encode_clips(
         for start in range(size if all_starts else 1)
         if start == 0 or len(clip) - start >= size
     ]
-    jobs.sort(key=lambda job: len(clips[job[0]]))  # like lengths share a batch
+    jobs.sort(key=lambda job: len(clips[job[0]]))  # clips of similar length share a batch
     latents: dict[tuple[int, int], np.ndarray] = {}
     codes: dict[tuple[int, int], np.ndarray] = {}
     model.eval()
@@ -89,5 +89,5 @@ def encode_clips(
 
 
 def pad_codes(codes: Sequence[np.ndarray]) -> torch.Tensor:
-    """Token ids `(B, n)` or `(B, n, num_quantizers)` of clips, -100 on padding."""
+    """Stack the token ids of clips into `(B, n)` or `(B, n, num_quantizers)`, with -100 on padding."""
     return pad_sequence([torch.from_numpy(row) for row in codes], batch_first=True, padding_value=IGNORED_CODE)

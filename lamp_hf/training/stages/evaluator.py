@@ -1,4 +1,4 @@
-"""The evaluator learns which caption belongs to which motion, judged by R-Precision among validation clips."""
+"""The evaluator stage: learns which caption belongs to which motion, evaluated by R-Precision on validation clips."""
 
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ _MAX_TEXT_LENGTH = 64  # word pieces; the longest captions of the CMU database h
 
 
 def new_config(processor: LampProcessor, values: dict[str, Any]) -> MotionTextEvaluatorConfig:
-    """Of an evaluator that reads the word pieces of LaMP's tokenizer, in place of GloVe's vectors of words."""
+    """Return the configuration of an evaluator that reads the tokenizer's word pieces instead of GloVe vectors."""
     tokenizer = processor.tokenizer
     return MotionTextEvaluatorConfig(
         motion_dim=processor.feature_extractor.feature_size,
@@ -40,11 +40,12 @@ def new_config(processor: LampProcessor, values: dict[str, Any]) -> MotionTextEv
 class EvaluatorStage(Stage):
     """Trains [`MotionTextEvaluatorModel`].
 
-    `base` is a checkpoint with LaMP, whose tokenizer and feature statistics it takes over, and whose word embeddings
-    it starts from; or an evaluator to go on from. Nothing else of LaMP is used: a judge must not share the features
-    of whom it judges. Without a base, tokenizer and word embeddings are those of `text_encoder`, and the feature
-    statistics are those of the training clips. `sampling.max_frames` is the longest clip it reads, of longer ones a
-    random part, and in evaluation the beginning.
+    `base` is either a checkpoint with LaMP or an evaluator whose training continues. From LaMP, the new evaluator takes
+    the tokenizer, the feature statistics and the initial word embeddings. It uses nothing else of LaMP, because an
+    evaluator must not share features with the models that it evaluates. Without a base, tokenizer and word embeddings
+    come from `text_encoder`, and the feature statistics from the training clips.
+
+    Clips longer than `sampling.max_frames` are cropped: at random in training, to their beginning in evaluation.
     """
 
     config_class = MotionTextEvaluatorConfig
@@ -60,7 +61,7 @@ class EvaluatorStage(Stage):
         else:
             raise ValueError(
                 "the stage evaluator needs base: a checkpoint with LaMP (or an evaluator); or text_encoder: a "
-                "pretrained BERT from whose words a new one starts"
+                "pretrained BERT that provides the tokenizer and the word embeddings"
             )
         torch.nn.Module.to(self.model, self.device)
         self.max_frames = int(recipe.sampling.get("max_frames", 196))
@@ -68,7 +69,7 @@ class EvaluatorStage(Stage):
         self.groups = pair_groups(self.dataset["train"])
 
     def _start_from(self, base: str) -> None:
-        """Take over tokenizer, statistics and words of a LaMP, or all of an evaluator."""
+        """Load an evaluator, or start a new one with the tokenizer, statistics and word embeddings of a LaMP."""
         self.processor = LampProcessor.from_pretrained(base)
         if AutoConfig.from_pretrained(base, trust_remote_code=False).model_type == "motion_text_evaluator":
             self.model = MotionTextEvaluatorModel.from_pretrained(base, **self.recipe.model)
@@ -77,7 +78,7 @@ class EvaluatorStage(Stage):
             self.model.init_word_embeddings(cast(torch.nn.Embedding, load_lamp(base).get_input_embeddings()).weight)
 
     def _start_from_words(self, text_encoder: str) -> None:
-        """Start from the tokenizer and the words of a pretrained text encoder."""
+        """Start a new evaluator with the tokenizer and the word embeddings of a pretrained text encoder."""
         tokenizer, token_ids = lamp_tokenizer(text_encoder, self.recipe.text_vocabulary, _MAX_TEXT_LENGTH)
         self.processor = LampProcessor(fitted_feature_extractor(self.dataset["train"]), tokenizer)
         self.model = MotionTextEvaluatorModel(new_config(self.processor, self.recipe.model))
@@ -90,7 +91,8 @@ class EvaluatorStage(Stage):
 
     def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:
         motion = self.train_clips[clip]
-        # As many frames as whole tokens hold, from anywhere: the same motion cut one frame later reads differently.
+        # Crop at random, to a multiple of the frames per token: the evaluator reads a motion cut one frame later
+        # differently, so it should see all cuts.
         size = self.model.config.frames_per_token
         length = max(min(len(motion) - int(rng.integers(size)), self.max_frames) // size, 1) * size
         example = {"motion": motion[random_part(len(motion), length, rng)], "caption": self.caption_of(clip, rng)}

@@ -1,4 +1,4 @@
-"""Feature extractor of a data set that nothing was trained on before."""
+"""Feature extractor for a new data set, from the statistics of its training clips."""
 
 from datasets import Dataset
 
@@ -12,10 +12,10 @@ _FEATURE_BIAS = 5
 
 
 def fitted_feature_extractor(train: Dataset) -> LampFeatureExtractor:
-    """Feature extractor that normalizes by the mean and the standard deviation of the training clips.
+    """Create a feature extractor that normalizes by the mean and the standard deviation of the training clips.
 
-    The root's motion and the foot contacts count five times, as in the training of Guo et al. (2022): an error in the
-    heading turns all that follows.
+    The features of the root's motion and of the foot contacts are scaled up by five, as in the training of Guo et al.
+    (2022), because an error in the heading rotates all following frames.
     """
     mean, std = training_statistics(train)
     std[:4] /= _FEATURE_BIAS

@@ -1,4 +1,4 @@
-"""Stage 2: LaMP's four tasks, judged by retrieval among validation clips."""
+"""Stage 2: LaMP's four pretraining tasks, evaluated by retrieval among validation clips."""
 
 from typing import Any
 
@@ -29,9 +29,9 @@ __all__ = ["LampStage", "pair_groups"]
 
 
 def pair_groups(dataset: Dataset) -> list[int] | None:
-    """A number for what each clip shows, by its labels; `None` for a data set without labels.
+    """Return a group number per clip, equal for clips with equal labels, or `None` for a data set without labels.
 
-    A mirror image shows the same, except where its captions name a side that the label does not: a mirrored
+    A mirrored clip has the group of the original, unless its captions name a side that the label does not: a mirrored
     "bye" is a wave of the other hand.
     """
     names = []
@@ -50,8 +50,8 @@ def pair_groups(dataset: Dataset) -> list[int] | None:
 class LampStage(Stage):
     """Trains [`LampForPreTraining`].
 
-    The motion tokenizer never changes here, so that all clips are encoded once, before training. `base` is the
-    tokenizer of stage 1, or a LaMP to go on from.
+    The motion tokenizer is frozen, so all clips are encoded once before training. `base` is the tokenizer of stage 1,
+    or a LaMP whose training continues.
     """
 
     config_class = LampConfig
@@ -85,7 +85,7 @@ class LampStage(Stage):
     def _start_from_tokenizer(self, base: str) -> None:
         recipe = self.recipe
         if recipe.text_encoder is None:
-            raise ValueError("a new lamp needs text_encoder: the pretrained BERT from which it starts")
+            raise ValueError("a new lamp needs text_encoder: a pretrained BERT that initializes it")
         motion_vqvae = MotionVQVAEModel.from_pretrained(base)
         extractor = LampFeatureExtractor.from_pretrained(base)
         text_encoder = locate_text_encoder(recipe.text_encoder)

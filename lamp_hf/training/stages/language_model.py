@@ -1,4 +1,4 @@
-"""A small causal language model of captions, for the captioning stage where no pretrained one can be had."""
+"""The language-model stage: a small causal language model of captions, for captioning without a pretrained one."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,9 +17,9 @@ __all__ = ["LanguageModelStage"]
 
 
 class LanguageModelStage(Stage):
-    """Trains an `OPTForCausalLM` on captions alone; no motion is looked at.
+    """Trains an `OPTForCausalLM` on captions alone, without motions.
 
-    `base` is a checkpoint with LaMP, whose tokenizer the new model takes over, or a language model to go on from.
+    `base` is a checkpoint with LaMP, whose tokenizer the new model uses, or a language model whose training continues.
     """
 
     config_class = OPTConfig
@@ -46,13 +46,13 @@ class LanguageModelStage(Stage):
         self.places = self.model.config.max_position_embeddings - self.max_length + 1
         if self.places < 1:
             raise ValueError(
-                f"max_position_embeddings={self.model.config.max_position_embeddings} leaves no room for captions of "
-                f"{self.max_length} tokens; make it that and LaMP's number of queries"
+                f"max_position_embeddings={self.model.config.max_position_embeddings} is too small for captions of "
+                f"{self.max_length} tokens; set it to at least that plus LaMP's number of queries"
             )
         self.caption_of = caption_source(self.dataset["train"], recipe.data)
 
     def example(self, clip: int, rng: np.random.Generator) -> dict[str, Any]:
-        # In a captioner the caption comes after the soft prompt: every place it may begin at must be learned.
+        # In a captioner, the caption follows a soft prompt, so the model must learn every position where it may start.
         return {"caption": self.caption_of(clip, rng), "place": int(rng.integers(self.places))}
 
     def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -60,7 +60,7 @@ class LanguageModelStage(Stage):
         input_ids, mask = encode_captions(self.processor, captions, self.model.config, self.max_length)
         places = torch.tensor([example["place"] for example in examples])
         labels = input_ids.masked_fill(mask == 0, IGNORED_LABEL)
-        labels[:, 0] = IGNORED_LABEL  # nothing comes before it that could foretell it
+        labels[:, 0] = IGNORED_LABEL  # no earlier token can predict the first one
         return {
             "input_ids": input_ids,
             "attention_mask": mask,
@@ -70,7 +70,7 @@ class LanguageModelStage(Stage):
 
     @torch.no_grad()
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
-        """Cross-entropy of a token of the validation clips' caption 0, and how many times it was guessed right."""
+        """Compute the loss and the token accuracy on caption 0 of the validation clips; see [`next_token_scores`]."""
         captions = first_captions(self.dataset["validation"])
 
         def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

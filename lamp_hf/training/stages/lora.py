@@ -1,4 +1,4 @@
-"""The light way to teach a text-to-motion model: an adapter learns, everything else stays as it is."""
+"""LoRA for text-to-motion models: an adapter is trained while all other weights stay frozen."""
 
 from pathlib import Path
 
@@ -14,20 +14,20 @@ __all__ = ["ADAPTER_FOLDER", "add_lora", "save_lora"]
 
 ADAPTER_FOLDER = "adapter"
 ADAPTER_NAME = "default"
-# All that turns LaMP's reading of a text into tokens and lengths.
+# The modules that compute tokens and lengths from LaMP's text features.
 ADAPTED = ("masked_transformer.", "length_estimator.", "text_to_condition", "words_to_condition")
 
 
 def add_lora(model: LampForTextToMotion, *, rank: int = 16, alpha: int | None = None) -> LoraModel:
-    """Put an adapter around the linear layers of the masked transformer, the length estimator and the text condition.
+    """Add an adapter to the linear layers of the masked transformer, the length estimator and the text condition.
 
     Args:
-        model: It is changed in place; from now on only the adapter learns.
-        rank: Of the adapter's matrices.
-        alpha: Scale; twice the rank by default.
+        model: Changed in place: all weights except the adapter's are frozen.
+        rank: Rank of the adapter's matrices.
+        alpha: Scale of the adapter. Defaults to twice the rank.
 
     Returns:
-        What saves the adapter, or makes it part of the model (`merge_and_unload`).
+        The adapter's wrapper; its `merge_and_unload` merges the adapter into the model.
     """
     targets = [
         name
@@ -39,9 +39,10 @@ def add_lora(model: LampForTextToMotion, *, rank: int = 16, alpha: int | None = 
 
 
 def save_lora(model: LampForTextToMotion, lora: LoraModel, folder: Path, base: str) -> None:
-    """Write the adapter in peft's format.
+    """Save the adapter in peft's format.
 
-    `model.load_adapter(folder)` puts it onto the base again, which needs the motion tokenizer it was trained with.
+    `model.load_adapter(folder)` adds it to the base again. The base must have the motion tokenizer that the adapter was
+    trained with.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = lora.peft_config[ADAPTER_NAME]

@@ -1,4 +1,4 @@
-"""Stage 1: the motion tokenizer, judged by how far reconstructed joints are from the real ones."""
+"""Stage 1: the motion tokenizer, evaluated by the distance between reconstructed and real joints (MPJPE)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -39,15 +39,15 @@ class MotionVQVAEStage(Stage):
             if AutoConfig.from_pretrained(base, trust_remote_code=False).model_type == "motion_vqvae":
                 self.model = MotionVQVAEModel.from_pretrained(base, **self.recipe.model)
             else:
-                self._go_on_from_part_of(base)
+                self._start_from_part_of(base)
         else:
             self.processor = fitted_feature_extractor(self.dataset["train"])
             config = MotionVQVAEConfig(motion_dim=self.processor.feature_size, **self.recipe.model)
             self.model = MotionVQVAEModel(config)
         self.window = int(self.recipe.sampling.get("window", 64))
 
-    def _go_on_from_part_of(self, base: str) -> None:
-        """Take the tokenizer out of a model around it, which may rehearse what it knows."""
+    def _start_from_part_of(self, base: str) -> None:
+        """Start from the tokenizer inside a larger model. A text-to-motion model also generates motions to rehearse."""
         whole = LampForTextToMotion.from_pretrained(base) if self.recipe.rehearsal.get("num_motions") else None
         own = (load_lamp(base) if whole is None else whole.lamp).motion_vqvae
         self.model = MotionVQVAEModel(MotionVQVAEConfig(**{**own.config.to_dict(), **self.recipe.model}))
@@ -55,7 +55,7 @@ class MotionVQVAEStage(Stage):
         if whole is not None:
             torch.nn.Module.to(whole, self.device)
             self.rehearse(whole, LampProcessor.from_pretrained(base))
-            # The codes of what is known keep their meaning; those that nothing known needs are for what is new.
+            # Codes that the rehearsed motions use keep their meaning; the other codes are free for the new motions.
             known = np.concatenate([motion.codes for motion in (*self.rehearsed, *self.eval_rehearsed)])
             self.model.quantizer.settle(torch.from_numpy(np.unique(known, axis=0)))
 
@@ -72,14 +72,18 @@ class MotionVQVAEStage(Stage):
         return dict(self.processor([example["motion"] for example in examples]))
 
     def complete(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Add the features' standard deviations where the foot loss needs them."""
+        """Add the features' standard deviations if the foot loss needs them."""
         if not self.model.config.foot_loss_weight:
             return batch
         std = torch.tensor(self.processor.std, device=batch["motion_values"].device)
         return {**batch, "motion_std": std}
 
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
-        """[`evaluate_reconstruction`] of the validation clips; with rehearsed motions also theirs, as `known_…`."""
+        """Compute [`evaluate_reconstruction`] on the validation clips.
+
+        If there are rehearsed motions, also compute it on these, as `known_…`, and `joint_mpjpe_mm`, the mean of both
+        MPJPEs.
+        """
         assert isinstance(model, MotionVQVAEModel)
         scores = evaluate_reconstruction(model, self.processor, self.eval_clips)
         if self.eval_rehearsed:
@@ -89,16 +93,16 @@ class MotionVQVAEStage(Stage):
         return scores
 
     def check_samples(self, wanted: list[str]) -> None:
-        """They are validation clips."""
+        """Check that the samples are ids of validation clips."""
         known = set(self.dataset["validation"]["id"])
-        if strangers := [clip for clip in wanted if clip not in known]:
+        if unknown := [clip for clip in wanted if clip not in known]:
             raise ValueError(
-                f"samples names {strangers[0]!r}, which is not a validation clip; one of those is {min(known)!r}"
+                f"samples contains {unknown[0]!r}, which is not a validation clip; use ids such as {min(known)!r}"
             )
 
     @torch.no_grad()
     def samples(self, model: PreTrainedModel) -> Iterator[Motion]:
-        """Each clip, and after it what the tokenizer makes of it."""
+        """Yield each clip, followed by its reconstruction."""
         assert isinstance(model, MotionVQVAEModel)
         ids = self.dataset["validation"]["id"]
         skeleton = SKELETONS[self.processor.skeleton]

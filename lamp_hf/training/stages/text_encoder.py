@@ -1,28 +1,28 @@
-"""The pretrained text side from which a new LaMP starts, and its tokenizer."""
+"""Tokenizer of a new LaMP or evaluator, built from that of a pretrained text encoder."""
 
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
 __all__ = ["DECODER_TOKEN", "lamp_tokenizer"]
 
-DECODER_TOKEN = "[DEC]"  # starts a caption that the model writes
+DECODER_TOKEN = "[DEC]"  # starts a generated caption
 
 
 def lamp_tokenizer(
     text_encoder: str, vocabulary: str, max_text_length: int
 ) -> tuple[PreTrainedTokenizerBase, list[int | None]]:
-    """Tokenizer of a new LaMP.
+    """Build the tokenizer of a new LaMP.
 
     Args:
         text_encoder: Folder or Hub id of the pretrained encoder.
-        vocabulary: `"full"`, or `"ascii"` for the word pieces of plain ASCII text alone, which saves a tenth of
-            the embeddings and loses nothing of English.
-        max_text_length: Word pieces of a caption, special tokens included.
+        vocabulary: `"full"`, or `"ascii"` to keep only the word pieces of plain ASCII text, which saves a tenth of the
+            embeddings and still covers English.
+        max_text_length: Maximum length of a caption in word pieces, including special tokens.
 
     Returns:
-        The tokenizer, with `[DEC]` as its last token, and for each of its ids the encoder's id (`None` for new).
+        The tokenizer, with `[DEC]` as its last token, and for each of its ids the encoder's id (`None` if new).
 
     Raises:
-        ValueError: Unknown `vocabulary`.
+        ValueError: `vocabulary` is unknown.
     """
     if vocabulary not in ("full", "ascii"):
         raise ValueError(f"text_vocabulary={vocabulary!r} is unknown; choose 'full' or 'ascii'")

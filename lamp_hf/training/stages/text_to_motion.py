@@ -1,4 +1,4 @@
-"""Stage 3: the masked transformer and the length estimator, over a frozen LaMP."""
+"""Stage 3: the masked transformer and the length estimator, on top of a frozen LaMP."""
 
 import copy
 from collections.abc import Iterator
@@ -31,24 +31,24 @@ from .rehearsal import RehearsedMotion, choose_example_texts
 
 __all__ = ["TextToMotionStage", "update_generation"]
 
-REHEARSED = "rehearsed"  # in a batch: which rows are motions of the base's own
-SAMPLE_TOKENS = 20  # of models that do not estimate lengths
+REHEARSED = "rehearsed"  # batch key: which rows are rehearsed motions
+SAMPLE_TOKENS = 20  # length of samples from models without a length estimator
 
 
 def update_generation(config: GenerationConfig, values: dict[str, Any]) -> None:
-    """Have a model decode as a recipe's generation section says.
+    """Update a model's generation configuration with a recipe's generation section.
 
     Raises:
-        ValueError: It has keys that the configuration does not have.
+        ValueError: The section has an unknown key.
     """
     refuse_unknown("generation", values, MaskedMotionGenerationConfig.fields)
     config.update(**values)
 
 
 class TextToMotionStage(Stage):
-    """Trains [`LampForTextToMotion`]; `base` is the LaMP of stage 2, or a text-to-motion model to go on from.
+    """Trains [`LampForTextToMotion`]; `base` is the LaMP of stage 2, or a text-to-motion model to train further.
 
-    The finished checkpoint holds LaMP whole, its heads included, and so serves all three pipelines.
+    The finished checkpoint contains all of LaMP, including its heads, and so works with all three pipelines.
     """
 
     config_class = LampTextToMotionConfig
@@ -70,38 +70,42 @@ class TextToMotionStage(Stage):
         self.rehearse(self.model, self.processor)
         self.teacher = copy.deepcopy(self.model).eval() if self.rehearsed else None
         known_tokens = self._quantized_tokens()
-        # From here on the model decodes as the recipe says; it rehearsed as it always did.
+        # The rehearsed motions were generated with the base's own settings; apply the recipe's only now.
         update_generation(self.model.generation_config, recipe.generation)
         if recipe.tokenizer:
-            self._take_tokenizer(MotionVQVAEModel.from_pretrained(recipe.tokenizer))
+            self._replace_tokenizer(MotionVQVAEModel.from_pretrained(recipe.tokenizer))
         self.reused_codes = (self._quantized_tokens() != known_tokens).any(-1)
         tokenizer, extractor = self.model.lamp.motion_vqvae, self.processor.feature_extractor
         self.encoded = encode_clips(tokenizer, extractor, self.train_clips, all_starts=True)
         self.eval_encoded = encode_clips(tokenizer, extractor, self.eval_clips, all_starts=False)
         self.caption_of = caption_source(self.dataset["train"], recipe.data)
-        self._keep_what_was_said()
+        self._choose_example_texts()
         self.lora = add_lora(self.model, **recipe.lora) if recipe.lora else None
 
     @torch.no_grad()
     def _quantized_tokens(self) -> torch.Tensor:
-        """What each code of the first codebook stands for, `(num_codes, code_dim)`."""
+        """Return the vector of each code of the first codebook, `(num_codes, code_dim)`."""
         codes = torch.arange(self.model.config.num_codes, device=self.device)
         return self.model.lamp.motion_vqvae.quantizer.lookup_first(codes)
 
-    def _take_tokenizer(self, tokenizer: MotionVQVAEModel) -> None:
-        """Put a tokenizer that knows more motions in place of the base's."""
+    def _replace_tokenizer(self, tokenizer: MotionVQVAEModel) -> None:
+        """Replace the base's tokenizer with one that has the same encoder.
+
+        Raises:
+            ValueError: The encoders differ.
+        """
         own, other = self.model.lamp.motion_vqvae.encoder.state_dict(), tokenizer.encoder.state_dict()
         for name, tensor in own.items():
             if name not in other or not torch.equal(tensor.cpu(), other[name]):
                 raise ValueError(
-                    f"{self.recipe.tokenizer} has another encoder than the motion tokenizer of {self.recipe.base} "
-                    f"({name} differs), so that LaMP could not read it: train it from that one with "
+                    f"{self.recipe.tokenizer} has a different encoder from the motion tokenizer of {self.recipe.base} "
+                    f"({name} differs), and LaMP cannot read its output: train the tokenizer from that base with "
                     "model.freeze_encoder=true"
                 )
         self.model.lamp.motion_vqvae.load_state_dict(tokenizer.state_dict())
 
-    def _keep_what_was_said(self) -> None:
-        """Let the processor know some of the training texts."""
+    def _choose_example_texts(self) -> None:
+        """Save some of the training texts in the processor."""
         train = self.dataset["train"]
         self.processor.example_texts = choose_example_texts(train, shown_labels(train), self.processor.example_texts)
 
@@ -136,10 +140,11 @@ class TextToMotionStage(Stage):
 
     @torch.no_grad()
     def complete(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Of rehearsed motions, what the base would have guessed: a drawn code says less than how likely all were.
+        """Mask the codes and add target probabilities; those of rehearsed motions come from the base.
 
-        This is knowledge distillation, as Learning without Forgetting (Li and Hoiem, 2016) does it. Codes that a new
-        tokenizer uses for something else are none of these guesses.
+        This is knowledge distillation, as in Learning without Forgetting (Li and Hoiem, 2016): the base's probabilities
+        say more than the codes that it happened to draw. Codes with a different meaning in a new tokenizer get
+        probability 0.
         """
         if self.teacher is None:
             return batch
@@ -156,9 +161,10 @@ class TextToMotionStage(Stage):
         return {**batch, "draws": draws, "token_targets": targets}
 
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
-        """Losses on the validation clips with caption 0 and the same masks every time.
+        """Compute the losses on the validation clips with caption 0 and the same masks at every evaluation.
 
-        With rehearsed motions also theirs, as `known_…`, and `joint_token_loss`, the mean of both token losses.
+        If there are rehearsed motions, also compute the losses on these, as `known_…`, and `joint_token_loss`, the mean
+        of both token losses.
         """
         longest = self.model.config.max_motion_tokens
         captions = first_captions(self.dataset["validation"])
@@ -187,11 +193,11 @@ class TextToMotionStage(Stage):
         return {name: value / len(examples) for name, value in sums.items()}
 
     def check_samples(self, wanted: list[str]) -> None:
-        """Any sentence will do."""
+        """Accept any sentences."""
 
     @torch.no_grad()
     def samples(self, model: PreTrainedModel) -> Iterator[Motion]:
-        """A motion for each sentence, of the same seed every time."""
+        """Generate a motion for each sentence, with the same seed at every evaluation."""
         assert isinstance(model, LampForTextToMotion)
         texts = self.recipe.samples
         tokens = None if model.length_estimator is not None else SAMPLE_TOKENS
@@ -200,7 +206,7 @@ class TextToMotionStage(Stage):
         yield from self.processor.post_process_motion(output.motion_values, output.motion_attention_mask, text=texts)
 
     def finish(self, output_dir: Path) -> None:
-        """Write a trained adapter beside the model, and make it part of the model."""
+        """Save a trained adapter in the run's folder and merge it into the model."""
         if self.lora is not None:
             if self.arguments.process_index == 0:
                 save_lora(self.model, self.lora, output_dir / ADAPTER_FOLDER, base=str(self.recipe.base))
