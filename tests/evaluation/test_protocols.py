@@ -249,7 +249,7 @@ def test_two_processes_give_the_numbers_of_one(
     command += ["--rerank", "3", "--repeats", "2", "-o", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("written:") == 1
+    assert done.stdout.count("saved ") == 1
     together = EvaluationRecord.load(tmp_path / f"retrieval-all-{tiny_checkpoint.name}.json")
     [alone] = evaluate_retrieval_protocols("tiny", encoder, data, protocols=("all",), rerank=3, repeats=2)
     assert list(together.rows.values()) == list(alone.rows.values())

@@ -6,6 +6,7 @@ index_process.py CHECKPOINT command ARGUMENT …    a command of `lamp-hf`
 """
 
 import multiprocessing
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -48,4 +49,6 @@ def main(checkpoint: str, what: str, *rest: str) -> None:
 
 
 if __name__ == "__main__":
+    # Processes that a shell starts in the background ignore Ctrl-C, and so would this one if the tests run there.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main(*sys.argv[1:])

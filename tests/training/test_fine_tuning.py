@@ -374,7 +374,7 @@ def test_example_texts_stand_for_all_labels_and_keep_what_was_known(tiny_set: Pa
 def test_the_command_asks_for_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
         (["train", "lamp", "-o", "r"], "choose a recipe with --config"),
-        (["train", "text-to-motion", "-o", "r"], "your motions (--data)"),
+        (["train", "text-to-motion", "-o", "r"], "use the stage text-to-motion with --data"),
         (["train", "lamp", "-o", "r", "-c", "x.yaml", "--lora"], "for fine-tuning, without --config"),
     ):
         with pytest.raises(SystemExit) as ended:
