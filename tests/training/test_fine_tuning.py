@@ -375,7 +375,7 @@ def test_the_command_asks_for_what_is_missing(capsys: pytest.CaptureFixture[str]
     for arguments, words in (
         (["train", "lamp", "-o", "r"], "choose a recipe with --config"),
         (["train", "text-to-motion", "-o", "r"], "use the stage text-to-motion with --data"),
-        (["train", "lamp", "-o", "r", "-c", "x.yaml", "--lora"], "for fine-tuning, without --config"),
+        (["train", "lamp", "-o", "r", "-c", "x.yaml", "--lora"], "only apply to fine-tuning without --config"),
     ):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
