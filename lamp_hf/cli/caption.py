@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lamp_hf.cli.checkpoints import find_checkpoint
-from lamp_hf.cli.options import MappingOption, ModelOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
+from lamp_hf.cli.options import (
+    DeviceOption,
+    MappingOption,
+    ModelOption,
+    SourceFpsOption,
+    UnitOption,
+    UpAxisOption,
+    reading_options,
+)
 from lamp_hf.motion.files import READERS
 from lamp_hf.terminal import quiet_readers, shown, shown_json
 
@@ -39,10 +47,7 @@ def caption(
     unit: UnitOption = None,
     up_axis: UpAxisOption = None,
     model: ModelOption = None,
-    device: Annotated[
-        str | None,
-        typer.Option("--device", help="Device, such as cpu, cuda or mps. Defaults to an accelerator if there is one."),
-    ] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Describe what happens in motion files.
 

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lamp_hf.cli.common import FORMATS, check_text, load_pipeline, save, say
-from lamp_hf.cli.options import MappingOption, ModelOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
+from lamp_hf.cli.options import (
+    DeviceOption,
+    MappingOption,
+    ModelOption,
+    SourceFpsOption,
+    UnitOption,
+    UpAxisOption,
+    reading_options,
+)
 from lamp_hf.motion.files import READERS, find_writer
 from lamp_hf.terminal import counted
 
@@ -76,10 +84,7 @@ def generate(
     unit: UnitOption = None,
     up_axis: UpAxisOption = None,
     model: ModelOption = None,
-    device: Annotated[
-        str | None,
-        typer.Option("--device", help="Device, such as cpu, cuda or mps. Defaults to an accelerator if there is one."),
-    ] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Generate motions from text. `lamp-hf prompts` lists what the model knows.
 

@@ -6,7 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["MappingOption", "ModelOption", "SourceFpsOption", "UnitOption", "UpAxisOption", "reading_options"]
+__all__ = [
+    "DeviceOption",
+    "MappingOption",
+    "ModelOption",
+    "SourceFpsOption",
+    "UnitOption",
+    "UpAxisOption",
+    "reading_options",
+]
 
 _UNITS = ("m", "dm", "cm", "mm", "inch", "foot", "cmu")
 _UP_AXES = ("x", "-x", "y", "-y", "z", "-z")
@@ -35,6 +43,10 @@ SourceFpsOption = Annotated[
 ModelOption = Annotated[
     str | None,
     typer.Option("--model", "-m", help="Checkpoint: a folder, a Hub id or a built-in name. Defaults to lamp-small."),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", help="Device, such as cpu, cuda or mps. Defaults to an accelerator if there is one."),
 ]
 
 

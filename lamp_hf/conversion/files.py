@@ -11,7 +11,6 @@ The evaluator is `text_mot_match/model/finest.tar`; its statistics are in `Comp_
 names are not reliable: the kind of a file is recognized by its contents.
 """
 
-import hashlib
 import pickle
 import re
 import zipfile
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from lamp_hf.files import file_digest
 
 from .layout import EVALUATOR_PARTS, UNUSED
 from .state_dicts import Tensors, flat_evaluator
@@ -130,9 +131,9 @@ def read_file(path: Path) -> OriginalFile:
     content = _load(path)
     kind, tensors = _recognize(path, content)
     if kind is None:
-        return OriginalFile(path, None, {}, _sha256(path), contents=_contents(content))
+        return OriginalFile(path, None, {}, file_digest(path), contents=_contents(content))
     _check_tensors(path, kind, tensors)
-    return OriginalFile(path, kind, tensors, _sha256(path), _options(path))
+    return OriginalFile(path, kind, tensors, file_digest(path), _options(path))
 
 
 def _load(path: Path) -> Any:
@@ -221,13 +222,8 @@ def _check_tensors(path: Path, kind: str, values: dict[Any, Any]) -> None:
             found = value.dtype if value.layout == torch.strided else value.layout
             raise ValueError(
                 f"{path}: {name} is a {str(found).removeprefix('torch.')} tensor, expected a dense floating-point "
-                "tensor;  convert it (for example with .to_dense().float()) and save the file again"
+                "tensor; convert it (for example with .to_dense().float()) and save the file again"
             )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _home(path: Path) -> Path:

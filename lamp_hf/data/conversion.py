@@ -23,7 +23,7 @@ from datasets import Dataset, DatasetDict, Features, NamedSplit, load_from_disk
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from tqdm.auto import tqdm
 
-from lamp_hf.files import atomic_path
+from lamp_hf.files import atomic_path, file_digest
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.inputs import as_motion, failure, problem_of
 from lamp_hf.terminal import counted, shown
@@ -369,8 +369,7 @@ def _checksums(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != _CHECKSUMS:
-            with path.open("rb") as file:
-                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[path.relative_to(folder).as_posix()] = file_digest(path)
     return found
 
 

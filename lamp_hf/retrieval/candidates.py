@@ -15,9 +15,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from lamp_hf.extras import require_faiss
-from lamp_hf.files import atomic_path
+from lamp_hf.files import atomic_path, file_digest
 
-from .storage import MappedVectors, checksum
+from .storage import MappedVectors
 
 __all__ = ["CandidateFinder", "group_means", "group_queries"]
 
@@ -145,14 +145,14 @@ class CandidateFinder:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            written = checksum(unfinished)
+            written = file_digest(unfinished)
         self.written = written
 
     def _read(self, flags: int) -> Any:
         if self.written is None or self.groups is None or not self.path.is_file():
             return None
         # The checksum is compared first because some damaged files make FAISS crash the process.
-        if checksum(self.path) != self.written:
+        if file_digest(self.path) != self.written:
             logger.warning("%s: the file is damaged or was replaced; rebuilding it", self.path)
             self.written = None
             return None

@@ -16,6 +16,7 @@ from lamp_hf.data.loading import load_motion_dataset
 from lamp_hf.data.motionfolder import find_tables, read_tables
 from lamp_hf.data.named_sets import NAMED_SETS
 from lamp_hf.data.schema import with_numpy_motion
+from lamp_hf.files import file_digest
 from lamp_hf.motion.inputs import as_motion, failure, find_motion_files, no_motion_files
 
 __all__ = ["Clip", "DatasetSource", "FolderSource", "Source", "find_source", "may_be_on_hub"]
@@ -143,7 +144,7 @@ class FolderSource:
         digests: dict[str, str] = {}
         for name in self.files:
             try:
-                digests[name] = self._digest(name, _content_digest(self._root / name))
+                digests[name] = self._digest(name, file_digest(self._root / name))
             except OSError as error:
                 failures[name] = failure(name, error)
         new = {name: self._root / name for name, digest in digests.items() if (name, digest) not in known}
@@ -172,11 +173,6 @@ class FolderSource:
             return self.captions.get(name, ())
         text = as_motion(self._root / name, **self.cache.reader_options).text
         return (text,) if text else ()
-
-
-def _content_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class DatasetSource:

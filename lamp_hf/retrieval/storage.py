@@ -1,6 +1,5 @@
 """Store rows of vectors on disk: a `datasets.Dataset` made of several Arrow files, each written atomically."""
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,19 +9,13 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, concatenate_datasets
 
-from lamp_hf.files import atomic_path
+from lamp_hf.files import atomic_path, file_digest
 
-__all__ = ["DamagedFileError", "MappedSequences", "MappedVectors", "PartedDataset", "checksum", "ragged"]
+__all__ = ["DamagedFileError", "MappedSequences", "MappedVectors", "PartedDataset", "ragged"]
 
 
 class DamagedFileError(ValueError):
     """Error for an index file that is missing, or whose content has changed."""
-
-
-def checksum(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def ragged(arrays: Sequence[np.ndarray]) -> pa.Array:
@@ -65,7 +58,7 @@ class PartedDataset:
         path = self._path(number)
         if not path.is_file():
             raise DamagedFileError(f"{path}: the file is missing")
-        if checksum(path) != self.checksums[number]:
+        if file_digest(path) != self.checksums[number]:
             raise DamagedFileError(f"{path}: the file is damaged (its checksum differs)")
         part = Dataset.from_file(str(path))
         if len(part) != self.counts[number]:
@@ -105,7 +98,7 @@ class PartedDataset:
                 writer.write_table(table)
             with unfinished.open("rb") as written:
                 os.fsync(written.fileno())
-            written_checksum = checksum(unfinished)
+            written_checksum = file_digest(unfinished)
         self.counts.append(len(table))
         self.checksums.append(written_checksum)
         self._parts.append(Dataset.from_file(str(path)))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from datasets import DatasetDict
 
-from lamp_hf.data.archives import archive_clips, file_digest, remember_clips, remembered_clips, until_all_found
+from lamp_hf.data.archives import archive_clips, remember_clips, remembered_clips, until_all_found
 from lamp_hf.data.bandai_namco.grammar import CaptionGrammar
 from lamp_hf.data.conversion import (
     CONVERSION_VERSION,
@@ -30,6 +30,7 @@ from lamp_hf.data.conversion import (
 )
 from lamp_hf.data.schema import MIRRORED, motion_features
 from lamp_hf.data.text_files import read_lines
+from lamp_hf.files import file_digest
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.skeleton import HUMANML3D_22
 

@@ -14,7 +14,6 @@ from datasets import DatasetDict
 
 from lamp_hf.data.archives import (
     archive_clips,
-    file_digest,
     first_file_in,
     remember_clips,
     remembered_clips,
@@ -40,6 +39,7 @@ from lamp_hf.data.conversion import (
 )
 from lamp_hf.data.motionfolder import find_tables
 from lamp_hf.data.schema import MIRRORED, motion_features
+from lamp_hf.files import file_digest
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.skeleton import HUMANML3D_22
 from lamp_hf.motion.text import swap_sides

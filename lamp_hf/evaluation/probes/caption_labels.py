@@ -39,15 +39,11 @@ class CaptionReader:
         styles = grammar.styles
         of_content: dict[str, set[str]] = {}
         of_style: dict[str, set[str]] = {}
-        everywhere: dict[str, int] = {}
         for content in grammar.contents:
             for style in styles:
                 words = grammar.words(content, style)
                 _add(of_content, content, words, _CONTENT_SLOTS)
                 _add(of_style, style, words, _STYLE_SLOTS)
-        for labels in of_style.values():
-            for label in labels:
-                everywhere[label] = everywhere.get(label, 0) + 1
         self._contents = _Wordings(of_content)
         # A phrase that occurs with every style, such as "person", does not name a style.
         common = {phrase for phrase, labels in of_style.items() if len(labels) == len(styles)}

@@ -110,7 +110,7 @@ class LampStage(Stage):
         return example if self.groups is None else {**example, "group": self.groups[clip]}
 
     def size(self, example: dict[str, Any]) -> int:
-        """Words of the caption, which the Q-Former reads in four passes, and the motion in cross-attention alone."""
+        """Return the number of words of the caption: text takes more of a step than the motion."""
         return len(example["caption"].split())
 
     def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

@@ -114,7 +114,7 @@ class TextToMotionStage(Stage):
         return {"codes": codes, "caption": self.caption_of(clip, rng)}
 
     def size(self, example: dict[str, Any]) -> int:
-        """Tokens of the motion."""
+        """Return the number of tokens of the motion."""
         return len(example["codes"])
 
     def rehearsed_example(self, motion: RehearsedMotion, rng: np.random.Generator) -> dict[str, Any]:
