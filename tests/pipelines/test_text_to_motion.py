@@ -127,6 +127,7 @@ def test_a_motion_does_not_depend_on_its_batch(pipe: TextToMotionPipeline, batch
 
 
 def test_seeds_decide(pipe: TextToMotionPipeline) -> None:
+    torch.manual_seed(0)  # it decides the seed that is drawn; with a tiny model, two seeds may give one motion
     drawn = pipe("a person walks", num_frames=20)
     again = pipe("a person walks", num_frames=20, seed=drawn["seed"])
     other = pipe("a person walks", num_frames=20, seed=drawn["seed"] + 1)
