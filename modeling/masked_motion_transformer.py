@@ -152,17 +152,27 @@ class MaskedMotionTransformer(MotionTransformer):
         return self.classifier(self.read(token_embeds, self.condition_projection(condition), token_mask))
 
 
-class CodebookClassifier(nn.Linear):
-    """One linear classifier per codebook, stored as one layer; each motion uses the classifier of its codebook."""
+class CodebookClassifier(nn.Module):
+    """Scores the codes of a codebook by the similarity of their vectors with a projection of the state.
 
-    def __init__(self, hidden_size: int, num_codebooks: int, num_codes: int):
-        super().__init__(hidden_size, num_codebooks * num_codes)
-        self.shape = (num_codebooks, num_codes)
+    Codes with similar vectors get similar scores before any training, and the classifier needs few parameters.
+    """
 
-    def forward(self, states: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """Return logits `(B, n, num_codes)` of states `(B, n, hidden_size)`; `rows` `(B,)` selects the classifiers."""
-        weight, bias = self.weight.unflatten(0, self.shape)[rows], self.bias.unflatten(0, self.shape)[rows]
-        return states @ weight.to(states.dtype).transpose(1, 2) + bias.to(states.dtype)[:, None]
+    def __init__(self, hidden_size: int, code_dim: int, num_codebooks: int, num_codes: int):
+        super().__init__()
+        self.projection = nn.Linear(hidden_size, code_dim)
+        self.biases = nn.Embedding(num_codebooks, num_codes)
+
+    def forward(self, states: torch.Tensor, code_vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Return logits `(B, n, num_codes)`.
+
+        Args:
+            states: `(B, n, hidden_size)`.
+            code_vectors: Vectors of the codes of each motion's codebook, `(B, num_codes, code_dim)`.
+            rows: Bias of each motion's codebook, `(B,)`.
+        """
+        vectors = F.rms_norm(code_vectors, code_vectors.shape[1:])  # those of later codebooks are shorter
+        return self.projection(states) @ vectors.transpose(1, 2) + self.biases(rows)[:, None]
 
 
 class ResidualMotionTransformer(MotionTransformer):
@@ -175,13 +185,16 @@ class ResidualMotionTransformer(MotionTransformer):
     def __init__(self, config: LampTextToMotionConfig):
         super().__init__(config, config.num_residual_hidden_layers)
         self.codebook_embeddings = nn.Embedding(config.num_quantizers - 1, config.hidden_size)
-        self.classifier = CodebookClassifier(config.hidden_size, config.num_quantizers - 1, config.num_codes)
+        self.classifier = CodebookClassifier(
+            config.hidden_size, config.motion_vqvae_config.code_dim, config.num_quantizers - 1, config.num_codes
+        )
 
     def forward(
         self,
         token_embeds: torch.Tensor,
         condition: torch.Tensor,
         codebooks: torch.Tensor,
+        code_vectors: torch.Tensor,
         token_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the logits of all codes of one codebook for each motion, `(B, n, num_codes)`.
@@ -190,8 +203,9 @@ class ResidualMotionTransformer(MotionTransformer):
             token_embeds: Sum of the code vectors of the codebooks before it, `(B, n, code_dim)`.
             condition: `(B, H)`; zeros are the empty condition.
             codebooks: Index of the codebook to predict for each motion, at least 1, `(B,)`.
+            code_vectors: Vectors of the codes of that codebook, `(B, num_codes, code_dim)`.
             token_mask: `(B, n)`, 1 on real tokens; `None` if all are real.
         """
         rows = codebooks - 1
         condition = self.condition_projection(condition) + self.codebook_embeddings(rows)
-        return self.classifier(self.read(token_embeds, condition, token_mask), rows)
+        return self.classifier(self.read(token_embeds, condition, token_mask), code_vectors, rows)

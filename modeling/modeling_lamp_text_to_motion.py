@@ -224,8 +224,11 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
             raise ValueError("num_quantizers=1: the tokenizer has only one codebook; use predict_tokens")
         order = torch.arange(motion_codes.shape[-1], device=motion_codes.device)
         known = motion_codes.masked_fill(order >= codebooks[:, None, None], IGNORED_CODE)
-        embeds = self.lamp.motion_vqvae.quantizer.lookup(known)
-        return self.residual_transformer(embeds.to(self.dtype), condition.to(self.dtype), codebooks, token_mask)
+        quantizer = self.lamp.motion_vqvae.quantizer
+        embeds, code_vectors = quantizer.lookup(known), quantizer.code_vectors(codebooks)
+        return self.residual_transformer(
+            embeds.to(self.dtype), condition.to(self.dtype), codebooks, code_vectors.to(self.dtype), token_mask
+        )
 
     @capture_outputs
     def forward(

@@ -218,6 +218,10 @@ class ResidualQuantizer(MotionQuantizer):
         """Return the vectors of codes `(...)` of the first codebook."""
         return self._codebooks()[0].lookup(codes)
 
+    def code_vectors(self, codebooks: torch.Tensor) -> torch.Tensor:
+        """Return the vectors of all codes of the codebooks with these indices `(B,)`: `(B, num_codes, code_dim)`."""
+        return torch.stack([layer.codebook for layer in self._codebooks()])[codebooks]
+
     def settle(self, codes: torch.Tensor) -> None:
         """Freeze these codes of each codebook."""
         for k, layer in enumerate(self._codebooks()):
