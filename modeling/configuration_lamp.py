@@ -225,6 +225,9 @@ class LampTextToMotionConfig(LampBaseConfig):
         condition_on_words: Whether to add a learned projection of the mean word state to the condition. The paper uses
             only the queries. The queries of a small LaMP lose details that matter little to its own tasks, such as the
             style of a motion.
+        train_text_to_condition: Whether to train the layer through which the queries read the text, as in the released
+            code. If not, it is a copy of LaMP's own layer, the queries' states of a text never change, and training
+            computes them once for each text.
         train_token_embeddings: Whether to train the token embeddings. If not, they are the codebook of the tokenizer
             (T7).
         max_motion_tokens: Longest sequence generated in one piece (49 tokens are 196 frames).
@@ -248,6 +251,7 @@ class LampTextToMotionConfig(LampBaseConfig):
     mask_token_padding: bool = True
     condition_dropout: float | int = 0.1
     condition_on_words: bool = False
+    train_text_to_condition: bool = True
     train_token_embeddings: bool = False
     max_motion_tokens: int = 49
     length_hidden_sizes: list[int] | tuple[int, ...] | None = (512, 256, 128)

@@ -146,6 +146,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
 
     def _freeze(self) -> None:
         self.lamp.requires_grad_(False)
+        self.text_to_condition.requires_grad_(self.config.train_text_to_condition)
         self.lamp.eval()  # the released code leaves LaMP's dropout on (T6)
 
     def train(self, mode: bool = True) -> Self:
@@ -154,20 +155,19 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         self._freeze()
         return self
 
-    def get_text_condition(
+    def summarize_text(
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         text_hidden_states: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the condition `(B, H)`: the mean of LaMP's queries after they have read the text (T4).
+        """Return the mean of LaMP's queries after they have read the text and the mean word state, `(B, 2, H)`.
 
-        With `config.condition_on_words`, a projection of the mean word state is added.
+        With `config.train_text_to_condition=False`, the summary of a text never changes, so training may cache it.
 
         Args:
             input_ids, attention_mask: Texts, `(B, L)`.
-            text_hidden_states: Output of `LampModel.encode_text`, `(B, L, H)`, instead of `input_ids`. It never
-                changes, so training may cache it.
+            text_hidden_states: Output of `LampModel.encode_text`, `(B, L, H)`, instead of `input_ids`.
 
         Raises:
             ValueError: The texts are missing.
@@ -178,10 +178,32 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
             with torch.no_grad():
                 text_hidden_states = self.lamp.encode_text(input_ids, attention_mask)
         text_hidden_states = text_hidden_states.to(self.dtype)
-        condition = self.lamp.query_text(self.text_to_condition(text_hidden_states), attention_mask).mean(1)
-        if self.words_to_condition is not None:
-            condition = condition + self.words_to_condition(masked_mean(text_hidden_states, attention_mask))
-        return condition
+        queries = self.lamp.query_text(self.text_to_condition(text_hidden_states), attention_mask).mean(1)
+        return torch.stack([queries, masked_mean(text_hidden_states, attention_mask)], 1)
+
+    def get_text_condition(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        text_hidden_states: torch.Tensor | None = None,
+        text_summary: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the condition `(B, H)`: the mean of LaMP's queries after they have read the text (T4).
+
+        With `config.condition_on_words`, a projection of the mean word state is added.
+
+        Args:
+            input_ids, attention_mask: Texts, `(B, L)`.
+            text_hidden_states: Output of `LampModel.encode_text`, `(B, L, H)`, instead of `input_ids`.
+            text_summary: Output of [`summarize_text`], `(B, 2, H)`, instead of all others.
+
+        Raises:
+            ValueError: The texts are missing.
+        """
+        if text_summary is None:
+            text_summary = self.summarize_text(input_ids, attention_mask, text_hidden_states)
+        condition, words = text_summary.to(self.dtype).unbind(1)
+        return condition if self.words_to_condition is None else condition + self.words_to_condition(words)
 
     def predict_tokens(
         self, token_ids: torch.Tensor, condition: torch.Tensor, token_mask: torch.Tensor | None = None
@@ -239,6 +261,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         motion_values: torch.Tensor | None = None,
         motion_attention_mask: torch.Tensor | None = None,
         text_hidden_states: torch.Tensor | None = None,
+        text_summary: torch.Tensor | None = None,
         condition: torch.Tensor | None = None,
         draws: MaskingDraws | None = None,
         token_targets: torch.Tensor | None = None,
@@ -250,7 +273,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         """Mask tokens of B motions and predict them, and the lengths of the motions, from their texts.
 
         Args:
-            input_ids, attention_mask, text_hidden_states: Texts; see [`get_text_condition`].
+            input_ids, attention_mask, text_hidden_states, text_summary: Texts; see [`get_text_condition`].
             condition: Conditions, `(B, H)`, instead of the texts.
             motion_codes: Token ids, `(B, n)`, or `(B, n, K)` with a residual tokenizer.
             motion_values, motion_attention_mask: Motions, instead of `motion_codes`; see [`MotionVQVAEModel`].
@@ -299,7 +322,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
             # Remove columns that are padding in every row: they cost time and change nothing.
             motion_codes = motion_codes[:, : int(num_tokens.max())]
         if condition is None:
-            condition = self.get_text_condition(input_ids, attention_mask, text_hidden_states)
+            condition = self.get_text_condition(input_ids, attention_mask, text_hidden_states, text_summary)
 
         first = first_codes(motion_codes)
         if draws is None:

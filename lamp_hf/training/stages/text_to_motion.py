@@ -28,10 +28,13 @@ from .draws import random_part
 from .encoded import encode_clips, pad_codes
 from .lora import ADAPTER_FOLDER, add_lora, save_lora
 from .rehearsal import RehearsedMotion, choose_example_texts
+from .text_summaries import TextSummaries
 
 __all__ = ["TextToMotionStage", "update_generation"]
 
 REHEARSED = "rehearsed"  # batch key: which rows are rehearsed motions
+TEXT_INPUTS = ("input_ids", "attention_mask", "text_summary")
+TEXTS = "texts"  # batch key: texts whose summaries the model gets
 SAMPLE_TOKENS = 20  # length of samples from models without a length estimator
 
 
@@ -80,6 +83,8 @@ class TextToMotionStage(Stage):
         self.eval_encoded = encode_clips(tokenizer, extractor, self.eval_clips, all_starts=False)
         self.caption_of = caption_source(self.dataset["train"], recipe.data)
         self._choose_example_texts()
+        frozen_text = not self.model.config.train_text_to_condition
+        self.summaries = TextSummaries(self.model, self.processor) if frozen_text else None
         self.lora = add_lora(self.model, **recipe.lora) if recipe.lora else None
 
     @torch.no_grad()
@@ -124,18 +129,29 @@ class TextToMotionStage(Stage):
             REHEARSED: True,
         }
 
-    def _inputs(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        text = self.processor(text=[example["caption"] for example in examples])
+    def _inputs(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        texts = [example["caption"] for example in examples]
+        codes = pad_codes([example["codes"] for example in examples])
+        if self.summaries is not None:
+            return {TEXTS: texts, "motion_codes": codes}
+        inputs = self.processor(text=texts)
         return {
-            "input_ids": text["input_ids"],
-            "attention_mask": text["attention_mask"],
-            "motion_codes": pad_codes([example["codes"] for example in examples]),
+            "input_ids": inputs["input_ids"],
+            "attention_mask": inputs["attention_mask"],
+            "motion_codes": codes,
         }
 
-    def collate(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def collate(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = self._inputs(examples)
         if self.teacher is not None:
             batch[REHEARSED] = torch.tensor([example.get(REHEARSED, False) for example in examples])
+        return batch
+
+    def _with_summaries(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy of a batch, with summaries in place of texts."""
+        batch = dict(batch)
+        if self.summaries is not None:
+            batch["text_summary"] = self.summaries(batch.pop(TEXTS))
         return batch
 
     @torch.no_grad()
@@ -146,16 +162,17 @@ class TextToMotionStage(Stage):
         say more than the codes that it happened to draw. Codes with a different meaning in a new tokenizer get
         probability 0.
         """
+        batch = self._with_summaries(batch)
         if self.teacher is None:
             return batch
-        batch = dict(batch)
         rows, num_codes = batch.pop(REHEARSED), self.model.config.num_codes
         codes = first_codes(batch["motion_codes"])
         draws = MaskingDraws.draw(codes, num_codes)
         shown, _ = mask_codes(codes, draws, num_codes)
         targets = F.one_hot(codes.clamp(min=0), num_codes).float()
         if rows.any():
-            condition = self.teacher.get_text_condition(batch["input_ids"][rows], batch["attention_mask"][rows])
+            text = {name: batch[name][rows] for name in TEXT_INPUTS if name in batch}
+            condition = self.teacher.get_text_condition(**text)
             logits = self.teacher.predict_tokens(shown[rows], condition, codes[rows] >= 0).float()
             targets[rows] = logits.masked_fill(self.reused_codes, -torch.inf).softmax(-1)
         return {**batch, "draws": draws, "token_targets": targets}
@@ -185,7 +202,8 @@ class TextToMotionStage(Stage):
         sums: dict[str, float] = {}
         for start in range(0, len(examples), 64):
             part = examples[start : start + 64]
-            batch = {name: tensor.to(model.device) for name, tensor in self._inputs(part).items()}
+            batch = self._with_summaries(self._inputs(part))
+            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
             output = model(**batch, generator=generator)
             for name in ("loss", "token_loss", "residual_loss", "length_loss", "token_accuracy"):
                 if output.get(name) is not None:  # not all models have a length estimator or several codebooks
