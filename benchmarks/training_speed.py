@@ -2,7 +2,7 @@
 
     python benchmarks/training_speed.py --data DATA --tokenizer runs/motion-vqvae --lamp runs/lamp [--steps 20]
 
-With `--recipes cmu-mocap --compare sampling.group_by_length=false`, each stage also runs with this setting changed, in
+With `--recipes cmu-mocap --stages lamp --compare sampling.group_by_length=false`, each stage also runs with this setting changed, in
 turns, and the ratio of the speeds is printed.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lamp_hf.training import load_recipe, train
 
+STAGES = ("motion-vqvae", "lamp", "text-to-motion")
 TURNS = 2  # of each pair of settings, so that other work on the machine affects both
 
 
@@ -33,20 +34,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="archive or clone of the data set of the recipes")
     parser.add_argument("--recipes", default="bandai-namco", help="bandai-namco or cmu-mocap")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--tokenizer", help="trained motion-vqvae, the base of lamp")
     parser.add_argument("--lamp", help="trained lamp, the base of text-to-motion")
     parser.add_argument("--compare", metavar="KEY=VALUE", help="setting to compare with the recipe's own")
     parser.add_argument("--steps", type=int, default=20)
     arguments = parser.parse_args()
-    stages = {"lamp": arguments.tokenizer, "text-to-motion": arguments.lamp}
-    bases = {"motion-vqvae": None, **{stage: base for stage, base in stages.items() if base}}
+    bases = dict(zip(STAGES, (None, arguments.tokenizer, arguments.lamp), strict=True))
     data = f"data.path={arguments.data}"
-    for stage, base in bases.items():
+    for stage in arguments.stages:
         name = f"{arguments.recipes}/{stage}"
         speeds: dict[str, list[float]] = {}
         for setting in ["", arguments.compare] * TURNS if arguments.compare else [""]:
             settings = [data, setting] if setting else [data]
-            speed, batch = steps_per_second(name, base, arguments.steps, settings)
+            speed, batch = steps_per_second(name, bases[stage], arguments.steps, settings)
             speeds.setdefault(setting, []).append(speed)
             print(f"{stage:16} {speed:6.2f} steps/s with {batch} clips {setting}", flush=True)
         if arguments.compare:
