@@ -2,8 +2,8 @@
 
     python benchmarks/training_speed.py --data DATA --tokenizer runs/motion-vqvae --lamp runs/lamp [--steps 20]
 
-With `--recipes cmu-mocap --stages lamp --compare sampling.group_by_length=false`, each stage also runs with this setting changed, in
-turns, and the ratio of the speeds is printed.
+With `--recipes cmu-mocap --stages lamp --compare sampling.group_by_length=false`, the stage also runs with this setting
+changed, in turns, and the ratio of the speeds is printed.
 """
 
 import argparse
