@@ -408,12 +408,16 @@ def _tokenizer(checkpoint: str, device: str | None) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModel
 
     from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
-    from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
+    from lamp_hf.modeling.modeling_lamp import LampModel
+    from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 
-    if AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).model_type == "motion_vqvae":
+    kind = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).model_type
+    if kind == "motion_vqvae":
         tokenizer: Any = AutoModel.from_pretrained(checkpoint, trust_remote_code=False)
+    elif kind == "lamp_text_to_motion":
+        tokenizer = LampForTextToMotion.from_pretrained(checkpoint).lamp.motion_vqvae
     else:
-        tokenizer = LampForMotionTextRetrieval.from_pretrained(checkpoint).lamp.motion_vqvae
+        tokenizer = LampModel.from_pretrained(checkpoint).motion_vqvae
     return tokenizer.to(_device(device)).eval(), LampFeatureExtractor.from_pretrained(checkpoint)
 
 
