@@ -1,4 +1,4 @@
-"""Text-to-motion training with a frozen text side, which encodes each text once."""
+"""Text-to-motion training with a frozen text side."""
 
 from dataclasses import replace
 
@@ -7,10 +7,8 @@ import torch
 import yaml
 
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
-from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.training import Recipe, train
 from lamp_hf.training.stages.lora import add_lora
-from lamp_hf.training.stages.text_summaries import TextSummaries
 
 pytestmark = pytest.mark.slow
 
@@ -30,24 +28,6 @@ def test_frozen_text_side_stays_the_copy_of_lamp(frozen, stages):
     assert model.words_to_condition.weight.requires_grad
     trained = LampForTextToMotion.from_pretrained(stages["text-to-motion"])
     assert not torch.equal(trained.text_to_condition.weight, trained.lamp.text_to_states.weight)
-
-
-@torch.no_grad()
-def test_summaries_are_those_of_the_model_and_computed_once(frozen, monkeypatch):
-    model, processor = LampForTextToMotion.from_pretrained(frozen), LampProcessor.from_pretrained(frozen)
-    summaries = TextSummaries(model, processor)
-    counts = []
-    summarize = summaries.model.summarize_text
-    monkeypatch.setattr(
-        summaries.model,
-        "summarize_text",
-        lambda **inputs: counts.append(len(inputs["input_ids"])) or summarize(**inputs),
-    )
-    texts = ["a person walks forward", "a person bows", "a person walks forward"]
-    first, again = summaries(texts), summaries(texts[1:])
-    assert counts == [2]
-    torch.testing.assert_close(first, model.summarize_text(**processor(text=texts)))
-    assert torch.equal(again, first[1:])
 
 
 def test_adapter_leaves_out_the_frozen_text_side(frozen):
