@@ -1,20 +1,21 @@
 """The public names of lamp_hf, listed once: type checkers and `__init__.py` read them from the imports below."""
 
+# ruff: noqa: I001 (one block per module)
 from lamp_hf.checkpoints.embedded import embedded_checkpoint as embedded_checkpoint
 from lamp_hf.data import load_motion_dataset as load_motion_dataset
 from lamp_hf.modeling import (
     AutoModelForMotionCaptioning as AutoModelForMotionCaptioning,
-    LampCaptioningConfig as LampCaptioningConfig,
     LampConfig as LampConfig,
+    LampDecoderForMotionCaptioning as LampDecoderForMotionCaptioning,
     LampFeatureExtractor as LampFeatureExtractor,
-    LampForMotionCaptioning as LampForMotionCaptioning,
     LampForMotionTextRetrieval as LampForMotionTextRetrieval,
-    LampForMotionToText as LampForMotionToText,
     LampForPreTraining as LampForPreTraining,
     LampForTextToMotion as LampForTextToMotion,
     LampModel as LampModel,
     LampProcessor as LampProcessor,
     LampTextToMotionConfig as LampTextToMotionConfig,
+    LampWithLanguageModelConfig as LampWithLanguageModelConfig,
+    LampWithLanguageModelForMotionCaptioning as LampWithLanguageModelForMotionCaptioning,
     MaskedMotionGenerationConfig as MaskedMotionGenerationConfig,
     MotionLengthEstimatorConfig as MotionLengthEstimatorConfig,
     MotionLengthEstimatorModel as MotionLengthEstimatorModel,

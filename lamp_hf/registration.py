@@ -38,9 +38,9 @@ def register() -> None:
 
     from lamp_hf.checkpoints.embedded import CHECKPOINTS_FOLDER, DEFAULT_CHECKPOINT
     from lamp_hf.modeling.configuration_lamp import (
-        LampCaptioningConfig,
         LampConfig,
         LampTextToMotionConfig,
+        LampWithLanguageModelConfig,
         MotionLengthEstimatorConfig,
         MotionTextEvaluatorConfig,
         MotionVQVAEConfig,
@@ -48,7 +48,7 @@ def register() -> None:
     from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
     from lamp_hf.modeling.modeling_auto import AutoModelForMotionCaptioning
     from lamp_hf.modeling.modeling_lamp import LampModel
-    from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
+    from lamp_hf.modeling.modeling_lamp_language_model_captioning import LampWithLanguageModelForMotionCaptioning
     from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
     from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
     from lamp_hf.modeling.modeling_motion_length_estimator import MotionLengthEstimatorModel
@@ -63,7 +63,7 @@ def register() -> None:
         MotionVQVAEConfig: MotionVQVAEModel,
         LampConfig: LampModel,
         LampTextToMotionConfig: LampForTextToMotion,
-        LampCaptioningConfig: LampForMotionCaptioning,
+        LampWithLanguageModelConfig: LampWithLanguageModelForMotionCaptioning,
         MotionTextEvaluatorConfig: MotionTextEvaluatorModel,
     }
     for config_class, model_class in models.items():
@@ -73,7 +73,7 @@ def register() -> None:
     # It reads the features of another model, so it does not have a processor of its own.
     AutoConfig.register(MotionLengthEstimatorConfig.model_type, MotionLengthEstimatorConfig, exist_ok=True)
     AutoModel.register(MotionLengthEstimatorConfig, MotionLengthEstimatorModel, exist_ok=True)
-    for config_class in (LampConfig, LampTextToMotionConfig, LampCaptioningConfig, MotionTextEvaluatorConfig):
+    for config_class in (LampConfig, LampTextToMotionConfig, LampWithLanguageModelConfig, MotionTextEvaluatorConfig):
         AutoProcessor.register(config_class, LampProcessor, exist_ok=True)
     pipelines: dict[str, tuple[type[Pipeline], type]] = {
         TextToMotionPipeline.task: (TextToMotionPipeline, LampForTextToMotion),

@@ -14,9 +14,9 @@ from transformers.configuration_utils import SubConfigSpec
 from .base_lamp import LampBaseConfig
 
 __all__ = [
-    "LampCaptioningConfig",
     "LampConfig",
     "LampTextToMotionConfig",
+    "LampWithLanguageModelConfig",
     "MotionLengthEstimatorConfig",
     "MotionTextEvaluatorConfig",
     "MotionVQVAEConfig",
@@ -295,8 +295,8 @@ class LampTextToMotionConfig(LampBaseConfig):
 
 
 @strict
-class LampCaptioningConfig(LampBaseConfig):
-    """Configuration of [`LampForMotionCaptioning`]: a language model prompted by LaMP (LaMP, section 3.4).
+class LampWithLanguageModelConfig(LampBaseConfig):
+    """Configuration of [`LampWithLanguageModelForMotionCaptioning`] (LaMP, section 3.4).
 
     Args:
         lamp_config: Configuration of the LaMP that reads the motions, or a dictionary of its values.
@@ -314,7 +314,7 @@ class LampCaptioningConfig(LampBaseConfig):
         max_text_length: Largest number of tokens of a caption, including its first and last token.
     """
 
-    model_type = "lamp_captioning"
+    model_type = "lamp_captioning"  # in the configurations of existing checkpoints
     sub_configs_defaults = {
         "lamp_config": SubConfigSpec(LampConfig),
         "language_model_config": SubConfigSpec(AutoConfig, model_type="opt"),

@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 from transformers import GenerationConfig, GenerationMixin, Pipeline
 
 from lamp_hf.modeling.configuration_generation_lamp import whole
-from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
-from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
+from lamp_hf.modeling.modeling_lamp_decoder_captioning import LampDecoderForMotionCaptioning
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import LampWithLanguageModelForMotionCaptioning
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.inputs import as_motion
 from lamp_hf.motion.motion import Motion
@@ -61,8 +61,8 @@ class Window:
 class MotionCaptioningPipeline(SavedPipeline, Pipeline):
     """Describes motions in sentences.
 
-    Checkpoints of LaMP and of text-to-motion use LaMP's own decoder, [`LampForMotionToText`]; checkpoints of
-    [`LampForMotionCaptioning`] use their language model.
+    Checkpoints of LaMP and of text-to-motion use LaMP's own decoder, [`LampDecoderForMotionCaptioning`]; checkpoints of
+    [`LampWithLanguageModelForMotionCaptioning`] use their language model.
 
     ```python
     >>> import lamp_hf
@@ -82,7 +82,7 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
     """
 
     task = "motion-captioning"
-    model: LampForMotionToText | LampForMotionCaptioning
+    model: LampDecoderForMotionCaptioning | LampWithLanguageModelForMotionCaptioning
     processor: LampProcessor
 
     _load_processor = True  # type: ignore[assignment]
@@ -93,10 +93,10 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        if not isinstance(self.model, LampForMotionToText | LampForMotionCaptioning):
+        if not isinstance(self.model, LampDecoderForMotionCaptioning | LampWithLanguageModelForMotionCaptioning):
             raise TypeError(
-                "motion-captioning needs a LampForMotionToText or a LampForMotionCaptioning, got a "
-                f"{type(self.model).__name__}"
+                "motion-captioning needs a LampDecoderForMotionCaptioning or a "
+                f"LampWithLanguageModelForMotionCaptioning, got a {type(self.model).__name__}"
             )
         if self.processor is None:
             raise ValueError("motion-captioning needs a processor; give processor=LampProcessor.from_pretrained(…)")

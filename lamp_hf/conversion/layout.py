@@ -13,15 +13,15 @@ import torch
 from transformers import PreTrainedModel
 
 from lamp_hf.modeling.configuration_lamp import (
-    LampCaptioningConfig,
     LampConfig,
     LampTextToMotionConfig,
+    LampWithLanguageModelConfig,
     MotionLengthEstimatorConfig,
     MotionTextEvaluatorConfig,
     MotionVQVAEConfig,
 )
 from lamp_hf.modeling.modeling_lamp import LampModel
-from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import LampWithLanguageModelForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_length_estimator import MotionLengthEstimatorModel
 from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
@@ -47,7 +47,7 @@ AnyConfig = (
     MotionVQVAEConfig
     | LampConfig
     | LampTextToMotionConfig
-    | LampCaptioningConfig
+    | LampWithLanguageModelConfig
     | MotionTextEvaluatorConfig
     | MotionLengthEstimatorConfig
 )
@@ -56,7 +56,7 @@ MODELS: dict[str, type[PreTrainedModel]] = {
     "motion-vqvae": MotionVQVAEModel,
     "lamp": LampModel,
     "text-to-motion": LampForTextToMotion,
-    "captioning": LampForMotionCaptioning,
+    "captioning": LampWithLanguageModelForMotionCaptioning,
     "evaluator": MotionTextEvaluatorModel,
     "length-estimator": MotionLengthEstimatorModel,
 }

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from lamp_hf.checkpoints.embedded import locate_text_encoder, resolve_checkpoint
 from lamp_hf.metrics.functional.retrieval import evaluate_lamp
 from lamp_hf.modeling.configuration_lamp import MotionTextEvaluatorConfig
-from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import load_lamp
 from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
 

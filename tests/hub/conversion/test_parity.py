@@ -212,7 +212,7 @@ def test_pipeline_of_text_to_motion(reference: Conversion, reference_files: Path
 
 @torch.no_grad()
 def test_captioning(reference: Conversion, golden: Path, parity) -> None:
-    model = lamp_hf.LampForMotionCaptioning.from_pretrained(reference.output / "captioning").eval()
+    model = lamp_hf.LampWithLanguageModelForMotionCaptioning.from_pretrained(reference.output / "captioning").eval()
     io = load_file(golden / "m2t.io.safetensors")
     mask, labels = io["attention_mask"][:, QUERIES:], io["labels"][:, QUERIES:]
     ids = io["opt_input_ids_with_newline"]
