@@ -273,12 +273,12 @@ class LampTextToMotionConfig(LampBaseConfig):
         return self.motion_vqvae_config.num_quantizers
 
     @property
-    def mask_token_id(self) -> int:
+    def motion_mask_token_id(self) -> int:
         """Id of the mask token: one after the last code."""
         return self.num_codes
 
     @property
-    def pad_token_id_motion(self) -> int:
+    def motion_pad_token_id(self) -> int:
         """Id of the padding token: two after the last code."""
         return self.num_codes + 1
 

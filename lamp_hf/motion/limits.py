@@ -8,6 +8,7 @@ MIN_FPS, MAX_FPS = 1.0, 1000.0
 MAX_FRAMES = 1_000_000  # almost 14 hours at 20 fps
 MAX_VALUES = 40_000_000  # values in one array of a file
 MAX_TEXT = 10_000  # characters
+MAX_CLIP_FRAMES = 196  # longest clip of HumanML3D: models generate at most this in one piece, and evaluations read it
 LARGEST_M = 1e4  # a joint farther away than 10 km comes from damaged values
 
 
