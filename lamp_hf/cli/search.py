@@ -35,7 +35,7 @@ def index(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder of motion files, saved data set or Hub id; or, with --data, bandai-namco, humanml3d or kit-ml."
+            help="Folder of motion files, saved data set or Hub id; or, with --data, a name such as bandai-namco."
         ),
     ],
     output: Annotated[
