@@ -17,9 +17,9 @@ from lamp_hf.checkpoints.files import CheckpointError
 from .base_lamp import LampBaseConfig
 
 __all__ = [
-    "LampCaptioningConfig",
     "LampConfig",
     "LampTextToMotionConfig",
+    "LampWithLanguageModelConfig",
     "MotionLengthEstimatorConfig",
     "MotionTextEvaluatorConfig",
     "MotionVQVAEConfig",
@@ -353,12 +353,12 @@ class LampTextToMotionConfig(LampBaseConfig):
         return self.motion_vqvae_config.num_quantizers
 
     @property
-    def mask_token_id(self) -> int:
+    def motion_mask_token_id(self) -> int:
         """Id of the mask token: one after the last code."""
         return self.num_codes
 
     @property
-    def pad_token_id_motion(self) -> int:
+    def motion_pad_token_id(self) -> int:
         """Id of the padding token: two after the last code."""
         return self.num_codes + 1
 
@@ -396,8 +396,8 @@ class LampTextToMotionConfig(LampBaseConfig):
 
 
 @strict
-class LampCaptioningConfig(LampBaseConfig):
-    """Configuration of [`LampForMotionCaptioning`]: a language model prompted by LaMP (LaMP, section 3.4).
+class LampWithLanguageModelConfig(LampBaseConfig):
+    """Configuration of [`LampWithLanguageModelForMotionCaptioning`] (LaMP, section 3.4).
 
     Args:
         lamp_config: Configuration of the LaMP that reads the motions, or a dictionary of its values.
@@ -415,7 +415,7 @@ class LampCaptioningConfig(LampBaseConfig):
         max_text_length: Largest number of tokens of a caption, including its first and last token.
     """
 
-    model_type = "lamp_captioning"
+    model_type = "lamp_captioning"  # in the configurations of existing checkpoints
     sub_configs_defaults = {
         "lamp_config": SubConfigSpec(LampConfig),
         "language_model_config": SubConfigSpec(AutoConfig, model_type="opt"),

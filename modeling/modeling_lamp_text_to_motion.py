@@ -247,7 +247,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         """Return logits `(B, n, num_codes)` of all tokens; with several codes per token, of the first code.
 
         Args:
-            token_ids: Codes, `config.mask_token_id` or `config.pad_token_id_motion`, `(B, n)`.
+            token_ids: Codes, `config.motion_mask_token_id` or `config.motion_pad_token_id`, `(B, n)`.
             condition: Conditions, `(B, H)`; zeros are the empty condition.
             token_mask: `(B, n)`, 1 on real tokens; `None` if all are real.
         """

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
 
-__all__ = ["EXACT_FORMATS", "FORMATS", "check_text", "fail", "load_pipeline", "print_table", "save", "say"]
+__all__ = ["EXACT_FORMATS", "FORMATS", "fail", "load_pipeline", "print_table", "save", "say"]
 
-MAX_CHARACTERS = 10_000  # same as in the pipelines, which take seconds to import
 EXIT_ERROR = 1
 FORMATS = " ".join(WRITERS)
 EXACT_FORMATS = (".npy", ".npz")  # store the motion unchanged; the other formats may plant feet
@@ -28,14 +27,6 @@ def load_pipeline(model: str | None, device: str | None) -> "TextToMotionPipelin
     create: Any = transformers.pipeline  # its type hints cover only the built-in tasks
     pipe: TextToMotionPipeline = create("text-to-motion", model=checkpoint, device=device)
     return pipe
-
-
-def check_text(text: str) -> None:
-    """Raise an error if a sentence is empty or too long, before a model is loaded."""
-    if not text.strip():
-        raise ValueError('text is empty; describe what the person does, such as "a person walks"')
-    if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"text has {len(text):,} characters; shorten it to at most {MAX_CHARACTERS:,}")
 
 
 def save(motion: "Motion", path: Path, plant_feet: bool | None) -> str:

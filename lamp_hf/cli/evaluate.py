@@ -77,7 +77,7 @@ PoolSize = Annotated[
     ),
 ]
 
-RECORDS = Path("evaluations")
+RECORDS_FOLDER = Path("evaluations")
 # Names of evaluation splits, in order of preference.
 SPLITS = ("test", "validation", "val", "valid", "dev")
 
@@ -91,7 +91,7 @@ def reconstruction(
     repeats: Repeats = 20,
     seed: Seed = 0,
     limit: Limit = None,
-    output: Output = RECORDS,
+    output: Output = RECORDS_FOLDER,
     write_card: Card = False,
     name: Name = None,
     skip_bad: SkipBad = False,
@@ -142,7 +142,7 @@ def text_to_motion(
     ] = None,
     seed: Seed = 0,
     limit: Limit = None,
-    output: Output = RECORDS,
+    output: Output = RECORDS_FOLDER,
     write_card: Card = False,
     name: Name = None,
     skip_bad: SkipBad = False,
@@ -215,7 +215,7 @@ def retrieval(
     repeats: Repeats = 20,
     seed: Seed = 0,
     limit: Limit = None,
-    output: Output = RECORDS,
+    output: Output = RECORDS_FOLDER,
     write_card: Card = False,
     name: Name = None,
     skip_bad: SkipBad = False,
@@ -266,7 +266,7 @@ def captioning(
     repeats: Repeats = 20,
     seed: Seed = 0,
     limit: Limit = None,
-    output: Output = RECORDS,
+    output: Output = RECORDS_FOLDER,
     write_card: Card = False,
     name: Name = None,
     skip_bad: SkipBad = False,

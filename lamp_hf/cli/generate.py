@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lamp_hf.cli.common import FORMATS, check_text, load_pipeline, save, say
+from lamp_hf.cli.common import FORMATS, load_pipeline, save, say
 from lamp_hf.cli.options import (
     DeviceOption,
     MappingOption,
@@ -17,6 +17,8 @@ from lamp_hf.cli.options import (
     reading_options,
 )
 from lamp_hf.motion.files import READERS, find_writer
+from lamp_hf.motion.limits import MAX_GENERATED_FRAMES, check_prompt
+from lamp_hf.motion.skeleton import SKELETONS
 from lamp_hf.terminal import counted
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["generate", "prompts"]
 
 MAX_FPS = 1000
+# The frame rate of a checkpoint is known only after loading it; this bound holds for all skeletons.
+MAX_DURATION_S = MAX_GENERATED_FRAMES / min(skeleton.default_fps for skeleton in SKELETONS.values())
 
 
 def generate(
@@ -103,19 +107,23 @@ def generate(
     if output.is_dir():
         raise IsADirectoryError(f"{output} is a folder; expected a file name")
     for sentence in text:
-        check_text(sentence)
+        check_prompt(sentence)
     durations = duration or []
     for value in durations:
         if not 0 <= value < math.inf:
             raise ValueError(f"--duration {value:g}: expected seconds, 0 or more")
+    longest = sum(durations) if storyboard else max(durations, default=0.0)
+    if longest > MAX_DURATION_S:
+        raise ValueError(f"--duration: {longest:g} s is too long; expected at most {MAX_DURATION_S:,.0f} s")
     if fps is not None and not 1 <= fps <= MAX_FPS:
         raise typer.BadParameter(f"--fps expects a frame rate from 1 to {MAX_FPS}, got {fps:g}")
     if storyboard and (len(durations) not in (0, len(text)) or num > 1 or motion or edit or split):
         raise typer.BadParameter(
-            "--storyboard needs one --duration per text or none, and works without --num, --split, --motion and --edit"
+            "--storyboard needs one --duration per text or none, and cannot be combined with --num, --split, --motion "
+            "or --edit"
         )
     if (motion is None) != (edit is None) or (motion and (durations or split)):
-        raise typer.BadParameter("--motion and --edit go together, and work without --duration and --split")
+        raise typer.BadParameter("--motion and --edit go together, and cannot be combined with --duration or --split")
     if not storyboard and len(durations) not in (0, 1, len(text)):
         raise typer.BadParameter(
             f"--duration was given {len(durations)} times for {counted(len(text), 'text')}; give it once for all, or "
@@ -165,11 +173,14 @@ def prompts(
     `lamp-hf prompts "play the guitar"`
     """
     if like is not None:
-        check_text(like)
+        check_prompt(like)
     pipe = load_pipeline(model, "cpu")
     known = pipe.known_sentences
     if known is None:
-        raise ValueError("this checkpoint does not say what it was trained on: its processor has no example_texts")
+        raise ValueError(
+            "this checkpoint does not say what it was trained on: its processor has no example_texts; pass another "
+            "checkpoint with --model"
+        )
     if like is not None:
         for sentence in known.suggest(like, num):
             say(sentence)
@@ -188,7 +199,9 @@ def _read_edit(path: Path, edit: str, reading: dict[str, Any]) -> "tuple[Motion,
     start, end = _span(edit)
     motion = as_motion(path, **reading)
     if not 0 <= start < motion.duration or (end is not None and end <= start):
-        raise ValueError(f"--edit {edit} is not within {path}, which lasts {motion.duration:g} s")
+        raise ValueError(
+            f"--edit {edit} is not within {path}, which lasts {motion.duration:g} s; pass a span within it"
+        )
     return motion, (start, end)
 
 

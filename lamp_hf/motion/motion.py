@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.features import features_to_joints, joints_to_features, mirror_joints, resample_joints
-from lamp_hf.motion.files import find_reader, find_writer
+from lamp_hf.motion.files import find_player, find_reader, find_writer
 from lamp_hf.motion.limits import MAX_FRAMES, check_fps
 from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
 from lamp_hf.motion.text import swap_sides
@@ -323,9 +323,7 @@ class Motion:
         return write(self if fps is None else self.resample(fps), path, **options)
 
     def _repr_html_(self) -> str:
-        from lamp_hf.motion.formats.html import motion_to_html
-
-        return motion_to_html(self)
+        return find_player()(self)
 
     def __repr__(self) -> str:
         text = f", text={self.text!r}" if self.text is not None else ""

@@ -346,6 +346,12 @@ def test_arguments_are_checked_before_the_model_is_loaded(
             1,
             "Error: --duration -1: expected seconds, 0 or more",
         ),
+        (["generate", "a", "-o", "x.bvh", "-m", "TINY", "-d", "1e6"], 1, "Error: --duration: 1e+06 s is too long;"),
+        (
+            ["generate", "a", "b", "-o", "x.bvh", "--storyboard", "-d", "2e4", "-d", "2e4"],
+            1,
+            "--duration: 40000 s is too long; expected at most 32,000 s",
+        ),
         (["generate", "a", "-o", "x.bvh", "-d", "soon"], 2, "Invalid value for '--duration'"),
         (["generate", "a", "-o", "x.bvh", "-d", "1", "-d", "2"], 2, "--duration was given 2 times for 1 text"),
         (["generate", "a", "-o", "x.bvh", "--edit", "1:2"], 2, "--motion and --edit go together"),

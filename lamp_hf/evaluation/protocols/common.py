@@ -15,13 +15,13 @@ from datasets import Dataset
 
 from lamp_hf.data.bandai_namco.grammar import CaptionGrammar
 from lamp_hf.data.schema import with_numpy_motion
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS, Skeleton
 from lamp_hf.processes import process_state
 
-__all__ = ["LONGEST_FRAMES", "EvaluationSet", "OnEstimate", "derangement", "estimate", "shown_name", "spread"]
+__all__ = ["EvaluationSet", "OnEstimate", "derangement", "estimate", "shown_name", "spread"]
 
-LONGEST_FRAMES = 196  # limit of published evaluations
 SAMPLE = 4  # items that are timed to estimate the duration
 
 # Called once before the work, with the estimated seconds and a description of the work.
@@ -104,7 +104,7 @@ class EvaluationSet:
     @cached_property
     def motions(self) -> list[Motion]:
         """The clips, cropped to their first 196 frames."""
-        return [Motion(features=clip[:LONGEST_FRAMES], fps=self.fps, skeleton=_skeleton(clip)) for clip in self.clips]
+        return [Motion(features=clip[:MAX_CLIP_FRAMES], fps=self.fps, skeleton=_skeleton(clip)) for clip in self.clips]
 
 
 def _skeleton(clip: np.ndarray) -> Skeleton:

@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,8 @@ from lamp_hf.motion.formats.detection import check_unit_and_up_axis, standardize
 from lamp_hf.motion.formats.npy import open_archive, read_array
 from lamp_hf.motion.formats.smpl import FPS_NAMES, find_poses, pose_joints
 from lamp_hf.motion.limits import LARGEST_M, MAX_FRAMES, check_fps, check_text
+from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import HUMANML3D_22, SKELETONS, Skeleton
-
-if TYPE_CHECKING:
-    from lamp_hf.motion.motion import Motion
 
 __all__ = ["motion_of_array", "read_npy", "read_npz", "write_npy", "write_npz"]
 
@@ -35,7 +33,7 @@ _DEFAULT_RATES = {"posed_joints": 30.0}  # Kimodo's archives do not contain the 
 _SPLIT = "save each separately: np.save(f'clip{i}.npy', clips[i])"
 
 
-def write_npy(motion: "Motion", path: str | os.PathLike[str], *, view: str = "joints") -> None:
+def write_npy(motion: Motion, path: str | os.PathLike[str], *, view: str = "joints") -> None:
     """Write one array.
 
     Args:
@@ -49,7 +47,7 @@ def write_npy(motion: "Motion", path: str | os.PathLike[str], *, view: str = "jo
         np.save(temporary, getattr(motion, view), allow_pickle=False)
 
 
-def write_npz(motion: "Motion", path: str | os.PathLike[str]) -> None:
+def write_npz(motion: Motion, path: str | os.PathLike[str]) -> None:
     """Write a complete motion; reading the file gives an equal motion.
 
     Raises:
@@ -76,7 +74,7 @@ def read_npy(
     unit: str | None = None,
     up_axis: str | None = None,
     strict: bool = False,
-) -> "Motion":
+) -> Motion:
     """Read joints or features, which are distinguished by their shape.
 
     Args:
@@ -116,7 +114,7 @@ def read_npz(
     unit: str | None = None,
     up_axis: str | None = None,
     strict: bool = False,
-) -> "Motion":
+) -> Motion:
     """Read an archive written by `write_npz` or by another program.
 
     Supported are arrays named `features`, `joints`, `posed_joints` (Kimodo) or `motion` (MDM), a single array of any
@@ -235,9 +233,7 @@ def _scalar(arrays: Mapping[str, np.ndarray], name: str, kind: type, path: Path)
 
 def _motion_of_poses(
     poses: Any, arrays: Mapping[str, np.ndarray], path: Path, *, fps: float | None, **options: Any
-) -> "Motion":
-    from lamp_hf.motion.motion import Motion
-
+) -> Motion:
     _check_frames(max((len(arrays[name]) for name in poses.names if np.ndim(arrays[name])), default=0), path)
     with np.errstate(over="ignore", invalid="ignore"):
         joints, _, notes = pose_joints(poses, arrays, path.name)
@@ -294,7 +290,7 @@ def motion_of_array(
     up_axis: str | None = None,
     strict: bool = False,
     own_body: bool | None = None,
-) -> "Motion":
+) -> Motion:
     """Create a motion from joints or features; the shape determines which, and the skeleton.
 
     Args:
@@ -313,8 +309,6 @@ def motion_of_array(
     Raises:
         MotionFormatError: the shape is unknown, or the values are not a motion.
     """
-    from lamp_hf.motion.motion import Motion
-
     if array.dtype.kind not in "fiu":
         raise MotionFormatError(f"{path.name}: expected numbers, found the type {array.dtype}")
     known = list(SKELETONS.values()) if skeleton is None else [skeleton]

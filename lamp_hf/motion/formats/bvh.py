@@ -12,7 +12,7 @@ from lamp_hf.files import atomic_path
 from lamp_hf.motion import rotations
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.feet import planted_kinematics
-from lamp_hf.motion.formats.bvh_parser import MAX_FPS, MIN_FPS, BvhClip, parse_bvh
+from lamp_hf.motion.formats.bvh_parser import BvhClip, parse_bvh
 from lamp_hf.motion.formats.detection import METERS_PER_UNIT, Detection, check_unit_and_up_axis, detect
 from lamp_hf.motion.formats.rigs import (
     LAMP_HF_JOINT_NAMES,
@@ -23,6 +23,7 @@ from lamp_hf.motion.formats.rigs import (
     resolve_mapping,
 )
 from lamp_hf.motion.kinematics import forward_kinematics
+from lamp_hf.motion.limits import MAX_FPS, MIN_FPS
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import HUMANML3D_22
 

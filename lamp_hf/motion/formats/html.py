@@ -8,16 +8,13 @@ import os
 from functools import cache
 from html import escape
 from importlib import resources
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lamp_hf.files import atomic_path
 from lamp_hf.motion.feet import planted_motion
 from lamp_hf.motion.formats.drawing import COLORS, HEAD_RISE_M, Color, Figure, body_size, camera_track, head_joint
-
-if TYPE_CHECKING:
-    from lamp_hf.motion.motion import Motion
+from lamp_hf.motion.motion import Motion
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +26,7 @@ _PAGE_FRAMES = 20_000  # about 4 MB
 _NOTEBOOK_FRAMES = 6_000
 
 
-def motion_to_html(motion: "Motion", *, height: int = _NOTEBOOK_HEIGHT, plant_feet: bool | None = None) -> str:
+def motion_to_html(motion: Motion, *, height: int = _NOTEBOOK_HEIGHT, plant_feet: bool | None = None) -> str:
     """Create an HTML fragment with a player, for a notebook or any other page.
 
     The player is in a sandboxed frame: a page can contain many, and player and page cannot access each other.
@@ -52,7 +49,7 @@ def motion_to_html(motion: "Motion", *, height: int = _NOTEBOOK_HEIGHT, plant_fe
     )
 
 
-def write_html(motion: "Motion", path: str | os.PathLike[str], *, plant_feet: bool | None = None) -> None:
+def write_html(motion: Motion, path: str | os.PathLike[str], *, plant_feet: bool | None = None) -> None:
     """Write a page with a player: drag to look around, scroll to zoom, scrub, loop.
 
     Args:
@@ -66,7 +63,7 @@ def write_html(motion: "Motion", path: str | os.PathLike[str], *, plant_feet: bo
         temporary.write_text(page, encoding="utf-8", newline="\n")
 
 
-def _page(motion: "Motion", max_frames: int) -> str:
+def _page(motion: Motion, max_frames: int) -> str:
     """Insert a motion into the template of the player."""
     text = motion.text or ""
     every = -(-motion.num_frames // max_frames)
@@ -91,7 +88,7 @@ def _template() -> str:
     return resources.files("lamp_hf.motion.formats").joinpath("player.html").read_text(encoding="utf-8")
 
 
-def _data(motion: "Motion", every: int) -> str:
+def _data(motion: Motion, every: int) -> str:
     """Pack the player's data as JSON: numbers, base64 and colors, never text from the user."""
     skeleton = motion.skeleton
     fps = motion.fps / every

@@ -10,7 +10,7 @@ from datasets import Dataset
 from torch.nn import functional as F
 
 from lamp_hf.data.named_sets import NAMED_SETS
-from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import IGNORED_LABEL
 
 __all__ = ["CaptionOf", "all_captions", "caption_source", "first_captions", "next_token_scores"]
 

@@ -20,7 +20,7 @@ from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.motion_quantizers import first_codes
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
-from lamp_hf.training.recipe import refuse_unknown
+from lamp_hf.training.recipe import refuse_unknown_settings
 
 from .base import Stage, shown_labels
 from .captions import all_captions, caption_source, first_captions
@@ -43,7 +43,7 @@ def update_generation(config: GenerationConfig, values: dict[str, Any]) -> None:
     Raises:
         ValueError: The section has an unknown key.
     """
-    refuse_unknown("generation", values, MaskedMotionGenerationConfig.fields)
+    refuse_unknown_settings("generation", values, MaskedMotionGenerationConfig.fields)
     config.update(**values)
 
 
