@@ -19,7 +19,7 @@ FLOORS = (
     {"registration", "metrics"},
     {"evaluation"},
     {"publishing"},
-    {"conversion", "training"},
+    {"conversion", "training", "serving"},
     {"cli"},
     {"lamp_hf"},
 )
