@@ -198,7 +198,7 @@ def write_bvh(
             `lamp_hf.motion.kinematics.default_body`; since all such files share it, actions can be exchanged between
             armatures. Defaults to the motion's `own_body`: `True` if it was read from a file, `False` if generated.
         plant_feet: whether to keep feet that stand on the floor in place, see `Motion.plant_feet`. Defaults to `True`
-            if the motion was generated, `False` if it was read from a file (`own_body`).
+            if the motion was generated, `False` if it was read from a file (`own_body`) or its feet are final.
 
     Returns:
         The distances between the file's joints and the motion's, after retargeting and foot planting.

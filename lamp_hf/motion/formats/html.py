@@ -35,7 +35,7 @@ def motion_to_html(motion: Motion, *, height: int = _NOTEBOOK_HEIGHT, plant_feet
         motion: the motion.
         height: height in pixels; the width is the width of the page, at most 1.5 times the height.
         plant_feet: whether to keep feet that stand on the floor in place, see `Motion.plant_feet`. Defaults to `True`
-            if the motion was generated, `False` if it was read from a file (`own_body`).
+            if the motion was generated, `False` if it was read from a file (`own_body`) or its feet are final.
 
     Returns:
         An `<iframe>` that contains the whole player. Positions are rounded to 1 mm; ten seconds at 20 fps take about

@@ -56,7 +56,7 @@ def write_video(
         view: azimuth and elevation of the camera in degrees: from the direction that the body faces in the first frame
             toward its left, and above the horizon.
         plant_feet: whether to keep feet that stand on the floor in place, see `Motion.plant_feet`. Defaults to `True`
-            if the motion was generated, `False` if it was read from a file (`own_body`).
+            if the motion was generated, `False` if it was read from a file (`own_body`) or its feet are final.
         progress: called after each frame with the number of finished frames and the total.
 
     Raises:
