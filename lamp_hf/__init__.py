@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lamp_hf.data import load_motion_dataset
     from lamp_hf.modeling import (
         AutoModelForMotionCaptioning,
+        GloveTokenizer,
         LampCaptioningConfig,
         LampConfig,
         LampFeatureExtractor,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AutoModelForMotionCaptioning": "lamp_hf.modeling",
+    "GloveTokenizer": "lamp_hf.modeling",
     "HUMANML3D_22": "lamp_hf.motion.skeleton",
     "KIT_21": "lamp_hf.motion.skeleton",
     "LampCaptioningConfig": "lamp_hf.modeling",
@@ -82,6 +84,7 @@ __all__ = [
     "HUMANML3D_22",
     "KIT_21",
     "AutoModelForMotionCaptioning",
+    "GloveTokenizer",
     "LampCaptioningConfig",
     "LampConfig",
     "LampFeatureExtractor",
