@@ -479,14 +479,19 @@ class MotionTextEvaluatorConfig(LampBaseConfig):
         motion_hidden_size, text_hidden_size: Widths of the recurrent networks, per direction.
         projection_dim: Size of the shared space.
         text_input: Form of the texts. With `"glove"`, as in the released checkpoints, they are word vectors and one-hot
-            part-of-speech tags; with `"embeddings"`, they are token ids, and the model has word embeddings.
+            part-of-speech tags, or the token ids of a [`GloveTokenizer`]; with `"embeddings"`, they are token ids, and
+            the model has word embeddings.
         word_embedding_size: Size of a word vector or word embedding.
         num_pos_tags: Number of part-of-speech tags; only used with `"glove"`.
+        num_word_vectors: Number of GloVe vectors that the model contains, for token ids; only used with `"glove"`. With
+            0, texts must be given as word vectors.
         vocab_size, pad_token_id: Number of word pieces and id of the padding token; only used with `"embeddings"`.
         freeze_word_embeddings: Whether to freeze the word embeddings.
         dropout: Dropout rate after each convolution.
         mask_motion_padding: Whether the convolutions mask padded frames. The released code does not mask them, and the
             last features of a clip depend on its padding.
+        padded_frames: Number of frames to which shorter motions are padded with zeros before the convolutions, `None`
+            for no padding. The released code pads to 196. Only with `mask_motion_padding=False`.
         loss_margin: Distance above which a mismatched pair adds nothing to the loss.
         mismatches: Mismatched pairs in training. `"shifted"`, as in the original training, compares each text with one
             motion, from the batch shifted by a random number of rows. `"all"` compares it with all other motions, which
@@ -504,12 +509,14 @@ class MotionTextEvaluatorConfig(LampBaseConfig):
     text_input: Literal["glove", "embeddings"] = "glove"
     word_embedding_size: int = 300
     num_pos_tags: int = 15
+    num_word_vectors: int = 0
     vocab_size: int = 30523
     pad_token_id: int | None = 0
     freeze_word_embeddings: bool = False
     dropout: float | int = 0.2
     layer_norm_eps: float = 1e-5
     mask_motion_padding: bool = True
+    padded_frames: int | None = None
     loss_margin: float | int = 10.0
     mismatches: Literal["shifted", "all"] = "shifted"
 
