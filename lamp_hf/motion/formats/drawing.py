@@ -12,6 +12,8 @@ Color = tuple[int, int, int]
 
 # Blue and orange can be distinguished by people with red-green color blindness.
 COLORS: dict[str, Color] = {"left": (38, 105, 196), "right": (226, 114, 31), "center": (96, 102, 112)}
+# The mannequin is light, so that its shading shows; only its hands and feet have the color of their side.
+MANNEQUIN_COLORS: dict[str, Color] = {"left": (66, 128, 214), "right": (236, 134, 58), "center": (206, 203, 197)}
 
 HEAD_RADIUS_M = 0.095
 HEAD_RISE_M = 0.05  # center of the head above the head joint, which is at the base of the skull
