@@ -18,7 +18,7 @@ from lamp_hf.motion import rotations
 from lamp_hf.motion.kinematics import forward_kinematics
 from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
 
-__all__ = ["Mannequin", "Stance", "build_mannequin", "find_stance", "world_rotations"]
+__all__ = ["SIDES", "Mannequin", "Stance", "build_mannequin", "find_stance", "fit_mannequin", "world_rotations"]
 
 SIDES = ("center", "left", "right")
 
@@ -26,9 +26,10 @@ SIDES = ("center", "left", "right")
 _LEG_M = 0.82
 _ARM_SPREAD, _LEG_SPREAD = np.radians([48.0, 6.0])  # of the relaxed pose, from the T-pose
 _SPINE_BLEND_M = 0.06  # half the height over which the weights change from one spine joint to the next
-_STEEPEST_FOOT, _LOWEST_HEAD = np.radians([50.0, 55.0])
+_STEEPEST_FOOT, _LOWEST_HEAD = np.radians([50.0, 50.0])
 _THICKEST_SOLE_M = 0.05
 _MAX_INFLUENCES = 4
+_STANCE_FRAMES = 2000  # enough to measure how a body stands
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,7 @@ class Stance:
     sole: float
 
 
-# For the default body: SMPL's head joint is in front of the neck, and the features put the toe joint on the floor.
-DEFAULT_STANCE = Stance(head=0.75, foot=0.41, sole=0.0)
+DEFAULT_STANCE = Stance(head=0.0, foot=0.41, sole=0.0)  # the default body stands level in its rest pose
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,10 +132,28 @@ def find_stance(joints: np.ndarray, turns: np.ndarray, skeleton: Skeleton, floor
     drop = (heels - toes)[planted]
     slope = float(np.median(np.arctan2(drop[:, 1], np.hypot(drop[:, 0], drop[:, 2]))))
     return Stance(
-        head=float(np.clip(lean, 0.0, _LOWEST_HEAD)),
+        head=float(np.clip(lean, -_LOWEST_HEAD, _LOWEST_HEAD)),
         foot=float(np.clip(slope, 0.0, _STEEPEST_FOOT)),
         sole=float(np.clip(np.median(toes[..., 1][planted]) - floor, 0.0, _THICKEST_SOLE_M)),
     )
+
+
+def fit_mannequin(
+    local: np.ndarray, root: np.ndarray, offsets: np.ndarray, skeleton: Skeleton, floor: float
+) -> Mannequin:
+    """Build the mannequin for the body of a motion, with its stance.
+
+    Args:
+        local: (T, J, 4), rotations of the joints relative to the parent, from the T-pose.
+        root: (T, 3), meters, positions of the root.
+        offsets: (J, 3), meters, see `build_mannequin`.
+        skeleton: skeleton of the body.
+        floor: height of the floor, meters.
+    """
+    some = slice(None, None, -(-len(root) // _STANCE_FRAMES))
+    joints = forward_kinematics(local[some], root[some], offsets, skeleton.parents)
+    stance = find_stance(joints, world_rotations(local[some], skeleton.parents), skeleton, floor)
+    return build_mannequin(offsets, skeleton, stance)
 
 
 def build_mannequin(offsets: np.ndarray, skeleton: Skeleton = HUMANML3D_22, stance: Stance | None = None) -> Mannequin:
@@ -337,21 +355,21 @@ class _Cage:
 # Rings of the trunk: place, half width, depth in front of and behind the spine. Places below the chest are fractions
 # of the height from the hips to the chest; places of the chest are relative to the shoulders.
 _BELLY = (
-    (0.03, 0.104, 0.098, 0.128),
-    (0.26, 0.090, 0.104, 0.112),
-    (0.50, 0.070, 0.102, 0.092),
-    (0.76, 0.078, 0.116, 0.096),
+    (0.03, 0.102, 0.098, 0.126),
+    (0.26, 0.086, 0.104, 0.110),
+    (0.50, 0.064, 0.102, 0.090),
+    (0.76, 0.078, 0.116, 0.094),
 )
-_CHEST = ((-0.115, -0.042, 0.132, 0.112), (-0.040, -0.030, 0.122, 0.122), (0.040, -0.048, 0.080, 0.106))
+_CHEST = ((-0.115, -0.036, 0.130, 0.110), (-0.040, -0.028, 0.122, 0.118), (0.038, -0.048, 0.082, 0.104))
 # Rings of neck and head: height above the head joint, half width, depth in front of and behind the joint.
 _HEAD = (
-    (-0.036, 0.054, 0.034, 0.082),
-    (-0.012, 0.060, 0.094, 0.086),
-    (0.030, 0.072, 0.108, 0.092),
-    (0.075, 0.080, 0.106, 0.104),
-    (0.120, 0.077, 0.094, 0.102),
-    (0.156, 0.058, 0.066, 0.076),
-    (0.174, 0.028, 0.034, 0.040),
+    (-0.034, 0.058, 0.052, 0.066),
+    (-0.010, 0.064, 0.094, 0.078),
+    (0.030, 0.074, 0.108, 0.092),
+    (0.075, 0.081, 0.105, 0.104),
+    (0.120, 0.078, 0.094, 0.102),
+    (0.157, 0.058, 0.066, 0.074),
+    (0.174, 0.028, 0.034, 0.038),
 )
 _COLUMNS = 12
 _ANGLES = np.arange(_COLUMNS) * (2.0 * np.pi / _COLUMNS)
@@ -403,15 +421,15 @@ def _add_trunk(cage: _Cage, body: _Body) -> None:
     top = rows[-1][0]
     base = np.array([rest[0, 0], neck_y, body.spine_depth(float(rest[parts.neck, 1]))])
     above = [
-        (base + [0.0, 0.55 * (top - neck_y), 0.0], 0.112, 0.062, 0.090),
-        (base + [0.0, -0.012 * size, 0.012 * size], 0.070, 0.060, 0.068),
-        (0.55 * base + 0.45 * head + [0.0, 0.004 * size, -0.012 * size], 0.060, 0.058, 0.062),
+        (base + [0.0, 0.5 * (top - neck_y), 0.0], 0.122, 0.064, 0.092),
+        (base + [0.0, 0.0, 0.006 * size], 0.076, 0.060, 0.074),
+        (0.5 * base + 0.5 * head + [0.0, 0.0, -0.004 * size], 0.062, 0.056, 0.066),
     ]
     above += [(head + [0.0, y * size, 0.0], w, a, b) for y, w, a, b in _HEAD]
     for place, (center, width, front, back) in enumerate(above):
         points = _ellipse(center, width * size, front * size, back * size)
         if place < 3:  # these rings rise toward the back
-            points[:, 1] -= (points[:, 2] - center[2]) * (0.25, 0.35, 0.3)[place]
+            points[:, 1] -= (points[:, 2] - center[2]) * (0.2, 0.3, 0.2)[place]
         height = float(center[1]) if place < 2 else float(rest[parts.neck, 1]) + (0.03 if place == 2 else 0.2) * size
         rings.append(cage.add(points, [body.along_spine(height)] * _COLUMNS))
 
@@ -498,7 +516,7 @@ def _add_arm(cage: _Cage, body: _Body, ring: list[int], joints: Sequence[int], s
     corners = np.array([cage.values[corner][:3] for corner in base])
     ahead = rotations.rotate(body.turns[shoulder], [sign * 1.0, 0.0, 0.0])
     forward = rotations.rotate(body.turns[shoulder], [0.0, -0.3, 1.0])
-    for grown, step in ((0.82, 0.010 * ahead + 0.020 * forward), (0.85, 0.026 * ahead + 0.014 * forward)):
+    for grown, step in ((0.95, 0.008 * ahead + 0.022 * forward), (0.95, 0.034 * ahead + 0.016 * forward)):
         middle = corners.mean(axis=0)
         corners = middle + (corners - middle) * grown + step * size
         tip = cage.add(corners, [{wrist: 1.0}] * 4)
@@ -522,7 +540,6 @@ _SHANK = (
 )
 _LEG_RING = np.array([[-1, 1], [0, 1], [1, 1], [1, 0], [1, -1], [0, -1], [-1, -1], [-1, 0]], dtype=np.float64)
 _LEG_RING[::2] *= np.sqrt(0.5)
-_LEG_RING = _LEG_RING[:, :]
 
 
 def _add_legs(cage: _Cage, body: _Body, hips: list[int], hip_y: float, hip_x: float) -> None:
@@ -596,8 +613,8 @@ def _add_leg(cage: _Cage, body: _Body, ring: list[int], joints: Sequence[int], s
         (floor, -0.022, min(-0.006, 0.3 * floor), 0.38 * length + 0.046, 0.041, 0.0),
         (floor, 0.50 * length, 0.45 * floor, 0.72 * length + 0.030, 0.046, 0.0),
         (floor, length, floor + 0.044, length + 0.016, 0.050, 0.4),
-        (floor, length + 0.040, floor + 0.032, length + 0.048, 0.045, 1.0),
-        (floor + 0.004, length + 0.070, floor + 0.022, length + 0.072, 0.032, 1.0),
+        (floor, length + 0.042, floor + 0.033, length + 0.048, 0.045, 1.0),
+        (floor + 0.004, length + 0.074, floor + 0.020, length + 0.074, 0.028, 1.0),
     )
     origin = body.relaxed[ankle]
     for bottom_y, bottom_z, top_y, top_z, width, weight in rows:

@@ -7,15 +7,15 @@ import numpy as np
 from lamp_hf.motion import rotations
 from lamp_hf.motion.features import resample_joints
 from lamp_hf.motion.feet import planted_kinematics
-from lamp_hf.motion.formats.drawing import MANNEQUIN_COLORS, Camera, floor_height
+from lamp_hf.motion.formats.drawing import MANNEQUIN_COLORS, Camera, Color, floor_height
 from lamp_hf.motion.kinematics import forward_kinematics
-from lamp_hf.motion.mannequin import SIDES, Mannequin, build_mannequin, find_stance, world_rotations
+from lamp_hf.motion.mannequin import SIDES, Mannequin, fit_mannequin, world_rotations
 from lamp_hf.motion.motion import Motion
 
 # The light comes from above the viewer's left shoulder, so shadows fall away from the viewer.
 _LIGHT_AZIMUTH, _LIGHT_ELEVATION = np.radians([-38.0, 58.0])
-_SKY, _GROUND = 0.64, 0.36  # brightness of surfaces that face up and down, without the light
-_LIGHT = 0.50
+_SKY, _GROUND = 0.76, 0.46  # brightness of surfaces that face up and down, without the light
+_LIGHT = 0.44
 _WRAP = 0.3  # how far the light reaches around a surface
 _RIM = 0.10
 _SHINE, _SHARPNESS = 0.09, 22.0
@@ -53,43 +53,45 @@ class Actor:
             own_body, plant_feet: see `lamp_hf.motion.formats.bvh.write_bvh`.
             fps: frames per second of the result; defaults to the motion's.
         """
-        kinematics = planted_kinematics(motion, own_body=own_body, plant_feet=plant_feet)
-        actor = cls.of_kinematics(motion, kinematics, own_body=own_body)
-        if fps is None or fps == motion.fps:
-            return actor
-        joints = resample_joints(actor.joints, motion.fps, fps)
-        place = np.minimum(np.arange(len(joints)) * motion.fps / fps, motion.num_frames - 1)
-        before = np.floor(place).astype(int)
-        after = np.minimum(before + 1, motion.num_frames - 1)
-        turns = rotations.slerp(actor.turns[before], actor.turns[after], (place - before)[:, None])
-        return cls(actor.mannequin, np.asarray(joints, dtype=np.float64), turns)
-
-    @classmethod
-    def of_kinematics(
-        cls,
-        motion: Motion,
-        kinematics: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-        *,
-        own_body: bool | None = None,
-    ) -> "Actor":
-        """Fit the mannequin to the rotations of a motion, as returned by `planted_kinematics`."""
-        local, root, offsets, _ = kinematics
         skeleton = motion.skeleton
+        local, root, offsets, wanted = planted_kinematics(motion, own_body=own_body, plant_feet=plant_feet)
+        mannequin = fit_mannequin(local, root, offsets, skeleton, floor_height(wanted))
         joints = forward_kinematics(local, root, offsets, skeleton.parents)
         turns = world_rotations(local, skeleton.parents)
-        own = motion.own_body if own_body is None else own_body
-        stance = find_stance(joints, turns, skeleton, floor_height(joints)) if own else None
-        return cls(build_mannequin(offsets, skeleton, stance), joints, turns)
+        if fps is None or fps == motion.fps:
+            return cls(mannequin, joints, turns)
+        joints = np.asarray(resample_joints(joints, motion.fps, fps), dtype=np.float64)
+        place = np.minimum(np.arange(len(joints)) * motion.fps / fps, len(turns) - 1)
+        before = np.floor(place).astype(int)
+        after = np.minimum(before + 1, len(turns) - 1)
+        return cls(mannequin, joints, rotations.slerp(turns[before], turns[after], (place - before)[:, None]))
 
-    def reach(self, frames: np.ndarray | None = None) -> np.ndarray:
+    def reach(self) -> np.ndarray:
         """Return the outermost points (T, N, 3) of the body, meters, to place a camera."""
         outline = self.mannequin.outline
-        frames = np.arange(len(self.joints)) if frames is None else frames
-        return np.stack([outline.pose(self.joints[frame], self.turns[frame])[0] for frame in frames])
+        return np.stack([outline.pose(*pose)[0] for pose in zip(self.joints, self.turns, strict=True)])
 
     def pose(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the vertices (V, 3) and the normals (V, 3) in a frame."""
         return self.mannequin.pose(self.joints[frame], self.turns[frame])
+
+
+def shades() -> dict[str, list[Color]]:
+    """List the colors that occur on the body, for the palette of a GIF: from dark to light for each side."""
+    count = {"center": 56, "left": 34, "right": 34}
+    found = {}
+    for side, color in MANNEQUIN_COLORS.items():
+        steps = np.linspace(_GROUND, _SKY + _LIGHT, count[side])[:, None]
+        shine = 255.0 * _SHINE * np.linspace(0.0, 1.0, count[side])[:, None] ** 3
+        levels = np.clip(np.round(np.array(color) * steps + shine), 0, 255).astype(int)
+        found[side] = [(red, green, blue) for red, green, blue in levels.tolist()]
+    return found
+
+
+def shaded(color: Color, share: float) -> Color:
+    """Return the color of a floor in the shadow; `share` is from 0 (no shadow) to 1 (the darkest)."""
+    red, green, blue = (round(part * (1.0 - _SHADOW * share)) for part in color)
+    return red, green, blue
 
 
 def light_direction(azimuth: float) -> np.ndarray:
@@ -130,9 +132,9 @@ def render_shadow(
     rows, columns = (-(-side // _SHADOW_SCALE) for side in canvas.shape[:2])
     triangles = actor.mannequin.triangles
     # Both faces cast a shadow; the strongest wins.
-    pixels, owners, shares = rasterize(seen, np.concatenate([triangles, triangles[:, ::-1]]), columns, rows)
-    mask = np.zeros(rows * columns, dtype=np.float32)
     both = np.concatenate([triangles, triangles[:, ::-1]])
+    pixels, owners, shares = rasterize(seen, both, columns, rows)
+    mask = np.zeros(rows * columns, dtype=np.float32)
     mask[pixels] = np.einsum("nk,nk->n", shares, strength.astype(np.float32)[both[owners]])
     soft = Image.fromarray(np.round(255.0 * mask.reshape(rows, columns)).astype(np.uint8), "L")
     soft = soft.filter(ImageFilter.GaussianBlur(_SHADOW_BLUR))
@@ -157,20 +159,16 @@ def render_body(
     seen = camera.project(points, focus).astype(np.float32)
     height, width = canvas.shape[:2]
     pixels, owners, shares = rasterize(seen, triangles, width, height)
-    corners = triangles[owners]
-    toward = -camera.axes[2]
-    light = light_direction(camera.azimuth)
-    normal = np.einsum("nk,nkc->nc", shares, normals[corners])
-    normal /= np.maximum(np.sqrt(np.einsum("nc,nc->n", normal, normal)), 1e-6)[:, None]
-    half = light + toward
-    half = half / np.linalg.norm(half)
-    directions = np.stack([light, toward, half]).astype(np.float32)
-    lit, facing, shine = (normal @ directions.T).T
-    brightness = _GROUND + (_SKY - _GROUND) * (0.5 + 0.5 * normal[:, 1])
+    light, toward = light_direction(camera.azimuth), -camera.axes[2]
+    half = (light + toward) / np.linalg.norm(light + toward)
+    lit, facing, shine = (normals @ np.stack([light, toward, half], axis=-1).astype(np.float32)).T
+    brightness = _GROUND + (_SKY - _GROUND) * (0.5 + 0.5 * normals[:, 1])
     brightness += _LIGHT * np.clip((lit + _WRAP) / (1.0 + _WRAP), 0.0, None)
-    white = _SHINE * np.clip(shine, 0.0, None) ** _SHARPNESS
-    white += _RIM * np.clip(1.0 - facing, 0.0, 1.0) ** 3
-    colors = _SIDE_COLORS[actor.mannequin.sides[owners]] * brightness[:, None] + 255.0 * white[:, None]
+    white = _SHINE * np.clip(shine, 0.0, None) ** _SHARPNESS + _RIM * np.clip(1.0 - facing, 0.0, 1.0) ** 3
+    # Light is computed at the vertices and interpolated, which is enough for triangles of two centimeters.
+    shades = np.stack([brightness, 255.0 * white], axis=-1).astype(np.float32)[triangles[owners]]
+    shade = shades[:, 0] * shares[:, :1] + shades[:, 1] * shares[:, 1:2] + shades[:, 2] * shares[:, 2:]
+    colors = _SIDE_COLORS[actor.mannequin.sides[owners]] * shade[:, :1] + shade[:, 1:]
     flat = canvas.reshape(-1, 3)
     if fade > 0.0:
         colors = colors * (1.0 - fade) + flat[pixels] * fade
