@@ -25,6 +25,16 @@ _SHADOW_SCALE = 4  # the shadow is drawn smaller by this factor, and blurred
 _SHADOW_BLUR = 1.6
 _SHADOW_RIM_M = 0.3  # the shadow fades out before the rim of the floor
 
+# The same for the player; its names are those of player.js.
+LOOK = {
+    "lightAzimuth": round(float(_LIGHT_AZIMUTH), 4),
+    "lightElevation": round(float(_LIGHT_ELEVATION), 4),
+    "tone": [_SKY, _GROUND, _LIGHT, _WRAP],
+    "gloss": [_RIM, _SHINE, _SHARPNESS],
+    "shadow": _SHADOW,
+    "shadowHeight": _SHADOW_HEIGHT_M,
+}
+
 _SIDE_COLORS = np.array([MANNEQUIN_COLORS[side] for side in SIDES], dtype=np.float32)
 
 
