@@ -94,7 +94,7 @@ def write_glb(
         gltf.meshes[0].primitives.append(pygltflib.Primitive(attributes=attributes, indices=indices, material=material))
 
     animation = pygltflib.Animation(name=text[:_NAME_LENGTH] or "motion")
-    times = file.add(_key_times(len(joints), motion.fps), "SCALAR", bounds=True)
+    times = file.add(key_times(len(joints), motion.fps), "SCALAR", bounds=True)
     curves = [(0, "translation", root, "VEC3")]
     # The last joint of a limb is not animated because its rotation is unknown.
     turning = sorted({parent for parent in skeleton.parents if parent >= 0})
@@ -113,7 +113,7 @@ def write_glb(
         gltf.save_binary(str(temporary))
 
 
-def _key_times(num_frames: int, fps: float) -> np.ndarray:
+def key_times(num_frames: int, fps: float) -> np.ndarray:
     """Return the times (T,) of the keys in seconds, float32, exactly on frames for the usual frame rates.
 
     Blender places a key at time x fps; if the time were rounded down, the key would come before its frame.
