@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +15,9 @@ from lamp_hf.motion.files import find_reader, find_writer
 from lamp_hf.motion.limits import MAX_FRAMES, check_fps
 from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
 from lamp_hf.motion.text import swap_sides
+
+if TYPE_CHECKING:
+    from lamp_hf.motion.retarget import Character, CharacterMotion
 
 __all__ = ["Motion", "MotionReport"]
 
@@ -231,6 +234,47 @@ class Motion:
         from lamp_hf.motion.feet import plant_joints
 
         return self._with(joints=plant_joints(self.joints, self.fps, self.skeleton, plants=self.foot_plants()))
+
+    def on(self, character: "Character | str | os.PathLike[str]", *, plant_feet: bool = True) -> "CharacterMotion":
+        """Retarget the motion onto a character: a figure with its own joints, proportions and rest pose.
+
+        The bones of the character keep their lengths. The directions of limbs, spine and head and the facing of hips
+        and chest are those of the motion, and the path is scaled with the length of the legs.
+
+        Args:
+            character: a [`Character`], the path of a .glb, .vrm or .bvh file, or the name of a rig: `mixamo`,
+                `unreal`, `unity`, `vrm`, `rigify` or `smpl`.
+            plant_feet: whether feet that stand on the floor stay in place.
+
+        Returns:
+            The motion on the character; save it with `.save("hero_wave.glb")`.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            MotionFormatError: the file does not contain the joints of a person.
+            ValueError: the rig is unknown.
+
+        Example:
+
+        ```python
+        >>> import numpy as np
+        >>> from lamp_hf import Motion
+        >>> from lamp_hf.motion.kinematics import default_body, forward_kinematics
+        >>> from lamp_hf.motion.skeleton import HUMANML3D_22
+
+        >>> rotations = np.tile([1.0, 0.0, 0.0, 0.0], (20, 22, 1))
+        >>> root = np.tile([0.0, 0.95, 0.0], (20, 1))
+        >>> motion = Motion(forward_kinematics(rotations, root, default_body(), HUMANML3D_22.parents))
+        >>> motion.on("unreal")
+        CharacterMotion('unreal', 20 frames, 1.00 s, 20 fps)
+
+        ```
+        """
+        from lamp_hf.motion.retarget import Character, retarget
+
+        if not isinstance(character, Character):
+            character = Character.find(character)
+        return retarget(self, character, plant_feet=plant_feet)
 
     # ---- figures ------------------------------------------------------------------------------------------
 

@@ -125,6 +125,18 @@ class Character:
 
         return make_character(rig)
 
+    @classmethod
+    def find(cls, value: str | os.PathLike[str]) -> "Character":
+        """Return the character of a rig's name, or else of a file.
+
+        Raises:
+            FileNotFoundError: The file does not exist.
+            MotionFormatError: The file does not contain the joints of a person, or the value is neither.
+        """
+        from lamp_hf.motion.retarget.presets import PRESETS
+
+        return cls.of_rig(value) if isinstance(value, str) and value in PRESETS else cls.load(value)
+
     @property
     def canonical_rest(self) -> np.ndarray:
         """Positions (N, 3) in the rest pose: x to the left, y up from the floor, z to the front."""

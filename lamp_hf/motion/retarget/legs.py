@@ -6,11 +6,12 @@ import numpy as np
 
 from lamp_hf.motion import rotations
 from lamp_hf.motion.feet import plant_joints
+from lamp_hf.motion.retarget.character import Character
 from lamp_hf.motion.retarget.frames import basis, smoothed, step, turn_between, twist_about
 from lamp_hf.motion.retarget.landmarks import Landmarks
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
-__all__ = ["FootTurns", "PlacedLegs", "foot_turns", "place_legs"]
+__all__ = ["FootTurns", "PlacedLegs", "Sole", "find_soles", "foot_turns", "place_legs", "toe_turns"]
 
 _UP = np.array([0.0, 1.0, 0.0])
 _FADE_S = 0.12
@@ -19,6 +20,8 @@ _NEAR_M = 0.08  # a foot at this height above its standing height weighs 1 / e w
 _AIR_M = (0.04, 0.20)  # heights above standing between which a foot stops to be level across
 _FLAT_SLOPE = np.radians(23.0)  # from ankle to toe on the floor, if a motion never stands
 _NO_TOES = np.radians(25.0)  # a foot whose bone continues the shank has no toes
+_HEEL, _TOES = 0.3, 0.45  # lengths behind the ankle and beyond the toe joint, relative to the foot between them
+_LARGEST_BEND = np.radians(75.0)
 _STRAIGHT = 0.9995  # of a leg's length
 _LEFT_LEG, _RIGHT_LEG = (1, 4, 7, 10), (2, 5, 8, 11)  # hip, knee, ankle, toe of HumanML3D
 
@@ -35,6 +38,18 @@ class FootTurns(NamedTuple):
     turns: np.ndarray
     rise: np.ndarray
     held: np.ndarray
+
+
+class Sole(NamedTuple):
+    """Sole of a foot in the rest pose.
+
+    Attributes:
+        corners: (2, 3), heel and ball, relative to the ankle.
+        toes: length of the toes beyond their joint.
+    """
+
+    corners: np.ndarray
+    toes: float
 
 
 class PlacedLegs(NamedTuple):
@@ -122,12 +137,72 @@ def _across(vectors: np.ndarray, direction: np.ndarray) -> np.ndarray:
     return rotations.normalize(vectors - np.sum(vectors * direction, axis=-1, keepdims=True) * direction)
 
 
+def _heading(offsets: np.ndarray) -> np.ndarray:
+    """Return the turn (..., 4) from the front to the direction of feet with offsets (..., 3) from ankle to toe."""
+    flat = rotations.normalize(offsets * [1.0, 0.0, 1.0], (0.0, 0.0, 1.0))
+    return rotations.between([0.0, 0.0, 1.0], flat)
+
+
+def find_soles(character: Character, scale: float) -> tuple[Sole, Sole]:
+    """Find the soles of a character from its skin, or estimate them from the bones of its feet.
+
+    Args:
+        character: the character.
+        scale: length of a meter of the result, in the character's unit.
+    """
+    rest = character.rest_landmarks()
+    left, right = (_sole(character, rest, side, scale) for side in range(2))
+    return left, right
+
+
+def _sole(character: Character, rest: Landmarks, side: int, scale: float) -> Sole:
+    ankle, toe = rest.ankles[side, 0], rest.toes[side, 0]
+    front = rotations.rotate(_heading(toe - ankle), [0.0, 0.0, 1.0])
+    length = float((toe - ankle) @ front)
+    back, ball, tip = -_HEEL * length, length, _TOES * length
+    limb = character.anatomy.legs[side]
+    if character.skin is not None and len(character.skin.points):
+        skin = character.skin
+        points = skin.points @ character.axes.T - [0.0, character.floor, 0.0]
+        owner = skin.joints[np.arange(len(points)), skin.weights.argmax(axis=1)]
+        low = points[:, 1] < ankle[1]
+        heel, toes = points[low & (owner == limb.end)], points[low & (owner == limb.tip)]
+        if len(heel):
+            back = float(np.clip(((heel - ankle) @ front).min(), -length, 0.0))
+            if limb.tip is None or not len(toes):
+                ball = float(np.clip(((heel - ankle) @ front).max(), length, 2.0 * length))
+        if len(toes):
+            tip = float(np.clip(((toes - toe) @ front).max(), 0.0, length))
+    corners = np.stack([front * along - [0.0, ankle[1], 0.0] for along in (back, ball)])
+    return Sole(corners / scale, tip / scale)
+
+
+def toe_turns(feet: np.ndarray, offset: np.ndarray, rise: np.ndarray, length: float) -> np.ndarray:
+    """Bend the toes up as far as the floor requires when the heel rises.
+
+    Args:
+        feet: (T, 4), turns of the foot from its rest pose.
+        offset: (3,), from ankle to toe in the rest pose.
+        rise: (T,), how far the joint of the toes is above where it is at rest.
+        length: length of the toes.
+
+    Returns:
+        (T, 4), turns of the toes from their rest pose.
+    """
+    pose = rotations.multiply(feet, _heading(offset))
+    front, left = (rotations.rotate(pose, axis) for axis in ([0.0, 0.0, 1.0], [1.0, 0.0, 0.0]))
+    down = np.arcsin(np.clip(-front[:, 1], -1.0, 1.0))
+    allowed = np.arcsin(np.clip(rise / max(length, 1e-9), 0.0, 1.0))
+    return rotations.multiply(twist_about(left, -np.clip(down - allowed, 0.0, _LARGEST_BEND)), feet)
+
+
 def place_legs(
     hips: np.ndarray,
     bones: tuple[np.ndarray, np.ndarray],
     lengths: np.ndarray,
     feet: FootTurns,
     rest: Landmarks,
+    soles: tuple[Sole, Sole],
     plants: np.ndarray | None,
     fps: float,
 ) -> PlacedLegs:
@@ -142,19 +217,21 @@ def place_legs(
         lengths: (2, 2), lengths of thigh and shank of each leg.
         feet: orientation of the feet.
         rest: rest pose of the character, in the same meters, standing on y = 0.
+        soles: soles of both feet, in the same meters.
         plants: (T, 4), points of the feet that stay in place; None to leave feet where they are.
         fps: frames per second.
     """
     offsets = (rest.toes - rest.ankles)[:, 0]
-    heading = rotations.between([0.0, 0.0, 1.0], rotations.normalize(offsets * [1.0, 0.0, 1.0], (0.0, 0.0, 1.0)))
-    turned = rotations.multiply(feet.turns, rotations.conjugate(heading)[:, None])
+    turned = rotations.multiply(feet.turns, rotations.conjugate(_heading(offsets))[:, None])
     ways = rotations.rotate(turned, offsets[:, None])
     free = hips + bones[0] * lengths[:, :1, None] + bones[1] * lengths[:, 1:, None]
     standing = np.stack([rest.ankles[:, 0, 1], rest.toes[:, 0, 1]], axis=-1)  # (2, 2): side; ankle, toe
     wanted = standing[:, None] + feet.rise * (1.0 - feet.held)
     by_ankle, by_toe = wanted[..., 0], wanted[..., 1] - ways[..., 1]
     height = by_ankle + feet.held[..., 1] * (by_toe - by_ankle)
-    lowest = np.maximum(standing[:, None, 1] - ways[..., 1], standing[:, None, 0])  # toes do not sink into the floor
+    # Neither heel nor ball of the foot sinks into the floor.
+    corners = rotations.rotate(turned[:, None], np.stack([sole.corners for sole in soles])[:, :, None])
+    lowest = -corners[..., 1].min(axis=1)
     height = np.maximum(height, lowest)
 
     weight = 0.01 + np.exp(-np.maximum(feet.rise.min(axis=-1), 0.0) / _NEAR_M)
@@ -162,7 +239,7 @@ def place_legs(
     shift = np.zeros((len(rise), 3))
     shift[:, 1] = smoothed(rise, _HIPS_S * fps)
     targets = free.copy()
-    near = np.minimum(1.0, weight / weight.max(axis=0))
+    near = np.exp(-np.maximum(feet.rise.min(axis=-1), 0.0) / _NEAR_M)
     targets[..., 1] = height * near + np.maximum(free[..., 1] + shift[:, 1], lowest) * (1.0 - near)
     # Hips that are too high for a leg to reach the floor sink.
     reach = _STRAIGHT * lengths.sum(axis=-1)[:, None]

@@ -11,7 +11,7 @@ from lamp_hf.motion.retarget.animation import CharacterMotion, place
 from lamp_hf.motion.retarget.character import Character
 from lamp_hf.motion.retarget.frames import basis, hinge, limb_turns, turn_between, twist_about
 from lamp_hf.motion.retarget.landmarks import Landmarks, leg_length, of_joints
-from lamp_hf.motion.retarget.legs import PlacedLegs, foot_turns, place_legs
+from lamp_hf.motion.retarget.legs import PlacedLegs, Sole, find_soles, foot_turns, place_legs, toe_turns
 
 if TYPE_CHECKING:
     from lamp_hf.motion.motion import Motion
@@ -79,10 +79,11 @@ def retarget(motion: "Motion", character: Character, *, plant_feet: bool = True)
     lengths = np.stack(
         [np.linalg.norm(rest.knees - rest.hips, axis=-1), np.linalg.norm(rest.ankles - rest.knees, axis=-1)], axis=-1
     )[:, 0]
+    soles = find_soles(character, scale)
     legs = place_legs(
-        tops + offset, (thighs, shanks), lengths, feet, rest, plants if plant_feet else None, motion.fps
+        tops + offset, (thighs, shanks), lengths, feet, rest, soles, plants if plant_feet else None, motion.fps
     )
-    _turn_legs(turns, character, rest, legs, (hips, resting_hips), positions, motion.fps)
+    _turn_legs(turns, character, rest, legs, soles, (hips, resting_hips), motion.fps)
     root = moved[anatomy.root] + offset + legs.shift
     return CharacterMotion(character, turns, root * scale, motion.fps, text=motion.text, name=motion.name)
 
@@ -192,8 +193,8 @@ def _turn_legs(
     character: Character,
     rest: Landmarks,
     legs: PlacedLegs,
+    soles: tuple[Sole, Sole],
     hips: tuple[np.ndarray, np.ndarray],
-    positions: np.ndarray,
     fps: float,
 ) -> None:
     relaxed = _LEG[0], _perpendicular(_LEG[1], _LEG[0])
@@ -204,6 +205,9 @@ def _turn_legs(
         way, resting = legs.toes[side] - legs.ankles[side], rest.toes[side] - rest.ankles[side]
         swing = rotations.between(rotations.rotate(legs.turns[side], resting), way)
         turns[limb.end] = rotations.multiply(swing, legs.turns[side])
+        if limb.tip is not None:
+            rise = legs.toes[side, :, 1] - rest.toes[side, 0, 1]
+            turns[limb.tip] = toe_turns(turns[limb.end], resting[0], rise, soles[side].toes)
 
 
 def _turn_limb(
