@@ -51,7 +51,7 @@ def write_glb(
     names = LAMP_HF_JOINT_NAMES if skeleton == HUMANML3D_22 else skeleton.joint_names
     local, root, offsets, joints = planted_kinematics(motion, own_body=own_body, plant_feet=plant_feet)
     size = body_size(joints, skeleton)
-    rest = _rest_positions(offsets, skeleton)
+    rest = rest_positions(offsets, skeleton)
     text = " ".join((motion.text or motion.name or "").split())
 
     file = _Buffer(pygltflib.GLTF2())
@@ -79,7 +79,7 @@ def write_glb(
     gltf.meshes = [pygltflib.Mesh(name="body", primitives=[])]
     for material, (side, color) in enumerate(COLORS.items()):
         gltf.materials.append(_material(side, color))
-        positions, normals, bones, triangles = _body(rest, skeleton, side, size)
+        positions, normals, bones, triangles = body_mesh(rest, skeleton, side, size)
         bone_columns = np.zeros((len(bones), 4), dtype=np.uint8)
         bone_columns[:, 0] = bones
         weights = np.zeros((len(bones), 4), dtype=np.float32)
@@ -163,18 +163,23 @@ class _Buffer:
 
 
 def _material(side: str, color: Color):  # type: ignore[no-untyped-def]
-    """Create a matte material; glTF expects linear colors, `color` is sRGB."""
+    """Create a matte material."""
     import pygltflib
 
-    srgb = np.array(color) / 255.0
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     surface = pygltflib.PbrMetallicRoughness(
-        baseColorFactor=[*np.round(linear, 4).tolist(), 1.0], metallicFactor=0.0, roughnessFactor=0.8
+        baseColorFactor=linear_color(color), metallicFactor=0.0, roughnessFactor=0.8
     )
     return pygltflib.Material(name=side, pbrMetallicRoughness=surface, alphaCutoff=None)
 
 
-def _rest_positions(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+def linear_color(color: Color) -> list[float]:
+    """Convert an sRGB color to the linear red, green, blue and alpha that glTF expects."""
+    srgb = np.array(color) / 255.0
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    return [*np.round(linear, 4).tolist(), 1.0]
+
+
+def rest_positions(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """Return the joints (J, 3) of the T-pose, standing on the floor at the origin."""
     rest = offsets.copy()
     for joint, parent in enumerate(skeleton.parents):
@@ -184,7 +189,7 @@ def _rest_positions(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     return rest
 
 
-def _body(
+def body_mesh(
     rest: np.ndarray, skeleton: Skeleton, side: str, size: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Build the limbs of one side in the T-pose.

@@ -194,7 +194,7 @@ def check_output(character: Character, path: str | os.PathLike[str]) -> None:
             f"{path.name}: {character.name} is a BVH file, which has no figure; save it as .bvh, or pass a GLB or VRM "
             "file as the character"
         )
-    if suffix == ".vrm" and not character.human_bones:
+    if suffix == ".vrm" and character.kind != "vrm":
         raise MotionFormatError(f"{path.name}: {character.name} is no VRM file; save it as .glb")
     if suffix == ".vrma" and not character.human_bones:
         raise MotionFormatError(

@@ -61,7 +61,7 @@ class Character:
         skin: The skin, if the file has one.
         human_bones: Joints by the name of their human bone, for VRM files.
         candidates: Joints that may belong to a body, without helper nodes above them.
-        kind: Format of the file: `glb` or `bvh`.
+        kind: Format of the file: `glb`, `vrm` or `bvh`.
         source: What the writer of this format needs.
     """
 

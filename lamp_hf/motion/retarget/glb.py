@@ -78,6 +78,7 @@ def load_glb(path: Path, mapping: Mapping[str, JointSource] | None = None) -> Ch
         mapping=mapping,
         skin=_skin(file, world, place),
         human_bones=bones,
+        kind="vrm" if bones else "glb",
     )
     root = nodes[character.anatomy.root]
     return character.with_source(GltfSource(path.read_bytes(), tuple(nodes), world[file.parents[root]]))

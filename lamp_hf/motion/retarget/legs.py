@@ -82,7 +82,7 @@ def foot_turns(points: Landmarks, hinges: np.ndarray, plants: np.ndarray, fps: f
     for side in range(2):
         ankle, toe = points.ankles[side], points.toes[side]
         flat = plants[:, 2 * side] & plants[:, 2 * side + 1]
-        level = [_standing(place[:, 1], flat, plants[:, 2 * side + k]) for k, place in enumerate((ankle, toe))]
+        level = [_standing(place[..., 1], plants[:, k::2], side) for k, place in enumerate((points.ankles, points.toes))]
         rise = np.stack([ankle[:, 1] - level[0], toe[:, 1] - level[1]], axis=-1)
         held = np.stack([_faded(plants[:, 2 * side + k], fps) for k in range(2)], axis=-1)
         both = held.min(axis=-1, keepdims=True)
@@ -106,12 +106,21 @@ def foot_turns(points: Landmarks, hinges: np.ndarray, plants: np.ndarray, fps: f
     return FootTurns(np.stack(turns), np.stack(rises), np.stack(weights))
 
 
-def _standing(height: np.ndarray, flat: np.ndarray, planted: np.ndarray) -> float:
-    """Return the height of a point when the foot stands flat, or low heights if it never does."""
-    for where in (flat, planted):
+def _standing(heights: np.ndarray, planted: np.ndarray, side: int) -> float:
+    """Return the height at which a point of a foot stands.
+
+    A foot that never stands, as on a ladder, would stand where the other one does.
+
+    Args:
+        heights: (2, T), heights of the point, of both feet.
+        planted: (T, 2), whether it is planted.
+        side: the foot.
+    """
+    for foot in (side, 1 - side):
+        where = planted[:, foot]
         if where.any():
-            return float(np.median(height[where]))
-    return float(np.quantile(height, 0.05))
+            return float(np.median(heights[foot, where]))
+    return float(np.quantile(heights.min(axis=0), 0.05))
 
 
 def _slope(way: np.ndarray, flat: np.ndarray) -> float:
