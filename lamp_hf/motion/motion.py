@@ -26,6 +26,8 @@ from lamp_hf.motion.text import swap_sides
 if TYPE_CHECKING:
     import pandas
 
+    from lamp_hf.motion.retarget import Character, CharacterMotion
+
 __all__ = ["Motion", "MotionReport"]
 
 _CONTACT_HEIGHT = 0.05  # meters above the clip's floor, as in MDM's and GMD's foot-skating measure
@@ -360,6 +362,47 @@ class Motion:
         if in_place:
             motion = motion.in_place(plant_feet=plant_feet)
         return motion.to_origin() if origin else motion
+
+    def on(self, character: "Character | str | os.PathLike[str]", *, plant_feet: bool = True) -> "CharacterMotion":
+        """Retarget the motion onto a character: a figure with its own joints, proportions and rest pose.
+
+        The bones of the character keep their lengths. The directions of limbs, spine and head and the facing of hips
+        and chest are those of the motion, and the path is scaled with the length of the legs.
+
+        Args:
+            character: a [`Character`], the path of a .glb, .vrm or .bvh file, or the name of a rig: `mixamo`,
+                `unreal`, `unity`, `vrm`, `rigify` or `smpl`.
+            plant_feet: whether feet that stand on the floor stay in place.
+
+        Returns:
+            The motion on the character; save it with `.save("hero_wave.glb")`.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            MotionFormatError: the file does not contain the joints of a person.
+            ValueError: the rig is unknown.
+
+        Example:
+
+        ```python
+        >>> import numpy as np
+        >>> from lamp_hf import Motion
+        >>> from lamp_hf.motion.kinematics import default_body, forward_kinematics
+        >>> from lamp_hf.motion.skeleton import HUMANML3D_22
+
+        >>> rotations = np.tile([1.0, 0.0, 0.0, 0.0], (20, 22, 1))
+        >>> root = np.tile([0.0, 0.95, 0.0], (20, 1))
+        >>> motion = Motion(forward_kinematics(rotations, root, default_body(), HUMANML3D_22.parents))
+        >>> motion.on("unreal")
+        CharacterMotion('unreal', 20 frames, 1.00 s, 20 fps)
+
+        ```
+        """
+        from lamp_hf.motion.retarget import Character, retarget
+
+        if not isinstance(character, Character):
+            character = Character.find(character)
+        return retarget(self, character, plant_feet=plant_feet)
 
     # ---- figures ------------------------------------------------------------------------------------------
 
