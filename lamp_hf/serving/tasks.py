@@ -186,9 +186,9 @@ class TextToMotion(Task):
         texts = [checked_text(text) for text in inputs]
         scenes = [split_actions(text) if parameters.get("split") else [text] for text in texts]
         size = sum(map(len, scenes)) * parameters.get("num_motions_per_prompt", 1)
-        if size > self.limits.max_motions:
+        if size > self.limits.max_inputs:
             raise ValueError(
-                f"the request is for {size} motions; this server generates at most {self.limits.max_motions}"
+                f"the request is for {size} motions; this server generates at most {self.limits.max_inputs}"
             )
         if "duration" in parameters and "num_frames" in parameters:
             raise ValueError("give duration (seconds) or num_frames, not both")

@@ -22,7 +22,7 @@ from lamp_hf.serving.tasks import Job, Task
 fastapi_testclient = pytest.importorskip("fastapi.testclient", reason="needs FastAPI: pip install 'lamp_hf[serve]'")
 pytest.importorskip("faiss", reason="needs FAISS: pip install 'lamp_hf[retrieval]'")
 
-LIMITS = Limits(max_bytes=300_000, max_inputs=4, max_motions=4, max_seconds=3.0, max_requests=12)
+LIMITS = Limits(max_bytes=300_000, max_inputs=4, max_seconds=3.0, max_requests=12)
 
 
 @pytest.fixture(scope="module")
