@@ -37,6 +37,8 @@ NOT_RUN = {
     "pip install": "an environment is there already; .ci/run runs the two commands that make one",
     "pytest": "this is it",
     "hf auth login": "asks a person for a token",
+    "lamp-hf serve": "runs until Ctrl-C; tests/cli/test_serve.py starts and stops it",
+    "curl": "asks that server",
     "lamp-hf push": "uploads; tests/hub/test_publish.py does it, to a Hub on this machine",
     "lamp-hf convert ": "the released files are gigabytes, and BERT's tokenizer comes from the Hub; "
     "tests/hub/conversion/test_cli_convert.py converts small ones",

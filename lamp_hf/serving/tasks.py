@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from lamp_hf.modeling.masked_decoding import draw_seed
 from lamp_hf.motion.files import READERS
 from lamp_hf.motion.limits import check_text
+from lamp_hf.pipelines.actions import split_actions
 from lamp_hf.pipelines.requests import checked_number, per_text
 from lamp_hf.pipelines.streams import refuse_unknown
 from lamp_hf.pipelines.text_warnings import TextToMotionWarning
@@ -184,10 +185,11 @@ class TextToMotion(Task):
 
     def _job(self, inputs: list[Any], parameters: dict[str, Any]) -> Job:
         texts = [check_text(text) for text in inputs]
-        copies = parameters.get("num_motions_per_prompt", 1)
-        if (size := len(texts) * copies) > self.limits.max_motions:
+        scenes = [split_actions(text) if parameters.get("split") else [text] for text in texts]
+        size = sum(map(len, scenes)) * parameters.get("num_motions_per_prompt", 1)
+        if size > self.limits.max_inputs:
             raise ValueError(
-                f"the request is for {size} motions; this server generates at most {self.limits.max_motions}"
+                f"the request is for {size} motions; this server generates at most {self.limits.max_inputs}"
             )
         if "duration" in parameters and "num_frames" in parameters:
             raise ValueError("give duration (seconds) or num_frames, not both")

@@ -73,6 +73,41 @@ def test_the_same_repository_captions_and_searches(reader, published) -> None:
     assert sorted(Path(hit["file"]).name for hit in hits) == ["walk.npz", "wave.npz"]
 
 
+ENDPOINT = """
+import importlib.util
+from huggingface_hub import snapshot_download
+path = snapshot_download({!r})
+spec = importlib.util.spec_from_file_location("handler", path + "/handler.py")
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+handler = module.EndpointHandler(path)
+"""
+
+
+def test_an_inference_endpoint_runs_its_handler(hub, reader, published) -> None:
+    parameters = {"seed": 3, "num_frames": 24}
+    request = {"inputs": "a person walks", "parameters": parameters}
+    [answer] = reader(f"{ENDPOINT.format(published)}\nresult = handler({request!r})")
+    assert answer["motion"]["positions"] == reader(f"result = {GENERATE.format(published)}.joints.tolist()")
+    assert (answer["seed"], answer["text"]) == (3, "a person walks")
+    assert "TypeError: text-to-motion got an unexpected" in reader.error(
+        "handler({'inputs': 'a', 'parameters': {'x': 1}})"
+    )
+    [requirement] = [line for line in hub[published].files["requirements.txt"].decode().splitlines() if line[0] != "#"]
+    assert requirement == f"lamp_hf>={reader('result = lamp_hf.__version__')}"
+
+
+def test_a_user_written_handler_is_kept(hub, publisher, tiny_checkpoint, tmp_path) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "own"))
+    (folder / "handler.py").write_text("from mine import EndpointHandler")
+    assert publisher.lamp_hf("push", folder, "me/own-handler", "--no-sample") == 0, publisher.printed
+    repository = hub["me/own-handler"]
+    assert repository.files["handler.py"] == b"from mine import EndpointHandler"
+    assert publisher.lamp_hf("push", tiny_checkpoint, "me/own-handler", "--no-sample") == 0
+    assert repository.files["handler.py"] == b"from mine import EndpointHandler"
+    assert b"lamp_hf>=" in repository.files["requirements.txt"]
+
+
 def test_model_and_processor_can_be_pushed_separately(hub, publisher, reader, published) -> None:
     publisher('pipe.processor.push_to_hub("me/apart"); pipe.model.push_to_hub("apart", private=False)')
     assert header(hub, "me/apart")["library_name"] == "lamp_hf"  # the processor's push had written another one
@@ -96,6 +131,7 @@ def test_a_finished_run_is_pushed_without_the_trainers_files(hub, publisher, tin
     assert publisher.lamp_hf("push", run, "me/run", "--sample", "a person bows") == 0
     files = hub["me/run"].files
     added = {"README.md", "recipe.yaml", "training.json", "sample.gif", "evaluations/retrieval.json"}
+    added |= {"handler.py", "requirements.txt"}
     assert files.keys() == {path.name for path in tiny_checkpoint.iterdir()} | added
     assert str(tmp_path) not in files["recipe.yaml"].decode() + files["README.md"].decode()
     told = header(hub, "me/run")

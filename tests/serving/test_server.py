@@ -22,7 +22,7 @@ from lamp_hf.serving.tasks import Job, Task
 fastapi_testclient = pytest.importorskip("fastapi.testclient", reason="needs FastAPI: pip install 'lamp_hf[serve]'")
 pytest.importorskip("faiss", reason="needs FAISS: pip install 'lamp_hf[retrieval]'")
 
-LIMITS = Limits(max_bytes=300_000, max_inputs=4, max_motions=4, max_seconds=3.0, max_requests=12)
+LIMITS = Limits(max_bytes=300_000, max_inputs=4, max_seconds=3.0, max_requests=12)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,14 @@ def test_motions_are_those_of_the_pipeline(client, pipe) -> None:
         np.testing.assert_array_equal(np.float32(result["motion"]["positions"]), motion.joints)
         assert (result["motion"]["fps"], result["motion"]["text"]) == (20.0, wanted["text"])
         assert {name: value for name, value in result.items() if name != "motion"} == wanted
+
+
+def test_actions_of_a_text_one_after_the_other(client, pipe) -> None:
+    text, parameters = "a person walks then waves", {"seed": 2, "split": True, "duration": 2.0}
+    [result] = client.post("/text-to-motion", json={"inputs": text, "parameters": parameters}).json()
+    expected = pipe(text, **parameters)
+    np.testing.assert_array_equal(np.float32(result["motion"]["positions"]), expected["motion"].joints)
+    assert result["scenes"] == [list(scene) for scene in expected["scenes"]]
 
 
 def test_a_seed_is_drawn_and_returned(client, pipe) -> None:
@@ -317,6 +325,12 @@ def test_a_busy_server_says_when_to_come_back(tiny_checkpoint: Path, monkeypatch
         ("text-to-motion", {"inputs": "a", "parameters": {"seed": 2**63}}, 422, "seed"),
         ("text-to-motion", {"inputs": "a", "parameters": {"num_inference_steps": 101}}, 422, "is not from 1 to 100"),
         ("text-to-motion", {"inputs": "a", "parameters": {"num_motions_per_prompt": 5}}, 422, "is for 5 motions"),
+        (
+            "text-to-motion",
+            {"inputs": "a person walks then waves then bows then runs then sits", "parameters": {"split": True}},
+            422,
+            "is for 5 motions; this server generates at most 4",
+        ),
         ("text-to-motion", {"inputs": "a", "parameters": {"top_p": 0}}, 422, "top_p=0 is not None or a number above 0"),
         ("text-to-motion", {"inputs": "a", "parameters": {"format": "fbx"}}, 422, "choose one of json, bvh, glb, npz"),
         ("text-to-motion", {"inputs": "a", "parameters": {"format": "bvh", "rotations": True}}, 422, "rotations=True"),
