@@ -101,7 +101,7 @@ def begins(command: str, table: dict[str, str]) -> str | None:
     return max((key for key in table if command.startswith(key)), key=len, default=None)
 
 
-def test_exceptions_are_few_and_of_commands_that_are_there() -> None:
+def test_exceptions_are_few_and_name_existing_commands() -> None:
     every = [step for shown in SHOWN.values() for step in shown]
     assert {step.language for step in every} <= {"python", "bash", "json", "yaml", "bibtex"}
     commands = [step.text for step in every if step.language == "bash"]
@@ -112,7 +112,7 @@ def test_exceptions_are_few_and_of_commands_that_are_there() -> None:
     assert sum(not step.run for step in every) < len(every) / 10
 
 
-def test_readme_is_short_and_its_strip_of_pictures_small() -> None:
+def test_readme_is_short_and_its_picture_small() -> None:
     text = PAGES["README.md"].read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 140
     strip = re.findall(r"!\[[^\]]+\]\((docs/images/[^)]+\.gif)\)", text)
@@ -120,7 +120,7 @@ def test_readme_is_short_and_its_strip_of_pictures_small() -> None:
     assert sum((ROOT / path).stat().st_size for path in strip) < STRIP_BYTES
 
 
-def test_extras_of_the_package_are_named() -> None:
+def test_extras_are_documented() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     texts = "".join(page.read_text(encoding="utf-8") for page in PAGES.values())
     named = re.findall(r"pip install (?:-e )?'\.\[([a-z,]+)\]'", texts)
@@ -143,7 +143,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_links_lead_somewhere(name: str) -> None:
+def test_links_have_targets(name: str) -> None:
     page = PAGES[name]
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", text):
@@ -155,7 +155,7 @@ def test_links_lead_somewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_what_pages_name_is_there(name: str) -> None:
+def test_files_and_names_in_pages_exist(name: str) -> None:
     """Files of the repository and names of the package; the latter are public, so that they may move inside."""
     text = PAGES[name].read_text(encoding="utf-8")
     for path in re.findall(r"\b((?:benchmarks|examples|tests|docs|lamp_hf)/[\w/.-]*\w)", text):
@@ -174,7 +174,7 @@ def test_every_public_name_is_documented() -> None:
     assert sorted(documented) == sorted(lamp_hf.__all__)
 
 
-def test_the_picture_of_the_floors_is_that_of_the_imports() -> None:
+def test_picture_of_the_floors_matches_the_imports() -> None:
     picture = (DOCS / "images/floors.svg").read_text(encoding="utf-8")
     drawn = re.findall(r'y="(\d+)"><tspan[^>]*>([\w]+)<', picture)
     floors = {
@@ -189,7 +189,7 @@ def test_the_picture_of_the_floors_is_that_of_the_imports() -> None:
     assert [height for _, height in heights] == sorted(height for _, height in heights)
 
 
-def test_numbers_that_the_code_cites_are_explained() -> None:
+def test_cited_numbers_are_explained() -> None:
     explained = {anchor.upper() for anchor in anchors(RELEASED_CODE) if re.fullmatch(r"[vlt]\d", anchor)}
     cited = set()
     for folder in ("lamp_hf", "modeling", "pipelines"):
@@ -200,7 +200,7 @@ def test_numbers_that_the_code_cites_are_explained() -> None:
     assert cited <= explained
 
 
-def test_values_that_restore_released_behavior_are_as_the_table_says() -> None:
+def test_values_that_restore_released_behavior_match_the_table() -> None:
     rows = re.findall(r"^\| `(\w+)\.(\w+)` \| `?([^`|]+?)`? \| `?([^`|]+?)`? \|", RELEASED_CODE.read_text(), re.M)
     assert len(rows) > 8
     for config, name, default, released in rows:
@@ -220,7 +220,7 @@ def numbers_of(value: Any) -> Iterator[float]:
             yield from numbers_of(each)
 
 
-def test_figures_are_those_of_committed_results() -> None:
+def test_figures_match_committed_results() -> None:
     results = [json.loads(path.read_text()) for path in (ROOT / "benchmarks/results").rglob("*.json")]
     measured = {f"{number:.{digits}f}" for number in numbers_of(results) for digits in (1, 2, 3)}
     shown = re.findall(
@@ -234,7 +234,7 @@ def test_figures_are_those_of_committed_results() -> None:
     assert set(figures) <= measured
 
 
-def test_readme_of_a_release_has_no_relative_link(tmp_path: Path) -> None:
+def test_readme_of_a_release_has_no_relative_links(tmp_path: Path) -> None:
     """PyPI shows README without the repository, so that pictures and links must name it."""
     copy = tmp_path / "README.md"
     shutil.copy(ROOT / "README.md", copy)
@@ -254,7 +254,7 @@ def test_readme_of_a_release_has_no_relative_link(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_the_script_makes_the_pictures_that_are_there(tmp_path: Path) -> None:
+def test_script_generates_the_committed_pictures(tmp_path: Path) -> None:
     script = runpy.run_path(str(DOCS / "pictures.py"))
     script["main"].__globals__["FOLDER"] = tmp_path
     script["main"]()

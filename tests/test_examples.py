@@ -58,7 +58,7 @@ def write_table(**contents: str) -> None:
     Path("my_mocap/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_every_script_says_how_it_is_called(example) -> None:
+def test_every_script_documents_its_usage(example) -> None:
     assert "fine_tuning" in SCRIPTS
     for name in SCRIPTS:
         assert f"test_{name}" in globals(), f"{name}.py has no test here"
@@ -81,7 +81,7 @@ def test_every_script_says_how_it_is_called(example) -> None:
         ("text_to_motion", ["a person walks", "-o", "my_mocap/walk.bvh"], "my_mocap/walk.bvh"),
     ],
 )
-def test_a_mistake_is_one_line(example, script: str, arguments: list[str], says: str) -> None:
+def test_mistakes_take_one_line(example, script: str, arguments: list[str], says: str) -> None:
     message = example(f"{script}.py", *arguments, fails=True)
     assert message.startswith("Error: ")
     assert says in message

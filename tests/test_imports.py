@@ -43,7 +43,7 @@ def private_imports(code: str) -> list[str]:
     return found
 
 
-def test_nothing_private_of_another_library_is_imported() -> None:
+def test_no_private_imports_from_other_libraries() -> None:
     checked = dict(sources())
     assert {"modeling/modeling_lamp.py", "lamp_hf/cli/app.py", "examples/text_to_motion.py"} <= set(checked)
     assert {name: found for name, code in checked.items() if (found := private_imports(code))} == {}
@@ -65,5 +65,5 @@ def test_nothing_private_of_another_library_is_imported() -> None:
         ("from ._helpers import _own", False),
     ],
 )
-def test_what_counts_as_private(code: str, found: bool) -> None:
+def test_private_names_are_recognized(code: str, found: bool) -> None:
     assert bool(private_imports(code)) == found

@@ -69,7 +69,7 @@ def test_notebooks_are_valid_and_clean() -> None:
 
 
 @pytest.mark.slow
-def test_they_share_a_folder_and_run_again(execute) -> None:
+def test_notebooks_share_a_folder_and_run_twice(execute) -> None:
     sizes = {"search_and_captions": {"TAKES": 1}, "fine_tuning": {"CLIPS": 2}, "evaluation": {"CLIPS": 2}}
     assert set(sizes) == {name for name in NAMES if tagged_cells(with_parameters(name), "data")}
     together = nbformat.v4.new_notebook()

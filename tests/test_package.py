@@ -30,7 +30,7 @@ def python(code: str, cwd: Path = ROOT) -> str:
 @pytest.mark.parametrize(
     "imports", ["lamp_hf", "lamp_hf.cli", "lamp_hf.metrics", "lamp_hf.motion.motion", "lamp_hf.motion.formats.bvh"]
 )
-def test_an_import_loads_nothing_heavy(imports: str) -> None:
+def test_imports_load_no_heavy_packages(imports: str) -> None:
     loaded = python(f"import sys, {imports}; print(*(name for name in {HEAVY} if name in sys.modules))")
     assert loaded == ""
 
@@ -64,7 +64,7 @@ print("registered")
         "import lamp_hf; from transformers.models.instructblip import modeling_instructblip",
     ],
 )
-def test_the_order_of_imports_does_not_matter(first: str) -> None:
+def test_order_of_imports_does_not_matter(first: str) -> None:
     assert python(first + "\n" + REGISTERED) == "registered"
 
 
@@ -89,7 +89,7 @@ def test_public_names() -> None:
         lamp_hf.Motoin  # noqa: B018
 
 
-def test_version_is_that_of_the_project() -> None:
+def test_version_matches_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert lamp_hf.__version__ == project["version"]
 
@@ -109,7 +109,7 @@ def tracked_files() -> list[Path]:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
+def test_wheel_contains_only_the_package(tmp_path: Path) -> None:
     sources = tmp_path / "sources"
     for name in tracked_files():
         (sources / name).parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ def floors() -> dict[str, str]:
     return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
 
 
-def test_the_floors_that_ci_installs_are_the_declared_ones() -> None:
+def test_ci_installs_the_declared_oldest_releases() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
     installed = floors()
@@ -179,7 +179,7 @@ def test_the_floors_that_ci_installs_are_the_declared_ones() -> None:
     assert checked > 25
 
 
-def test_pythons_are_declared_as_they_are_tested() -> None:
+def test_declared_python_versions_are_tested() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     prefix = "Programming Language :: Python :: "
     declared = [item.removeprefix(prefix) for item in project["classifiers"] if item.startswith(f"{prefix}3.")]
@@ -188,7 +188,7 @@ def test_pythons_are_declared_as_they_are_tested() -> None:
     assert project["requires-python"] == f">={declared[0]}"
 
 
-def test_workflows_call_parts_of_ci_that_are_there() -> None:
+def test_workflows_call_existing_parts_of_ci() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     called = []
     for path in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
@@ -205,7 +205,7 @@ def test_workflows_call_parts_of_ci_that_are_there() -> None:
     assert publish["environment"]["name"] == "pypi"
 
 
-def test_a_checkout_without_symbolic_links(tmp_path: Path) -> None:
+def test_checkout_without_symbolic_links(tmp_path: Path) -> None:
     links = shutil.ignore_patterns("modeling", "pipelines", "lamp-small*", "__pycache__")
     shutil.copytree(ROOT / "lamp_hf", tmp_path / "lamp_hf", ignore=links)
     for folder in ("modeling", "pipelines"):
@@ -219,7 +219,7 @@ def test_a_checkout_without_symbolic_links(tmp_path: Path) -> None:
     assert found == ["modeling/__init__.py", "pipelines/__init__.py", "lamp_hf/motion/motion.py"]
 
 
-def test_embedded_checkpoints_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedded_checkpoints_load_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lamp_hf.checkpoints.embedded import embedded_checkpoint, resolve_checkpoint
 
     monkeypatch.chdir(tmp_path)

@@ -56,7 +56,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     return command
 
 
-def test_a_table_a_record_and_a_card(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_writes_a_table_a_record_and_a_card(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     model = tmp_path / "mine"
     lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint).save_pretrained(model)
     lamp_hf.LampProcessor.from_pretrained(tiny_checkpoint).save_pretrained(model)
@@ -105,7 +105,9 @@ def test_every_task_runs(run, saved: Path, tiny_checkpoint: Path) -> None:
     assert np.isfinite(record["references"]["another clip"]["cider"]["value"])
 
 
-def test_one_bad_file_may_be_left_out(run, tiny_checkpoint: Path, field_sets: SimpleNamespace, tmp_path: Path) -> None:
+def test_skip_bad_leaves_out_unreadable_files(
+    run, tiny_checkpoint: Path, field_sets: SimpleNamespace, tmp_path: Path
+) -> None:
     root = field_sets.make(tmp_path / "HumanML3D", "humanml3d", num_train=1)
     (root / "new_joint_vecs" / "000000.npy").unlink()
     (root / "Mean.npy").unlink()
@@ -119,7 +121,7 @@ def test_one_bad_file_may_be_left_out(run, tiny_checkpoint: Path, field_sets: Si
     assert (record["protocol"]["dataset"], record["protocol"]["split"]) == ("humanml3d", "test")
 
 
-def test_an_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     sizes = {"movement_hidden_size": 8, "movement_size": 8, "motion_hidden_size": 8, "text_hidden_size": 8}
     config = lamp_hf.MotionTextEvaluatorConfig(text_input="glove", projection_dim=8, **sizes)
     lamp_hf.MotionTextEvaluatorModel(config).save_pretrained(tmp_path / "judge")
@@ -154,7 +156,9 @@ def test_an_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Pat
         (("retrieval", "{tiny}", "-p", "dissimilar"), "choose a smaller dissimilar_size (--dissimilar-size)"),
     ],
 )
-def test_errors_come_before_the_work(run, saved: Path, tiny_checkpoint: Path, arguments: tuple, said: str) -> None:
+def test_errors_are_raised_before_any_work(
+    run, saved: Path, tiny_checkpoint: Path, arguments: tuple, said: str
+) -> None:
     given = [argument.format(tiny=tiny_checkpoint) for argument in arguments]
     code, _, err = run("evaluate", *given, "--data", saved)
     assert code in (1, 2)
@@ -162,7 +166,9 @@ def test_errors_come_before_the_work(run, saved: Path, tiny_checkpoint: Path, ar
     assert not Path("evaluations").exists()
 
 
-def test_a_small_set_is_evaluated_as_far_as_it_goes(run, walker, waver, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_small_set_skips_protocols_that_need_more_clips(
+    run, walker, waver, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     mocap = tmp_path / "mocap"
     mocap.mkdir()
     walker.crop(0, 1).save(mocap / "walk.bvh")

@@ -82,7 +82,7 @@ def assert_all_named(printed: str, prefix: str = "", but: str = "") -> None:
     assert ".trash" not in printed
 
 
-def test_files_are_found(folder: Path) -> None:
+def test_finds_motion_files(folder: Path) -> None:
     files, problems = find_motion_files(folder)
     assert [
         path.relative_to(folder).as_posix() for path in files if path.relative_to(folder).as_posix() in GOOD
@@ -126,7 +126,7 @@ def test_search_and_index(run, folder: Path, tiny_checkpoint: Path) -> None:
     assert "motions           2\n" in out
 
 
-def test_gltf_files_are_motion_files_too(run, folder: Path, procedural, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_finds_gltf_files(run, folder: Path, procedural, tiny_checkpoint: Path, tmp_path: Path) -> None:
     """A folder of GLB, VRMA and VRM files, one of them damaged, with every command that reads folders."""
     figures = tmp_path / "figures"
     figures.mkdir()
@@ -157,7 +157,7 @@ def test_gltf_files_are_motion_files_too(run, folder: Path, procedural, tiny_che
     assert (code, "40" in out) == (0, True)
 
 
-def test_a_folder_of_bad_files_alone(run, folder: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_folder_with_only_unreadable_files(run, folder: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "gone.bvh").symlink_to("nowhere.bvh")
     model = ("-m", tiny_checkpoint, "--num-proc", 1)
@@ -169,7 +169,7 @@ def test_a_folder_of_bad_files_alone(run, folder: Path, tiny_checkpoint: Path, t
     assert "1 of 1 files could not be captioned: bad/gone.bvh: links to nowhere.bvh, which does not exist" in err
 
 
-def test_data_check_and_info(run, folder: Path) -> None:
+def test_data_check_and_info_accept_folders(run, folder: Path) -> None:
     code, out, _ = run("data", "check", "mocap", "--all")
     assert code == 1
     assert_all_named(out, "  ")
@@ -179,7 +179,7 @@ def test_data_check_and_info(run, folder: Path) -> None:
     assert f"{len(BAD)} errors, 1 warning: `lamp-hf data check mocap` lists them" in out
 
 
-def test_a_folder_with_a_table(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_folder_with_a_table(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = [*GOOD, *BAD, "missing.bvh"]
     (folder / "metadata.jsonl").write_text("\n".join(json.dumps({"file_name": n, "text": "a walk"}) for n in names))
     with pytest.raises(MotionFormatError, match=f"{len(BAD) + 1} clips cannot be read") as caught:
@@ -192,7 +192,7 @@ def test_a_folder_with_a_table(folder: Path, caplog: pytest.LogCaptureFixture) -
     assert_all_named(caplog.text)
 
 
-def test_a_failing_file_may_fail_in_any_way(run, folder: Path, tiny_checkpoint: Path, monkeypatch) -> None:
+def test_any_exception_of_a_file_is_reported(run, folder: Path, tiny_checkpoint: Path, monkeypatch) -> None:
     errors = iter([KeyError("x"), MemoryError(), RecursionError("deep"), AssertionError(), RuntimeError("odd")] * 9)
     load = Motion.load.__func__
 
@@ -214,7 +214,7 @@ def test_a_failing_file_may_fail_in_any_way(run, folder: Path, tiny_checkpoint: 
             assert "walk" in out or "3 of" in out or "motions" in out
 
 
-def test_originals_are_never_overwritten(run, folder: Path, procedural, tmp_path: Path) -> None:
+def test_original_files_are_never_overwritten(run, folder: Path, procedural, tmp_path: Path) -> None:
     for path in find_motion_files(folder).problems:
         path.rmdir() if path.is_dir() else path.unlink()
     for name in ("short.npy", "broken.npz", "empty.bvh", "deep/cut.bvh"):
@@ -239,7 +239,7 @@ def test_originals_are_never_overwritten(run, folder: Path, procedural, tmp_path
     assert run("convert-motion", "mocap", "mocap", "--to", "glb")[0] == 0  # beside them is a place too
 
 
-def test_names_that_are_not_text(run, folder: Path, tiny_checkpoint: Path) -> None:
+def test_file_names_that_are_not_text(run, folder: Path, tiny_checkpoint: Path) -> None:
     name = os.fsdecode(b"walk\xff.bvh")
     try:
         (folder / name).write_bytes((folder / "walk.bvh").read_bytes())
@@ -257,7 +257,7 @@ def test_names_that_are_not_text(run, folder: Path, tiny_checkpoint: Path) -> No
 
 
 @pytest.mark.parametrize("text", ["\x1b[2J\x1b]0;owned\x07", "a\rb", "\x9b31m", "‮dlrow", "tab\tand\nline"])
-def test_terminal_escapes_are_shown_harmlessly(run, folder: Path, tiny_checkpoint: Path, text: str) -> None:
+def test_terminal_escapes_are_escaped(run, folder: Path, tiny_checkpoint: Path, text: str) -> None:
     name = f"walk{text}.bvh".replace("\n", "")
     (folder / name).write_bytes((folder / "walk.bvh").read_bytes())
     (folder / f"bad{text}.bvh".replace("\n", "")).write_text("nonsense")
@@ -319,7 +319,7 @@ def test_as_motion(tmp_path: Path, walker: Motion) -> None:
         as_motion(tmp_path / "no.bvh")
 
 
-def test_shared_case_of_a_dangling_link(run, shared_dir: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_dangling_link(run, shared_dir: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
     case = shared_dir / "cases" / "motion_files" / "folder_with_dangling_link"
     if not case.is_dir():
         pytest.skip(f"needs the case {case}, which is not there")
@@ -334,7 +334,7 @@ def test_shared_case_of_a_dangling_link(run, shared_dir: Path, tmp_path: Path, t
         assert "skipped: take.bvh: links to /mnt/nowhere/take.bvh, which does not exist" in err
 
 
-def test_a_pipe_does_not_hang_a_command(folder: Path) -> None:
+def test_pipe_does_not_hang_a_command(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lamp_hf", "convert-motion", "mocap/pipe.bvh", "x.npy"],
         cwd=folder.parent,

@@ -111,7 +111,7 @@ def test_errors(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert (code, out.split(": ")[1]) == (0, "3 motions, 1 captions, tiny\n")
 
 
-def test_another_model_is_refused(run, tiny_checkpoint: Path) -> None:
+def test_index_of_another_model_is_refused(run, tiny_checkpoint: Path) -> None:
     run("index", "mocap", "-o", "made", "--num-proc", 1, "-m", tiny_checkpoint)
     code, _, err = run("search", "walks", "made")
     assert code == 1
@@ -119,7 +119,7 @@ def test_another_model_is_refused(run, tiny_checkpoint: Path) -> None:
     assert "make a new index with `lamp-hf index`" in err
 
 
-def test_nothing_found_is_said(run, tiny_checkpoint: Path, tmp_path: Path, procedural) -> None:
+def test_prints_a_message_if_nothing_is_found(run, tiny_checkpoint: Path, tmp_path: Path, procedural) -> None:
     model = ("-m", tiny_checkpoint, "--num-proc", 1)
     (tmp_path / "one").mkdir()
     procedural.waver(40).save("one/wave.bvh")
@@ -129,7 +129,7 @@ def test_nothing_found_is_said(run, tiny_checkpoint: Path, tmp_path: Path, proce
     assert "has no captions; add a metadata.jsonl to the folder" in err
 
 
-def test_scores_are_of_one_scale(run, tiny_checkpoint: Path) -> None:
+def test_scores_have_the_same_scale(run, tiny_checkpoint: Path) -> None:
     model = ("-m", tiny_checkpoint, "--num-proc", 1)
     plain = run("search", "the person walks", "mocap", *model)[1].splitlines()
     ranked = run("search", "the person walks", "mocap", "--rerank", 9, *model)[1].splitlines()
@@ -140,7 +140,7 @@ def test_scores_are_of_one_scale(run, tiny_checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("index", "mocap"), ("search", "walks", "mocap")])
-def test_without_its_extra_it_ends_before_any_work(run, monkeypatch: pytest.MonkeyPatch, arguments) -> None:
+def test_missing_extra_is_an_error_before_any_work(run, monkeypatch: pytest.MonkeyPatch, arguments) -> None:
     import sys
 
     import lamp_hf.cli.search

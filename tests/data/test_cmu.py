@@ -209,7 +209,7 @@ def write_captions(path: Path, *lines: dict[str, Any]) -> Path:
 # ---- reading -----------------------------------------------------------------------------------------------
 
 
-def test_the_four_conventions_give_the_same_joints_within_a_centimeter(tmp_path, walk):
+def test_four_conventions_give_the_same_joints_within_a_centimeter(tmp_path, walk):
     motion = walk(2.0, turn=0.6)
     read = {}
     for name in CONVENTIONS:
@@ -226,7 +226,7 @@ def test_the_four_conventions_give_the_same_joints_within_a_centimeter(tmp_path,
 
 
 @pytest.mark.parametrize(("capture_fps", "seconds"), [(120, 3.0), (60, 6.0)])
-def test_takes_play_at_the_speed_at_which_they_were_captured(tmp_path, walk, capture_fps, seconds):
+def test_takes_have_the_speed_of_the_capture(tmp_path, walk, capture_fps, seconds):
     path = tmp_path / "01_01.bvh"
     path.write_text(take_text(walk(3.0)))
     joints, sound = clean_joints(path, capture_fps)
@@ -237,7 +237,7 @@ def test_takes_play_at_the_speed_at_which_they_were_captured(tmp_path, walk, cap
     assert len(clean_joints(path, capture_fps)[0]) / 20 == pytest.approx(3.0, abs=0.1)
 
 
-def test_the_t_pose_is_dropped_and_nothing_else(tmp_path, walk):
+def test_only_the_t_pose_is_dropped(tmp_path, walk):
     path = tmp_path / "01_01.bvh"
     motion = walk(2.0)
     for t_pose in (True, False):
@@ -247,7 +247,7 @@ def test_the_t_pose_is_dropped_and_nothing_else(tmp_path, walk):
         np.testing.assert_allclose(joints[0, wrist], motion.joints[0, wrist], atol=2e-3)
 
 
-def test_who_lies_stays_lying(tmp_path, walk):
+def test_lying_person_stays_lying(tmp_path, walk):
     lying = walk(2.0).joints[..., [1, 0, 2]] * [-1.0, 1.0, 1.0]
     lying[..., 1] += 1.0
     path = tmp_path / "126_06.bvh"
@@ -256,19 +256,19 @@ def test_who_lies_stays_lying(tmp_path, walk):
     assert np.ptp(joints[..., 1]) < 1.0 < np.ptp(joints[0, :, 0])
 
 
-def test_a_fast_start_is_no_t_pose(walk):
+def test_fast_start_is_not_a_t_pose(walk):
     slow = walk(2.0).resample(12.0).joints.copy()
     slow[0, JOINTS.index("right_wrist")] += [0.0, 0.0, 0.5]  # 6 m/s
     assert not starts_with_t_pose(slow, 12.0)
     assert starts_with_t_pose(slow, 120.0)
 
 
-def test_names_of_takes():
+def test_take_names():
     assert [take_of(name) for name in ("01_01.bvh", "1_1.bvh", "x/144_10.BVH")] == ["01_01", "01_01", "144_10"]
     assert take_of("walk_01.bvh") is None
 
 
-def test_smooth_resampling_keeps_frames_and_swings(walk):
+def test_smooth_resampling_keeps_frames_and_amplitudes(walk):
     swing = np.zeros((24, 22, 3))
     swing[:, 20, 1] = np.sin(2 * np.pi * 1.5 * np.arange(24) / 12.0)
     fine = resample_smoothly(swing, 12.0, 60.0)
@@ -282,7 +282,7 @@ def test_smooth_resampling_keeps_frames_and_swings(walk):
 # ---- faults ------------------------------------------------------------------------------------------------
 
 
-def test_marker_swaps_and_pops_are_found_and_sound_motion_is_not(walk):
+def test_only_marker_swaps_and_pops_are_detected_as_faults(walk):
     sound = walk(4.0).resample(24.0).joints
     assert find_faults(sound, 24.0) == []
     broken = sound.copy()
@@ -300,7 +300,7 @@ def test_marker_swaps_and_pops_are_found_and_sound_motion_is_not(walk):
     assert find_faults(bridged, 24.0) == []
 
 
-def test_toes_that_swap_for_a_moment_are_mended(walk):
+def test_briefly_swapped_toes_are_repaired(walk):
     sound = walk(4.0).resample(24.0).joints
     broken = sound.copy()
     toe, ankle = JOINTS.index("right_foot"), JOINTS.index("right_ankle")
@@ -313,7 +313,7 @@ def test_toes_that_swap_for_a_moment_are_mended(walk):
     np.testing.assert_array_equal(mended[:, others], broken[:, others])
 
 
-def test_a_t_pose_at_the_origin_before_the_motion_is_a_fault(walk):
+def test_t_pose_at_the_origin_before_the_motion_is_a_fault(walk):
     sound = walk(4.0).resample(24.0).joints
     held = np.concatenate([np.repeat(sound[:1] + np.float32([5.0, 0.0, 0.0]), 10, axis=0), sound])
     (fault,) = find_faults(held, 24.0)
@@ -322,7 +322,7 @@ def test_a_t_pose_at_the_origin_before_the_motion_is_a_fault(walk):
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_broken_spans_do_not_reach_the_rows(tmp_path, walk, load):
+def test_rows_contain_no_faulty_spans(tmp_path, walk, load):
     motion = walk(6.0)
     joints = motion.joints.copy()
     joints[360:380, JOINTS.index("left_wrist")] += [0.0, 2.0, 0.0]
@@ -350,7 +350,7 @@ def uncaptioned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_a_clone_becomes_one_data_set(clone, load, caplog):
+def test_clone_becomes_one_data_set(clone, load, caplog):
     with caplog.at_level(logging.INFO, logger="lamp_hf.data.cmu"):
         loaded = load(clone)
     train, validation = by_id(loaded["train"]), by_id(loaded["validation"])
@@ -367,7 +367,7 @@ def test_a_clone_becomes_one_data_set(clone, load, caplog):
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_the_heading_and_speed_of_a_row_are_those_of_the_file(clone, load):
+def test_rows_keep_heading_and_speed_of_the_file(clone, load):
     row = next(iter(by_id(load(clone, mirror=False)["validation"]).values()))
     measures = Measures(features_to_joints(row["motion"]))
     assert measures.travel[10:-10, 0].mean() == pytest.approx(1.1, abs=0.15)
@@ -375,7 +375,7 @@ def test_the_heading_and_speed_of_a_row_are_those_of_the_file(clone, load):
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_an_archive_gives_the_same_rows_and_a_second_call_reads_no_take(clone, load, tmp_path, monkeypatch):
+def test_archive_gives_the_same_rows_and_is_read_once(clone, load, tmp_path, monkeypatch):
     archive = tmp_path / "cmu.tar.xz"
     with tarfile.open(archive, "w:xz", preset=0) as tar:
         tar.add(clone, "bvh")
@@ -392,7 +392,7 @@ def test_an_archive_gives_the_same_rows_and_a_second_call_reads_no_take(clone, l
     assert len(load(archive)["train"]) == len(from_archive["train"])
 
 
-def test_captions_cut_takes_into_rows(clone, load, tmp_path, caplog):
+def test_captions_divide_takes_into_rows(clone, load, tmp_path, caplog):
     lines = write_captions(
         tmp_path / "captions.jsonl",
         {"take": TRAIN, "start": 0, "end": 1.2, "captions": ["walks and lifts the left hand", "a walk"]},
@@ -414,7 +414,7 @@ def test_captions_cut_takes_into_rows(clone, load, tmp_path, caplog):
     np.testing.assert_allclose(normalize_joints(mirror_joints(ours)), normalize_joints(mirrored), atol=0.03)
 
 
-def test_a_table_beside_the_takes_says_more(clone, load, tmp_path):
+def test_table_next_to_the_takes_adds_captions(clone, load, tmp_path):
     own = tmp_path / "own"
     shutil.copytree(clone, own)
     table = "take,split,capture_fps,description\n" + f"{UNLISTED},test,120,a walk of ours\n"
@@ -427,14 +427,14 @@ def test_a_table_beside_the_takes_says_more(clone, load, tmp_path):
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_only_some_takes_and_takes_that_are_missing(clone, load):
+def test_selected_and_missing_takes(clone, load):
     assert len(load(clone, names=[TRAIN], mirror=False)["train"]) == 1
     with pytest.raises(ValueError, match="1 of the takes in names are missing, such as 99_99"):
         load(clone, names=["99_99"])
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_what_cannot_be_read_and_what_is_too_short(clone, load, tmp_path, walk, caplog):
+def test_unreadable_and_too_short_takes(clone, load, tmp_path, walk, caplog):
     own = tmp_path / "own"
     shutil.copytree(clone, own)
     short = take_text(walk(0.5))
@@ -459,7 +459,7 @@ def test_what_cannot_be_read_and_what_is_too_short(clone, load, tmp_path, walk, 
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_the_set_is_known_by_its_files(clone, tmp_path):
+def test_data_set_is_recognized_by_its_files(clone, tmp_path):
     assert dataset_name(clone) == "cmu-mocap"
     rows = load_motion_dataset(clone, cache_dir=tmp_path, names=[TRAIN], num_proc=1, progress=False)
     assert len(rows["train"]) == 2
@@ -484,14 +484,14 @@ def test_the_set_is_known_by_its_files(clone, tmp_path):
         ('{"take": "01_01", "start": 0, "end": "x", "captions": ["a"]}', "expected start and end in seconds"),
     ],
 )
-def test_wrong_lines_of_captions_are_named(tmp_path, line, message):
+def test_error_names_invalid_caption_lines(tmp_path, line, message):
     path = tmp_path / "captions.jsonl"
     path.write_text(f"\n{line}\n")
     with pytest.raises(ValueError, match=message):
         read_segments(path)
 
 
-def test_captions_of_the_package_hold_together():
+def test_packaged_captions_are_consistent():
     captions, rewordings = packaged_segments(), packaged_segments("rewordings")
     facts = packaged_facts()
     times: dict[str, list[tuple[float, float]]] = {}
@@ -514,7 +514,7 @@ def test_captions_of_the_package_hold_together():
     assert sum(facts[segment.take].split == "validation" for segment in rewordings) > 200
 
 
-def test_facts_of_the_package_hold_together():
+def test_packaged_facts_are_consistent():
     facts = packaged_facts()
     assert len(facts) == 2498
     assert sum(fact.capture_fps == 60 for fact in facts.values()) == 517
@@ -531,7 +531,7 @@ def test_facts_of_the_package_hold_together():
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_the_doctor_reports_what_is_wrong(clone, tmp_path, walk):
+def test_doctor_reports_problems(clone, tmp_path, walk):
     own = tmp_path / "own"
     shutil.copytree(clone, own)
     joints = walk(3.0).joints.copy()
@@ -565,13 +565,13 @@ def jump(fps: float, height: float = 0.4) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("claimed", "factor"), [(24.0, None), (48.0, 2.0), (12.0, 0.5)])
-def test_free_fall_tells_the_frame_rate(claimed, factor):
+def test_frame_rate_is_estimated_from_free_fall(claimed, factor):
     evidence = speed_evidence(jump(24.0), claimed)
     assert evidence.free_fall == pytest.approx((claimed / 24.0) ** 2, rel=0.1)
     assert evidence.factor == factor
 
 
-def test_steps_tell_the_frame_rate_where_nobody_jumps(procedural):
+def test_frame_rate_is_estimated_from_steps_without_jumps(procedural):
     walk = procedural.walker(120, speed=1.25, fps=24.0).joints
     evidence = speed_evidence(walk, 24.0)
     assert evidence.free_fall is None
@@ -581,7 +581,7 @@ def test_steps_tell_the_frame_rate_where_nobody_jumps(procedural):
     assert speed_evidence(walk, 48.0).factor == 2.0
 
 
-def test_measures_of_a_walk_a_turn_and_a_jump(procedural):
+def test_measures_of_a_walk_turn_and_jump(procedural):
     walk = Measures(procedural.walker(100, speed=1.2, turn=0.5).joints)
     assert walk.travel[10:-10].mean(axis=0) == pytest.approx([1.2, 0.0], abs=0.15)
     assert walk.turned == pytest.approx(np.degrees(0.5 * 99 / 20), abs=4)
@@ -612,7 +612,7 @@ def test_measures_of_a_walk_a_turn_and_a_jump(procedural):
         ("jump", "one jump", "walks ahead"),
     ],
 )
-def test_captions_that_contradict_the_motion_are_doubted(procedural, motion, right, wrong):
+def test_captions_that_contradict_the_motion_are_reported(procedural, motion, right, wrong):
     joints = {
         "left turn": lambda: procedural.walker(80, turn=0.6).joints,
         "wave": lambda: procedural.waver(60, side="right").joints,
@@ -629,7 +629,7 @@ def test_captions_that_contradict_the_motion_are_doubted(procedural, motion, rig
 # ---- the real database --------------------------------------------------------------------------------------
 
 
-def test_takes_of_the_real_archive(shared_dir, load):
+def test_takes_from_the_real_archive(shared_dir, load):
     archive = shared_dir / "data" / "cmu" / "cmu_bvh_dev.tar.xz"
     if not archive.is_file():
         pytest.skip(f"needs the CMU archive, absent at {archive}")

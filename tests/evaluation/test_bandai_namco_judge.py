@@ -51,7 +51,7 @@ def judge(dataset) -> TextToMotionJudge:
     return TextToMotionJudge(dataset)
 
 
-def test_mirror_images_that_no_label_names_are_left_out(dataset):
+def test_mirrored_clips_without_a_label_are_left_out(dataset):
     clips = LabeledClips.from_dataset(dataset["train"])
     assert len(clips.joints) == len(clips.contents) == len(clips.styles) == 16
     assert not any(flipped(clip, content) for clip, content in zip(clips.joints, clips.contents, strict=True))
@@ -65,7 +65,7 @@ def test_real_clips_are_recognized(judge):
     assert scores["jitter"] == pytest.approx(np.mean([Motion(joints=j).jitter() for j in judge.validation.joints]))
 
 
-def test_wrong_motions_are_not(judge):
+def test_wrong_motions_are_not_recognized(judge):
     clips = judge.validation
     wrong = ["walk" if content == "bye" else "bye" for content in clips.contents]
     assert judge.judge(clips.joints, wrong, clips.styles)["content_accuracy"] == 0.0
@@ -75,7 +75,7 @@ def test_wrong_motions_are_not(judge):
     assert judge.judge(mirrored, clips.contents, clips.styles)["flips"] == 1.0
 
 
-def test_one_motion_is_made_for_every_clip_at_its_length(judge):
+def test_one_motion_is_generated_per_clip_at_its_length(judge):
     clips = judge.validation
     calls = []
 
@@ -97,7 +97,7 @@ def test_one_motion_is_made_for_every_clip_at_its_length(judge):
     assert "num_frames" not in estimated
 
 
-def test_paraphrases_name_what_is_asked():
+def test_paraphrases_mention_content_and_style():
     rng = random.Random(3)
     sentences = {paraphrase("walk-turn-left", "sad", rng) for _ in range(600)}
     assert len(sentences) == 4 * 4 * 3

@@ -65,14 +65,14 @@ def evaluator(encoder: MotionTextEncoder) -> Embedder:
     return Embedder(encoder.model, encoder.processor)
 
 
-def test_a_derangement_moves_everything() -> None:
+def test_derangement_moves_every_item() -> None:
     for count in (2, 3, 50):
         order = derangement(count, np.random.default_rng(count))
         assert sorted(order) == list(range(count))
         assert (order != np.arange(count)).all()
 
 
-def test_a_set_says_what_it_is(data: EvaluationSet) -> None:
+def test_evaluation_set_describes_itself(data: EvaluationSet) -> None:
     assert len(data) == CLIPS
     assert (data.split, data.fps) == ("validation", 20.0)
     assert data.groups == data.first_captions  # there are no labels
@@ -96,9 +96,7 @@ def test_reconstruction(data: EvaluationSet, encoder: MotionTextEncoder) -> None
     assert (record.protocol.n, record.protocol.split) == (CLIPS, "validation")
 
 
-def test_retrieval_ranks_by_the_model_beside_captions_and_chance(
-    data: EvaluationSet, encoder: MotionTextEncoder
-) -> None:
+def test_retrieval_has_caption_and_chance_references(data: EvaluationSet, encoder: MotionTextEncoder) -> None:
     records = evaluate_retrieval_protocols("tiny", encoder, data, rerank=5, repeats=4, dissimilar_size=10)
     assert [record.protocol.name for record in records] == ["all", "threshold", "dissimilar", "small_batches"]
     by_name = {record.protocol.name: record for record in records}
@@ -119,7 +117,7 @@ def test_retrieval_ranks_by_the_model_beside_captions_and_chance(
         evaluate_retrieval_protocols("tiny", encoder, data, protocols=("dissimilar",))
 
 
-def test_re_ranking_orders_the_best_by_the_matching_head(data: EvaluationSet, encoder: MotionTextEncoder) -> None:
+def test_re_ranking_uses_the_matching_head(data: EvaluationSet, encoder: MotionTextEncoder) -> None:
     motions, captions = encoder.encode_motions(data.clips), data.first_captions
     table = embedding_similarity(np.stack([m.features for m in motions]), encoder.encode_texts(captions)).T
     pool = np.arange(CLIPS)
@@ -130,7 +128,7 @@ def test_re_ranking_orders_the_best_by_the_matching_head(data: EvaluationSet, en
     assert np.array_equal(np.argsort(-ordered[0])[3:], np.argsort(-table[0])[3:])
 
 
-def test_text_to_motion_judges_generated_real_and_shuffled(
+def test_text_to_motion_scores_generated_real_and_shuffled_motions(
     data: EvaluationSet, tiny_checkpoint: Path, evaluator: Embedder
 ) -> None:
     pipe = pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu")
@@ -179,7 +177,7 @@ def test_text_to_motion_judges_generated_real_and_shuffled(
     assert {record.protocol.name: record for record in run()} == records  # seeds decide
 
 
-def test_an_evaluator_that_reads_no_sentences_judges_motions_alone(
+def test_evaluator_without_text_branch_scores_motions_only(
     data: EvaluationSet, tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Such as the released one, which reads GloVe vectors."""
@@ -197,7 +195,7 @@ def test_an_evaluator_that_reads_no_sentences_judges_motions_alone(
         evaluate_captioning_protocol("tiny", None, data, evaluator=evaluator)
 
 
-def test_text_to_motion_refuses_what_it_cannot_judge(data: EvaluationSet) -> None:
+def test_text_to_motion_refuses_invalid_requests(data: EvaluationSet) -> None:
     pipe = None
     with pytest.raises(ValueError, match="humanml3d needs an evaluator"):
         evaluate_text_to_motion_protocols("tiny", pipe, data)
@@ -207,7 +205,7 @@ def test_text_to_motion_refuses_what_it_cannot_judge(data: EvaluationSet) -> Non
         evaluate_text_to_motion_protocols("tiny", pipe, data, protocols=("guo",))
 
 
-def test_captioning_beside_ground_truth_and_another_clip(
+def test_captioning_has_ground_truth_and_other_clip_references(
     data: EvaluationSet, tiny_checkpoint: Path, evaluator: Embedder
 ) -> None:
     pipe = pipeline("motion-captioning", model=str(tiny_checkpoint), device="cpu")
@@ -232,7 +230,7 @@ def test_captioning_beside_ground_truth_and_another_clip(
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_numbers_of_one(
+def test_two_processes_give_the_same_numbers_as_one(
     data: EvaluationSet, encoder: MotionTextEncoder, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     rows = [

@@ -33,7 +33,7 @@ def record(model: str, value: float = 0.5, **changes: object) -> EvaluationRecor
     )
 
 
-def test_an_interval_is_196_standard_errors() -> None:
+def test_interval_is_1_96_standard_errors() -> None:
     values = [1.0, 2.0, 3.0, 6.0]
     estimate = Estimate.of(values)
     assert estimate.value == 3.0
@@ -42,7 +42,7 @@ def test_an_interval_is_196_standard_errors() -> None:
     assert f"{Estimate.of([2.0])}" == "2.000"
 
 
-def test_a_record_survives_its_file(tmp_path) -> None:
+def test_record_round_trips_through_its_file(tmp_path) -> None:
     record("ours").save(tmp_path / "ours.json")
     assert EvaluationRecord.load(tmp_path / "ours.json") == record("ours")
     (tmp_path / "other.json").write_text('{"format": 1, "model": "x"}')
@@ -53,7 +53,7 @@ def test_a_record_survives_its_file(tmp_path) -> None:
         EvaluationRecord.load(tmp_path / "newer.json")
 
 
-def test_like_records_share_a_table() -> None:
+def test_comparable_records_share_a_table() -> None:
     table = comparison([record("ours", 0.5), record("theirs", 0.4)])
     assert list(table) == ["chance", "ours", "theirs"]
     assert table["theirs"]["r1"].value == 0.4
@@ -69,19 +69,19 @@ def test_like_records_share_a_table() -> None:
         ({"settings": {"pool_size": 16}}, "differ in settings"),
     ],
 )
-def test_unlike_records_do_not(changes: dict, said: str) -> None:
+def test_other_records_cannot_share_a_table(changes: dict, said: str) -> None:
     with pytest.raises(UnlikeRecordsError, match=f"ours and theirs cannot share a table: their records {said}"):
         comparison([record("ours"), record("theirs", **changes)])
 
 
-def test_two_records_of_one_model_are_refused() -> None:
+def test_two_records_of_the_same_model_are_refused() -> None:
     with pytest.raises(ValueError, match="two records have a row 'ours'"):
         comparison([record("ours"), record("ours")])
     with pytest.raises(ValueError, match="no records"):
         comparison([])
 
 
-def test_a_card_keeps_its_text_and_takes_the_newest_numbers(tmp_path) -> None:
+def test_card_keeps_its_text_and_gets_the_newest_numbers(tmp_path) -> None:
     card = tmp_path / "README.md"
     card.write_text("---\nlicense: other\n---\n\n# Ours\n\nWritten by hand.\n")
     write_to_card(card, record("ours", 0.1))
@@ -100,7 +100,7 @@ def test_a_card_keeps_its_text_and_takes_the_newest_numbers(tmp_path) -> None:
     assert found["retrieval, threshold (version 1)", "r1"].metric_value == 0.3
 
 
-def test_what_a_person_wrote_into_a_model_index_stays(tmp_path) -> None:
+def test_user_written_model_index_entries_are_kept(tmp_path) -> None:
     person = [{"name": "x"}, {"name": "y", "results": [{"task": {"type": "dance"}, "metrics": [{"value": 1}]}]}]
     index = joined_results(person, results_of(record("ours", 0.1)))
     index = joined_results(index, results_of(record("renamed", 0.2)))

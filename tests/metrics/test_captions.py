@@ -13,7 +13,7 @@ def test_plain_text():
     assert plain("The person's arm, raised at 45°!") == "the person's arm raised at 45"
 
 
-def test_cider_d_worked_by_hand():
+def test_cider_d_matches_hand_computed_values():
     # Two motions, so "a" (in both references) weighs ln(2/2) = 0 and all other n-grams weigh L = ln 2.
     references = [["a cat sits"], ["a dog runs"]]
     # "a cat runs" beside "a cat sits", in units of L:
@@ -25,7 +25,7 @@ def test_cider_d_worked_by_hand():
     assert scores == pytest.approx([10 * (1 / 2 + 1 / 2) / 4, 10 * 3 / 4])
 
 
-def test_cider_d_clips_counts_and_punishes_length():
+def test_cider_d_clips_counts_and_penalizes_length():
     # "a cat cat sits" beside "a cat sits", in units of L:
     #   words  (cat 2, sits 1), clipped to (1, 1): 1·1 + 1·1 = 2, over √5·√2
     #   pairs  (a cat, cat cat, cat sits) · (a cat, cat sits) = 2, over √3·√2
@@ -41,7 +41,7 @@ def test_cider_d_of_one_motion_is_zero():
     assert cider_d(["a cat sits"], [["a cat sits"]]) == pytest.approx([0.0])
 
 
-def test_bleu_worked_by_hand():
+def test_bleu_matches_hand_computed_values():
     # Of eight words seven are in their references; the captions have as many words as the references.
     captions = ["A person walks, slowly", "a man sits down"]
     references = [["a person walks quickly", "someone strides"], ["a man sits down"]]
@@ -57,7 +57,7 @@ def test_rouge_l_takes_the_best_reference():
     assert scores == pytest.approx([2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4), 1.0])
 
 
-def test_bertscore_ranks_meanings_and_names_its_model():
+def test_bertscore_ranks_meanings_and_reports_its_model():
     scorer = BertScorer()
     told = ["a person walks forward", "someone strolls ahead", "a man plays the violin", " "]
     scores = scorer(told, [["a person walks forward", "a person hops"]] * 4)
@@ -69,7 +69,7 @@ def test_bertscore_ranks_meanings_and_names_its_model():
     assert weighed(told[:1], [["a person walks forward", "a person hops"]]).f1 == pytest.approx([1.0], abs=1e-5)
 
 
-def test_sentence_embeddings_do_not_depend_on_company():
+def test_sentence_embeddings_do_not_depend_on_the_batch():
     texts = ["a person walks forward", "someone walks ahead", "a man plays the violin with great care and joy"]
     vectors = sentence_embeddings(texts, batch_size=2)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(3), abs=1e-5)

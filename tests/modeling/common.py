@@ -315,7 +315,7 @@ class ModelTester:
     # ---- checkpoints
 
     @torch.no_grad()
-    def test_what_is_saved_is_loaded(self, case, checkpoint, tmp_path):
+    def test_save_and_load_round_trip(self, case, checkpoint, tmp_path):
         model = case.build()
         loaded, report = case.model_class.from_pretrained(checkpoint, output_loading_info=True)
         assert not any(report.values()), report
@@ -327,7 +327,7 @@ class ModelTester:
         assert len(list(tmp_path.glob("*.safetensors"))) > 1 or case.model_class is lamp_hf.MotionLengthEstimatorModel
         assert_same(case.model_class.from_pretrained(tmp_path)(**case.inputs()), model(**case.inputs()))
 
-    def test_missing_tensors_are_refused_and_unexpected_ones_told(self, case, checkpoint, tmp_path):
+    def test_missing_tensors_are_refused_and_unexpected_ones_reported(self, case, checkpoint, tmp_path):
         tensors = load_file(checkpoint / "model.safetensors")
         gone = sorted(name for name in tensors if name.endswith((".weight", "codebook")))[-1]
         tensors["more.weight"] = tensors.pop(gone)
@@ -339,7 +339,7 @@ class ModelTester:
         assert report["missing_keys"] == {gone}
         assert report["unexpected_keys"] == {"more.weight"}
 
-    def test_tensors_that_no_checkpoint_holds_start_as_in_a_new_model(self, case, checkpoint, tmp_path):
+    def test_missing_tensors_are_initialized_as_in_a_new_model(self, case, checkpoint, tmp_path):
         save_file({}, tmp_path / "model.safetensors", metadata={"format": "pt"})
         (tmp_path / "config.json").write_text((checkpoint / "config.json").read_text())
         torch.manual_seed(1)
@@ -366,7 +366,7 @@ class ModelTester:
         assert_same(loaded(**case.inputs()), case.build()(**case.inputs()))
 
     @torch.no_grad()
-    def test_parts_that_do_not_fit_into_memory_wait_on_the_disk(self, case, checkpoint, tmp_path):
+    def test_parts_are_offloaded_to_disk(self, case, checkpoint, tmp_path):
         if not case.offloads:
             return
         size = sum(tensor.numel() * 4 for tensor in case.build().state_dict().values())
@@ -378,7 +378,7 @@ class ModelTester:
 
     @torch.no_grad()
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-    def test_types(self, case, checkpoint, dtype):
+    def test_dtypes(self, case, checkpoint, dtype):
         """Inputs are float32, whatever the model is."""
         loaded = case.model_class.from_pretrained(checkpoint, dtype=dtype)
         assert loaded.dtype == dtype
@@ -425,7 +425,7 @@ class ModelTester:
             if option == "output_attentions":
                 assert all(torch.allclose(each.sum(-1), torch.ones(()), atol=1e-5) for each in told)
 
-    def test_unknown_keywords_are_refused(self, case):
+    def test_unknown_arguments_are_refused(self, case):
         with pytest.raises(TypeError, match="typo"):
             case.build()(**case.inputs(), typo=1)
         with pytest.raises(TypeError, match="does not know hiden_size"):
@@ -455,7 +455,7 @@ class ModelTester:
 
     # ---- training
 
-    def test_gradient_checkpointing_changes_no_gradient(self, case):
+    def test_gradient_checkpointing_does_not_change_gradients(self, case):
         if not case.checkpointing:
             assert not case.model_class.supports_gradient_checkpointing
             return

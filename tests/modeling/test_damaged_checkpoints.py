@@ -40,7 +40,7 @@ def checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
-def test_the_damaged_file_is_named(checkpoint, name, damage):
+def test_error_names_the_damaged_file(checkpoint, name, damage):
     path = checkpoint / name
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     with pytest.raises(CheckpointError, match=name):
@@ -54,7 +54,7 @@ def header_bytes(content: bytes) -> list[bytes]:
     return [content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :] for place in places]
 
 
-def test_no_byte_of_a_header_goes_unnoticed(checkpoint):
+def test_every_damaged_byte_of_a_header_is_detected(checkpoint):
     """Whatever byte is another one: the file is named, or what was loaded is what was saved."""
     path = checkpoint / "model.safetensors"
     saved, content = load_file(path), path.read_bytes()
@@ -92,7 +92,7 @@ def test_no_byte_of_a_header_goes_unnoticed(checkpoint):
         ("processor_config.json", ("text_padding",), "sideways"),
     ],
 )
-def test_the_key_of_a_value_that_cannot_be_used_is_named(checkpoint, name, keys, value):
+def test_error_names_the_key_of_an_invalid_value(checkpoint, name, keys, value):
     path = checkpoint / name
     values: Any = json.loads(path.read_text())
     part = values
@@ -104,7 +104,7 @@ def test_the_key_of_a_value_that_cannot_be_used_is_named(checkpoint, name, keys,
         FILES[name].from_pretrained(checkpoint)
 
 
-def test_tensors_of_another_kind_are_named(checkpoint):
+def test_error_names_tensors_of_another_type(checkpoint):
     path = checkpoint / "model.safetensors"
     tensors = load_file(path)
     key = "lamp.motion_to_states.weight"
@@ -116,7 +116,7 @@ def test_tensors_of_another_kind_are_named(checkpoint):
         lamp_hf.LampForTextToMotion.from_pretrained(checkpoint)
 
 
-def test_a_missing_shard_is_named(checkpoint):
+def test_error_names_a_missing_shard(checkpoint):
     lamp_hf.LampForTextToMotion.from_pretrained(checkpoint).save_pretrained(checkpoint, max_shard_size="20KB")
     (checkpoint / "model.safetensors").unlink(missing_ok=True)
     shard = sorted(checkpoint.glob("model-*.safetensors"))[1]
@@ -130,7 +130,7 @@ def test_a_missing_shard_is_named(checkpoint):
         lamp_hf.LampForTextToMotion.from_pretrained(checkpoint)
 
 
-def test_new_parts_may_be_trained_but_a_part_that_is_gone_is_not_made_up(checkpoint):
+def test_new_parts_can_be_trained_but_missing_parts_are_refused(checkpoint):
     path = checkpoint / "model.safetensors"
     model = lamp_hf.LampForTextToMotion.from_pretrained(checkpoint, condition_on_words=True)
     assert model.words_to_condition is not None

@@ -64,7 +64,7 @@ def test_motion_branch(case, close):
 
 
 @torch.no_grad()
-def test_longer_motion_whole_and_with_hidden_tokens(case, close):
+def test_longer_motion_complete_and_with_masked_tokens(case, close):
     lamp, io = case.lamp, case.io
     encoded = lamp.encode_motion(io["long_motion"])
     latents, mask = encoded.motion_embeds, encoded.motion_token_mask
@@ -94,7 +94,7 @@ def test_vectors_of_the_retrieval_wrapper(case, close):
 
 
 @torch.no_grad()
-def test_similarities_and_chances_of_negatives(case, close):
+def test_similarities_and_probabilities_of_negatives(case, close):
     lamp, io = case.lamp, case.io
     motion, text = io["motion_feats"], io["text_feat"]
     close(lamp.scale(), io["temp"])
@@ -107,7 +107,7 @@ def test_similarities_and_chances_of_negatives(case, close):
 
 
 @torch.no_grad()
-def test_pass_that_captions(case, close):
+def test_captioning_pass(case, close):
     lamp, io = case.lamp, case.io
     caption_ids = lamp.caption_ids(case.input_ids)
     hidden = lamp.query_and_caption(io["motion_embeds"], None, caption_ids, case.attention_mask).last_hidden_state
@@ -120,7 +120,7 @@ def test_pass_that_captions(case, close):
 
 
 @torch.no_grad()
-def test_pass_that_predicts_motion_tokens(case, close):
+def test_motion_token_prediction_pass(case, close):
     lamp, io = case.lamp, case.io
     caption_ids = lamp.caption_ids(case.input_ids)
     close(lamp.qformer.embeddings(input_ids=caption_ids), io["gen_text_embeds_before_projection"])
@@ -130,7 +130,7 @@ def test_pass_that_predicts_motion_tokens(case, close):
 
 
 @torch.no_grad()
-def test_pass_that_matches(case, close):
+def test_matching_pass(case, close):
     lamp, io = case.lamp, case.io
     motions = torch.cat([torch.arange(3), io["neg_motion_idx"], torch.arange(3)])
     texts = torch.cat([torch.arange(3), torch.arange(3), io["neg_text_idx"]])
@@ -178,7 +178,7 @@ def test_losses_and_gradients(case, close):
 
 
 @torch.no_grad()
-def test_matching_loss_of_negatives_the_released_code_drew(case, close):
+def test_matching_loss_with_the_negatives_of_the_released_code(case, close):
     io = case.io
     drawn = io["sampled_seed4242_neg_motion_idx"], io["sampled_seed4242_neg_text_idx"]
     output = case.model(io["motion"], None, case.input_ids, case.attention_mask, negatives=drawn)
@@ -191,7 +191,7 @@ def test_matching_loss_of_negatives_the_released_code_drew(case, close):
 
 
 @torch.no_grad()
-def test_a_text_condition_sees_padded_words_only_where_asked(golden, close, released_lamp_config):
+def test_text_condition_sees_padding_only_if_configured(golden, close, released_lamp_config):
     io = load_file(golden / "lamp.io.safetensors")
     released = load(golden, released_lamp_config()).lamp
     masked = load(golden, released_lamp_config()).lamp

@@ -77,7 +77,7 @@ def test_captions_equal_released_code(case, close, name, options):
 
 
 @torch.no_grad()
-def test_merging_the_adapter_changes_no_logits(case, close):
+def test_merging_the_adapter_does_not_change_logits(case, close):
     io = case.io
     model = LampWithLanguageModelForMotionCaptioning(copy.deepcopy(case.model.config)).eval()
     model.load_state_dict(case.model.state_dict())
@@ -87,7 +87,7 @@ def test_merging_the_adapter_changes_no_logits(case, close):
     close(output.logits, io["logits"][1:])
 
 
-def test_names_of_both_versions_of_peft_are_accepted(case):
+def test_tensor_names_of_both_peft_versions_are_accepted(case):
     tensors = captioning_state_dict(case.original, case.lamp)
     old = {
         name.replace("opt_model.", "llm.base_model.model.").replace(".base_layer", ""): tensor

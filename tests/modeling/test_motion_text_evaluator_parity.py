@@ -63,7 +63,7 @@ def test_movements_equal_released_code(case, close):
 
 
 @torch.no_grad()
-def test_features_equal_released_code_but_come_in_input_order(case, close):
+def test_features_equal_released_code_in_input_order(case, close):
     io = case.io
     motion, text = case.model.get_motion_features(**case.motion), case.model.get_text_features(**case.text)
     close(motion, io["motion_embedding_input_order"])
@@ -84,7 +84,7 @@ def test_any_order_gives_the_same_features(case):
 
 
 @torch.no_grad()
-def test_the_original_file_is_converted(case, golden: Path):
+def test_original_file_is_converted(case, golden: Path):
     # Written by torch with optimizer states beside the three parts.
     original = torch.load(golden / "ckpt" / "evaluator_finest.tar", map_location="cpu", weights_only=True)
     model = model_of(original)
@@ -92,7 +92,7 @@ def test_the_original_file_is_converted(case, golden: Path):
         assert torch.equal(model.state_dict()[name], tensor), name
 
 
-def test_strange_tensors_are_refused(case):
+def test_unknown_tensors_are_refused(case):
     original = {**case.original, "text_encoder": case.original["text_encoder"] | {"attention.weight": torch.zeros(1)}}
     with pytest.raises(ValueError, match=r"1 tensors do not belong to an original evaluator checkpoint: text_encoder"):
         evaluator_state_dict(flat_evaluator(original))

@@ -47,7 +47,7 @@ LOADERS = {
 
 
 @pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS.keys())
-def test_it_is_not_run(with_code: Path, load) -> None:
+def test_remote_code_is_not_run(with_code: Path, load) -> None:
     known = json.loads((with_code / "config.json").read_text())["model_type"] == "lamp_text_to_motion"
     try:
         assert load(str(with_code)) is not None
@@ -57,7 +57,7 @@ def test_it_is_not_run(with_code: Path, load) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("generate", "a person walks", "-d", "1", "-o", "x.npz", "-m"), ("info",)])
-def test_nor_by_commands(with_code: Path, arguments, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_commands_do_not_run_remote_code(with_code: Path, arguments, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(with_code)
     with pytest.raises(SystemExit) as ended:
         main([*arguments, str(with_code)])

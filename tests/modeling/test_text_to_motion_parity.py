@@ -173,7 +173,7 @@ def test_sampling_equals_released_code_with_its_noise(case, monkeypatch):
     assert torch.equal(ids, case.io["gen_gumbel_ids"])
 
 
-def test_generate_equals_released_code_where_nothing_is_padded(case):
+def test_generate_equals_released_code_without_padding(case):
     first = {"input_ids": case.text[0][:1], "attention_mask": case.text[1][:1]}
     output = case.model.generate(**first, num_tokens=16, temperature=0)
     assert torch.equal(output.motion_codes, case.io["gen_argmax_ids"][:1])
@@ -193,7 +193,7 @@ def test_length_estimator_equals_released_code(golden, parity):
     assert not torch.equal(io["argmax"], torch.zeros_like(io["argmax"]))
 
 
-def test_a_stranger_among_the_tensors_is_refused(golden):
+def test_unknown_tensors_are_refused(golden):
     lamp = load_file(golden / "lamp.state_dict.safetensors")
     original = load_file(golden / "t2m.state_dict.safetensors")
     with pytest.raises(ValueError, match="original text-to-motion checkpoint: bert"):

@@ -13,7 +13,7 @@ from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.motion import Motion
 
 
-def test_npz_gives_an_equal_motion_back(tmp_path, walker):
+def test_npz_round_trip_gives_an_equal_motion(tmp_path, walker):
     for motion in (walker, Motion(features=walker.features, fps=20, text="a “walk”"), walker.with_text(None)):
         motion.save(tmp_path / "walk.npz")
         assert Motion.load(tmp_path / "walk.npz") == motion
@@ -47,7 +47,7 @@ def test_objects_are_never_loaded(tmp_path):
         Motion.load(tmp_path / "plain.npy")
 
 
-def test_sizes_are_checked_before_memory_is_taken(tmp_path):
+def test_sizes_are_checked_before_memory_is_allocated(tmp_path):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 22, 3)})
     (tmp_path / "huge.npy").write_bytes(header.getvalue())

@@ -11,14 +11,14 @@ RIGS = ["lafan1", "3ds max", "xsens", "rokoko", "daz"]
 
 
 @pytest.mark.parametrize("rig", RIGS)
-def test_names_are_those_of_another_rig(rig: str, save_as_rig, walker, tmp_path: Path) -> None:
+def test_joint_names_belong_to_another_rig(rig: str, save_as_rig, walker, tmp_path: Path) -> None:
     save_as_rig(walker, tmp_path / "clip.bvh", rig)
     motion, report = read_bvh_with_report(tmp_path / "clip.bvh")
     assert report.rig != "lamp_hf"
     assert motion.num_frames == walker.num_frames
 
 
-def test_search_in_a_folder_of_foreign_rigs(save_as_rig, procedural, cache: Path, tmp_path: Path) -> None:
+def test_search_in_a_folder_with_other_rigs(save_as_rig, procedural, cache: Path, tmp_path: Path) -> None:
     folder = tmp_path / "mocap"
     folder.mkdir()
     motions = {

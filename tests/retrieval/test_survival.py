@@ -95,7 +95,7 @@ def usable(path: Path, encoder: MotionTextEncoder) -> int:
     return len(index)
 
 
-def test_many_open_one_up_to_date_index(start, takes: Path, tmp_path: Path, encoder, monkeypatch) -> None:
+def test_many_processes_open_one_current_index(start, takes: Path, tmp_path: Path, encoder, monkeypatch) -> None:
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     processes = [start("open", takes, OPENS) for _ in range(PROCESSES)]  # at first there is none, and all make it
     for process in processes:
@@ -112,7 +112,7 @@ def test_many_open_one_up_to_date_index(start, takes: Path, tmp_path: Path, enco
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_kill_leaves_no_workers_and_no_lock(start, takes: Path, tmp_path: Path, encoder, how: int) -> None:
+def test_killed_process_leaves_no_workers_and_no_lock(start, takes: Path, tmp_path: Path, encoder, how: int) -> None:
     process = start("index", takes, tmp_path / "made")
     workers = [int(line.split()[1]) for line in (wait_for(process, "worker")[-1], wait_for(process, "worker")[-1])]
     process.send_signal(how)
@@ -125,7 +125,7 @@ def test_a_kill_leaves_no_workers_and_no_lock(start, takes: Path, tmp_path: Path
         pass
 
 
-def test_an_index_survives_kills(start, takes: Path, tmp_path: Path, encoder, monkeypatch, procedural) -> None:
+def test_index_survives_kills(start, takes: Path, tmp_path: Path, encoder, monkeypatch, procedural) -> None:
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "growing"
     shutil.copytree(takes, folder)
@@ -168,7 +168,7 @@ def test_conversion_survives_kills(start, takes: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["index", "search", "convert-motion"])
-def test_ctrl_c_is_one_line(start, takes: Path, tmp_path: Path, tiny_checkpoint: Path, command: str) -> None:
+def test_ctrl_c_prints_one_line(start, takes: Path, tmp_path: Path, tiny_checkpoint: Path, command: str) -> None:
     arguments = {
         "index": ["index", takes, "-o", tmp_path / "made", "-m", tiny_checkpoint, "--num-proc", 2],
         "search": ["search", "walks", takes, "-m", tiny_checkpoint, "--num-proc", 2],
@@ -225,7 +225,7 @@ def fill(disk: Path, leaving: int) -> None:
 
 
 @pytest.mark.parametrize("leaving", [0, 8_192, 60_000, 200_000])
-def test_a_full_disk_is_one_line_and_an_index_stays_what_it_was(
+def test_full_disk_prints_one_line_and_keeps_the_index(
     run, small_disk: Path, takes: Path, tmp_path: Path, tiny_checkpoint: Path, encoder, leaving: int, procedural
 ) -> None:
     few = tmp_path / "few"
@@ -250,7 +250,7 @@ def test_a_full_disk_is_one_line_and_an_index_stays_what_it_was(
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])
-def test_a_full_disk_of_the_cache(
+def test_full_disk_of_the_cache(
     run, small_disk: Path, takes: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, num_proc: int
 ) -> None:
     monkeypatch.setenv("LAMP_HF_CACHE", str(small_disk))
@@ -262,7 +262,7 @@ def test_a_full_disk_of_the_cache(
     assert not list(small_disk.rglob(".*.npy"))
 
 
-def test_a_full_disk_ends_a_conversion_at_once(run, small_disk: Path, takes: Path) -> None:
+def test_full_disk_stops_a_conversion_at_once(run, small_disk: Path, takes: Path) -> None:
     fill(small_disk, 100_000)
     code, _, err = run("convert-motion", takes, small_disk / "out", "--to", "npy")
     assert code == 1

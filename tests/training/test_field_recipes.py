@@ -153,7 +153,7 @@ def test_evaluator_has_the_released_size(released) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_what_the_recipes_say_of_sizes(name: str) -> None:
+def test_sizes_in_the_recipes_are_correct(name: str) -> None:
     with torch.device("meta"):
         lamp = LampForPreTraining(lamp_config(name))
         config = LampTextToMotionConfig(lamp_config=lamp_config(name).to_dict())
@@ -225,7 +225,7 @@ def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
-def test_all_stages_run_one_after_the_other(
+def test_all_stages_run_in_sequence(
     name: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -313,7 +313,7 @@ def test_accelerate_reads_its_configurations(file: str, kind: str, processes: in
     assert bool(config.fsdp_config) == (kind == "FSDP")
 
 
-def test_fsdp_splits_what_can_be_split(tiny_captioner: Path) -> None:
+def test_fsdp_shards_the_layers(tiny_captioner: Path) -> None:
     """Names in the configuration are those of the captioner, and no single number is left to be split."""
     config = load_config_from_file(str(EXAMPLES / "accelerate" / "fsdp.yaml")).fsdp_config
     model = LampWithLanguageModelForMotionCaptioning.from_pretrained(tiny_captioner)

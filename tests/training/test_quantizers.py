@@ -31,7 +31,7 @@ def recipe_like(stages, stage: str, **changes) -> Recipe:
     return replace(Recipe(**yaml.safe_load((stages[stage] / "recipe.yaml").read_text())), **changes)
 
 
-def test_it_serves_all_stages_to_the_generated_motion(quantizer, stages, tokenizer_recipe, tiny_set, tmp_path):
+def test_quantizers_work_in_all_stages(quantizer, stages, tokenizer_recipe, tiny_set, tmp_path):
     recipe = tokenizer_recipe(tiny_set, max_steps=30, eval_steps=15, save_steps=15)
     recipe.model |= quantizer
     first = train(recipe, tmp_path / "motion-vqvae")
@@ -58,7 +58,7 @@ def test_it_serves_all_stages_to_the_generated_motion(quantizer, stages, tokeniz
     )
 
 
-def test_it_rehearses(quantizer, stages, tokenizer_recipe, tiny_set, tmp_path):
+def test_rehearsal_keeps_the_codes_of_the_base(quantizer, stages, tokenizer_recipe, tiny_set, tmp_path):
     """What a base knows keeps its codes while its tokenizer goes on with new clips."""
     recipe = tokenizer_recipe(tiny_set)
     recipe.model |= quantizer

@@ -197,7 +197,7 @@ def test_text_to_motion_in_a_batch_with_visible_padding(
     assert torch.equal(ids, io[name])
 
 
-def test_pipeline_of_text_to_motion(reference: Conversion, reference_files: Path, golden: Path, parity) -> None:
+def test_text_to_motion_pipeline(reference: Conversion, reference_files: Path, golden: Path, parity) -> None:
     pipe = pipeline("text-to-motion", model=str(reference.output), temperature=0)
     about, io = json.loads((golden / "t2m.json").read_text()), load_file(golden / "t2m.io.safetensors")
     motion = pipe(about["texts"][0], duration=3.2, seed=0)["motion"]
