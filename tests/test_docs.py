@@ -1,4 +1,4 @@
-"""README and the documentation say what is true: their commands and their Python run in order, as written."""
+"""Commands and Python code of README and documentation run in order, as written."""
 
 import glob
 import importlib
@@ -31,8 +31,8 @@ PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md"
 RELEASED_CODE = DOCS / "released-code.md"
 STRIP_BYTES = 600_000
 
-# Commands that are not run here, by how they begin, and why. Of `lamp-hf` their options are checked. A block that is
-# not run at all has `<!-- not run: the reason -->` on the line before it.
+# Beginnings of commands that are not run here, with the reason; options of `lamp-hf` are still checked. A block that
+# is not run at all has `<!-- not run: the reason -->` on the line before it.
 NOT_RUN = {
     "pip install": "an environment is there already; .ci/run runs the two commands that make one",
     "pytest": "this is it",
@@ -41,7 +41,7 @@ NOT_RUN = {
     "lamp-hf convert ": "the released files are gigabytes, and BERT's tokenizer comes from the Hub; "
     "tests/hub/conversion/test_cli_convert.py converts small ones",
 }
-# What is added to commands that train for hours, so that they take two steps.
+# Options for commands that train for hours, so that they take two steps.
 _TWO_STEPS = "trainer.max_steps=2 trainer.eval_steps=2 trainer.save_steps=2 trainer.per_device_train_batch_size=4"
 SHORTENED = {
     "lamp-hf train text-to-motion --data": "trainer.max_steps=2 trainer.per_device_train_batch_size=4 "
@@ -50,7 +50,7 @@ SHORTENED = {
     "lamp-hf train lamp": f"{_TWO_STEPS} trainer.bf16=false",
     "lamp-hf train text-to-motion -c": f"{_TWO_STEPS} trainer.bf16=false",
 }
-# Files that pages make, which say that the page did what it shows.
+# Files that pages create, which prove that their code ran.
 MADE = {
     "README.md": ("walk.bvh", "clip.glb", "climb.bvh"),
     "docs/index.md": ("wave.bvh",),
@@ -73,7 +73,7 @@ class Step(NamedTuple):
 
 
 def steps(page: Path) -> Iterator[Step]:
-    """What a page shows, in its order."""
+    """Yield the commands and blocks of a page, in order."""
     language, start, runs, before, block = "", 0, True, "", []
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         if not line.startswith("```"):
@@ -82,7 +82,7 @@ def steps(page: Path) -> Iterator[Step]:
             continue
         if language == "bash":
             for offset, text in enumerate(block):
-                # No command of a page spans lines or has `&&` in quotes.
+                # Commands in pages do not span lines or have `&&` in quotes.
                 for command in text.split("&&"):
                     if words := shlex.split(command, comments=True):
                         yield Step(start + offset, language, shlex.join(words), runs)
@@ -97,7 +97,7 @@ SHOWN = {name: list(steps(page)) for name, page in PAGES.items()}
 
 
 def begins(command: str, table: dict[str, str]) -> str | None:
-    """The longest key of a table that a command begins with."""
+    """Return the longest key of a table that a command starts with."""
     return max((key for key in table if command.startswith(key)), key=len, default=None)
 
 
@@ -131,7 +131,7 @@ def test_extras_are_documented() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Anchors of a page: names of the package that it documents, and headings, as MkDocs and GitHub make them."""
+    """Return the anchors of a page: documented names of the package, and headings as in MkDocs and GitHub."""
     text = page.read_text(encoding="utf-8")
     found = set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
     for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
@@ -156,7 +156,7 @@ def test_links_have_targets(name: str) -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_files_and_names_in_pages_exist(name: str) -> None:
-    """Files of the repository and names of the package; the latter are public, so that they may move inside."""
+    """Pages refer to existing files, and to public names of the package, so that modules can move."""
     text = PAGES[name].read_text(encoding="utf-8")
     for path in re.findall(r"\b((?:benchmarks|examples|tests|docs|lamp_hf)/[\w/.-]*\w)", text):
         assert (ROOT / path).exists(), path
@@ -212,7 +212,7 @@ def test_values_that_restore_released_behavior_match_the_table() -> None:
 
 
 def numbers_of(value: Any) -> Iterator[float]:
-    """All numbers in the values of a JSON file."""
+    """Return all numbers in the values of a JSON file."""
     if isinstance(value, int | float):
         yield value
     elif isinstance(value, dict | list):
@@ -235,7 +235,7 @@ def test_figures_match_committed_results() -> None:
 
 
 def test_readme_of_a_release_has_no_relative_links(tmp_path: Path) -> None:
-    """PyPI shows README without the repository, so that pictures and links must name it."""
+    """PyPI shows README without the repository, so pictures and links must be absolute."""
     copy = tmp_path / "README.md"
     shutil.copy(ROOT / "README.md", copy)
     subprocess.run(
@@ -264,7 +264,7 @@ def test_script_generates_the_committed_pictures(tmp_path: Path) -> None:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, procedural: SimpleNamespace) -> Path:
-    """A folder with what pages take for granted: `my_mocap/` of twelve takes, one of them beside it, and `DATA`."""
+    """A folder with the files that pages assume: `my_mocap/` with twelve takes, one take next to it, and `DATA`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -287,7 +287,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, procedural: Simpl
 
 
 def run_command(command: str) -> str:
-    """What a command prints; it must end well."""
+    """Run a command, which must succeed, and return its output."""
     printed = io.StringIO()
     words = shlex.split(command)
     assert words[0] == "lamp-hf", f"who runs {words[0]}? name it in NOT_RUN with the reason, or run it"
@@ -299,7 +299,7 @@ def run_command(command: str) -> str:
 
 
 def write_table(example: str) -> None:
-    """`my_mocap/metadata.jsonl`, with lines of the form that a page shows."""
+    """Write `my_mocap/metadata.jsonl`, with lines of the form that a page shows."""
     row = json.loads(example)
     names = [path.name for path in sorted(Path("my_mocap").glob("*.bvh"))]
     assert row["file_name"] in names
@@ -308,7 +308,7 @@ def write_table(example: str) -> None:
 
 
 def run(step: Step, names: dict[str, Any], page: str) -> None:
-    """Do what a page shows."""
+    """Run the commands and blocks of a page."""
     if step.language == "python":
         exec(compile("\n" * (step.line - 1) + step.text, page, "exec"), names)
     elif step.language == "json":

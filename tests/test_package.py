@@ -1,4 +1,4 @@
-"""The package as a whole: what an import costs, what it registers, and what it offers."""
+"""The package as a whole: imports, registration, public names, distribution."""
 
 import itertools
 import shutil
@@ -21,7 +21,7 @@ HEAVY = ("torch", "transformers", "datasets", "matplotlib", "av", "imageio", "py
 
 
 def python(code: str, cwd: Path = ROOT) -> str:
-    """Output of a fresh interpreter."""
+    """Run code in a new interpreter and return its output."""
     done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -101,7 +101,7 @@ def test_every_package_is_listed_for_the_wheel() -> None:
 
 
 def tracked_files() -> list[Path]:
-    """Files of a clone, relative to its root."""
+    """Return the files of a clone, relative to its root."""
     done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         pytest.skip("needs a clone with git: what belongs to the sources is asked of it")
@@ -117,7 +117,7 @@ def test_wheel_contains_only_the_package(tmp_path: Path) -> None:
             (sources / name).symlink_to((ROOT / name).readlink())
         elif name.parts[0] in ("lamp_hf", "modeling", "pipelines") or len(name.parts) == 1:
             shutil.copy(ROOT / name, sources / name)
-    # As `python -m build` does: the wheel is built from the source distribution.
+    # Like `python -m build`, build the wheel from the source distribution.
     build = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 
     def built(what: str, where: Path) -> Path:
@@ -133,7 +133,7 @@ def test_wheel_contains_only_the_package(tmp_path: Path) -> None:
     shutil.unpack_archive(sdist, tmp_path / "unpacked", filter="data")
     wheel = built("wheel", tmp_path / "unpacked" / sdist.name.removesuffix(".tar.gz"))
     assert wheel.name == f"lamp_hf-{lamp_hf.__version__}-py3-none-any.whl"
-    assert wheel.stat().st_size < 100e6  # what PyPI takes
+    assert wheel.stat().st_size < 100e6  # accepted by PyPI
 
     names = {PurePosixPath(name) for name in zipfile.ZipFile(wheel).namelist()}
     places = {"modeling": PurePosixPath("lamp_hf/modeling"), "pipelines": PurePosixPath("lamp_hf/pipelines")}
@@ -158,7 +158,7 @@ def test_wheel_contains_only_the_package(tmp_path: Path) -> None:
 
 
 def floors() -> dict[str, str]:
-    """Packages of `.ci/floors.txt` and their releases."""
+    """Return the packages of `.ci/floors.txt` and their releases."""
     lines = (ROOT / ".ci" / "floors.txt").read_text(encoding="utf-8").splitlines()
     return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
 
@@ -210,7 +210,7 @@ def test_checkout_without_symbolic_links(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "lamp_hf", tmp_path / "lamp_hf", ignore=links)
     for folder in ("modeling", "pipelines"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-        (tmp_path / "lamp_hf" / folder).write_text(f"../{folder}")  # what Git leaves in place of a link
+        (tmp_path / "lamp_hf" / folder).write_text(f"../{folder}")  # Git writes this instead of a link
     code = (
         "import importlib.util; print(*(importlib.util.find_spec(f'lamp_hf.{name}').origin "
         "for name in ('modeling', 'pipelines', 'motion.motion')), sep='\\n')"

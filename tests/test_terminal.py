@@ -1,4 +1,4 @@
-"""What a terminal shows: log lines beside progress bars, and no details of many files."""
+"""Terminal output: log lines with progress bars, and no details about many files."""
 
 import io
 import logging
@@ -88,7 +88,7 @@ def test_many_files_log_only_warnings(run, mocap: Path, tiny_checkpoint: Path, a
     assert code == 0, err
     assert "INFO: " not in err
     assert "WARNING: c.bvh line 1" in err
-    assert "\r" not in err  # nor a progress bar, where nobody watches
+    assert "\r" not in err  # and no progress bar without a terminal
 
 
 def test_single_file_logs_everything(run, mocap: Path, tiny_checkpoint: Path) -> None:
@@ -140,4 +140,4 @@ def test_list_items_are_separated_in_one_line(run, tmp_path: Path, tiny_checkpoi
     assert code == 1
     assert "2 clips cannot be read; skip them with skip_bad=True" in err
     assert "data.skip_bad=true in a recipe): a.bvh line 2: expected ROOT, found 'nothing'; b.bvh line 2:" in err
-    assert "skipped" not in err  # nothing was
+    assert "skipped" not in err  # nothing was restored

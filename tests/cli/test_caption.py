@@ -1,4 +1,4 @@
-"""`lamp-hf caption`: files and folders in, sentences out, and errors in one line."""
+"""`lamp-hf caption`: writes captions for files and folders, and errors take one line."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from lamp_hf.cli import main
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, procedural):
-    """Runs a command in a folder with motion files, and gives exit code, output and errors."""
+    """Runs a command in a folder with motion files, and returns exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mocap").mkdir()
     procedural.walker(60).save("mocap/walk.npz")

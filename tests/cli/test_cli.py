@@ -64,7 +64,7 @@ def test_light_commands_do_not_import_torch(tmp_path: Path, walker: Motion, argu
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == ""  # none of them loaded; benchmarks/import_time.py says what that takes
+    assert done.stdout.splitlines()[-1] == ""  # none of them is imported; benchmarks/import_time.py measures the time
 
 
 # ---- convert-motion and info ------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def test_info_on_a_checkpoint(run, tiny_checkpoint: Path) -> None:
     assert facts["frames per second"] == "20.0"
     assert facts["skeleton"] == "humanml3d_22"
     assert {"motion tokenizer", "LaMP", "masked transformer", "length estimator"} <= set(facts)
-    assert "knows" not in facts  # it does not say
+    assert "knows" not in facts  # it does not list them
     assert "knows                 512 sentences: `lamp-hf prompts` lists them" in run("info").out.splitlines()
 
 
@@ -154,7 +154,7 @@ def test_info_on_a_damaged_checkpoint(run, tiny_checkpoint: Path, tmp_path: Path
 
 
 def test_checkpoint_errors_take_one_line(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """And not the report of transformers, which goes on with random numbers."""
+    """The report of transformers, which continues with random weights, is not shown."""
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "damaged")
     tensors = load_file(folder / "model.safetensors")
     del tensors["masked_transformer.condition_projection.weight"]

@@ -1,4 +1,4 @@
-"""`lamp-hf data check`: a summary and findings that name files, and an exit status to build on."""
+"""`lamp-hf data check`: a summary, findings that name files, and the exit status."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from lamp_hf.cli import main
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]):
-    """Runs the check, and gives exit code, output and errors."""
+    """Runs the check, and returns exit code, output and errors."""
 
     def command(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:

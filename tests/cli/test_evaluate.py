@@ -42,7 +42,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Runs a command in an empty folder, and gives exit code, output and errors."""
+    """Runs a command in an empty folder, and returns exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
 
@@ -83,7 +83,7 @@ def test_writes_a_table_a_record_and_a_card(run, saved: Path, tiny_checkpoint: P
     assert code == 0
     assert "one" in out
     assert "two" in out
-    assert "text_to_motion_medr" in out  # names of metrics are not cut off
+    assert "text_to_motion_medr" in out  # names of metrics are not truncated
     code, _, err = run("evaluate", "compare", "r/retrieval-all-one.json", "r/retrieval-all-three.json")
     assert code == 1
     assert "one and three cannot share a table: their records differ in dataset_hash" in err
@@ -97,7 +97,7 @@ def test_every_task_runs(run, saved: Path, tiny_checkpoint: Path) -> None:
     assert "foot_skating" in out
     assert "lamp_bertscore" in out
     record = json.loads(Path(f"evaluations/text-to-motion-lamp-bertscore-{tiny_checkpoint.name}.json").read_text())
-    assert record["protocol"]["evaluator"] == tiny_checkpoint.name  # not the way to it on this machine
+    assert record["protocol"]["evaluator"] == tiny_checkpoint.name  # not its path on this machine
     code, _, err = run("evaluate", "captioning", tiny_checkpoint, *judged, "--no-evaluator")
     assert code == 0, err
     record = json.loads(Path(f"evaluations/captioning-humanml3d-{tiny_checkpoint.name}.json").read_text())

@@ -1,4 +1,4 @@
-"""Folders with files of all kinds that cannot be read: each is named with its reason, and the rest goes on."""
+"""Folders with unreadable files of all kinds: each is named with the reason, and the others are processed."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from lamp_hf.motion.motion import Motion
 from lamp_hf.terminal import shown, shown_json
 
 GOOD = ["deep/wave.npz", "walk.bvh"]
-# What is said of each, beside its path.
+# The message about each file, without its path.
 BAD = {
     "b.bvh": "is a folder, not a motion file",
     "gone.bvh": "links to nowhere.bvh, which does not exist",
@@ -34,7 +34,7 @@ BAD = {
 
 @pytest.fixture
 def folder(tmp_path: Path, procedural, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two good files among many bad ones, and some that are hidden."""
+    """Two good files among many bad ones and some hidden ones."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     root = tmp_path / "mocap"
@@ -59,7 +59,7 @@ def folder(tmp_path: Path, procedural, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path):
-    """Runs a command and gives exit code, output and errors."""
+    """Runs a command and returns exit code, output and errors."""
     monkeypatch.setenv("COLUMNS", "400")
 
     def command(*arguments: object) -> tuple[int, str, str]:
@@ -95,7 +95,7 @@ def test_finds_motion_files(folder: Path) -> None:
 def test_convert_motion(run, folder: Path, tmp_path: Path) -> None:
     code, out, err = run("convert-motion", "mocap", "out", "--to", "npy")
     assert code == 1
-    assert f"3 of {2 + len(BAD)} files converted to out" in out  # a single frame is enough for that
+    assert f"3 of {2 + len(BAD)} files converted to out" in out  # a single frame is enough for this
     assert_all_named(err, "mocap/", but="short.npy")
     written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.npy"))
     assert written == ["deep/wave.npy", "short.npy", "walk.npy"]
@@ -236,7 +236,7 @@ def test_original_files_are_never_overwritten(run, folder: Path, procedural, tmp
     assert {path: path.read_bytes() for path in find_motion_files(folder).files} == before
     assert run("convert-motion", "mocap", "mocap", "--to", "glb")[0] == 1  # both would be walk.glb
     (folder / "walk.npz").unlink()
-    assert run("convert-motion", "mocap", "mocap", "--to", "glb")[0] == 0  # beside them is a place too
+    assert run("convert-motion", "mocap", "mocap", "--to", "glb")[0] == 0  # a folder next to them is also possible
 
 
 def test_file_names_that_are_not_text(run, folder: Path, tiny_checkpoint: Path) -> None:
@@ -264,7 +264,7 @@ def test_terminal_escapes_are_escaped(run, folder: Path, tiny_checkpoint: Path, 
     lines = [{"file_name": name, "text": f"a person {text} walks"}]
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
     model = ("-m", tiny_checkpoint)
-    progress = re.compile("\r|\x1b\\[1?A(\x1b\\[2K)?")  # what the bars write
+    progress = re.compile("\r|\x1b\\[1?A(\x1b\\[2K)?")  # output of the progress bars
     for arguments in (
         ("caption", "mocap", *model),
         ("caption", "mocap", "--json", *model),
@@ -279,7 +279,7 @@ def test_terminal_escapes_are_escaped(run, folder: Path, tiny_checkpoint: Path, 
             assert harmful not in out
             assert harmful not in progress.sub("", err)
     captions = [json.loads(line)["file"] for line in run("caption", "mocap", "--json", *model)[1].splitlines()]
-    assert f"mocap/{name}" in captions  # as it is called
+    assert f"mocap/{name}" in captions  # its displayed name
 
 
 def test_shown() -> None:

@@ -1,4 +1,4 @@
-"""`--mapping`, `--source-fps`, `--unit` and `--up-axis`: the same on every command that reads a motion."""
+"""`--mapping`, `--source-fps`, `--unit` and `--up-axis`: they work the same in every command that reads motions."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ COMMANDS += ["convert-motion folder", "data check"]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path):
-    """Runs one of `COMMANDS` on the file `takes/take.bvh` and gives exit code and all that it prints."""
+    """Runs one of `COMMANDS` on the file `takes/take.bvh` and returns the exit code and the output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "400")
@@ -61,7 +61,7 @@ def test_mapping_reaches_the_reader(run, take: Path, tmp_path: Path, command: st
         assert "motions 0" in printed
     else:
         assert code == 1
-        assert "Talon" in printed  # which the file does not have
+        assert "Talon" in printed  # the file does not have this joint
     take.write_text(take.read_text().replace("LeftFoot", "Talon"))
     assert run(command, "--mapping", "mapping.json")[0] == 0
 

@@ -1,4 +1,4 @@
-"""`lamp-hf index` and `lamp-hf search`: tables that can be read and copied from, and errors in one line."""
+"""`lamp-hf index` and `lamp-hf search`: readable tables, and errors that take one line."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from lamp_hf.retrieval import MotionIndex
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, procedural):
-    """Runs a command in a folder with motion files, and gives exit code, output and errors."""
+    """Runs a command in a folder with motion files, and returns exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     (tmp_path / "mocap").mkdir()
@@ -51,7 +51,7 @@ def test_search_in_a_folder_by_example(run, tiny_checkpoint: Path, tmp_path: Pat
     code, out, _ = run("search", "mocap/wave.bvh", "mocap", *model)
     assert code == 0
     found = {line.split()[2] for line in out.splitlines()[1:]}
-    assert found == {str(tmp_path / "mocap" / name) for name in ("walk.npz", "walk_copy.bvh")}  # and not itself
+    assert found == {str(tmp_path / "mocap" / name) for name in ("walk.npz", "walk_copy.bvh")}  # but not itself
     code, out, _ = run("search", "mocap/wave.bvh", "mocap", "--captions", *model)
     assert code == 0
     assert out.splitlines()[1].endswith("a person walks forward")
@@ -159,7 +159,7 @@ def test_arguments_are_checked_before_the_model_is_loaded(run, monkeypatch: pyte
     (tmp_path / "empty").mkdir()
     for arguments, message in [
         (("walks", "nowhere"), "nowhere: no such folder"),
-        (("walks", "mocap/nowhere"), "mocap/nowhere: no such folder"),  # no name on the Hub
+        (("walks", "mocap/nowhere"), "mocap/nowhere: no such folder"),  # not a name on the Hub
         (("walks", "empty"), "empty has no motion files"),
         (("mocap/none.bvh", "mocap"), "mocap/none.bvh: no such file"),
     ]:

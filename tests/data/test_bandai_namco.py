@@ -1,4 +1,4 @@
-"""The Bandai-Namco set from an archive and from a clone: splits, mirror images, cache, damage."""
+"""The Bandai-Namco data set from an archive and from a clone: splits, mirror images, cache, damaged files."""
 
 import io
 import json
@@ -62,7 +62,7 @@ def clone(tmp_path: Path, bvh_bytes: Callable[[int], bytes]) -> Path:
 
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., DatasetDict]:
-    """The loader, quiet, in one process and with a cache of the test's own."""
+    """The loader, without progress bars, in one process and with a separate cache."""
 
     def call(path: Path, **options: Any) -> DatasetDict:
         settings = {"cache_dir": tmp_path / "cache", "progress": False, "num_proc": 1, **options}
@@ -91,7 +91,7 @@ def test_rows_follow_the_split_lists(clone: Path, load: Callable[..., DatasetDic
     row = train[WALK_LEFT]
     assert (row["content"], row["style"], row["mirrored"]) == ("walk-left", "happy", False)
     assert (row["source"], row["fps"]) == ("bandai-namco", 20.0)
-    # 16 frames at 30 fps are 11 at 20 fps, of which features describe all but the last.
+    # 16 frames at 30 fps are 11 at 20 fps; features describe all but the last.
     assert row["num_frames"] == len(row["motion"]) == 10
     assert len({caption["text"] for caption in row["captions"]}) == 16
     assert {(caption["start"], caption["end"]) for caption in row["captions"]} == {(0.0, 0.0)}
@@ -189,7 +189,7 @@ def test_cache_avoids_conversion_and_unpacking(
     monkeypatch.setattr(bandai_namco, "_archive_clips", refuse)
     again = load(archive, split_dir=clone)
     assert again["train"].cache_files == first["train"].cache_files
-    # Other captions make another dataset, of the same motions.
+    # Other captions give another dataset with the same motions.
     fewer = load(archive, split_dir=clone, captions_per_clip=2)
     assert all(len(captions) == 2 for captions in fewer["train"]["captions"])
 

@@ -1,4 +1,4 @@
-"""Composition of captions: correct English, true sides, named styles, wide choice."""
+"""Composition of captions: correct English, correct sides, styles, and variety."""
 
 import json
 import random
@@ -174,7 +174,7 @@ def test_mirrored_contents(own: CaptionGrammar) -> None:
     assert own.mirrored_content("walk-left") == "walk-right"
     assert own.mirrored_content("raise-up-right-hand") == "raise-up-left-hand"
     assert own.mirrored_content("bye") == "bye"
-    # The label of a mirrored walk-left says right already; the label of a mirrored bye cannot.
+    # The label of a mirrored walk-left already says right; the label of a mirrored bye has no side.
     assert all("right" in caption for caption in sample(own, "walk-right", "sad", 50, mirrored=True))
     for content, side in (("bye", "left"), ("guide", "left"), ("respond", "right")):
         for caption in sample(own, content, "sad", 50, mirrored=True):
@@ -216,7 +216,7 @@ def test_grammar_file_extends_the_built_in_grammar(tmp_path: Path, own: CaptionG
     assert "a person is swimming ahead drippingly" in both.all("swim", "wet")
     finite = both.words("bye", "happy")["finite"]
     assert "flaps the right hand" in finite
-    assert "waves one hand" not in finite  # which hand, it does not say
+    assert "waves one hand" not in finite  # it does not mention which hand
     assert CaptionGrammar.load(path, include_own=False).contents == ["swim", "bye"]
 
 

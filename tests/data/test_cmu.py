@@ -1,4 +1,4 @@
-"""The CMU database: true speed, four conventions, splits, copies, faults, segments, and what is measured of takes."""
+"""The CMU database: true speed, four conventions, splits, copies, faults, segments, and measures of takes."""
 
 import io
 import json
@@ -44,7 +44,7 @@ TRAIN, VALIDATION, AT_60, COPY, ORIGINAL, UNLISTED = "01_01", "05_01", "87_03", 
 
 
 def world_rotations(motion: Motion) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation (T, 22, 4) of each joint in the world, and where the joints are then (T, 22, 3)."""
+    """Return the world rotation (T, 22, 4) of each joint, and the resulting joints (T, 22, 3)."""
     local, root, offsets = inverse_kinematics(motion.joints)
     world, places = local.copy(), np.repeat(root[:, None], 22, axis=1)
     for joint, parent in enumerate(HUMANML3D_22.parents):
@@ -54,8 +54,8 @@ def world_rotations(motion: Motion) -> tuple[np.ndarray, np.ndarray]:
     return world, places
 
 
-# Joints of each convention from root to tips: name, parent's name, and which of the 22 joints moves as it does and
-# where it lies. In all of them the root lies between the hips, and the names of the legs' own first joints differ.
+# Joints of each convention from root to tips: name, parent's name, and the corresponding joint of the 22 and
+# its position. In all of them the root lies between the hips; the names of the first joints of the legs differ.
 def convention(
     trunk: list[tuple[str, str]], leg: list[tuple[str, str]], arm: list[tuple[str, str]], sides: str
 ) -> list:
@@ -107,7 +107,7 @@ ORDER = {"as it stands": ("zyx", "Zrotation Yrotation Xrotation"), "turned": ("z
 
 
 def take_text(motion: Motion, name: str = "Daz", *, claimed_fps: float = 120.0, t_pose: bool = True) -> str:
-    """A take in one of the public conventions: own names, unit, rest pose and order of axes, a T-pose before it."""
+    """Return a take in a public convention, with its names, unit, rest pose, axis order and a leading T-pose."""
     table, units, rest = CONVENTIONS[name]
     joints = motion.joints
     if t_pose:
@@ -125,7 +125,7 @@ def take_text(motion: Motion, name: str = "Daz", *, claimed_fps: float = 120.0, 
     turned, position, parent_of, frame = {}, {}, {}, {}
     for joint, parent, source in table:
         index = 0 if source == "root" else JOINTS.index(source)
-        # Some conventions turn every joint's axes at rest; what the file says must not depend on it.
+        # Some conventions rotate the axes of every joint at rest; the result must not depend on it.
         turn = np.array([1.0, 0, 0, 0]) if rest == "as it stands" else rotations.normalize(rng.normal(size=4))
         frame[joint] = turn
         turned[joint] = rotations.multiply(world[:, index], np.broadcast_to(turn, world[:, index].shape))
@@ -169,7 +169,7 @@ def take_text(motion: Motion, name: str = "Daz", *, claimed_fps: float = 120.0, 
 
 @pytest.fixture(scope="module")
 def walk(procedural: Any) -> Callable[..., Motion]:
-    """A walk at 120 frames a second, of some seconds."""
+    """Return a walk of some seconds at 120 frames per second."""
 
     def make(seconds: float = 3.0, **options: Any) -> Motion:
         return procedural.walker(round(seconds * 120), fps=120.0, **options)
@@ -232,7 +232,7 @@ def test_takes_have_the_speed_of_the_capture(tmp_path, walk, capture_fps, second
     joints, sound = clean_joints(path, capture_fps)
     assert len(joints) / 20 == pytest.approx(seconds, abs=0.1)
     assert sound.all()
-    # A file of another rate says the truth.
+    # A file with another frame rate is correct.
     path.write_text(take_text(walk(3.0).resample(24.0), claimed_fps=24.0))
     assert len(clean_joints(path, capture_fps)[0]) / 20 == pytest.approx(3.0, abs=0.1)
 
@@ -330,7 +330,7 @@ def test_rows_contain_no_faulty_spans(tmp_path, walk, load):
     folder.mkdir(parents=True)
     (folder / "01_01.bvh").write_text(take_text(Motion(joints=joints, fps=120.0)))
     rows = by_id(load(tmp_path / "set", mirror=False)["train"])
-    assert len(rows) == 2  # the stretches before and after
+    assert len(rows) == 2  # the spans before and after
     wrist = JOINTS.index("left_wrist")
     for row in rows.values():
         assert np.isfinite(row["motion"]).all()
@@ -344,7 +344,7 @@ def test_rows_contain_no_faulty_spans(tmp_path, walk, load):
 
 @pytest.fixture
 def uncaptioned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The takes of these tests have the names of real ones, and other motions: the database's words describe them."""
+    """Takes of these tests have the names of real ones but other motions, so packaged captions are replaced."""
     for module in ("loader", "doctor"):
         monkeypatch.setattr(f"lamp_hf.data.cmu.{module}.packaged_segments", lambda name="captions": ())
 
@@ -386,7 +386,7 @@ def test_archive_gives_the_same_rows_and_is_read_once(clone, load, tmp_path, mon
         for name, row in first.items():
             np.testing.assert_array_equal(row["motion"], second[name]["motion"])
     [memory] = tmp_path.glob("**/archives/*-cmu.json")
-    memory.write_text('{"01_01": [')  # damaged: the archive is read again
+    memory.write_text('{"01_01": [')  # damaged, so the archive is read again
     assert len(load(archive)["train"]) == len(from_archive["train"])
     monkeypatch.setattr("lamp_hf.data.cmu.loader.archive_clips", lambda *_: pytest.fail("the archive was read again"))
     assert len(load(archive)["train"]) == len(from_archive["train"])
@@ -471,7 +471,7 @@ def test_data_set_is_recognized_by_its_files(clone, tmp_path):
     own = tmp_path / "own"
     shutil.copytree(clone, own)
     (own / "metadata.jsonl").write_text('{"file_name": "01/01_01.bvh", "text": "a walk"}\n')
-    assert dataset_name(own) is None  # somebody's own table of captions
+    assert dataset_name(own) is None  # a user's table of captions
 
 
 @pytest.mark.parametrize(
@@ -507,7 +507,7 @@ def test_packaged_captions_are_consistent():
     for parts in times.values():
         assert all(end <= start for (_, end), (start, _) in pairwise(sorted(parts)))
     assert sum(len(segment.captions) for segment in captions) > 20_000
-    # The other wordings are of the same segments, in other words.
+    # The other wordings describe the same segments.
     first = {segment.id: segment for segment in captions}
     assert len(rewordings) >= 400
     assert all(not set(second.captions) & set(first[second.id].captions) for second in rewordings)

@@ -1,4 +1,4 @@
-"""Actions of the segments of the CMU database: the table is sound, precise, and big enough to judge by."""
+"""Actions of the segments of the CMU database: the table is valid, precise, and large enough for the judge."""
 
 from collections import Counter
 from importlib.resources import files
@@ -25,7 +25,7 @@ def test_every_action_has_a_group_and_a_segment(named: list[tuple[str, str, str]
     groups = action_groups()
     assert {action for action, _, _ in named} == set(groups)
     values = yaml.safe_load((files("lamp_hf.data.cmu") / "actions.yaml").read_text(encoding="utf-8"))
-    assert len(groups) == sum(map(len, values["groups"].values()))  # none is in two groups
+    assert len(groups) == sum(map(len, values["groups"].values()))  # no action is in two groups
     assert {rule["action"] for rule in values["rules"]} == set(groups)
 
 

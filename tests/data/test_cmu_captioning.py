@@ -1,4 +1,4 @@
-"""The tools with which captions of the CMU database are made: cuts, sheets, curves, and the checker."""
+"""Tools for captioning the CMU database: cuts, sheets, curves, and the checker."""
 
 import importlib.util
 import json
@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks" / "cmu_captions"
 
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Gives a script of the folder as a module; its siblings can be imported, as when it is run."""
+    """Imports a script of the folder as a module, together with its siblings, as when it is run."""
     monkeypatch.syspath_prepend(str(FOLDER))
 
     def get(name: str) -> ModuleType:
@@ -48,7 +48,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tool: Callable[[str], ModuleType]) -> C
 
 @pytest.fixture
 def two_activities(procedural: Any) -> Motion:
-    """Six seconds of walking, then six of standing and waving, one body going from one to the other."""
+    """Six seconds of walking, then six of standing and waving, without a break."""
     walk, wave = procedural.walker(120).joints, procedural.waver(120).joints
     wave = wave + (walk[-1, 0] - wave[0, 0]) * np.float32([1.0, 0.0, 1.0])
     return Motion(joints=np.concatenate([walk, wave]), fps=20.0)
@@ -93,7 +93,7 @@ def test_sheets_show_every_second_on_pages(run, takes, tmp_path):
     run("sheets", takes, "--output", tmp_path / "sheets")
     folder = tmp_path / "sheets" / "01"
     long, short, page = (Image.open(folder / f"{name}.png") for name in ("01_01", "01_02", "page-01"))
-    assert long.size == (1180, 2 * 140 + 16)  # twelve seconds and the path
+    assert long.size == (1180, 2 * 140 + 16)  # twelve pictures, one per second, and the path
     assert short.size == (8 * 118, 140 + 16)  # seven half seconds and the path
     assert page.size == (1180, long.height + short.height + 8)
     cells = np.asarray(long.convert("RGB"))[16:156].reshape(140, 10, 118, 3)
@@ -159,7 +159,7 @@ def test_claims_have_a_kind_and_are_checked_against_the_motion(walker: Motion) -
     found = {claim.kind: claim for claim in claims([text], Measures(walker.joints))}
     assert set(found) == {"turn", "count", "side", "other"}
     assert found["turn"].words == "turns left"
-    assert "to the left" in found["turn"].contradiction  # it walks straight on
+    assert "to the left" in found["turn"].contradiction  # it walks straight ahead
     assert not found["other"].contradiction
     doubted = {doubt.claim for doubt in doubts([text], Measures(walker.joints))}
     assert doubted >= {claim.words for claim in found.values() if claim.contradiction}

@@ -1,4 +1,4 @@
-"""The check of datasets: its counts, and that it reports every kind of damage with its file."""
+"""The check of data sets counts clips and reports every kind of damage with its file."""
 
 import json
 from pathlib import Path
@@ -89,7 +89,7 @@ def test_damaged_or_missing_motions(folder: Path) -> None:
     messages = {finding.file: finding.message for finding in report.errors}
     assert messages.keys() == {
         *(f"new_joint_vecs/00000{number}.npy" for number in range(8)),
-        "new_joints/000003.npy",  # 22 joints beside features of 21
+        "new_joints/000003.npy",  # 22 joints with features for 21
     }
     assert "frame 8 has a value that is not finite" in messages["new_joint_vecs/000000.npy"]
     assert "truncated" in messages["new_joint_vecs/000001.npy"]
@@ -131,7 +131,7 @@ def test_damaged_or_missing_texts(folder: Path) -> None:
         "ends at 5.6 s, but the motion at 3.60 s (20 fps); check the frame rate" in str(f) for f in report.findings
     )
     assert report.counts["captions"].endswith("1 of them describe a part")
-    assert report.counts["train"] == "12 listed, 8 used"  # the loader learns nothing of 0, 1, 4 and 5
+    assert report.counts["train"] == "12 listed, 8 used"  # the loader does not see 0, 1, 4 and 5
     assert report.counts["validation"] == "4 listed, 2 used"
 
 
@@ -148,7 +148,7 @@ def test_splits(folder: Path) -> None:
         ("error", "in two splits", "val.txt"),
         ("warning", "mirror in another split", "val.txt"),
         ("warning", "bad split file", "train_val.txt"),
-        ("warning", "statistics drift", "Mean.npy"),  # the training split is another one now
+        ("warning", "statistics drift", "Mean.npy"),  # the training split has changed
     }
     unused = {finding.file for finding in report.findings if finding.kind == "in no split"}
     assert {"new_joint_vecs/M000007.npy", "new_joint_vecs/000008.npy"} <= unused

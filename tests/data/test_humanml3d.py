@@ -1,4 +1,4 @@
-"""HumanML3D and KIT-ML in their authors' layout: which rows come out, and what is refused."""
+"""HumanML3D and KIT-ML in their authors' layout: the resulting rows, and invalid folders."""
 
 import logging
 from collections.abc import Callable
@@ -22,7 +22,7 @@ WHOLE = "a person walks#a/DET person/NOUN walk/VERB#0.0#0.0\n"
 
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., DatasetDict]:
-    """Loads quietly, into a cache of its own."""
+    """Loads without progress bars, with a separate cache."""
 
     def call(root: Path, loader: Callable[..., DatasetDict] = load_humanml3d, **options: Any) -> DatasetDict:
         return loader(root, cache_dir=tmp_path / "cache", progress=False, num_proc=1, **options)
@@ -32,7 +32,7 @@ def load(tmp_path: Path) -> Callable[..., DatasetDict]:
 
 @pytest.fixture
 def walks(procedural: SimpleNamespace) -> Callable[[int], np.ndarray]:
-    """Features of a walk of as many frames."""
+    """Return features of walks with these numbers of frames."""
     return lambda frames: procedural.walker(frames + 1, turn=0.3).features
 
 
@@ -108,7 +108,7 @@ def test_kit_ml_times_use_its_own_frame_rate(
 def test_real_clips(
     golden: Path, tmp_path: Path, field_sets: SimpleNamespace, load: Callable[..., DatasetDict]
 ) -> None:
-    """The clip of the published set itself, and others computed by the authors' code."""
+    """A clip of the published data set, and others that the authors' code computed."""
     stored = load_file(golden / "golden_features.safetensors")
     clips = {key.split("/")[0]: array for key, array in stored.items() if key.endswith("/features")}
     clips = {name: array for name, array in clips.items() if 40 <= len(array) < 200}
@@ -149,7 +149,7 @@ def test_second_call_converts_nothing(
 def test_damaged_cached_set_is_rebuilt(
     folder: Path, load: Callable[..., DatasetDict], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A single bit of an Arrow file may end the process that reads it."""
+    """A single wrong bit in an Arrow file can crash the process that reads it."""
     first = {split: rows[:] for split, rows in load(folder).items()}
     [saved] = [path.parent for path in tmp_path.rglob("dataset_dict.json")]
     for path in sorted(path for path in saved.rglob("*") if path.is_file()):
@@ -234,7 +234,7 @@ def test_text_files_from_any_editor(folder: Path, load: Callable[..., DatasetDic
 
 
 def test_held_out_clips_are_from_other_recordings(folder: Path, load: Callable[..., DatasetDict]) -> None:
-    """Neither mirror images nor parts of it are trained on."""
+    """Training uses neither their mirror images nor parts of them."""
     (folder / "val.txt").unlink()
     for path in (folder / "texts").iterdir():
         path.write_text("a part#x#0.5#3.0\n" + path.read_text())
@@ -242,7 +242,7 @@ def test_held_out_clips_are_from_other_recordings(folder: Path, load: Callable[.
     train, held_out = (
         {name.removeprefix("M")[:6] for name in splits[split]["id"]} for split in ("train", "validation")
     )
-    assert (len(splits["train"]), len(splits["validation"])) == (20, 2)  # each recording: two images, two parts of each
+    assert (len(splits["train"]), len(splits["validation"])) == (20, 2)  # two images per recording, two parts each
     assert not train & held_out
 
 
@@ -269,13 +269,13 @@ def test_loads_by_name(tmp_path: Path, folder: Path) -> None:
     for name in ("humanml3d", "kit-ml"):
         with pytest.raises(ValueError, match=f'"{name}": path is missing; pass path='):
             load_motion_dataset(name)
-    assert len(load_motion_dataset(folder, **options)["train"]) == 12  # its files tell the name
+    assert len(load_motion_dataset(folder, **options)["train"]) == 12  # its files determine the name
 
 
 def test_data_set_on_the_hub_can_be_streamed(
     tmp_path: Path, folder: Path, load: Callable[..., DatasetDict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Parquet files with the columns' types in them, which is what `push_to_hub` uploads."""
+    """`push_to_hub` uploads Parquet files that contain the types of the columns."""
     loaded = load(folder)
     hub = tmp_path / "hub" / "data"
     hub.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""One name or path, the right loader."""
+"""`load_motion_dataset` chooses the loader by name or path."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_folder_layouts_are_distinguished(tmp_path: Path, mocap: Path) -> None:
 
 
 def test_saved_copy_replaces_the_files(tmp_path: Path, field_sets: SimpleNamespace) -> None:
-    """As recipes ask for it that read the authors' folder: by `data.name`, or by `--data` for its path."""
+    """Recipes for the authors' folder find it by `data.name`, or by `--data` for its path."""
     loaded = load_motion_dataset(field_sets.make(tmp_path / "KIT-ML", "kit-ml"), **quiet(tmp_path))
     loaded.save_to_disk(tmp_path / "saved")
     for place in (
@@ -85,7 +85,7 @@ def test_hub_ids_are_loaded_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert load_motion_dataset("me/dances", revision="v1")["train"]["id"][:] == ["a"]
-    load_motion_dataset("me/dances", path=None, skip_bad=True)  # as a recipe for HumanML3D with data.name=me/dances
+    load_motion_dataset("me/dances", path=None, skip_bad=True)  # like a recipe for HumanML3D with data.name=me/dances
     assert asked == [("me/dances", {"revision": "v1", "cache_dir": None}), ("me/dances", {"cache_dir": None})]
 
 

@@ -1,4 +1,4 @@
-"""Folders of motions with a table of captions: what is read, and how mistakes are named."""
+"""Folders of motions with a table of captions: the resulting rows, and errors about mistakes."""
 
 import json
 import logging

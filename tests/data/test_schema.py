@@ -1,4 +1,4 @@
-"""Storing a dataset in any way keeps its schema, and statistics cover all frames."""
+"""Storing a dataset keeps its schema, and statistics cover all frames."""
 
 from pathlib import Path
 from typing import Any
@@ -45,12 +45,12 @@ def test_arrow_keeps_every_value_and_memory_maps_the_file(tmp_path: Path) -> Non
     Dataset.from_list(rows(), features=motion_features()).save_to_disk(tmp_path / "set")
     loaded = datasets.load_from_disk(str(tmp_path / "set"))
     assert loaded.features == motion_features()
-    assert loaded.cache_files  # read from the file, not held in memory
+    assert loaded.cache_files  # memory-mapped from the file
     assert_same(loaded, rows())
 
 
 def test_parquet_keeps_every_value(tmp_path: Path) -> None:
-    """What `push_to_hub` uploads and `load_dataset` reads back."""
+    """`push_to_hub` uploads and `load_dataset` reads Parquet files."""
     Dataset.from_list(rows(), features=motion_features()).to_parquet(tmp_path / "train.parquet")
     loaded = datasets.load_dataset(
         "parquet",

@@ -1,4 +1,4 @@
-"""Probes of actions: what they see, that they learn, and that none judges a take it was trained on."""
+"""Probes of actions: their inputs, their training, and that none judges a take it was trained on."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def turned(joints: np.ndarray, degrees: float, way: tuple[float, float] = (0.0, 
 
 @pytest.fixture(scope="module")
 def labeled(procedural) -> LabeledJoints:
-    """Walks and waves of several takes, each turned and placed in its own way."""
+    """Walks and waves of several takes, each with its own position and heading."""
     rng = np.random.default_rng(0)
     ids, takes, joints, labels = [], [], [], []
     for number in range(24):
@@ -58,7 +58,7 @@ def test_series_do_not_depend_on_position_and_heading(walker: Motion) -> None:
     moved = body_series(turned(walker.joints, 130.0, (4.0, -2.0)))
     np.testing.assert_allclose(series, moved, atol=1e-3)
     assert series[5:-5, 133].mean() > 0.3  # it walks forward
-    assert abs(series[5:-5, 132].mean()) < 0.1  # not aside
+    assert abs(series[5:-5, 132].mean()) < 0.1  # not sideways
 
 
 def test_statistics_of_very_short_motions_are_finite(walker: Motion) -> None:
@@ -119,7 +119,7 @@ def test_probes_never_judge_clips_of_their_training_takes(labeled: LabeledJoints
 def test_stored_probes_give_the_same_predictions(labeled: LabeledJoints, tmp_path: Path, monkeypatch) -> None:
     first = CrossFittedProbes(labeled, folds=2, epochs=6, cache_dir=tmp_path)
     expected = first.ranks(labeled.joints, labeled.takes, labeled.labels)
-    monkeypatch.setattr(JointNetworkProbe, "fit", None)  # nothing is trained again
+    monkeypatch.setattr(JointNetworkProbe, "fit", None)  # without training again
     found = CrossFittedProbes(labeled, folds=2, epochs=6, cache_dir=tmp_path)
     assert found.digest == first.digest
     for kind, ranks in found.ranks(labeled.joints, labeled.takes, labeled.labels).items():

@@ -1,4 +1,4 @@
-"""The judge of text-to-motion: what it counts, on procedural motions and on real ones."""
+"""The judge of text-to-motion on procedural and on real motions."""
 
 import random
 
@@ -30,7 +30,7 @@ def row(index: int, motion: Motion, content: str, style: str, mirrored: bool = F
 
 @pytest.fixture(scope="module")
 def dataset(procedural) -> DatasetDict:
-    """Waves of each hand and fast and slow walks; a mirrored wave that "bye" does not name."""
+    """Waves of each hand, fast and slow walks, and a mirrored wave that the label "bye" does not describe."""
     rows = []
     for index in range(24):
         style = "normal" if index % 4 < 2 else "active"
@@ -106,7 +106,7 @@ def test_paraphrases_mention_content_and_style():
 
 @pytest.mark.slow
 def test_probes_recognize_real_motion_capture(bandai_archive, tmp_path_factory):
-    """A part of the real set, rigs and reading included: three actions that differ, one of them sided."""
+    """Part of the real data set, read from its files: three different actions, one of them with sides."""
     names = [
         line.split()[0]
         for split in ("train.txt", "val.txt")

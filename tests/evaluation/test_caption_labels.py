@@ -1,4 +1,4 @@
-"""Labels are read off captions by the words of the grammar that words them."""
+"""Labels are recovered from captions with the words of the grammar."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The judge of motions made for CMU captions: figures by hand, pools by simulation, and the rival that retrieves."""
+"""The judge of motions generated for CMU captions: hand-computed values, simulated pools, and retrieval as baseline."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ pytest.importorskip("sklearn")
 
 
 class FakeEvaluator:
-    """Puts the motions that it is given, in their order, and texts where tables say."""
+    """Embeds motions in the order of the calls, and texts by a table."""
 
     def __init__(self, motions: np.ndarray, texts: dict[str, np.ndarray]):
         self.places, self.table = motions, texts
@@ -152,6 +152,6 @@ def test_retrieval_crops_or_loops_the_nearest_segment(split: Dataset, walker: Mo
     np.testing.assert_allclose(motions[0].features, walker.features[:20], atol=1e-5)
     np.testing.assert_allclose(motions[2].features[length : 2 * length], walker.features, atol=1e-5)
     once, looped = motions[0].joints[-1, 0, 2], motions[2].joints[-1, 0, 2]
-    assert looped > 1.5 * once  # a looped walk goes on
+    assert looped > 1.5 * once  # a looped walk continues
     again = Retrieval(split, cache_dir=tmp_path)
     assert again(["wave a greeting"], [10])[1] == ["01_01"]

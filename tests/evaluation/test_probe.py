@@ -1,4 +1,4 @@
-"""The judges of generated motion: paraphrases training never saw, probes, and the check of sides."""
+"""The judges of generated motion: paraphrases that are not in the training captions, probes, and sides."""
 
 import random
 
@@ -24,14 +24,14 @@ def test_paraphrases_are_not_among_the_captions_next_to_the_data(bandai_archive)
 
 
 def check_independence(grammar: CaptionGrammar) -> None:
-    """No wording here stands in a training phrase, and no training phrase of two words or more stands in one here."""
+    """Check that no paraphrase is part of a training phrase, and no longer training phrase part of a paraphrase."""
     parts = paraphrases()
     slots = {
         "clauses": ("finite", "gerund", "base", "imperative", "noun"),
         "styles": ("adj", "look", "adv", "manner", "extra", "character"),
     }
     pairs = [(content, "normal") for content in grammar.contents]
-    # The extras of a style depend on the kind of the content: one of each kind.
+    # The extras of a style depend on the kind of content, so take one of each kind.
     pairs += [(content, style) for content in ("walk", "bye", "bow") for style in grammar.styles]
     for group, names in slots.items():
         words = [grammar.words(*pair) for pair in pairs]

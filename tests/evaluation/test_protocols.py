@@ -1,4 +1,4 @@
-"""The protocols, on tiny models: their definitions, their references, and that processes change nothing."""
+"""The protocols on tiny models: definitions, references, and equal results with several processes."""
 
 import subprocess
 import sys
@@ -174,13 +174,13 @@ def test_text_to_motion_scores_generated_real_and_shuffled_motions(
     assert physics.references["real motions"]["jitter_m_per_s3"].value == pytest.approx(
         np.mean([motion.jitter() for motion in data.motions])
     )
-    assert {record.protocol.name: record for record in run()} == records  # seeds decide
+    assert {record.protocol.name: record for record in run()} == records  # the seed determines the result
 
 
 def test_evaluator_without_text_branch_scores_motions_only(
     data: EvaluationSet, tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Such as the released one, which reads GloVe vectors."""
+    """The released evaluator, for example, reads GloVe vectors."""
     torch.manual_seed(0)
     sizes = {"movement_hidden_size": 8, "movement_size": 8, "motion_hidden_size": 8, "text_hidden_size": 8}
     config = lamp_hf.MotionTextEvaluatorConfig(text_input="glove", projection_dim=8, **sizes)
@@ -212,7 +212,7 @@ def test_captioning_has_ground_truth_and_other_clip_references(
     record = evaluate_captioning_protocol("tiny", pipe, data, evaluator=evaluator, repeats=2, num_beams=2)
     assert list(record.rows) == ["tiny num_beams=2"]
     truth, other = record.references["ground truth"], record.references["another clip"]
-    # Caption 0 of every clip is compared with its caption 1, which all clips share; captions of other clips with both.
+    # Caption 0 of every clip is compared with caption 1, which all clips share; captions of other clips with both.
     assert truth["rouge_l"].value <= 1.0
     assert other["bleu_1"].value > 0
     assert truth["bertscore_f1"].interval is None

@@ -1,4 +1,4 @@
-"""Records of evaluations: what they keep, what may share a table, and what goes into a card."""
+"""Records of evaluations: their content, shared tables, and cards."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Scores of captions on examples worked by hand, and BERTScore by the model that a package carries."""
+"""Scores of captions against hand-computed values, and BERTScore with a packaged model."""
 
 from math import exp, sqrt
 
@@ -16,7 +16,7 @@ def test_plain_text():
 def test_cider_d_matches_hand_computed_values():
     # Two motions, so "a" (in both references) weighs ln(2/2) = 0 and all other n-grams weigh L = ln 2.
     references = [["a cat sits"], ["a dog runs"]]
-    # "a cat runs" beside "a cat sits", in units of L:
+    # "a cat runs" and "a cat sits", in units of L:
     #   words    (cat 1, runs 1) · (cat 1, sits 1) = 1, over √2·√2          → 1/2
     #   pairs    (a cat, cat runs) · (a cat, cat sits) = 1, over √2·√2      → 1/2
     #   triples  none shared → 0; of four there are none → 0. Length is the same.
@@ -26,13 +26,13 @@ def test_cider_d_matches_hand_computed_values():
 
 
 def test_cider_d_clips_counts_and_penalizes_length():
-    # "a cat cat sits" beside "a cat sits", in units of L:
+    # "a cat cat sits" and "a cat sits", in units of L:
     #   words  (cat 2, sits 1), clipped to (1, 1): 1·1 + 1·1 = 2, over √5·√2
     #   pairs  (a cat, cat cat, cat sits) · (a cat, cat sits) = 2, over √3·√2
     # and one word too many: exp(-1 / 72).
     alone = 10 * (2 / sqrt(10) + 2 / sqrt(6)) / 4 * exp(-1 / 72)
     assert cider_d(["a cat cat sits", ""], [["a cat sits"], ["a dog runs"]]) == pytest.approx([alone, 0.0])
-    # A second reference that shares nothing halves the score; the weights stay, "a" being in one of each motion's.
+    # A second reference without shared words halves the score. The weights stay, because "a" is in one reference each.
     two = cider_d(["a cat cat sits", ""], [["a cat sits", "somebody rests"], ["a dog runs"]])
     assert two[0] == pytest.approx(alone / 2)
 
@@ -42,7 +42,7 @@ def test_cider_d_of_one_motion_is_zero():
 
 
 def test_bleu_matches_hand_computed_values():
-    # Of eight words seven are in their references; the captions have as many words as the references.
+    # Seven of eight words are in the references, and the captions have as many words as the references.
     captions = ["A person walks, slowly", "a man sits down"]
     references = [["a person walks quickly", "someone strides"], ["a man sits down"]]
     assert bleu(captions, references, 1) == pytest.approx(7 / 8)

@@ -1,4 +1,4 @@
-"""Metrics over raw motions: a model embeds them, or a captioner says what they show."""
+"""Metrics over raw motions, which a model embeds or a captioner describes."""
 
 from types import SimpleNamespace
 
@@ -68,7 +68,7 @@ def test_files_and_arrays_are_accepted_as_motions(load, tmp_path, walker, waver)
 
 
 class Teller:
-    """Stands for a captioner: says what a motion's own caption says."""
+    """Fake captioner that returns the caption of each motion."""
 
     model = SimpleNamespace(name_or_path="teller")
 

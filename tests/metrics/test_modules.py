@@ -1,4 +1,4 @@
-"""What every metric must do: load by name and by path, stream, repeat under a seed, have a card whose example runs."""
+"""Every metric loads by name and by path, streams, is reproducible with a seed, and has a card whose example runs."""
 
 import doctest
 import os
@@ -23,7 +23,7 @@ def joints(seed: int) -> list[np.ndarray]:
     return list(np.cumsum(steps, axis=1))
 
 
-# For each metric: what it is given, and the options of `compute`.
+# For each metric: its inputs, and the options of `compute`.
 CASES = {
     "caption_scores": ({"predictions": SENTENCES[:8], "references": SENTENCES[1:9]}, {"bertscore": False}),
     "diversity": ({"predictions": EMBEDDINGS}, {"num_pairs": 10}),
@@ -58,7 +58,7 @@ def test_batches_rows_and_one_call_give_the_same_result(load, name):
     for row in range(count):
         metric.add(**{singular[key]: values[row] for key, values in inputs.items()})
     assert metric.compute(**options) == whole
-    with pytest.raises(ValueError, match="nothing to score"):  # what was scored is forgotten
+    with pytest.raises(ValueError, match="nothing to score"):  # rows are deleted after compute
         metric.compute(**options)
 
 
@@ -74,7 +74,7 @@ def test_path_of_the_folder_loads_the_same_metric(load, tmp_path, name):
 @pytest.mark.parametrize("name", ["diversity", "multimodality", "r_precision", "motion_retrieval"])
 def test_draws_depend_only_on_the_seed(load, name):
     inputs, options = CASES[name]
-    if name == "multimodality":  # all pairs of ten would be drawn else
+    if name == "multimodality":  # otherwise all pairs of ten would be drawn
         options = {"num_pairs": 4}
     np.random.seed(1)
     first = load(name, seed=1).compute(**inputs, **options)
@@ -153,7 +153,7 @@ def test_tensors_on_any_device_are_accepted(load):
 
 
 def test_threshold_counts_similar_captions_as_correct(load):
-    swapped = EMBEDDINGS[np.arange(40) ^ 1]  # each motion looks like its neighbor's text
+    swapped = EMBEDDINGS[np.arange(40) ^ 1]  # each motion matches its neighbor's text
     captions = [f"{what} {number}" for number in range(20) for what in ("a person walks", "A person walks")]
     metric = load("motion_retrieval")
     scores = metric.compute(

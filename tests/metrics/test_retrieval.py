@@ -1,4 +1,4 @@
-"""Recall in pools: its definition, chance, and that similarity of a LaMP goes in the right way round."""
+"""Recall in pools: definition, chance, and the direction of LaMP's similarity."""
 
 from math import comb
 
@@ -29,7 +29,7 @@ def test_perfect_and_worst_similarity():
 
 def test_directions_can_differ():
     similarity = np.eye(32)
-    similarity[:, 0] = 2.0  # every motion likes caption 0 best; every other caption still finds its motion
+    similarity[:, 0] = 2.0  # caption 0 is the best for every motion, but every other caption still finds its motion
     recall = pool_recall(similarity, range(32))
     assert recall["motion_to_text_r1"] == pytest.approx(1 / 32)
     assert recall["motion_to_text_r2"] == 1.0
@@ -91,7 +91,7 @@ def test_lamp_gets_motions_in_rows(tiny_checkpoint, procedural):
 def test_ties_count_as_their_mean_rank():
     right = np.eye(5, dtype=bool)
     assert wrong_before_right(np.zeros((5, 5)), right).tolist() == [2.0] * 5
-    right[:, :2] = True  # two or three of five are right: the first of them comes after 3 / 3 or 2 / 4 wrong ones
+    right[:, :2] = True  # two or three of five are correct: the first of them follows 3 / 3 or 2 / 4 wrong ones
     assert wrong_before_right(np.zeros((5, 5)), right).tolist() == [1.0, 1.0, 0.5, 0.5, 0.5]
     with pytest.raises(ValueError, match="not finite"):
         wrong_before_right(np.full((5, 5), np.nan), right)
@@ -117,7 +117,7 @@ def test_protocols_of_tmr():
     assert retrieval_scores("threshold", swapped, likeness)["motion_to_text_r1"] == 1.0
     assert retrieval_scores("threshold", swapped, likeness, threshold=1.0)["motion_to_text_r1"] == 0.0
     few = retrieval_scores("dissimilar", swapped + 0.5 * np.eye(40), likeness, dissimilar_size=20)
-    assert (few["text_to_motion_r1"], few["n"]) == (1.0, 20)  # no twins among the chosen
+    assert (few["text_to_motion_r1"], few["n"]) == (1.0, 20)  # the selection has no twins
     assert sorted(dissimilar_subset(likeness, 20) // 2) == list(range(20))
     small = retrieval_scores("small_batches", np.eye(40), pool_size=32)
     assert (small["text_to_motion_medr"], small["n"]) == (1.0, 32)

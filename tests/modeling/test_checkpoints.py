@@ -1,4 +1,4 @@
-"""Checkpoints say which version of lamp_hf wrote them, and refuse to be loaded as what they are not."""
+"""Checkpoints contain the version of lamp_hf that wrote them, and load only as the correct kind of model."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def test_version_is_saved_once_and_is_not_a_setting(checkpoint, tmp_path) -> Non
 @pytest.mark.parametrize(
     ("wrote", "ours", "loads"),
     [
-        (None, "0.1.0", True),  # before versions were written
+        (None, "0.1.0", True),  # from before versions were saved
         ("0.1.0", "0.2.0", True),
         ("0.2.7", "0.2.1", True),
         ("0.2.0.dev1", "0.2.0", True),

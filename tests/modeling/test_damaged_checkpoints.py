@@ -1,4 +1,4 @@
-"""Damage to any file of a checkpoint is told by the name of the file, and of the key where it is one."""
+"""Errors about damaged checkpoints name the file, and the key if one is wrong."""
 
 import json
 import shutil
@@ -48,14 +48,14 @@ def test_error_names_the_damaged_file(checkpoint, name, damage):
 
 
 def header_bytes(content: bytes) -> list[bytes]:
-    """A safetensors file with one byte of its header changed, for bytes all over it."""
+    """Yield a safetensors file with one byte of its header changed, for bytes throughout the header."""
     size = int.from_bytes(content[:8], "little")
     places = [*range(8), *range(8, 8 + size, max(size // 40, 1))]
     return [content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :] for place in places]
 
 
 def test_every_damaged_byte_of_a_header_is_detected(checkpoint):
-    """Whatever byte is another one: the file is named, or what was loaded is what was saved."""
+    """For any changed byte, the error names the file, or the loaded tensors equal the saved ones."""
     path = checkpoint / "model.safetensors"
     saved, content = load_file(path), path.read_bytes()
     noticed = 0
@@ -141,7 +141,7 @@ def test_new_parts_can_be_trained_but_missing_parts_are_refused(checkpoint):
             load(checkpoint)
     _, report = lamp_hf.LampForTextToMotion.from_pretrained(checkpoint, output_loading_info=True)
     assert len(report["missing_keys"]) == 6
-    lamp_hf.LampModel.from_pretrained(checkpoint)  # the part that is whole
+    lamp_hf.LampModel.from_pretrained(checkpoint)  # the complete part
 
 
 def make_pipeline(path: Path) -> Any:

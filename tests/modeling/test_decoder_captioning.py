@@ -1,4 +1,4 @@
-"""The built-in captioner writes what LaMP's own branch says, once through the motion and one word at a time."""
+"""The captioner with LaMP's own decoder: cached decoding equals the text branch."""
 
 from functools import wraps
 from pathlib import Path
@@ -19,7 +19,7 @@ from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
 def case(request: pytest.FixtureRequest, tiny_text_to_motion) -> SimpleNamespace:
-    """Three motions of different lengths, padded, and a captioner of random weights that hears them."""
+    """Three padded motions of different lengths, and a captioner with random weights whose output depends on them."""
     lamp = tiny_text_to_motion(lamp={"num_hidden_layers": 4, "initializer_range": 0.4}).lamp
     model = LampDecoderForMotionCaptioning(lamp.config)
     model.lamp.load_state_dict(lamp.state_dict())
@@ -52,7 +52,7 @@ def test_logits_equal_those_of_the_pretraining_branch(case):
     logits = case.model(**case.inputs, decoder_input_ids=caption_ids).logits
     real = mask.bool()
     torch.testing.assert_close(logits[real], expected[real], atol=1e-4, rtol=1e-4)
-    assert (logits[0] - logits[2]).abs().max() > 0.1  # the motion is heard
+    assert (logits[0] - logits[2]).abs().max() > 0.1  # the motion has an effect
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3, "num_return_sequences": 2}])
@@ -98,13 +98,13 @@ def test_scores_are_the_mean_probability_of_the_words(case):
         return_dict_in_generate=True,
     )
     assert torch.equal(found.sequences, captions.sequences)
-    # Beam search with a length penalty of 1 ranks by just this.
+    # Beam search with a length penalty of 1 ranks by this value.
     torch.testing.assert_close(captions.scores, found.sequences_scores.exp(), atol=1e-5, rtol=1e-4)
     torch.manual_seed(0)
     sampled = case.model.caption(**case.inputs, do_sample=True, temperature=5.0, num_return_sequences=2)
     greedy = case.model.caption(**case.inputs)
     assert sampled.scores.shape == (6,)
-    assert sampled.scores.mean() < greedy.scores.mean()  # of the model itself, not of the flattened distribution
+    assert sampled.scores.mean() < greedy.scores.mean()  # of the model itself, not of the distribution with temperature
 
 
 def test_generate_continues_a_caption(case):
@@ -131,7 +131,7 @@ def test_loads_from_a_text_to_motion_checkpoint(tiny_checkpoint: Path, tmp_path:
     for name, tensor in source.lamp.state_dict().items():
         assert torch.equal(model.lamp.state_dict()[name], tensor), name
     config: GenerationConfig = model.generation_config
-    assert config.guidance_scale is None  # that of the other model would change captions
+    assert config.guidance_scale is None  # the value of the other model would change captions
     assert (config.decoder_start_token_id, config.eos_token_id, config.max_new_tokens) == (
         *(source.config.lamp_config.bos_token_id, 3, 15),
     )

@@ -1,4 +1,4 @@
-"""Checkpoints whose layers were called otherwise load to the bit, and are saved by the names of now."""
+"""Checkpoints with former names of layers and classes load bit for bit, and are saved with the current names."""
 
 import json
 import shutil
@@ -70,7 +70,7 @@ def test_former_names_in_shards_load(former: Path, tiny_checkpoint: Path, tmp_pa
 
 
 def test_run_with_former_names_resumes(former: Path, tiny_checkpoint: Path) -> None:
-    """As Trainer resumes: from the file of a checkpoint, by `load_state_dict`."""
+    """The Trainer resumes from the file of a checkpoint, with `load_state_dict`."""
     expected = lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint)
     model = lamp_hf.LampForTextToMotion(expected.config)
     stored = load_file(former / "model.safetensors")

@@ -32,7 +32,7 @@ WORDS = [(5, 6, 7), (8, 9, 10, 11, 12), (13,), (20, 21)]
 
 
 def texts(*rows: tuple[int, ...], length: int | None = None) -> dict[str, torch.Tensor]:
-    """Captions of these words, padded on the right."""
+    """Return captions of these words, padded on the right."""
     length = length or max(map(len, rows)) + 2
     input_ids = torch.tensor([[1, *row, 2] + [0] * (length - 2 - len(row)) for row in rows])
     return {"input_ids": input_ids, "attention_mask": (input_ids != 0).long()}
@@ -44,7 +44,7 @@ def model(request: pytest.FixtureRequest, tiny_text_to_motion) -> LampForTextToM
 
 
 def codes_for(model: LampForTextToMotion, codes: torch.Tensor) -> torch.Tensor:
-    """Codes `(B, n)` with others for the model's further codebooks, if it has any."""
+    """Return codes `(B, n)`, with codes for the further codebooks of the model if it has any."""
     if model.config.num_quantizers == 1:
         return codes
     further = [((codes + 5 * k) % 24).masked_fill(codes < 0, -100) for k in range(1, model.config.num_quantizers)]
@@ -52,13 +52,13 @@ def codes_for(model: LampForTextToMotion, codes: torch.Tensor) -> torch.Tensor:
 
 
 def steps_of(model: LampForTextToMotion, num_inference_steps: int) -> int:
-    """Each codebook after the first is a step."""
+    """Return the number of steps; each codebook after the first is one."""
     return num_inference_steps + model.config.num_quantizers - 1
 
 
 @pytest.fixture(params=["cpu", "accelerator"])
 def passes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How the network is run: one window at a time, or a fixed number of padded ones as on an accelerator."""
+    """How the network runs: one window at a time, or a fixed number of padded windows as on an accelerator."""
     if request.param == "accelerator":
         start = MotionDecoder.__init__
 
@@ -95,7 +95,7 @@ def test_motion_does_not_depend_on_its_batch(model, passes):
 
 
 def test_padded_and_unpadded_passes_agree(tiny_text_to_motion, monkeypatch):
-    """Padding on an accelerator changes nothing: greedy tokens are those of the unpadded passes."""
+    """Padding on an accelerator changes nothing: greedy tokens equal those of unpadded passes."""
     for bias in ("causal", "soft_causal", "none"):
         model = tiny_text_to_motion(attention_bias=bias)
         arguments = {**texts(*WORDS), "num_tokens": [9, 12, 4, 7], "temperature": 0}
@@ -200,7 +200,7 @@ def test_tokens_are_decided_most_likely_first():
     masked = [tokens == 8 for tokens in seen]
     assert [int(mask.sum()) for mask in masked] == [16, 16, 15, 14, 12, 10, 8, 5, 3, 1]
     for before, after in pairwise(masked):
-        assert not (after & ~before).any()  # what is kept stays
+        assert not (after & ~before).any()  # kept tokens do not change
     sureness = logits.softmax(-1).amax(-1)
     assert sureness[masked[-1]].item() == sureness.min()
     assert torch.equal(window.sequence, logits.argmax(-1))
@@ -220,7 +220,7 @@ def test_remasking_noise_changes_which_tokens_are_decided_first():
         decode_windows([window := fixed_windows(logits)], predict, config, 8)
         assert [16 - sum(row) for row in kept] == [16, 16, 15, 14, 12, 10, 8, 5, 3, 1]
         for before, after in pairwise(np.array(kept)):
-            assert not (before & ~after).any()  # what is kept stays
+            assert not (before & ~after).any()  # kept tokens do not change
         assert torch.equal(window.sequence, logits.argmax(-1))
         surest_kept.append(kept[6])
     assert surest_kept[0] != surest_kept[1]
@@ -231,7 +231,7 @@ def test_remasking_noise_changes_which_tokens_are_decided_first():
 def test_only_editable_tokens_change_and_all_are_decided(n, steps, seed):
     generator = torch.Generator().manual_seed(seed)
     editable = torch.rand(n, generator=generator) < 0.5
-    codes = torch.randint(100, 200, (n,), generator=generator)  # no code of the model: what is kept is not looked at
+    codes = torch.randint(100, 200, (n,), generator=generator)  # not a code of the model: kept tokens are ignored
     window = fixed_windows(torch.zeros(n, 8), editable, codes.clone())
     config = MaskedMotionGenerationConfig(num_inference_steps=steps)
     decode_windows([window], lambda windows, scale: [torch.zeros(n, 8)], config, 8)
@@ -256,11 +256,11 @@ def test_draws_follow_temperature_and_filters():
         codes, probabilities = draw_codes(logits, config, generator)
         expected = (logits[0, :3] / temperature).softmax(-1)
         torch.testing.assert_close(codes.bincount(minlength=3) / len(codes), expected, rtol=0, atol=0.015)
-        # Confidence knows nothing of temperature and filter.
+        # Confidence does not depend on temperature and filters.
         assert torch.equal(probabilities, logits.softmax(-1).gather(-1, codes[:, None])[:, 0])
     codes, _ = draw_codes(logits, MaskedMotionGenerationConfig(temperature=0), generator)
     assert (codes == 0).all()
-    # By default a tenth of the codes may be drawn: of 24, three.
+    # By default, a tenth of the codes can be drawn: three of 24.
     many = torch.arange(24.0).expand(2000, -1)
     codes, _ = draw_codes(many * 0.1, MaskedMotionGenerationConfig(), generator)
     assert set(codes.tolist()) == {21, 22, 23}
@@ -271,13 +271,13 @@ def test_guidance_moves_from_the_negative_text_to_the_text(model):
     plain = model.generate(**captions, **options, guidance_scale=1)
     guided = model.generate(**captions, **options, guidance_scale=4)
     assert not torch.equal(plain.motion_codes, guided.motion_codes)
-    # Away from a text and towards it by any factor is that text.
+    # Guidance by any factor from a text to the same text gives that text.
     same = {f"negative_{name}": tensor for name, tensor in captions.items()}
     assert torch.equal(model.generate(**captions, **options, **same).motion_codes, plain.motion_codes)
     negative = {f"negative_{name}": tensor for name, tensor in texts(WORDS[3]).items()}
     away = model.generate(**captions, **options, **negative)
     assert not torch.equal(away.motion_codes, guided.motion_codes)
-    # A row of padding stands for no negative text, so that some of a batch may have one.
+    # A row of padding means no negative text, so that only some texts of a batch can have one.
     mixed = {f"negative_{name}": tensor for name, tensor in texts(WORDS[3], WORDS[3]).items()}
     mixed["negative_attention_mask"][0] = 0
     both = model.generate(**captions, **options, **mixed)
@@ -317,14 +317,14 @@ def test_callback_is_called_after_every_step(model):
 
 @torch.no_grad()
 def test_further_codebooks_depend_on_earlier_ones(tiny_text_to_motion):
-    """Greedy codes are those that the residual transformer finds likeliest, one codebook after the other."""
+    """Greedy codes are the most likely ones of the residual transformer, one codebook after the other."""
     model = tiny_text_to_motion(num_quantizers=3)
     captions = texts(*WORDS[:2])
     made = model.generate(**captions, num_tokens=9, temperature=0, guidance_scale=1.0, seed=0).motion_codes
     condition = model.get_text_condition(**captions)
     for codebook in (1, 2):
         hidden = made.clone()
-        hidden[..., codebook:] = 7  # not read
+        hidden[..., codebook:] = 7  # ignored
         logits = model.predict_residuals(hidden, condition, torch.full((2,), codebook))
         assert torch.equal(logits.argmax(-1), made[..., codebook])
     assert made.unique().numel() > 3
@@ -352,7 +352,7 @@ def test_edit_keeps_everything_else(model, passes):
     assert torch.equal(made.motion_codes[~edit_mask], codes[~edit_mask])
     assert made.num_tokens == [11, 8]
     other = codes.clone()
-    other[edit_mask] = 0  # what stood where the edit is does not matter
+    other[edit_mask] = 0  # the edited tokens do not matter
     again = model.generate(**texts(*WORDS[:2]), motion_codes=other, edit_mask=edit_mask, seed=[0, 1])
     assert torch.equal(again.motion_codes, made.motion_codes)
     alone = model.generate(**texts(WORDS[1]), motion_codes=codes[1:], edit_mask=edit_mask[1:], seed=1)
@@ -380,7 +380,7 @@ def test_full_edit_is_a_new_motion_and_empty_edit_changes_nothing(model):
 
 
 def edit_follows(model: LampForTextToMotion, changed: int) -> bool:
-    """Whether an edit of tokens 4 and 5 of 10 depends on token `changed`."""
+    """Return whether an edit of tokens 4 and 5 of 10 depends on token `changed`."""
     edit_mask = torch.zeros(1, 10, dtype=torch.bool)
     edit_mask[0, 4:6] = True
     results = set()
@@ -484,7 +484,7 @@ def test_storyboard_joins_its_parts_with_new_tokens_at_the_seams(model):
         assert not torch.equal(board.motion_codes[0][seam], unjoined.motion_codes[0][seam])
     first = model.generate(**texts(WORDS[0]), num_tokens=10, seed=11)
     assert torch.equal(unjoined.motion_codes[0, :10], first.motion_codes[0])
-    # The tokenizer decodes the whole at once.
+    # The tokenizer decodes the whole motion at once.
     with torch.no_grad():
         assert torch.equal(board.motion_values, model.lamp.motion_vqvae.decode(board.motion_codes))
     again = model.generate_storyboard(**captions, num_tokens=lengths, seed=11)
@@ -494,7 +494,7 @@ def test_storyboard_joins_its_parts_with_new_tokens_at_the_seams(model):
 
 
 def seam_follows(model: LampForTextToMotion, monkeypatch: pytest.MonkeyPatch, changed: slice) -> bool:
-    """Whether the tokens around the seam of two parts of 6 depend on these tokens of the parts."""
+    """Return whether the tokens around the seam of two parts of 6 depend on these tokens of the parts."""
     decode = generation_lamp.decode_windows
     results = set()
     for code in range(0, 24, 3):

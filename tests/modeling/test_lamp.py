@@ -1,4 +1,4 @@
-"""LaMP on its own: masks, losses, negatives, starting from BERT, saving, precision, several processes."""
+"""LaMP: masks, losses, negatives, initialization from BERT, saving, precision, several processes."""
 
 import os
 import subprocess
@@ -59,7 +59,7 @@ def tiny(seed: int = 0, **changes) -> LampForPreTraining:
 
 
 def make_batch(lengths=(22, 12, 9), words=((5, 6, 7), (8, 9, 10, 11, 12), (13,)), seed=0) -> dict[str, torch.Tensor]:
-    """Clips of these numbers of frames, padded with 7 (anything will do), and captions of these words."""
+    """Return clips of these numbers of frames, padded with 7 (an arbitrary value), and captions of these words."""
     generator = torch.Generator().manual_seed(seed)
     motion_values = torch.full((len(lengths), max(lengths), 263), 7.0)
     motion_attention_mask = torch.zeros(len(lengths), max(lengths), dtype=torch.long)
@@ -250,7 +250,7 @@ def test_contrastive_targets():
     expected = sum(F.cross_entropy(x, torch.arange(3), label_smoothing=0.1) for x in logits) / 2
     close(model.contrastive_loss(*logits, diagonal), expected)
     shared = diagonal.clone()
-    shared[0, 3] = True  # the first motion fits two captions: half of the target each
+    shared[0, 3] = True  # the first motion matches two captions, so each gets half of the target
     model.config.label_smoothing = 0.0
     expected = torch.tensor(0.0)
     for x in logits:
@@ -276,7 +276,7 @@ def test_equal_captions_and_clips_are_positives(monkeypatch):
 def test_pairs_with_equal_captions_are_never_negatives():
     model = tiny()
     same = model(**make_batch((12, 13, 14), ((5,), (5,), (5,))))
-    assert same.matching_logits.shape == (3, 2)  # nothing but true pairs
+    assert same.matching_logits.shape == (3, 2)  # only true pairs
     close(same.matching_loss, F.cross_entropy(same.matching_logits, torch.ones(3, dtype=torch.long)))
     mixed = model(**make_batch((12, 13, 14), ((5,), (5,), (6,))))
     assert mixed.matching_logits.shape == (9, 2)
@@ -466,7 +466,7 @@ def bert() -> BertForMaskedLM:
         max_position_embeddings=30,
     )
     model = BertForMaskedLM(config).eval()
-    for parameter in model.parameters():  # biases and token types too
+    for parameter in model.parameters():  # also biases and token types
         torch.nn.init.normal_(parameter, std=0.3)
     return model
 
@@ -536,7 +536,7 @@ def test_bert_of_the_wrong_size_is_refused(bert):
 
 
 def plain_contrastive_loss(logits: torch.Tensor, smoothing: float = 0.1) -> torch.Tensor:
-    """Mean over rows of the cross-entropy with the diagonal, smoothed, in plain steps."""
+    """Compute the mean smoothed cross-entropy of rows with the diagonal, step by step."""
     log = logits - logits.exp().sum(-1, keepdim=True).log()
     size = len(log)
     target = torch.full((size, size), smoothing / size)

@@ -1,4 +1,4 @@
-"""LaMP against numbers printed by the authors' released code, with the values that reproduce it."""
+"""LaMP compared with outputs of the authors' released code, with the settings that reproduce it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -83,7 +83,7 @@ def test_text_branch(case, close):
 
 @torch.no_grad()
 def test_vectors_of_the_retrieval_wrapper(case, close):
-    # Neither is normalized there, and motions are averaged over queries (L8).
+    # The released code normalizes neither, and averages motions over queries (L8).
     lamp, io = case.lamp, case.io
     first = lamp.encode_text(io["evalwrap_input_ids"], io["evalwrap_attention_mask"])[:, 0]
     close(lamp.text_projection(first), io["evalwrap_text_embedding"])
@@ -169,7 +169,7 @@ def test_losses_and_gradients(case, close):
     output.loss.backward()
     for original, ours in GRADIENTS.items():
         gradient = case.lamp.get_parameter(ours).grad
-        if original.endswith("_projection"):  # a matrix there, a linear layer here
+        if original.endswith("_projection"):  # a matrix in the released code, a linear layer here
             gradient = gradient.T
         close(gradient, io[f"grad__{original}"])
     # d loss / d scale of the product: ours is its logarithm (L3).
@@ -183,7 +183,7 @@ def test_matching_loss_with_the_negatives_of_the_released_code(case, close):
     drawn = io["sampled_seed4242_neg_motion_idx"], io["sampled_seed4242_neg_text_idx"]
     output = case.model(io["motion"], None, case.input_ids, case.attention_mask, negatives=drawn)
     close(output.matching_loss, io["sampled_seed4242_loss_ptm"])
-    # It drew true pairs among them (L2); ours never does.
+    # The released code drew true pairs among them (L2); ours never does.
     assert (drawn[0] == torch.arange(3)).any()
     for seed in range(20):
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""The Q-Former on its own: attention implementations, what is returned, and what is left out."""
+"""The Q-Former: attention implementations, outputs, and skipped computations."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def make(**changes) -> LampQFormerModel:
 
 
 def passes() -> dict[str, dict[str, torch.Tensor]]:
-    """Arguments of the passes that LaMP makes: each padded, and each item of another length."""
+    """Arguments of the passes of LaMP, padded, with items of different lengths."""
     torch.manual_seed(1)
     words = torch.ones(3, WORDS, dtype=torch.long)
     words[1, 4:] = 0

@@ -1,4 +1,4 @@
-"""Captioning with a language model: what is trained, what is stored, and that it learns."""
+"""Captioning with a language model: trained parts, stored parts, and learning."""
 
 import shutil
 from pathlib import Path
@@ -112,7 +112,7 @@ def test_parts_without_a_name_are_stored(
     assert again.state_dict().keys() == model.state_dict().keys()
     with torch.no_grad():
         assert torch.equal(model(**motion, input_ids=caption_ids).logits, again(**motion, input_ids=caption_ids).logits)
-    assert model.lamp.query_tokens.requires_grad  # as in the paper, LaMP learns along
+    assert model.lamp.query_tokens.requires_grad  # as in the paper, LaMP is also trained
     assert not next(model.lamp.motion_vqvae.parameters()).requires_grad
 
 
@@ -147,7 +147,7 @@ def test_loss_ignores_the_padding_token(model, motion, caption_ids):
     labels = caption_ids.masked_fill(mask == 0, IGNORED_LABEL)
     query_output = model.query(**motion)
     output = model(query_output=query_output, input_ids=caption_ids, attention_mask=mask, labels=labels)
-    logits = output.logits[:, query_output.shape[1] - 1 : -1]  # the last query foretells the first word
+    logits = output.logits[:, query_output.shape[1] - 1 : -1]  # the last query predicts the first word
     expected = F.cross_entropy(logits[mask.bool()], caption_ids[mask.bool()])
     torch.testing.assert_close(output.loss, expected)
     padded = model(
@@ -182,7 +182,7 @@ def test_scores_are_the_mean_probability_of_the_words(model, motion):
 
 
 def test_captions_have_the_requested_length(model, motion):
-    assert model.generate(**motion, min_new_tokens=15).shape == (3, 15)  # max_text_length, without the beginning
+    assert model.generate(**motion, min_new_tokens=15).shape == (3, 15)  # max_text_length, without the first token
     assert model.generate(**motion, max_new_tokens=3, min_new_tokens=3).shape == (3, 3)
     begun = model.generate(**motion, input_ids=torch.tensor([[2, 9]]), max_new_tokens=2, min_new_tokens=2)
     assert begun.shape == (3, 2)

@@ -1,4 +1,4 @@
-"""Motion captioning against numbers printed by the authors' released code, with the values that reproduce it."""
+"""Motion captioning compared with outputs of the authors' released code, with the settings that reproduce it."""
 
 import copy
 import json
@@ -61,7 +61,7 @@ def test_loss_and_logits_equal_released_code(case, close):
         attention_mask=mask,
         labels=io["labels"][:, QUERIES:],
     )
-    real = io["attention_mask"].bool()  # what stands on padding means nothing, and depends on the attention's kernel
+    real = io["attention_mask"].bool()  # values on padding have no meaning, and depend on the attention kernel
     close(output.logits[real], io["logits"][real])
     close(output.loss, io["loss"])
 

@@ -1,4 +1,4 @@
-"""Every model of the package passes the shared tester; parts of them are exported; their examples run."""
+"""Every model passes the shared tester; parts can be exported; examples run."""
 
 import doctest
 import inspect

@@ -1,4 +1,4 @@
-"""Quantizers beside the paper's codebook: what their codes are, what they learn, and who refuses them."""
+"""Other quantizers than the paper's codebook: their codes, their training, and unsupported uses."""
 
 import copy
 import functools
@@ -62,7 +62,7 @@ def test_configuration_selects_the_quantizer():
     assert type(motion_quantizer(config("residual"))) is ResidualQuantizer
     assert type(motion_quantizer(config("finite-scalar"))) is FiniteScalarQuantizer
     names = MotionVQVAEModel(config("codebook")).quantizer.state_dict().keys()
-    assert names == {"codebook", "code_count", "initialized"}  # what every checkpoint so far holds
+    assert names == {"codebook", "code_count", "initialized"}  # in all existing checkpoints
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -159,7 +159,7 @@ def test_dropout_removes_the_last_codebooks_of_some_clips():
     assert (used == used[:, :1]).all()  # all tokens of a clip alike
     assert (output.codes[:, 4:] == -100).all()
     present = output.codes[:, 0] >= 0
-    assert (present.long().diff(dim=-1) <= 0).all()  # the last ones, never one in between
+    assert (present.long().diff(dim=-1) <= 0).all()  # the last ones, never one between others
     counts = torch.bincount(used[:, 0], minlength=4) / 400
     torch.testing.assert_close(counts, torch.tensor([0.0, 1 / 6, 1 / 6, 4 / 6]), rtol=0, atol=0.07)
     kept = quantizer.lookup(output.codes[0, :4])
@@ -183,7 +183,7 @@ def test_full_dropout_still_trains_every_codebook():
 @pytest.mark.parametrize("levels", [[4, 3, 2], [8, 5, 5], [2, 2, 2, 2], [7, 6]], ids=str)
 @torch.no_grad()
 def test_every_combination_of_levels_is_one_code(levels):
-    """Against the formulas of the paper, written out for a quantizer whose projections change nothing."""
+    """Compare with the formulas of the paper, for a quantizer with identity projections."""
     count = len(levels)
     quantizer = FiniteScalarQuantizer(
         MotionVQVAEConfig(code_dim=count, num_codes=math.prod(levels), scalar_levels=levels)

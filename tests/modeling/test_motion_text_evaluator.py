@@ -1,4 +1,4 @@
-"""The evaluator: padding, order and batches change nothing; its loss is the one it says; it saves, loads and learns."""
+"""The evaluator: padding, order and batches change nothing; loss, saving, loading and training."""
 
 from pathlib import Path
 
@@ -33,14 +33,14 @@ def lengths_to_mask(lengths: tuple[int, ...], extra: int = 0) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def motion() -> dict[str, torch.Tensor]:
-    """Four motions of different lengths; what stands on padding is not zero."""
+    """Four motions of different lengths; padding is not zero."""
     values = torch.randn(4, max(LENGTHS), 263, generator=torch.Generator().manual_seed(1))
     return {"motion_values": values, "motion_attention_mask": lengths_to_mask(LENGTHS)}
 
 
 @pytest.fixture(scope="module")
 def texts() -> dict[str, dict[str, torch.Tensor]]:
-    """Four texts of different lengths as each kind of evaluator reads them."""
+    """Four texts of different lengths, for each kind of text input."""
     draw = torch.Generator().manual_seed(2)
     mask = lengths_to_mask(WORDS)
     tags = torch.nn.functional.one_hot(torch.randint(0, 15, mask.shape, generator=draw), 15).float()
@@ -63,7 +63,7 @@ def test_features_do_not_depend_on_padding_or_batch(kind: str, motion, texts):
     model = build(text_input=kind)
     output = model(**motion, **texts[kind])
     assert output.motion_features.shape == output.text_features.shape == (4, 6)
-    assert output.motion_features.std(0).min() > 1e-3  # or all of this would say nothing
+    assert output.motion_features.std(0).min() > 1e-3  # otherwise the test would prove nothing
     assert output.text_features.std(0).min() > 1e-3
     for row in range(4):
         alone = model.get_motion_features(motion["motion_values"][row : row + 1, : LENGTHS[row]])
@@ -140,7 +140,7 @@ def test_word_embeddings_start_from_principal_components():
     model.init_word_embeddings(plane)
     ours = model.word_embeddings.weight
     torch.testing.assert_close(ours.std(), torch.tensor(1.0), atol=1e-3, rtol=0)
-    # Words are as far from each other as they were, up to one factor.
+    # Distances between words are kept, up to one factor.
     before, after = (torch.pdist(table.double()) for table in (plane, ours))
     torch.testing.assert_close(after / before, (after.sum() / before.sum()).expand_as(after), atol=1e-5, rtol=0)
 

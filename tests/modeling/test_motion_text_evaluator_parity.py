@@ -1,4 +1,4 @@
-"""The evaluator against numbers printed by the authors' released code, with the values that reproduce it."""
+"""The evaluator compared with outputs of the authors' released code, with the settings that reproduce it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -68,7 +68,7 @@ def test_features_equal_released_code_in_input_order(case, close):
     motion, text = case.model.get_motion_features(**case.motion), case.model.get_text_features(**case.text)
     close(motion, io["motion_embedding_input_order"])
     close(text, io["text_embedding_input_order"])
-    # What the released code returns is sorted by the motions' lengths.
+    # The released code returns features sorted by the lengths of the motions.
     close(motion[io["align_idx"]], io["motion_embedding_sorted"])
     close(motion[io["align_idx"]], io["co_motion_embedding_sorted"])
     close(text[io["align_idx"]], io["co_text_embedding_sorted"])
@@ -85,7 +85,7 @@ def test_any_order_gives_the_same_features(case):
 
 @torch.no_grad()
 def test_original_file_is_converted(case, golden: Path):
-    # Written by torch with optimizer states beside the three parts.
+    # Saved by torch with optimizer states and the three parts.
     original = torch.load(golden / "ckpt" / "evaluator_finest.tar", map_location="cpu", weights_only=True)
     model = model_of(original)
     for name, tensor in case.model.state_dict().items():

@@ -1,4 +1,4 @@
-"""LampForMotionTextRetrieval: loads from any checkpoint that holds a LaMP, and says what the LaMP says."""
+"""LampForMotionTextRetrieval loads from any checkpoint that contains LaMP, and equals it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_matching_from_latents_equals_matching_from_motions(tiny_checkpoint: Pat
     text = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
     logits = model.matching_logits(latents, mask, **text)
     torch.testing.assert_close(logits.sigmoid(), model.lamp.matching_score(**inputs))
-    # What is padded does not matter.
+    # Padding does not matter.
     latents[1, 7:] = 9.0
     torch.testing.assert_close(model.matching_logits(latents, mask, **text), logits)
     similarities = torch.tensor([0.5, -0.25])

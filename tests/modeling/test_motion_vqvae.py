@@ -1,4 +1,4 @@
-"""The motion tokenizer: parity with the authors' numbers, padding, codebook learning, saving."""
+"""The motion tokenizer: parity with the authors' code, padding, codebook training, saving."""
 
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def test_moving_averages_equal_released_code(golden, monkeypatch, rows, start, p
     parity("vqvae", output.commitment_loss, io["commit"])
     parity("vqvae", output.perplexity, io["perplexity"])
     parity("vqvae", quantizer.codebook, io["codebook_after"])
-    # Its own statistics of a code that was replaced start anew; the released code keeps the old ones.
+    # Ours resets the statistics of a replaced code; the released code keeps the old ones.
     kept = io["code_count_after"] >= 1
     assert kept.any()
     parity("vqvae", (quantizer.codebook * quantizer.code_count[:, None])[kept], io["code_sum_after"][kept])
@@ -111,7 +111,7 @@ def test_padding_changes_nothing():
     model = tiny().eval()
     lengths = [64, 30, 9]
     clips = [torch.randn(n, 263) for n in lengths]
-    motion_values = torch.full((3, 64, 263), 7.0)  # padding holds anything
+    motion_values = torch.full((3, 64, 263), 7.0)  # padding can have any value
     mask = torch.zeros(3, 64, dtype=torch.long)
     for row, clip in enumerate(clips):
         motion_values[row, : len(clip)] = clip
@@ -135,7 +135,7 @@ def test_trajectory_loss_penalizes_accumulated_errors(monkeypatch):
     monkeypatch.setattr(model.decoder, "forward", lambda latents, lengths: off)
     with torch.no_grad():
         biased = model(motion)
-        off[..., 0] = 0.1 * (-1.0) ** torch.arange(32)  # to and fro: nothing adds up
+        off[..., 0] = 0.1 * (-1.0) ** torch.arange(32)  # back and forth, so nothing accumulates
         wavering = model(motion)
     expected = torch.arange(1, 33) * 0.1
     expected = torch.where(expected < 1, expected**2 / 2, expected - 0.5).mean() / 3  # one of three channels
@@ -151,14 +151,14 @@ def test_trajectory_loss_penalizes_accumulated_errors(monkeypatch):
 
 
 def test_foot_loss_is_the_sliding_distance_of_planted_feet(monkeypatch):
-    """Held to joints that are recovered from features: a body whose root moves on over feet that are on the floor."""
+    """Compare with joints recovered from features, for a body whose root moves while its feet are on the floor."""
     skeleton = skeleton_for_feature_dim(263)
     model, std = tiny(foot_loss_weight=0.5).eval(), torch.rand(263, generator=torch.Generator().manual_seed(0)) + 0.5
     target, made = torch.zeros(1, 32, 263), torch.zeros(1, 32, 263)
     target[..., -4:] = -1.0
     target[:, 4:20, -3] = 1.0  # the left toe stands from frame 4 to frame 19
     toe = skeleton.contact_joints[1]
-    made[..., 1] = 0.03 / std[1]  # the root moves 3 cm a frame along x
+    made[..., 1] = 0.03 / std[1]  # the root moves 3 cm per frame along x
     made[..., 4 + 3 * (toe - 1) + 2] = torch.arange(32) * 0.04 / std[4 + 3 * (toe - 1) + 2]  # the toe 4 cm along z
     monkeypatch.setattr(model.decoder, "forward", lambda latents, lengths: made)
     with torch.no_grad():
@@ -167,7 +167,7 @@ def test_foot_loss_is_the_sliding_distance_of_planted_feet(monkeypatch):
     slides = np.linalg.norm(np.diff(joints, axis=0), axis=-1)[4:20]
     close(output.foot_loss, torch.tensor(slides.mean()).float(), 1e-5)
     close(output.foot_loss, torch.tensor(0.05), 1e-5)
-    made[..., 4 + 3 * (toe - 1)] = -torch.arange(32) * 0.03 / std[4 + 3 * (toe - 1)]  # the toe stays where it is in x
+    made[..., 4 + 3 * (toe - 1)] = -torch.arange(32) * 0.03 / std[4 + 3 * (toe - 1)]  # the toe does not move in x
     made[..., 4 + 3 * (toe - 1) + 2] = 0
     with torch.no_grad():
         still = model(target, motion_std=std)

@@ -1,4 +1,4 @@
-"""Names of embedded checkpoints work wherever a model's name does, and a mistyped one fails at once."""
+"""Names of embedded checkpoints work wherever model names do, and mistyped names fail immediately."""
 
 import os
 import subprocess

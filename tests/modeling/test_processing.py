@@ -1,4 +1,4 @@
-"""The processor: how it cuts and pads texts, alone and in threads, what it refuses, and that it remembers."""
+"""The processor: truncation and padding of texts, threads, invalid arguments, saving."""
 
 import copy
 import pickle
@@ -26,7 +26,7 @@ def processor(tiny_checkpoint: Path) -> LampProcessor:
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
-    """Short and long ones, also empty and strange ones."""
+    """Short, long, empty and unusual sentences."""
     rng = random.Random(seed)
     return [" ".join(rng.choices(WORDS, k=rng.choice([0, 1, 3, 5, 8, 40]))) for _ in range(count)]
 
@@ -90,7 +90,7 @@ def test_internal_tokenizer_copy_is_not_saved(processor: LampProcessor, tmp_path
 
 
 def in_threads(work: Callable[[str], Any], requests: list[str], threads: int = 8) -> list[list[Any]]:
-    """Answers to the requests, worked through by each thread in an order of its own."""
+    """Return the results of the requests, which each thread makes in a different order."""
 
     def all_of_them(seed: int) -> list[Any]:
         order = list(range(len(requests)))
@@ -119,7 +119,7 @@ def test_setting_the_tokenizer_in_a_thread_changes_nothing(processor: LampProces
 
     def ids_and_cut(text: str) -> Any:
         found = processor(text=[text, "a person"], padding="max_length", max_length=12)
-        processor.tokenizer(text, padding="max_length", truncation=True, max_length=7)  # as others may
+        processor.tokenizer(text, padding="max_length", truncation=True, max_length=7)  # as other code may do
         return found["input_ids"].tolist(), processor.cut_words(text)
 
     expected = [ids_and_cut(text) for text in texts]

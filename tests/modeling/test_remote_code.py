@@ -1,4 +1,4 @@
-"""Code that a checkpoint brings is not run, and nobody is asked whether to run it."""
+"""Code in a checkpoint is never run, and users are not asked to run it."""
 
 import builtins
 import json
@@ -22,7 +22,7 @@ class Config(PreTrainedConfig):
 
 @pytest.fixture(params=["lamp_text_to_motion", "strange"])
 def with_code(request, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A checkpoint with code of its own, of a known and of an unknown kind; afterwards the code must not have run."""
+    """A checkpoint with code, of a known or unknown kind; afterwards the code must not have run."""
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "model")
     ran = tmp_path / "ran"
     (folder / "code.py").write_text(CODE.format(ran=str(ran), kind=request.param))
@@ -52,7 +52,7 @@ def test_remote_code_is_not_run(with_code: Path, load) -> None:
     try:
         assert load(str(with_code)) is not None
     except Exception:
-        if known:  # all that is needed is known without it
+        if known:  # the code is not needed
             raise
 
 

@@ -21,14 +21,14 @@ BIASES = ["causal", "soft_causal", "none"]
 
 
 def texts(rows=((5, 6, 7), (8, 9, 10, 11, 12), (13,)), length: int | None = None) -> dict[str, torch.Tensor]:
-    """Captions of these words, padded on the right."""
+    """Return captions of these words, padded on the right."""
     length = length or max(map(len, rows)) + 2
     input_ids = torch.tensor([[1, *row, 2] + [0] * (length - 2 - len(row)) for row in rows])
     return {"input_ids": input_ids, "attention_mask": (input_ids != 0).long()}
 
 
 def clips(lengths=(10, 7, 3), size: int | None = None, seed: int = 0) -> torch.Tensor:
-    """Codes of clips of these numbers of tokens, -100 on padding."""
+    """Return codes of clips with these numbers of tokens, -100 on padding."""
     generator = torch.Generator().manual_seed(seed)
     codes = torch.randint(24, (len(lengths), size or max(lengths)), generator=generator)
     for row, length in enumerate(lengths):
@@ -80,7 +80,7 @@ def test_padding_does_not_change_logits(tiny_text_to_motion, bias, implementatio
         close(others[row, :length], alone[0])
     released = tiny_text_to_motion(attention_bias=bias, mask_token_padding=False)
     seen = released.predict_tokens(codes.masked_fill(~mask, 3), condition, mask)
-    if bias != "causal":  # there padding, which comes last, is never seen
+    if bias != "causal":  # padding comes last, so causal attention never sees it
         assert (seen[2, :3] - others[2, :3]).abs().max() > 1e-3
 
 
@@ -100,7 +100,7 @@ def test_only_causal_models_ignore_later_tokens(tiny_text_to_motion, bias):
     changed = ids.clone()
     changed[0, 0] = (ids[0, 0] + 1) % 24
     difference = (model.predict_tokens(ids, condition) - model.predict_tokens(changed, condition)).abs()
-    assert difference.amax(-1).min() > 1e-4  # what comes before is always seen
+    assert difference.amax(-1).min() > 1e-4  # earlier tokens are always visible
 
 
 @torch.no_grad()
@@ -230,7 +230,7 @@ def test_targets_can_be_distributions(tiny_text_to_motion):
     hard = model(**captions, motion_codes=codes, draws=draws)
     close(model(**captions, motion_codes=codes, draws=draws, token_targets=certain).token_loss, hard.token_loss)
 
-    # A model that is asked for its own answers has nothing to learn.
+    # With its own predictions as targets, the model has nothing to learn.
     own = hard.logits.detach().softmax(-1)
     model(**captions, motion_codes=codes, draws=draws, token_targets=own).loss.backward()
     assert model.masked_transformer.classifier.weight.grad.abs().max() < 1e-6
@@ -288,7 +288,7 @@ def test_condition_dropout_applies_only_in_training(tiny_text_to_motion):
     real = codes >= 0
     close(dropped.logits[real], untold.logits[real])
     assert (dropped.logits - told.logits)[real].abs().max() > 1e-2
-    close(dropped.length_logits, told.length_logits)  # the length is learned from the text all the same
+    close(dropped.length_logits, told.length_logits)  # the length is still learned from the text
 
 
 @torch.no_grad()
@@ -334,7 +334,7 @@ def test_training_learns_to_distinguish_texts(tiny_text_to_motion):
         losses.append(output.loss.item())
     assert sum(losses[-10:]) < 0.25 * sum(losses[:10])
     made = model.eval().generate(**captions, seed=0)
-    assert made.num_tokens == [10, 7, 3]  # the length estimator has learned too
+    assert made.num_tokens == [10, 7, 3]  # the length estimator has learned as well
     right = (made.motion_codes == codes)[codes >= 0].float().mean()
     assert right > 0.9
 
@@ -397,7 +397,7 @@ def test_save_and_load_bit_exact(tiny_text_to_motion, tmp_path, trained):
         assert torch.equal(tensor, loaded.state_dict()[name]), name
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         names = set(file.keys())
-    # Every part is stored once: embeddings that are the codebook, and an output layer that is the words', are not.
+    # Every part is stored once: not the embeddings tied to the codebook or the output layer tied to the words.
     assert ("token_embeddings.weight" in names) == trained
     assert ("lamp.lm_head.decoder.weight" in names) + ("lamp.qformer.embeddings.word_embeddings.weight" in names) == 1
     captions, codes = texts(), clips()

@@ -1,4 +1,4 @@
-"""Motions as NumPy files: complete round trips, and hostile files are refused."""
+"""Motions as NumPy files: complete round trips, and malicious files are refused."""
 
 import io
 import pickle
@@ -112,4 +112,4 @@ def test_zip_bombs_are_not_unpacked(tmp_path):
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2, 22, 3)})
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("joints.npy", header.getvalue() + b"\0" * 50_000_000)
-    assert Motion.load(tmp_path / "bomb.npz", unit="m").num_frames == 2  # bytes after the values are not read
+    assert Motion.load(tmp_path / "bomb.npz", unit="m").num_frames == 2  # bytes after the values are ignored

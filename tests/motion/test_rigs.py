@@ -60,7 +60,7 @@ RIGS = {
 
 
 def tell(rig: str, report) -> None:
-    """A row of the table of rigs."""
+    """Print a row of the table of rigs."""
     print(f"rig | {rig} | {report.recognized_by} | {report.rig}")
 
 
@@ -424,7 +424,7 @@ def test_common_rigs_are_recognized_by_their_shape(rig, read, make_rig):
     assert by_shape.recognized_by == "shape"
     for key in LIMBS:
         assert by_shape.sources[key] == tuple(hidden[name] for name in report.sources[key]), key
-    assert np.abs(motion.joints - named.joints).max() < 0.15  # necks and heads that are placed may differ
+    assert np.abs(motion.joints - named.joints).max() < 0.15  # computed necks and heads can differ
 
 
 def test_twist_joints_and_helpers_are_not_limbs(read, make_rig, make_bvh, tpose):
@@ -462,7 +462,7 @@ def test_twist_joints_and_helpers_are_not_limbs(read, make_rig, make_bvh, tpose)
             np.testing.assert_allclose(motion.joints[0, JOINTS.index(key)], body[key] / 100, atol=1e-5, err_msg=key)
 
 
-STRANGE_RIGS = {  # no words are known, except perhaps the sides
+STRANGE_RIGS = {  # no known words, except perhaps the sides
     "Maya, a letter after each name": "HipsJ NeckJ HeadJ {}UpLegJ {}LegJ {}FootJ {}ToeBaseJ {}ShoulderJ {}ArmJ "
     "{}ForeArmJ {}HandJ|Left|Right",
     "numbered limbs": "root neck head leg_{}_0_jnt leg_{}_1_jnt leg_{}_2_jnt leg_{}_3_jnt arm_{}_0_jnt arm_{}_1_jnt "

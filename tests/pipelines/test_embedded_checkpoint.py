@@ -1,4 +1,4 @@
-"""What a user meets first: the checkpoint of the package, the README's examples and those of the docstrings."""
+"""The first things users meet: the embedded checkpoint and the examples of README and docstrings."""
 
 import doctest
 import random
@@ -34,7 +34,7 @@ def test_embedded_checkpoint_is_the_default_and_complete(pipe: lamp_hf.TextToMot
     assert Path(pipe.model.name_or_path) == folder
     assert pipe.model.dtype == torch.float32
     assert pipe.fps == 20.0
-    assert pipe.model.config.attention_bias == "none"  # edits and seams see what follows
+    assert pipe.model.config.attention_bias == "none"  # edits and seams see later tokens
 
 
 def test_packaged_checkpoints_are_small_and_have_a_license() -> None:
@@ -63,7 +63,7 @@ def test_familiarity_distinguishes_known_texts(pipe: lamp_hf.TextToMotionPipelin
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         known = pipe(["a person walks forward", "a tired person walks and turns left"], num_frames=8)
-        pipe("walk ahead and then turn to the right", num_frames=8)  # several actions, and yet one that it knows
+        pipe("walk ahead and then turn to the right", num_frames=8)  # several actions in one known sentence
     assert min(result["familiarity"] for result in known) > 0.8
     with pytest.warns(UnfamiliarTextWarning, match="is far from everything that this checkpoint was trained on"):
         pipe("quarterly earnings beat the forecast of the analysts", num_frames=8)

@@ -1,4 +1,4 @@
-"""The captioning pipeline: what it takes, how it cuts and batches, what it answers, how it fails."""
+"""The captioning pipeline: inputs, windows, batches, results, errors."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -123,7 +123,7 @@ def test_streams_are_processed_lazily(pipe, walker: Motion, waver: Motion):
     read: list[int] = []
 
     def motions():
-        for number in range(10**9):  # nobody reads all of it
+        for number in range(10**9):  # only part of it is consumed
             read.append(number)
             yield (walker, waver)[number % 2]
 
@@ -140,7 +140,7 @@ def test_streams_are_processed_lazily(pipe, walker: Motion, waver: Motion):
 
 
 def answers_in_threads(pipe: MotionCaptioningPipeline, count: int, motions: list[Motion]) -> None:
-    """Eight threads, each through all of the requests in an order of its own, give what one alone gives."""
+    """Check that eight threads, each with all requests in a different order, get the same results as one."""
     settings = [{}, {"num_beams": 2}, {"max_new_tokens": 4}, {"num_beams": 3, "num_return_sequences": 2}]
     requests = [(motions[number % len(motions)], settings[number % len(settings)]) for number in range(count)]
     expected = [pipe(motion, **options) for motion, options in requests]

@@ -1,4 +1,4 @@
-"""The pipeline motion-retrieval, on a tiny model of random weights: hits are those of the index, in order."""
+"""The motion-retrieval pipeline with random weights: hits equal those of the index, in order."""
 
 import doctest
 import itertools
@@ -17,7 +17,7 @@ import lamp_hf
 from lamp_hf import Motion, MotionIndex, MotionRetrievalPipeline
 
 NAMES = ["bow.npz", "turn.bvh", "walk.bvh", "wave.npz"]
-THREAD_REQUESTS = 100  # of each of eight threads
+THREAD_REQUESTS = 100  # for each of eight threads
 CAPTIONS = {"bow.npz": "the person bows", "wave.npz": "a person waves"}
 
 
@@ -65,7 +65,7 @@ def test_motion_query_finds_motions_and_captions(search: MotionRetrievalPipeline
     [own] = [hit for hit in hits if hit["id"] == "wave.npz"]
     assert own["captions"] == ["a person waves"]
     assert own["score"] == pytest.approx(1.0, abs=1e-3)
-    assert all(own["score"] >= hit["score"] - 1e-3 for hit in hits)  # random weights tell few motions apart
+    assert all(own["score"] >= hit["score"] - 1e-3 for hit in hits)  # random weights distinguish few motions
     captions = search(motion, target="caption")
     assert {hit["captions"][0]: hit["id"] for hit in captions} == {text: name for name, text in CAPTIONS.items()}
     assert captions[0]["score"] >= captions[1]["score"]
@@ -75,7 +75,7 @@ def test_all_forms_of_a_motion_give_the_same_hits(search: MotionRetrievalPipelin
     motion = Motion.load(folder / "walk.bvh")
     hits = search(motion)
     assert search(motion.features) == search(torch.from_numpy(motion.features.copy())) == hits
-    other = search(motion.resample(30))  # brought to the model's frame rate
+    other = search(motion.resample(30))  # resampled to the model's frame rate
     assert [hit["score"] for hit in other] == pytest.approx([hit["score"] for hit in hits], abs=0.02)
 
 
@@ -93,7 +93,7 @@ def test_mixed_lists_give_lists(search: MotionRetrievalPipeline, folder: Path) -
 def both_heads(
     search: MotionRetrievalPipeline, texts: list[str], motions: list[np.ndarray]
 ) -> tuple[list[float], list[float]]:
-    """Of pairs, by LaMP itself: probability of a match; and its log-odds with the scaled similarity added."""
+    """Compute with LaMP, for pairs, the probability of a match, and its log-odds plus the scaled similarity."""
     inputs = search.processor(text=texts, motion=motions)
     lamp = search.model.lamp
     similarity = lamp(**inputs).logits_per_motion.diagonal()
@@ -108,9 +108,9 @@ def test_reranking_uses_both_heads_and_keeps_scores(search: MotionRetrievalPipel
     assert {hit["id"]: hit["score"] for hit in hits} == {hit["id"]: hit["score"] for hit in plain}
     assert all("match" not in hit for hit in plain)
     matches, both = both_heads(search, [text] * 4, [Motion.load(hit["file"]).features for hit in hits])
-    assert [hit["match"] for hit in hits] == pytest.approx(matches, abs=0.01)  # what is stored has half precision
+    assert [hit["match"] for hit in hits] == pytest.approx(matches, abs=0.01)  # stored vectors have half precision
     assert both == pytest.approx(sorted(both, reverse=True), abs=0.02)
-    # Only the best by similarity are looked at again; the others do not come back.
+    # Only the best hits by similarity are re-ranked; the others are not returned.
     few = search(text, top_k=2)
     assert {hit["id"] for hit in search(text, top_k=1, rerank=2)} <= {hit["id"] for hit in few}
     assert {hit["id"] for hit in search(text, top_k=2, rerank=1)} == {hit["id"] for hit in few}
@@ -140,7 +140,7 @@ def test_file_does_not_find_itself(search: MotionRetrievalPipeline, folder: Path
         assert [hit["id"] for hit in hits] == [hit["id"] for hit in everything if hit["id"] != "walk.bvh"]
     assert len(search(tmp_path / "link.bvh", top_k=3)) == 3
     assert "walk.bvh" not in {hit["id"] for hit in search(tmp_path / "link.bvh")}
-    shutil.copy(folder / "walk.bvh", tmp_path / "copy.bvh")  # another file, though of the same motion
+    shutil.copy(folder / "walk.bvh", tmp_path / "copy.bvh")  # another file with the same motion
     assert "walk.bvh" in {hit["id"] for hit in search(tmp_path / "copy.bvh")}
     captions = search(folder / "bow.npz", target="caption")
     assert {hit["id"] for hit in captions} == set(CAPTIONS)
@@ -198,7 +198,7 @@ def test_save_and_load(search: MotionRetrievalPipeline, tmp_path: Path) -> None:
     again = pipeline("motion-retrieval", model=str(tmp_path / "saved"), index=search.index, device="cpu")
     weights = search.model.state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in again.model.state_dict().items())
-    # Where weights lie in memory, in one file or another, decides on the last bits of a matrix product.
+    # The memory layout of weights, by file, affects the last bits of a matrix product.
     for hit, expected in zip(again("waves"), search("waves"), strict=True):
         assert hit == expected | {"score": pytest.approx(expected["score"], abs=1e-6)}
 

@@ -1,4 +1,4 @@
-"""The pipeline text-to-motion, on a tiny model of random weights: what is asked for is what comes back."""
+"""The text-to-motion pipeline with random weights: requests, settings, edits, storyboards, errors."""
 
 import copy
 import io
@@ -41,7 +41,7 @@ def loaded(tiny_checkpoint: Path) -> TextToMotionPipeline:
 
 @pytest.fixture
 def pipe(loaded: TextToMotionPipeline) -> TextToMotionPipeline:
-    """A pipeline whose settings a test may change."""
+    """A pipeline whose settings tests can change."""
     fresh = copy.copy(loaded)
     fresh.model = copy.deepcopy(loaded.model)
     return fresh
@@ -92,7 +92,7 @@ def test_several_motions_per_text(pipe: TextToMotionPipeline) -> None:
 def test_model_chooses_the_length(pipe: TextToMotionPipeline) -> None:
     inputs = pipe.processor(text=["a person walks"])
     condition = pipe.model.get_text_condition(**inputs)
-    # A token is 0.2 s, and the tiny model's longest motion 2 s: of its choices only the longest is long enough.
+    # A token is 0.2 s, and the tiny model's longest motion 2 s, so only the longest choice is long enough.
     assert int(pipe.model.length_estimator.num_tokens(condition)[0]) <= 10
     assert pipe("a person walks", seed=0)["num_frames"] == 40
     assert pipe("a person walks", seed=0, duration=0.6)["num_frames"] == 12
@@ -127,7 +127,7 @@ def test_motion_does_not_depend_on_its_batch(pipe: TextToMotionPipeline, batch_s
 
 
 def test_seed_determines_the_motion(pipe: TextToMotionPipeline) -> None:
-    torch.manual_seed(0)  # it decides the seed that is drawn; with a tiny model, two seeds may give one motion
+    torch.manual_seed(0)  # it determines the drawn seed; with a tiny model, two seeds can give the same motion
     drawn = pipe("a person walks", num_frames=20)
     again = pipe("a person walks", num_frames=20, seed=drawn["seed"])
     other = pipe("a person walks", num_frames=20, seed=drawn["seed"] + 1)
@@ -205,12 +205,12 @@ def test_progress_bar(pipe: TextToMotionPipeline) -> None:
     pipe(TEXTS[0], num_frames=8, num_inference_steps=10)
     percents = [int(number) for number in re.findall(r"(\d+)%", shown.getvalue())]
     assert percents == sorted(percents)
-    assert set(range(10, 101, 10)) <= set(percents)  # one motion, and yet it moves
-    pipe.set_progress_bar_config(delay=0, file=hidden)  # no terminal
+    assert set(range(10, 101, 10)) <= set(percents)  # one motion, but the bar still advances
+    pipe.set_progress_bar_config(delay=0, file=hidden)  # not a terminal
     pipe(TEXTS, num_frames=8, batch_size=2)
     assert hidden.getvalue() == ""
     pipe.set_progress_bar_config(file=hidden, disable=False)
-    pipe(TEXTS[0], num_frames=8)  # too short a call
+    pipe(TEXTS[0], num_frames=8)  # the call is too short
     assert hidden.getvalue() == ""
 
 
@@ -225,7 +225,7 @@ def test_progress_bar(pipe: TextToMotionPipeline) -> None:
         ((2.6, 3.0), range(52, 60)),
         ([(0.3, 0.5), (2.0, 2.05)], [6, 7, 8, 9, 40]),
         ((0.0, 3.0), range(60)),
-        ((0.0, 2.9), range(58)),  # a token that is not full
+        ((0.0, 2.9), range(58)),  # an incomplete token
     ],
 )
 def test_edit_changes_only_its_frames(pipe: TextToMotionPipeline, walker: Motion, spans: Any, changed: Any) -> None:
@@ -345,7 +345,7 @@ def test_generator_is_processed_lazily(pipe: TextToMotionPipeline) -> None:
     read: list[int] = []
 
     def texts() -> Any:
-        for number in range(10**9):  # nobody reads all of it
+        for number in range(10**9):  # only part of it is consumed
             read.append(number)
             yield TEXTS[number % 3]
 
@@ -403,7 +403,7 @@ def test_calls_and_pipelines_accept_the_same_settings(
 ) -> None:
     own = pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu", **setting)
     text = "a person walks then waves"
-    common = {"seed": 1} if "temperature" in setting else {"seed": 1, "temperature": 30.0}  # else few codes matter
+    common = {"seed": 1} if "temperature" in setting else {"seed": 1, "temperature": 30.0}  # otherwise few codes matter
     results = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -424,7 +424,7 @@ def test_length_of_a_call_overrides_that_of_the_pipeline(tiny_checkpoint: Path) 
 
 
 def answers_in_threads(pipe: TextToMotionPipeline, requests: list[dict[str, Any]]) -> None:
-    """Eight threads, each through all of the requests in an order of its own, give what one alone gives."""
+    """Check that eight threads, each with all requests in a different order, get the same results as one."""
     expected = [features(pipe(**request)) for request in requests]
 
     def work(seed: int) -> None:
@@ -502,7 +502,7 @@ def test_several_actions_give_a_warning_or_are_split(pipe: TextToMotionPipeline)
         chosen = pipe(text, seed=2, split=True)
     assert [scene for scene, _, _ in result["scenes"]] == ["a person walks", "a person waves"]
     assert (result["num_frames"], result["text"], result["motion"].text) == (60, text, text)
-    assert chosen["num_frames"] == 80  # two lengths of the model's choice
+    assert chosen["num_frames"] == 80  # the model chooses two lengths
     np.testing.assert_array_equal(features(both[0][0]), features(result))
     assert both[0][1]["seed"] == 3
     assert "scenes" not in both[1][0]
@@ -519,7 +519,7 @@ def test_several_actions_give_a_warning_or_are_split(pipe: TextToMotionPipeline)
     ("end", "cut"), [("  and bows", "bows"), ("walking", "walking"), ("and waves too", "waves too")]
 )
 def test_warning_names_a_text_that_is_too_long(pipe: TextToMotionPipeline, end: str, cut: str) -> None:
-    start = "a person walks and waves and waves"  # 11 of 14 word pieces: strange words are spelled
+    start = "a person walks and waves and waves"  # 11 of 14 word pieces; unknown words are spelled
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pipe(f"{start} and", num_frames=8)

@@ -37,7 +37,7 @@ def best(rows: MappedVectors, query: np.ndarray, count: int) -> set[int]:
 def finder(
     path: Path, rows: MappedVectors, per_row: int, groups: list[int] | None = None, written: str | None = None
 ) -> CandidateFinder:
-    """One that is up to date with its file."""
+    """A finder that is up to date with its file."""
     made = CandidateFinder(path, rows, per_row, groups, written)
     made.prepare()
     made.update(progress=False)
@@ -70,7 +70,7 @@ def test_small_sets_are_searched_exhaustively(tmp_path: Path) -> None:
     small = CandidateFinder(tmp_path / "x.faiss", rows, 3)
     for query, found in zip(queries(), small.find(queries(), 5), strict=True):
         assert set(found.tolist()) == best(rows, query, 5)
-    assert not (tmp_path / "x.faiss").exists()  # what was added in memory alone
+    assert not (tmp_path / "x.faiss").exists()  # vectors that were only added in memory
 
 
 def test_any_vector_of_a_query_can_match(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_file_can_be_extended(tmp_path: Path) -> None:
     groups, written = first.groups, first.written
     before = path.stat().st_mtime_ns
     finder(path, vectors(tmp_path / "a", 30), 2, groups, written)
-    assert path.stat().st_mtime_ns == before  # nothing new, nothing written
+    assert path.stat().st_mtime_ns == before  # nothing is new, so nothing is written
     more = vectors(tmp_path / "b", 30, 40)
     loaded = CandidateFinder(path, more, 2, groups, written)
     loaded.load()

@@ -1,4 +1,4 @@
-"""Near-duplicates: copies are found, other recordings of the same are not."""
+"""Near-duplicates: copies are found, other recordings of the same action are not."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def test_similarity_of_two_recordings() -> None:
     rng = np.random.default_rng(0)
     motion = rng.normal(size=(20, 6))
     assert same_recording(motion, motion) == 1.0
-    assert same_recording(motion, motion[1:]) == 1.0  # cut by a token
+    assert same_recording(motion, motion[1:]) == 1.0  # shorter by a token
     assert same_recording(motion[2:], motion) == 1.0
     assert same_recording(motion, motion[:-3]) == 1.0
     assert same_recording(motion, motion[:12]) == -np.inf  # too much is missing
@@ -25,7 +25,7 @@ def test_similarity_of_two_recordings() -> None:
 
 @pytest.fixture(scope="module")
 def small() -> MotionTextEncoder:
-    """The embedded checkpoint: random weights would not tell motions apart."""
+    """The embedded checkpoint, because random weights would not distinguish motions."""
     path = lamp_hf.embedded_checkpoint()
     model = lamp_hf.LampForMotionTextRetrieval.from_pretrained(path)
     return MotionTextEncoder(model, lamp_hf.LampProcessor.from_pretrained(path))

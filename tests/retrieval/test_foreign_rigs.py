@@ -1,4 +1,4 @@
-"""Clips with the rigs of other software have nearly the vectors of the same motion on our skeleton, and find it."""
+"""Clips with other rigs have nearly the same vectors as the same motion on our skeleton, and find it."""
 
 from pathlib import Path
 
@@ -36,11 +36,11 @@ def test_search_in_a_folder_with_other_rigs(save_as_rig, procedural, cache: Path
         own = [hit["score"] for hit in hits if Path(hit["file"]).stem in {f"{name} {rig}" for rig in RIGS}]
         assert min(own) > 0.95
         assert max(own) - min(own) < 0.01  # the rig changes nothing
-        # Walks and waves are apart; left and right of waves as stiff as these, unlike any recording, need not be.
+        # Walks and waves differ; left and right waves need not, because these are stiffer than any recording.
         like = hits[: len(RIGS) if name == "walk" else 2 * len(RIGS)]
         assert all(hit["id"].startswith(name.split()[0]) for hit in like)
     texts = ["a person walks forward", "a person waves with the right hand"]
-    for hits in search(texts, top_k=15):  # what a text thinks of a motion depends little on the rig
+    for hits in search(texts, top_k=15):  # the score of a text and a motion depends little on the rig
         for name in motions:
             scores = [hit["score"] for hit in hits if hit["id"].rsplit(" ", 1)[0].removesuffix(" 3ds") == name]
             assert len(scores) == len(RIGS)

@@ -140,7 +140,7 @@ def test_data_sets_load_by_name(tmp_path: Path, field_sets) -> None:
 
 
 def counting(encoder: MotionTextEncoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many motions each call encodes, from now on."""
+    """Records how many motions each call encodes."""
     calls: list[int] = []
     encode = encoder.encode_motions
 
@@ -161,7 +161,7 @@ def test_only_new_files_are_encoded(index, mocap: Path, encoder, procedural, mon
     assert ids(MotionIndex.open(index.path)) == sorted([*FILES, "slow.bvh"])
     other = mocap.with_name("others")
     other.mkdir()
-    procedural.walker(44, speed=0.7).save(other / "walk.npz")  # a file of the same name elsewhere
+    procedural.walker(44, speed=0.7).save(other / "walk.npz")  # a file with the same name in another folder
     index.add(FolderSource(other, num_proc=1), encoder, progress=False)
     assert len(index) == 6
     [found] = index.find_motions(encoder.encode_texts(["walks"]), top_k=6)
@@ -207,7 +207,7 @@ def test_interrupted_build_resumes(encoder, procedural, tmp_path: Path, monkeypa
         opened = MotionIndex.open(index.path)
     assert "the index is unfinished (8 motions)" in caplog.text
     assert len(opened.find_motions(encoder.encode_texts(["walks"]), top_k=20)[0]) == 8  # it can be searched
-    assert index.add(source, encoder, progress=False) == 2  # and so can the object that was interrupted go on
+    assert index.add(source, encoder, progress=False) == 2  # and the interrupted object can continue
     assert calls == [4, 4, 2, 2]
     caplog.clear()
     whole = MotionIndex.open(index.path)
@@ -233,7 +233,7 @@ def test_concurrent_builds_wait_for_each_other(index: MotionIndex, mocap: Path, 
     other, third = MotionIndex.open(index.path), MotionIndex.open(index.path)
     procedural.walker(40, speed=0.5).save(mocap / "slow.bvh")
     index.add(FolderSource(mocap, num_proc=1), encoder, progress=False)
-    # What has changed since it was opened is read again, and nothing is written where nothing is new.
+    # Changes since it was opened are read again, and nothing is written if nothing is new.
     before = (index.path / "index.json").stat().st_mtime_ns
     assert other.add(FolderSource(mocap, num_proc=1), encoder, progress=False) == 0
     assert (len(other), len(third)) == (5, 4)
@@ -286,7 +286,7 @@ def test_motions_find_similar_motions(many: MotionIndex, exact: bool) -> None:
     rows = np.arange(0, 40, 7)
     features = many.features.take(rows).astype(np.float32)
     scores = np.einsum("aqp,bqp->ab", features, many.features.take(np.arange(40)).astype(np.float32)) / 4
-    scores = scores.clip(max=1.0)  # half precision rounds some up
+    scores = scores.clip(max=1.0)  # half precision rounds some values up
     for number, found in enumerate(many.find_similar(features, top_k=3, exact=exact)):
         assert [score for _, score in found] == pytest.approx(np.sort(scores[number])[::-1][:3], abs=1e-5)
         assert found[0].score == pytest.approx(1.0, abs=1e-3)
@@ -381,7 +381,7 @@ def test_no_damaged_file_is_read(many: MotionIndex, encoder, name: str, caplog) 
         damaged[place] ^= int(rng.integers(1, 256))
     for damaged in (b"", content[:-1], content[:100], content + b"x", bytes(len(content)), *flipped):
         path.write_bytes(damaged)
-        if path.suffix == ".faiss":  # made of the rows, so it is made again
+        if path.suffix == ".faiss":  # it is built from the rows, so it is rebuilt
             caplog.clear()
             opened = MotionIndex.open(many.path)
             assert opened.find_motions(text) == found

@@ -1,4 +1,4 @@
-"""Arrow files of vectors: rows are read as they were written, from every file."""
+"""Arrow files of vectors: rows round-trip, from every file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Indexes in the real world: several processes, kills at any moment, a full disk, Ctrl-C."""
+"""Indexes under real conditions: several processes, kills at any moment, a full disk, Ctrl-C."""
 
 import os
 import random
@@ -27,7 +27,7 @@ PROCESSES, OPENS = 4, 12
 
 @pytest.fixture(scope="module")
 def takes(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
-    """A folder of motion files, no two of which are alike."""
+    """A folder of motion files that all differ."""
     folder = tmp_path_factory.mktemp("takes")
     for number in range(NUM_FILES):
         procedural.walker(60 + number, turn=0.02 * number).save(folder / f"walk{number:02d}.bvh")
@@ -36,7 +36,7 @@ def takes(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path, tiny_checkpoint: Path) -> Iterator[Callable[..., subprocess.Popen]]:
-    """Starts index_process.py, in a process group of its own."""
+    """Start index_process.py in a separate process group."""
     started: list[subprocess.Popen] = []
     environment = os.environ | {
         "PYTHONPATH": str(HERE.parent.parent),
@@ -67,7 +67,7 @@ def start(tmp_path: Path, tiny_checkpoint: Path) -> Iterator[Callable[..., subpr
 
 
 def wait_for(process: subprocess.Popen, line: str) -> list[str]:
-    """Lines up to, and with, one that begins so."""
+    """Return lines up to and including one that starts with a text."""
     assert process.stdout is not None
     lines = []
     for text in process.stdout:
@@ -86,7 +86,7 @@ def is_running(pid: int) -> bool:
 
 
 def usable(path: Path, encoder: MotionTextEncoder) -> int:
-    """How many motions of an index are found, which is opened as anybody would."""
+    """Open an index as users do, and return how many motions are found."""
     if not (path / "index.json").is_file():
         return 0
     index = MotionIndex.open(path)
@@ -97,7 +97,7 @@ def usable(path: Path, encoder: MotionTextEncoder) -> int:
 
 def test_many_processes_open_one_current_index(start, takes: Path, tmp_path: Path, encoder, monkeypatch) -> None:
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
-    processes = [start("open", takes, OPENS) for _ in range(PROCESSES)]  # at first there is none, and all make it
+    processes = [start("open", takes, OPENS) for _ in range(PROCESSES)]  # no index yet: all processes build it
     for process in processes:
         wait_for(process, "ready")
     answers = []
@@ -139,7 +139,7 @@ def test_index_survives_kills(start, takes: Path, tmp_path: Path, encoder, monke
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         counts.append(usable(path, encoder))
-        if counts[-1] >= NUM_FILES + number:  # all is there: let there be something new
+        if counts[-1] >= NUM_FILES + number:  # the index is complete, so add a new file
             procedural.waver(40 + number).save(folder / f"wave{number}.bvh")
     assert counts == sorted(counts)  # nothing is lost
     index = build_index(path, FolderSource(folder, num_proc=1), encoder, progress=False)
@@ -164,7 +164,7 @@ def test_conversion_survives_kills(start, takes: Path, tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         for file in (tmp_path / "out").glob("[!.]*.npz"):
-            assert Motion.load(file).num_frames >= 60  # whole or not at all
+            assert Motion.load(file).num_frames >= 60  # complete or absent
 
 
 @pytest.mark.parametrize("command", ["index", "search", "convert-motion"])
@@ -181,7 +181,7 @@ def test_ctrl_c_prints_one_line(start, takes: Path, tmp_path: Path, tiny_checkpo
             time.sleep(0.05)
     else:
         wait_for(process, "worker")
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all processes of the command
+    os.killpg(process.pid, signal.SIGINT)  # to all processes of the command, like a terminal
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == "Error: interrupted"
@@ -201,12 +201,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if sys.platform != "linux" or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("a small file system cannot be mounted here")
     yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)  # lazily: an index is read through memory maps
+    subprocess.run(["umount", "-l", str(folder)], check=True)  # lazily, because an index is read through memory maps
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Runs a command and gives exit code, output and errors."""
+    """Runs a command and returns exit code, output and errors."""
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
 
     def command(*arguments: object) -> tuple[int, str, str]:

@@ -1,4 +1,4 @@
-"""A small data set of procedural motions for the training tests, and all stages trained on it."""
+"""A small data set of procedural motions, and all stages trained on it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +78,7 @@ def tokenizer_recipe() -> Callable[..., Recipe]:
 
 @pytest.fixture(scope="session")
 def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random BERT of 32 numbers with a vocabulary of the captions' words."""
+    """A random BERT with hidden size 32 and the words of the captions."""
     folder = tmp_path_factory.mktemp("bert")
     words = ["a", "person", "walks", "forward", "someone", "is", "walking", "waves", "with", "one", "hand", "waving"]
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]

@@ -1,4 +1,4 @@
-"""Draws are a function of seed and number alone; recipes are read, overridden and checked."""
+"""Draws depend only on seed and number; recipes are read, overridden and checked."""
 
 from collections import Counter
 from pathlib import Path
@@ -43,10 +43,10 @@ def grouped(num_draws: int, batch_size: int = 4, seed: int = 3) -> ClipDraws:
 
 
 def test_batches_of_similar_length_contain_the_same_draws():
-    count = 4 * 2 * ClipDraws.GROUPED_BATCHES + 8  # two groups, and two batches of a third
+    count = 4 * 2 * ClipDraws.GROUPED_BATCHES + 8  # two groups, and two batches of a third one
     together = grouped(count)
     examples = [together[i] for i in range(count)]
-    assert [grouped(count)[i] for i in (70, 3, 131)] == [examples[i] for i in (70, 3, 131)]  # resumed anywhere
+    assert [grouped(count)[i] for i in (70, 3, 131)] == [examples[i] for i in (70, 3, 131)]  # resumed at any position
     plain = grouped(count)
     plain.size = None
     rows = [tuple(sorted(example.items())) for example in examples]

@@ -1,4 +1,4 @@
-"""The stage evaluator at a tiny size: it learns, resumes exactly, goes on from itself, and says what it needs."""
+"""The evaluator stage at a tiny size: training, exact resuming, continuing, and errors."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ def recipe(data: Path, base: Path | str | None, **trainer) -> Recipe:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_set: Path, tiny_checkpoint: Path) -> Path:
     steps = {"max_steps": 80, "eval_steps": 40, "save_steps": 40}
-    # At a rate three times as high it stays where it tells nothing apart, at half the squared margin.
+    # At three times this rate, it stays at half the squared margin, where it distinguishes nothing.
     settings = recipe(
         tiny_set,
         tiny_checkpoint,
@@ -67,7 +67,7 @@ def test_learns_and_logs_both_parts_of_the_loss(run: Path) -> None:
     losses = [entry["positive_loss"] + entry["negative_loss"] for entry in history["log"] if "positive_loss" in entry]
     assert len(losses) == 80
     assert sum(losses[-5:]) < 0.3 * sum(losses[:5])
-    # Two walks and two waves: a caption fits two of the four clips.
+    # Two walks and two waves: a caption matches two of the four clips.
     assert history["metrics"]["eval_chance_r1"] == pytest.approx(0.5)
     assert history["metrics"]["eval_text_to_motion_r1"] == history["metrics"]["eval_motion_to_text_r1"] == 1.0
 
@@ -95,7 +95,7 @@ def test_word_embeddings_start_from_lamp(tiny_set: Path, tiny_checkpoint: Path, 
 
 
 def test_interrupted_run_resumes_bit_exactly(tiny_set: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    # Mismatches by a random shift and dropout: what is drawn outside the examples goes on as well.
+    # With a random shift of mismatches and dropout, draws outside the examples are resumed as well.
     six, whole, stopped = recipe(tiny_set, tiny_checkpoint), tmp_path / "whole", tmp_path / "stopped"
     train(six, whole)
     shutil.copytree(whole / "checkpoint-3", stopped / "checkpoint-3")
@@ -146,7 +146,7 @@ def test_new_evaluator_needs_only_a_tokenizer_and_training_clips(tiny_set: Path,
     table = AutoModel.from_pretrained(source).get_input_embeddings().weight
     ours = model.get_input_embeddings().weight
     assert len(ours) == len(processor.tokenizer) < len(table)
-    # Words near each other there are near each other here: of eight components each pair keeps its order.
+    # Words that are close in BERT are close here: all pairs of the eight components keep their order.
     apart_here = torch.cdist(ours[ids], ours[ids])
     apart_there = torch.cdist(table[theirs], table[theirs])
     assert (apart_here[0, 1] < apart_here[0, 2]) == (apart_there[0, 1] < apart_there[0, 2])

@@ -1,4 +1,4 @@
-"""Fine-tuning in one call, at a tiny size: what it trains, keeps, measures, writes and refuses."""
+"""Fine-tuning in one call at a tiny size: training, rehearsal, scores, output, errors."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ TINY = (
 
 @pytest.fixture(scope="module", autouse=True)
 def small(tmp_path_factory: pytest.TempPathFactory):
-    """Little of what the command line cannot make little."""
+    """Reduces sizes that the command line cannot change."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAMP_HF_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(scores, "PROBED_MOTIONS", 4)
@@ -65,7 +65,7 @@ def my_mocap(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
 
 @pytest.fixture(scope="module")
 def tuned(my_mocap: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the command leaves."""
+    """Output of the command."""
     folder = tmp_path_factory.mktemp("tuned") / "my-model"
     arguments = ["train", "text-to-motion", "--data", str(my_mocap), "--base", str(tiny_base), "--output", str(folder)]
     with pytest.raises(SystemExit) as ended:
@@ -119,7 +119,7 @@ def test_scores_before_and_after(tuned: Path) -> None:
         assert np.isfinite([scores[measure]["before"], scores[measure]["after"]]).all()
     losses = [scores["token loss, new clips"], scores["token loss, rehearsed motions"]]
     assert sum(loss["after"] for loss in losses) < sum(loss["before"] for loss in losses)
-    assert scores["new action recognized"]["real"] == 1.0  # walks and waves are not hard to tell apart
+    assert scores["new action recognized"]["real"] == 1.0  # walks and waves are easy to distinguish
     records = {path.name for path in (tuned / "evaluations").iterdir()}
     assert records == {"reconstruction-whole-clips.json", "text-to-motion-physics.json"}
 
@@ -328,19 +328,19 @@ def test_targets_of_rehearsed_motions_are_the_probabilities_of_the_base(
     assert torch.equal(targets[0].argmax(-1), codes[0].clamp(min=0))
     assert (targets[[0, 2]].amax(-1) == 1).all()
     assert (targets[1].sum(-1) - 1).abs().max() < 1e-5
-    assert targets[1, taught].amax(-1).max() < 1  # untrained, the base is sure of nothing
+    assert targets[1, taught].amax(-1).max() < 1  # the untrained base has no confident predictions
 
     def token_gradient(example: dict) -> float:
         stage.model.eval().zero_grad()
         stage.model(**stage.complete(stage.collate([example]))).loss.backward()
         return float(stage.model.masked_transformer.classifier.weight.grad.abs().max())
 
-    assert token_gradient(old) < 1e-6  # it is the base still, and answers as the base does
+    assert token_gradient(old) < 1e-6  # it still equals the base and gives the same predictions
     assert token_gradient(new) > 1e-3
     with torch.no_grad():
         stage.model.masked_transformer.classifier.weight.zero_()
     again = stage.complete(stage.collate([old]))["token_targets"]
-    assert (again.amax(-1) - again.amin(-1)).min() > 0.01  # what is learned does not change the teacher
+    assert (again.amax(-1) - again.amin(-1)).min() > 0.01  # training does not change the teacher
     stage.reused_codes[5] = True
     less = stage.complete(stage.collate([old, new]))["token_targets"]
     assert not less[0, :, 5].any()

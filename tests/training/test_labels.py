@@ -1,4 +1,4 @@
-"""What training takes clips to show: by labels where there are any, mirror images included."""
+"""The actions that training assigns to clips, by labels or captions, mirror images included."""
 
 from datasets import Dataset
 

@@ -1,4 +1,4 @@
-"""Whole training runs at a tiny size: they learn, resume exactly, and leave checkpoints that load."""
+"""Whole training runs at a tiny size: learning, exact resuming, and checkpoints that load."""
 
 import json
 import shutil
@@ -129,10 +129,10 @@ def test_interrupted_run_resumes_bit_exactly(stages, tmp_path, stage):
     recipe.trainer |= {"max_steps": 6, "eval_steps": 3, "save_steps": 3, "load_best_model_at_end": False}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train(recipe, whole)
-    # A run that was killed after step 3 leaves that checkpoint and nothing later.
+    # A run that is killed after step 3 leaves only that checkpoint.
     shutil.copytree(whole / "checkpoint-3", stopped / "checkpoint-3")
     train(recipe, stopped)
-    assert "train_runtime" not in json.loads((stopped / "training.json").read_text())["metrics"]  # it knows a part only
+    assert "train_runtime" not in json.loads((stopped / "training.json").read_text())["metrics"]  # it knows only a part
     expected, resumed = load_file(whole / "model.safetensors"), load_file(stopped / "model.safetensors")
     assert expected.keys() == resumed.keys()
     for name, tensor in expected.items():

@@ -1,4 +1,4 @@
-"""Training that survives: several processes, kills at any moment, half precision, accumulation, numbers gone wrong."""
+"""Robust training: several processes, kills at any moment, half precision, accumulation, non-finite numbers."""
 
 import json
 import os
@@ -28,12 +28,12 @@ from lamp_hf.training.trainer import UNFINISHED
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).resolve().parent
-# float32: sums over the joint batch are taken in another order, and the optimizer divides small numbers by small ones.
+# In float32, sums over the combined batch have another order, and the optimizer divides small numbers by small ones.
 LOSS_TOLERANCE, WEIGHT_TOLERANCE = 1e-5, 1e-4
 
 
 def recipe_of(folder: Path, **trainer) -> Recipe:
-    """The recipe of a run, to start anew for a few steps."""
+    """Return the recipe of a run, for a new run of a few steps."""
     recipe = Recipe(**yaml.safe_load((folder / "recipe.yaml").read_text()))
     recipe.trainer |= {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "load_best_model_at_end": False, **trainer}
     return recipe
@@ -71,7 +71,7 @@ def test_two_processes_match_one_with_the_combined_batch(
     stages: dict[str, Path], tiny_checkpoint: Path, tiny_set: Path, tmp_path: Path
 ) -> None:
     recipes = {stage: recipe_of(folder) for stage, folder in stages.items()}
-    # Codes drawn in place of dead ones belong to what must be the same. What dropout draws cannot be the same.
+    # Codes drawn to replace dead ones must be equal. Draws of dropout cannot be equal.
     recipes["motion-vqvae"].model |= {"code_reset_threshold": 0.5, "dropout": 0.0}
     recipes["lamp"].model |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     recipes["text-to-motion"].model["dropout"] = 0.0
@@ -93,8 +93,8 @@ def test_two_processes_match_one_with_the_combined_batch(
     }
     residual = {**recipes["motion-vqvae"].model, "num_quantizers": 3, "quantizer_dropout": 0.5}
     begun = train(replace(recipes["motion-vqvae"], model=residual), tmp_path / "begun")
-    # Codes that have only just been drawn from a batch leave nothing over of its rows: the next codebook has many zeros
-    # to choose from, and chooses by rounding.
+    # Codes that were just drawn from a batch leave no residual of its rows: the next codebook has many zeros
+    # to choose from, and rounding decides.
     recipes["motion-vqvae-residual"] = replace(
         recipes["motion-vqvae"], base=str(begun), trainer={**recipes["motion-vqvae"].trainer}
     )
@@ -148,7 +148,7 @@ def test_non_finite_loss_in_one_process_stops_all_and_names_its_clips(
 
 
 def kill_when(process: subprocess.Popen, happened: Callable[[], bool]) -> bool:
-    """Kill a process as soon as something has happened; false if it ended before."""
+    """Kill a process as soon as something has happened; return false if it ended before."""
     while process.poll() is None:
         if happened():
             process.send_signal(signal.SIGKILL)
@@ -276,7 +276,7 @@ def test_bfloat16_run_learns_and_resumes_bit_exactly(stages: dict[str, Path], tm
     assert same_weights(tmp_path / "whole", tmp_path / "stopped")
     plain = train(recipe_of(stages["text-to-motion"], max_steps=8, eval_steps=4, save_steps=4), tmp_path / "plain")
     first, last = losses_of(tmp_path / "whole"), losses_of(plain)
-    assert first != last  # it did compute in half precision
+    assert first != last  # it was trained in half precision
     assert first[-1]["loss"] == pytest.approx(last[-1]["loss"], rel=0.02)
 
 
@@ -307,8 +307,8 @@ def test_emulated_bfloat16_causes_a_warning(
 
 
 def test_gradient_accumulation_equals_the_whole_batch(stages: dict[str, Path], tmp_path: Path) -> None:
-    # Windows of one length: every part of the batch counts alike. The codebook moves at every part, so it is frozen.
-    # Plain descent: Adam would make a step of any gradient, be it rounding alone.
+    # Windows of one length, so that all micro-batches have equal weight. The codebook changes with each, so freeze it.
+    # Use SGD: Adam would turn even a gradient of rounding errors into a step.
     changes = {"max_steps": 3, "eval_steps": 3, "save_steps": 3, "optim": "sgd", "learning_rate": 0.1}
     runs = {}
     for name, size, parts in (("whole", 8, 1), ("parts", 2, 4)):
