@@ -344,7 +344,7 @@ def test_rows_contain_no_faulty_spans(tmp_path, walk, load):
 
 @pytest.fixture
 def uncaptioned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Takes of these tests have the names of real ones but other motions, so packaged captions are replaced."""
+    """Takes of these tests have the names of real ones but other motions, so the packaged captions do not fit."""
     for module in ("loader", "doctor"):
         monkeypatch.setattr(f"lamp_hf.data.cmu.{module}.packaged_segments", lambda name="captions": ())
 

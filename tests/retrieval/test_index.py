@@ -215,7 +215,7 @@ def test_interrupted_build_resumes(encoder, procedural, tmp_path: Path, monkeypa
     assert len(whole) == whole.num_captions == 10
 
 
-def test_bad_files(mocap: Path, encoder, tmp_path: Path, caplog) -> None:
+def test_unreadable_files_are_reported(mocap: Path, encoder, tmp_path: Path, caplog) -> None:
     (mocap / "bad.bvh").write_text("nonsense")
     np.save(mocap / "short.npy", np.zeros((4, 22, 3), np.float32) + np.arange(22)[None, :, None])
     np.save(mocap / "kit.npy", np.random.default_rng(0).normal(size=(20, 251)).astype(np.float32))

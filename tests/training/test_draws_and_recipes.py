@@ -94,7 +94,7 @@ def test_recipe_with_overrides(tmp_path: Path):
     assert recipe.text_learning_rate == 1e-4
 
 
-def test_bad_recipes_are_refused(tmp_path: Path):
+def test_invalid_recipes_are_refused(tmp_path: Path):
     path = tmp_path / "recipe.yaml"
     path.write_text("stage: lamp\nlearning_rate: 1\n")
     with pytest.raises(ValueError, match="unknown keys learning_rate; known: base, data"):
