@@ -163,10 +163,27 @@ def make_waver(num_frames: int = 60, *, side: str = "right", fps: float = 20.0, 
     return Motion(joints=_pose(num_frames, turns, root), fps=fps, text=text)
 
 
+def make_row(
+    name: str, motion: Motion, captions: list[str], *, content: str = "", style: str = "", mirrored: bool = False
+) -> dict[str, Any]:
+    """Return a motion as a row of a data set, with the columns of `motion_features`."""
+    return {
+        "id": name,
+        "motion": motion.features,
+        "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in captions],
+        "source": "procedural",
+        "fps": motion.fps,
+        "num_frames": len(motion.features),
+        "content": content,
+        "style": style,
+        "mirrored": mirrored,
+    }
+
+
 @pytest.fixture(scope="session")
 def procedural() -> SimpleNamespace:
-    """Functions that create procedural motions: `procedural.walker(…)`, `procedural.waver(…)`."""
-    return SimpleNamespace(walker=make_walker, waver=make_waver)
+    """Functions that create procedural motions and rows of data sets: `procedural.walker(…)`, `waver`, `row`."""
+    return SimpleNamespace(walker=make_walker, waver=make_waver, row=make_row)
 
 
 @pytest.fixture(scope="session")

@@ -21,19 +21,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
     for number in range(6):
         motion = procedural.walker(20 + 3 * number, speed=0.3 + 0.2 * number)
         texts = [f"person walks {chr(97 + number)}", "the person walks"]
-        rows.append(
-            {
-                "id": f"clip_{number}",
-                "motion": motion.features,
-                "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in texts],
-                "source": "procedural",
-                "fps": 20.0,
-                "num_frames": len(motion.features),
-                "content": "",
-                "style": "",
-                "mirrored": False,
-            }
-        )
+        rows.append(procedural.row(f"clip_{number}", motion, texts))
     path = tmp_path_factory.mktemp("data") / "walks"
     split = Dataset.from_list(rows, features=motion_features())
     DatasetDict({"train": split, "validation": split}).save_to_disk(path)

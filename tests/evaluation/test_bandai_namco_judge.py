@@ -14,20 +14,6 @@ from lamp_hf.motion.motion import Motion
 pytest.importorskip("sklearn")
 
 
-def row(index: int, motion: Motion, content: str, style: str, mirrored: bool = False) -> dict:
-    return {
-        "id": f"clip{index}",
-        "motion": motion.features,
-        "captions": [{"text": content, "start": 0.0, "end": 0.0}],
-        "source": "procedural",
-        "fps": 20.0,
-        "num_frames": len(motion.features),
-        "content": content,
-        "style": style,
-        "mirrored": mirrored,
-    }
-
-
 @pytest.fixture(scope="module")
 def dataset(procedural) -> DatasetDict:
     """Waves of each hand, fast and slow walks, and a mirrored wave that the label "bye" does not describe."""
@@ -36,11 +22,12 @@ def dataset(procedural) -> DatasetDict:
         style = "normal" if index % 4 < 2 else "active"
         if index % 2:
             motion = procedural.walker(30 + index, speed=0.6 if style == "normal" else 1.3)
-            rows.append(row(index, motion, "walk", style))
+            rows.append(procedural.row(f"clip{index}", motion, ["walk"], content="walk", style=style))
         else:
             motion = procedural.waver(30 + index if style == "normal" else 80 + index, side="right")
-            rows.append(row(index, motion, "bye", style))
-    rows.append(row(24, procedural.waver(44, side="left"), "bye", "normal", mirrored=True))
+            rows.append(procedural.row(f"clip{index}", motion, ["bye"], content="bye", style=style))
+    mirrored = procedural.waver(44, side="left")
+    rows.append(procedural.row("clip24", mirrored, ["bye"], content="bye", style="normal", mirrored=True))
     order = random.Random(0).sample(range(24), 24)
     splits = {"train": [rows[i] for i in order[:16]] + rows[24:], "validation": [rows[i] for i in order[16:]]}
     return DatasetDict({name: Dataset.from_list(part, features=motion_features()) for name, part in splits.items()})

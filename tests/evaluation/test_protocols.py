@@ -37,19 +37,7 @@ def data(procedural) -> EvaluationSet:
         motion = make(frames, **({} if number % 3 == 1 else {"speed": 0.3 + 0.05 * number}))
         # No two clips have the same first caption.
         texts = [f"person {verbs[number % 3]} {chr(97 + number % 26)} {chr(97 + number // 26)}", "the person walks"]
-        rows.append(
-            {
-                "id": f"clip_{number}",
-                "motion": motion.features,
-                "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in texts],
-                "source": "procedural",
-                "fps": 20.0,
-                "num_frames": len(motion.features),
-                "content": "",
-                "style": "",
-                "mirrored": False,
-            }
-        )
+        rows.append(procedural.row(f"clip_{number}", motion, texts))
     dataset = Dataset.from_list(rows, features=motion_features())
     return EvaluationSet.from_dataset(dataset, "procedural", "validation")
 
