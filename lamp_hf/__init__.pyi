@@ -5,6 +5,7 @@ from lamp_hf.checkpoints.embedded import embedded_checkpoint as embedded_checkpo
 from lamp_hf.data import load_motion_dataset as load_motion_dataset
 from lamp_hf.modeling import (
     AutoModelForMotionCaptioning as AutoModelForMotionCaptioning,
+    GloveTokenizer as GloveTokenizer,
     LampConfig as LampConfig,
     LampDecoderForMotionCaptioning as LampDecoderForMotionCaptioning,
     LampFeatureExtractor as LampFeatureExtractor,

@@ -55,6 +55,7 @@ def register() -> None:
     from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
     from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
     from lamp_hf.modeling.processing_lamp import LampProcessor
+    from lamp_hf.modeling.tokenization_glove import GloveTokenizer
     from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
     from lamp_hf.pipelines.motion_retrieval import MotionRetrievalPipeline
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
@@ -75,6 +76,8 @@ def register() -> None:
             AutoFeatureExtractor.register(config_class, LampFeatureExtractor, exist_ok=True)
         if processor_class is LampProcessor:
             AutoProcessor.register(config_class, LampProcessor, exist_ok=True)
+    # Evaluators that read word pieces name their tokenizer in tokenizer_config.json.
+    AutoTokenizer.register(MotionTextEvaluatorConfig, GloveTokenizer, exist_ok=True)
     pipelines: dict[str, tuple[type[Pipeline], type]] = {
         TextToMotionPipeline.task: (TextToMotionPipeline, LampForTextToMotion),
         MotionCaptioningPipeline.task: (MotionCaptioningPipeline, AutoModelForMotionCaptioning),

@@ -25,9 +25,11 @@ from .modeling_motion_length_estimator import MotionLengthEstimatorModel
 from .modeling_motion_text_evaluator import MotionTextEvaluatorModel
 from .modeling_motion_vqvae import MotionVQVAEModel
 from .processing_lamp import LampProcessor
+from .tokenization_glove import GloveTokenizer
 
 __all__ = [
     "AutoModelForMotionCaptioning",
+    "GloveTokenizer",
     "LampConfig",
     "LampDecoderForMotionCaptioning",
     "LampFeatureExtractor",

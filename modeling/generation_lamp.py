@@ -188,18 +188,19 @@ class MotionDecoder:
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         rows = list(zip(input_ids.tolist(), attention_mask.tolist(), strict=True))
-        lamp_config = self.model.config.lamp_config
-        if lamp_config.mask_text_padding:  # otherwise, padding is read as part of the text (T4)
+        config = self.model.config
+        text_config = config.get_text_config()
+        if config.mask_text_padding:  # otherwise, padding is read as part of the text (T4)
             rows = [(ids[: sum(mask)], mask[: sum(mask)]) for ids, mask in rows]
         texts = list(dict.fromkeys((tuple(ids), tuple(mask)) for ids, mask in rows))
         sizes = [len(ids) for ids, _ in texts]
-        if lamp_config.mask_text_padding:
-            sizes = [min(self.padded(size), lamp_config.max_position_embeddings) for size in sizes]
+        if config.mask_text_padding:
+            sizes = [min(self.padded(size), text_config.max_position_embeddings) for size in sizes]
         estimator = self.model.length_estimator
         read: dict[tuple, tuple[torch.Tensor, int]] = {}
         for indices in equal_passes(sizes, self.rows):
             size = sizes[indices[0]]
-            ids = torch.full((len(indices), size), lamp_config.pad_token_id or 0)
+            ids = torch.full((len(indices), size), text_config.pad_token_id or 0)
             mask = torch.zeros_like(ids)
             for row, index in enumerate(indices):
                 text, real = texts[index]

@@ -20,7 +20,7 @@ FLOORS = (
     {"registration", "metrics"},
     {"evaluation"},
     {"publishing"},
-    {"conversion", "training"},
+    {"conversion", "training", "serving"},
     {"cli"},
     {"lamp_hf"},
 )

@@ -28,7 +28,7 @@ CONFIG_FILES = ("config.json",)
 INDEX_FILE = "model.safetensors.index.json"
 WEIGHT_FILES = ("model.safetensors", INDEX_FILE)
 EXTRACTOR_FILES = ("processor_config.json", "preprocessor_config.json")
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "words.json")
 PROCESSOR_FILES = (EXTRACTOR_FILES, TOKENIZER_FILES)
 JSON_FILES = (
     *CONFIG_FILES,

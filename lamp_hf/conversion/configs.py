@@ -46,6 +46,8 @@ SETTINGS: dict[str, tuple[int | None, str | None]] = {
     "captioning.lora_alpha": (32, None),
     # 32 tokens and a line break
     "captioning.max_text_length": (33, None),
+    "evaluator.padded_frames": (196, "max_motion_length"),
+    "evaluator.max_text_length": (20, "max_text_len"),
 }
 # Width of one attention head in the published models: BERT-base has 12 heads at width 768, the masked transformer 8 at
 # 512 or 6 at 384.
@@ -330,8 +332,8 @@ def captioning_config(
     )
 
 
-def evaluator_config(file: OriginalFile) -> MotionTextEvaluatorConfig:
-    """Return the configuration of an evaluator."""
+def evaluator_config(file: OriginalFile, settings: Settings) -> MotionTextEvaluatorConfig:
+    """Return the configuration of an evaluator, without GloVe vectors."""
     sizes = _Sizes(file)
     movement_hidden, channels, _ = sizes.shape("movement_encoder.conv1.weight", 3)
     if channels + 4 not in DATASETS.values():
@@ -352,6 +354,7 @@ def evaluator_config(file: OriginalFile) -> MotionTextEvaluatorConfig:
         word_embedding_size=word_size,
         num_pos_tags=tags,
         mask_motion_padding=False,
+        padded_frames=settings.get("evaluator.padded_frames", file),
     )
 
 

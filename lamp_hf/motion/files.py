@@ -59,6 +59,8 @@ WRITERS: Mapping[str, tuple[str, str]] = {
     ".png": ("lamp_hf.motion.formats.video", "write_png"),
     ".html": ("lamp_hf.motion.formats.html", "write_html"),
 }
+# Formats that store a motion unchanged; the others may plant its feet.
+EXACT_FORMATS = (".npy", ".npz")
 
 _PLAYER = ("lamp_hf.motion.formats.html", "motion_to_html")
 

@@ -53,6 +53,7 @@ PUBLISHED = (
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.txt",
+    "words.json",
     "vocab.json",
     "merges.txt",
     RECORDS,

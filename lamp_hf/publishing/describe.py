@@ -24,6 +24,7 @@ PARTS = {
     "text_to_condition.": "masked transformer",
     "words_to_condition.": "masked transformer",
     "token_embeddings.": "masked transformer",
+    "residual_transformer.": "residual transformer",
     "length_estimator.": "length estimator",
     "projection.": "projection to the language model",
     "language_model.": "language model",

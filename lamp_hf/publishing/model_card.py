@@ -75,8 +75,9 @@ def checkpoint_card(
         words = [origin.words]
     # Converted models have no length estimator, so the snippet gives a duration.
     length = "duration=4.0, " if config.get("length_hidden_sizes", ()) is None else ""
-    # An evaluator that reads GloVe vectors has no tokenizer.
-    prepares = "AutoFeatureExtractor" if config.get("text_input") == "glove" else "AutoProcessor"
+    # An evaluator without its GloVe vectors has no tokenizer.
+    wordless = config.get("text_input") == "glove" and not config.get("num_word_vectors")
+    prepares = "AutoFeatureExtractor" if wordless else "AutoProcessor"
     parts = [
         f"# {Path(name).name}",
         f"This model {kind.does}. It runs with lamp_hf, an implementation of LaMP "

@@ -38,7 +38,9 @@ class Recipe:
             the stage text-to-motion, the base's token probabilities are the targets for these motions.
         lora: `{rank, alpha}` of an adapter that is trained instead of the masked transformer.
         text_encoder: BERT-like encoder that initializes a new LaMP, or the word embeddings of an evaluator without a
-            base: a folder, a Hub id, or `package:NAME` for a model inside an installed Python package.
+            base; or the encoder of a text-to-motion model with `model.text_condition` `clip` (defaults to
+            openai/clip-vit-base-patch32) or `sentence-embedding` (all-MiniLM-L6-v2). A folder, a Hub id, or
+            `package:NAME` for a model inside an installed Python package.
         text_learning_rate: Learning rate of the weights initialized from `text_encoder`; a low one keeps their
             knowledge of the language. Defaults to the trainer's learning rate.
         learning_rate_drops: `{step: factor}`; from each of these steps on, every learning rate is multiplied by the

@@ -179,7 +179,7 @@ def test_evaluator_without_text_branch_scores_motions_only(
     assert set(record.rows["tiny"]) == {"fid", "diversity", "multimodality"}
     assert {row: set(values) for row, values in record.references.items()} == {"real motions": {"fid", "diversity"}}
     assert "cannot embed sentences: R-Precision and MM-Dist are left out" in caplog.text
-    with pytest.raises(ValueError, match="cannot embed sentences: a converted evaluator reads GloVe word vectors"):
+    with pytest.raises(ValueError, match="cannot embed sentences: an evaluator that was converted without its GloVe"):
         evaluate_captioning_protocol("tiny", None, data, evaluator=evaluator)
 
 

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 # (52, 73), SMPL-X (55, 127, 144).
 _SMPL_KIN = {24: "SMPL", 45: "SMPL", 52: "SMPL-H", 73: "SMPL-H", 55: "SMPL-X", 127: "SMPL-X", 144: "SMPL-X"}
 _VIEWS = ("features", "joints", "posed_joints", "motion", "keypoints3d", "joints3d", "positions")
+_FLAGS = ("own_body", "final_feet")  # of archives written by this package
 _DEFAULT_RATES = {"posed_joints": 30.0}  # Kimodo's archives do not contain the rate
 _SPLIT = "save each separately: np.save(f'clip{i}.npy', clips[i])"
 
@@ -60,6 +61,8 @@ def write_npz(motion: Motion, path: str | os.PathLike[str]) -> None:
         "skeleton": motion.skeleton.name,
         "own_body": motion.own_body,
     }
+    if motion.final_feet:
+        values["final_feet"] = True
     if motion.text is not None:
         values["text"] = check_text(motion.text, "a caption")
     with atomic_path(path) as temporary:
@@ -139,7 +142,7 @@ def read_npz(
         names = archive.names
         view = next((name for name in _VIEWS if name in names), None)
         poses = find_poses(names) if view is None else None
-        others = [name for name in names if name not in (*FPS_NAMES, "text", "skeleton", "own_body")]
+        others = [name for name in names if name not in (*FPS_NAMES, "text", "skeleton", *_FLAGS)]
         if view is None and poses is None and len(others) == 1:  # `np.savez(path, array)` names it arr_0
             view = others[0]
         if view is None and poses is None:
@@ -150,7 +153,7 @@ def read_npz(
         wanted = [view] if view is not None else poses.names if poses is not None else []
         arrays = {name: archive.read(name) for name in wanted}
         texts = ("skeleton", "text")
-        extra = [name for name in (*texts, *FPS_NAMES, "own_body") if name in names and name not in arrays]
+        extra = [name for name in (*texts, *FPS_NAMES, *_FLAGS) if name in names and name not in arrays]
         arrays |= {name: archive.read(name, text=name in texts) for name in extra}
     fps_name = next((name for name in FPS_NAMES if name in arrays), None)
     if fps is None and fps_name is not None:
@@ -175,6 +178,7 @@ def read_npz(
         up_axis=up_axis or ("y" if ours else None),
         strict=strict,
         own_body=own_body,
+        final_feet=bool(_scalar(arrays, "final_feet", bool, path)),
     )
 
 
@@ -290,6 +294,7 @@ def motion_of_array(
     up_axis: str | None = None,
     strict: bool = False,
     own_body: bool | None = None,
+    final_feet: bool = False,
 ) -> Motion:
     """Create a motion from joints or features; the shape determines which, and the skeleton.
 
@@ -304,7 +309,7 @@ def motion_of_array(
         unit: unit of joints; detected by default.
         up_axis: up axis of joints; detected by default.
         strict: refuse doubtful readings.
-        own_body: see `Motion`.
+        own_body, final_feet: see `Motion`.
 
     Raises:
         MotionFormatError: the shape is unknown, or the values are not a motion.
@@ -331,7 +336,7 @@ def motion_of_array(
             )
     try:
         values[view] = clip
-        motion = Motion(name=path.stem, own_body=own_body, **values)
+        motion = Motion(name=path.stem, own_body=own_body, final_feet=final_feet, **values)
         _check_finite(motion.joints, path)
     except MotionFormatError as error:
         raise MotionFormatError(f"{path.name}: {str(error).removeprefix(f'{path.name}: ')}") from error

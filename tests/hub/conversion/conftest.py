@@ -171,6 +171,7 @@ def settings() -> dict[str, int]:
         "lamp.max_text_length": 12,
         "text-to-motion.max_text_length": 14,
         "captioning.num_attention_heads": 4,
+        "evaluator.padded_frames": 64,
     }
 
 

@@ -228,7 +228,7 @@ def test_snippets_of_all_six_kinds_run(
         metric = lamp_hf.metrics.load(name, **judge)
         assert metric.compute(predictions=predictions, num_pairs=3)[name] > 0
     for name in ("r_precision", "mm_dist"):
-        with pytest.raises(ValueError, match="reads GloVe word vectors and part-of-speech tags instead"):
+        with pytest.raises(ValueError, match="converted without its GloVe vectors reads only motions"):
             lamp_hf.metrics.load(name, **judge).compute(predictions=[walker, waver], references=["walks", "waves"])
 
 
