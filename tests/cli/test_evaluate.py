@@ -119,7 +119,7 @@ def test_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Path, 
     assert "judge has only a feature extractor and cannot embed sentences" in err
 
 
-def test_the_released_evaluator_reads_the_annotation(
+def test_released_evaluator_reads_the_annotation(
     run, tiny_checkpoint: Path, field_sets: SimpleNamespace, tmp_path: Path
 ) -> None:
     words = ["unk", "a", "person", "walk"]
@@ -237,7 +237,7 @@ def test_small_set_skips_protocols_that_need_more_clips(
         assert ("R-Precision and MM-Dist are left out: 2 pairs do not fill a pool of 32" in err) != recall
 
 
-def test_a_sweep_has_a_row_per_setting(run, saved: Path, tiny_checkpoint: Path) -> None:
+def test_sweep_has_a_row_per_setting(run, saved: Path, tiny_checkpoint: Path) -> None:
     command = ("evaluate", "text-to-motion", tiny_checkpoint, "--data", saved, "-p", "physics", "--repeats", 1)
     code, out, err = run(*command, "--limit", 3, "--sweep", "guidance_scale=1,4", "--sweep", "num_inference_steps=2")
     assert code == 0, err

@@ -116,7 +116,7 @@ def test_user_written_model_index_entries_are_kept(tmp_path) -> None:
     assert [model["name"] for model in metadata_load(card)["model-index"]] == ["x", "ours"]
 
 
-def test_a_sweep_makes_all_combinations() -> None:
+def test_sweep_makes_all_combinations() -> None:
     assert sweep_settings([]) == [{}]
     assert sweep_settings(["guidance_scale=1,2.5", "top_k=null,5"]) == [
         {"guidance_scale": 1, "top_k": None},
@@ -137,12 +137,12 @@ def test_a_sweep_makes_all_combinations() -> None:
         (["num_inference_steps=10,0"], "num_inference_steps=0 is not a whole number from 1 to 1,000"),
     ],
 )
-def test_a_sweep_that_cannot_run_is_refused(sweeps: list[str], message: str) -> None:
+def test_invalid_sweep_is_refused(sweeps: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sweep_settings(sweeps)
 
 
-def test_a_sweep_is_one_record_with_a_row_per_combination() -> None:
+def test_sweep_is_one_record_with_a_row_per_combination() -> None:
     names = [variant_name("ours", settings) for settings in sweep_settings(["guidance_scale=1,2"])]
     joined = joined_sweep("ours", [record(names[0], 0.3), record(names[1], 0.4)])
     assert joined.model == "ours"

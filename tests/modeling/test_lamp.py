@@ -686,14 +686,14 @@ def test_part_of_a_checkpoint_loads_without_a_report_of_the_rest(tiny_checkpoint
 # ---- weights of the losses --------------------------------------------------------------------------------
 
 
-def test_weights_of_one_give_the_sum_of_the_four_losses_to_the_last_bit():
+def test_weights_of_one_give_the_exact_sum_of_the_four_losses():
     torch.manual_seed(0)
     output = tiny()(**make_batch())
     parts = [output[name] for name in LOSSES]
     assert torch.equal(output.loss.detach(), parts[0] + parts[1] + parts[2] + parts[3])
 
 
-def test_weights_scale_losses_and_leave_the_parts_as_they_are():
+def test_weights_scale_the_loss_but_not_its_parts():
     torch.manual_seed(0)
     plain = tiny()(**make_batch())
     torch.manual_seed(0)
@@ -705,7 +705,7 @@ def test_weights_scale_losses_and_leave_the_parts_as_they_are():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_of_weight_zero_is_not_computed(name):
+def test_loss_of_weight_zero_is_not_computed(name):
     batch, negatives = make_batch(), (torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1]))
     plain = tiny()(**batch, negatives=negatives)
     model = tiny(**{f"{name}_weight": 0})
@@ -728,7 +728,7 @@ def test_a_loss_of_weight_zero_is_not_computed(name):
     assert {loss for loss, head in heads.items() if f"lamp.{head}" not in trained} == {name}
 
 
-def test_hard_negatives_do_not_train_similarities_of_weight_zero():
+def test_hard_negatives_do_not_train_similarities_with_weight_zero():
     model = tiny(contrastive_loss_weight=0, captioning_loss_weight=0, motion_token_loss_weight=0)
     output = model(**make_batch())
     output.loss.backward()
@@ -737,7 +737,7 @@ def test_hard_negatives_do_not_train_similarities_of_weight_zero():
     assert not {"lamp.logit_scale", "lamp.text_projection.weight"} & gradients(model).keys()
 
 
-def test_weights_that_leave_nothing_to_learn_are_refused():
+def test_negative_weights_and_only_zero_weights_are_refused():
     with pytest.raises(StrictDataclassError, match="matching_loss_weight=-1 is negative; use 0 to leave the task out"):
         tiny_config(matching_loss_weight=-1)
     with pytest.raises(StrictDataclassError, match="are all 0, so there is nothing to learn"):
