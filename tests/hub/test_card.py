@@ -241,7 +241,7 @@ def test_license_is_passed_or_inherited_and_never_invented(asked, headers, expec
     assert (dict(found.entries), found.source) == expected
 
 
-def test_inherited_license_is_removed_with_its_base_and_the_users_is_kept(run, caplog) -> None:
+def test_inherited_license_is_removed_with_its_base_and_a_user_license_is_kept(run, caplog) -> None:
     base = run.parent / "base"
     base.mkdir()
     (base / "README.md").write_text("---\nlicense: mit\n---\n# Base\n")

@@ -126,7 +126,7 @@ def test_sample_in_the_folders_card_is_not_regenerated(hub, publisher, run) -> N
 # ---- user text and files ----------------------------------------------------------------------------------
 
 
-def test_users_sample_beside_a_user_written_card_is_kept(hub, publisher, run) -> None:
+def test_user_sample_next_to_a_user_written_card_is_kept(hub, publisher, run) -> None:
     folder = run(8)
     (folder / "README.md").write_text("# Mine\n\n![my own](sample.gif)\n")
     (folder / "sample.gif").write_bytes(b"GIF89a of mine")
@@ -146,7 +146,7 @@ def test_user_written_card_logs_a_missing_license_only_if_it_has_none(hub, publi
     assert said in publisher.printed
 
 
-def test_card_with_an_unreadable_header_is_named(hub, publisher, run) -> None:
+def test_error_names_a_card_with_an_unreadable_header(hub, publisher, run) -> None:
     folder = run(10)
     assert publisher.lamp_hf("push", folder, "me/broken", "--no-sample") == 0, publisher.printed
     card = hub["me/broken"].files["README.md"].replace(b"license:", b"author: me: [\nlicense:")

@@ -130,7 +130,7 @@ def test_bandai_namco_has_its_own_pelvis_and_spine(read, make_rig, tpose):
     assert report.rig == "Bandai-Namco"
 
 
-def test_toes_may_be_end_sites(read, make_rig, tpose):
+def test_toes_can_be_end_sites(read, make_rig, tpose):
     names = sided(
         "Hips Neck Head {}Hip {}Knee {}Ankle - {}Collar {}Shoulder {}Elbow {}Wrist".replace("-", "{}Gone"),
         *("Left", "Right"),
