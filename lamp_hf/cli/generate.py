@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["generate", "prompts"]
 
 # The frame rate of a checkpoint is known only after loading it; this bound holds for all skeletons.
-MAX_DURATION_S = MAX_GENERATED_FRAMES / min(skeleton.default_fps for skeleton in SKELETONS.values())
+LONGEST_DURATION_S = MAX_GENERATED_FRAMES / min(skeleton.default_fps for skeleton in SKELETONS.values())
 
 
 def generate(
@@ -121,8 +121,8 @@ def generate(
         if not 0 <= value < math.inf:
             raise ValueError(f"--duration {value:g}: expected seconds, 0 or more")
     longest = sum(durations) if storyboard else max(durations, default=0.0)
-    if longest > MAX_DURATION_S:
-        raise ValueError(f"--duration: {longest:g} s is too long; expected at most {MAX_DURATION_S:,.0f} s")
+    if longest > LONGEST_DURATION_S:
+        raise ValueError(f"--duration: {longest:g} s is too long; expected at most {LONGEST_DURATION_S:,.0f} s")
     adjust = adjust_options(
         output.suffix, fps=fps, mirror=mirror, loop=loop, in_place=in_place, origin=origin, plant_feet=plant_feet
     )

@@ -61,7 +61,7 @@ def unpack(page):
 
 @pytest.mark.parametrize("skeleton", [HUMANML3D_22, KIT_21], ids=lambda skeleton: skeleton.name)
 @pytest.mark.parametrize("num_frames", [1, 30])
-def test_the_player_contains_the_joints_to_half_a_millimeter(make_motion, tmp_path, skeleton, num_frames):
+def test_player_contains_the_joints_to_half_a_millimeter(make_motion, tmp_path, skeleton, num_frames):
     motion = make_motion(skeleton=skeleton, num_frames=num_frames, fps=12.5, text="a person walks")
     write_html(motion, tmp_path / "walk.html")
     page = Page((tmp_path / "walk.html").read_text(encoding="utf-8"))
@@ -75,19 +75,19 @@ def test_the_player_contains_the_joints_to_half_a_millimeter(make_motion, tmp_pa
     assert list(tmp_path.iterdir()) == [tmp_path / "walk.html"]
 
 
-def test_a_long_way_makes_coarser_steps_instead_of_wrapping_around(make_motion):
+def test_long_path_gives_coarser_steps_instead_of_overflow(make_motion):
     joints = np.asarray(make_motion(num_frames=40).joints) + np.linspace(0, 400, 40)[:, None, None]
     read, _, data = unpack(inner_page(motion_to_html(Motion(joints=joints, fps=20.0))))
     assert data["unit"] > 0.001
     np.testing.assert_allclose(read, joints, atol=0.0041)
 
 
-def test_ten_seconds_are_small(make_motion):
+def test_ten_seconds_take_little_space(make_motion):
     motion = make_motion(num_frames=200)
     assert len(motion_to_html(motion).encode()) < 100_000
 
 
-def test_the_page_reaches_for_nothing_outside(make_motion, tmp_path):
+def test_page_requests_no_external_resources(make_motion, tmp_path):
     write_html(make_motion(), tmp_path / "walk.html")
     text = (tmp_path / "walk.html").read_text(encoding="utf-8")
     page = Page(text)
@@ -98,7 +98,7 @@ def test_the_page_reaches_for_nothing_outside(make_motion, tmp_path):
     assert policy == "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"
 
 
-def test_players_in_a_notebook_are_fenced_off(make_motion):
+def test_players_in_a_notebook_are_sandboxed(make_motion):
     (tag, attributes) = Page(motion_to_html(make_motion(), height=300)).tags[0]
     assert tag == "iframe"
     assert attributes["sandbox"] == "allow-scripts"  # allow-same-origin would remove the isolation
@@ -106,7 +106,7 @@ def test_players_in_a_notebook_are_fenced_off(make_motion):
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_texts_are_shown_not_run(make_motion, tmp_path, text):
+def test_malicious_texts_are_shown_and_not_run(make_motion, tmp_path, text):
     plain = inner_page(motion_to_html(make_motion(num_frames=2, text="plain")))
     hostile = inner_page(motion_to_html(make_motion(num_frames=2, text=text)))
     assert hostile.tags == plain.tags
@@ -116,14 +116,14 @@ def test_hostile_texts_are_shown_not_run(make_motion, tmp_path, text):
 
 @settings(max_examples=50, deadline=None)
 @given(text=st.text(alphabet=st.characters(codec="utf-8"), max_size=80))
-def test_any_text_comes_back_as_it_is(make_motion, text):
+def test_any_text_is_shown_unchanged(make_motion, text):
     page = inner_page(motion_to_html(make_motion(num_frames=2, text=text)))
     assert page.texts["caption"] == text
     assert len(page.tags) == len(inner_page(motion_to_html(make_motion(num_frames=2))).tags)
 
 
 @pytest.mark.parametrize(("num_frames", "every"), [(100, 1), (101, 2), (250, 3)])
-def test_long_motions_are_thinned_and_play_at_the_right_speed(
+def test_long_motions_are_subsampled_and_play_at_the_correct_speed(
     make_motion, tmp_path, monkeypatch, caplog, num_frames, every
 ):
     monkeypatch.setattr("lamp_hf.motion.formats.html._PAGE_FRAMES", 100)
@@ -137,7 +137,7 @@ def test_long_motions_are_thinned_and_play_at_the_right_speed(
     assert (said in caplog.text) == (every > 1)
 
 
-def test_the_page_of_a_very_long_motion_is_bounded(make_motion, tmp_path):
+def test_page_size_of_a_very_long_motion_is_bounded(make_motion, tmp_path):
     walk = make_motion(num_frames=100)
     sizes = []
     for repeats in (210, 600):

@@ -29,7 +29,7 @@ def places(picture, side):
     return np.array(np.nonzero(np.abs(picture.astype(int) - COLORS[side]).max(axis=-1) < 30))
 
 
-def test_gif_has_every_frame_for_its_time_and_loops(make_motion, tmp_path):
+def test_gif_frames_have_the_correct_duration_and_loop(make_motion, tmp_path):
     motion = make_motion(num_frames=16, fps=30.0)
     write_video(motion, tmp_path / "walk.gif", size=96)
     with Image.open(tmp_path / "walk.gif") as image:
@@ -42,7 +42,7 @@ def test_gif_has_every_frame_for_its_time_and_loops(make_motion, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "walk.gif"]
 
 
-def test_mp4_has_every_frame_at_its_rate(make_motion, tmp_path):
+def test_mp4_has_every_frame_at_the_frame_rate(make_motion, tmp_path):
     write_video(make_motion(num_frames=9, fps=12.5), tmp_path / "walk.mp4", size=96)
     with av.open(str(tmp_path / "walk.mp4")) as container:
         stream = container.streams.video[0]
@@ -67,7 +67,7 @@ def test_another_frame_rate_keeps_the_speed(make_motion, tmp_path, suffix):
     assert difference < 0.5 * np.abs(slow[4, top].astype(int) - fast[10, top]).mean()
 
 
-def test_fast_motion_becomes_a_gif_that_players_can_follow(make_motion, tmp_path):
+def test_gif_frame_rate_is_limited_for_fast_motion(make_motion, tmp_path):
     write_video(make_motion(num_frames=13, fps=120.0), tmp_path / "walk.gif", size=64)
     assert len(decode(tmp_path / "walk.gif")) == 6
 
@@ -88,7 +88,7 @@ def test_left_is_blue_and_on_the_viewers_right(make_motion, tmp_path, suffix, ra
     assert places(last, "left")[1].mean() < places(last, "right")[1].mean() - 10
 
 
-def test_the_view_goes_with_the_way_the_body_faces(make_motion, tmp_path):
+def test_view_follows_the_heading_of_the_body(make_motion, tmp_path):
     motion = make_motion(num_frames=8)
     x, y, z = np.moveaxis(np.asarray(motion.joints), -1, 0)
     turned = Motion(joints=np.stack([z, y, -x], axis=-1), fps=motion.fps)
@@ -101,7 +101,7 @@ def test_the_view_goes_with_the_way_the_body_faces(make_motion, tmp_path):
 
 
 @pytest.mark.parametrize("speed", [0.0, 1.0, 8.0])
-def test_the_body_stays_in_the_picture(make_motion, tmp_path, speed):
+def test_body_stays_in_the_picture(make_motion, tmp_path, speed):
     motion = make_motion(num_frames=30)
     joints = np.array(motion.joints)
     joints[..., 0] += speed * np.arange(30)[:, None] / 20.0
@@ -126,7 +126,7 @@ def test_caption_is_written_at_the_top(make_motion, tmp_path):
 
 
 @BOTH
-def test_a_stopped_writer_leaves_the_old_file_alone(make_motion, tmp_path, suffix):
+def test_interrupted_writer_keeps_the_old_file(make_motion, tmp_path, suffix):
     path = tmp_path / f"walk{suffix}"
     path.write_bytes(b"old")
 
@@ -208,7 +208,7 @@ def test_contact_sheet_refuses_invalid_options(make_motion, tmp_path, options):
 
 @settings(max_examples=80, deadline=None)
 @given(text=st.text(max_size=300), width=st.integers(60, 500))
-def test_wrapped_lines_fit_and_lose_no_word(text, width):
+def test_wrapped_lines_fit_and_keep_all_words(text, width):
     lines = painting.wrap_text(text, 14, width, 3)
     kept = painting.drawable(text, 14)  # letters that no font has are removed
     assert len(lines) <= 3
@@ -225,7 +225,7 @@ def test_wrapping_keeps_words_whole_and_cuts_endless_text():
     assert painting.wrap_text("w" * 10**6, 14, 200, 2)[1].endswith("…")
 
 
-def test_letters_that_no_font_has_are_left_out_instead_of_drawn_as_boxes(monkeypatch, caplog):
+def test_letters_without_a_font_are_left_out(monkeypatch, caplog):
     from PIL import ImageFont
 
     latin = [ImageFont.load_default(14)]
@@ -236,7 +236,7 @@ def test_letters_that_no_font_has_are_left_out_instead_of_drawn_as_boxes(monkeyp
     assert painting.wrap_text("x\x00\x1by", 14, 400, 2) == ["xy"]
 
 
-def test_a_font_that_has_the_letters_is_chosen(monkeypatch):
+def test_font_with_the_letters_is_chosen(monkeypatch):
     class Fake:
         def __init__(self, letters):
             self.letters = letters
