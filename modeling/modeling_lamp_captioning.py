@@ -158,6 +158,7 @@ class LampForMotionCaptioning(LampBaseModel):
         self._keys_to_ignore_on_save = elsewhere
         # peft has renamed the tensors of the language model.
         self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
+        self.list_unsplit_modules()
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:

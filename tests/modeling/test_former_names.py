@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lamp_hf
-from lamp_hf.modeling.base_lamp import FORMER_NAME
+from lamp_hf.modeling.former_checkpoints import FORMER_NAME
 
 FORMER = {
     "motion_projection.": "motion_proj.",
