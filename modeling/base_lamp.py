@@ -42,6 +42,7 @@ TRANSFORMERS_KEYS = frozenset(GenerationConfig().to_dict()) | {
     "use_cache",
 }
 
+
 class LampBaseConfig(PreTrainedConfig):
     """Base class of configurations, which reject unknown settings and are saved with the version of lamp_hf.
 

@@ -11,8 +11,8 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.utils import ModelOutput, can_return_tuple
 
-from .former_checkpoints import take_former_names, take_former_shapes
 from .configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig, refuse_other_condition
+from .former_checkpoints import take_former_names, take_former_shapes
 from .modeling_lamp_qformer import (
     LampPreTrainedModel,
     LampQFormerModel,

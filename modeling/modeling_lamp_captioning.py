@@ -234,6 +234,10 @@ class LampForMotionCaptioning(LampBaseModel):
     def get_input_embeddings(self) -> nn.Module:
         return self._language_model().get_input_embeddings()
 
+    def get_output_embeddings(self) -> Any:
+        """Return the output layer of the language model; FSDP shards it together with tied word embeddings."""
+        return self._language_model().get_output_embeddings()
+
     def set_input_embeddings(self, value: nn.Module) -> None:
         self._language_model().set_input_embeddings(value)
 

@@ -194,6 +194,13 @@ class LampTrainer(Trainer):
 
     # ---- atomic checkpoints --------------------------------------------------------------------------------
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if state_dict is not None and isinstance(self.model, PreTrainedModel):
+            # Gathered by FSDP, tied weights are separate tensors, which `save_pretrained` would store twice.
+            tied = self.model.all_tied_weights_keys
+            state_dict = {name: tensor for name, tensor in state_dict.items() if tied.get(name) not in state_dict}
+        super()._save(output_dir, state_dict)
+
     def _get_output_dir(self, trial: Any) -> str:
         return self._writing_to or super()._get_output_dir(trial)
 
