@@ -17,9 +17,9 @@ from lamp_hf.checkpoints.files import CheckpointError
 from .base_lamp import LampBaseConfig
 
 __all__ = [
-    "LampCaptioningConfig",
     "LampConfig",
     "LampTextToMotionConfig",
+    "LampWithLanguageModelConfig",
     "MotionLengthEstimatorConfig",
     "MotionTextEvaluatorConfig",
     "MotionVQVAEConfig",
@@ -266,6 +266,9 @@ class LampTextToMotionConfig(LampBaseConfig):
         condition_on_words: Whether to add a learned projection of the mean word state to the condition. The paper uses
             only the queries. The queries of a small LaMP lose details that matter little to its own tasks, such as the
             style of a motion. Only with LaMP's condition.
+        train_text_to_condition: Whether to train the layer through which the queries read the text, as in the released
+            code. If not, it is a copy of LaMP's own layer, the queries' states of a text never change, and training
+            computes them once for each text. Only with LaMP's condition.
         text_condition: Text encoder that gives the condition. With `"lamp"`, as in the paper, it is LaMP. For
             comparison, `"clip"` uses the projected features of a CLIP text model, and `"sentence-embedding"` the pooled
             states of a sentence encoder, of unit length. Both are frozen and saved with the model.
@@ -297,6 +300,7 @@ class LampTextToMotionConfig(LampBaseConfig):
     mask_token_padding: bool = True
     condition_dropout: float | int = 0.1
     condition_on_words: bool = False
+    train_text_to_condition: bool = True
     text_condition: Literal["lamp", "clip", "sentence-embedding"] = "lamp"
     text_pooling: Literal["mean", "cls"] = "mean"
     train_token_embeddings: bool = False
@@ -316,6 +320,11 @@ class LampTextToMotionConfig(LampBaseConfig):
         Its `vocab_size` changes when word embeddings are resized.
         """
         return self.lamp_config if self.text_encoder_config is None else self.text_encoder_config
+
+    @property
+    def freezes_text_features(self) -> bool:
+        """True if training does not change the features of texts; see [`LampForTextToMotion.summarize_text`]."""
+        return self.text_condition != "lamp" or not self.train_text_to_condition
 
     @property
     def condition_size(self) -> int:
@@ -344,12 +353,12 @@ class LampTextToMotionConfig(LampBaseConfig):
         return self.motion_vqvae_config.num_quantizers
 
     @property
-    def mask_token_id(self) -> int:
+    def motion_mask_token_id(self) -> int:
         """Id of the mask token: one after the last code."""
         return self.num_codes
 
     @property
-    def pad_token_id_motion(self) -> int:
+    def motion_pad_token_id(self) -> int:
         """Id of the padding token: two after the last code."""
         return self.num_codes + 1
 
@@ -387,8 +396,8 @@ class LampTextToMotionConfig(LampBaseConfig):
 
 
 @strict
-class LampCaptioningConfig(LampBaseConfig):
-    """Configuration of [`LampForMotionCaptioning`]: a language model prompted by LaMP (LaMP, section 3.4).
+class LampWithLanguageModelConfig(LampBaseConfig):
+    """Configuration of [`LampWithLanguageModelForMotionCaptioning`] (LaMP, section 3.4).
 
     Args:
         lamp_config: Configuration of the LaMP that reads the motions, or a dictionary of its values.
@@ -406,7 +415,7 @@ class LampCaptioningConfig(LampBaseConfig):
         max_text_length: Largest number of tokens of a caption, including its first and last token.
     """
 
-    model_type = "lamp_captioning"
+    model_type = "lamp_captioning"  # in the configurations of existing checkpoints
     sub_configs_defaults = {
         "lamp_config": SubConfigSpec(LampConfig),
         "language_model_config": SubConfigSpec(AutoConfig, model_type="opt"),
@@ -470,14 +479,19 @@ class MotionTextEvaluatorConfig(LampBaseConfig):
         motion_hidden_size, text_hidden_size: Widths of the recurrent networks, per direction.
         projection_dim: Size of the shared space.
         text_input: Form of the texts. With `"glove"`, as in the released checkpoints, they are word vectors and one-hot
-            part-of-speech tags; with `"embeddings"`, they are token ids, and the model has word embeddings.
+            part-of-speech tags, or the token ids of a [`GloveTokenizer`]; with `"embeddings"`, they are token ids, and
+            the model has word embeddings.
         word_embedding_size: Size of a word vector or word embedding.
         num_pos_tags: Number of part-of-speech tags; only used with `"glove"`.
+        num_word_vectors: Number of GloVe vectors that the model contains, for token ids; only used with `"glove"`. With
+            0, texts must be given as word vectors.
         vocab_size, pad_token_id: Number of word pieces and id of the padding token; only used with `"embeddings"`.
         freeze_word_embeddings: Whether to freeze the word embeddings.
         dropout: Dropout rate after each convolution.
         mask_motion_padding: Whether the convolutions mask padded frames. The released code does not mask them, and the
             last features of a clip depend on its padding.
+        padded_frames: Number of frames to which shorter motions are padded with zeros before the convolutions, `None`
+            for no padding. The released code pads to 196. Only with `mask_motion_padding=False`.
         loss_margin: Distance above which a mismatched pair adds nothing to the loss.
         mismatches: Mismatched pairs in training. `"shifted"`, as in the original training, compares each text with one
             motion, from the batch shifted by a random number of rows. `"all"` compares it with all other motions, which
@@ -495,12 +509,14 @@ class MotionTextEvaluatorConfig(LampBaseConfig):
     text_input: Literal["glove", "embeddings"] = "glove"
     word_embedding_size: int = 300
     num_pos_tags: int = 15
+    num_word_vectors: int = 0
     vocab_size: int = 30523
     pad_token_id: int | None = 0
     freeze_word_embeddings: bool = False
     dropout: float | int = 0.2
     layer_norm_eps: float = 1e-5
     mask_motion_padding: bool = True
+    padded_frames: int | None = None
     loss_margin: float | int = 10.0
     mismatches: Literal["shifted", "all"] = "shifted"
 

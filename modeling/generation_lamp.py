@@ -230,7 +230,7 @@ class MotionDecoder:
         for indices in equal_passes(sizes, self.rows):
             num_texts, size = sizes[indices[0]]
             copies = num_texts + guided
-            padding = IGNORED_CODE if codebook else self.model.config.pad_token_id_motion
+            padding = IGNORED_CODE if codebook else self.model.config.motion_pad_token_id
             ids = torch.full((len(indices), copies, size, max(codebook, 1)), padding)
             conditions = []
             for row, index in enumerate(indices):
@@ -278,7 +278,7 @@ class MotionDecoder:
                 callback(done, total, [sequence[:, 0].clone() for sequence in sequences])
 
         for windows in rounds:
-            decode_windows(windows, self.predict, self.config, self.model.config.mask_token_id, on_step)
+            decode_windows(windows, self.predict, self.config, self.model.config.motion_mask_token_id, on_step)
             decode_residuals(windows, self.predict, self.config, on_step)
 
     def output(self, sequences: list[torch.Tensor], seeds: list[int]) -> MaskedMotionGenerationOutput:
@@ -392,7 +392,7 @@ class MotionDecoder:
         """Return a sequence of masked tokens, `(length, num_quantizers)`."""
         config = self.model.config
         sequence = torch.full((length, config.num_quantizers), IGNORED_CODE)
-        sequence[:, 0] = config.mask_token_id
+        sequence[:, 0] = config.motion_mask_token_id
         return sequence
 
     def warn_if_blind(self, sees_after: bool) -> None:
@@ -470,7 +470,7 @@ class MaskedMotionGenerationMixin:
                 -100 on padding. Tokens to decode again may have any code.
             edit_mask: Mask of the tokens to decode again, `(B or 1, n)`. All other tokens are kept.
             step_callback: Called after every step with the number of steps done, the total number of steps, and the
-                token ids of every motion, which are `config.mask_token_id` where no token is decoded yet.
+                token ids of every motion, which are `config.motion_mask_token_id` where no token is decoded yet.
             generation_config: Generation settings to use instead of the model's.
             kwargs: Values of [`MaskedMotionGenerationConfig`] for this call.
 

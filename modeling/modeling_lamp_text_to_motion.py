@@ -169,6 +169,8 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
             if module is not None:
                 module.requires_grad_(False)
                 module.eval()  # the released code leaves LaMP's dropout on (T6)
+        if self.text_to_condition is not None:
+            self.text_to_condition.requires_grad_(self.config.train_text_to_condition)
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode; LaMP and the text encoder stay frozen and in evaluation mode."""
@@ -176,22 +178,24 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         self._freeze()
         return self
 
-    def get_text_condition(
+    def summarize_text(
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         text_hidden_states: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the condition `(B, H)`: the mean of LaMP's queries after they have read the text (T4).
+        """Return the features of texts from which [`get_text_condition`] computes the condition.
 
-        With `config.condition_on_words`, a projection of the mean word state is added. With another
-        `config.text_condition`, return the features of that text encoder, which never change, so training may cache
-        them.
+        They never change if `config.freezes_text_features`, so training may cache them.
 
         Args:
             input_ids, attention_mask: Texts, `(B, L)`.
-            text_hidden_states: Output of `LampModel.encode_text`, `(B, L, H)`, instead of `input_ids`. It never
-                changes, so training may cache it. Only with LaMP's condition.
+            text_hidden_states: Output of `LampModel.encode_text`, `(B, L, H)`, instead of `input_ids`. Only with LaMP's
+                condition.
+
+        Returns:
+            With LaMP's condition, the mean of the queries after they have read the text, and the mean word state,
+            `(B, 2, H)`. With another `config.text_condition`, the features of that text encoder, `(B, 1, H)`.
 
         Raises:
             ValueError: The texts are missing.
@@ -199,7 +203,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         if self.text_encoder is not None:
             if input_ids is None:
                 raise ValueError("the text is missing: give input_ids or condition")
-            return text_features(self.text_encoder, self.config, input_ids, attention_mask).to(self.dtype)
+            return text_features(self.text_encoder, self.config, input_ids, attention_mask).to(self.dtype)[:, None]
         if text_hidden_states is None:
             if input_ids is None:
                 raise ValueError("the text is missing: give input_ids, text_hidden_states or condition")
@@ -207,9 +211,34 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
                 text_hidden_states = self.lamp.encode_text(input_ids, attention_mask)
         text_hidden_states = text_hidden_states.to(self.dtype)
         states = cast(nn.Linear, self.text_to_condition)(text_hidden_states)
-        condition = self.lamp.query_text(states, attention_mask).mean(1)
+        queries = self.lamp.query_text(states, attention_mask).mean(1)
+        return torch.stack([queries, masked_mean(text_hidden_states, attention_mask)], 1)
+
+    def get_text_condition(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        text_hidden_states: torch.Tensor | None = None,
+        text_summary: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the condition `(B, H)`: the mean of LaMP's queries after they have read the text (T4).
+
+        With `config.condition_on_words`, a projection of the mean word state is added. With another
+        `config.text_condition`, the condition is the features of that text encoder.
+
+        Args:
+            input_ids, attention_mask, text_hidden_states: Texts; see [`summarize_text`].
+            text_summary: Output of [`summarize_text`], instead of the texts.
+
+        Raises:
+            ValueError: The texts are missing.
+        """
+        if text_summary is None:
+            text_summary = self.summarize_text(input_ids, attention_mask, text_hidden_states)
+        text_summary = text_summary.to(self.dtype)
+        condition = text_summary[:, 0]
         if self.words_to_condition is not None:
-            condition = condition + self.words_to_condition(masked_mean(text_hidden_states, attention_mask))
+            condition = condition + self.words_to_condition(text_summary[:, 1])
         return condition
 
     def predict_tokens(
@@ -218,7 +247,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         """Return logits `(B, n, num_codes)` of all tokens; with several codes per token, of the first code.
 
         Args:
-            token_ids: Codes, `config.mask_token_id` or `config.pad_token_id_motion`, `(B, n)`.
+            token_ids: Codes, `config.motion_mask_token_id` or `config.motion_pad_token_id`, `(B, n)`.
             condition: Conditions, `(B, H)`; zeros are the empty condition.
             token_mask: `(B, n)`, 1 on real tokens; `None` if all are real.
         """
@@ -268,6 +297,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         motion_values: torch.Tensor | None = None,
         motion_attention_mask: torch.Tensor | None = None,
         text_hidden_states: torch.Tensor | None = None,
+        text_summary: torch.Tensor | None = None,
         condition: torch.Tensor | None = None,
         draws: MaskingDraws | None = None,
         token_targets: torch.Tensor | None = None,
@@ -279,7 +309,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         """Mask tokens of B motions and predict them, and the lengths of the motions, from their texts.
 
         Args:
-            input_ids, attention_mask, text_hidden_states: Texts; see [`get_text_condition`].
+            input_ids, attention_mask, text_hidden_states, text_summary: Texts; see [`get_text_condition`].
             condition: Conditions, `(B, H)`, instead of the texts.
             motion_codes: Token ids, `(B, n)`, or `(B, n, K)` with a residual tokenizer.
             motion_values, motion_attention_mask: Motions, instead of `motion_codes`; see [`MotionVQVAEModel`].
@@ -328,7 +358,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
             # Remove columns that are padding in every row: they cost time and change nothing.
             motion_codes = motion_codes[:, : int(num_tokens.max())]
         if condition is None:
-            condition = self.get_text_condition(input_ids, attention_mask, text_hidden_states)
+            condition = self.get_text_condition(input_ids, attention_mask, text_hidden_states, text_summary)
 
         first = first_codes(motion_codes)
         if draws is None:

@@ -77,7 +77,7 @@ PoolSize = Annotated[
     ),
 ]
 
-RECORDS = Path("evaluations")
+RECORDS_FOLDER = Path("evaluations")
 # Names of evaluation splits, in order of preference.
 SPLITS = ("test", "validation", "val", "valid", "dev")
 
@@ -91,7 +91,7 @@ def reconstruction(
     repeats: Repeats = 20,
     seed: Seed = 0,
     limit: Limit = None,
-    output: Output = RECORDS,
+    output: Output = RECORDS_FOLDER,
     write_card: Card = False,
     name: Name = None,
     skip_bad: SkipBad = False,
@@ -142,7 +142,7 @@ def text_to_motion(
     ] = None,
     seed: Seed = 0,
     limit: Limit = None,
-    output: Output = RECORDS,
+    output: Output = RECORDS_FOLDER,
     write_card: Card = False,
     name: Name = None,
     skip_bad: SkipBad = False,
@@ -151,8 +151,9 @@ def text_to_motion(
 ) -> None:
     """Evaluate generated motions: R-Precision, FID, MM-Dist, Diversity, MultiModality, LaMP-BertScore, foot skating.
 
-    The protocols are humanml3d, lamp-bertscore and physics. With the default settings, humanml3d generates tens of
-    thousands of motions; on a CPU, reduce the repeats and the MultiModality texts.
+    The protocols are humanml3d, released, lamp-bertscore and physics. released replaces humanml3d by default if the
+    evaluator was converted with its GloVe vectors; it gives the numbers of published tables. With the default settings,
+    both generate tens of thousands of motions; on a CPU, reduce the repeats and the MultiModality texts.
 
     `lamp-hf evaluate text-to-motion lamp-small --data DATA --repeats 5 --multimodality-texts 10`
 
@@ -163,10 +164,13 @@ def text_to_motion(
 
     combinations = sweep_settings(sweep or ())
 
-    protocols = _chosen(protocol, task.PROTOCOLS)
+    protocols = _chosen(protocol, task.PROTOCOLS, task.DEFAULT_PROTOCOLS)
     checkpoint = find_checkpoint(model, "text-to-motion")
+    if not protocol and _reads_annotations(evaluator):
+        protocols = ("released", *protocols[1:])
     judges = {
         "humanml3d": lambda: {"evaluator": _embedder(evaluator, device)},
+        "released": lambda: {"evaluator": _embedder(evaluator, device)},
         "lamp-bertscore": lambda: {
             "captioner": _pipeline("motion-captioning", find_checkpoint(captioner, "motion-captioning"), device)
         },
@@ -176,7 +180,8 @@ def text_to_motion(
     protocols = _that_fit(protocols, task.misfits(protocols, clips, pool_size=pool_size))
     options: dict[str, Any] = {}
     for judged in protocols:
-        options |= judges.get(judged, dict)()
+        if "evaluator" not in options or judged not in task.FEATURE_PROTOCOLS:
+            options |= judges.get(judged, dict)()
     model_name = _name(name, checkpoint)
     found = [
         task.evaluate_text_to_motion_protocols(
@@ -215,7 +220,7 @@ def retrieval(
     repeats: Repeats = 20,
     seed: Seed = 0,
     limit: Limit = None,
-    output: Output = RECORDS,
+    output: Output = RECORDS_FOLDER,
     write_card: Card = False,
     name: Name = None,
     skip_bad: SkipBad = False,
@@ -266,7 +271,7 @@ def captioning(
     repeats: Repeats = 20,
     seed: Seed = 0,
     limit: Limit = None,
-    output: Output = RECORDS,
+    output: Output = RECORDS_FOLDER,
     write_card: Card = False,
     name: Name = None,
     skip_bad: SkipBad = False,
@@ -314,12 +319,12 @@ def compare(
 # ---- helpers ----------------------------------------------------------------------------------------------
 
 
-def _chosen(asked: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
-    """Return the requested protocols, or all of them by default."""
+def _chosen(asked: Sequence[str] | None, known: Sequence[str], default: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the requested protocols; by default the default ones, or all of them."""
     for protocol in asked or ():
         if protocol not in known:
             raise typer.BadParameter(f"unknown protocol {protocol!r}; expected one of {', '.join(known)}")
-    return tuple(dict.fromkeys(asked or known))
+    return tuple(dict.fromkeys(asked or default or known))
 
 
 def _that_fit(protocols: Sequence[str], misfits: Mapping[str, str]) -> tuple[str, ...]:
@@ -398,6 +403,15 @@ def _pipeline(task: str, checkpoint: str, device: str | None, **settings: Any) -
     return create(task, model=checkpoint, device=_device(device), **settings)
 
 
+def _reads_annotations(evaluator: str) -> bool:
+    """Return whether an evaluator is the released one, with its GloVe vectors."""
+    import transformers
+
+    checkpoint = find_checkpoint(evaluator, "evaluation")
+    config = transformers.AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+    return getattr(config, "text_input", None) == "glove" and config.num_word_vectors > 0
+
+
 def _embedder(evaluator: str, device: str | None) -> "Embedder":
     import transformers
 
@@ -405,9 +419,9 @@ def _embedder(evaluator: str, device: str | None) -> "Embedder":
 
     checkpoint = find_checkpoint(evaluator, "evaluation")
     model: Any = transformers.AutoModel.from_pretrained(checkpoint, trust_remote_code=False)
-    # An evaluator that reads GloVe vectors has no tokenizer.
-    uses_glove = getattr(model.config, "text_input", None) == "glove"
-    processor_class: Any = transformers.AutoFeatureExtractor if uses_glove else transformers.AutoProcessor
+    # An evaluator without its GloVe vectors has no tokenizer.
+    wordless = getattr(model.config, "text_input", None) == "glove" and not model.config.num_word_vectors
+    processor_class: Any = transformers.AutoFeatureExtractor if wordless else transformers.AutoProcessor
     return Embedder(model.to(_device(device)), processor_class.from_pretrained(checkpoint))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["RECIPES_FOLDER", "Recipe", "load_recipe", "recipe_names", "recipe_of", "refuse_unknown"]
+__all__ = ["RECIPES_FOLDER", "Recipe", "load_recipe", "recipe_names", "recipe_of", "refuse_unknown_settings"]
 
 RECIPES_FOLDER = Path(__file__).resolve().parent / "recipes"
 
@@ -83,8 +83,8 @@ class Recipe:
                 raise ValueError(f"{item.name}={value!r} is not a section; give a mapping, such as {{key: value}}")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed={self.seed!r} is not a whole number of at least 0")
-        refuse_unknown("rehearsal", self.rehearsal, ("num_motions", "share"))
-        refuse_unknown("lora", self.lora, ("rank", "alpha"))
+        refuse_unknown_settings("rehearsal", self.rehearsal, ("num_motions", "share"))
+        refuse_unknown_settings("lora", self.lora, ("rank", "alpha"))
         share, rank = self.rehearsal.get("share", 0.5), self.lora.get("rank", 1)
         if not (isinstance(share, int | float) and 0 < share < 1):
             raise ValueError(f"rehearsal.share={share} is not between 0 and 1")
@@ -161,7 +161,7 @@ def recipe_of(values: dict[str, Any], overrides: Sequence[str], name: str) -> Re
     return Recipe(**values)
 
 
-def refuse_unknown(section: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
+def refuse_unknown_settings(section: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
     """Raise an error if a section of a recipe has unknown keys.
 
     Raises:

@@ -19,8 +19,8 @@ from transformers import BertConfig, BertForMaskedLM, BertModel
 from lamp_hf.modeling.configuration_lamp import LampConfig, MotionVQVAEConfig
 from lamp_hf.modeling.initialization_lamp import init_from_bert
 from lamp_hf.modeling.modeling_lamp import LampModel
+from lamp_hf.modeling.modeling_lamp_decoder_captioning import LampDecoderForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
-from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
 from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining, draw_negatives, same_rows
 
 LOSSES = ("contrastive_loss", "matching_loss", "captioning_loss", "motion_token_loss")
@@ -674,7 +674,7 @@ def test_a_part_loads_without_a_list_of_what_else_there_is(tiny_checkpoint: Path
     logger = logging.get_logger("transformers")
     logger.addHandler(caplog.handler)
     try:
-        for part in (LampModel, LampForPreTraining, LampForMotionToText, LampForMotionTextRetrieval):
+        for part in (LampModel, LampForPreTraining, LampDecoderForMotionCaptioning, LampForMotionTextRetrieval):
             _, report = part.from_pretrained(tiny_checkpoint, output_loading_info=True)
             assert not report["unexpected_keys"]
             assert not report["missing_keys"]

@@ -193,18 +193,17 @@ def new_model(lamp_folder: Path, condition: str, folder: Path) -> tuple[LampForT
 def test_features_are_computed_once_per_text_and_give_the_same_loss(lamp_folder, clip, monkeypatch) -> None:
     model, processor = new_model(lamp_folder, "clip", clip)
     features, calls = TextFeatures(model), []
-    read = model.get_text_condition
-    monkeypatch.setattr(model, "get_text_condition", lambda ids, mask: calls.append(len(ids)) or read(ids, mask))
+    read = features.model.summarize_text
+    monkeypatch.setattr(features.model, "summarize_text", lambda ids, mask: calls.append(len(ids)) or read(ids, mask))
     texts = processor(text=[*TEXTS, TEXTS[0]])
     first, again = features(**texts), features(**processor(text=TEXTS))
     assert calls == [2]
     assert torch.equal(first[:2], again)
     assert torch.equal(first[0], first[2])
-    monkeypatch.undo()
     codes = torch.arange(12).view(3, 4)
     losses = [
         model(**inputs, motion_codes=codes, generator=torch.Generator().manual_seed(0)).loss
-        for inputs in (texts, {"condition": first})
+        for inputs in (texts, {"text_summary": first})
     ]
     torch.testing.assert_close(*losses, rtol=0, atol=1e-6)
 

@@ -1,5 +1,6 @@
 """Text encoders that condition a text-to-motion model instead of LaMP, and their features, computed once per text."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -75,16 +76,18 @@ def _pooling(source: str) -> str:
 
 
 class TextFeatures:
-    """Conditions of texts from a frozen text encoder, each computed once.
+    """Features of texts that training does not change, each computed once.
 
     Args:
-        model: Text-to-motion model with a `text_encoder`.
+        model: Text-to-motion model with `config.freezes_text_features`. It is copied, because the trainer may shard the
+            original.
     """
 
     def __init__(self, model: LampForTextToMotion):
-        self.model = model
+        self.model = copy.deepcopy(model).eval()
         self._known: dict[tuple[int, ...], torch.Tensor] = {}
 
+    @torch.no_grad()
     def compute(self, inputs: list[tuple[int, ...]]) -> None:
         """Compute the features of texts, given their token ids without padding."""
         new = sorted(set(inputs) - self._known.keys(), key=len)
@@ -94,11 +97,11 @@ class TextFeatures:
             rows = [torch.tensor(ids) for ids in batch]
             ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
             mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-            features = self.model.get_text_condition(ids.to(self.model.device), mask.to(self.model.device))
+            features = self.model.summarize_text(ids.to(self.model.device), mask.to(self.model.device))
             self._known.update(zip(batch, features.cpu(), strict=True))
 
     def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Return the conditions `(B, H)` of texts, `(B, L)` each, on their device."""
+        """Return the features of texts, `(B, L)` each, on their device; see [`LampForTextToMotion.summarize_text`]."""
         real = attention_mask.bool()
         texts = [tuple(ids[row].tolist()) for ids, row in zip(input_ids, real, strict=True)]
         self.compute(texts)

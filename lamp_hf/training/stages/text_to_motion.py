@@ -20,10 +20,10 @@ from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.motion_quantizers import first_codes
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
-from lamp_hf.training.recipe import refuse_unknown
+from lamp_hf.training.recipe import refuse_unknown_settings
 
 from .base import Stage, shown_labels
-from .captions import caption_source, first_captions
+from .captions import all_captions, caption_source, first_captions
 from .draws import random_part
 from .encoded import encode_clips, pad_codes
 from .lora import ADAPTER_FOLDER, add_lora, save_lora
@@ -33,6 +33,7 @@ from .text_conditions import TextFeatures, load_text_encoder
 __all__ = ["TextToMotionStage", "update_generation"]
 
 REHEARSED = "rehearsed"  # batch key: which rows are rehearsed motions
+TEXT_INPUTS = ("input_ids", "attention_mask", "text_summary")
 SAMPLE_TOKENS = 20  # length of samples from models without a length estimator
 
 
@@ -42,7 +43,7 @@ def update_generation(config: GenerationConfig, values: dict[str, Any]) -> None:
     Raises:
         ValueError: The section has an unknown key.
     """
-    refuse_unknown("generation", values, MaskedMotionGenerationConfig.fields)
+    refuse_unknown_settings("generation", values, MaskedMotionGenerationConfig.fields)
     config.update(**values)
 
 
@@ -68,8 +69,7 @@ class TextToMotionStage(Stage):
         else:
             self._continue_from(base, config.get("text_condition", "lamp"))
         torch.nn.Module.to(self.model, self.device)
-        # Features of a frozen text encoder never change, so they are computed once per text.
-        self.text_features = None if self.model.text_encoder is None else TextFeatures(self.model)
+        self.text_features = TextFeatures(self.model) if self.model.config.freezes_text_features else None
         self.rehearse(self.model, self.processor)
         self.teacher = copy.deepcopy(self.model).eval() if self.rehearsed else None
         known_tokens = self._quantized_tokens()
@@ -84,11 +84,9 @@ class TextToMotionStage(Stage):
         self.caption_of = caption_source(self.dataset["train"], recipe.data)
         self._choose_example_texts()
         if self.text_features is not None:
-            texts = [caption["text"] for split in self.dataset.values() for row in split["captions"] for caption in row]
-            unique = list(dict.fromkeys(texts))
-            self.text_features.compute(
-                [tuple(ids) for ids in self.processor(text=unique, return_tensors=None, padding=False)["input_ids"]]
-            )
+            texts = {text for split in self.dataset.values() for row in all_captions(split) for text in row}
+            encoded = self.processor(text=sorted(texts), return_tensors=None, padding=False)
+            self.text_features.compute([tuple(ids) for ids in encoded["input_ids"]])
         self.lora = add_lora(self.model, **recipe.lora) if recipe.lora else None
 
     def _start_from_lamp(self, base: str) -> None:
@@ -178,7 +176,7 @@ class TextToMotionStage(Stage):
         say more than the codes that it happened to draw. Codes with a different meaning in a new tokenizer get
         probability 0.
         """
-        batch = self._with_condition(batch)
+        batch = self._with_text_features(batch)
         if self.teacher is None:
             return batch
         rows, num_codes = batch.pop(REHEARSED), self.model.config.num_codes
@@ -187,19 +185,17 @@ class TextToMotionStage(Stage):
         shown, _ = mask_codes(codes, draws, num_codes)
         targets = F.one_hot(codes.clamp(min=0), num_codes).float()
         if rows.any():
-            if self.text_features is None:
-                condition = self.teacher.get_text_condition(batch["input_ids"][rows], batch["attention_mask"][rows])
-            else:
-                condition = batch["condition"][rows]
+            text = {name: batch[name][rows] for name in TEXT_INPUTS if name in batch}
+            condition = self.teacher.get_text_condition(**text)
             logits = self.teacher.predict_tokens(shown[rows], condition, codes[rows] >= 0).float()
             targets[rows] = logits.masked_fill(self.reused_codes, -torch.inf).softmax(-1)
         return {**batch, "draws": draws, "token_targets": targets}
 
-    def _with_condition(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Replace the texts of a batch with the features of a frozen text encoder, if the model has one."""
+    def _with_text_features(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy of a batch, with features in place of the texts if these never change."""
         batch = dict(batch)
         if self.text_features is not None:
-            batch["condition"] = self.text_features(batch.pop("input_ids"), batch.pop("attention_mask"))
+            batch["text_summary"] = self.text_features(batch.pop("input_ids"), batch.pop("attention_mask"))
         return batch
 
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
@@ -228,7 +224,7 @@ class TextToMotionStage(Stage):
         for start in range(0, len(examples), 64):
             part = examples[start : start + 64]
             batch = {name: tensor.to(model.device) for name, tensor in self._inputs(part).items()}
-            output = model(**self._with_condition(batch), generator=generator)
+            output = model(**self._with_text_features(batch), generator=generator)
             for name in ("loss", "token_loss", "residual_loss", "length_loss", "token_accuracy"):
                 if output.get(name) is not None:  # not all models have a length estimator or several codebooks
                     sums[name] = sums.get(name, 0.0) + float(output[name]) * len(part)
