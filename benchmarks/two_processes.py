@@ -1,12 +1,13 @@
 """Compare training with two processes and with one process and the combined batch: losses and weights of every stage.
 
-python benchmarks/two_processes.py [--data DATA] [--steps 4] [--batch 8] [--stages lamp …] [--results FILE]
+python benchmarks/two_processes.py [--fsdp] [--data DATA] [--steps 4] [--batch 8] [--stages lamp …] [--results FILE]
 
 Each run starts like that of a user: with `python -m torch.distributed.run --nproc_per_node 2 -m lamp_hf train STAGE …`
 (`torchrun`) for two processes, and `python -m lamp_hf train STAGE …` for one. `accelerate launch` starts several
-processes only on GPUs, and always one on CPUs. Adam divides each gradient by its own size. If a gradient is only
-rounding error, such as in the key bias of attention, the weights therefore differ by their whole step, but the losses
-do not.
+processes only on GPUs, and always one on CPUs. With `--fsdp`, the two processes share the weights, by
+`accelerate launch` with `examples/accelerate/fsdp.yaml` and `fsdp_on_cpu.py`. Adam divides each gradient by its own
+size. If a gradient is only rounding error, such as in the key bias of attention, the weights therefore differ by their
+whole step, but the losses do not.
 """
 
 import argparse
@@ -26,15 +27,20 @@ from lamp_hf.training import STAGES, Recipe
 
 # The captioner needs the language model that is trained before it.
 ORDER = ("motion-vqvae", "lamp", "text-to-motion", "evaluator", "language-model", "captioning")
+ROOT = Path(__file__).resolve().parent.parent
 TWO = ("-m", "torch.distributed.run", "--nproc_per_node", "2")
+SHARDED = ("-m", "accelerate.commands.launch", "--config_file", str(ROOT / "examples" / "accelerate" / "fsdp.yaml"))
+SHARDED = (*SHARDED, "--num_processes", "2", "--main_process_port", "0", str(ROOT / "benchmarks" / "fsdp_on_cpu.py"))
 
 
-def run(recipe: Recipe, folder: Path, processes: int) -> None:
+def run(recipe: Recipe, folder: Path, processes: int, sharded: bool = False) -> None:
     """Train with that many processes."""
     config = folder.with_suffix(".yaml")
     config.write_text(yaml.safe_dump(recipe.to_dict()), encoding="utf-8")
     launcher = TWO if processes == 2 else ()
     command = [sys.executable, *launcher, "-m", "lamp_hf", "train", recipe.stage, "-c", str(config), "-o", str(folder)]
+    if sharded and processes == 2:
+        command = [sys.executable, *SHARDED, str(config)]
     result = subprocess.run(
         command,
         stdout=subprocess.PIPE,
@@ -57,6 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--stages", nargs="+", default=list(ORDER), choices=ORDER)
+    parser.add_argument("--fsdp", action="store_true", help="shard the weights over the two processes by FSDP2")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--batch", type=int, default=8, help="combined batch size; each of the two processes gets half")
     parser.add_argument(
@@ -83,7 +90,7 @@ def main() -> None:
             folders = {1: work / "one" / stage, 2: work / "two" / stage}
             for processes, folder in folders.items():
                 recipe.trainer["per_device_train_batch_size"] = arguments.batch // processes
-                run(recipe, folder, processes)
+                run(recipe, folder, processes, arguments.fsdp)
             wanted, found = (losses_of(folder) for folder in folders.values())
             apart = max(abs(two[name] - one[name]) for two, one in zip(found, wanted, strict=True) for name in one)
             difference, where = compare(weights_of(folders[2]), weights_of(folders[1]))

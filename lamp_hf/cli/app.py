@@ -19,6 +19,7 @@ from lamp_hf.cli.convert_motion import convert_motion
 from lamp_hf.cli.generate import generate, prompts
 from lamp_hf.cli.info import info
 from lamp_hf.cli.push import push
+from lamp_hf.cli.reproduce import reproduce
 from lamp_hf.cli.search import index, search
 from lamp_hf.cli.serve import serve
 from lamp_hf.cli.train import train
@@ -87,6 +88,7 @@ app.command()(info)
 app.command("convert-motion")(convert_motion)
 app.command()(serve)
 app.command()(train)
+app.command()(reproduce)
 app.command()(push)
 app.command()(convert)
 app.add_typer(data.app, name="data")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import lamp_hf
 from lamp_hf.checkpoints.files import CheckpointError
-from lamp_hf.modeling.base_lamp import FORMER_NAME
+from lamp_hf.modeling.former_checkpoints import FORMER_NAME
 
 FORMER = {
     "motion_projection.": "motion_proj.",
@@ -91,6 +91,19 @@ def test_text_projection_projects_to_the_shared_space() -> None:
         )
     stored = load_file(lamp_hf.embedded_checkpoint() / "model.safetensors")
     assert torch.equal(lamp.text_projection.weight, stored[f"lamp.{FORMER_NAME}"].float())
+
+
+def test_temperature_without_dimensions_loads_and_is_saved_with_one(tmp_path: Path) -> None:
+    stored = load_file(lamp_hf.embedded_checkpoint() / "model.safetensors")["lamp.logit_scale"]
+    assert stored.shape == ()
+    for model in (lamp_hf.LampForTextToMotion, lamp_hf.LampForMotionTextRetrieval):
+        assert torch.equal(model.from_pretrained("lamp-small").lamp.logit_scale, stored.float().reshape(1))
+    lamp = lamp_hf.LampModel.from_pretrained("lamp-small")
+    lamp.save_pretrained(tmp_path)
+    assert load_file(tmp_path / "model.safetensors")["logit_scale"].shape == (1,)
+    assert torch.equal(lamp_hf.LampModel.from_pretrained(tmp_path).logit_scale, lamp.logit_scale)
+    lamp.load_state_dict({**lamp.state_dict(), "logit_scale": stored.float() + 1})  # of a run from before the change
+    assert torch.equal(lamp.logit_scale, stored.float().reshape(1) + 1)
 
 
 def test_checkpoint_with_the_former_class_loads(tiny_captioner: Path, tmp_path: Path) -> None:

@@ -313,14 +313,7 @@ def test_accelerate_reads_its_configurations(file: str, kind: str, processes: in
     assert bool(config.fsdp_config) == (kind == "FSDP")
 
 
-def test_fsdp_shards_the_layers(tiny_captioner: Path) -> None:
-    """The configuration has the names of the captioner's layers, and no scalar would be sharded."""
-    config = load_config_from_file(str(EXAMPLES / "accelerate" / "fsdp.yaml")).fsdp_config
-    model = LampWithLanguageModelForMotionCaptioning.from_pretrained(tiny_captioner)
-    wrapped = [
-        module for module in model.modules() if type(module).__name__ == config["fsdp_transformer_layer_cls_to_wrap"]
-    ]
-    assert len(wrapped) == model.config.language_model_config.num_hidden_layers
-    left_out = set(model.get_submodule(config["fsdp_ignored_modules"]).parameters())
-    assert not any(parameter.requires_grad for parameter in left_out)
-    assert all(parameter.dim() > 0 for parameter in model.parameters() if parameter not in left_out)
+def test_fsdp_shards_the_layers_of_lamp_and_of_the_language_model(tiny_captioner: Path) -> None:
+    listed = LampWithLanguageModelForMotionCaptioning.from_pretrained(tiny_captioner)._no_split_modules
+    assert {"OPTDecoderLayer", "LampQFormerLayer"} <= listed
+    assert "FiniteScalarQuantizer" not in listed  # Accelerate refuses classes that the model does not contain
