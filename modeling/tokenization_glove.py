@@ -51,7 +51,7 @@ def is_annotated(text: str) -> bool:
 class GloveTokenizer(PreTrainedTokenizer):
     """Turns texts into pairs of word and part of speech, for a [`MotionTextEvaluatorModel`] with word vectors.
 
-    The id of a pair is `word * len(POS_TAGS) + tag`. Words that have no vector become `unk/OTHER`. For 88 words about
+    The id of a pair is `word * len(POS_TAGS) + tag`. Words that have no vector become `unk/OTHER`. For 81 words about
     places, bodies, objects, actions and manners, the tag is the group of the word. Every text begins with `sos/OTHER`
     and ends with `eos/OTHER`; with a `model_max_length` of 22, as in the released evaluation, 20 words are kept.
 

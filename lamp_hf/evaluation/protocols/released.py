@@ -30,7 +30,7 @@ def in_batches(data: EvaluationSet) -> EvaluationSet:
         ValueError: There are fewer clips than one batch.
     """
     require_pool(len(data), BATCH)
-    return data.first(len(data) // BATCH * BATCH)
+    return data.at(range(len(data) // BATCH * BATCH))
 
 
 def parts_of_clips(data: EvaluationSet, seed: int) -> list[Motion]:
