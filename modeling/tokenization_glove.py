@@ -96,7 +96,9 @@ class GloveTokenizer(PreTrainedTokenizer):
         """Return the id of each word with the part of speech `OTHER`."""
         return {word: self._id(row, OTHER) for word, row in self._rows.items()}
 
-    def tokenize(self, text: str, **kwargs: Any) -> list[str]:
+    def tokenize(
+        self, text: str, pair: str | None = None, add_special_tokens: bool = False, **kwargs: Any
+    ) -> list[str]:
         """Return the pairs of a text as strings such as `walk/Act_VIP`.
 
         Raises:

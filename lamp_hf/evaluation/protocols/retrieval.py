@@ -136,7 +136,7 @@ def _tmr(
     alike: np.ndarray,
     repeats: int,
     seed: int,
-    settings: dict[str, int],
+    settings: dict[str, Any],
 ) -> "tuple[dict[str, Row], dict[str, Row], dict[str, int]]":
     """Return the rows, the reference rows and the settings of one of TMR's protocols."""
     times = repeats if protocol == "small_batches" else 1

@@ -60,7 +60,7 @@ def evaluate_text_to_motion_protocols(
     - "humanml3d" is the protocol of Guo et al. (2022): R-Precision in pools of 32, FID, MM-Dist, Diversity over 300
       pairs (or as many as there are clips) and MultiModality, on the features of `evaluator`. In R-Precision, clips
       with equal labels, or with equal captions if there are no labels, count as right answers for each other.
-    - "released" has the same metrics, measured exactly as the released code of MoMask and LaMP does: batches of 32 in
+    - "released" has the same metrics, measured exactly as the released code of LaMP does: batches of 32 in
       the order of the data set are the pools, and only a clip itself is a right answer; clips that do not fill a batch
       are left out; each repeat draws a part of every clip, whose length is a multiple of 4 frames and in one of three
       draws 4 frames less; Diversity has 300 pairs, or 100 if there are at most 300 clips; the texts for MultiModality
