@@ -19,6 +19,7 @@ __all__ = [
     "CheckpointError",
     "checked_name",
     "explained",
+    "model_class",
     "stored_tensors",
 ]
 
@@ -38,6 +39,12 @@ JSON_FILES = (
     INDEX_FILE,
 )
 
+# Former names of model classes, which are still in config.json of old checkpoints.
+FORMER_CLASSES = {
+    "LampForMotionCaptioning": "LampWithLanguageModelForMotionCaptioning",
+    "LampForMotionToText": "LampDecoderForMotionCaptioning",
+}
+
 # How long to wait for the Hub to say whether it has a repository.
 HUB_TIMEOUT_S = 10.0
 
@@ -51,6 +58,18 @@ class CheckpointError(Exception):
     It is neither a ValueError nor an OSError: `pipeline()` of transformers catches those, tries the next class, and
     ends with the tracebacks of all classes.
     """
+
+
+def model_class(config: Mapping[str, Any]) -> str | None:
+    """Return the current name of the class of a checkpoint's model, or `None` if the configuration does not name it.
+
+    Args:
+        config: Content of `config.json`.
+    """
+    match config.get("architectures"):
+        case [str(name), *_]:
+            return FORMER_CLASSES.get(name, name)
+    return None
 
 
 def checked_name(name: Any, options: Mapping[str, Any]) -> Any:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lamp_hf.modeling.configuration_lamp import (
-    LampCaptioningConfig,
     LampConfig,
     LampTextToMotionConfig,
+    LampWithLanguageModelConfig,
     MotionLengthEstimatorConfig,
     MotionTextEvaluatorConfig,
     MotionVQVAEConfig,
@@ -299,7 +299,7 @@ def captioning_config(
     settings: Settings,
     eos_token_id: int,
     tokenizer: OriginalFile | None = None,
-) -> LampCaptioningConfig:
+) -> LampWithLanguageModelConfig:
     """Return the configuration of a captioner and the LaMP that it was trained on.
 
     `eos_token_id` is the line break that ends captions. `tokenizer` is the motion tokenizer's own file, as in
@@ -312,7 +312,7 @@ def captioning_config(
     adapted = f"layers.{layers[0]}.self_attn.q_proj.lora_A.default.weight"
     inner = lamp_config(lamp, settings, tokenizer)
     _check_data_set(file, inner.motion_vqvae_config.motion_dim)
-    return LampCaptioningConfig(
+    return LampWithLanguageModelConfig(
         lamp_config=inner,
         language_model_config={
             "model_type": "opt",

@@ -38,7 +38,7 @@ from .configs import (
 )
 from .files import OriginalFile, find_files, find_statistics, read_file
 from .glove import Glove, find_glove, read_glove
-from .layout import KINDS, LAMP_PARTS, MODELS, TIES, UNUSED, AnyConfig, layout_of
+from .layout import LAMP_PARTS, MODELS, ORIGINAL_KINDS, TIES, UNUSED, AnyConfig, layout_of
 from .state_dicts import (
     Tensors,
     captioning_state_dict,
@@ -76,7 +76,7 @@ class ConvertedModel:
     """One model that a conversion wrote.
 
     Args:
-        kind: One of `KINDS`.
+        kind: One of `ORIGINAL_KINDS`.
         folder: Folder of the model.
         sources: Files that its tensors come from.
         parameters: Number of values in its tensors; tied tensors count once.
@@ -187,8 +187,8 @@ def convert(
             or of the wrong shape; or if a folder contains two files of a kind that is needed.
     """
     original, output = Path(original), Path(output)
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"kind={kind!r} is unknown; choose one of {', '.join(KINDS)}")
+    if kind is not None and kind not in ORIGINAL_KINDS:
+        raise ValueError(f"kind={kind!r} is unknown; choose one of {', '.join(ORIGINAL_KINDS)}")
     if (mean is None) != (std is None):
         raise ValueError("mean and std go together; pass both files or neither")
     chosen = Settings(settings or {})
@@ -284,8 +284,9 @@ def _read_all(
         raise refused[0]
     why = "".join(f". {reason}" for reason in left_out.values())
     if not found:
+        *most, last = ORIGINAL_KINDS
         raise ValueError(
-            f"{original}: no checkpoint found; expected one of these kinds: {', '.join(KINDS[:-1])} or {KINDS[-1]}{why}"
+            f"{original}: no checkpoint found; expected one of these kinds: {', '.join(most)} or {last}{why}"
         )
     if kind is not None and kind not in found:
         raise ValueError(
@@ -321,7 +322,7 @@ def _one_of_each(
         needed: Kinds that are needed.
         left_out: Files that are not picked are added here, with the reason.
     """
-    several = {kind: found[kind] for kind in KINDS if kind in needed and kind in found and kind not in named}
+    several = {kind: found[kind] for kind in ORIGINAL_KINDS if kind in needed and kind in found and kind not in named}
     files = {**named, **{kind: each[0] for kind, each in several.items() if len(each) == 1}}
     frames = {file.motion_dim for file in files.values()} - {None}
     for kind, candidates in several.items():
@@ -349,7 +350,7 @@ def _plan(found: Container[str], kind: str | None) -> dict[str, str]:
     if kind is not None:
         return {".": kind}
     main = next((each for each in MAIN_KINDS if each in found), None)
-    others = [each for each in KINDS if each in found and each not in MAIN_KINDS]
+    others = [each for each in ORIGINAL_KINDS if each in found and each not in MAIN_KINDS]
     if main is None and len(others) == 1:
         return {".": others[0]}
     return ({} if main is None else {".": main}) | {each: each for each in others}

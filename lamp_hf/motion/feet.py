@@ -18,6 +18,7 @@ Generated motions are written with planted feet to files for animation and viewi
 (`--no-plant-feet`) keeps the motion unchanged. Features, NPY and NPZ files always contain the unchanged motion.
 """
 
+import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -389,19 +390,43 @@ def planted_kinematics(
         Local rotations (T, J, 4), root positions (T, 3), offsets (J, 3) and the joints (T, J, 3) that they were fitted
         to, meters.
     """
+    global _latest
     skeleton = motion.skeleton
     own_body = motion.own_body if own_body is None else own_body
+    choices = (own_body, _wanted(motion, plant_feet))
+    latest = _latest
+    if latest is not None and latest[0]() is motion and latest[1] == choices:
+        return latest[2]
     local, root, offsets, wanted = export_kinematics(motion.joints, skeleton, own_body=own_body)
-    plants = motion.foot_plants() if _wanted(motion, plant_feet) else None
-    if plants is None or not plants.any():
-        return local, root, offsets, wanted
+    plants = motion.foot_plants() if choices[1] else None
+    if plants is not None and plants.any():
+        local, root, wanted = _plant_kinematics(motion, plants, local, root, offsets, wanted)
+    result = (local, root, offsets, wanted)
+    for array in result:
+        array.setflags(write=False)
+    if motion.num_frames <= _LATEST_FRAMES:
+        _latest = (weakref.ref(motion), choices, result)
+    return result
+
+
+# Several files of one motion, such as a player and its downloads, share the result for short motions.
+_LATEST_FRAMES = 10_000
+_Kinematics = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+_latest: "tuple[weakref.ref[Motion], tuple[bool, bool], _Kinematics] | None" = None
+
+
+def _plant_kinematics(
+    motion: "Motion", plants: np.ndarray, local: np.ndarray, root: np.ndarray, offsets: np.ndarray, wanted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Plant the feet of fitted joints; return the new `local`, `root` and `wanted`."""
+    skeleton = motion.skeleton
     made = forward_kinematics(local, root, offsets, skeleton.parents)
     planted = plant_joints(made, motion.fps, skeleton, plants=plants)
     aimed, root, _ = inverse_kinematics(planted, skeleton, offsets=offsets)
     legs = [joint for leg in _legs(skeleton) for joint in (leg.hip, leg.knee, leg.ankle, *leg.foot)]
     local[:, legs] = aimed[:, legs]
-    return local, root, offsets, wanted + (planted - made)
+    return local, root, wanted + (planted - made)
 
 
 def _wanted(motion: "Motion", plant_feet: bool | None) -> bool:
-    return not motion.own_body if plant_feet is None else plant_feet
+    return not (motion.own_body or motion.final_feet) if plant_feet is None else plant_feet

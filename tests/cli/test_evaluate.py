@@ -261,3 +261,16 @@ def test_a_small_set_is_evaluated_as_far_as_it_goes(run, walker, waver, tiny_che
         assert "leave out 2 of 2 clips, which have only one caption" in err
         assert ("r_precision_1" in out) == recall
         assert ("R-Precision and MM-Dist are left out: 2 pairs do not fill a pool of 32" in err) != recall
+
+
+def test_a_sweep_has_a_row_per_setting(run, saved: Path, tiny_checkpoint: Path) -> None:
+    command = ("evaluate", "text-to-motion", tiny_checkpoint, "--data", saved, "-p", "physics", "--repeats", 1)
+    code, out, err = run(*command, "--limit", 3, "--sweep", "guidance_scale=1,4", "--sweep", "num_inference_steps=2")
+    assert code == 0, err
+    assert "guidance_scale=4" in out
+    record = json.loads(Path("evaluations/text-to-motion-physics-tiny-sweep.json").read_text())
+    assert list(record["rows"]) == [f"tiny guidance_scale={scale} num_inference_steps=2" for scale in (1, 4)]
+    assert record["model"] == "tiny"
+    code, _, err = run(*command, "--sweep", "guidance=1")
+    assert code != 0
+    assert "unknown setting 'guidance'" in err

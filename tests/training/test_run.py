@@ -15,7 +15,7 @@ from lamp_hf.locks import folder_lock
 from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.initialization_lamp import text_encoder_parameters
 from lamp_hf.modeling.modeling_lamp import LampModel
-from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import LampWithLanguageModelForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
@@ -103,7 +103,7 @@ def test_the_language_model_learns_the_captions(stages):
 
 
 def test_the_captioner_stores_what_it_learned_and_names_the_rest(stages, walker):
-    model = LampForMotionCaptioning.from_pretrained(stages["captioning"])
+    model = LampWithLanguageModelForMotionCaptioning.from_pretrained(stages["captioning"])
     assert model.config.lamp_name == str(stages["lamp"])
     assert model.config.language_model_name == str(stages["language-model"])
     stored = load_file(stages["captioning"] / "model.safetensors")
@@ -120,7 +120,7 @@ def test_lamp_may_learn_along_with_the_captioner(stages, tmp_path, walker):
     recipe = Recipe(**yaml.safe_load((stages["captioning"] / "recipe.yaml").read_text()))
     recipe.model |= {"train_lamp": True, "lora_dropout": 0.0}
     recipe.trainer |= {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "learning_rate": 0.01}
-    model = LampForMotionCaptioning.from_pretrained(train(recipe, tmp_path / "run"))
+    model = LampWithLanguageModelForMotionCaptioning.from_pretrained(train(recipe, tmp_path / "run"))
     assert model.config.lamp_name is None
     before, after = LampModel.from_pretrained(stages["lamp"]).state_dict(), model.lamp.state_dict()
     changed = {name for name, tensor in before.items() if not torch.equal(after[name], tensor)}

@@ -16,6 +16,7 @@ from datasets import Dataset
 
 from lamp_hf.data.bandai_namco.grammar import CaptionGrammar
 from lamp_hf.data.schema import with_numpy_motion
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS, Skeleton
 from lamp_hf.processes import process_state
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from lamp_hf.metrics.embedder import Embedder
 
 __all__ = [
-    "LONGEST_FRAMES",
     "EvaluationSet",
     "OnEstimate",
     "derangement",
@@ -37,7 +37,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-LONGEST_FRAMES = 196  # limit of published evaluations
 SAMPLE = 4  # items that are timed to estimate the duration
 
 # Called once before the work, with the estimated seconds and a description of the work.
@@ -142,7 +141,7 @@ class EvaluationSet:
     @cached_property
     def motions(self) -> list[Motion]:
         """The clips, cropped to their first 196 frames."""
-        return [Motion(features=clip[:LONGEST_FRAMES], fps=self.fps, skeleton=_skeleton(clip)) for clip in self.clips]
+        return [Motion(features=clip[:MAX_CLIP_FRAMES], fps=self.fps, skeleton=_skeleton(clip)) for clip in self.clips]
 
 
 def _skeleton(clip: np.ndarray) -> Skeleton:

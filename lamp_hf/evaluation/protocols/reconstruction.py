@@ -8,12 +8,12 @@ from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, wei
 from lamp_hf.metrics.functional.reconstruction import codebook_use, joint_errors, reconstruct
 from lamp_hf.metrics.functional.retrieval import require_pool
 from lamp_hf.motion.features import features_to_joints
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
 from lamp_hf.version import __version__
 
 from .common import (
-    LONGEST_FRAMES,
     EvaluationSet,
     OnEstimate,
     derangement,
@@ -150,7 +150,7 @@ def _feature_estimates(
 ) -> dict[str, dict[str, Estimate]]:
     """Return the metrics on an evaluator's features of the model (`""`), of real motions and of other clips."""
     motions = [
-        Motion(features=features[:LONGEST_FRAMES], fps=motion.fps, skeleton=motion.skeleton)
+        Motion(features=features[:MAX_CLIP_FRAMES], fps=motion.fps, skeleton=motion.skeleton)
         for motion, features in zip(data.motions, rebuilt, strict=True)
     ]
     texts = embed_texts(evaluator, data)

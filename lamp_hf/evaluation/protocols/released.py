@@ -10,9 +10,10 @@ import numpy as np
 
 from lamp_hf.metrics.functional import embeddings as measures
 from lamp_hf.metrics.functional.retrieval import RANKS, pool_recall, require_pool
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 from lamp_hf.motion.motion import Motion
 
-from .common import LONGEST_FRAMES, EvaluationSet, derangement
+from .common import EvaluationSet, derangement
 
 __all__ = ["BATCH", "REAL", "SHUFFLED", "Rows", "diversity_pairs", "feature_rows", "in_batches", "parts_of_clips"]
 
@@ -46,7 +47,7 @@ def parts_of_clips(data: EvaluationSet, seed: int) -> list[Motion]:
     rng = np.random.default_rng(seed)
     parts = []
     for clip, motion in zip(data.clips, data.motions, strict=True):
-        frames = min(len(clip), LONGEST_FRAMES) // UNIT * UNIT
+        frames = min(len(clip), MAX_CLIP_FRAMES) // UNIT * UNIT
         frames = max(frames - UNIT * (rng.integers(3) == 2), UNIT)
         start = int(rng.integers(len(clip) - frames + 1))
         part = clip[start : start + frames]

@@ -16,9 +16,10 @@ from lamp_hf.metrics.functional.retrieval import (
     retrieval_scores,
 )
 from lamp_hf.metrics.functional.sentences import DEFAULT_ENCODER, sentence_embeddings
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 from lamp_hf.version import __version__
 
-from .common import LONGEST_FRAMES, EvaluationSet, OnEstimate, estimate, spread
+from .common import EvaluationSet, OnEstimate, estimate, spread
 from .released import BATCH, diversity_pairs, in_batches, parts_of_clips
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def evaluate_retrieval_protocols(
     alike = embedding_similarity(sentences, sentences)
     settings: dict[str, Any] = {"pool_size": pool_size, "dissimilar_size": dissimilar_size}
 
-    clips = [clip[:LONGEST_FRAMES] for clip in data.clips]
+    clips = [clip[:MAX_CLIP_FRAMES] for clip in data.clips]
     total = len(clips) * (1 + repeats * ("released" in protocols))
     estimate(on_estimate, clips, encoder.encode_motions, total, f"encoding {total:,} motions")
     motions = spread(clips, encoder.encode_motions)

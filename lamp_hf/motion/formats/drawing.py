@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -9,9 +10,12 @@ from lamp_hf.motion.features import facing_angles
 from lamp_hf.motion.skeleton import Skeleton
 
 Color = tuple[int, int, int]
+Style = Literal["mannequin", "skeleton"]  # a shaded body, or a rod for each bone
 
 # Blue and orange can be distinguished by people with red-green color blindness.
 COLORS: dict[str, Color] = {"left": (38, 105, 196), "right": (226, 114, 31), "center": (96, 102, 112)}
+# The mannequin is light, so that its shading shows; only its hands and feet have the color of their side.
+MANNEQUIN_COLORS: dict[str, Color] = {"left": (66, 128, 214), "right": (236, 134, 58), "center": (206, 203, 197)}
 
 HEAD_RADIUS_M = 0.095
 HEAD_RISE_M = 0.05  # center of the head above the head joint, which is at the base of the skull
@@ -33,6 +37,16 @@ _RADII_M = {
 _SPINE_RADIUS_M = 0.072
 _ADULT_LEG_M = 0.82  # hip to ankle of the body for which the radii are chosen
 _FLOOR_TOLERANCE_M = 0.3
+
+
+def check_style(style: str) -> None:
+    """Raise an error for an unknown style.
+
+    Raises:
+        ValueError: the style is unknown.
+    """
+    if style not in get_args(Style):
+        raise ValueError(f"style: expected {' or '.join(map(repr, get_args(Style)))}, got {style!r}")
 
 
 @dataclass(frozen=True)

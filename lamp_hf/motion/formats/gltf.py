@@ -11,13 +11,18 @@ from lamp_hf.motion.formats.drawing import (
     COLORS,
     HEAD_RADIUS_M,
     HEAD_RISE_M,
+    MANNEQUIN_COLORS,
     Color,
+    Style,
     body_size,
+    check_style,
+    floor_height,
     head_joint,
     joint_radii,
     limbs,
 )
 from lamp_hf.motion.formats.rigs import LAMP_HF_JOINT_NAMES
+from lamp_hf.motion.mannequin import SIDES, Mannequin, fit_mannequin
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
 
@@ -32,26 +37,31 @@ def write_glb(
     *,
     own_body: bool | None = None,
     plant_feet: bool | None = None,
+    style: Style = "mannequin",
 ) -> None:
     """Write a motion as an animated figure with constant bone lengths.
 
     Joints are nodes in a T-pose, in meters with Y up, with Mixamo's names as in BVH files. Their rotations (from
-    inverse kinematics) and the translation of the root are animated with one key per frame. A mesh of solid limbs,
-    blue on the left and orange on the right, is skinned to the joints; Blender imports it as an armature. The caption
-    is the name of the animation.
+    inverse kinematics) and the translation of the root are animated with one key per frame. A mesh is skinned to the
+    joints; Blender imports it as an armature. The caption is the name of the animation.
 
     Args:
         motion: the motion.
         path: file to write; it appears only when complete.
         own_body, plant_feet: see `lamp_hf.motion.formats.bvh.write_bvh`.
+        style: "mannequin" is a smooth body of about 120 kB, with blue hands and feet on its left and orange ones on
+            its right; "skeleton" has a solid rod for each bone, blue on the left and orange on the right.
+
+    Raises:
+        ValueError: the style is unknown.
     """
     import pygltflib
 
+    check_style(style)
     skeleton = motion.skeleton
     names = LAMP_HF_JOINT_NAMES if skeleton == HUMANML3D_22 else skeleton.joint_names
     local, root, offsets, joints = planted_kinematics(motion, own_body=own_body, plant_feet=plant_feet)
-    size = body_size(joints, skeleton)
-    rest = _rest_positions(offsets, skeleton)
+    rest = rest_positions(offsets, skeleton)
     text = " ".join((motion.text or motion.name or "").split())
 
     file = _Buffer(pygltflib.GLTF2())
@@ -77,24 +87,13 @@ def write_glb(
         )
     ]
     gltf.meshes = [pygltflib.Mesh(name="body", primitives=[])]
-    for material, (side, color) in enumerate(COLORS.items()):
-        gltf.materials.append(_material(side, color))
-        positions, normals, bones, triangles = _body(rest, skeleton, side, size)
-        bone_columns = np.zeros((len(bones), 4), dtype=np.uint8)
-        bone_columns[:, 0] = bones
-        weights = np.zeros((len(bones), 4), dtype=np.float32)
-        weights[:, 0] = 1.0
-        attributes = pygltflib.Attributes(
-            POSITION=file.add(positions, "VEC3", target=pygltflib.ARRAY_BUFFER, bounds=True),
-            NORMAL=file.add(normals, "VEC3", target=pygltflib.ARRAY_BUFFER),
-            JOINTS_0=file.add(bone_columns, "VEC4", target=pygltflib.ARRAY_BUFFER),
-            WEIGHTS_0=file.add(weights, "VEC4", target=pygltflib.ARRAY_BUFFER),
-        )
-        indices = file.add(triangles, "SCALAR", target=pygltflib.ELEMENT_ARRAY_BUFFER)
-        gltf.meshes[0].primitives.append(pygltflib.Primitive(attributes=attributes, indices=indices, material=material))
+    if style == "mannequin":
+        _add_mannequin(file, fit_mannequin(local, root, offsets, skeleton, floor_height(joints)))
+    else:
+        _add_rods(file, rest, skeleton, body_size(joints, skeleton))
 
     animation = pygltflib.Animation(name=text[:_NAME_LENGTH] or "motion")
-    times = file.add(_key_times(len(joints), motion.fps), "SCALAR", bounds=True)
+    times = file.add(key_times(len(joints), motion.fps), "SCALAR", bounds=True)
     curves = [(0, "translation", root, "VEC3")]
     # The last joint of a limb is not animated because its rotation is unknown.
     turning = sorted({parent for parent in skeleton.parents if parent >= 0})
@@ -113,7 +112,7 @@ def write_glb(
         gltf.save_binary(str(temporary))
 
 
-def _key_times(num_frames: int, fps: float) -> np.ndarray:
+def key_times(num_frames: int, fps: float) -> np.ndarray:
     """Return the times (T,) of the keys in seconds, float32, exactly on frames for the usual frame rates.
 
     Blender places a key at time x fps; if the time were rounded down, the key would come before its frame.
@@ -121,6 +120,40 @@ def _key_times(num_frames: int, fps: float) -> np.ndarray:
     times = (np.arange(num_frames) / fps).astype(np.float32)
     early = times.astype(np.float64) * fps < np.arange(num_frames)
     return np.where(early, np.nextafter(times, np.float32(np.inf)), times).astype(np.float32)
+
+
+def _add_mannequin(file: "_Buffer", body: Mannequin) -> None:
+    """Add the mannequin; its parts share their vertices and differ in triangles and material."""
+    import pygltflib
+
+    attributes = pygltflib.Attributes(
+        POSITION=file.add(body.positions, "VEC3", target=pygltflib.ARRAY_BUFFER, bounds=True),
+        NORMAL=file.add(body.normals, "VEC3", target=pygltflib.ARRAY_BUFFER),
+        JOINTS_0=file.add(body.joints, "VEC4", target=pygltflib.ARRAY_BUFFER),
+        WEIGHTS_0=file.add(body.weights, "VEC4", target=pygltflib.ARRAY_BUFFER, normalized=True),
+    )
+    for number, side in enumerate(SIDES):
+        triangles = body.triangles[body.sides == number].ravel()
+        file.add_part(side, MANNEQUIN_COLORS[side], attributes, triangles)
+
+
+def _add_rods(file: "_Buffer", rest: np.ndarray, skeleton: Skeleton, size: float) -> None:
+    """Add a solid rod for each bone, and a ball for the head."""
+    import pygltflib
+
+    for side, color in COLORS.items():
+        positions, normals, bones, triangles = body_mesh(rest, skeleton, side, size)
+        bone_columns = np.zeros((len(bones), 4), dtype=np.uint8)
+        bone_columns[:, 0] = bones
+        weights = np.zeros((len(bones), 4), dtype=np.float32)
+        weights[:, 0] = 1.0
+        attributes = pygltflib.Attributes(
+            POSITION=file.add(positions, "VEC3", target=pygltflib.ARRAY_BUFFER, bounds=True),
+            NORMAL=file.add(normals, "VEC3", target=pygltflib.ARRAY_BUFFER),
+            JOINTS_0=file.add(bone_columns, "VEC4", target=pygltflib.ARRAY_BUFFER),
+            WEIGHTS_0=file.add(weights, "VEC4", target=pygltflib.ARRAY_BUFFER),
+        )
+        file.add_part(side, color, attributes, triangles)
 
 
 _COMPONENT_TYPES = {"float32": 5126, "uint16": 5123, "uint8": 5121}
@@ -133,8 +166,19 @@ class _Buffer:
         self.gltf = gltf
         self._bytes = bytearray()
 
-    def add(self, values: np.ndarray, shape: str, *, target: int | None = None, bounds: bool = False) -> int:
-        """Store an array (N,) or (N, components) and return the index of its accessor."""
+    def add(
+        self,
+        values: np.ndarray,
+        shape: str,
+        *,
+        target: int | None = None,
+        bounds: bool = False,
+        normalized: bool = False,
+    ) -> int:
+        """Store an array (N,) or (N, components) and return the index of its accessor.
+
+        If `normalized`, integers stand for fractions of their largest value.
+        """
         import pygltflib
 
         data = values.tobytes()
@@ -145,6 +189,7 @@ class _Buffer:
         accessor = pygltflib.Accessor(
             bufferView=len(self.gltf.bufferViews),
             componentType=_COMPONENT_TYPES[values.dtype.name],
+            normalized=normalized,
             count=len(values),
             type=shape,
             min=columns.min(axis=0).tolist() if bounds else None,
@@ -153,6 +198,19 @@ class _Buffer:
         self.gltf.bufferViews.append(view)
         self.gltf.accessors.append(accessor)
         return len(self.gltf.accessors) - 1
+
+    def add_part(self, name: str, color: Color, attributes, triangles: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+        """Add triangles (M,), uint16, three vertices each, with a material to the first mesh."""
+        import pygltflib
+
+        self.gltf.meshes[0].primitives.append(
+            pygltflib.Primitive(
+                attributes=attributes,
+                indices=self.add(triangles, "SCALAR", target=pygltflib.ELEMENT_ARRAY_BUFFER),
+                material=len(self.gltf.materials),
+            )
+        )
+        self.gltf.materials.append(_material(name, color))
 
     def close(self) -> None:
         """Add the bytes to the file."""
@@ -163,18 +221,23 @@ class _Buffer:
 
 
 def _material(side: str, color: Color):  # type: ignore[no-untyped-def]
-    """Create a matte material; glTF expects linear colors, `color` is sRGB."""
+    """Create a matte material."""
     import pygltflib
 
-    srgb = np.array(color) / 255.0
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     surface = pygltflib.PbrMetallicRoughness(
-        baseColorFactor=[*np.round(linear, 4).tolist(), 1.0], metallicFactor=0.0, roughnessFactor=0.8
+        baseColorFactor=linear_color(color), metallicFactor=0.0, roughnessFactor=0.8
     )
     return pygltflib.Material(name=side, pbrMetallicRoughness=surface, alphaCutoff=None)
 
 
-def _rest_positions(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+def linear_color(color: Color) -> list[float]:
+    """Convert an sRGB color to the linear red, green, blue and alpha that glTF expects."""
+    srgb = np.array(color) / 255.0
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    return [*np.round(linear, 4).tolist(), 1.0]
+
+
+def rest_positions(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """Return the joints (J, 3) of the T-pose, standing on the floor at the origin."""
     rest = offsets.copy()
     for joint, parent in enumerate(skeleton.parents):
@@ -184,7 +247,7 @@ def _rest_positions(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     return rest
 
 
-def _body(
+def body_mesh(
     rest: np.ndarray, skeleton: Skeleton, side: str, size: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Build the limbs of one side in the T-pose.

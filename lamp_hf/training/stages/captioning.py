@@ -9,9 +9,14 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from lamp_hf.checkpoints.embedded import portable_name, resolve_checkpoint
-from lamp_hf.modeling.configuration_lamp import LampCaptioningConfig
+from lamp_hf.modeling.configuration_lamp import LampWithLanguageModelConfig
 from lamp_hf.modeling.modeling_lamp import LampModel
-from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL, LampForMotionCaptioning, encode_captions, load_lamp
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import (
+    IGNORED_LABEL,
+    LampWithLanguageModelForMotionCaptioning,
+    encode_captions,
+    load_lamp,
+)
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.processes import progress_bar
 
@@ -23,7 +28,7 @@ __all__ = ["CaptioningStage", "query_clips"]
 
 
 class CaptioningStage(Stage):
-    """Trains [`LampForMotionCaptioning`].
+    """Trains [`LampWithLanguageModelForMotionCaptioning`].
 
     `base` is a checkpoint with LaMP, or a captioner whose training continues. `model.language_model_name` is the folder
     or Hub id of the language model. By default, LaMP is frozen, so its query outputs are computed once before training,
@@ -32,10 +37,10 @@ class CaptioningStage(Stage):
     computed before training, and checkpoints contain this LaMP.
     """
 
-    config_class = LampCaptioningConfig
+    config_class = LampWithLanguageModelConfig
     model_settings = (*Stage.model_settings, "train_lamp")
     sampling = ("balance", "max_tokens")
-    model: LampForMotionCaptioning
+    model: LampWithLanguageModelForMotionCaptioning
 
     def build(self) -> None:
         recipe = self.recipe
@@ -43,7 +48,7 @@ class CaptioningStage(Stage):
             raise ValueError("the stage captioning needs base: a checkpoint with LaMP (or a captioner)")
         base = resolve_checkpoint(recipe.base)
         if AutoConfig.from_pretrained(base, trust_remote_code=False).model_type == "lamp_captioning":
-            self.model = LampForMotionCaptioning.from_pretrained(base)
+            self.model = LampWithLanguageModelForMotionCaptioning.from_pretrained(base)
             self.processor = LampProcessor.from_pretrained(base)
         else:
             values = dict(recipe.model)
@@ -56,7 +61,7 @@ class CaptioningStage(Stage):
             if not isinstance(train_lamp, bool):
                 raise ValueError(f"model.train_lamp={train_lamp!r} is not true or false")
             lamp = load_lamp(base) if train_lamp else portable_name(base)
-            self.model = LampForMotionCaptioning.from_parts(lamp, language_model, **values)
+            self.model = LampWithLanguageModelForMotionCaptioning.from_parts(lamp, language_model, **values)
             extractor = LampProcessor.from_pretrained(base).feature_extractor
             self.processor = LampProcessor(
                 extractor, AutoTokenizer.from_pretrained(language_model, trust_remote_code=False)

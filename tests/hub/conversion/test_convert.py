@@ -138,8 +138,8 @@ def test_statistics_come_from_the_folders_of_the_checkpoints(converted: Conversi
 
 def test_pipelines_of_captioning(converted: Conversion, walker: lamp_hf.Motion) -> None:
     for folder, model_class in (
-        (converted.output / "captioning", "LampForMotionCaptioning"),
-        (converted.output, "LampForMotionToText"),
+        (converted.output / "captioning", "LampWithLanguageModelForMotionCaptioning"),
+        (converted.output, "LampDecoderForMotionCaptioning"),
     ):
         pipe = pipeline("motion-captioning", model=str(folder))
         assert type(pipe.model).__name__ == model_class
@@ -252,7 +252,7 @@ def test_single_files(copies: Path, tmp_path: Path, convert_originals) -> None:
         ("motion-vqvae", lamp_hf.MotionVQVAEModel),
         ("lamp", lamp_hf.LampModel),
         ("text-to-motion", lamp_hf.LampForTextToMotion),
-        ("captioning", lamp_hf.LampForMotionCaptioning),
+        ("captioning", lamp_hf.LampWithLanguageModelForMotionCaptioning),
         ("evaluator", lamp_hf.MotionTextEvaluatorModel),
         ("length-estimator", lamp_hf.MotionLengthEstimatorModel),
     ):

@@ -201,10 +201,10 @@ def test_text_to_motion_in_a_batch_with_visible_padding(
     io = load_file(golden / "t2m.io.safetensors")
     condition = io["cond_vector"]
     lengths = io["m_lens"].tolist()
-    ids = torch.full((len(lengths), max(lengths)), model.config.pad_token_id_motion)
+    ids = torch.full((len(lengths), max(lengths)), model.config.motion_pad_token_id)
     windows = []
     for row, length in zip(ids, lengths, strict=True):
-        row[:length] = model.config.mask_token_id
+        row[:length] = model.config.motion_mask_token_id
         nothing = torch.empty(1, condition.shape[1])
         windows.append(Window(row, 0, torch.ones(length).bool(), torch.Generator(), nothing, nothing[0]))
 
@@ -214,7 +214,7 @@ def test_text_to_motion_in_a_batch_with_visible_padding(
         return [row[:length] for row, length in zip(logits, lengths, strict=True)]
 
     config = MaskedMotionGenerationConfig(temperature=0, num_inference_steps=steps, guidance_scale=scale)
-    decode_windows(windows, predict, config, model.config.mask_token_id)
+    decode_windows(windows, predict, config, model.config.motion_mask_token_id)
     assert torch.equal(ids, io[name])
 
 
@@ -233,7 +233,7 @@ def test_pipeline_of_text_to_motion(reference: Conversion, reference_files: Path
 
 @torch.no_grad()
 def test_captioning(reference: Conversion, golden: Path, parity) -> None:
-    model = lamp_hf.LampForMotionCaptioning.from_pretrained(reference.output / "captioning").eval()
+    model = lamp_hf.LampWithLanguageModelForMotionCaptioning.from_pretrained(reference.output / "captioning").eval()
     io = load_file(golden / "m2t.io.safetensors")
     mask, labels = io["attention_mask"][:, QUERIES:], io["labels"][:, QUERIES:]
     ids = io["opt_input_ids_with_newline"]
