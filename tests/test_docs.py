@@ -42,6 +42,11 @@ NOT_RUN = {
     "lamp-hf push": "uploads; tests/hub/test_publish.py does it, to a Hub on this machine",
     "lamp-hf convert ": "the released files are gigabytes, and BERT's tokenizer comes from the Hub; "
     "tests/hub/conversion/test_cli_convert.py converts small ones",
+    **{
+        f"lamp-hf evaluate {task} lamp-humanml3d": "needs a converted checkpoint and HumanML3D, which cannot be "
+        "redistributed; tests/cli/test_evaluate.py does it with small ones"
+        for task in ("text-to-motion", "retrieval", "reconstruction", "editing", "captioning")
+    },
 }
 # Options for commands that train for hours, so that they take two steps.
 _TWO_STEPS = "trainer.max_steps=2 trainer.eval_steps=2 trainer.save_steps=2 trainer.per_device_train_batch_size=4"

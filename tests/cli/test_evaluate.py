@@ -109,6 +109,25 @@ def test_skip_bad_leaves_out_unreadable_files(
     assert (record["protocol"]["dataset"], record["protocol"]["split"]) == ("humanml3d", "test")
 
 
+def test_editing_and_reconstruction_with_an_evaluator(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    processor = lamp_hf.LampProcessor.from_pretrained(tiny_checkpoint)
+    sizes = {"movement_hidden_size": 8, "movement_size": 8, "motion_hidden_size": 8, "text_hidden_size": 8}
+    sizes |= {"projection_dim": 8, "word_embedding_size": 8, "vocab_size": len(processor.tokenizer)}
+    config = lamp_hf.MotionTextEvaluatorConfig(text_input="embeddings", **sizes)
+    lamp_hf.MotionTextEvaluatorModel(config).save_pretrained(tmp_path / "judge")
+    processor.save_pretrained(tmp_path / "judge")
+    judged = ("--data", saved, "--repeats", 1, "--evaluator", tmp_path / "judge", "--pool-size", 4)
+    code, out, err = run("evaluate", "editing", tiny_checkpoint, *judged, "-p", "in-betweening")
+    assert code == 0, err
+    assert "kept_frames" in out
+    record = json.loads(Path(f"evaluations/editing-in-betweening-{tiny_checkpoint.name}.json").read_text())
+    assert record["protocol"]["settings"]["pool_size"] == 4
+    code, out, err = run("evaluate", "reconstruction", tiny_checkpoint, *judged)
+    assert code == 0, err
+    assert "r_precision_1" in out
+    assert "mpjpe_mm" in out
+
+
 def test_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     sizes = {"movement_hidden_size": 8, "movement_size": 8, "motion_hidden_size": 8, "text_hidden_size": 8}
     config = lamp_hf.MotionTextEvaluatorConfig(text_input="glove", projection_dim=8, **sizes)
@@ -214,7 +233,8 @@ def test_small_set_skips_protocols_that_need_more_clips(
     assert err.index("skipped") < err.index("encoding 2 motions: less than a minute")
     code, out, err = run("evaluate", "retrieval", *common, "--pool-size", 2, "--dissimilar-size", 2)
     assert code == 0, err
-    assert "skipped" not in err
+    assert err.count("skipped") == 1
+    assert "skipped released: 2 pairs do not fill a pool of 32" in err  # its pools have the released size
     assert written() == {f"retrieval-{name}" for name in ("all", "threshold", "small_batches", "dissimilar")}
 
     code, out, err = run("evaluate", "text-to-motion", *common, "--captioner", tiny_checkpoint)
@@ -232,7 +252,7 @@ def test_small_set_skips_protocols_that_need_more_clips(
     for size, recall in ((32, False), (2, True)):
         code, out, err = run("evaluate", "captioning", *common, "--pool-size", size)
         assert code == 0, err
-        assert "2 of 2 clips have only one caption" in err
+        assert "leave out 2 of 2 clips, which have only one caption" in err
         assert ("r_precision_1" in out) == recall
         assert ("R-Precision and MM-Dist are left out: 2 pairs do not fill a pool of 32" in err) != recall
 

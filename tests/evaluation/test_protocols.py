@@ -15,12 +15,15 @@ from lamp_hf.data.schema import motion_features
 from lamp_hf.evaluation.protocols.captioning import evaluate_captioning_protocol
 from lamp_hf.evaluation.protocols.common import EvaluationSet, derangement
 from lamp_hf.evaluation.protocols.reconstruction import evaluate_reconstruction_protocol
-from lamp_hf.evaluation.protocols.retrieval import Reranker, evaluate_retrieval_protocols
+from lamp_hf.evaluation.protocols.released import parts_of_clips
+from lamp_hf.evaluation.protocols.retrieval import Reranker, evaluate_retrieval_protocols, released_scores
 from lamp_hf.evaluation.protocols.text_to_motion import evaluate_text_to_motion_protocols
 from lamp_hf.evaluation.records import EvaluationRecord
 from lamp_hf.metrics.embedder import Embedder
-from lamp_hf.metrics.functional.embeddings import embedding_similarity
+from lamp_hf.metrics.functional.embeddings import embedding_similarity, frechet_distance
+from lamp_hf.metrics.functional.reconstruction import reconstruct
 from lamp_hf.metrics.functional.sentences import BertScorer
+from lamp_hf.motion.motion import Motion
 from lamp_hf.retrieval.encoder import MotionTextEncoder
 
 CLIPS = 34
@@ -84,9 +87,35 @@ def test_reconstruction(data: EvaluationSet, encoder: MotionTextEncoder) -> None
     assert (record.protocol.n, record.protocol.split) == (CLIPS, "validation")
 
 
+def test_reconstruction_on_an_evaluators_features(
+    data: EvaluationSet, encoder: MotionTextEncoder, evaluator: Embedder
+) -> None:
+    tokenizer, extractor = encoder.model.lamp.motion_vqvae, encoder.processor.feature_extractor
+    short = EvaluationSet(**{**vars_of(data), "clips": [data.clips[0][:3], *data.clips[1:]]})  # less than a token
+    record = evaluate_reconstruction_protocol("tiny", tokenizer, extractor, short, evaluator=evaluator, repeats=2)
+    rebuilt = reconstruct(tokenizer, extractor, short.clips)
+    made = {each.place: Motion(features=each.features, fps=20.0) for each in rebuilt}
+    assert sorted(made) == list(range(1, CLIPS))
+    assert all(len(motion.features) == len(data.clips[k]) // 4 * 4 for k, motion in made.items())
+    motions = [made[place] for place in range(1, CLIPS)]
+    assert record.rows["tiny"]["fid"].value == pytest.approx(
+        frechet_distance(evaluator.motions(motions), evaluator.motions(short.motions[1:])), rel=1e-4
+    )
+    assert record.protocol.evaluator == encoder.name
+    assert record.protocol.settings == {"pool_size": 32, "diversity_pairs": CLIPS - 1}
+    real, other = record.references["real motions"], record.references["another clip"]
+    assert real["fid"].value == pytest.approx(0.0, abs=1e-6)
+    assert real["mpjpe_mm"].value == 0.0
+    assert other["r_precision_3"].interval is not None
+    assert "fid" not in other
+    with pytest.raises(ValueError, match="34 pairs do not fill a pool of 40"):
+        evaluate_reconstruction_protocol("tiny", tokenizer, extractor, data, evaluator=evaluator, pool_size=40)
+
+
 def test_retrieval_has_caption_and_chance_references(data: EvaluationSet, encoder: MotionTextEncoder) -> None:
     records = evaluate_retrieval_protocols("tiny", encoder, data, rerank=5, repeats=4, dissimilar_size=10)
-    assert [record.protocol.name for record in records] == ["all", "threshold", "dissimilar", "small_batches"]
+    names = ["all", "threshold", "dissimilar", "small_batches", "released"]
+    assert [record.protocol.name for record in records] == names
     by_name = {record.protocol.name: record for record in records}
     whole = by_name["all"]
     motions = np.stack([motion.features for motion in encoder.encode_motions(data.clips)])
@@ -101,6 +130,15 @@ def test_retrieval_has_caption_and_chance_references(data: EvaluationSet, encode
     assert by_name["small_batches"].protocol.settings == {"pool_size": 32}
     loose, strict = (by_name[name].rows["tiny"]["text_to_motion_r10"].value for name in ("threshold", "all"))
     assert loose >= strict
+    released = by_name["released"]
+    assert list(released.rows) == ["tiny"]
+    assert released.protocol.settings == {"clips": 32, "pool_size": 32, "diversity_pairs": 32}
+    parts = [part.features for part in parts_of_clips(data.at(range(32)), 2)]
+    vectors = encoder.released_motion_vectors(parts), encoder.released_text_vectors(data.first_captions[:32])
+    expected = released_scores(*vectors, 2)
+    [again] = evaluate_retrieval_protocols("tiny", encoder, data, protocols=("released",), repeats=1, seed=2)
+    assert {metric: score.value for metric, score in again.rows["tiny"].items()} == pytest.approx(expected, rel=1e-5)
+    assert released.references["chance"]["motion_to_text_r10"].value == pytest.approx(10 / 32, abs=0.2)
     with pytest.raises(ValueError, match="34 pairs are too few for a dissimilar subset of 100"):
         evaluate_retrieval_protocols("tiny", encoder, data, protocols=("dissimilar",))
 
@@ -211,7 +249,9 @@ def test_captioning_has_ground_truth_and_other_clip_references(
     record = evaluate_captioning_protocol(
         "tiny", pipe, alone, evaluator=evaluator, repeats=1, pool_size=16, on_estimate=lambda *what: said.append(what)
     )
-    assert list(record.references) == ["another clip"]
+    matches = {"mm_dist", "r_precision_1", "r_precision_2", "r_precision_3"}
+    assert list(record.references) == ["ground truth", "another clip"]
+    assert set(record.references["ground truth"]) == matches  # no other captions to compare with
     assert record.protocol.settings["pool_size"] == 16
     [(seconds, what)] = said
     assert (seconds > 0, what) == (True, "captioning 34 motions")

@@ -12,6 +12,7 @@ from transformers import pipeline
 from lamp_hf.data.schema import motion_features
 from lamp_hf.evaluation.protocols.common import EvaluationSet
 from lamp_hf.evaluation.protocols.released import diversity_pairs, feature_rows, in_batches, parts_of_clips
+from lamp_hf.evaluation.protocols.retrieval import released_scores
 from lamp_hf.evaluation.protocols.text_to_motion import evaluate_text_to_motion_protocols
 from lamp_hf.metrics.functional import embeddings as measures
 
@@ -81,13 +82,22 @@ def test_scores_equal_the_released_code(golden: Path, parity) -> None:
     assert rows[""]["fid"] == pytest.approx(measures.frechet_distance(motions, io["motion_emb_other"][:64]))
 
 
+def test_retrieval_equals_the_released_code(golden: Path, parity) -> None:
+    io = load_file(golden / "retrieval.io.safetensors")
+    scores = released_scores(io["motion_embedding"], io["text_embedding"], 3)
+    found = np.array([scores[f"motion_to_text_r{k}"] for k in (1, 2, 3, 5, 10)])
+    parity("protocol released", found, io["R_at_1_10_batch32_motion_to_text"][[0, 1, 2, 4, 9]], 1e-9)
+    parity("protocol released", np.atleast_1d(scores["mm_dist"]), np.atleast_1d(io["matching"]).astype(float), 1e-5)
+    parity("protocol released", np.atleast_1d(scores["diversity"]), np.atleast_1d(io["diversity"]), 1e-5)
+
+
 def test_numbers_of_pairs_and_clips(data: EvaluationSet) -> None:
     assert [diversity_pairs(count) for count in (32, 100, 300, 301, 4384)] == [32, 100, 100, 300, 300]
     kept = in_batches(data)
     assert (kept.ids, kept.annotations) == (data.ids[:64], data.annotations[:64])
     assert len(kept.motions) == 64
     with pytest.raises(ValueError, match="31 pairs do not fill a pool of 32"):
-        in_batches(data.first(31))
+        in_batches(data.at(range(31)))
 
 
 def test_parts_have_whole_tokens_and_sometimes_one_less(data: EvaluationSet) -> None:
@@ -102,7 +112,7 @@ def test_parts_have_whole_tokens_and_sometimes_one_less(data: EvaluationSet) -> 
     assert set(shorter) == {0, 1}
     assert np.mean(shorter) == pytest.approx(1 / 3, abs=0.03)
     assert starts == set(range(8))
-    long = replace(data.first(1), clips=[np.tile(data.clips[0], (12, 1))])
+    long = replace(data.at(range(1)), clips=[np.tile(data.clips[0], (12, 1))])
     assert {len(parts_of_clips(long, seed)[0].features) for seed in range(9)} == {192, 196}
 
 
@@ -137,7 +147,9 @@ def test_text_to_motion_like_the_released_code(data: EvaluationSet, tiny_checkpo
     assert judge.said[:2] == ["he walks 0", "he/PRON walk/VERB x1/NUM"]
     assert len(judge.said) == 64
     made, real = judge.read
-    assert [len(features) for features in real] == [len(part.features) for part in parts_of_clips(short.first(64), 3)]
+    assert [len(features) for features in real] == [
+        len(part.features) for part in parts_of_clips(short.at(range(64)), 3)
+    ]
     assert len(made) == 32 * 10 + 32
     assert [len(features) for features in made[9:320:10]] == [len(features) for features in real[:32]]
     features = np.stack([frames[:, :8].mean(0) for frames in made])

@@ -179,6 +179,20 @@ def test_long_motions_are_captioned_in_windows_with_times(any_pipe, procedural):
     assert len(any_pipe(long.features[:197])) == 2
 
 
+def test_a_prompt_begins_every_caption(any_pipe, walker: Motion, waver: Motion):
+    options = {"num_beams": 2, "num_return_sequences": 2}
+    for answers in any_pipe([walker, waver], prompt=" the person", **options):
+        assert len(answers) == 2
+        for answer in answers:
+            assert answer["caption"].startswith("the person")
+            assert 0 < answer["score"] <= 1
+    plain = [answer["caption"] for answer in any_pipe(walker, **options)]
+    assert plain == [answer["caption"] for answer in any_pipe(walker, prompt=None, **options)]
+    for prompt, error in (("", ValueError), ("the " * 40, ValueError), (3, TypeError)):
+        with pytest.raises(error, match="prompt="):
+            any_pipe(walker, prompt=prompt)
+
+
 def test_windows_on_request(any_pipe, walker: Motion):
     answers = any_pipe([walker, walker.features[:20]], window_s=1.0, num_beams=2, num_return_sequences=2)
     spans = [[(a["start"], a["end"]) for a in captions] for captions in answers]

@@ -113,7 +113,9 @@ def test_text_to_motion_has_the_released_size(released) -> None:
 
 def test_captioner_has_the_released_size(released) -> None:
     """With LaMP and the language model inside, as released; the recipe refers to them by name instead."""
-    values = {k: v for k, v in recipe_of("humanml3d", "captioning").model.items() if k != "language_model_name"}
+    values = dict(recipe_of("humanml3d", "captioning").model)
+    for setting in ("language_model_name", "train_lamp"):
+        values.pop(setting)
     config = LampWithLanguageModelConfig(
         lamp_config={**lamp_config("humanml3d").to_dict(), "separate_motion_encoder": True},
         language_model_config=OPTConfig(**OPT_2_7B).to_dict(),

@@ -18,7 +18,9 @@ from lamp_hf.modeling.modeling_lamp import LampModel
 from lamp_hf.modeling.modeling_lamp_language_model_captioning import LampWithLanguageModelForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
+from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.training import Recipe, train
+from lamp_hf.training.stages.captioning import window_clips
 
 pytestmark = pytest.mark.slow
 
@@ -112,6 +114,30 @@ def test_captioner_stores_its_trained_parts_and_names_the_others(stages, walker)
     [answer] = pipeline("motion-captioning", model=str(stages["captioning"]), device="cpu")(walker)
     assert answer["caption"]
     assert "[" not in answer["caption"]
+
+
+def test_lamp_may_learn_along_with_the_captioner(stages, tmp_path, walker):
+    recipe = Recipe(**yaml.safe_load((stages["captioning"] / "recipe.yaml").read_text()))
+    recipe.model |= {"train_lamp": True, "lora_dropout": 0.0}
+    recipe.trainer |= {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "learning_rate": 0.01}
+    model = LampWithLanguageModelForMotionCaptioning.from_pretrained(train(recipe, tmp_path / "run"))
+    assert model.config.lamp_name is None
+    before, after = LampModel.from_pretrained(stages["lamp"]).state_dict(), model.lamp.state_dict()
+    changed = {name for name, tensor in before.items() if not torch.equal(after[name], tensor)}
+    assert {"query_tokens", "motion_to_states.weight"} < changed
+    assert not any(name.startswith("motion_vqvae.") for name in changed)
+    assert pipeline("motion-captioning", model=str(tmp_path / "run"), device="cpu")(walker)[0]["caption"]
+    # What is computed before training is what the model computes from the motion.
+    lamp, extractor = model.lamp.eval(), LampProcessor.from_pretrained(tmp_path / "run").feature_extractor
+    [[latents]] = window_clips(lamp, extractor, [walker.features], max_tokens=49, all_starts=False)
+    inputs = extractor(walker)
+    with torch.no_grad():
+        expected = model.query(**inputs)
+        found = model.query(motion_embeds=torch.from_numpy(latents).float()[None])
+    torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-3)  # latents are stored in half precision
+    recipe.model["train_lamp"] = "yes"
+    with pytest.raises(ValueError, match=r"model\.train_lamp='yes' is not true or false"):
+        train(recipe, tmp_path / "other")
 
 
 def test_each_run_has_a_card_that_names_its_base(stages):

@@ -41,6 +41,7 @@ from lamp_hf.modeling.masked_decoding import Window, decode_windows
 from lamp_hf.modeling.modeling_motion_vqvae import length_mask
 from lamp_hf.modeling.tokenization_glove import POS_TAGS
 from lamp_hf.motion.motion import Motion
+from lamp_hf.retrieval.encoder import MotionTextEncoder
 
 QUERIES = 7
 
@@ -141,6 +142,22 @@ def test_lamp(lamp: lamp_hf.LampModel, golden: Path, parity) -> None:
     parity("convert: lamp", lamp.motion_token_head(lamp.query_words(caption_ids, mask)), io["gen_logits"])
 
 
+def test_vectors_of_the_released_retrieval(
+    reference_files: Path, golden: Path, convert_reference, settings: dict[str, int], parity, tmp_path: Path
+) -> None:
+    """From unnormalized motions and sentences to the vectors that its evaluation ranks (L8)."""
+    given = {**settings, "lamp.max_text_length": 32}
+    convert_reference(reference_files, tmp_path / "lamp", kind="lamp", settings=given)
+    model = lamp_hf.LampForMotionTextRetrieval.from_pretrained(tmp_path / "lamp")
+    encoder = MotionTextEncoder(model, AutoProcessor.from_pretrained(tmp_path / "lamp"))
+    about, io = json.loads((golden / "lamp.json").read_text()), load_file(golden / "lamp.io.safetensors")
+    mean, std = (np.load(reference_files / "vq" / "meta" / f"{name}.npy") for name in ("mean", "std"))
+    motions = [values * std + mean for values in io["motion"].numpy()]
+    found = encoder.released_motion_vectors(motions, num_frames=28)
+    parity("convert: lamp", torch.tensor(found), io["evalwrap_motion_embedding"])
+    parity("convert: lamp", torch.tensor(encoder.released_text_vectors(about["texts"])), io["evalwrap_text_embedding"])
+
+
 def test_lamp_tokenizes_texts_like_the_released_code(
     reference_files: Path, golden: Path, convert_reference, tmp_path: Path
 ) -> None:
@@ -228,6 +245,20 @@ def test_captioning(reference: Conversion, golden: Path, parity) -> None:
     for name, options in (("greedy_ids", {}), ("beam5_ids", {"num_beams": 5})):
         options = {"max_new_tokens": 31, "do_sample": False, **options}
         assert torch.equal(model.generate(io["motion"], input_ids=io["prompt_ids"], **options), io[name])
+
+
+def test_pipeline_of_captioning(reference: Conversion, reference_files: Path, golden: Path) -> None:
+    """The released prompt, beams and lengths, from unnormalized motions to sentences."""
+    pipe = pipeline("motion-captioning", model=str(reference.output / "captioning"))
+    io = load_file(golden / "m2t.io.safetensors")
+    mean, std = (np.load(reference_files / "vq" / "meta" / f"{name}.npy") for name in ("mean", "std"))
+    motions = [values * std + mean for values in io["motion"].numpy()]
+    tokenizer = pipe.processor.tokenizer
+    assert [2, *tokenizer("a man is", add_special_tokens=False)["input_ids"]] == io["prompt_ids"][0].tolist()
+    for name, options in (("greedy_ids", {}), ("beam5_ids", {"num_beams": 5})):
+        answers = pipe(motions, prompt="a man is", max_new_tokens=31, do_sample=False, **options)
+        said = tokenizer.batch_decode(io[name], skip_special_tokens=True)
+        assert [answer["caption"] for [answer] in answers] == [f"a man is{text}".strip() for text in said]
 
 
 @torch.no_grad()
