@@ -371,7 +371,7 @@
         skeletons[number][shadow ? 1 : 0].forEach(([array, count], side) => {
           gl.bindVertexArray(array);
           // Rods of different sides end in the same joint; without a difference in size, their colors would flicker.
-          set(program, { uColor: look.skeleton[side], uSize: 1 - 0.02 * side });
+          set(program, { uColor: look.skeleton[side], uSize: 1 - 0.04 * side });
           gl.drawElementsInstanced(gl.TRIANGLES, rodFaces.length, gl.UNSIGNED_SHORT, 0, count);
         });
       }
