@@ -343,14 +343,14 @@ class _Cage:
                 after = (column + 1) % len(ring)
                 self.face(ring[column], ring[after], following[after], following[column], side=side)
 
-    def cap(self, ring: list[int], side: int = 0) -> None:
-        """Close the end of a tube with strips across the ring."""
-        last = len(ring) - 1
-        self.face(ring[0], ring[1], ring[last], side=side)
-        for column in range(1, len(ring) // 2 - 1):
-            self.face(ring[column], ring[column + 1], ring[last - column], ring[last - column + 1], side=side)
-        middle = len(ring) // 2
-        self.face(ring[middle - 1], ring[middle], ring[middle + 1], side=side)
+    def cap(self, ring: list[int], side: int = 0, *, flipped: bool = False) -> None:
+        """Close the end of a tube with strips across the ring; `flipped` if the ring runs clockwise."""
+        last, middle = len(ring) - 1, len(ring) // 2
+        strips = [(ring[0], ring[1], ring[last])]
+        strips += [(ring[k], ring[k + 1], ring[last - k], ring[last - k + 1]) for k in range(1, middle - 1)]
+        strips.append((ring[middle - 1], ring[middle], ring[middle + 1]))
+        for corners in strips:
+            self.face(*(corners[::-1] if flipped else corners), side=side)
 
 
 # Rings of the trunk: place, half width, depth in front of and behind the spine. Places below the chest are fractions
@@ -519,7 +519,7 @@ def _add_arm(cage: _Cage, body: _Body, ring: list[int], joints: Sequence[int], s
     for row, (before, following) in enumerate(zip(rings, rings[1:], strict=False)):
         pair = (before, following) if sign > 0 else (following, before)
         cage.bridge(*pair, side, skip=(7,) if row == 1 else ())
-    cage.cap(rings[-1] if sign > 0 else rings[-1][::-1], side)
+    cage.cap(rings[-1], side, flipped=sign < 0)
     a, b = thumb
     base = [rings[1][a], rings[1][b], rings[2][b], rings[2][a]]
     corners = np.array([cage.values[corner][:3] for corner in base])
@@ -614,7 +614,7 @@ def _add_leg(cage: _Cage, body: _Body, ring: list[int], joints: Sequence[int], s
     drop = body.relaxed[toe] - body.relaxed[ankle]
     spread = rotations.rotate(rotations.conjugate(body.turns[hip]), drop)
     length = max(float(np.hypot(*spread[[0, 2]])), 0.06 * size) / size
-    floor = -(max(float(-spread[1]), 0.03 * size) + body.sole) / size
+    floor = -(max(float(-spread[1]), 0.012 * size) + body.sole) / size
     # Rings of the foot: back or bottom (y, z), front or top (y, z), half width, and weight of the toes.
     rows = (
         (0.25 * floor, -0.052, 0.034, 0.046, 0.035, 0.0),
@@ -640,7 +640,7 @@ def _add_leg(cage: _Cage, body: _Body, ring: list[int], joints: Sequence[int], s
         following = cage.add(moved, [influences] * 8)
         join(following, ring, side)
         ring = following
-    cage.cap(ring[::-1] if sign > 0 else ring, side)
+    cage.cap(ring, side, flipped=sign > 0)
 
 
 # ---- from the cage to the mesh ---------------------------------------------------------------------------------------

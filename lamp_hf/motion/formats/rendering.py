@@ -178,11 +178,11 @@ def render_body(
     # Light is computed at the vertices and interpolated, which is enough for triangles of two centimeters.
     shades = np.stack([brightness, 255.0 * white], axis=-1).astype(np.float32)[triangles[owners]]
     shade = shades[:, 0] * shares[:, :1] + shades[:, 1] * shares[:, 1:2] + shades[:, 2] * shares[:, 2:]
-    colors = _SIDE_COLORS[actor.mannequin.sides[owners]] * shade[:, :1] + shade[:, 1:]
+    colors = np.minimum(_SIDE_COLORS[actor.mannequin.sides[owners]] * shade[:, :1] + shade[:, 1:], 255.0)
     flat = canvas.reshape(-1, 3)
     if fade > 0.0:
         colors = colors * (1.0 - fade) + flat[pixels] * fade
-    flat[pixels] = np.clip(colors + 0.5, 0.0, 255.0).astype(np.uint8)
+    flat[pixels] = (colors + 0.5).astype(np.uint8)
 
 
 def rasterize(
