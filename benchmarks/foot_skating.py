@@ -29,11 +29,11 @@ from lamp_hf.files import atomic_path
 from lamp_hf.motion.features import joints_to_features
 from lamp_hf.motion.feet import planted_kinematics
 from lamp_hf.motion.kinematics import forward_kinematics
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 from lamp_hf.motion.motion import Motion
 from lamp_hf.pipelines.text_warnings import for_measurement
 
 WALK = "a person walks forward"
-MAX_FRAMES = 196
 FILES = 2  # motions to fit to the bones of a file, which takes seconds per motion
 PARTS = {"root's path": slice(0, 4), "pose": slice(4, None)}  # slices of the features
 
@@ -153,8 +153,8 @@ def causes(arguments: argparse.Namespace) -> dict[str, Callable[[], list[Motion]
     """Return functions that create each kind of motion, by name."""
     bandai = load_bandai_namco(arguments.data, cache_dir=arguments.cache_dir)
     rows = list(with_numpy_motion(bandai["validation"]))
-    clips = [row["motion"][:MAX_FRAMES] for row in rows]
-    walks = [row["motion"][:MAX_FRAMES] for row in rows if row["content"] == "walk"]
+    clips = [row["motion"][:MAX_CLIP_FRAMES] for row in rows]
+    walks = [row["motion"][:MAX_CLIP_FRAMES] for row in rows if row["content"] == "walk"]
     short = [walk[:80] for walk in walks]
     pipe = pipeline("text-to-motion")
     rebuilt = [rebuild(pipe, walk) for walk in walks]

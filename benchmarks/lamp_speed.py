@@ -104,12 +104,12 @@ def make_tasks() -> dict[str, Callable[[], object]]:
     """Return the tasks: passes of the embedded LaMP on random motions and texts of various lengths."""
     import torch
 
-    from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
+    from lamp_hf.modeling.modeling_lamp_decoder_captioning import LampDecoderForMotionCaptioning
     from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining
 
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
-    model = LampForMotionToText.from_pretrained(Path("lamp_hf/checkpoints/lamp-small")).eval()
+    model = LampDecoderForMotionCaptioning.from_pretrained(Path("lamp_hf/checkpoints/lamp-small")).eval()
     lamp = model.lamp
     motion = torch.randn(BATCH, FRAMES, 263, generator=generator)
     motion_mask = (torch.arange(FRAMES) < 40 + 3 * torch.arange(BATCH)[:, None]).long()

@@ -24,15 +24,15 @@ def main(
         str, typer.Option(help="BERT tokenizer: a folder or a Hub id.")
     ] = "google-bert/bert-base-uncased",
 ) -> None:
-    """Convert checkpoints, print what was found, and generate a first motion."""
+    """Convert checkpoints, print their settings, and generate a first motion."""
     conversion = convert(original, output, license=license, text_tokenizer=text_tokenizer)
     for model in conversion.models:
         print(f"{model.kind} in {model.folder}: {model.parameters:,} parameters, from {len(model.sources)} files")
-        # The shapes of tensors do not determine every setting. Check the values that were assumed.
+        # Some settings cannot be read from the files. Check the values that were assumed.
         for name, (value, source) in model.settings.items():
             print(f"  {name} = {value} ({source})")
     for path in conversion.left_out:
-        print(f"skipped {path}: unknown kind of checkpoint")
+        print(f"not used: {path}")
 
     if conversion.models[0].kind == "text-to-motion":
         pipe = pipeline("text-to-motion", model=str(output))

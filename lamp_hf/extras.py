@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-__all__ = ["require_faiss"]
+__all__ = ["require_faiss", "require_pandas", "require_server"]
 
 
 def require_faiss() -> None:
@@ -11,5 +11,28 @@ def require_faiss() -> None:
     Raises:
         ImportError: FAISS is not installed.
     """
-    if find_spec("faiss") is None:
-        raise ImportError("motion index: FAISS is not installed; run pip install 'lamp_hf[retrieval]'")
+    _require("motion index", {"faiss": "FAISS"}, "'lamp_hf[retrieval]'")
+
+
+def require_pandas() -> None:
+    """Check that pandas, which tables of motions need, is installed.
+
+    Raises:
+        ImportError: pandas is not installed.
+    """
+    _require("Motion.to_pandas", {"pandas": "pandas"}, "pandas")
+
+
+def require_server() -> None:
+    """Check that FastAPI and uvicorn, which `lamp-hf serve` needs, are installed.
+
+    Raises:
+        ImportError: One of them is not installed.
+    """
+    _require("server", {"fastapi": "FastAPI", "uvicorn": "uvicorn"}, "'lamp_hf[serve]'")
+
+
+def _require(thing: str, modules: dict[str, str], install: str) -> None:
+    for module, name in modules.items():
+        if find_spec(module) is None:
+            raise ImportError(f"{thing}: {name} is not installed; run pip install {install}")

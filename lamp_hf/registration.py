@@ -38,9 +38,9 @@ def register() -> None:
 
     from lamp_hf.checkpoints.embedded import CHECKPOINTS_FOLDER, DEFAULT_CHECKPOINT
     from lamp_hf.modeling.configuration_lamp import (
-        LampCaptioningConfig,
         LampConfig,
         LampTextToMotionConfig,
+        LampWithLanguageModelConfig,
         MotionLengthEstimatorConfig,
         MotionTextEvaluatorConfig,
         MotionVQVAEConfig,
@@ -48,44 +48,47 @@ def register() -> None:
     from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
     from lamp_hf.modeling.modeling_auto import AutoModelForMotionCaptioning
     from lamp_hf.modeling.modeling_lamp import LampModel
-    from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
+    from lamp_hf.modeling.modeling_lamp_language_model_captioning import LampWithLanguageModelForMotionCaptioning
     from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
     from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
     from lamp_hf.modeling.modeling_motion_length_estimator import MotionLengthEstimatorModel
     from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
     from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
     from lamp_hf.modeling.processing_lamp import LampProcessor
+    from lamp_hf.modeling.tokenization_glove import GloveTokenizer
     from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
     from lamp_hf.pipelines.motion_retrieval import MotionRetrievalPipeline
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
-    models: dict[type[PreTrainedConfig], type[PreTrainedModel]] = {
-        MotionVQVAEConfig: MotionVQVAEModel,
-        LampConfig: LampModel,
-        LampTextToMotionConfig: LampForTextToMotion,
-        LampCaptioningConfig: LampForMotionCaptioning,
-        MotionTextEvaluatorConfig: MotionTextEvaluatorModel,
-    }
-    for config_class, model_class in models.items():
+    # Configuration, model and processor of each model type.
+    types: tuple[tuple[type[PreTrainedConfig], type[PreTrainedModel], type | None], ...] = (
+        (MotionVQVAEConfig, MotionVQVAEModel, LampFeatureExtractor),
+        (LampConfig, LampModel, LampProcessor),
+        (LampTextToMotionConfig, LampForTextToMotion, LampProcessor),
+        (LampWithLanguageModelConfig, LampWithLanguageModelForMotionCaptioning, LampProcessor),
+        (MotionTextEvaluatorConfig, MotionTextEvaluatorModel, LampProcessor),
+        (MotionLengthEstimatorConfig, MotionLengthEstimatorModel, None),  # reads the features of another model
+    )
+    for config_class, model_class, processor_class in types:
         AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
         AutoModel.register(config_class, model_class, exist_ok=True)
-        AutoFeatureExtractor.register(config_class, LampFeatureExtractor, exist_ok=True)
-    # It reads the features of another model, so it does not have a processor of its own.
-    AutoConfig.register(MotionLengthEstimatorConfig.model_type, MotionLengthEstimatorConfig, exist_ok=True)
-    AutoModel.register(MotionLengthEstimatorConfig, MotionLengthEstimatorModel, exist_ok=True)
-    for config_class in (LampConfig, LampTextToMotionConfig, LampCaptioningConfig, MotionTextEvaluatorConfig):
-        AutoProcessor.register(config_class, LampProcessor, exist_ok=True)
+        if processor_class is not None:
+            AutoFeatureExtractor.register(config_class, LampFeatureExtractor, exist_ok=True)
+        if processor_class is LampProcessor:
+            AutoProcessor.register(config_class, LampProcessor, exist_ok=True)
+    # Evaluators that read word pieces name their tokenizer in tokenizer_config.json.
+    AutoTokenizer.register(MotionTextEvaluatorConfig, GloveTokenizer, exist_ok=True)
     pipelines: dict[str, tuple[type[Pipeline], type]] = {
         TextToMotionPipeline.task: (TextToMotionPipeline, LampForTextToMotion),
         MotionCaptioningPipeline.task: (MotionCaptioningPipeline, AutoModelForMotionCaptioning),
         MotionRetrievalPipeline.task: (MotionRetrievalPipeline, LampForMotionTextRetrieval),
     }
-    for task, (pipeline_class, model_class) in pipelines.items():
+    for task, (pipeline_class, task_model) in pipelines.items():
         if task not in PIPELINE_REGISTRY.get_supported_tasks():
             PIPELINE_REGISTRY.register_pipeline(
                 task,
                 pipeline_class=pipeline_class,
-                pt_model=model_class,
+                pt_model=task_model,
                 default={"model": (str(CHECKPOINTS_FOLDER / DEFAULT_CHECKPOINT), "main")},
                 type="multimodal",
             )

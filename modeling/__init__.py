@@ -6,9 +6,9 @@ import transformers  # noqa: F401
 
 from .configuration_generation_lamp import MaskedMotionGenerationConfig
 from .configuration_lamp import (
-    LampCaptioningConfig,
     LampConfig,
     LampTextToMotionConfig,
+    LampWithLanguageModelConfig,
     MotionLengthEstimatorConfig,
     MotionTextEvaluatorConfig,
     MotionVQVAEConfig,
@@ -16,29 +16,31 @@ from .configuration_lamp import (
 from .feature_extraction_lamp import LampFeatureExtractor
 from .modeling_auto import AutoModelForMotionCaptioning
 from .modeling_lamp import LampModel
-from .modeling_lamp_captioning import LampForMotionCaptioning
+from .modeling_lamp_decoder_captioning import LampDecoderForMotionCaptioning
+from .modeling_lamp_language_model_captioning import LampWithLanguageModelForMotionCaptioning
 from .modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
-from .modeling_lamp_motion_to_text import LampForMotionToText
 from .modeling_lamp_pretraining import LampForPreTraining
 from .modeling_lamp_text_to_motion import LampForTextToMotion
 from .modeling_motion_length_estimator import MotionLengthEstimatorModel
 from .modeling_motion_text_evaluator import MotionTextEvaluatorModel
 from .modeling_motion_vqvae import MotionVQVAEModel
 from .processing_lamp import LampProcessor
+from .tokenization_glove import GloveTokenizer
 
 __all__ = [
     "AutoModelForMotionCaptioning",
-    "LampCaptioningConfig",
+    "GloveTokenizer",
     "LampConfig",
+    "LampDecoderForMotionCaptioning",
     "LampFeatureExtractor",
-    "LampForMotionCaptioning",
     "LampForMotionTextRetrieval",
-    "LampForMotionToText",
     "LampForPreTraining",
     "LampForTextToMotion",
     "LampModel",
     "LampProcessor",
     "LampTextToMotionConfig",
+    "LampWithLanguageModelConfig",
+    "LampWithLanguageModelForMotionCaptioning",
     "MaskedMotionGenerationConfig",
     "MotionLengthEstimatorConfig",
     "MotionLengthEstimatorModel",

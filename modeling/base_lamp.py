@@ -13,7 +13,14 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from lamp_hf.checkpoints.files import WEIGHT_FILES, CheckpointError, checked_name, explained, stored_tensors
+from lamp_hf.checkpoints.files import (
+    WEIGHT_FILES,
+    CheckpointError,
+    checked_name,
+    explained,
+    model_class,
+    stored_tensors,
+)
 from lamp_hf.version import __version__
 
 __all__ = ["FORMER_NAMES", "LampBaseConfig", "LampBaseModel", "PublishedProcessor", "take_former_names"]
@@ -93,7 +100,7 @@ class LampBaseConfig(PreTrainedConfig):
                 f"{name} has no config.json with a model type, so it is not a checkpoint; use another one"
             )
         if found not in wanted:
-            made_for = (values.get("architectures") or ["transformers.AutoModel"])[0]
+            made_for = model_class(values) or "transformers.AutoModel"
             raise CheckpointError(
                 f"{name} contains a {found!r} model, but {' or '.join(map(repr, wanted))} is needed; use another "
                 f"checkpoint, or load this one as {made_for}"
@@ -110,6 +117,8 @@ class LampBaseConfig(PreTrainedConfig):
         """
         name = kwargs.get("name_or_path") or config_dict.get("_name_or_path") or "this checkpoint"
         _check_version(config_dict, name)
+        if (current := model_class(config_dict)) is not None:
+            config_dict = {**config_dict, "architectures": [current]}
         try:
             return super().from_dict(_known_settings(cls, config_dict, name), **kwargs)
         except (StrictDataclassError, TypeError, ValueError, AttributeError) as error:

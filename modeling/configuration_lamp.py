@@ -5,18 +5,21 @@ default does not reproduce that code.
 """
 
 import math
+import os
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from lamp_hf.checkpoints.files import CheckpointError
+
 from .base_lamp import LampBaseConfig
 
 __all__ = [
-    "LampCaptioningConfig",
     "LampConfig",
     "LampTextToMotionConfig",
+    "LampWithLanguageModelConfig",
     "MotionLengthEstimatorConfig",
     "MotionTextEvaluatorConfig",
     "MotionVQVAEConfig",
@@ -145,6 +148,8 @@ class LampConfig(LampBaseConfig):
         motion_hidden_size: Width to which motion latents are projected before cross-attention.
         projection_dim: Size of the shared space of the contrastive task.
         max_text_length: Largest number of word pieces of a caption, including special tokens.
+        contrastive_loss_weight, matching_loss_weight, captioning_loss_weight, motion_token_loss_weight: Weights of the
+            four losses, for ablations. A task with the weight 0 is left out of pretraining.
         label_smoothing: Label smoothing of the contrastive and the two generative losses; matching has none (L7).
         logit_scale_init_value: Initial value of the learned log temperature, ln(1/0.07) (L3).
         mask_motion_padding: Whether padded frames are masked. The released code does not mask them (L6).
@@ -182,6 +187,10 @@ class LampConfig(LampBaseConfig):
     motion_hidden_size: int = 1408
     projection_dim: int = 512
     max_text_length: int = 32
+    contrastive_loss_weight: float | int = 1.0
+    matching_loss_weight: float | int = 1.0
+    captioning_loss_weight: float | int = 1.0
+    motion_token_loss_weight: float | int = 1.0
     label_smoothing: float | int = 0.1
     logit_scale_init_value: float | int = 2.6592
     mask_motion_padding: bool = True
@@ -191,6 +200,19 @@ class LampConfig(LampBaseConfig):
     freeze_word_embeddings: bool = False
     initializer_range: float | int = 0.02
     tie_word_embeddings: bool = True
+
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read `config.json` of a LaMP, or of a text-to-motion model that reads texts with its LaMP.
+
+        Raises:
+            CheckpointError: See [`LampBaseConfig`]; or the checkpoint tokenizes texts for another text encoder.
+        """
+        values, rest = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        refuse_other_condition(values.get("text_condition", "lamp"), pretrained_model_name_or_path)
+        return values, rest
 
     def validate_architecture(self) -> None:
         """Check the sizes; part of strict validation.
@@ -206,6 +228,25 @@ class LampConfig(LampBaseConfig):
             raise ValueError(
                 f"max_text_length={self.max_text_length} exceeds max_position_embeddings={self.max_position_embeddings}"
             )
+        names = [f"{task}_loss_weight" for task in ("contrastive", "matching", "captioning", "motion_token")]
+        for name in names:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} is negative; use 0 to leave the task out")
+        if not any(getattr(self, name) for name in names):
+            raise ValueError(f"{', '.join(names)} are all 0, so there is nothing to learn; set at least one above 0")
+
+
+def refuse_other_condition(text_condition: str, name: object) -> None:
+    """Refuse to use LaMP in a checkpoint that tokenizes texts for another text encoder.
+
+    Raises:
+        CheckpointError: The text condition is not LaMP's.
+    """
+    if text_condition != "lamp":
+        raise CheckpointError(
+            f"{name or 'the checkpoint'} tokenizes texts for its own text encoder (text_condition={text_condition!r}), "
+            "so its LaMP cannot read or write them; use the checkpoint of the LaMP that it was trained from"
+        )
 
 
 @strict
@@ -224,7 +265,17 @@ class LampTextToMotionConfig(LampBaseConfig):
         condition_dropout: Share of training captions replaced by the empty condition, for guidance.
         condition_on_words: Whether to add a learned projection of the mean word state to the condition. The paper uses
             only the queries. The queries of a small LaMP lose details that matter little to its own tasks, such as the
-            style of a motion.
+            style of a motion. Only with LaMP's condition.
+        train_text_to_condition: Whether to train the layer through which the queries read the text, as in the released
+            code. If not, it is a copy of LaMP's own layer, the queries' states of a text never change, and training
+            computes them once for each text. Only with LaMP's condition.
+        text_condition: Text encoder that gives the condition. With `"lamp"`, as in the paper, it is LaMP. For
+            comparison, `"clip"` uses the projected features of a CLIP text model, and `"sentence-embedding"` the pooled
+            states of a sentence encoder, of unit length. Both are frozen and saved with the model.
+        text_encoder_config: Configuration of that CLIP text model or sentence encoder, or a dictionary of its values;
+            `None` with LaMP's condition.
+        text_pooling: Pooling of the sentence encoder: `"mean"` over the words, or the state of the first token
+            (`"cls"`).
         train_token_embeddings: Whether to train the token embeddings. If not, they are the codebook of the tokenizer
             (T7).
         max_motion_tokens: Longest sequence generated in one piece (49 tokens are 196 frames).
@@ -237,6 +288,7 @@ class LampTextToMotionConfig(LampBaseConfig):
     sub_configs_defaults = {"lamp_config": SubConfigSpec(LampConfig)}
 
     lamp_config: Any = None  # a LampConfig or a dictionary of its values
+    text_encoder_config: Any = None  # a configuration that AutoConfig knows or a dictionary of its values
     hidden_size: int = 512
     num_hidden_layers: int = 8
     num_residual_hidden_layers: int = 4
@@ -248,14 +300,42 @@ class LampTextToMotionConfig(LampBaseConfig):
     mask_token_padding: bool = True
     condition_dropout: float | int = 0.1
     condition_on_words: bool = False
+    train_text_to_condition: bool = True
+    text_condition: Literal["lamp", "clip", "sentence-embedding"] = "lamp"
+    text_pooling: Literal["mean", "cls"] = "mean"
     train_token_embeddings: bool = False
     max_motion_tokens: int = 49
     length_hidden_sizes: list[int] | tuple[int, ...] | None = (512, 256, 128)
     initializer_range: float | int = 0.02
 
-    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> LampConfig:
-        """Return LaMP's configuration, whose `vocab_size` changes when word embeddings are resized."""
-        return self.lamp_config
+    def __post_init__(self, **kwargs: Any) -> None:
+        if isinstance(self.text_encoder_config, dict):
+            values = {name: value for name, value in self.text_encoder_config.items() if name != "dtype"}
+            self.text_encoder_config = AutoConfig.for_model(**values)
+        super().__post_init__(**kwargs)
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Any:
+        """Return the configuration of the text encoder that gives the condition.
+
+        Its `vocab_size` changes when word embeddings are resized.
+        """
+        return self.lamp_config if self.text_encoder_config is None else self.text_encoder_config
+
+    @property
+    def freezes_text_features(self) -> bool:
+        """True if training does not change the features of texts; see [`LampForTextToMotion.summarize_text`]."""
+        return self.text_condition != "lamp" or not self.train_text_to_condition
+
+    @property
+    def condition_size(self) -> int:
+        """Size of the condition."""
+        config = self.get_text_config()
+        return config.projection_dim if self.text_condition == "clip" else config.hidden_size
+
+    @property
+    def mask_text_padding(self) -> bool:
+        """Whether padded words are masked; only LaMP's condition can leave them unmasked (T4)."""
+        return self.text_encoder_config is not None or self.lamp_config.mask_text_padding
 
     @property
     def motion_vqvae_config(self) -> MotionVQVAEConfig:
@@ -273,12 +353,12 @@ class LampTextToMotionConfig(LampBaseConfig):
         return self.motion_vqvae_config.num_quantizers
 
     @property
-    def mask_token_id(self) -> int:
+    def motion_mask_token_id(self) -> int:
         """Id of the mask token: one after the last code."""
         return self.num_codes
 
     @property
-    def pad_token_id_motion(self) -> int:
+    def motion_pad_token_id(self) -> int:
         """Id of the padding token: two after the last code."""
         return self.num_codes + 1
 
@@ -292,11 +372,32 @@ class LampTextToMotionConfig(LampBaseConfig):
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads={self.num_attention_heads}"
             )
+        self._validate_condition()
+
+    def _validate_condition(self) -> None:
+        kind, encoder = self.text_condition, self.text_encoder_config
+        if (kind == "lamp") != (encoder is None):
+            raise ValueError(
+                f"text_condition={kind!r} {'needs a' if encoder is None else 'has no'} text_encoder_config; create the "
+                "model with from_lamp(lamp, text_encoder, …), or with a recipe that starts from a LaMP"
+            )
+        if encoder is not None and self.condition_on_words:
+            raise ValueError(f"condition_on_words=True needs text_condition='lamp', not {kind!r}; set one of the two")
+        if kind == "clip" and encoder.model_type != "clip_text_model":
+            raise ValueError(
+                f"text_condition='clip' needs a CLIP text model, but text_encoder_config is a {encoder.model_type!r}; "
+                "choose another model, or 'sentence-embedding'"
+            )
+        if kind == "sentence-embedding" and encoder.is_encoder_decoder:
+            raise ValueError(
+                f"text_condition='sentence-embedding' needs an encoder, but {encoder.model_type!r} also has a decoder; "
+                "choose another model"
+            )
 
 
 @strict
-class LampCaptioningConfig(LampBaseConfig):
-    """Configuration of [`LampForMotionCaptioning`]: a language model prompted by LaMP (LaMP, section 3.4).
+class LampWithLanguageModelConfig(LampBaseConfig):
+    """Configuration of [`LampWithLanguageModelForMotionCaptioning`] (LaMP, section 3.4).
 
     Args:
         lamp_config: Configuration of the LaMP that reads the motions, or a dictionary of its values.
@@ -314,7 +415,7 @@ class LampCaptioningConfig(LampBaseConfig):
         max_text_length: Largest number of tokens of a caption, including its first and last token.
     """
 
-    model_type = "lamp_captioning"
+    model_type = "lamp_captioning"  # in the configurations of existing checkpoints
     sub_configs_defaults = {
         "lamp_config": SubConfigSpec(LampConfig),
         "language_model_config": SubConfigSpec(AutoConfig, model_type="opt"),
@@ -378,14 +479,19 @@ class MotionTextEvaluatorConfig(LampBaseConfig):
         motion_hidden_size, text_hidden_size: Widths of the recurrent networks, per direction.
         projection_dim: Size of the shared space.
         text_input: Form of the texts. With `"glove"`, as in the released checkpoints, they are word vectors and one-hot
-            part-of-speech tags; with `"embeddings"`, they are token ids, and the model has word embeddings.
+            part-of-speech tags, or the token ids of a [`GloveTokenizer`]; with `"embeddings"`, they are token ids, and
+            the model has word embeddings.
         word_embedding_size: Size of a word vector or word embedding.
         num_pos_tags: Number of part-of-speech tags; only used with `"glove"`.
+        num_word_vectors: Number of GloVe vectors that the model contains, for token ids; only used with `"glove"`. With
+            0, texts must be given as word vectors.
         vocab_size, pad_token_id: Number of word pieces and id of the padding token; only used with `"embeddings"`.
         freeze_word_embeddings: Whether to freeze the word embeddings.
         dropout: Dropout rate after each convolution.
         mask_motion_padding: Whether the convolutions mask padded frames. The released code does not mask them, and the
             last features of a clip depend on its padding.
+        padded_frames: Number of frames to which shorter motions are padded with zeros before the convolutions, `None`
+            for no padding. The released code pads to 196. Only with `mask_motion_padding=False`.
         loss_margin: Distance above which a mismatched pair adds nothing to the loss.
         mismatches: Mismatched pairs in training. `"shifted"`, as in the original training, compares each text with one
             motion, from the batch shifted by a random number of rows. `"all"` compares it with all other motions, which
@@ -403,12 +509,14 @@ class MotionTextEvaluatorConfig(LampBaseConfig):
     text_input: Literal["glove", "embeddings"] = "glove"
     word_embedding_size: int = 300
     num_pos_tags: int = 15
+    num_word_vectors: int = 0
     vocab_size: int = 30523
     pad_token_id: int | None = 0
     freeze_word_embeddings: bool = False
     dropout: float | int = 0.2
     layer_norm_eps: float = 1e-5
     mask_motion_padding: bool = True
+    padded_frames: int | None = None
     loss_margin: float | int = 10.0
     mismatches: Literal["shifted", "all"] = "shifted"
 

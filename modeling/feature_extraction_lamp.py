@@ -15,7 +15,7 @@ from .base_lamp import PublishedProcessor
 __all__ = ["LampFeatureExtractor"]
 
 FILE_KEYS = ("feature_extractor_type", "processor_class", "auto_map")
-MotionInput = Motion | np.ndarray | Sequence[Motion | np.ndarray]
+ExtractorInput = Motion | np.ndarray | Sequence[Motion | np.ndarray]
 
 
 def _numbers(name: str, values: Sequence[float]) -> list[float]:
@@ -110,7 +110,7 @@ class LampFeatureExtractor(PublishedProcessor, FeatureExtractionMixin):
             )
         return features
 
-    def __call__(self, motion: MotionInput, return_tensors: str | None = "pt") -> BatchFeature:
+    def __call__(self, motion: ExtractorInput, return_tensors: str | None = "pt") -> BatchFeature:
         """Normalize motions and pad them.
 
         Args:

@@ -188,18 +188,19 @@ class MotionDecoder:
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         rows = list(zip(input_ids.tolist(), attention_mask.tolist(), strict=True))
-        lamp_config = self.model.config.lamp_config
-        if lamp_config.mask_text_padding:  # otherwise, padding is read as part of the text (T4)
+        config = self.model.config
+        text_config = config.get_text_config()
+        if config.mask_text_padding:  # otherwise, padding is read as part of the text (T4)
             rows = [(ids[: sum(mask)], mask[: sum(mask)]) for ids, mask in rows]
         texts = list(dict.fromkeys((tuple(ids), tuple(mask)) for ids, mask in rows))
         sizes = [len(ids) for ids, _ in texts]
-        if lamp_config.mask_text_padding:
-            sizes = [min(self.padded(size), lamp_config.max_position_embeddings) for size in sizes]
+        if config.mask_text_padding:
+            sizes = [min(self.padded(size), text_config.max_position_embeddings) for size in sizes]
         estimator = self.model.length_estimator
         read: dict[tuple, tuple[torch.Tensor, int]] = {}
         for indices in equal_passes(sizes, self.rows):
             size = sizes[indices[0]]
-            ids = torch.full((len(indices), size), lamp_config.pad_token_id or 0)
+            ids = torch.full((len(indices), size), text_config.pad_token_id or 0)
             mask = torch.zeros_like(ids)
             for row, index in enumerate(indices):
                 text, real = texts[index]
@@ -229,7 +230,7 @@ class MotionDecoder:
         for indices in equal_passes(sizes, self.rows):
             num_texts, size = sizes[indices[0]]
             copies = num_texts + guided
-            padding = IGNORED_CODE if codebook else self.model.config.pad_token_id_motion
+            padding = IGNORED_CODE if codebook else self.model.config.motion_pad_token_id
             ids = torch.full((len(indices), copies, size, max(codebook, 1)), padding)
             conditions = []
             for row, index in enumerate(indices):
@@ -277,7 +278,7 @@ class MotionDecoder:
                 callback(done, total, [sequence[:, 0].clone() for sequence in sequences])
 
         for windows in rounds:
-            decode_windows(windows, self.predict, self.config, self.model.config.mask_token_id, on_step)
+            decode_windows(windows, self.predict, self.config, self.model.config.motion_mask_token_id, on_step)
             decode_residuals(windows, self.predict, self.config, on_step)
 
     def output(self, sequences: list[torch.Tensor], seeds: list[int]) -> MaskedMotionGenerationOutput:
@@ -391,7 +392,7 @@ class MotionDecoder:
         """Return a sequence of masked tokens, `(length, num_quantizers)`."""
         config = self.model.config
         sequence = torch.full((length, config.num_quantizers), IGNORED_CODE)
-        sequence[:, 0] = config.mask_token_id
+        sequence[:, 0] = config.motion_mask_token_id
         return sequence
 
     def warn_if_blind(self, sees_after: bool) -> None:
@@ -469,7 +470,7 @@ class MaskedMotionGenerationMixin:
                 -100 on padding. Tokens to decode again may have any code.
             edit_mask: Mask of the tokens to decode again, `(B or 1, n)`. All other tokens are kept.
             step_callback: Called after every step with the number of steps done, the total number of steps, and the
-                token ids of every motion, which are `config.mask_token_id` where no token is decoded yet.
+                token ids of every motion, which are `config.motion_mask_token_id` where no token is decoded yet.
             generation_config: Generation settings to use instead of the model's.
             kwargs: Values of [`MaskedMotionGenerationConfig`] for this call.
 

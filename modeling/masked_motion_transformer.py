@@ -104,13 +104,13 @@ class MotionTransformer(nn.Module):
     def __init__(self, config: LampTextToMotionConfig, num_layers: int):
         super().__init__()
         self.config = config
-        lamp_config, width = config.lamp_config, config.hidden_size
-        self.condition_projection = nn.Linear(lamp_config.hidden_size, width)
+        width = config.hidden_size
+        self.condition_projection = nn.Linear(config.condition_size, width)
         self.token_projection = nn.Linear(config.motion_vqvae_config.code_dim, width)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(MaskedMotionLayer(config) for _ in range(num_layers))
         self.head = nn.Linear(width, width)
-        self.head_norm = nn.LayerNorm(width, eps=lamp_config.layer_norm_eps)
+        self.head_norm = nn.LayerNorm(width, eps=config.lamp_config.layer_norm_eps)
 
     def read(self, token_embeds: torch.Tensor, condition: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """Return the states of all tokens, `(B, n, hidden_size)`.

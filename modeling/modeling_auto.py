@@ -6,9 +6,9 @@ from transformers import AutoConfig, AutoModel
 
 from lamp_hf.checkpoints.files import CheckpointError, checked_name
 
-from .configuration_lamp import LampCaptioningConfig, LampConfig, LampTextToMotionConfig
-from .modeling_lamp_captioning import HUB_ARGUMENTS, LampForMotionCaptioning
-from .modeling_lamp_motion_to_text import LampForMotionToText
+from .configuration_lamp import LampConfig, LampTextToMotionConfig, LampWithLanguageModelConfig
+from .modeling_lamp_decoder_captioning import LampDecoderForMotionCaptioning
+from .modeling_lamp_language_model_captioning import HUB_ARGUMENTS, LampWithLanguageModelForMotionCaptioning
 
 __all__ = ["AutoModelForMotionCaptioning"]
 
@@ -16,14 +16,14 @@ __all__ = ["AutoModelForMotionCaptioning"]
 class AutoModelForMotionCaptioning(AutoModel):
     """Auto class for captioning: LaMP's own decoder, or a language model prompted by LaMP.
 
-    `AutoModelForMotionCaptioning.from_pretrained(…)` returns a [`LampForMotionToText`] for checkpoints of LaMP and of
-    text-to-motion, and a [`LampForMotionCaptioning`] for its own checkpoints.
+    `AutoModelForMotionCaptioning.from_pretrained(…)` returns a [`LampDecoderForMotionCaptioning`] for checkpoints of
+    LaMP and of text-to-motion, and a [`LampWithLanguageModelForMotionCaptioning`] for its own checkpoints.
     """
 
     _model_mapping: Any = {
-        LampConfig: LampForMotionToText,
-        LampTextToMotionConfig: LampForMotionToText,
-        LampCaptioningConfig: LampForMotionCaptioning,
+        LampConfig: LampDecoderForMotionCaptioning,
+        LampTextToMotionConfig: LampDecoderForMotionCaptioning,
+        LampWithLanguageModelConfig: LampWithLanguageModelForMotionCaptioning,
     }
 
     @classmethod

@@ -12,7 +12,7 @@ from transformers.activations import ACT2FN
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .base_lamp import take_former_names
-from .configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig
+from .configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig, refuse_other_condition
 from .modeling_lamp_qformer import (
     LampPreTrainedModel,
     LampQFormerModel,
@@ -106,8 +106,14 @@ def used_length(mask: torch.Tensor) -> int:
 
 
 def own_lamp_config(config: LampConfig | LampTextToMotionConfig) -> LampConfig:
-    """Return the configuration of LaMP in that of a checkpoint that contains it, with the checkpoint's name."""
+    """Return the configuration of LaMP in that of a checkpoint that contains it, with the checkpoint's name.
+
+    Raises:
+        CheckpointError: The tokenizer of the checkpoint belongs to another text encoder.
+        TypeError: The configuration belongs to another kind of model.
+    """
     if isinstance(config, LampTextToMotionConfig):
+        refuse_other_condition(config.text_condition, config._name_or_path)
         name, config = config._name_or_path, copy.deepcopy(config.lamp_config)
         config._name_or_path = name
     if not isinstance(config, LampConfig):

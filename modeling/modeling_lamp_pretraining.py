@@ -20,7 +20,8 @@ class LampForPreTrainingOutput(ModelOutput):
     """Result of [`LampForPreTraining`].
 
     Args:
-        loss: Sum of the four losses below, `()`.
+        loss: Sum of the four losses below, times their weights in the configuration, `()`. A loss with the weight 0
+            is `None`, as is what only its task computes.
         contrastive_loss: Mean cross-entropy of finding the text of a motion and the motion of a text, `()`.
         matching_loss: Cross-entropy of distinguishing true pairs from hard negatives, `()`.
         captioning_loss: Cross-entropy of the next word given the motion, `()`.
@@ -47,7 +48,7 @@ class LampForPreTrainingOutput(ModelOutput):
 
 
 class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
-    """[`LampModel`] with its four losses, each of weight 1 (L7).
+    """[`LampModel`] with its four losses, each of weight 1 unless the configuration says otherwise (L7).
 
     With `torch.distributed`, similarities and hard negatives come from the joint batch of all processes, and the mean
     of the losses of all processes equals the loss of one process on the joint batch (L4).
@@ -129,55 +130,92 @@ class LampForPreTraining(LampEmbeddingsMixin, LampPreTrainedModel):
         motion_token_mask = motion_token_mask[:, :tokens]
         caption_ids = lamp.caption_ids(input_ids)
 
-        states = lamp.motion_to_states(motion_embeds)
+        config = self.config
         requested = requested_outputs(output_hidden_states, output_attentions)
-        model_output = lamp.query_and_caption(states, motion_token_mask, caption_ids, attention_mask, **requested)
-        query_output, word_output = model_output.last_hidden_state.split([self.config.num_query_tokens, length], 1)
-        motion_features = lamp.project_motion(query_output)
-        text_features = lamp.get_text_features(input_ids, attention_mask)
-
-        logits_per_motion = lamp.similarity(motion_features, gather_rows(text_features)[0]) * lamp.scale()
-        logits_per_text = lamp.similarity(gather_rows(motion_features)[0], text_features).T * lamp.scale()
+        writes = bool(config.captioning_loss_weight) or not return_loss
+        # The matching task draws its negatives by similarity, also if similarities are not trained.
+        draws = bool(config.matching_loss_weight) and negatives is None
+        compares = bool(config.contrastive_loss_weight) or not return_loss
+        logits_per_motion = logits_per_text = model_output = word_output = None
+        if writes or compares or draws or requested:
+            states = lamp.motion_to_states(motion_embeds)
+            if writes or requested:
+                model_output = lamp.query_and_caption(
+                    states, motion_token_mask, caption_ids, attention_mask, **requested
+                )
+                queries = config.num_query_tokens
+                query_output, word_output = model_output.last_hidden_state.split([queries, length], 1)
+            else:
+                query_output = lamp.query(states, motion_token_mask)
+            if compares or draws:
+                with torch.set_grad_enabled(torch.is_grad_enabled() and compares):
+                    logits_per_motion, logits_per_text = self._similarities(query_output, input_ids, attention_mask)
         if not return_loss:
             return LampForPreTrainingOutput(
                 logits_per_motion=logits_per_motion, logits_per_text=logits_per_text, model_output=model_output
             )
 
-        pair_ids = input_ids.masked_fill(attention_mask == 0, -1)
-        captions, first = gather_rows(pair_ids, -1)
-        clips, _ = gather_rows(motion_codes, IGNORED_CODE)
-        positives = same_rows(pair_ids, captions) | same_rows(motion_codes, clips)
-        if pair_groups is not None:
-            positives |= pair_groups[:, None] == gather_rows(pair_groups[:, None])[0][:, 0]
-        targets = positives
-        if self.config.contrastive_targets == "diagonal":
-            own = torch.arange(len(positives), device=positives.device) + first
-            targets = own[:, None] == torch.arange(len(captions), device=positives.device)
-        contrastive_loss = self.contrastive_loss(logits_per_motion, logits_per_text, targets)
-
-        if negatives is None:
-            negatives = (
-                draw_negatives(logits_per_text, positives),
-                draw_negatives(logits_per_motion, positives),
+        losses: dict[str, torch.Tensor] = {}
+        matching_logits = motion_token_logits = None
+        if logits_per_motion is not None and logits_per_text is not None:
+            positives, targets = self._positives(input_ids, attention_mask, motion_codes, pair_groups)
+            if compares:
+                losses["contrastive_loss"] = self.contrastive_loss(logits_per_motion, logits_per_text, targets)
+            if draws:
+                negatives = draw_negatives(logits_per_text, positives), draw_negatives(logits_per_motion, positives)
+        if config.matching_loss_weight:
+            assert negatives is not None
+            losses["matching_loss"], matching_logits = self.matching_loss(
+                motion_embeds, motion_token_mask, input_ids, attention_mask, negatives
             )
-        matching_loss, matching_logits = self.matching_loss(
-            motion_embeds, motion_token_mask, input_ids, attention_mask, negatives
-        )
-        captioning_loss = self.captioning_loss(word_output, caption_ids, attention_mask)
-        motion_token_loss, motion_token_logits = self.motion_token_loss(caption_ids, attention_mask, motion_codes)
-
+        if config.captioning_loss_weight:
+            assert word_output is not None
+            losses["captioning_loss"] = self.captioning_loss(word_output, caption_ids, attention_mask)
+        if config.motion_token_loss_weight:
+            losses["motion_token_loss"], motion_token_logits = self.motion_token_loss(
+                caption_ids, attention_mask, motion_codes
+            )
+        weighted = [getattr(config, f"{name}_weight") * loss for name, loss in losses.items()]
         return LampForPreTrainingOutput(
-            loss=contrastive_loss + matching_loss + captioning_loss + motion_token_loss,
-            contrastive_loss=contrastive_loss.detach(),
-            matching_loss=matching_loss.detach(),
-            captioning_loss=captioning_loss.detach(),
-            motion_token_loss=motion_token_loss.detach(),
+            loss=sum(weighted[1:], weighted[0]),
+            **{name: loss.detach() for name, loss in losses.items()},
             logits_per_motion=logits_per_motion,
             logits_per_text=logits_per_text,
             matching_logits=matching_logits,
             motion_token_logits=motion_token_logits,
             model_output=model_output,
         )
+
+    def _similarities(
+        self, query_output: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return scaled similarities `(B, N)` of the motions, and of the texts, with those of all processes."""
+        lamp = self.lamp
+        motion_features = lamp.project_motion(query_output)
+        text_features = lamp.get_text_features(input_ids, attention_mask)
+        return (
+            lamp.similarity(motion_features, gather_rows(text_features)[0]) * lamp.scale(),
+            lamp.similarity(gather_rows(motion_features)[0], text_features).T * lamp.scale(),
+        )
+
+    def _positives(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        motion_codes: torch.Tensor,
+        pair_groups: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return `(B, N)`, true for pairs that belong together, and true for the targets of the contrastive loss."""
+        pair_ids = input_ids.masked_fill(attention_mask == 0, -1)
+        captions, first = gather_rows(pair_ids, -1)
+        clips, _ = gather_rows(motion_codes, IGNORED_CODE)
+        positives = same_rows(pair_ids, captions) | same_rows(motion_codes, clips)
+        if pair_groups is not None:
+            positives |= pair_groups[:, None] == gather_rows(pair_groups[:, None])[0][:, 0]
+        if self.config.contrastive_targets == "equal_pairs":
+            return positives, positives
+        own = torch.arange(len(positives), device=positives.device) + first
+        return positives, own[:, None] == torch.arange(len(captions), device=positives.device)
 
     def contrastive_loss(
         self, logits_per_motion: torch.Tensor, logits_per_text: torch.Tensor, positives: torch.Tensor

@@ -123,7 +123,8 @@ class LampPreTrainedModel(LampBaseModel):
     _no_split_modules = ["LampQFormerLayer", "MotionVQVAEModel"]
     # Other tensors of checkpoints with a LaMP: text to motion, and the training state of the tokenizer.
     _keys_to_ignore_on_load_unexpected = [
-        r"^(text_to_condition|words_to_condition|token_embeddings|masked_transformer|length_estimator)\.",
+        r"^(text_to_condition|words_to_condition|token_embeddings)\.",
+        r"^(masked_transformer|residual_transformer|length_estimator)\.",
         r"^reference_token_ids$",
         r"\.quantizer\.code_count$",
     ]

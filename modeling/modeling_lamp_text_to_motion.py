@@ -6,6 +6,7 @@ from typing import Any, Self, cast
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
@@ -24,6 +25,7 @@ from .masking_lamp import MaskingDraws, mask_codes
 from .modeling_lamp import LampEmbeddingsMixin, LampModel
 from .modeling_motion_length_estimator import MotionLengthEstimator
 from .motion_quantizers import IGNORED_CODE, first_codes
+from .text_conditions import masked_mean, new_text_encoder, text_features
 
 __all__ = ["LampForTextToMotion", "LampForTextToMotionOutput"]
 
@@ -60,23 +62,16 @@ class LampForTextToMotionOutput(ModelOutput):
     attentions: tuple[torch.Tensor, ...] | None = None
 
 
-def masked_mean(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Return the mean `(B, H)` of states `(B, L, H)` where `mask` `(B, L)` is 1, or of all with `None`."""
-    if mask is None:
-        return states.mean(1)
-    weights = mask.to(states.dtype)[..., None]
-    return (states * weights).sum(1) / weights.sum(1)
-
-
 class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenerationMixin):
     """Generates motions from texts with a masked transformer on a frozen [`LampModel`].
 
     Texts are `input_ids` and `attention_mask` `(B, L)`. Motions are token ids `motion_codes` `(B, n)`, -100 on padding,
     which is on the right. With a residual tokenizer, whose tokens have K codes, they are `(B, n, K)`: the masked
     transformer predicts the first code of each token, and a residual transformer predicts the others, one after the
-    other (MoMask, Guo et al., CVPR 2024). Below, H is the hidden size of LaMP.
+    other (MoMask, Guo et al., CVPR 2024). Below, H is `config.condition_size`, the hidden size of LaMP in the paper.
 
-    A checkpoint contains LaMP and its motion tokenizer, so `LampModel.from_pretrained` can load it too.
+    A checkpoint contains LaMP and its motion tokenizer, so `LampModel.from_pretrained` can load it too. With another
+    `config.text_condition`, it also contains that text encoder, and the texts are tokenized for it instead of LaMP.
     """
 
     config: LampTextToMotionConfig
@@ -101,7 +96,11 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         super().__init__(config)
         lamp_config = config.lamp_config
         self.lamp = cast(LampModel, LampModel._from_config(lamp_config))
-        self.text_to_condition = nn.Linear(lamp_config.hidden_size, lamp_config.motion_hidden_size)
+        # A frozen encoder that takes the place of LaMP's text side, for comparison.
+        self.text_encoder = None if config.text_encoder_config is None else new_text_encoder(config)
+        self.text_to_condition = (
+            nn.Linear(lamp_config.hidden_size, lamp_config.motion_hidden_size) if self.text_encoder is None else None
+        )
         self.words_to_condition = (
             nn.Linear(lamp_config.hidden_size, lamp_config.hidden_size) if config.condition_on_words else None
         )
@@ -116,7 +115,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         self.length_estimator = None
         if config.length_hidden_sizes is not None:
             self.length_estimator = MotionLengthEstimator(
-                lamp_config.hidden_size,
+                config.condition_size,
                 config.length_hidden_sizes,
                 config.max_motion_tokens,
                 float(config.dropout),
@@ -125,18 +124,26 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         self._freeze()
 
     @classmethod
-    def from_lamp(cls, lamp: LampModel, **values: Any) -> "LampForTextToMotion":
+    def from_lamp(
+        cls, lamp: LampModel, text_encoder: PreTrainedModel | None = None, **values: Any
+    ) -> "LampForTextToMotion":
         """Create a model on a copy of a pretrained LaMP.
 
         Args:
             lamp: LaMP to copy; its `text_to_states` initializes `text_to_condition`.
-            values: Values of [`LampTextToMotionConfig`], other than `lamp_config`.
+            text_encoder: Text encoder to copy, for a `text_condition` other than `"lamp"`.
+            values: Values of [`LampTextToMotionConfig`], other than `lamp_config` and `text_encoder_config`.
         """
-        model = cls(LampTextToMotionConfig(lamp_config=lamp.config.to_dict(), **values))
+        encoder_config = None if text_encoder is None else text_encoder.config.to_dict()
+        config = LampTextToMotionConfig(lamp_config=lamp.config.to_dict(), text_encoder_config=encoder_config, **values)
+        model = cls(config)
         model.lamp.load_state_dict(lamp.state_dict())
+        if text_encoder is not None:
+            cast(PreTrainedModel, model.text_encoder).load_state_dict(text_encoder.state_dict())
         with torch.no_grad():
-            model.text_to_condition.weight.copy_(lamp.text_to_states.weight)
-            model.text_to_condition.bias.zero_()
+            if model.text_to_condition is not None:
+                model.text_to_condition.weight.copy_(lamp.text_to_states.weight)
+                model.text_to_condition.bias.zero_()
             if model.token_embeddings is not None:
                 model.token_embeddings.weight.zero_()
                 codes = torch.arange(model.config.num_codes, device=lamp.device)
@@ -144,43 +151,94 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
                 model.token_embeddings.weight[: model.config.num_codes] = vectors
         return model
 
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the word embeddings of the text encoder that gives the condition."""
+        return super().get_input_embeddings() if self.text_encoder is None else self.text_encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        if self.text_encoder is None:
+            super().set_input_embeddings(value)
+        else:
+            self.text_encoder.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> Any:
+        return super().get_output_embeddings() if self.text_encoder is None else None
+
     def _freeze(self) -> None:
-        self.lamp.requires_grad_(False)
-        self.lamp.eval()  # the released code leaves LaMP's dropout on (T6)
+        for module in (self.lamp, self.text_encoder):
+            if module is not None:
+                module.requires_grad_(False)
+                module.eval()  # the released code leaves LaMP's dropout on (T6)
+        if self.text_to_condition is not None:
+            self.text_to_condition.requires_grad_(self.config.train_text_to_condition)
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode; LaMP stays frozen and in evaluation mode."""
+        """Set training mode; LaMP and the text encoder stay frozen and in evaluation mode."""
         super().train(mode)
         self._freeze()
         return self
 
-    def get_text_condition(
+    def summarize_text(
         self,
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         text_hidden_states: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Return the condition `(B, H)`: the mean of LaMP's queries after they have read the text (T4).
+        """Return the features of texts from which [`get_text_condition`] computes the condition.
 
-        With `config.condition_on_words`, a projection of the mean word state is added.
+        They never change if `config.freezes_text_features`, so training may cache them.
 
         Args:
             input_ids, attention_mask: Texts, `(B, L)`.
-            text_hidden_states: Output of `LampModel.encode_text`, `(B, L, H)`, instead of `input_ids`. It never
-                changes, so training may cache it.
+            text_hidden_states: Output of `LampModel.encode_text`, `(B, L, H)`, instead of `input_ids`. Only with LaMP's
+                condition.
+
+        Returns:
+            With LaMP's condition, the mean of the queries after they have read the text, and the mean word state,
+            `(B, 2, H)`. With another `config.text_condition`, the features of that text encoder, `(B, 1, H)`.
 
         Raises:
             ValueError: The texts are missing.
         """
+        if self.text_encoder is not None:
+            if input_ids is None:
+                raise ValueError("the text is missing: give input_ids or condition")
+            return text_features(self.text_encoder, self.config, input_ids, attention_mask).to(self.dtype)[:, None]
         if text_hidden_states is None:
             if input_ids is None:
                 raise ValueError("the text is missing: give input_ids, text_hidden_states or condition")
             with torch.no_grad():
                 text_hidden_states = self.lamp.encode_text(input_ids, attention_mask)
         text_hidden_states = text_hidden_states.to(self.dtype)
-        condition = self.lamp.query_text(self.text_to_condition(text_hidden_states), attention_mask).mean(1)
+        states = cast(nn.Linear, self.text_to_condition)(text_hidden_states)
+        queries = self.lamp.query_text(states, attention_mask).mean(1)
+        return torch.stack([queries, masked_mean(text_hidden_states, attention_mask)], 1)
+
+    def get_text_condition(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        text_hidden_states: torch.Tensor | None = None,
+        text_summary: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the condition `(B, H)`: the mean of LaMP's queries after they have read the text (T4).
+
+        With `config.condition_on_words`, a projection of the mean word state is added. With another
+        `config.text_condition`, the condition is the features of that text encoder.
+
+        Args:
+            input_ids, attention_mask, text_hidden_states: Texts; see [`summarize_text`].
+            text_summary: Output of [`summarize_text`], instead of the texts.
+
+        Raises:
+            ValueError: The texts are missing.
+        """
+        if text_summary is None:
+            text_summary = self.summarize_text(input_ids, attention_mask, text_hidden_states)
+        text_summary = text_summary.to(self.dtype)
+        condition = text_summary[:, 0]
         if self.words_to_condition is not None:
-            condition = condition + self.words_to_condition(masked_mean(text_hidden_states, attention_mask))
+            condition = condition + self.words_to_condition(text_summary[:, 1])
         return condition
 
     def predict_tokens(
@@ -189,7 +247,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         """Return logits `(B, n, num_codes)` of all tokens; with several codes per token, of the first code.
 
         Args:
-            token_ids: Codes, `config.mask_token_id` or `config.pad_token_id_motion`, `(B, n)`.
+            token_ids: Codes, `config.motion_mask_token_id` or `config.motion_pad_token_id`, `(B, n)`.
             condition: Conditions, `(B, H)`; zeros are the empty condition.
             token_mask: `(B, n)`, 1 on real tokens; `None` if all are real.
         """
@@ -239,6 +297,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         motion_values: torch.Tensor | None = None,
         motion_attention_mask: torch.Tensor | None = None,
         text_hidden_states: torch.Tensor | None = None,
+        text_summary: torch.Tensor | None = None,
         condition: torch.Tensor | None = None,
         draws: MaskingDraws | None = None,
         token_targets: torch.Tensor | None = None,
@@ -250,7 +309,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
         """Mask tokens of B motions and predict them, and the lengths of the motions, from their texts.
 
         Args:
-            input_ids, attention_mask, text_hidden_states: Texts; see [`get_text_condition`].
+            input_ids, attention_mask, text_hidden_states, text_summary: Texts; see [`get_text_condition`].
             condition: Conditions, `(B, H)`, instead of the texts.
             motion_codes: Token ids, `(B, n)`, or `(B, n, K)` with a residual tokenizer.
             motion_values, motion_attention_mask: Motions, instead of `motion_codes`; see [`MotionVQVAEModel`].
@@ -299,7 +358,7 @@ class LampForTextToMotion(LampEmbeddingsMixin, LampBaseModel, MaskedMotionGenera
             # Remove columns that are padding in every row: they cost time and change nothing.
             motion_codes = motion_codes[:, : int(num_tokens.max())]
         if condition is None:
-            condition = self.get_text_condition(input_ids, attention_mask, text_hidden_states)
+            condition = self.get_text_condition(input_ids, attention_mask, text_hidden_states, text_summary)
 
         first = first_codes(motion_codes)
         if draws is None:

@@ -100,8 +100,9 @@ class MotionTextEvaluatorModel(LampBaseModel):
 
     In all methods, `motion_values` `(B, T, motion_dim)` are normalized features, and `motion_attention_mask` `(B, T)`
     is 1 on real frames (`None` if all are real); padding is on the right. `config.text_input` decides the form of
-    texts: `input_ids` `(B, L)` with `"embeddings"`; `word_embeddings` `(B, L, word_embedding_size)` and `pos_one_hots`
-    `(B, L, num_pos_tags)` with `"glove"`. `attention_mask` `(B, L)` is 1 on real words (`None` if all are real).
+    texts: `input_ids` `(B, L)` with `"embeddings"`; with `"glove"`, `word_embeddings` `(B, L, word_embedding_size)` and
+    `pos_one_hots` `(B, L, num_pos_tags)` or, if the model contains word vectors (`config.num_word_vectors`), the
+    `input_ids` of a [`GloveTokenizer`]. `attention_mask` `(B, L)` is 1 on real words (`None` if all are real).
     """
 
     config: MotionTextEvaluatorConfig
@@ -117,6 +118,7 @@ class MotionTextEvaluatorModel(LampBaseModel):
         "hidden_states": OutputRecorder(MotionTextEvaluatorMovementEncoder, capture_initial_hidden_state=False)
     }
     word_embeddings: nn.Embedding | None
+    word_vectors: nn.Embedding | None
     pos_projection: nn.Linear | None
 
     def __init__(self, config: MotionTextEvaluatorConfig):
@@ -124,8 +126,11 @@ class MotionTextEvaluatorModel(LampBaseModel):
         self.movement_encoder = MotionTextEvaluatorMovementEncoder(config)
         self.motion_encoder = MotionTextEvaluatorBiGRU(config.movement_size, config.motion_hidden_size, config)
         self.text_encoder = MotionTextEvaluatorBiGRU(config.word_embedding_size, config.text_hidden_size, config)
+        self.word_vectors = None
         if config.text_input == "glove":
             self.word_embeddings = None
+            if config.num_word_vectors:
+                self.word_vectors = nn.Embedding(config.num_word_vectors, config.word_embedding_size)
             self.pos_projection = nn.Linear(config.num_pos_tags, config.word_embedding_size)
         else:
             self.word_embeddings = nn.Embedding(config.vocab_size, config.word_embedding_size)
@@ -153,18 +158,23 @@ class MotionTextEvaluatorModel(LampBaseModel):
             init.normal_(module.initial_state)
 
     def get_input_embeddings(self) -> nn.Module:
-        if self.word_embeddings is None:
-            raise NotImplementedError(
-                "an evaluator with text_input='glove' has no word embeddings; it takes word vectors as input"
-            )
-        return self.word_embeddings
+        if self.word_embeddings is not None:
+            return self.word_embeddings
+        if self.word_vectors is not None:
+            return self.word_vectors
+        raise NotImplementedError("this evaluator has no word embeddings; it takes word vectors as input")
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        self.word_embeddings = cast(nn.Embedding, value)
+        if self.config.text_input == "glove":
+            self.word_vectors = cast(nn.Embedding, value)
+        else:
+            self.word_embeddings = cast(nn.Embedding, value)
 
     def _freeze(self) -> None:
         if self.word_embeddings is not None and self.config.freeze_word_embeddings:
             self.word_embeddings.requires_grad_(False)
+        if self.word_vectors is not None:
+            self.word_vectors.requires_grad_(False)  # constants, as in the released code
 
     def train(self, mode: bool = True) -> Self:
         """Set training mode; frozen word embeddings stay frozen, also after `from_pretrained`, which calls this."""
@@ -220,9 +230,12 @@ class MotionTextEvaluatorModel(LampBaseModel):
             lengths = motion_attention_mask.long().sum(-1)
         size = self.config.frames_per_token
         refuse_short(lengths, size)
-        movements = self.movement_encoder(
-            motion_values[..., :-NUM_CONTACTS].to(self.dtype), lengths if self.config.mask_motion_padding else None
-        )
+        frames_values = motion_values[..., :-NUM_CONTACTS].to(self.dtype)
+        if self.config.mask_motion_padding:
+            movements = self.movement_encoder(frames_values, lengths)
+        else:
+            missing = max(0, (self.config.padded_frames or 0) - frames)
+            movements = self.movement_encoder(F.pad(frames_values, (0, 0, 0, missing)))
         return self.motion_encoder(movements, lengths // size)
 
     def get_text_features(
@@ -242,11 +255,16 @@ class MotionTextEvaluatorModel(LampBaseModel):
                 raise ValueError("this evaluator has text_input='embeddings': give only input_ids=")
             states = self.word_embeddings(input_ids)
         else:
-            if input_ids is not None or word_embeddings is None or pos_one_hots is None:
-                raise ValueError(
-                    "this evaluator has text_input='glove': give word_embeddings= and pos_one_hots=, not input_ids="
-                )
             assert self.pos_projection is not None
+            if input_ids is not None and self.word_vectors is not None and word_embeddings is None:
+                tags = self.config.num_pos_tags
+                word_embeddings = self.word_vectors(input_ids // tags)
+                pos_one_hots = F.one_hot(input_ids % tags, tags)
+            elif input_ids is not None or word_embeddings is None or pos_one_hots is None:
+                ids = " or only" if self.word_vectors is not None else ", not"
+                raise ValueError(
+                    f"this evaluator has text_input='glove': give word_embeddings= and pos_one_hots={ids} input_ids="
+                )
             states = word_embeddings.to(self.dtype) + self.pos_projection(pos_one_hots.to(self.dtype))
         if attention_mask is None:
             lengths = torch.full((len(states),), states.shape[1], device=states.device)

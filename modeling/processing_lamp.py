@@ -11,7 +11,7 @@ from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS
 
 from .base_lamp import PublishedProcessor
-from .feature_extraction_lamp import LampFeatureExtractor, MotionInput
+from .feature_extraction_lamp import ExtractorInput, LampFeatureExtractor
 from .text_encoding import TextEncoder
 
 __all__ = ["LampProcessor"]
@@ -63,7 +63,7 @@ class LampProcessor(PublishedProcessor, ProcessorMixin):
     def __call__(
         self,
         text: str | Sequence[str] | None = None,
-        motion: MotionInput | None = None,
+        motion: ExtractorInput | None = None,
         return_tensors: str | None = "pt",
         *,
         padding: bool | str | None = None,

@@ -14,10 +14,11 @@ from tqdm.auto import tqdm
 from transformers import GenerationConfig, GenerationMixin, Pipeline
 
 from lamp_hf.modeling.configuration_generation_lamp import whole
-from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
-from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
+from lamp_hf.modeling.modeling_lamp_decoder_captioning import LampDecoderForMotionCaptioning
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import LampWithLanguageModelForMotionCaptioning
 from lamp_hf.modeling.processing_lamp import LampProcessor
-from lamp_hf.motion.inputs import as_motion
+from lamp_hf.motion.inputs import MotionInput, as_motion
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 from lamp_hf.motion.motion import Motion
 
 from .requests import num_frames_of
@@ -27,7 +28,6 @@ from .streams import in_batches, is_stream, refuse_unknown
 __all__ = ["MotionCaptioningPipeline"]
 
 BATCH_SIZE = 32
-LONGEST_FRAMES = 196  # longest training clip of the field and of LaMP
 PROGRESS_DELAY_S = 2.0  # faster calls show no progress bar
 # Arguments of transformers' `generate`, without the model's inputs.
 GENERATION_SETTINGS = (
@@ -36,12 +36,11 @@ GENERATION_SETTINGS = (
 )
 # Limits of a call. Larger values are likely mistakes and would take all of the memory.
 LARGEST = {"num_beams": 100, "num_return_sequences": 100, "max_new_tokens": 10_000, "max_length": 10_000}
-NUMBERS = ("temperature", "top_p", "length_penalty", "repetition_penalty")
-MotionInput = Motion | str | os.PathLike[str] | np.ndarray | torch.Tensor
+NUMERIC_SETTINGS = ("temperature", "top_p", "length_penalty", "repetition_penalty")
 
 
 @dataclass(frozen=True)
-class Window:
+class MotionWindow:
     """A part of a motion, which gets its own captions.
 
     Args:
@@ -61,8 +60,8 @@ class Window:
 class MotionCaptioningPipeline(SavedPipeline, Pipeline):
     """Describes motions in sentences.
 
-    Checkpoints of LaMP and of text-to-motion use LaMP's own decoder, [`LampForMotionToText`]; checkpoints of
-    [`LampForMotionCaptioning`] use their language model.
+    Checkpoints of LaMP and of text-to-motion use LaMP's own decoder, [`LampDecoderForMotionCaptioning`]; checkpoints of
+    [`LampWithLanguageModelForMotionCaptioning`] use their language model.
 
     ```python
     >>> import lamp_hf
@@ -82,7 +81,7 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
     """
 
     task = "motion-captioning"
-    model: LampForMotionToText | LampForMotionCaptioning
+    model: LampDecoderForMotionCaptioning | LampWithLanguageModelForMotionCaptioning
     processor: LampProcessor
 
     _load_processor = True  # type: ignore[assignment]
@@ -93,10 +92,10 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        if not isinstance(self.model, LampForMotionToText | LampForMotionCaptioning):
+        if not isinstance(self.model, LampDecoderForMotionCaptioning | LampWithLanguageModelForMotionCaptioning):
             raise TypeError(
-                "motion-captioning needs a LampForMotionToText or a LampForMotionCaptioning, got a "
-                f"{type(self.model).__name__}"
+                "motion-captioning needs a LampDecoderForMotionCaptioning or a "
+                f"LampWithLanguageModelForMotionCaptioning, got a {type(self.model).__name__}"
             )
         if self.processor is None:
             raise ValueError("motion-captioning needs a processor; give processor=LampProcessor.from_pretrained(…)")
@@ -225,8 +224,8 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
             )
         return motion
 
-    def _windows(self, motion: Motion, number: int, window_s: float | None) -> list[Window]:
-        longest = LONGEST_FRAMES
+    def _windows(self, motion: Motion, number: int, window_s: float | None) -> list[MotionWindow]:
+        longest = MAX_CLIP_FRAMES
         if window_s is not None:
             longest = num_frames_of("window_s", window_s, self.fps, 2 * self.frames_per_token)
         total = len(motion.features)
@@ -234,7 +233,7 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
         bounds = [round(total * place / count) for place in range(count + 1)]
         timed = count > 1 or window_s is not None
         return [
-            Window(number, first, last, motion.features[first:last], timed)
+            MotionWindow(number, first, last, motion.features[first:last], timed)
             for first, last in itertools.pairwise(bounds)
         ]
 
@@ -246,7 +245,7 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
         refuse_unknown(type(self).__name__, generate_kwargs, ("window_s", *GENERATION_SETTINGS))
         return {} if window_s is None else {"window_s": window_s}, generate_kwargs, {}
 
-    def preprocess(self, input_: Sequence[Window], **kwargs: Any) -> dict[str, Any]:
+    def preprocess(self, input_: Sequence[MotionWindow], **kwargs: Any) -> dict[str, Any]:
         """Prepare the normalized features of windows."""
         return dict(self.processor(motion=[window.features for window in input_]))
 
@@ -274,7 +273,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         value = settings.get(name)
         if value is not None and not whole(value, most):
             raise ValueError(f"{name}={value!r} is not a whole number from 1 to {most:,}")
-    for name in NUMBERS:
+    for name in NUMERIC_SETTINGS:
         value = settings.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float | np.number)):
             raise ValueError(f"{name}={value!r} is not a number")

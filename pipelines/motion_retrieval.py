@@ -29,7 +29,7 @@ __all__ = ["MotionRetrievalPipeline"]
 TARGETS = ("motion", "caption")
 RERANKED = 32
 # Settings of a call that `pipeline(…)` accepts too.
-SETTINGS = ("top_k", "target", "rerank", "exact")
+SEARCH_SETTINGS = ("top_k", "target", "rerank", "exact")
 MotionQuery = Motion | np.ndarray | torch.Tensor | os.PathLike[str]
 Query = str | MotionQuery
 
@@ -150,7 +150,7 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
             TypeError: A value has the wrong type, or an argument is unknown.
             ValueError: A value is invalid.
         """
-        refuse_unknown(type(self).__name__, unknown, (*SETTINGS, "batch_size"))
+        refuse_unknown(type(self).__name__, unknown, (*SEARCH_SETTINGS, "batch_size"))
         given = {"top_k": top_k, "target": target, "rerank": rerank, "exact": exact}
         settings = _checked({**self._forward_params, **{name: x for name, x in given.items() if x is not None}})
         size = batch_size if batch_size is not None else self._batch_size
@@ -206,7 +206,7 @@ class MotionRetrievalPipeline(SavedPipeline, Pipeline):
     # ---- the steps that transformers names ---------------------------------------------------------------
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        refuse_unknown(type(self).__name__, kwargs, ("index", "num_proc", "reader_options", *SETTINGS))
+        refuse_unknown(type(self).__name__, kwargs, ("index", "num_proc", "reader_options", *SEARCH_SETTINGS))
         return {}, kwargs, {}
 
     def preprocess(self, input_: Sequence[str | Motion], **kwargs: Any) -> dict[str, Any]:

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from lamp_hf.motion.limits import MAX_GENERATED_FRAMES
 from lamp_hf.motion.motion import Motion
 
-__all__ = ["MAX_CHARACTERS", "MotionRequest", "checked_number", "checked_text", "num_frames_of", "per_text"]
+__all__ = ["MAX_MOTIONS", "MotionRequest", "checked_number", "num_frames_of", "per_text"]
 
-MAX_CHARACTERS = 10_000  # of a text; far longer than any caption, but shorter than most files that are read by mistake
-MAX_FRAMES = 400_000  # of a motion: five and a half hours at 20 fps
 MAX_MOTIONS = 1_000  # of a text; all motions of a call are kept in memory
 
 
@@ -36,25 +35,6 @@ class MotionRequest:
     motion: Motion | None = None
     spans: tuple[tuple[int, int], ...] = ()
     familiarity: float | None = None
-
-
-def checked_text(value: Any, name: str = "text") -> str:
-    """Check a text and return it.
-
-    Raises:
-        TypeError: The text is not a string.
-        ValueError: The text is empty or too long.
-    """
-    if not isinstance(value, str):
-        raise TypeError(f"{name} contains {value!r:.200}, a {type(value).__name__}; expected strings")
-    if not value.strip():
-        raise ValueError(f'{name} is empty; describe the motion, for example "a person walks"')
-    if len(value) > MAX_CHARACTERS:
-        raise ValueError(
-            f"{name} has {len(value):,} characters, {value[:40]!r} …; at most {MAX_CHARACTERS:,} are allowed. For a "
-            "long motion, pass several short sentences to storyboard()"
-        )
-    return value
 
 
 def per_text(name: str, value: Any, count: int, kind: type) -> list[Any]:
@@ -86,8 +66,8 @@ def checked_number(name: str, value: Any, *, whole: bool = False) -> Any:
 
 def num_frames_of(name: str, value: Any, fps: float, shortest: int) -> int:
     """Return the frames of a length in seconds, or in frames if `fps` is 1."""
-    if checked_number(name, value) * fps > MAX_FRAMES:
-        raise ValueError(f"{name}={value:g} is {value * fps:g} frames; the longest motion has {MAX_FRAMES:,}")
+    if checked_number(name, value) * fps > MAX_GENERATED_FRAMES:
+        raise ValueError(f"{name}={value:g} is {value * fps:g} frames; the longest motion has {MAX_GENERATED_FRAMES:,}")
     frames = round(value * fps)
     if frames < shortest:
         raise ValueError(f"{name}={value} is {frames} frames; the shortest motion has {shortest}")

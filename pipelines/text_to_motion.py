@@ -15,12 +15,13 @@ from lamp_hf.modeling.generation_lamp import MaskedMotionGenerationOutput, Motio
 from lamp_hf.modeling.masked_decoding import draw_seed
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.processing_lamp import LampProcessor
+from lamp_hf.motion.limits import check_prompt
 from lamp_hf.motion.motion import Motion
 
 from .actions import split_actions
 from .editing import editable, paste
 from .familiarity import THRESHOLD, Familiarity, KnownSentences
-from .requests import MAX_MOTIONS, MotionRequest, checked_number, checked_text, num_frames_of, per_text
+from .requests import MAX_MOTIONS, MotionRequest, checked_number, num_frames_of, per_text
 from .saving import SavedPipeline
 from .streams import in_batches, is_stream, refuse_unknown
 from .text_warnings import CutTextWarning, EditWarning, SeveralActionsWarning, UnfamiliarTextWarning, warn
@@ -219,7 +220,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         negatives = per_text("negative_prompt", negative_prompt, len(texts), str)
         for negative in negatives:
             if negative:
-                checked_text(negative, "negative_prompt")
+                check_prompt(negative, "negative_prompt")
         seeds = self._check_seeds(seed, len(texts), num_motions_per_prompt)
         if split not in (True, False):
             raise TypeError(f"split={split!r} is not True or False")
@@ -310,7 +311,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         if sum(seconds or 0 for seconds in lengths):
             num_frames_of("seconds", sum(seconds or 0 for seconds in lengths), self.fps, self.frames_per_token)
         if negative_prompt is not None:
-            checked_text(negative_prompt, "negative_prompt")
+            check_prompt(negative_prompt, "negative_prompt")
         [used_seed] = self._check_seeds(seed, 1, 1)
         settings = self._settings(generation_settings)
         known = self._check_familiarity(texts, [[text] for text in texts], edits=False)
@@ -411,7 +412,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
             )
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValueError(f"count={count!r} is not a whole number of at least 1")
-        return known.suggest(checked_text(text), count)
+        return known.suggest(check_prompt(text), count)
 
     # ---- the steps that transformers names ---------------------------------------------------------------
 
@@ -481,7 +482,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
             raise TypeError(f"text is a {type(text).__name__}; expected a string, a list or an iterable of strings")
         if not text:
             raise ValueError("no text was given")
-        return [checked_text(item) for item in text]
+        return [check_prompt(item) for item in text]
 
     def _check_lengths(self, count: int, duration: Any, num_frames: Any) -> list[int | None]:
         if duration is not None and num_frames is not None:

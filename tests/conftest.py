@@ -363,7 +363,7 @@ def tiny_captioner(tiny_checkpoint: Path, tiny_language_model: Path, tmp_path_fa
     import lamp_hf
 
     torch.manual_seed(1)
-    model = lamp_hf.LampForMotionCaptioning.from_parts(
+    model = lamp_hf.LampWithLanguageModelForMotionCaptioning.from_parts(
         str(tiny_checkpoint), str(tiny_language_model), lora_rank=2, max_text_length=16
     )
     with torch.no_grad():  # a new adapter changes nothing

@@ -10,7 +10,8 @@ ROOT = Path(lamp_hf.__file__).resolve().parent.parent
 
 # From the ground up. Packages of one floor do not import each other; `lamp_hf` is its `__init__.py` and `__main__.py`.
 FLOORS = (
-    {"version", "batches", "files", "locks", "processes", "terminal", "extras", "hub"},
+    {"version", "batches", "files", "locks", "processes", "terminal", "extras"},
+    {"hub"},
     {"checkpoints"},
     {"motion"},
     {"data", "modeling"},
@@ -19,7 +20,7 @@ FLOORS = (
     {"registration", "metrics"},
     {"evaluation"},
     {"publishing"},
-    {"conversion", "training"},
+    {"conversion", "training", "serving"},
     {"cli"},
     {"lamp_hf"},
 )

@@ -123,6 +123,17 @@ def test_motion_captioning(example) -> None:
     assert "metadata.jsonl exists" in example("motion_captioning.py", "my_mocap", fails=True)
 
 
+def test_rerun_motion(example) -> None:
+    pytest.importorskip("rerun", reason="needs the Rerun SDK: pip install rerun-sdk")
+    out = example("rerun_motion.py", "my_mocap", "-o", "mocap.rrd")
+    assert "walk: Motion(60 frames" in out
+    recording = Path("mocap.rrd").read_bytes()
+    assert recording.startswith(b"RRF2")
+    assert all(name in recording for name in (b"walk/body", b"wave/height/left_foot", b"wave/caption"))
+    assert example("rerun_motion.py", "nowhere.bvh", "-o", "x.rrd", fails=True) == "Error: nowhere.bvh: no such file"
+    assert not Path("x.rrd").exists()
+
+
 def test_motion_retrieval(example) -> None:
     out = example("motion_retrieval.py", "my_mocap", "a person walks")
     assert "'a person walks' in 2 motions:" in out

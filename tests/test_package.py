@@ -80,7 +80,7 @@ def test_registering_twice_changes_nothing(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_public_names() -> None:
-    assert sorted(lamp_hf.__all__) == sorted(lamp_hf._HOMES)
+    assert sorted(lamp_hf.__all__) == sorted(lamp_hf._MODULES)
     for name in lamp_hf.__all__:
         value = getattr(lamp_hf, name)
         assert getattr(value, "__name__", name) == name or name in ("HUMANML3D_22", "KIT_21")

@@ -19,6 +19,7 @@ __all__ = [
     "CheckpointError",
     "checked_name",
     "explained",
+    "model_class",
     "stored_tensors",
 ]
 
@@ -27,7 +28,7 @@ CONFIG_FILES = ("config.json",)
 INDEX_FILE = "model.safetensors.index.json"
 WEIGHT_FILES = ("model.safetensors", INDEX_FILE)
 EXTRACTOR_FILES = ("processor_config.json", "preprocessor_config.json")
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "words.json")
 PROCESSOR_FILES = (EXTRACTOR_FILES, TOKENIZER_FILES)
 JSON_FILES = (
     *CONFIG_FILES,
@@ -37,6 +38,12 @@ JSON_FILES = (
     "tokenizer.json",
     INDEX_FILE,
 )
+
+# Former names of model classes, which are still in config.json of old checkpoints.
+FORMER_CLASSES = {
+    "LampForMotionCaptioning": "LampWithLanguageModelForMotionCaptioning",
+    "LampForMotionToText": "LampDecoderForMotionCaptioning",
+}
 
 # How long to wait for the Hub to say whether it has a repository.
 HUB_TIMEOUT_S = 10.0
@@ -51,6 +58,18 @@ class CheckpointError(Exception):
     It is neither a ValueError nor an OSError: `pipeline()` of transformers catches those, tries the next class, and
     ends with the tracebacks of all classes.
     """
+
+
+def model_class(config: Mapping[str, Any]) -> str | None:
+    """Return the current name of the class of a checkpoint's model, or `None` if the configuration does not name it.
+
+    Args:
+        config: Content of `config.json`.
+    """
+    match config.get("architectures"):
+        case [str(name), *_]:
+            return FORMER_CLASSES.get(name, name)
+    return None
 
 
 def checked_name(name: Any, options: Mapping[str, Any]) -> Any:

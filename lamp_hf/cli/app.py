@@ -20,6 +20,7 @@ from lamp_hf.cli.generate import generate, prompts
 from lamp_hf.cli.info import info
 from lamp_hf.cli.push import push
 from lamp_hf.cli.search import index, search
+from lamp_hf.cli.serve import serve
 from lamp_hf.cli.train import train
 from lamp_hf.terminal import logs_on_stderr, shown
 from lamp_hf.version import __version__
@@ -84,6 +85,7 @@ app.command()(search)
 app.command()(index)
 app.command()(info)
 app.command("convert-motion")(convert_motion)
+app.command()(serve)
 app.command()(train)
 app.command()(push)
 app.command()(convert)

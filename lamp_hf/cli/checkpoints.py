@@ -1,15 +1,8 @@
 """Finding the checkpoint for a command and checking that it fits the task."""
 
-__all__ = ["find_checkpoint"]
+from lamp_hf.checkpoints.tasks import MODEL_TYPES
 
-# Model types that each task can load.
-MODEL_TYPES = {
-    "text-to-motion": ("lamp_text_to_motion",),
-    "motion-captioning": ("lamp", "lamp_text_to_motion", "lamp_captioning"),
-    "motion-retrieval": ("lamp", "lamp_text_to_motion"),
-    "reconstruction": ("motion_vqvae", "lamp", "lamp_text_to_motion"),
-    "evaluation": ("motion_text_evaluator",),
-}
+__all__ = ["find_checkpoint"]
 
 
 def find_checkpoint(model: str | None, task: str) -> str:

@@ -1,10 +1,11 @@
 """Helpers shared by several commands: load a pipeline, write motions, print."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lamp_hf.cli.checkpoints import find_checkpoint
-from lamp_hf.motion.files import WRITERS
+from lamp_hf.motion.files import EXACT_FORMATS, WRITERS
 from lamp_hf.terminal import shown
 
 if TYPE_CHECKING:
@@ -12,12 +13,10 @@ if TYPE_CHECKING:
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
 
-__all__ = ["EXACT_FORMATS", "FORMATS", "check_text", "fail", "load_pipeline", "print_table", "save", "say"]
+__all__ = ["FORMATS", "fail", "load_pipeline", "print_table", "save", "say"]
 
-MAX_CHARACTERS = 10_000  # same as in the pipelines, which take seconds to import
 EXIT_ERROR = 1
 FORMATS = " ".join(WRITERS)
-EXACT_FORMATS = (".npy", ".npz")  # store the motion unchanged; the other formats may plant feet
 
 
 def load_pipeline(model: str | None, device: str | None) -> "TextToMotionPipeline":
@@ -30,17 +29,18 @@ def load_pipeline(model: str | None, device: str | None) -> "TextToMotionPipelin
     return pipe
 
 
-def check_text(text: str) -> None:
-    """Raise an error if a sentence is empty or too long, before a model is loaded."""
-    if not text.strip():
-        raise ValueError('text is empty; describe what the person does, such as "a person walks"')
-    if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"text has {len(text):,} characters; shorten it to at most {MAX_CHARACTERS:,}")
+def save(motion: "Motion", path: Path, adjust: Mapping[str, Any]) -> str:
+    """Write a motion and return a line that describes the file.
 
-
-def save(motion: "Motion", path: Path, plant_feet: bool | None) -> str:
-    """Write a motion and return a line that describes the file."""
-    options = {} if path.suffix.lower() in EXACT_FORMATS else {"plant_feet": plant_feet}
+    Args:
+        motion: The motion.
+        path: The file.
+        adjust: Keyword arguments of `Motion.adjust`, from `adjust_options`.
+    """
+    motion = motion.adjust(**adjust)
+    # To plant feet again would break a loop.
+    planted = path.suffix.lower() in EXACT_FORMATS or adjust["loop"] or adjust["in_place"]
+    options = {} if planted else {"plant_feet": adjust["plant_feet"]}
     report = motion.save(path, **options)
     text = f"{path}: {motion.num_frames} frames, {motion.duration:.2f} s"
     error = getattr(report, "mean_error_m", None)

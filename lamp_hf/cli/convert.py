@@ -53,6 +53,14 @@ def convert(
             help="Standard deviation of the motion features (.npy). Defaults to meta/std.npy next to the checkpoints.",
         ),
     ] = None,
+    glove: Annotated[
+        Path | None,
+        typer.Option(
+            "--glove",
+            help="GloVe vectors of an evaluator: the folder with our_vab_data.npy, our_vab_words.pkl and "
+            "our_vab_idx.pkl, or a text file of GloVe. Defaults to a folder glove in or around the originals.",
+        ),
+    ] = None,
     text_tokenizer: Annotated[
         str, typer.Option("--text-tokenizer", help="Folder or Hub id of the BERT tokenizer.")
     ] = "google-bert/bert-base-uncased",
@@ -107,6 +115,7 @@ def convert(
             motion_vqvae=motion_vqvae,
             mean=mean,
             std=std,
+            glove=glove,
             text_tokenizer=text_tokenizer,
             language_model_tokenizer=language_model_tokenizer,
             license=license,
@@ -150,5 +159,7 @@ def _print(console: "Console", conversion: "Conversion") -> None:
         notes = [f"{name}={value} ({source})" for name, (value, source) in model.settings.items()]
         if model.statistics is not None:
             notes.append(f"statistics from {model.statistics[0]} and {model.statistics[1].name}")
+        if model.glove:
+            notes.append(f"GloVe vectors from {model.glove[0]}")
         if notes:
             console.print(f"{model.kind}: {', '.join(notes)}", markup=False)

@@ -8,8 +8,21 @@ from typing import Annotated, Any
 
 import typer
 
-from lamp_hf.cli.common import EXACT_FORMATS, FORMATS, fail, save, say
-from lamp_hf.cli.options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
+from lamp_hf.cli.common import FORMATS, fail, save, say
+from lamp_hf.cli.options import (
+    FpsOption,
+    InPlaceOption,
+    LoopOption,
+    MappingOption,
+    MirrorOption,
+    OriginOption,
+    PlantFeetOption,
+    SourceFpsOption,
+    UnitOption,
+    UpAxisOption,
+    adjust_options,
+    reading_options,
+)
 from lamp_hf.motion.files import READERS, find_writer
 from lamp_hf.terminal import quiet_readers
 
@@ -24,16 +37,12 @@ def convert_motion(
         Path, typer.Argument(help=f"Output file ({FORMATS}), or an output folder if the source is a folder.")
     ],
     to: Annotated[str | None, typer.Option("--to", help=f"Output format for a folder: {FORMATS}")] = None,
-    fps: Annotated[float | None, typer.Option("--fps", help="Resample to this frame rate.")] = None,
-    plant_feet: Annotated[
-        bool | None,
-        typer.Option(
-            "--plant-feet/--no-plant-feet",
-            help="Keep feet that stand on the floor from sliding. Defaults to yes for generated motions and no for "
-            "recordings.",
-            show_default=False,
-        ),
-    ] = None,
+    fps: FpsOption = None,
+    mirror: MirrorOption = False,
+    loop: LoopOption = False,
+    in_place: InPlaceOption = False,
+    origin: OriginOption = False,
+    plant_feet: PlantFeetOption = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
@@ -44,13 +53,16 @@ def convert_motion(
     `lamp-hf convert-motion walk.bvh walk.glb`
 
     `lamp-hf convert-motion my_mocap/ players/ --to .html`
+
+    `lamp-hf convert-motion walk.bvh cycle.glb --loop --in-place --fps 30`
     """
     reading = reading_options(mapping, source_fps, unit, up_axis)
     suffix = f".{to.lstrip('.')}" if to is not None else destination.suffix
-    if plant_feet and suffix.lower() in EXACT_FORMATS:
-        raise typer.BadParameter(f"--plant-feet does not work with {suffix} files, which store the motion unchanged")
+    adjust = adjust_options(
+        suffix, fps=fps, mirror=mirror, loop=loop, in_place=in_place, origin=origin, plant_feet=plant_feet
+    )
     if source.is_dir():
-        _convert_folder(source, destination, to, fps, reading, plant_feet)
+        _convert_folder(source, destination, to, reading, adjust)
         return
     if to is not None:
         raise typer.BadParameter(
@@ -58,25 +70,17 @@ def convert_motion(
         )
     find_writer(destination)
     _refuse_originals({source: destination})
-    say(_convert_file(source, destination, fps, reading, plant_feet))
+    say(_convert_file(source, destination, reading, adjust))
 
 
-def _convert_file(
-    source: Path, target: Path, fps: float | None, reading: dict[str, Any], plant_feet: bool | None
-) -> str:
+def _convert_file(source: Path, target: Path, reading: dict[str, Any], adjust: dict[str, Any]) -> str:
     from lamp_hf.motion.inputs import as_motion
 
-    motion = as_motion(source, **reading)
-    return save(motion if fps is None else motion.resample(fps), target, plant_feet)
+    return save(as_motion(source, **reading), target, adjust)
 
 
 def _convert_folder(
-    source: Path,
-    destination: Path,
-    to: str | None,
-    fps: float | None,
-    reading: dict[str, Any],
-    plant_feet: bool | None,
+    source: Path, destination: Path, to: str | None, reading: dict[str, Any], adjust: dict[str, Any]
 ) -> None:
     from lamp_hf.motion.inputs import failure, find_motion_files, no_motion_files
 
@@ -97,7 +101,7 @@ def _convert_folder(
         target = targets[file]
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _convert_file(file, target, fps, reading, plant_feet)
+            _convert_file(file, target, reading, adjust)
         except OSError as error:
             if error.errno in NO_SPACE:  # the other files would fail too
                 raise

@@ -77,7 +77,7 @@ PoolSize = Annotated[
     ),
 ]
 
-RECORDS = Path("evaluations")
+RECORDS_FOLDER = Path("evaluations")
 # Names of evaluation splits, in order of preference.
 SPLITS = ("test", "validation", "val", "valid", "dev")
 
@@ -91,7 +91,7 @@ def reconstruction(
     repeats: Repeats = 20,
     seed: Seed = 0,
     limit: Limit = None,
-    output: Output = RECORDS,
+    output: Output = RECORDS_FOLDER,
     write_card: Card = False,
     name: Name = None,
     skip_bad: SkipBad = False,
@@ -133,9 +133,16 @@ def text_to_motion(
         int, typer.Option("--multimodality-motions", min=10, help="Number of motions per text for MultiModality.")
     ] = 30,
     pool_size: PoolSize = 32,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            help="Generation setting and its values, such as guidance_scale=1,2,4; can be repeated for combinations.",
+        ),
+    ] = None,
     seed: Seed = 0,
     limit: Limit = None,
-    output: Output = RECORDS,
+    output: Output = RECORDS_FOLDER,
     write_card: Card = False,
     name: Name = None,
     skip_bad: SkipBad = False,
@@ -144,17 +151,26 @@ def text_to_motion(
 ) -> None:
     """Evaluate generated motions: R-Precision, FID, MM-Dist, Diversity, MultiModality, LaMP-BertScore, foot skating.
 
-    The protocols are humanml3d, lamp-bertscore and physics. With the default settings, humanml3d generates tens of
-    thousands of motions; on a CPU, reduce the repeats and the MultiModality texts.
+    The protocols are humanml3d, released, lamp-bertscore and physics. released replaces humanml3d by default if the
+    evaluator was converted with its GloVe vectors; it gives the numbers of published tables. With the default settings,
+    both generate tens of thousands of motions; on a CPU, reduce the repeats and the MultiModality texts.
 
     `lamp-hf evaluate text-to-motion lamp-small --data DATA --repeats 5 --multimodality-texts 10`
+
+    `lamp-hf evaluate text-to-motion lamp-small --data DATA --sweep guidance_scale=1,2,4`
     """
     from lamp_hf.evaluation.protocols import text_to_motion as task
+    from lamp_hf.evaluation.sweeps import joined_sweep, sweep_settings, variant_name
 
-    protocols = _chosen(protocol, task.PROTOCOLS)
+    combinations = sweep_settings(sweep or ())
+
+    protocols = _chosen(protocol, task.PROTOCOLS, task.DEFAULT_PROTOCOLS)
     checkpoint = find_checkpoint(model, "text-to-motion")
+    if not protocol and _reads_annotations(evaluator):
+        protocols = ("released", *protocols[1:])
     judges = {
         "humanml3d": lambda: {"evaluator": _embedder(evaluator, device)},
+        "released": lambda: {"evaluator": _embedder(evaluator, device)},
         "lamp-bertscore": lambda: {
             "captioner": _pipeline("motion-captioning", find_checkpoint(captioner, "motion-captioning"), device)
         },
@@ -164,21 +180,27 @@ def text_to_motion(
     protocols = _that_fit(protocols, task.misfits(protocols, clips, pool_size=pool_size))
     options: dict[str, Any] = {}
     for judged in protocols:
-        options |= judges.get(judged, dict)()
-    records = task.evaluate_text_to_motion_protocols(
-        _name(name, checkpoint),
-        _pipeline("text-to-motion", checkpoint, device),
-        clips,
-        protocols=protocols,
-        repeats=repeats,
-        seed=seed,
-        multimodality_texts=multimodality_texts,
-        multimodality_motions=multimodality_motions,
-        pool_size=pool_size,
-        on_estimate=_say_how_long,
-        **options,
-    )
-    _finish(records, output, card)
+        if "evaluator" not in options or judged not in task.FEATURE_PROTOCOLS:
+            options |= judges.get(judged, dict)()
+    model_name = _name(name, checkpoint)
+    found = [
+        task.evaluate_text_to_motion_protocols(
+            variant_name(model_name, settings),
+            _pipeline("text-to-motion", checkpoint, device, **settings),
+            clips,
+            protocols=protocols,
+            repeats=repeats,
+            seed=seed,
+            multimodality_texts=multimodality_texts,
+            multimodality_motions=multimodality_motions,
+            pool_size=pool_size,
+            on_estimate=_say_how_long,
+            **options,
+        )
+        for settings in combinations
+    ]
+    records = [joined_sweep(model_name, of_protocol) for of_protocol in zip(*found, strict=True)]
+    _finish(records, output, card, suffix="-sweep" if sweep else "")
 
 
 @app.command()
@@ -198,7 +220,7 @@ def retrieval(
     repeats: Repeats = 20,
     seed: Seed = 0,
     limit: Limit = None,
-    output: Output = RECORDS,
+    output: Output = RECORDS_FOLDER,
     write_card: Card = False,
     name: Name = None,
     skip_bad: SkipBad = False,
@@ -249,7 +271,7 @@ def captioning(
     repeats: Repeats = 20,
     seed: Seed = 0,
     limit: Limit = None,
-    output: Output = RECORDS,
+    output: Output = RECORDS_FOLDER,
     write_card: Card = False,
     name: Name = None,
     skip_bad: SkipBad = False,
@@ -297,12 +319,12 @@ def compare(
 # ---- helpers ----------------------------------------------------------------------------------------------
 
 
-def _chosen(asked: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
-    """Return the requested protocols, or all of them by default."""
+def _chosen(asked: Sequence[str] | None, known: Sequence[str], default: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the requested protocols; by default the default ones, or all of them."""
     for protocol in asked or ():
         if protocol not in known:
             raise typer.BadParameter(f"unknown protocol {protocol!r}; expected one of {', '.join(known)}")
-    return tuple(dict.fromkeys(asked or known))
+    return tuple(dict.fromkeys(asked or default or known))
 
 
 def _that_fit(protocols: Sequence[str], misfits: Mapping[str, str]) -> tuple[str, ...]:
@@ -374,11 +396,20 @@ def _device(asked: str | None) -> Any:
     return asked or process_state().device
 
 
-def _pipeline(task: str, checkpoint: str, device: str | None) -> Any:
+def _pipeline(task: str, checkpoint: str, device: str | None, **settings: Any) -> Any:
     import transformers
 
     create: Any = transformers.pipeline  # its type hints cover only the built-in tasks
-    return create(task, model=checkpoint, device=_device(device))
+    return create(task, model=checkpoint, device=_device(device), **settings)
+
+
+def _reads_annotations(evaluator: str) -> bool:
+    """Return whether an evaluator is the released one, with its GloVe vectors."""
+    import transformers
+
+    checkpoint = find_checkpoint(evaluator, "evaluation")
+    config = transformers.AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+    return getattr(config, "text_input", None) == "glove" and config.num_word_vectors > 0
 
 
 def _embedder(evaluator: str, device: str | None) -> "Embedder":
@@ -388,9 +419,9 @@ def _embedder(evaluator: str, device: str | None) -> "Embedder":
 
     checkpoint = find_checkpoint(evaluator, "evaluation")
     model: Any = transformers.AutoModel.from_pretrained(checkpoint, trust_remote_code=False)
-    # An evaluator that reads GloVe vectors has no tokenizer.
-    uses_glove = getattr(model.config, "text_input", None) == "glove"
-    processor_class: Any = transformers.AutoFeatureExtractor if uses_glove else transformers.AutoProcessor
+    # An evaluator without its GloVe vectors has no tokenizer.
+    wordless = getattr(model.config, "text_input", None) == "glove" and not model.config.num_word_vectors
+    processor_class: Any = transformers.AutoFeatureExtractor if wordless else transformers.AutoProcessor
     return Embedder(model.to(_device(device)), processor_class.from_pretrained(checkpoint))
 
 
@@ -408,16 +439,20 @@ def _tokenizer(checkpoint: str, device: str | None) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModel
 
     from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
-    from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
+    from lamp_hf.modeling.modeling_lamp import LampModel
+    from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 
-    if AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).model_type == "motion_vqvae":
+    kind = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).model_type
+    if kind == "motion_vqvae":
         tokenizer: Any = AutoModel.from_pretrained(checkpoint, trust_remote_code=False)
+    elif kind == "lamp_text_to_motion":
+        tokenizer = LampForTextToMotion.from_pretrained(checkpoint).lamp.motion_vqvae
     else:
-        tokenizer = LampForMotionTextRetrieval.from_pretrained(checkpoint).lamp.motion_vqvae
+        tokenizer = LampModel.from_pretrained(checkpoint).motion_vqvae
     return tokenizer.to(_device(device)).eval(), LampFeatureExtractor.from_pretrained(checkpoint)
 
 
-def _finish(records: "Iterable[EvaluationRecord]", output: Path, card: Path | None) -> None:
+def _finish(records: "Iterable[EvaluationRecord]", output: Path, card: Path | None, suffix: str = "") -> None:
     """Print the tables and write the records, from the main process only."""
     from lamp_hf.evaluation.records import comparison, write_to_card
     from lamp_hf.processes import process_state
@@ -427,7 +462,7 @@ def _finish(records: "Iterable[EvaluationRecord]", output: Path, card: Path | No
     output.mkdir(parents=True, exist_ok=True)
     for record in records:
         _print_table(record, comparison([record]))
-        path = output / f"{record.protocol.task}-{record.protocol.name}-{record.model.replace('/', '--')}.json"
+        path = output / f"{record.protocol.task}-{record.protocol.name}-{record.model.replace('/', '--')}{suffix}.json"
         record.save(path)
         typer.echo(f"saved {path}\n")
         if card is not None:

@@ -6,17 +6,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lamp_hf.cli.common import FORMATS, check_text, load_pipeline, save, say
+from lamp_hf.cli.common import FORMATS, load_pipeline, save, say
 from lamp_hf.cli.options import (
     DeviceOption,
+    FpsOption,
+    InPlaceOption,
+    LoopOption,
     MappingOption,
+    MirrorOption,
     ModelOption,
+    OriginOption,
+    PlantFeetOption,
     SourceFpsOption,
     UnitOption,
     UpAxisOption,
+    adjust_options,
     reading_options,
 )
 from lamp_hf.motion.files import READERS, find_writer
+from lamp_hf.motion.limits import MAX_GENERATED_FRAMES, check_prompt
+from lamp_hf.motion.skeleton import SKELETONS
 from lamp_hf.terminal import counted
 
 if TYPE_CHECKING:
@@ -25,7 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["generate", "prompts"]
 
-MAX_FPS = 1000
+# The frame rate of a checkpoint is known only after loading it; this bound holds for all skeletons.
+MAX_DURATION_S = MAX_GENERATED_FRAMES / min(skeleton.default_fps for skeleton in SKELETONS.values())
 
 
 def generate(
@@ -73,12 +83,12 @@ def generate(
             "--edit", help="Part of --motion to regenerate, as START:END in seconds. Without END, up to the end."
         ),
     ] = None,
-    fps: Annotated[
-        float | None, typer.Option("--fps", help="Frame rate of the output. Defaults to the model's rate, usually 20.")
-    ] = None,
-    no_plant_feet: Annotated[
-        bool, typer.Option("--no-plant-feet", help="Do not correct feet that slide on the floor.")
-    ] = False,
+    fps: FpsOption = None,
+    mirror: MirrorOption = False,
+    loop: LoopOption = False,
+    in_place: InPlaceOption = False,
+    origin: OriginOption = False,
+    plant_feet: PlantFeetOption = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
@@ -89,6 +99,8 @@ def generate(
     """Generate motions from text. `lamp-hf prompts` lists what the model knows.
 
     `lamp-hf generate "a person waves" -o wave.bvh -d 4 --seed 1`
+
+    `lamp-hf generate "a person walks" --loop --in-place -o cycle.glb`
 
     `lamp-hf generate "a person walks then waves" --split -o both.bvh`
 
@@ -103,19 +115,24 @@ def generate(
     if output.is_dir():
         raise IsADirectoryError(f"{output} is a folder; expected a file name")
     for sentence in text:
-        check_text(sentence)
+        check_prompt(sentence)
     durations = duration or []
     for value in durations:
         if not 0 <= value < math.inf:
             raise ValueError(f"--duration {value:g}: expected seconds, 0 or more")
-    if fps is not None and not 1 <= fps <= MAX_FPS:
-        raise typer.BadParameter(f"--fps expects a frame rate from 1 to {MAX_FPS}, got {fps:g}")
+    longest = sum(durations) if storyboard else max(durations, default=0.0)
+    if longest > MAX_DURATION_S:
+        raise ValueError(f"--duration: {longest:g} s is too long; expected at most {MAX_DURATION_S:,.0f} s")
+    adjust = adjust_options(
+        output.suffix, fps=fps, mirror=mirror, loop=loop, in_place=in_place, origin=origin, plant_feet=plant_feet
+    )
     if storyboard and (len(durations) not in (0, len(text)) or num > 1 or motion or edit or split):
         raise typer.BadParameter(
-            "--storyboard needs one --duration per text or none, and works without --num, --split, --motion and --edit"
+            "--storyboard needs one --duration per text or none, and cannot be combined with --num, --split, --motion "
+            "or --edit"
         )
     if (motion is None) != (edit is None) or (motion and (durations or split)):
-        raise typer.BadParameter("--motion and --edit go together, and work without --duration and --split")
+        raise typer.BadParameter("--motion and --edit go together, and cannot be combined with --duration or --split")
     if not storyboard and len(durations) not in (0, 1, len(text)):
         raise typer.BadParameter(
             f"--duration was given {len(durations)} times for {counted(len(text), 'text')}; give it once for all, or "
@@ -144,8 +161,7 @@ def generate(
         results = [result for group in per_text for result in (group if num > 1 else [group])]
     for number, result in enumerate(results, start=1):
         path = output if len(results) == 1 else output.with_stem(f"{output.stem}-{number}")
-        made = result["motion"] if fps is None else result["motion"].resample(fps)
-        say(f"{save(made, path, False if no_plant_feet else None)}, seed {result['seed']}, {result['text']!r}")
+        say(f"{save(result['motion'], path, adjust)}, seed {result['seed']}, {result['text']!r}")
 
 
 def prompts(
@@ -165,11 +181,14 @@ def prompts(
     `lamp-hf prompts "play the guitar"`
     """
     if like is not None:
-        check_text(like)
+        check_prompt(like)
     pipe = load_pipeline(model, "cpu")
     known = pipe.known_sentences
     if known is None:
-        raise ValueError("this checkpoint does not say what it was trained on: its processor has no example_texts")
+        raise ValueError(
+            "this checkpoint does not say what it was trained on: its processor has no example_texts; pass another "
+            "checkpoint with --model"
+        )
     if like is not None:
         for sentence in known.suggest(like, num):
             say(sentence)
@@ -188,7 +207,9 @@ def _read_edit(path: Path, edit: str, reading: dict[str, Any]) -> "tuple[Motion,
     start, end = _span(edit)
     motion = as_motion(path, **reading)
     if not 0 <= start < motion.duration or (end is not None and end <= start):
-        raise ValueError(f"--edit {edit} is not within {path}, which lasts {motion.duration:g} s")
+        raise ValueError(
+            f"--edit {edit} is not within {path}, which lasts {motion.duration:g} s; pass a span within it"
+        )
     return motion, (start, end)
 
 

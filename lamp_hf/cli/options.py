@@ -6,13 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
+from lamp_hf.motion.files import EXACT_FORMATS
+from lamp_hf.motion.limits import MAX_FPS, MIN_FPS
+
 __all__ = [
     "DeviceOption",
+    "FpsOption",
+    "InPlaceOption",
+    "LoopOption",
     "MappingOption",
+    "MirrorOption",
     "ModelOption",
+    "OriginOption",
+    "PlantFeetOption",
     "SourceFpsOption",
     "UnitOption",
     "UpAxisOption",
+    "adjust_options",
     "reading_options",
 ]
 
@@ -40,6 +50,26 @@ SourceFpsOption = Annotated[
     float | None,
     typer.Option("--source-fps", help="Frame rate of the motion files, if theirs is missing or wrong."),
 ]
+FpsOption = Annotated[
+    float | None, typer.Option("--fps", help="Frame rate of the output. Defaults to the rate of the motion.")
+]
+MirrorOption = Annotated[bool, typer.Option("--mirror", help="Swap left and right.")]
+LoopOption = Annotated[
+    bool, typer.Option("--loop", help="Make a seamless loop: the last frames lead into the first. It may be shorter.")
+]
+InPlaceOption = Annotated[
+    bool, typer.Option("--in-place", help="Keep the body in one place, for game engines that move it themselves.")
+]
+OriginOption = Annotated[bool, typer.Option("--origin", help="Start at the origin, facing forward (+Z).")]
+PlantFeetOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--plant-feet/--no-plant-feet",
+        help="Keep feet that stand on the floor from sliding. Defaults to yes for generated motions and no for "
+        "recordings.",
+        show_default=False,
+    ),
+]
 ModelOption = Annotated[
     str | None,
     typer.Option("--model", "-m", help="Checkpoint: a folder, a Hub id or a built-in name. Defaults to lamp-small."),
@@ -48,6 +78,35 @@ DeviceOption = Annotated[
     str | None,
     typer.Option("--device", help="Device, such as cpu, cuda or mps. Defaults to an accelerator if there is one."),
 ]
+
+
+def adjust_options(
+    suffix: str,
+    *,
+    fps: float | None,
+    mirror: bool,
+    loop: bool,
+    in_place: bool,
+    origin: bool,
+    plant_feet: bool | None,
+) -> dict[str, Any]:
+    """Return the keyword arguments of `Motion.adjust` for these options and the suffix of the output.
+
+    Raises:
+        typer.BadParameter: If the frame rate is out of range, or feet cannot be planted in files of this format.
+    """
+    if fps is not None and not MIN_FPS <= fps <= MAX_FPS:
+        raise typer.BadParameter(f"--fps expects a frame rate from {MIN_FPS:g} to {MAX_FPS:g}, got {fps:g}")
+    if plant_feet and suffix.lower() in EXACT_FORMATS and not (loop or in_place):
+        raise typer.BadParameter(f"--plant-feet does not work with {suffix} files, which store the motion unchanged")
+    return {
+        "fps": fps,
+        "mirror": mirror,
+        "loop": loop,
+        "in_place": in_place,
+        "origin": origin,
+        "plant_feet": plant_feet,
+    }
 
 
 def reading_options(

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lamp_hf.cli.checkpoints import find_checkpoint
-from lamp_hf.cli.options import MappingOption, ModelOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
+from lamp_hf.cli.options import (
+    DeviceOption,
+    MappingOption,
+    ModelOption,
+    SourceFpsOption,
+    UnitOption,
+    UpAxisOption,
+    reading_options,
+)
 from lamp_hf.extras import require_faiss
 from lamp_hf.motion.files import READERS
 from lamp_hf.terminal import quiet_readers, shown
@@ -17,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["index", "search"]
 
-DeviceOption = Annotated[str, typer.Option("--device", help="Device, such as cpu, cuda or mps.")]
 ProcessesOption = Annotated[
     int | None,
     typer.Option("--num-proc", min=1, help="Number of processes that read motion files. Defaults to one per core."),
@@ -28,7 +35,7 @@ def index(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder of motion files, saved data set or Hub id; or, with --data, bandai-namco, humanml3d or kit-ml."
+            help="Folder of motion files, saved data set or Hub id; or, with --data, a name such as bandai-namco."
         ),
     ],
     output: Annotated[
@@ -63,7 +70,7 @@ def index(
         str | None, typer.Option("--license", help="With --push-to: license id of the Hub, such as cc-by-nc-4.0.")
     ] = None,
     model: ModelOption = None,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
 ) -> None:
     """Build a search index of motions. Run it again to add new motions.
 
@@ -120,7 +127,7 @@ def search(
     unit: UnitOption = None,
     up_axis: UpAxisOption = None,
     model: ModelOption = None,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
 ) -> None:
     """Find motions by text or by example. The query file itself is not among the results.
 
@@ -133,7 +140,7 @@ def search(
     if captions and not by_motion:
         raise typer.BadParameter("--captions needs a motion file as query")
     if rerank and by_motion and not captions:
-        raise typer.BadParameter("--rerank compares texts with motions; it cannot compare two motions")
+        raise typer.BadParameter("--rerank compares texts with motions and cannot compare two motions; leave it out")
     require_faiss()
     # Check everything before the model is loaded.
     if by_motion:
@@ -159,7 +166,7 @@ def search(
         index=where,
         num_proc=num_proc,
         reader_options=reading,
-        device=device,
+        device=encoder.model.device,
     )
     hits = pipe(
         Path(query) if by_motion else query,
@@ -182,14 +189,17 @@ def search(
     _show(["", "score", *matches, "file", "captions"], rows, empty=f"nothing found: {where} has no other motions")
 
 
-def _encoder(model: str | None, device: str) -> "MotionTextEncoder":
+def _encoder(model: str | None, device: str | None) -> "MotionTextEncoder":
+    import torch
+
     from lamp_hf.modeling import LampForMotionTextRetrieval, LampProcessor
     from lamp_hf.retrieval.encoder import MotionTextEncoder
 
     checkpoint = find_checkpoint(model, "motion-retrieval")
     loaded: Any = LampForMotionTextRetrieval.from_pretrained(checkpoint)
     processor: Any = LampProcessor.from_pretrained(checkpoint)
-    return MotionTextEncoder(loaded.to(device), processor)
+    chosen = device or torch.accelerator.current_accelerator(check_available=True) or "cpu"
+    return MotionTextEncoder(loaded.to(chosen), processor)
 
 
 def _captions(captions: list[str]) -> str:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
+# Data sets with packaged recipes; importing `lamp_hf.training` takes too long for a help text.
+DATA_SETS = sorted(path.name for path in (Path(__file__).parents[1] / "training" / "recipes").iterdir())
+
 
 def train(
     stage: Annotated[
@@ -30,8 +33,8 @@ def train(
         typer.Option(
             "--config",
             "-c",
-            help="Recipe: a YAML file, or the name of a built-in one, such as humanml3d/lamp (data set: bandai-namco, "
-            "cmu-mocap, humanml3d or kit-ml). Without a recipe, the command fine-tunes a text-to-motion model.",
+            help="Recipe: a YAML file, or the name of a built-in one, such as humanml3d/lamp (data sets: "
+            f"{', '.join(DATA_SETS)}). Without a recipe, the command fine-tunes a text-to-motion model.",
         ),
     ] = None,
     overrides: Annotated[

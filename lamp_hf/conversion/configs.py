@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lamp_hf.modeling.configuration_lamp import (
-    LampCaptioningConfig,
     LampConfig,
     LampTextToMotionConfig,
+    LampWithLanguageModelConfig,
     MotionLengthEstimatorConfig,
     MotionTextEvaluatorConfig,
     MotionVQVAEConfig,
@@ -46,6 +46,8 @@ SETTINGS: dict[str, tuple[int | None, str | None]] = {
     "captioning.lora_alpha": (32, None),
     # 32 tokens and a line break
     "captioning.max_text_length": (33, None),
+    "evaluator.padded_frames": (196, "max_motion_length"),
+    "evaluator.max_text_length": (20, "max_text_len"),
 }
 # Width of one attention head in the published models: BERT-base has 12 heads at width 768, the masked transformer 8 at
 # 512 or 6 at 384.
@@ -297,7 +299,7 @@ def captioning_config(
     settings: Settings,
     eos_token_id: int,
     tokenizer: OriginalFile | None = None,
-) -> LampCaptioningConfig:
+) -> LampWithLanguageModelConfig:
     """Return the configuration of a captioner and the LaMP that it was trained on.
 
     `eos_token_id` is the line break that ends captions. `tokenizer` is the motion tokenizer's own file, as in
@@ -310,7 +312,7 @@ def captioning_config(
     adapted = f"layers.{layers[0]}.self_attn.q_proj.lora_A.default.weight"
     inner = lamp_config(lamp, settings, tokenizer)
     _check_data_set(file, inner.motion_vqvae_config.motion_dim)
-    return LampCaptioningConfig(
+    return LampWithLanguageModelConfig(
         lamp_config=inner,
         language_model_config={
             "model_type": "opt",
@@ -330,8 +332,8 @@ def captioning_config(
     )
 
 
-def evaluator_config(file: OriginalFile) -> MotionTextEvaluatorConfig:
-    """Return the configuration of an evaluator."""
+def evaluator_config(file: OriginalFile, settings: Settings) -> MotionTextEvaluatorConfig:
+    """Return the configuration of an evaluator, without GloVe vectors."""
     sizes = _Sizes(file)
     movement_hidden, channels, _ = sizes.shape("movement_encoder.conv1.weight", 3)
     if channels + 4 not in DATASETS.values():
@@ -352,6 +354,7 @@ def evaluator_config(file: OriginalFile) -> MotionTextEvaluatorConfig:
         word_embedding_size=word_size,
         num_pos_tags=tags,
         mask_motion_padding=False,
+        padded_frames=settings.get("evaluator.padded_frames", file),
     )
 
 

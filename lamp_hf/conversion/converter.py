@@ -37,7 +37,8 @@ from .configs import (
     vqvae_config,
 )
 from .files import OriginalFile, find_files, find_statistics, read_file
-from .layout import KINDS, LAMP_PARTS, MODELS, TIES, UNUSED, AnyConfig, layout_of
+from .glove import Glove, find_glove, read_glove
+from .layout import LAMP_PARTS, MODELS, ORIGINAL_KINDS, TIES, UNUSED, AnyConfig, layout_of
 from .state_dicts import (
     Tensors,
     captioning_state_dict,
@@ -48,7 +49,7 @@ from .state_dicts import (
     text_to_motion_state_dict,
     vqvae_state_dict,
 )
-from .tokenizers import load_language_model_tokenizer, load_text_tokenizer
+from .tokenizers import glove_tokenizer, load_language_model_tokenizer, load_text_tokenizer
 
 __all__ = ["Conversion", "ConvertedModel", "convert"]
 
@@ -75,7 +76,7 @@ class ConvertedModel:
     """One model that a conversion wrote.
 
     Args:
-        kind: One of `KINDS`.
+        kind: One of `ORIGINAL_KINDS`.
         folder: Folder of the model.
         sources: Files that its tensors come from.
         parameters: Number of values in its tensors; tied tensors count once.
@@ -83,6 +84,7 @@ class ConvertedModel:
         tensors_unused: Number of the other tensors, which do not affect its outputs or come from another source.
         settings: Values that the tensors do not show, each with its source: `"given"`, `"opt.txt"` or `"published"`.
         statistics: Files of mean and standard deviation; `None` for a length estimator, which takes no motions.
+        glove: Files of the GloVe vectors that an evaluator contains.
     """
 
     kind: str
@@ -93,6 +95,7 @@ class ConvertedModel:
     tensors_unused: int
     settings: dict[str, tuple[int, str]]
     statistics: tuple[Path, Path] | None
+    glove: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -119,6 +122,7 @@ class _Prepared:
     used: int
     tokenizer: Any = None
     text_padding: Literal["longest", "max_length"] = "longest"
+    glove: Glove | None = None
 
 
 def convert(
@@ -130,6 +134,7 @@ def convert(
     motion_vqvae: str | os.PathLike[str] | None = None,
     mean: str | os.PathLike[str] | None = None,
     std: str | os.PathLike[str] | None = None,
+    glove: str | os.PathLike[str] | None = None,
     text_tokenizer: str = "google-bert/bert-base-uncased",
     language_model_tokenizer: str | None = None,
     license: str | None = None,
@@ -159,6 +164,9 @@ def convert(
             checkpoints, where the authors put them (`meta/mean.npy`). Statistics of the tokenizer's training differ
             from those of the data set, because some channels are divided by 5. An evaluator that is converted
             together with other kinds therefore uses the ones next to its own file.
+        glove: GloVe vectors of an evaluator: the folder with `our_vab_data.npy`, `our_vab_words.pkl` and
+            `our_vab_idx.pkl`, or a text file of GloVe. Defaults to a folder of these files in or around `original`. An
+            evaluator without them reads motions and word vectors, but no texts; a warning is logged.
         text_tokenizer: Folder or Hub id of BERT's tokenizer. `[DEC]` is added if it is missing.
         language_model_tokenizer: Folder or Hub id of the tokenizer of a captioner's language model. Defaults to
             `facebook/opt-2.7b` if the language model has the size of that model.
@@ -179,8 +187,8 @@ def convert(
             or of the wrong shape; or if a folder contains two files of a kind that is needed.
     """
     original, output = Path(original), Path(output)
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"kind={kind!r} is unknown; choose one of {', '.join(KINDS)}")
+    if kind is not None and kind not in ORIGINAL_KINDS:
+        raise ValueError(f"kind={kind!r} is unknown; choose one of {', '.join(ORIGINAL_KINDS)}")
     if (mean is None) != (std is None):
         raise ValueError("mean and std go together; pass both files or neither")
     chosen = Settings(settings or {})
@@ -204,7 +212,12 @@ def convert(
         # An evaluator that is converted together with other kinds uses its own statistics.
         kinds = [each for each in places.values() if each != "evaluator" or len(places) == 1]
         statistics = {each: (Path(mean), Path(std)) for each in kinds}
-    converter = _Converter(files, statistics, text_tokenizer, language_model_tokenizer, license, chosen)
+    vectors = None
+    if "evaluator" in places.values():
+        vectors = Path(glove) if glove is not None else find_glove(original, files["evaluator"].path)
+    elif glove is not None:
+        raise ValueError("glove: only an evaluator has GloVe vectors, and none is converted; leave it out")
+    converter = _Converter(files, statistics, vectors, text_tokenizer, language_model_tokenizer, license, chosen)
     converter.check_settings(places.values())
     with atomic_folder(output) as partial:
         steps.total += len(places)
@@ -271,8 +284,9 @@ def _read_all(
         raise refused[0]
     why = "".join(f". {reason}" for reason in left_out.values())
     if not found:
+        *most, last = ORIGINAL_KINDS
         raise ValueError(
-            f"{original}: no checkpoint found; expected one of these kinds: {', '.join(KINDS[:-1])} or {KINDS[-1]}{why}"
+            f"{original}: no checkpoint found; expected one of these kinds: {', '.join(most)} or {last}{why}"
         )
     if kind is not None and kind not in found:
         raise ValueError(
@@ -308,7 +322,7 @@ def _one_of_each(
         needed: Kinds that are needed.
         left_out: Files that are not picked are added here, with the reason.
     """
-    several = {kind: found[kind] for kind in KINDS if kind in needed and kind in found and kind not in named}
+    several = {kind: found[kind] for kind in ORIGINAL_KINDS if kind in needed and kind in found and kind not in named}
     files = {**named, **{kind: each[0] for kind, each in several.items() if len(each) == 1}}
     frames = {file.motion_dim for file in files.values()} - {None}
     for kind, candidates in several.items():
@@ -336,7 +350,7 @@ def _plan(found: Container[str], kind: str | None) -> dict[str, str]:
     if kind is not None:
         return {".": kind}
     main = next((each for each in MAIN_KINDS if each in found), None)
-    others = [each for each in KINDS if each in found and each not in MAIN_KINDS]
+    others = [each for each in ORIGINAL_KINDS if each in found and each not in MAIN_KINDS]
     if main is None and len(others) == 1:
         return {".": others[0]}
     return ({} if main is None else {".": main}) | {each: each for each in others}
@@ -399,6 +413,7 @@ class _Converter:
     Args:
         files: Files by kind.
         statistics: Files of mean and standard deviation from the caller, by the kinds that use them.
+        glove: Folder or file of the GloVe vectors of an evaluator, if there are any.
         text_tokenizer, language_model_tokenizer, license, settings: As for [`convert`].
     """
 
@@ -406,6 +421,7 @@ class _Converter:
         self,
         files: dict[str, OriginalFile],
         statistics: Mapping[str, tuple[Path, Path]],
+        glove: Path | None,
         text_tokenizer: str,
         language_model_tokenizer: str | None,
         license: str | None,
@@ -413,6 +429,7 @@ class _Converter:
     ):
         self.files = files
         self.statistics = statistics
+        self.glove = glove
         self.text_tokenizer = text_tokenizer
         self.language_model_tokenizer = language_model_tokenizer
         self.license = license
@@ -468,8 +485,9 @@ class _Converter:
             tensors_unused=sum(len(file.tensors) for file in prepared.sources) - prepared.used,
             settings=settings.used,
             statistics=statistics,
+            glove=() if prepared.glove is None else prepared.glove.files,
         )
-        _write_facts(model)
+        _write_facts(model, {} if prepared.glove is None else prepared.glove.digests)
         earlier = Path(name, CARD)
         if earlier.is_file():  # it may be user-edited
             shutil.copy(earlier, folder)
@@ -563,9 +581,23 @@ class _Converter:
         return _Prepared(model, [self.files["captioning"], lamp], count, tokenizer)
 
     def _evaluator(self, file: OriginalFile, settings: Settings) -> _Prepared:
-        config = evaluator_config(file)
+        config = evaluator_config(file, settings)
         used = _check_layout(file, config)
-        return _Prepared(_build(config, evaluator_state_dict(used), file), [file], len(used))
+        tensors = evaluator_state_dict(used)
+        if self.glove is None:
+            logger.warning(
+                "%s: no GloVe vectors found, so the evaluator cannot read texts, which R-Precision and MM-Dist need; "
+                "pass them as glove (--glove FOLDER)",
+                file.path,
+            )
+            return _Prepared(_build(config, tensors, file), [file], len(used))
+        glove = read_glove(self.glove, config.word_embedding_size)
+        tokenizer = glove_tokenizer(
+            glove.words, settings.get("evaluator.max_text_length", file), config.num_pos_tags, file.path
+        )
+        config.num_word_vectors = len(glove.words)
+        model = _build(config, tensors | {"word_vectors.weight": glove.vectors}, file)
+        return _Prepared(model, [file], len(used), tokenizer, glove=glove)
 
     def _length_estimator(self, file: OriginalFile, settings: Settings) -> _Prepared:
         config = length_estimator_config(file)
@@ -575,7 +607,7 @@ class _Converter:
         return _Prepared(_build(config, tensors, file), [file], len(used))
 
 
-def _write_facts(model: ConvertedModel) -> None:
+def _write_facts(model: ConvertedModel, glove: Mapping[str, str]) -> None:
     """Write the facts about the conversion that the card lists next to the weights."""
     facts = {
         "kind": model.kind,
@@ -584,6 +616,7 @@ def _write_facts(model: ConvertedModel) -> None:
         "tensors_unused": model.tensors_unused,
         "settings": {name: {"value": value, "from": where} for name, (value, where) in model.settings.items()},
         "statistics": None if model.statistics is None else [path.name for path in model.statistics],
+        **({"glove": [{"file": name, "sha256": sha256} for name, sha256 in glove.items()]} if glove else {}),
         "files": sorted(path.name for path in model.folder.iterdir() if path.is_file()),
     }
     (model.folder / CONVERSION_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

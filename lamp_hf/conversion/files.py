@@ -78,7 +78,7 @@ class OriginalFile:
 
     Args:
         path: Path of the file.
-        kind: One of `KINDS`; `None` if it is not recognized.
+        kind: One of `ORIGINAL_KINDS`; `None` if it is not recognized.
         tensors: Tensors by their original names; an evaluator's names start with those of its three parts.
         sha256: Hash of the file.
         options: Contents of the `opt.txt` next to it, if there is one.

@@ -13,15 +13,15 @@ import torch
 from transformers import PreTrainedModel
 
 from lamp_hf.modeling.configuration_lamp import (
-    LampCaptioningConfig,
     LampConfig,
     LampTextToMotionConfig,
+    LampWithLanguageModelConfig,
     MotionLengthEstimatorConfig,
     MotionTextEvaluatorConfig,
     MotionVQVAEConfig,
 )
 from lamp_hf.modeling.modeling_lamp import LampModel
-from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import LampWithLanguageModelForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_length_estimator import MotionLengthEstimatorModel
 from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
@@ -29,9 +29,9 @@ from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 
 __all__ = [
     "EVALUATOR_PARTS",
-    "KINDS",
     "LAMP_PARTS",
     "MODELS",
+    "ORIGINAL_KINDS",
     "STORED",
     "TIES",
     "UNUSED",
@@ -47,7 +47,7 @@ AnyConfig = (
     MotionVQVAEConfig
     | LampConfig
     | LampTextToMotionConfig
-    | LampCaptioningConfig
+    | LampWithLanguageModelConfig
     | MotionTextEvaluatorConfig
     | MotionLengthEstimatorConfig
 )
@@ -56,11 +56,11 @@ MODELS: dict[str, type[PreTrainedModel]] = {
     "motion-vqvae": MotionVQVAEModel,
     "lamp": LampModel,
     "text-to-motion": LampForTextToMotion,
-    "captioning": LampForMotionCaptioning,
+    "captioning": LampWithLanguageModelForMotionCaptioning,
     "evaluator": MotionTextEvaluatorModel,
     "length-estimator": MotionLengthEstimatorModel,
 }
-KINDS = tuple(MODELS)
+ORIGINAL_KINDS = tuple(MODELS)
 EVALUATOR_PARTS = ("movement_encoder", "text_encoder", "motion_encoder")
 # Tensors of LaMP that the files of other kinds repeat.
 LAMP_PARTS = {
@@ -184,7 +184,7 @@ def rules_of(kind: str, names: Iterable[str]) -> Rules:
     """Return the renaming rules of one kind of file.
 
     Args:
-        kind: One of `KINDS`.
+        kind: One of `ORIGINAL_KINDS`.
         names: All names in a file or in one of our models; they show how many stages its motion tokenizer has.
     """
     stage = re.compile(r".*encoder\.(?:model\.(\d+)\.0|downsample\.(\d+))\.weight")

@@ -66,7 +66,7 @@ def text_to_motion_state_dict(original: Tensors, lamp: Tensors) -> Tensors:
 
 
 def captioning_state_dict(original: Tensors, lamp: Tensors) -> Tensors:
-    """Convert the tensors of an original captioner to those of `LampForMotionCaptioning` with all parts of its own.
+    """Convert the tensors of an original captioner to those of a captioner that contains LaMP and the language model.
 
     Args:
         original: Tensors of the captioner's file, which repeats the Q-Former but not LaMP's heads.

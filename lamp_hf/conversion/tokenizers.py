@@ -1,13 +1,16 @@
 """Tokenizers for converted models. The authors' files do not contain any; their code loads them by name."""
 
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, BertTokenizer
 
 from lamp_hf.modeling.configuration_lamp import LampConfig
+from lamp_hf.modeling.tokenization_glove import POS_TAGS, GloveTokenizer, write_words
 
-__all__ = ["load_language_model_tokenizer", "load_text_tokenizer"]
+__all__ = ["glove_tokenizer", "load_language_model_tokenizer", "load_text_tokenizer"]
 
 DECODING_TOKEN = "[DEC]"
 # Hub id of the released captioner's language model, by its width.
@@ -81,6 +84,28 @@ def load_language_model_tokenizer(name_or_path: str | None, file: Path, width: i
             "one  (--language-model-tokenizer)"
         )
     return tokenizer, int(line_break[0])
+
+
+def glove_tokenizer(words: Sequence[str], max_words: int, num_pos_tags: int, file: Path) -> GloveTokenizer:
+    """Return the tokenizer of an evaluator.
+
+    Args:
+        words: Words of its GloVe vectors.
+        max_words: Number of words of a text that are read.
+        num_pos_tags: Number of parts of speech that it was trained with.
+        file: Path of the evaluator, for the error.
+
+    Raises:
+        ValueError: The parts of speech are not those of the released code.
+    """
+    if num_pos_tags != len(POS_TAGS):
+        raise ValueError(
+            f"{file}: was trained with {num_pos_tags} parts of speech, but the released code has {len(POS_TAGS)}, so "
+            "texts cannot be tagged for it; convert it without GloVe vectors"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        # two more for the beginning and the end
+        return GloveTokenizer(write_words(words, folder), model_max_length=max_words + 2)
 
 
 def _load(name_or_path: str, option: str) -> Any:

@@ -1,9 +1,7 @@
 """Read motion files one by one from tar archives, and remember what an archive contains."""
 
-import hashlib
 import json
 import lzma
-import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -78,9 +76,3 @@ def first_file_in(path: Path, suffix: str) -> str | None:
             return next((m.name for m in archive if m.isreg() and m.name.lower().endswith(suffix)), None)
     except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError):
         return None
-
-
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -42,12 +42,14 @@ class TimedCaption(NamedTuple):
         text: The caption.
         start, end: Seconds; 0 and 0 mean the whole motion.
         line: Line number in the file, from 1.
+        tokens: Words with their parts of speech, such as `a/DET person/NOUN walk/VERB`.
     """
 
     text: str
     start: float
     end: float
     line: int
+    tokens: str = ""
 
     @property
     def whole(self) -> bool:
@@ -168,7 +170,7 @@ def _parse(line: str, number: int) -> TimedCaption:
         raise ValueError(f"expected start and end in seconds, found {parts[2]!r} and {parts[3]!r}") from None
     if (start, end) != (0.0, 0.0) and not 0.0 <= start < end < math.inf:
         raise ValueError(f"expected 0 ≤ start < end, found {start:g} and {end:g} seconds")
-    return TimedCaption(text, start, end, number)
+    return TimedCaption(text, start, end, number, parts[1].strip())
 
 
 def read_names(path: Path) -> list[str]:

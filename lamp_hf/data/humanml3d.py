@@ -41,7 +41,7 @@ from lamp_hf.files import atomic_path
 
 logger = logging.getLogger(__name__)
 
-_LAYOUT_VERSION = 1  # increase it whenever a change alters the rows
+_LAYOUT_VERSION = 2  # increase it whenever a change alters the rows
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class _Row:
     clip: str
     digest: str
     part: slice
-    captions: tuple[str, ...]
+    captions: tuple[tuple[str, str], ...]  # text and annotation
 
 
 def is_humanml3d(path: Path) -> bool:
@@ -93,8 +93,8 @@ def load_humanml3d(
         progress: Show progress bars.
 
     Returns:
-        Splits `train`, `validation` and `test` with the columns of `motion_features`. A split is missing if its file
-        (`train.txt`, `val.txt`, `test.txt`) is.
+        Splits `train`, `validation` and `test` with the columns of `motion_features(annotated=True)`. A split is
+        missing if its file (`train.txt`, `val.txt`, `test.txt`) is.
 
     Raises:
         FileNotFoundError: The folder, its motions or its split files are missing.
@@ -165,7 +165,7 @@ def _load(
     makers: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
         split: partial(_make_rows, chosen, cache, field_set) for split, chosen in rows.items()
     }
-    loaded = cached_dataset(cache.cache_dir, key, motion_features(wanted), makers, progress=progress)
+    loaded = cached_dataset(cache.cache_dir, key, motion_features(wanted, annotated=True), makers, progress=progress)
     if rows.get("train"):
         _warn_of_drift(root, field_set, loaded["train"], cache.cache_dir / "statistics" / f"{key}.npy")
     return loaded
@@ -213,13 +213,13 @@ def _rows_of(
     name: str, digest: str, num_frames: int, captions: list[TimedCaption], field_set: FieldSet
 ) -> Iterator[_Row]:
     used = field_set.used(captions, num_frames)
-    if whole := tuple(caption.text for caption in used if caption.whole):
+    if whole := tuple((caption.text, caption.tokens) for caption in used if caption.whole):
         yield _Row(name, name, digest, slice(0, num_frames), whole)
     for caption in used:
         # As in the authors' loader, each line becomes a separate clip, even if two lines have the same times.
         if not caption.whole:
             part = field_set.frames(caption, num_frames)
-            yield _Row(f"{name}-line{caption.line}", name, digest, part, (caption.text,))
+            yield _Row(f"{name}-line{caption.line}", name, digest, part, ((caption.text, caption.tokens),))
 
 
 def _make_rows(rows: list[_Row], cache: ClipCache, field_set: FieldSet) -> Iterator[dict[str, Any]]:
@@ -228,13 +228,14 @@ def _make_rows(rows: list[_Row], cache: ClipCache, field_set: FieldSet) -> Itera
         yield {
             "id": row.id,
             "motion": motion,
-            "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in row.captions],
+            "captions": [{"text": text, "start": 0.0, "end": 0.0} for text, _ in row.captions],
             "source": field_set.name,
             "fps": field_set.skeleton.default_fps,
             "num_frames": len(motion),
             "content": "",
             "style": "",
             "mirrored": is_mirrored(row.clip),
+            "tokens": [tokens for _, tokens in row.captions],
         }
 
 

@@ -19,7 +19,7 @@ def recording_of(row_id: str) -> str:
     return _FIELD_MIRRORED.sub("", _PART.sub("", row_id.removesuffix(MIRRORED)))
 
 
-def motion_features(feature_dim: int = HUMANML3D_22.feature_dim) -> Features:
+def motion_features(feature_dim: int = HUMANML3D_22.feature_dim, *, annotated: bool = False) -> Features:
     """Return the columns of a motion dataset.
 
     * `id`: unique name of the clip; `recording_of` returns the same id for all parts and mirror images of a recording.
@@ -30,10 +30,14 @@ def motion_features(feature_dim: int = HUMANML3D_22.feature_dim) -> Features:
     * `num_frames`: T.
     * `content`, `style`: labels; empty if the dataset does not have them.
     * `mirrored`: whether left and right of the recording are swapped in `motion`, `captions` and `content`.
+    * `tokens`, only if `annotated`: the annotation of each caption, words with their parts of speech in the form
+      `a/DET person/NOUN walk/VERB`; empty if the data set has none for this caption.
 
     Args:
         feature_dim: Number of features: 263 for HumanML3D, 251 for KIT-ML.
+        annotated: Whether the data set annotates its captions, as HumanML3D and KIT-ML do.
     """
+    annotation = {"tokens": List(Value("string"))} if annotated else {}
     return Features(
         {
             "id": Value("string"),
@@ -45,6 +49,7 @@ def motion_features(feature_dim: int = HUMANML3D_22.feature_dim) -> Features:
             "content": Value("string"),
             "style": Value("string"),
             "mirrored": Value("bool"),
+            **annotation,
         }
     )
 

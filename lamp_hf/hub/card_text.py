@@ -230,7 +230,7 @@ def looks_like_hub_id(name: str) -> bool:
     return len(Path(name).parts) == 2 and not name.startswith((".", "/", "~")) and not Path(name).exists()
 
 
-def shown_name(name: str) -> str:
+def code_name(name: str) -> str:
     """Return a name as Markdown code, without local folders."""
     return f"`{_public(name)}`"
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lamp_hf.hub.card_text import ASKED, CARD_ITSELF, NO_LICENSE, License, card_parts, header_of, note_in, shown_name
+from lamp_hf.hub.card_text import ASKED, CARD_ITSELF, NO_LICENSE, License, card_parts, code_name, header_of, note_in
 
-__all__ = ["Origin", "Source", "find_license", "warn_of_license"]
+__all__ = ["LicenseSource", "Origin", "find_license", "warn_of_license"]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Source:
+class LicenseSource:
     """A model or a data set that a model was made from.
 
     Args:
@@ -74,7 +74,7 @@ def find_license(asked: str | None, headers: Sequence[tuple[str, Mapping[str, An
     return NO_LICENSE
 
 
-def warn_of_license(card_license: License, name: str, sources: Sequence[Source] = ()) -> None:
+def warn_of_license(card_license: License, name: str, sources: Sequence[LicenseSource] = ()) -> None:
     """Warn if a card states no license, or if it differs from the license of a source.
 
     Args:
@@ -101,18 +101,18 @@ def warn_of_license(card_license: License, name: str, sources: Sequence[Source] 
             )
 
 
-def words_on_license(source: Source, card_license: License) -> list[str]:
+def words_on_license(source: LicenseSource, card_license: License) -> list[str]:
     """Return paragraphs about a source's license, for the card of the model that was made from it."""
     theirs = License.of_header(source.header, source.name)
     words = []
     if theirs.named and card_license.source != source.name:
-        words.append(f"{shown_name(source.name)}, from which it was made, is under {theirs.name}.")
+        words.append(f"{code_name(source.name)}, from which it was made, is under {theirs.name}.")
     if carried := _words_carried(source.card):
         words.append(carried)
     section = _section_on_license("\n".join(card_parts(source.card)[::2]))
     if section:
         quoted = "\n".join(f"> {line}".rstrip() for line in section.splitlines())
-        words.append(f"From the card of {shown_name(source.name)}:\n\n{quoted}")
+        words.append(f"From the card of {code_name(source.name)}:\n\n{quoted}")
     return words
 
 

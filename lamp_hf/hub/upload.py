@@ -1,11 +1,11 @@
 """Upload files to the Hub in one commit: all of them or none."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from lamp_hf.files import file_digest
 from lamp_hf.hub.errors import HubError, clear_hub_errors, first_line
 
 __all__ = ["CARD", "Target", "matches"]
@@ -215,12 +215,6 @@ class Target:
                     f"{self.state}, and your files have not changed; push again"
                 ) from error
         return str(done.pr_url) if self.create_pr else url
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:

@@ -35,6 +35,9 @@ class Embedder:
         self.model = model.eval()
         self.processor = processor
         self.reads_sentences = hasattr(processor, "feature_extractor")
+        # The released evaluator reads words with their parts of speech.
+        glove = getattr(getattr(model, "config", None), "text_input", None) == "glove"
+        self.reads_annotations = self.reads_sentences and glove
         self.name = portable_name(str(model.name_or_path)) or type(model).__name__
 
     def motions(self, items: Sequence[Any], *, every_vector: bool = False) -> np.ndarray:
@@ -50,7 +53,10 @@ class Embedder:
         return vectors.mean(axis=1) if vectors.ndim == 3 and not every_vector else vectors
 
     def texts(self, items: Sequence[str]) -> np.ndarray:
-        """Embed sentences as `(N, D)`; raises as [`require_sentences`]."""
+        """Embed sentences as `(N, D)`; raises as [`require_sentences`].
+
+        The released evaluator also takes annotations, `a/DET person/NOUN walk/VERB`; see [`lamp_hf.GloveTokenizer`].
+        """
         self.require_sentences()
         texts = as_captions(items)
         return self._embed(texts, [len(text) for text in texts], "text")
@@ -63,9 +69,9 @@ class Embedder:
         """
         if not self.reads_sentences:
             raise ValueError(
-                f"{self.name} has only a feature extractor and cannot embed sentences: a converted evaluator reads "
-                "GloVe word vectors and part-of-speech tags instead. For metrics that compare with texts, such as "
-                "R-Precision and MM-Dist, pass embeddings from its get_text_features, or use another evaluator"
+                f"{self.name} has only a feature extractor and cannot embed sentences: an evaluator that was converted "
+                "without its GloVe vectors reads only motions. For metrics that compare with texts, such as "
+                "R-Precision and MM-Dist, convert it again with its GloVe vectors (--glove), or use another evaluator"
             )
 
     def _embed(self, items: Sequence[Any], lengths: Sequence[int], kind: str) -> np.ndarray:

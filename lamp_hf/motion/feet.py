@@ -429,4 +429,4 @@ def _plant_kinematics(
 
 
 def _wanted(motion: "Motion", plant_feet: bool | None) -> bool:
-    return not motion.own_body if plant_feet is None else plant_feet
+    return not (motion.own_body or motion.final_feet) if plant_feet is None else plant_feet

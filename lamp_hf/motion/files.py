@@ -59,6 +59,10 @@ WRITERS: Mapping[str, tuple[str, str]] = {
     ".png": ("lamp_hf.motion.formats.video", "write_png"),
     ".html": ("lamp_hf.motion.formats.html", "write_html"),
 }
+# Formats that store a motion unchanged; the others may plant its feet.
+EXACT_FORMATS = (".npy", ".npz")
+
+_PLAYER = ("lamp_hf.motion.formats.html", "motion_to_html")
 
 
 def find_reader(path: str | os.PathLike[str]) -> Callable[..., Any]:
@@ -79,6 +83,11 @@ def find_writer(path: str | os.PathLike[str]) -> Callable[..., Any]:
     return _find(path, WRITERS, "write")
 
 
+def find_player() -> Callable[..., str]:
+    """Return the function that creates the player of a motion for a notebook."""
+    return _imported(*_PLAYER)
+
+
 def _find(path: str | os.PathLike[str], registry: Mapping[str, tuple[str, str]], verb: str) -> Callable[..., Any]:
     path = Path(path)
     suffix = path.suffix.lower()
@@ -93,5 +102,8 @@ def _find(path: str | os.PathLike[str], registry: Mapping[str, tuple[str, str]],
         raise MotionFormatError(
             f"{path.name}: cannot {verb} this format; expected one of {', '.join(registry)}, found {found}"
         )
-    module, function = registry[suffix]
+    return _imported(*registry[suffix])
+
+
+def _imported(module: str, function: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]

@@ -4,17 +4,29 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lamp_hf.extras import require_pandas
 from lamp_hf.motion.errors import MotionFormatError
-from lamp_hf.motion.features import features_to_joints, joints_to_features, mirror_joints, resample_joints
-from lamp_hf.motion.files import find_reader, find_writer
+from lamp_hf.motion.features import (
+    facing_angles,
+    features_to_joints,
+    joints_to_features,
+    mirror_joints,
+    resample_joints,
+)
+from lamp_hf.motion.files import find_player, find_reader, find_writer
 from lamp_hf.motion.limits import MAX_FRAMES, check_fps
 from lamp_hf.motion.skeleton import HUMANML3D_22, Skeleton
 from lamp_hf.motion.text import swap_sides
+
+if TYPE_CHECKING:
+    import pandas
+
+    from lamp_hf.motion.retarget import Character, CharacterMotion
 
 __all__ = ["Motion", "MotionReport"]
 
@@ -73,6 +85,8 @@ class Motion:
         own_body: whether the bone lengths belong to a particular person and should be kept in BVH and GLB files.
             Defaults to `True` for joints and `False` for features, which all describe the same body. Motions without
             a body of their own are written to files with planted feet, see `plant_feet`.
+        final_feet: whether files keep the feet as they are, also without a body of their own. `plant_feet`, `loop` and
+            `in_place` return such motions.
 
     Attributes:
         made_of_joints: Whether joints were passed; if so, features are computed.
@@ -92,6 +106,7 @@ class Motion:
         text: str | None = None,
         name: str | None = None,
         own_body: bool | None = None,
+        final_feet: bool = False,
     ) -> None:
         if joints is None and features is None:
             raise MotionFormatError("a Motion needs joints (T, J, 3) or features (T, D); neither was passed")
@@ -105,6 +120,7 @@ class Motion:
             self.__dict__["features"] = _frozen(features, (skeleton.feature_dim,), "features", skeleton)
         self.made_of_joints = joints is not None
         self.own_body = self.made_of_joints if own_body is None else bool(own_body)
+        self.final_feet = bool(final_feet)
         self._ready = True
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -150,7 +166,7 @@ class Motion:
     # ---- new motions --------------------------------------------------------------------------------------
 
     def _with(self, **changes: Any) -> "Motion":
-        values = {key: getattr(self, key) for key in ("fps", "skeleton", "text", "name", "own_body")}
+        values = {key: getattr(self, key) for key in ("fps", "skeleton", "text", "name", "own_body", "final_feet")}
         return Motion(**{**values, **changes})
 
     def with_text(self, text: str | None) -> "Motion":
@@ -230,7 +246,163 @@ class Motion:
         """
         from lamp_hf.motion.feet import plant_joints
 
-        return self._with(joints=plant_joints(self.joints, self.fps, self.skeleton, plants=self.foot_plants()))
+        planted = plant_joints(self.joints, self.fps, self.skeleton, plants=self.foot_plants())
+        return self._with(joints=planted, final_feet=True)
+
+    def _with_final_feet(self, plant_feet: bool | None) -> "Motion":
+        """Return the motion with the feet that its files show; by default, those of generated motions are planted."""
+        if self.final_feet:
+            return self
+        if not self.own_body if plant_feet is None else plant_feet:
+            return self.plant_feet()
+        return self._with(joints=self.joints, final_feet=True)
+
+    def loop(self, *, root_motion: bool | None = None, plant_feet: bool | None = None) -> "Motion":
+        """Return the motion as a seamless loop.
+
+        The last frame has the pose and the velocity of the first one. The clip is cut where its ends match best, to at
+        least half of its length, and the last frames are blended into the first; see `lamp_hf.motion.loops`. Resample a
+        motion before, not after.
+
+        Args:
+            root_motion: whether each repetition continues where the last one ended, as the root motion of game engines
+                does. Otherwise the body returns to its start. Defaults to `True` if the body ends more than 20 cm away
+                from its start or turned by more than 20 degrees.
+            plant_feet: whether to plant the feet first, which would break the loop later. Defaults to `True` for
+                generated motions, `False` for recordings.
+
+        Returns:
+            A motion made of joints, whose files keep its feet as they are.
+
+        Raises:
+            ValueError: the motion has fewer than 4 frames.
+        """
+        from lamp_hf.motion.loops import SHORTEST_LOOP, loop_joints
+
+        if self.num_frames < SHORTEST_LOOP:
+            raise ValueError(f"a motion of {self.num_frames} frames cannot loop; at least {SHORTEST_LOOP} are needed")
+        ready = self._with_final_feet(plant_feet)
+        return ready._with(joints=loop_joints(ready.joints, self.fps, self.skeleton, root_motion=root_motion))
+
+    def in_place(self, *, plant_feet: bool | None = None) -> "Motion":
+        """Return the motion in place: the root stays where it is in the first frame, and only its height changes.
+
+        The body keeps its pose and still turns. Game engines move such a character themselves.
+
+        Args:
+            plant_feet: whether to plant the feet first, because a foot that walks in place slides. Defaults to `True`
+                for generated motions, `False` for recordings.
+
+        Returns:
+            A motion made of joints, whose files keep its feet as they are.
+        """
+        ready = self._with_final_feet(plant_feet)
+        joints = ready.joints.astype(np.float64)  # in float32, the root would move by rounding errors
+        return ready._with(joints=joints - (joints[:, :1] - joints[:1, :1]) * [1.0, 0.0, 1.0])
+
+    def to_origin(self) -> "Motion":
+        """Return the motion moved and turned on the floor: the first frame is above the origin and faces +Z.
+
+        Heights do not change.
+        """
+        from lamp_hf.motion.loops import turn_about_up
+
+        joints = self.joints.astype(np.float64)
+        joints -= joints[:1, :1] * [1.0, 0.0, 1.0]
+        return self._with(joints=turn_about_up(joints, -facing_angles(joints[0], self.skeleton)))
+
+    def adjust(
+        self,
+        *,
+        fps: float | None = None,
+        mirror: bool = False,
+        loop: bool = False,
+        in_place: bool = False,
+        origin: bool = False,
+        plant_feet: bool | None = None,
+    ) -> "Motion":
+        """Return the motion with several changes, in the order in which none of them spoils another one.
+
+        Args:
+            fps: frame rate to resample to, see `resample`.
+            mirror: whether to swap left and right, see `mirror`.
+            loop: whether to make a seamless loop, see `loop`.
+            in_place: whether the root stays in place, see `in_place`.
+            origin: whether to start at the origin, facing +Z, see `to_origin`.
+            plant_feet: as for `loop` and `in_place`. Otherwise not used, since `save` plants feet itself.
+
+        Returns:
+            The motion itself if nothing changes.
+
+        Raises:
+            MotionFormatError: as `resample`.
+            ValueError: as `loop`.
+
+        Example:
+
+        ```python
+        >>> import numpy as np
+        >>> from lamp_hf import HUMANML3D_22, Motion
+        >>> from lamp_hf.motion.kinematics import default_body, forward_kinematics
+
+        >>> rotations = np.tile([1.0, 0.0, 0.0, 0.0], (40, 22, 1))
+        >>> path = np.linspace([5.0, 0.95, 0.0], [7.0, 0.95, 0.0], 40)  # 2 meters sideways in 2 seconds
+        >>> motion = Motion(forward_kinematics(rotations, path, default_body(), HUMANML3D_22.parents))
+        >>> still = motion.adjust(in_place=True, origin=True)
+        >>> still.joints[[0, -1], 0].tolist() == [[0.0, motion.joints[0, 0, 1], 0.0]] * 2
+        True
+
+        ```
+        """
+        motion = self if fps is None else self.resample(fps)
+        if mirror:
+            motion = motion.mirror()
+        if loop:
+            motion = motion.loop(plant_feet=plant_feet)
+        if in_place:
+            motion = motion.in_place(plant_feet=plant_feet)
+        return motion.to_origin() if origin else motion
+
+    def on(self, character: "Character | str | os.PathLike[str]", *, plant_feet: bool = True) -> "CharacterMotion":
+        """Retarget the motion onto a character: a figure with its own joints, proportions and rest pose.
+
+        The bones of the character keep their lengths. The directions of limbs, spine and head and the facing of hips
+        and chest are those of the motion, and the path is scaled with the length of the legs.
+
+        Args:
+            character: a [`Character`], the path of a .glb, .vrm or .bvh file, or the name of a rig: `mixamo`,
+                `unreal`, `unity`, `vrm`, `rigify` or `smpl`.
+            plant_feet: whether feet that stand on the floor stay in place.
+
+        Returns:
+            The motion on the character; save it with `.save("hero_wave.glb")`.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            MotionFormatError: the file does not contain the joints of a person.
+            ValueError: the rig is unknown.
+
+        Example:
+
+        ```python
+        >>> import numpy as np
+        >>> from lamp_hf import Motion
+        >>> from lamp_hf.motion.kinematics import default_body, forward_kinematics
+        >>> from lamp_hf.motion.skeleton import HUMANML3D_22
+
+        >>> rotations = np.tile([1.0, 0.0, 0.0, 0.0], (20, 22, 1))
+        >>> root = np.tile([0.0, 0.95, 0.0], (20, 1))
+        >>> motion = Motion(forward_kinematics(rotations, root, default_body(), HUMANML3D_22.parents))
+        >>> motion.on("unreal")
+        CharacterMotion('unreal', 20 frames, 1.00 s, 20 fps)
+
+        ```
+        """
+        from lamp_hf.motion.retarget import Character, retarget
+
+        if not isinstance(character, Character):
+            character = Character.find(character)
+        return retarget(self, character, plant_feet=plant_feet)
 
     # ---- figures ------------------------------------------------------------------------------------------
 
@@ -286,6 +458,51 @@ class Motion:
             lowest_m=float(self.joints[..., 1].min()),
         )
 
+    # ---- other programs -----------------------------------------------------------------------------------
+
+    def to_dict(self, *, rotations: bool = False) -> dict[str, Any]:
+        """Return the motion as a dictionary of numbers, texts and lists, which JSON can store.
+
+        Args:
+            rotations: whether to include `rotations`, which takes longer.
+
+        Returns:
+            `fps`, `skeleton` (its name), `joint_names` (J), `parents` (J), `text`, `name`, and `positions` (T, J, 3) in
+            meters; with `rotations`, also `rotations` (T, J, 4), `root_positions` (T, 3) and `offsets` (J, 3).
+        """
+        values = {
+            "fps": self.fps,
+            "skeleton": self.skeleton.name,
+            "joint_names": list(self.skeleton.joint_names),
+            "parents": list(self.skeleton.parents),
+            "text": self.text,
+            "name": self.name,
+            "positions": self.joints.tolist(),
+        }
+        if rotations:
+            names = ("rotations", "root_positions", "offsets")
+            values |= {name: array.tolist() for name, array in zip(names, self.rotations, strict=True)}
+        return values
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return the joint positions as a table, one row per frame.
+
+        Returns:
+            A table whose index is `time`, in seconds. Its columns are pairs of `joint` and `axis`, such as
+            `("left_wrist", "y")`, in meters. `attrs` has `fps`, `skeleton` and `text`.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        require_pandas()
+        import pandas
+
+        columns = pandas.MultiIndex.from_product([self.skeleton.joint_names, list("xyz")], names=["joint", "axis"])
+        time = pandas.Index(np.arange(self.num_frames) / self.fps, name="time")
+        table = pandas.DataFrame(self.joints.reshape(self.num_frames, -1), index=time, columns=columns)
+        table.attrs |= {"fps": self.fps, "skeleton": self.skeleton.name, "text": self.text}
+        return table
+
     # ---- files --------------------------------------------------------------------------------------------
 
     @classmethod
@@ -323,9 +540,7 @@ class Motion:
         return write(self if fps is None else self.resample(fps), path, **options)
 
     def _repr_html_(self) -> str:
-        from lamp_hf.motion.formats.html import motion_to_html
-
-        return motion_to_html(self)
+        return find_player()(self)
 
     def __repr__(self) -> str:
         text = f", text={self.text!r}" if self.text is not None else ""

@@ -25,7 +25,7 @@ from lamp_hf.hub.card_text import (
     with_entries,
 )
 from lamp_hf.hub.errors import clear_hub_errors
-from lamp_hf.hub.licenses import Origin, Source, find_license, license_of_user_card, warn_of_license
+from lamp_hf.hub.licenses import LicenseSource, Origin, find_license, license_of_user_card, warn_of_license
 from lamp_hf.hub.upload import CARD, Target, matches
 
 from .checkpoint_folder import HISTORY, RECORDS, WEIGHTS, CheckpointFolder
@@ -53,13 +53,14 @@ PUBLISHED = (
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.txt",
+    "words.json",
     "vocab.json",
     "merges.txt",
     RECORDS,
 )
 PICTURES = (".gif", ".png", ".jpg", ".mp4")
 # Files that show that a run has begun, if there are no weights.
-UNFINISHED = ("checkpoint-*", "unfinished", "fine-tuning.json")
+UNFINISHED_RUN = ("checkpoint-*", "unfinished", "fine-tuning.json")
 SAVE_AGAIN = "save it again with save_pretrained"
 
 
@@ -132,8 +133,10 @@ def push_checkpoint(
     published: dict[str, Path | bytes] = {**files, **_without_local_paths(checkpoint)}
     bases = checkpoint.bases or ([portable_name(base)] if base else [])
     bases = [each for each in bases if each != target.repo_id] or list(origin.bases)
-    sources = [Source(each, _card_of(each, "model", target, on_hub)) for each in bases]
-    sources += [Source(each, _card_of(each, "dataset", target, on_hub), is_data=True) for each in checkpoint.datasets]
+    sources = [LicenseSource(each, _card_of(each, "model", target, on_hub)) for each in bases]
+    sources += [
+        LicenseSource(each, _card_of(each, "dataset", target, on_hub), is_data=True) for each in checkpoint.datasets
+    ]
     headers = [(CARD_ITSELF, user_entries)]
     headers += [(source.name, source.header) for source in sources if not source.is_data]
     card_license = find_license(license, headers)
@@ -243,7 +246,7 @@ def _published_files(checkpoint: CheckpointFolder) -> dict[str, Path]:
     """
     for needed in (CONFIG_FILES, WEIGHT_FILES):
         if not any_in(checkpoint.path, needed):
-            run = any_in(checkpoint.path, UNFINISHED)
+            run = any_in(checkpoint.path, UNFINISHED_RUN)
             do = "its training is not finished, resume it with the command that began it" if run else SAVE_AGAIN
             raise CheckpointError(
                 f"{checkpoint.path}: not a complete checkpoint, {' or '.join(needed)} is missing; {do}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lamp_hf.checkpoints.embedded import resolve_checkpoint
-from lamp_hf.checkpoints.files import explained
+from lamp_hf.checkpoints.files import explained, model_class
 from lamp_hf.hub.card_text import header_of
 from lamp_hf.hub.errors import clear_hub_errors
 from lamp_hf.hub.upload import CARD
@@ -24,6 +24,7 @@ PARTS = {
     "text_to_condition.": "masked transformer",
     "words_to_condition.": "masked transformer",
     "token_embeddings.": "masked transformer",
+    "residual_transformer.": "residual transformer",
     "length_estimator.": "length estimator",
     "projection.": "projection to the language model",
     "language_model.": "language model",
@@ -75,7 +76,7 @@ def describe(checkpoint: CheckpointFolder, name: str | None = None) -> dict[str,
 
 def _facts(checkpoint: CheckpointFolder) -> dict[str, Any]:
     config, extractor, generation = checkpoint.config, checkpoint.extractor, checkpoint.generation_config
-    facts: dict[str, Any] = {"checkpoint": str(checkpoint.path), "model": _first(config.get("architectures"))}
+    facts: dict[str, Any] = {"checkpoint": str(checkpoint.path), "model": model_class(config)}
     sizes = _sizes(checkpoint.weights)
     facts["parameters"] = f"{sum(sizes.values()) / 1e6:.1f} M in {sum(map(_megabytes, checkpoint.weights)):.1f} MB"
     for part, size in sizes.items():
@@ -116,7 +117,3 @@ def _sizes(weights: Sequence[Path]) -> dict[str, int]:
 
 def _megabytes(path: Path) -> float:
     return path.stat().st_size / 1e6
-
-
-def _first(values: list[str] | None) -> str | None:
-    return values[0] if values else None

@@ -13,12 +13,12 @@ from lamp_hf.hub.card_text import (
     MODEL_INDEX,
     License,
     card_parts,
+    code_name,
     looks_like_hub_id,
     merged_card,
-    shown_name,
     user_header,
 )
-from lamp_hf.hub.licenses import Origin, Source, find_license, warn_of_license, words_on_license
+from lamp_hf.hub.licenses import LicenseSource, Origin, find_license, warn_of_license, words_on_license
 from lamp_hf.hub.upload import CARD
 
 from .checkpoint_folder import CheckpointFolder
@@ -34,7 +34,7 @@ def checkpoint_card(
     *,
     existing: str | None,
     card_license: License,
-    sources: Sequence[Source],
+    sources: Sequence[LicenseSource],
     origin: Origin | None = None,
     sample: str = "",
     results: Any = None,
@@ -75,8 +75,9 @@ def checkpoint_card(
         words = [origin.words]
     # Converted models have no length estimator, so the snippet gives a duration.
     length = "duration=4.0, " if config.get("length_hidden_sizes", ()) is None else ""
-    # An evaluator that reads GloVe vectors has no tokenizer.
-    prepares = "AutoFeatureExtractor" if config.get("text_input") == "glove" else "AutoProcessor"
+    # An evaluator without its GloVe vectors has no tokenizer.
+    wordless = config.get("text_input") == "glove" and not config.get("num_word_vectors")
+    prepares = "AutoFeatureExtractor" if wordless else "AutoProcessor"
     parts = [
         f"# {Path(name).name}",
         f"This model {kind.does}. It runs with lamp_hf, an implementation of LaMP "
@@ -109,8 +110,8 @@ def write_run_card(
     """
     path = checkpoint.path / CARD
     name = name or str(checkpoint.path)
-    sources = [Source(base, local_card(base)) for base in checkpoint.bases]
-    sources += [Source(data, local_card(data), is_data=True) for data in checkpoint.datasets]
+    sources = [LicenseSource(base, local_card(base)) for base in checkpoint.bases]
+    sources += [LicenseSource(data, local_card(data), is_data=True) for data in checkpoint.datasets]
     headers = [(CARD_ITSELF, user_header(checkpoint.card, str(path)))]
     headers += [(source.name, source.header) for source in sources if not source.is_data]
     card_license = find_license(license, headers)
@@ -159,16 +160,16 @@ def _model_section(checkpoint: CheckpointFolder) -> str:
 def _training_section(recipe: Mapping[str, Any], history: Mapping[str, Any], bases: Sequence[str]) -> str:
     """Return the settings of the training and the metrics at its end."""
     if not recipe:
-        return f"## Training\n\nMade from {', '.join(map(shown_name, bases))}." if bases else ""
+        return f"## Training\n\nMade from {', '.join(map(code_name, bases))}." if bases else ""
     trainer, metrics = recipe.get("trainer", {}), history.get("metrics", {})
     rows: list[tuple[str, Any]] = [
         ("stage", recipe["stage"]),
-        ("data", shown_name(recipe.get("data", {}).get("name") or "")),
+        ("data", code_name(recipe.get("data", {}).get("name") or "")),
     ]
     if bases:
-        rows.append(("from", ", ".join(map(shown_name, bases))))
+        rows.append(("from", ", ".join(map(code_name, bases))))
     if recipe.get("text_encoder"):
-        rows.append(("text encoder", shown_name(recipe["text_encoder"])))
+        rows.append(("text encoder", code_name(recipe["text_encoder"])))
     rows += [
         (shown, trainer[key])
         for key, shown in (
@@ -235,7 +236,7 @@ def _license_section(card_license: License) -> str:
     """Return the license and where it comes from."""
     if card_license.source is None:
         return "## License\n\nNot stated. Ask the publisher before you use this."
-    origin = "" if card_license.from_user else f", inherited from {shown_name(card_license.source)}"
+    origin = "" if card_license.from_user else f", inherited from {code_name(card_license.source)}"
     return f"## License\n\n{card_license.name}{origin}."
 
 

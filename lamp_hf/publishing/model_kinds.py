@@ -118,9 +118,10 @@ REMARKS = {
         "have no fixed start; pass `num_beams=5` for the same search."
     ),
     "evaluator": (
-        "Texts are given as GloVe word vectors and part-of-speech tags (`word_embeddings`, `pos_one_hots`), which "
-        "lamp_hf does not compute. FID, Diversity and MultiModality need no texts. For R-Precision and MM-Dist, call "
-        "`get_text_features` with your own. Features are returned in the order of the inputs."
+        "Texts are read as GloVe vectors and parts of speech. HumanML3D and KIT-ML annotate their captions with them, "
+        "as in `a/DET person/NOUN walk/VERB`; other texts are tagged with spaCy (`pip install 'lamp_hf[tagger]'`). An "
+        "evaluator that was converted without GloVe vectors only reads motions. Features are returned in the order of "
+        "the inputs."
     ),
     "length-estimator": (
         "Texts are given as the {input_size} text features of CLIP ViT-B/32. The released code samples a length, which "

@@ -9,7 +9,7 @@ from lamp_hf.checkpoints.embedded import resolve_checkpoint
 from lamp_hf.checkpoints.files import CONFIG_FILES, WEIGHT_FILES
 from lamp_hf.hub.upload import Target
 
-from .checkpoint import UNFINISHED, any_in, push_checkpoint
+from .checkpoint import UNFINISHED_RUN, any_in, push_checkpoint
 from .data_set import push_dataset
 from .metric import push_metric
 from .model_card import local_card
@@ -51,7 +51,7 @@ def publish(
         return MotionIndex.open(path).push_to_hub(repo_id, license=license, **common)
     if (path / f"{path.name}.py").is_file() or (str(folder) in metrics.NAMES and not path.is_dir()):
         return push_metric(folder, repo_id, **common)
-    if path.is_dir() and not any_in(path, (*CONFIG_FILES, *WEIGHT_FILES, *UNFINISHED)):
+    if path.is_dir() and not any_in(path, (*CONFIG_FILES, *WEIGHT_FILES, *UNFINISHED_RUN)):
         from lamp_hf.data import load_motion_dataset
 
         Target(

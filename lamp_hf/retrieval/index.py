@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 FILE_NAME = "index.json"
-PARTS = ("", "motions", "captions")  # the folders of an index
+FOLDERS = ("", "motions", "captions")  # the folders of an index
 _CHECKSUM = "checksum"  # key of index.json for the checksum of all its other entries
 _ATTEMPTS = 5
 ROWS_PER_FILE = 2048
@@ -401,7 +401,7 @@ class MotionIndex:
     def _locked(self) -> Iterator[None]:
         """Lock the folder and load its present state. After an error, reload the state that was last written."""
         with folder_lock(self.path, busy=_busy(self.path), wait=True):
-            for part in PARTS:
+            for part in FOLDERS:
                 for unfinished in (self.path / part).glob(".*.*"):  # of a process that was killed
                     if unfinished.suffix in (".arrow", ".faiss", ".json"):
                         unfinished.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["RECIPES_FOLDER", "Recipe", "load_recipe", "recipe_names", "recipe_of", "refuse_unknown"]
+__all__ = ["RECIPES_FOLDER", "Recipe", "load_recipe", "recipe_names", "recipe_of", "refuse_unknown_settings"]
 
 RECIPES_FOLDER = Path(__file__).resolve().parent / "recipes"
 
@@ -38,7 +38,9 @@ class Recipe:
             the stage text-to-motion, the base's token probabilities are the targets for these motions.
         lora: `{rank, alpha}` of an adapter that is trained instead of the masked transformer.
         text_encoder: BERT-like encoder that initializes a new LaMP, or the word embeddings of an evaluator without a
-            base: a folder, a Hub id, or `package:NAME` for a model inside an installed Python package.
+            base; or the encoder of a text-to-motion model with `model.text_condition` `clip` (defaults to
+            openai/clip-vit-base-patch32) or `sentence-embedding` (all-MiniLM-L6-v2). A folder, a Hub id, or
+            `package:NAME` for a model inside an installed Python package.
         text_learning_rate: Learning rate of the weights initialized from `text_encoder`; a low one keeps their
             knowledge of the language. Defaults to the trainer's learning rate.
         learning_rate_drops: `{step: factor}`; from each of these steps on, every learning rate is multiplied by the
@@ -81,8 +83,8 @@ class Recipe:
                 raise ValueError(f"{item.name}={value!r} is not a section; give a mapping, such as {{key: value}}")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed={self.seed!r} is not a whole number of at least 0")
-        refuse_unknown("rehearsal", self.rehearsal, ("num_motions", "share"))
-        refuse_unknown("lora", self.lora, ("rank", "alpha"))
+        refuse_unknown_settings("rehearsal", self.rehearsal, ("num_motions", "share"))
+        refuse_unknown_settings("lora", self.lora, ("rank", "alpha"))
         share, rank = self.rehearsal.get("share", 0.5), self.lora.get("rank", 1)
         if not (isinstance(share, int | float) and 0 < share < 1):
             raise ValueError(f"rehearsal.share={share} is not between 0 and 1")
@@ -159,7 +161,7 @@ def recipe_of(values: dict[str, Any], overrides: Sequence[str], name: str) -> Re
     return Recipe(**values)
 
 
-def refuse_unknown(section: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
+def refuse_unknown_settings(section: str, values: Mapping[str, Any], known: Iterable[str]) -> None:
     """Raise an error if a section of a recipe has unknown keys.
 
     Raises:

@@ -21,7 +21,7 @@ from lamp_hf.processes import process_state
 from lamp_hf.publishing.checkpoint_folder import CheckpointFolder
 from lamp_hf.publishing.model_card import write_run_card
 
-from .recipe import Recipe, load_recipe, refuse_unknown
+from .recipe import Recipe, load_recipe, refuse_unknown_settings
 from .samples import SampleCallback
 from .stages import Stage, stage_class
 from .trainer import CLIP_NUMBERS, UNFINISHED, LampTrainer
@@ -30,7 +30,7 @@ __all__ = ["alone_in", "train", "train_alone", "training_arguments"]
 
 logger = logging.getLogger(__name__)
 
-RECIPE = "recipe.yaml"
+RECIPE_FILE = "recipe.yaml"
 # Settings that may change when a run is resumed: paths, duration, samples and logging.
 FREE = {
     "": ("samples", "tokenizer"),
@@ -140,7 +140,7 @@ def train_alone(recipe: Recipe, output_dir: str | Path, *, resume: bool = True) 
 
 def _begin(recipe: Recipe, output_dir: Path, *, go_on: bool) -> None:
     """Write the recipe to the run's folder; when resuming, check first that it matches the recipe of the run."""
-    path = output_dir / RECIPE
+    path = output_dir / RECIPE_FILE
     if go_on and path.is_file():
         differing = _differences(load_recipe(path).to_dict(), recipe.to_dict())
         if differing:
@@ -173,7 +173,7 @@ def training_arguments(recipe: Recipe, output_dir: Path) -> TrainingArguments:
     Raises:
         ValueError: `max_steps` is missing, or an argument is unknown.
     """
-    refuse_unknown("trainer", recipe.trainer, (item.name for item in fields(TrainingArguments) if item.init))
+    refuse_unknown_settings("trainer", recipe.trainer, (item.name for item in fields(TrainingArguments) if item.init))
     values: dict[str, Any] = {
         "output_dir": str(output_dir),
         "seed": recipe.seed,

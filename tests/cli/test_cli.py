@@ -110,6 +110,21 @@ def test_a_mapping_for_an_unknown_rig(run, walker: Motion, tmp_path: Path) -> No
     )
 
 
+def test_convert_with_the_options_of_animators(run, walker: Motion, tmp_path: Path) -> None:
+    walker.save(tmp_path / "walk.npz")
+    options = ["--fps", 40, "--mirror", "--loop", "--in-place", "--origin"]
+    assert run("convert-motion", "walk.npz", "cycle.npz", *options).code == 0
+    cycle = Motion.load(tmp_path / "cycle.npz")
+    assert cycle == walker.adjust(fps=40, mirror=True, loop=True, in_place=True, origin=True)
+    assert cycle.final_feet
+    assert run("convert-motion", "walk.npz", "planted.npz", "--loop", "--plant-feet").code == 0
+    assert Motion.load(tmp_path / "planted.npz") == walker.plant_feet().loop()
+    assert "--plant-feet does not work with .npz" in run("convert-motion", "walk.npz", "p.npz", "--plant-feet").err
+    assert "--fps expects a frame rate from 1 to 1000" in run("convert-motion", "walk.npz", "p.bvh", "--fps", 0).err
+    walker.crop(0, 0.1).save(tmp_path / "short.npz")
+    assert "a motion of 2 frames cannot loop" in run("convert-motion", "short.npz", "p.bvh", "--loop").err
+
+
 def test_convert_a_folder(run, walker: Motion, waver: Motion, tmp_path: Path) -> None:
     (tmp_path / "in" / "day two").mkdir(parents=True)
     walker.save(tmp_path / "in" / "walk.bvh")
@@ -195,6 +210,20 @@ def test_generate_plants_feet_unless_told(run, tiny_checkpoint: Path, monkeypatc
     for output, *option in (("w.bvh",), ("w.bvh", "--no-plant-feet"), ("w.npy", "--no-plant-feet")):
         assert run(*arguments, "-o", output, *option).code == 0
     assert saved == [(".bvh", {"plant_feet": None}), (".bvh", {"plant_feet": False}), (".npy", {})]
+    assert run(*arguments, "-o", "w.bvh", "--loop", "--plant-feet").code == 0
+    assert saved[3:] == [(".bvh", {})]  # planted before the loop
+
+
+def test_generate_with_the_options_of_animators(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    arguments = ["generate", "a person walks left", "-m", tiny_checkpoint, "-d", 2, "-s", 1]
+    assert run(*arguments, "-o", "plain.npz").code == 0
+    plain = Motion.load(tmp_path / "plain.npz")
+    options = ["--fps", 30, "--mirror", "--loop", "--in-place", "--origin"]
+    assert run(*arguments, "-o", "cycle.npz", *options, "--no-plant-feet").code == 0
+    cycle = Motion.load(tmp_path / "cycle.npz")
+    wanted = plain.adjust(fps=30, mirror=True, loop=True, in_place=True, origin=True, plant_feet=False)
+    assert cycle == wanted
+    assert cycle.text == "a person walks right"
 
 
 def test_generate_several(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -345,6 +374,12 @@ def test_arguments_are_checked_before_the_model_is_loaded(
             ["generate", "a", "-o", "x.bvh", "-m", "TINY", "-d", "-1"],
             1,
             "Error: --duration -1: expected seconds, 0 or more",
+        ),
+        (["generate", "a", "-o", "x.bvh", "-m", "TINY", "-d", "1e6"], 1, "Error: --duration: 1e+06 s is too long;"),
+        (
+            ["generate", "a", "b", "-o", "x.bvh", "--storyboard", "-d", "2e4", "-d", "2e4"],
+            1,
+            "--duration: 40000 s is too long; expected at most 32,000 s",
         ),
         (["generate", "a", "-o", "x.bvh", "-d", "soon"], 2, "Invalid value for '--duration'"),
         (["generate", "a", "-o", "x.bvh", "-d", "1", "-d", "2"], 2, "--duration was given 2 times for 1 text"),

@@ -129,6 +129,42 @@ def test_an_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Pat
     assert "judge has only a feature extractor and cannot embed sentences" in err
 
 
+def test_the_released_evaluator_reads_the_annotation(
+    run, tiny_checkpoint: Path, field_sets: SimpleNamespace, tmp_path: Path
+) -> None:
+    words = ["unk", "a", "person", "walk"]
+    sizes = {"movement_hidden_size": 8, "movement_size": 8, "motion_hidden_size": 8, "text_hidden_size": 8}
+    config = lamp_hf.MotionTextEvaluatorConfig(
+        projection_dim=8,
+        word_embedding_size=4,
+        num_word_vectors=4,
+        mask_motion_padding=False,
+        padded_frames=196,
+        **sizes,
+    )
+    lamp_hf.MotionTextEvaluatorModel(config).save_pretrained(tmp_path / "judge")
+    (tmp_path / "words.json").write_text(json.dumps(words))
+    tokenizer = lamp_hf.GloveTokenizer(tmp_path / "words.json", model_max_length=22, tagger="not needed")
+    lamp_hf.LampProcessor(lamp_hf.LampFeatureExtractor(), tokenizer).save_pretrained(tmp_path / "judge")
+    root = field_sets.make(tmp_path / "HumanML3D", "humanml3d", num_train=1)
+    names = [path.stem for path in sorted((root / "new_joint_vecs").glob("*.npy"))]
+    (root / "train.txt").write_text("")
+    (root / "val.txt").write_text("")
+    (root / "test.txt").write_text("\n".join(names))
+    text = "".join(f"he walks#a/DET person/NOUN walk/VERB#{start}#{start + 2}\n" for start in (0.0, 0.5, 1.0, 1.5))
+    for name in names:
+        (root / "texts" / f"{name}.txt").write_text(text)
+    command = ("evaluate", "text-to-motion", tiny_checkpoint, "--data", root, "--cache-dir", "cache", "--repeats", 1)
+    command += ("--evaluator", tmp_path / "judge", "--multimodality-texts", 0, "--captioner", tiny_checkpoint)
+    code, _, err = run(*command)
+    assert code == 0, err
+    record = json.loads(Path(f"evaluations/text-to-motion-released-{tiny_checkpoint.name}.json").read_text())
+    assert record["protocol"]["evaluator"] == "judge"
+    assert record["protocol"]["settings"]["clips"] % 32 == 0
+    assert {"r_precision_1", "mm_dist", "fid", "diversity"} <= set(record["rows"][tiny_checkpoint.name])
+    assert not Path(f"evaluations/text-to-motion-humanml3d-{tiny_checkpoint.name}.json").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -205,3 +241,16 @@ def test_a_small_set_is_evaluated_as_far_as_it_goes(run, walker, waver, tiny_che
         assert "2 of 2 clips have only one caption" in err
         assert ("r_precision_1" in out) == recall
         assert ("R-Precision and MM-Dist are left out: 2 pairs do not fill a pool of 32" in err) != recall
+
+
+def test_a_sweep_has_a_row_per_setting(run, saved: Path, tiny_checkpoint: Path) -> None:
+    command = ("evaluate", "text-to-motion", tiny_checkpoint, "--data", saved, "-p", "physics", "--repeats", 1)
+    code, out, err = run(*command, "--limit", 3, "--sweep", "guidance_scale=1,4", "--sweep", "num_inference_steps=2")
+    assert code == 0, err
+    assert "guidance_scale=4" in out
+    record = json.loads(Path("evaluations/text-to-motion-physics-tiny-sweep.json").read_text())
+    assert list(record["rows"]) == [f"tiny guidance_scale={scale} num_inference_steps=2" for scale in (1, 4)]
+    assert record["model"] == "tiny"
+    code, _, err = run(*command, "--sweep", "guidance=1")
+    assert code != 0
+    assert "unknown setting 'guidance'" in err

@@ -44,7 +44,7 @@ def folder(tmp_path: Path, field_sets: SimpleNamespace) -> Path:
 def test_splits_captions_and_mirror_images(folder: Path, load: Callable[..., DatasetDict]) -> None:
     loaded = load(folder)
     assert {split: len(rows) for split, rows in loaded.items()} == {"train": 12, "validation": 4, "test": 4}
-    assert all(rows.features == motion_features() for rows in loaded.values())
+    assert all(rows.features == motion_features(annotated=True) for rows in loaded.values())
     rows = {row["id"]: row for row in with_numpy_motion(loaded["train"])}
     assert list(rows)[:4] == ["000000", "M000000", "000001", "M000001"]
     for name, row in rows.items():
@@ -62,7 +62,7 @@ def test_kit_ml_has_its_own_rate_and_size(
 ) -> None:
     root = field_sets.make(tmp_path / "KIT-ML", "kit-ml")
     loaded = load(root, load_kit_ml)
-    assert loaded["train"].features == motion_features(251)
+    assert loaded["train"].features == motion_features(251, annotated=True)
     assert set(loaded["train"]["fps"]) == {12.5}
     with pytest.raises(ValueError, match='251 features per frame belong to kit-ml, not to humanml3d; load it as "kit'):
         load(root)
@@ -289,7 +289,9 @@ def test_what_is_pushed_to_the_hub_streams(
 
     monkeypatch.setattr(datasets, "load_dataset", from_files)
     whole = load_motion_dataset("me/walks", cache_dir=tmp_path / "hf")
-    assert {split: rows.features for split, rows in whole.items()} == dict.fromkeys(loaded, motion_features())
+    assert {split: rows.features for split, rows in whole.items()} == dict.fromkeys(
+        loaded, motion_features(annotated=True)
+    )
     streamed = load_motion_dataset("me/walks", cache_dir=tmp_path / "hf", streaming=True)
     assert set(streamed) == {"train", "validation", "test"}
     for split, rows in streamed.items():

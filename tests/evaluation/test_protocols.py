@@ -193,7 +193,7 @@ def test_an_evaluator_that_reads_no_sentences_judges_motions_alone(
     assert set(record.rows["tiny"]) == {"fid", "diversity", "multimodality"}
     assert {row: set(values) for row, values in record.references.items()} == {"real motions": {"fid", "diversity"}}
     assert "cannot embed sentences: R-Precision and MM-Dist are left out" in caplog.text
-    with pytest.raises(ValueError, match="cannot embed sentences: a converted evaluator reads GloVe word vectors"):
+    with pytest.raises(ValueError, match="cannot embed sentences: an evaluator that was converted without its GloVe"):
         evaluate_captioning_protocol("tiny", None, data, evaluator=evaluator)
 
 

@@ -18,6 +18,7 @@ from lamp_hf.evaluation.records import (
     without_records,
     write_to_card,
 )
+from lamp_hf.evaluation.sweeps import joined_sweep, sweep_settings, variant_name
 
 PROTOCOL = Protocol("retrieval", "all", 1, "judge", "abc", "clips", "0f", "validation", 40, 20, 0, {"pool_size": 32})
 
@@ -113,3 +114,41 @@ def test_what_a_person_wrote_into_a_model_index_stays(tmp_path) -> None:
     card.write_text("---\nmodel-index:\n- name: x\n---\n")
     write_to_card(card, record("ours", 0.1))
     assert [model["name"] for model in metadata_load(card)["model-index"]] == ["x", "ours"]
+
+
+def test_a_sweep_makes_all_combinations() -> None:
+    assert sweep_settings([]) == [{}]
+    assert sweep_settings(["guidance_scale=1,2.5", "top_k=null,5"]) == [
+        {"guidance_scale": 1, "top_k": None},
+        {"guidance_scale": 1, "top_k": 5},
+        {"guidance_scale": 2.5, "top_k": None},
+        {"guidance_scale": 2.5, "top_k": 5},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sweeps", "message"),
+    [
+        (["guidance_scale"], "is not of the form name=value,value; an example is guidance_scale=1,2,4"),
+        (["guidance=1,2"], "unknown setting 'guidance'; choose from num_inference_steps, guidance_scale"),
+        (["seed=1,2"], "unknown setting 'seed'"),
+        (["top_k=1", "top_k=2"], "top_k is given twice; list all its values once"),
+        (["top_k=1,1"], "a value is given twice"),
+        (["num_inference_steps=10,0"], "num_inference_steps=0 is not a whole number from 1 to 1,000"),
+    ],
+)
+def test_a_sweep_that_cannot_run_is_refused(sweeps: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sweep_settings(sweeps)
+
+
+def test_a_sweep_is_one_record_with_a_row_per_combination() -> None:
+    names = [variant_name("ours", settings) for settings in sweep_settings(["guidance_scale=1,2"])]
+    joined = joined_sweep("ours", [record(names[0], 0.3), record(names[1], 0.4)])
+    assert joined.model == "ours"
+    assert {row: metrics["r1"].value for row, metrics in joined.rows.items()} == {
+        "ours guidance_scale=1": 0.3,
+        "ours guidance_scale=2": 0.4,
+    }
+    [index] = results_of(joined)
+    assert index["results"][0]["metrics"][0]["name"] == "r1, guidance_scale=1"

@@ -90,7 +90,7 @@ def test_another_kind_of_model_is_refused(hub, reader, tiny_captioner) -> None:
     error = reader.error(LOAD.format(name))
     assert error == (
         f"CheckpointError: {name} contains a 'lamp_captioning' model, but 'lamp_text_to_motion' is needed; use another "
-        "checkpoint, or load this one as LampForMotionCaptioning"
+        "checkpoint, or load this one as LampWithLanguageModelForMotionCaptioning"
     )
     error = reader.error(f'pipeline("motion-retrieval", model={name!r}, index="my_mocap", device="cpu")')
     assert error.startswith(f"CheckpointError: {name} contains a 'lamp_captioning' model, but 'lamp' or 'lamp_text")

@@ -78,7 +78,7 @@ def text_to_motion_config(
     )
 
 
-def captioning_config() -> lamp_hf.LampCaptioningConfig:
+def captioning_config() -> lamp_hf.LampWithLanguageModelConfig:
     language_model = OPTConfig(
         vocab_size=VOCAB_SIZE,
         hidden_size=16,
@@ -89,7 +89,7 @@ def captioning_config() -> lamp_hf.LampCaptioningConfig:
         max_position_embeddings=32,
         init_std=0.2,
     )
-    return lamp_hf.LampCaptioningConfig(
+    return lamp_hf.LampWithLanguageModelConfig(
         lamp_config=lamp_config(), language_model_config=language_model, lora_rank=2, eos_token_id=3
     )
 
@@ -241,10 +241,10 @@ CASES = [
         adapter=("qkv",),
     ),
     Case(
-        lamp_hf.LampForMotionToText, lamp_config, motion_to_text, ("logits",), loss=False, evaluates=False,
+        lamp_hf.LampDecoderForMotionCaptioning, lamp_config, motion_to_text, ("logits",), loss=False, evaluates=False,
         hidden_states="decoder_hidden_states", attentions="decoder_attentions", adapter=ATTENTION, offloads=False,
     ),
-    Case(lamp_hf.LampForMotionCaptioning, captioning_config, captioning, ("logits",)),
+    Case(lamp_hf.LampWithLanguageModelForMotionCaptioning, captioning_config, captioning, ("logits",)),
     Case(
         lamp_hf.MotionTextEvaluatorModel, evaluator_config, pairs, ("motion_features", "text_features"),
         attentions="", adapter=("fc1",), compiles=False,  # packed sequences of recurrent layers do not

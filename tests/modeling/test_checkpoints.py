@@ -58,9 +58,9 @@ def test_a_newer_minor_version_is_refused(checkpoint, monkeypatch, wrote, ours, 
 
 
 def test_models_load_from_checkpoints_that_hold_them_alone(checkpoint) -> None:
-    for name in ("LampForTextToMotion", "LampModel", "LampForMotionToText", "LampForMotionTextRetrieval"):
+    for name in ("LampForTextToMotion", "LampModel", "LampDecoderForMotionCaptioning", "LampForMotionTextRetrieval"):
         getattr(lamp_hf, name).from_pretrained(checkpoint)
-    for name in ("MotionVQVAEModel", "LampForMotionCaptioning", "MotionTextEvaluatorModel"):
+    for name in ("MotionVQVAEModel", "LampWithLanguageModelForMotionCaptioning", "MotionTextEvaluatorModel"):
         with pytest.raises(CheckpointError, match="contains a 'lamp_text_to_motion' model, but"):
             getattr(lamp_hf, name).from_pretrained(checkpoint)
     with pytest.raises(CheckpointError, match="'lamp' or 'lamp_text_to_motion' or 'lamp_captioning' is needed"):

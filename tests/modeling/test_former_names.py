@@ -1,5 +1,7 @@
 """Checkpoints whose layers were called otherwise load to the bit, and are saved by the names of now."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lamp_hf
+from lamp_hf.checkpoints.files import CheckpointError
 from lamp_hf.modeling.base_lamp import FORMER_NAME
 
 FORMER = {
@@ -36,7 +39,7 @@ def former(tiny_checkpoint: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "kind", ["LampForTextToMotion", "LampModel", "LampForMotionTextRetrieval", "LampForMotionToText"]
+    "kind", ["LampForTextToMotion", "LampModel", "LampForMotionTextRetrieval", "LampDecoderForMotionCaptioning"]
 )
 def test_former_names_load_to_the_bit(former: Path, tiny_checkpoint: Path, tmp_path: Path, kind: str) -> None:
     kind_of_model = getattr(lamp_hf, kind)
@@ -88,3 +91,15 @@ def test_text_projection_is_that_of_the_shared_space() -> None:
         )
     stored = load_file(lamp_hf.embedded_checkpoint() / "model.safetensors")
     assert torch.equal(lamp.text_projection.weight, stored[f"lamp.{FORMER_NAME}"].float())
+
+
+def test_a_checkpoint_with_the_former_class_loads(tiny_captioner: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_captioner, tmp_path / "captioner"))
+    config = json.loads((folder / "config.json").read_text())
+    assert config["architectures"] == ["LampWithLanguageModelForMotionCaptioning"]
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["LampForMotionCaptioning"]}))
+    model = lamp_hf.AutoModelForMotionCaptioning.from_pretrained(folder)
+    assert type(model) is lamp_hf.LampWithLanguageModelForMotionCaptioning
+    assert model.config.architectures == config["architectures"]
+    with pytest.raises(CheckpointError, match="or load this one as LampWithLanguageModelForMotionCaptioning"):
+        lamp_hf.LampModel.from_pretrained(folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -18,8 +19,8 @@ from transformers import BertConfig, BertForMaskedLM, BertModel
 from lamp_hf.modeling.configuration_lamp import LampConfig, MotionVQVAEConfig
 from lamp_hf.modeling.initialization_lamp import init_from_bert
 from lamp_hf.modeling.modeling_lamp import LampModel
+from lamp_hf.modeling.modeling_lamp_decoder_captioning import LampDecoderForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_motion_text_retrieval import LampForMotionTextRetrieval
-from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText
 from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining, draw_negatives, same_rows
 
 LOSSES = ("contrastive_loss", "matching_loss", "captioning_loss", "motion_token_loss")
@@ -673,10 +674,71 @@ def test_a_part_loads_without_a_list_of_what_else_there_is(tiny_checkpoint: Path
     logger = logging.get_logger("transformers")
     logger.addHandler(caplog.handler)
     try:
-        for part in (LampModel, LampForPreTraining, LampForMotionToText, LampForMotionTextRetrieval):
+        for part in (LampModel, LampForPreTraining, LampDecoderForMotionCaptioning, LampForMotionTextRetrieval):
             _, report = part.from_pretrained(tiny_checkpoint, output_loading_info=True)
             assert not report["unexpected_keys"]
             assert not report["missing_keys"]
     finally:
         logger.removeHandler(caplog.handler)
     assert "UNEXPECTED" not in capfd.readouterr().err + caplog.text
+
+
+# ---- weights of the losses --------------------------------------------------------------------------------
+
+
+def test_weights_of_one_give_the_sum_of_the_four_losses_to_the_last_bit():
+    torch.manual_seed(0)
+    output = tiny()(**make_batch())
+    parts = [output[name] for name in LOSSES]
+    assert torch.equal(output.loss.detach(), parts[0] + parts[1] + parts[2] + parts[3])
+
+
+def test_weights_scale_losses_and_leave_the_parts_as_they_are():
+    torch.manual_seed(0)
+    plain = tiny()(**make_batch())
+    torch.manual_seed(0)
+    weighted = tiny(matching_loss_weight=0.5, motion_token_loss_weight=2)(**make_batch())
+    for name in LOSSES:
+        assert torch.equal(weighted[name], plain[name]), name
+    expected = plain.loss - 0.5 * plain.matching_loss + plain.motion_token_loss
+    close(weighted.loss, expected)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_of_weight_zero_is_not_computed(name):
+    batch, negatives = make_batch(), (torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1]))
+    plain = tiny()(**batch, negatives=negatives)
+    model = tiny(**{f"{name}_weight": 0})
+    passes = []
+    model.lamp.qformer.register_forward_hook(lambda *_: passes.append(1))
+    output = model(**batch, negatives=negatives)
+    # Motions and captions are read in one pass; the contrastive and the matching task and the motion tokens need one
+    # more each.
+    assert len(passes) == (4 if name == "captioning_loss" else 3)
+    assert output.get(name) is None
+    close(output.loss, plain.loss - plain[name])
+    output.loss.backward()
+    heads = {
+        "contrastive_loss": "text_projection.weight",
+        "matching_loss": "matching_head.weight",
+        "captioning_loss": "lm_head.dense.weight",
+        "motion_token_loss": "motion_token_head.weight",
+    }
+    trained = gradients(model)
+    assert {loss for loss, head in heads.items() if f"lamp.{head}" not in trained} == {name}
+
+
+def test_hard_negatives_do_not_train_similarities_of_weight_zero():
+    model = tiny(contrastive_loss_weight=0, captioning_loss_weight=0, motion_token_loss_weight=0)
+    output = model(**make_batch())
+    output.loss.backward()
+    assert torch.equal(output.loss, output.matching_loss)
+    assert output.logits_per_motion.shape == (3, 3)
+    assert not {"lamp.logit_scale", "lamp.text_projection.weight"} & gradients(model).keys()
+
+
+def test_weights_that_leave_nothing_to_learn_are_refused():
+    with pytest.raises(StrictDataclassError, match="matching_loss_weight=-1 is negative; use 0 to leave the task out"):
+        tiny_config(matching_loss_weight=-1)
+    with pytest.raises(StrictDataclassError, match="are all 0, so there is nothing to learn"):
+        tiny_config(**{f"{name}_weight": 0 for name in LOSSES})

@@ -305,6 +305,7 @@ def test_texts_and_motions_may_be_precomputed(tiny_text_to_motion):
     ways = (
         {**captions, "motion_codes": codes},
         {"text_hidden_states": states, "attention_mask": captions["attention_mask"], "motion_codes": codes},
+        {"text_summary": model.summarize_text(**captions), "motion_codes": codes},
         {"condition": condition, "motion_codes": codes},
     )
     for way in ways:

@@ -648,7 +648,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "dance.bvh"
     write_bvh(dancer(), path)
     before = path.read_bytes()
-    monkeypatch.setattr("lamp_hf.motion.formats.bvh._hierarchy_lines", lambda *_: 1 / 0)
+    monkeypatch.setattr("lamp_hf.motion.formats.bvh.hierarchy_lines", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_bvh(dancer(seed=1), path)
     assert path.read_bytes() == before

@@ -11,7 +11,8 @@ from safetensors.numpy import load_file
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.formats.bvh_parser import parse_bvh
 from lamp_hf.motion.formats.gltf import write_glb
-from lamp_hf.motion.formats.gltf_reader import Curve, read_gltf
+from lamp_hf.motion.formats.gltf_file import Curve
+from lamp_hf.motion.formats.gltf_reader import read_gltf
 from lamp_hf.motion.formats.rendering import Actor
 from lamp_hf.motion.formats.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.kinematics import default_body, retarget

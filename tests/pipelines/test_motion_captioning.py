@@ -41,13 +41,16 @@ def embedded() -> MotionCaptioningPipeline:
 
 
 def test_the_checkpoint_decides_who_captions(pipe, own_pipe, embedded, tiny_checkpoint: Path, tmp_path: Path):
-    assert type(pipe.model) is type(embedded.model) is lamp_hf.LampForMotionToText
+    assert type(pipe.model) is type(embedded.model) is lamp_hf.LampDecoderForMotionCaptioning
     assert Path(embedded.model.name_or_path) == lamp_hf.embedded_checkpoint()
-    assert type(own_pipe.model) is lamp_hf.LampForMotionCaptioning
+    assert type(own_pipe.model) is lamp_hf.LampWithLanguageModelForMotionCaptioning
     lamp_hf.LampModel.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path)
     pipe.processor.save_pretrained(tmp_path)
-    assert type(pipeline("motion-captioning", model=str(tmp_path)).model) is lamp_hf.LampForMotionToText
-    with pytest.raises(TypeError, match="needs a LampForMotionToText or a LampForMotionCaptioning, got a LampModel"):
+    assert type(pipeline("motion-captioning", model=str(tmp_path)).model) is lamp_hf.LampDecoderForMotionCaptioning
+    with pytest.raises(
+        TypeError,
+        match="needs a LampDecoderForMotionCaptioning or a LampWithLanguageModelForMotionCaptioning, got a LampModel",
+    ):
         MotionCaptioningPipeline(model=lamp_hf.LampModel.from_pretrained(tiny_checkpoint), processor=pipe.processor)
     with pytest.raises(ValueError, match=r"needs a processor; give processor=LampProcessor.from_pretrained"):
         MotionCaptioningPipeline(model=pipe.model, tokenizer=AutoTokenizer.from_pretrained(tiny_checkpoint))

@@ -188,7 +188,7 @@ def test_settings_of_the_pipeline_hold_until_a_call_gives_its_own(tiny_checkpoin
 
 
 def test_callbacks_see_the_tokens(pipe: TextToMotionPipeline) -> None:
-    mask = pipe.model.config.mask_token_id
+    mask = pipe.model.config.motion_mask_token_id
     masked: list[list[int]] = []
 
     def count(done: int, total: int, tokens: list[Any]) -> None:

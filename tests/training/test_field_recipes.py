@@ -13,14 +13,14 @@ from transformers import BertConfig, BertForMaskedLM, BertTokenizer, OPTConfig
 
 from lamp_hf.conversion import state_dicts as original
 from lamp_hf.modeling.configuration_lamp import (
-    LampCaptioningConfig,
     LampConfig,
     LampTextToMotionConfig,
+    LampWithLanguageModelConfig,
     MotionVQVAEConfig,
 )
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 from lamp_hf.modeling.modeling_lamp import LampModel
-from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import LampWithLanguageModelForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
@@ -114,13 +114,13 @@ def test_text_to_motion_has_the_released_size(released) -> None:
 def test_captioner_has_the_released_size(released) -> None:
     """With LaMP and language model inside, as released; the recipe's own names them instead."""
     values = {k: v for k, v in recipe_of("humanml3d", "captioning").model.items() if k != "language_model_name"}
-    config = LampCaptioningConfig(
+    config = LampWithLanguageModelConfig(
         lamp_config={**lamp_config("humanml3d").to_dict(), "separate_motion_encoder": True},
         language_model_config=OPTConfig(**OPT_2_7B).to_dict(),
         **values,
     )
     with torch.device("meta"):
-        model = LampForMotionCaptioning(config)
+        model = LampWithLanguageModelForMotionCaptioning(config)
     compare(
         model,
         original.captioning_state_dict(released["m2t"], released["lamp"]),
@@ -316,7 +316,7 @@ def test_accelerate_reads_its_configurations(file: str, kind: str, processes: in
 def test_fsdp_splits_what_can_be_split(tiny_captioner: Path) -> None:
     """Names in the configuration are those of the captioner, and no single number is left to be split."""
     config = load_config_from_file(str(EXAMPLES / "accelerate" / "fsdp.yaml")).fsdp_config
-    model = LampForMotionCaptioning.from_pretrained(tiny_captioner)
+    model = LampWithLanguageModelForMotionCaptioning.from_pretrained(tiny_captioner)
     wrapped = [
         module for module in model.modules() if type(module).__name__ == config["fsdp_transformer_layer_cls_to_wrap"]
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import TrainingArguments, pipeline
 
@@ -365,10 +366,20 @@ def test_example_texts_stand_for_all_labels_and_keep_what_was_known(tiny_set: Pa
         "a bow",
         "someone is waving",
     ]
-    many = [f"text {number}" for number in range(600)]
+    many = [f"text {number}" for number in range(2500)]
     kept = choose_example_texts(train, train["content"], many)
-    assert len(kept) == 512
+    assert len(kept) == 2000
     assert set(texts) < set(kept)
+
+
+def test_example_texts_of_many_labels_do_not_prefer_the_first_labels(tiny_set: Path) -> None:
+    row = load_motion_dataset(tiny_set)["train"][0]
+    captions = [[{**row["captions"][0], "text": f"text {number}"}] for number in range(5000)]
+    many = Dataset.from_dict({"captions": captions})
+    texts = choose_example_texts(many, [f"{number:04d}" for number in range(5000)])
+    numbers = [int(text.split()[1]) for text in texts]
+    assert len(set(numbers)) == 2000
+    assert 2300 < sum(numbers) / 2000 < 2700
 
 
 def test_the_command_asks_for_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

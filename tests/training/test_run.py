@@ -15,7 +15,7 @@ from lamp_hf.locks import folder_lock
 from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.initialization_lamp import text_encoder_parameters
 from lamp_hf.modeling.modeling_lamp import LampModel
-from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import LampWithLanguageModelForMotionCaptioning
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.training import Recipe, train
@@ -101,7 +101,7 @@ def test_the_language_model_learns_the_captions(stages):
 
 
 def test_the_captioner_stores_what_it_learned_and_names_the_rest(stages, walker):
-    model = LampForMotionCaptioning.from_pretrained(stages["captioning"])
+    model = LampWithLanguageModelForMotionCaptioning.from_pretrained(stages["captioning"])
     assert model.config.lamp_name == str(stages["lamp"])
     assert model.config.language_model_name == str(stages["language-model"])
     stored = load_file(stages["captioning"] / "model.safetensors")

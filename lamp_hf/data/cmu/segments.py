@@ -10,8 +10,10 @@ import numpy as np
 
 from lamp_hf.data.cmu.facts import TakeFacts, subject_categories
 from lamp_hf.data.cmu.takes import MIN_SECONDS
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
+from lamp_hf.motion.skeleton import HUMANML3D_22
 
-MAX_SECONDS = 9.8  # 196 frames, the longest clip of HumanML3D
+MAX_SECONDS = MAX_CLIP_FRAMES / HUMANML3D_22.default_fps  # 9.8 s
 _ROUNDING_S = 0.11  # times have one decimal, and features have one frame less than the take
 
 

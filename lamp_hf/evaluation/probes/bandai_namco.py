@@ -12,13 +12,13 @@ import yaml
 from datasets import Dataset, DatasetDict
 
 from lamp_hf.data.schema import with_numpy_motion
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 from lamp_hf.motion.motion import Motion
 
 from .probe import MotionProbe, flipped
 
 __all__ = ["LabeledClips", "TextToMotionJudge", "paraphrase", "paraphrases"]
 
-_MAX_FRAMES = 196
 _SIDED_WITHOUT_PARTNER = ("bye", "guide", "respond")  # no label describes their mirror images
 
 
@@ -53,7 +53,7 @@ class LabeledClips:
             if not (row["mirrored"] and row["content"] in _SIDED_WITHOUT_PARTNER)
         ]
         return cls(
-            joints=[Motion(features=row["motion"][:_MAX_FRAMES]).joints for row in rows],
+            joints=[Motion(features=row["motion"][:MAX_CLIP_FRAMES]).joints for row in rows],
             contents=[row["content"] for row in rows],
             styles=[row["style"] for row in rows],
         )

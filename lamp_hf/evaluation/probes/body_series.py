@@ -3,12 +3,12 @@
 import numpy as np
 
 from lamp_hf.motion.features import facing_angles
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
-__all__ = ["FPS", "LONGEST_FRAMES", "body_poses", "body_series", "mirrored_joints"]
+__all__ = ["FPS", "body_poses", "body_series", "mirrored_joints"]
 
 FPS = 20.0
-LONGEST_FRAMES = 196  # the longest clip that models generate in one piece
 _NAMES = HUMANML3D_22.joint_names
 _SWAPPED = [
     _NAMES.index(name.replace("left_", "?").replace("right_", "left_").replace("?", "right_")) for name in _NAMES
@@ -48,7 +48,7 @@ def body_series(joints: np.ndarray) -> np.ndarray:
         `(ceil(T / 2), 135)`, float32: 66 numbers of the pose in body coordinates, 66 of its change per second, the
         root's speed to the left and forward, and its turning speed.
     """
-    joints = np.asarray(joints[:LONGEST_FRAMES], dtype=np.float64)
+    joints = np.asarray(joints[:MAX_CLIP_FRAMES], dtype=np.float64)
     poses, heading = body_poses(joints)
     if len(joints) > 1:
         change = np.gradient(poses, 1 / FPS, axis=0)

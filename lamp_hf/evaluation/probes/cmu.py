@@ -26,6 +26,7 @@ from lamp_hf.evaluation.protocols.common import EvaluationSet
 from lamp_hf.files import atomic_path
 from lamp_hf.metrics.functional import embeddings as distances
 from lamp_hf.metrics.functional.sentences import DEFAULT_ENCODER, sentence_embeddings
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 from lamp_hf.motion.motion import Motion
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CmuClips", "CmuJudge", "Interval", "Retrieval", "cmu_clips", "text_sets"]
 
-MAX_FRAMES = 196
 MIN_CLIPS, MIN_TAKES = 8, 3  # required training clips and takes of an action that the probes learn
 POOL_SIZE = 32
 RANKS = (1, 2, 3)
@@ -100,7 +100,7 @@ def cmu_clips(split: Dataset) -> CmuClips:
     ids = list(own["id"])
     return CmuClips(
         ids=ids,
-        features=[np.asarray(row["motion"][:MAX_FRAMES], dtype=np.float32) for row in with_numpy_motion(own)],
+        features=[np.asarray(row["motion"][:MAX_CLIP_FRAMES], dtype=np.float32) for row in with_numpy_motion(own)],
         actions=actions_by_segment(ids, captions),
         texts=[texts[min(PLAIN, len(texts) - 1)] for texts in captions],
     )

@@ -10,12 +10,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from .body_series import LONGEST_FRAMES, body_series, mirrored_joints
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
+
+from .body_series import body_series, mirrored_joints
 
 __all__ = ["JointNetworkProbe"]
 
 _CHANNELS = 135
-_LONGEST = (LONGEST_FRAMES + 1) // 2
+_LONGEST = (MAX_CLIP_FRAMES + 1) // 2
 _WIDTHS = (64, 96, 128)
 _BATCH_SIZE = 64
 _LABEL_SMOOTHING = 0.1

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lamp_hf.motion.features import facing_angles
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
 __all__ = ["MotionProbe", "flipped", "probe_features"]
@@ -18,7 +19,6 @@ _BINS = 16
 # Lower limit of the scale (meters, radians, meters per second), so that features that hardly vary in the real clips,
 # such as the position of the hips relative to the pelvis, are not amplified.
 _SMALLEST_SCALE = 0.1
-_MAX_FRAMES = 196  # the longest clip that models generate in one piece
 
 
 def probe_features(joints: np.ndarray) -> np.ndarray:
@@ -31,7 +31,7 @@ def probe_features(joints: np.ndarray) -> np.ndarray:
         `(F,)`, float32: pose in body coordinates, path and heading at 16 moments evenly spread over the clip; mean,
         standard deviation and speed of every joint; and the clip's length.
     """
-    joints = np.asarray(joints[:_MAX_FRAMES], dtype=np.float64)
+    joints = np.asarray(joints[:MAX_CLIP_FRAMES], dtype=np.float64)
     heading = np.unwrap(facing_angles(joints))
     root = joints[:, 0]
     cosine, sine = np.cos(heading)[:, None], np.sin(heading)[:, None]

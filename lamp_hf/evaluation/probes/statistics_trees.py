@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from lamp_hf.data.cmu.measures import SIDES, Measures
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
-from .body_series import FPS, LONGEST_FRAMES, body_poses, mirrored_joints
+from .body_series import FPS, body_poses, mirrored_joints
 
 __all__ = ["StatisticsTreesProbe", "motion_statistics"]
 
@@ -31,7 +32,7 @@ def motion_statistics(joints: np.ndarray) -> np.ndarray:
         `(F,)`, float32: positions and speeds of 13 joints; how the body leans, bends, travels and turns; its postures;
         numbers of steps, jumps, kicks and reaches; and the periodicity of the pose.
     """
-    joints = np.asarray(joints[:LONGEST_FRAMES], dtype=np.float64)
+    joints = np.asarray(joints[:MAX_CLIP_FRAMES], dtype=np.float64)
     measures = Measures(joints, FPS)
     seconds = len(joints) / FPS
     poses, heading = body_poses(measures.joints)

@@ -4,24 +4,27 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from datasets import Dataset
 
 from lamp_hf.data.bandai_namco.grammar import CaptionGrammar
 from lamp_hf.data.schema import with_numpy_motion
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import SKELETONS, Skeleton
 from lamp_hf.processes import process_state
 
-__all__ = ["LONGEST_FRAMES", "EvaluationSet", "OnEstimate", "derangement", "estimate", "shown_name", "spread"]
+if TYPE_CHECKING:
+    from lamp_hf.metrics.embedder import Embedder
 
-LONGEST_FRAMES = 196  # limit of published evaluations
+__all__ = ["EvaluationSet", "OnEstimate", "derangement", "estimate", "shown_name", "spread"]
+
 SAMPLE = 4  # items that are timed to estimate the duration
 
 # Called once before the work, with the estimated seconds and a description of the work.
@@ -44,6 +47,8 @@ class EvaluationSet:
         contents, styles: Labels of each clip, empty strings if the data set has none.
         fps: Frame rate of the clips.
         grammar: The grammar that composes the captions from the labels, if there is one.
+        annotations: The first caption of each clip as words with their parts of speech, as in
+            `a/DET person/NOUN walk/VERB`; empty strings if the data set has none.
     """
 
     name: str
@@ -55,6 +60,7 @@ class EvaluationSet:
     styles: list[str]
     fps: float
     grammar: CaptionGrammar | None = None
+    annotations: list[str] | None = None
 
     @classmethod
     def from_dataset(
@@ -78,10 +84,23 @@ class EvaluationSet:
             styles=[row["style"] for row in rows],
             fps=rows[0]["fps"],
             grammar=grammar,
+            annotations=[(row.get("tokens") or [""])[0] for row in rows],
         )
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def first(self, count: int) -> "EvaluationSet":
+        """Return the first clips."""
+        lists = ("ids", "clips", "captions", "contents", "styles", "annotations")
+        parts = {name: getattr(self, name) for name in lists}
+        return replace(self, **{name: None if part is None else part[:count] for name, part in parts.items()})
+
+    def first_texts(self, evaluator: "Embedder") -> list[str]:
+        """Return caption 0 of every clip in the form that an evaluator reads best: its annotation, or its text."""
+        if self.annotations is None or not evaluator.reads_annotations:
+            return self.first_captions
+        return [tokens or text for tokens, text in zip(self.annotations, self.first_captions, strict=True)]
 
     @cached_property
     def digest(self) -> str:
@@ -104,7 +123,7 @@ class EvaluationSet:
     @cached_property
     def motions(self) -> list[Motion]:
         """The clips, cropped to their first 196 frames."""
-        return [Motion(features=clip[:LONGEST_FRAMES], fps=self.fps, skeleton=_skeleton(clip)) for clip in self.clips]
+        return [Motion(features=clip[:MAX_CLIP_FRAMES], fps=self.fps, skeleton=_skeleton(clip)) for clip in self.clips]
 
 
 def _skeleton(clip: np.ndarray) -> Skeleton:

@@ -9,9 +9,10 @@ from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol
 from lamp_hf.metrics.functional.embeddings import embedding_similarity
 from lamp_hf.metrics.functional.retrieval import PROTOCOLS, retrieval_pools, retrieval_scores
 from lamp_hf.metrics.functional.sentences import DEFAULT_ENCODER, sentence_embeddings
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 from lamp_hf.version import __version__
 
-from .common import LONGEST_FRAMES, EvaluationSet, OnEstimate, estimate, spread
+from .common import EvaluationSet, OnEstimate, estimate, spread
 
 if TYPE_CHECKING:
     from lamp_hf.retrieval.encoder import EncodedMotion, MotionTextEncoder
@@ -70,7 +71,7 @@ def evaluate_retrieval_protocols(
     alike = embedding_similarity(sentences, sentences)
     settings: dict[str, Any] = {"pool_size": pool_size, "dissimilar_size": dissimilar_size}
 
-    clips = [clip[:LONGEST_FRAMES] for clip in data.clips]
+    clips = [clip[:MAX_CLIP_FRAMES] for clip in data.clips]
     estimate(on_estimate, clips, encoder.encode_motions, len(clips), f"encoding {len(clips)} motions")
     motions = spread(clips, encoder.encode_motions)
     texts = np.stack(spread(captions, lambda some: list(encoder.encode_texts(some))))

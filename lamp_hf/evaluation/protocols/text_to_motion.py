@@ -8,30 +8,39 @@ import numpy as np
 
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, weights_digest
 from lamp_hf.metrics.functional import embeddings as measures
-from lamp_hf.metrics.functional.retrieval import RANKS, pool_recall, require_pool
+from lamp_hf.metrics.functional.retrieval import require_pool
 from lamp_hf.metrics.functional.sentences import DEFAULT_ENCODER, BertScorer
 from lamp_hf.motion.motion import Motion
 from lamp_hf.version import __version__
 
 from .common import EvaluationSet, OnEstimate, derangement, estimate, shown_name, spread
+from .released import BATCH, REAL, SHUFFLED, Rows, diversity_pairs, feature_rows, in_batches, parts_of_clips
 
 if TYPE_CHECKING:
     from lamp_hf.metrics.embedder import Embedder
     from lamp_hf.pipelines.motion_captioning import MotionCaptioningPipeline
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
-__all__ = ["POOL_SIZE", "PROTOCOLS", "evaluate_text_to_motion_protocols", "generate_for_clips", "misfits"]
+__all__ = [
+    "DEFAULT_PROTOCOLS",
+    "FEATURE_PROTOCOLS",
+    "POOL_SIZE",
+    "PROTOCOLS",
+    "evaluate_text_to_motion_protocols",
+    "generate_for_clips",
+    "misfits",
+]
 
 logger = logging.getLogger(__name__)
 
 VERSION = 1
-PROTOCOLS = ("humanml3d", "lamp-bertscore", "physics")
+PROTOCOLS = ("humanml3d", "released", "lamp-bertscore", "physics")
+DEFAULT_PROTOCOLS = ("humanml3d", "lamp-bertscore", "physics")
 POOL_SIZE = 32
 DIVERSITY_PAIRS = 300
 MULTIMODALITY_PAIRS = 10
-REAL, SHUFFLED = "real motions", "shuffled captions"
-
-Rows = dict[str, dict[str, float]]
+# Protocols on an evaluator's features.
+FEATURE_PROTOCOLS = ("humanml3d", "released")
 
 
 def evaluate_text_to_motion_protocols(
@@ -39,7 +48,7 @@ def evaluate_text_to_motion_protocols(
     pipe: "TextToMotionPipeline",
     data: EvaluationSet,
     *,
-    protocols: Sequence[str] = PROTOCOLS,
+    protocols: Sequence[str] = DEFAULT_PROTOCOLS,
     evaluator: "Embedder | None" = None,
     captioner: "MotionCaptioningPipeline | None" = None,
     repeats: int = 20,
@@ -54,6 +63,11 @@ def evaluate_text_to_motion_protocols(
     - "humanml3d" is the protocol of Guo et al. (2022): R-Precision in pools of 32, FID, MM-Dist, Diversity over 300
       pairs (or as many as there are clips) and MultiModality, on the features of `evaluator`. In R-Precision, clips
       with equal labels, or with equal captions if there are no labels, count as right answers for each other.
+    - "released" has the same metrics, measured exactly as the released code of MoMask and LaMP does: batches of 32 in
+      the order of the data set are the pools, and only a clip itself is a right answer; clips that do not fill a batch
+      are left out; each repeat draws a part of every clip, whose length is a multiple of 4 frames and in one of three
+      draws 4 frames less; Diversity has 300 pairs, or 100 if there are at most 300 clips; the texts for MultiModality
+      are those of the first batches. It generates its own motions, because their lengths are drawn.
     - "lamp-bertscore" captions the generated motions and compares the captions with all captions of the clip. Prefer a
       captioner that does not share weights with the model.
     - "physics" measures foot skating and jitter.
@@ -65,13 +79,14 @@ def evaluate_text_to_motion_protocols(
         name: Name of the checkpoint.
         pipe: Pipeline with the checkpoint.
         data: The clips.
-        protocols: Protocols to run on the same generated motions.
-        evaluator: Required by "humanml3d". If it cannot embed sentences, R-Precision and MM-Dist are left out.
+        protocols: Protocols to run. All except "released" score the same generated motions.
+        evaluator: Required by "humanml3d" and "released". If it cannot embed sentences, R-Precision and MM-Dist are
+            left out. The released evaluator reads the annotations of the captions, if the data set has them.
         captioner: Required by "lamp-bertscore".
         repeats: Number of times that motions are generated, and pools and pairs are drawn.
         seed: Repeat r generates the motion of clip i with the seed `seed + r · N + i`.
-        multimodality_texts: Number of texts for MultiModality, drawn in every repeat, at most one per clip. With 0,
-            MultiModality is left out.
+        multimodality_texts: Number of texts for MultiModality, drawn in every repeat, at most one per clip; "released"
+            rounds it down to whole batches, so 100 become 96. With 0, MultiModality is left out.
         multimodality_motions: Number of motions for each of these texts.
         pool_size: Pairs in a pool of R-Precision. Smaller pools are easier, and their scores are not comparable.
         on_estimate: Called once with the estimated duration before the work.
@@ -86,27 +101,33 @@ def evaluate_text_to_motion_protocols(
     for reason in misfits(protocols, data, pool_size=pool_size).values():
         raise ValueError(reason)
     every = [(clip, seed + clip) for clip in range(len(data))]
-    many = min(multimodality_texts, len(data)) * multimodality_motions if "humanml3d" in protocols else 0
-    total = repeats * (len(data) + many)
-    estimate(
-        on_estimate, every, lambda jobs: generate_for_clips(pipe, data, jobs), total, f"generating {total:,} motions"
-    )
-    judges: dict[str, Callable[[list[Motion], int], Rows]] = {}
+    judges: dict[str, Any] = {}
     if "humanml3d" in protocols:
         assert evaluator is not None
         texts = min(multimodality_texts, len(data))
         judges["humanml3d"] = FeatureJudge(pipe, data, evaluator, texts, multimodality_motions, pool_size, seed)
+    if "released" in protocols:
+        assert evaluator is not None
+        judges["released"] = ReleasedJudge(pipe, data, evaluator, multimodality_texts, multimodality_motions, seed)
     if "lamp-bertscore" in protocols:
         assert captioner is not None
         judges["lamp-bertscore"] = CaptionJudge(data, captioner, seed)
     if "physics" in protocols:
         judges["physics"] = _physics(data)
+    shared = [protocol for protocol in protocols if protocol != "released"]
+    own = sum(judges[protocol].num_generated for protocol in FEATURE_PROTOCOLS if protocol in protocols)
+    total = repeats * (own + (len(data) if shared else 0))
+    estimate(
+        on_estimate, every, lambda jobs: generate_for_clips(pipe, data, jobs), total, f"generating {total:,} motions"
+    )
 
     found: dict[str, list[Rows]] = {protocol: [] for protocol in protocols}
     for repeat in range(repeats):
-        jobs = [(clip, seed + repeat * len(data) + clip) for clip in range(len(data))]
+        if "released" in protocols:
+            found["released"].append(judges["released"](repeat))
+        jobs = [(clip, seed + repeat * len(data) + clip) for clip in range(len(data))] if shared else []
         motions = generate_for_clips(pipe, data, jobs)
-        for protocol in protocols:
+        for protocol in shared:
             found[protocol].append(judges[protocol](motions, repeat))
 
     model_hash = weights_digest(pipe.model)
@@ -117,7 +138,7 @@ def evaluate_text_to_motion_protocols(
             for row in found[protocol][0]
         }
         judge = judges[protocol]
-        judged_by = judge if isinstance(judge, FeatureJudge | CaptionJudge) else None
+        judged_by = judge if isinstance(judge, FeatureJudge | ReleasedJudge | CaptionJudge) else None
         records.append(
             EvaluationRecord(
                 model=name,
@@ -147,11 +168,12 @@ def evaluate_text_to_motion_protocols(
 def misfits(protocols: Sequence[str], data: EvaluationSet, *, pool_size: int = POOL_SIZE) -> dict[str, str]:
     """Return the protocols for which the data set is too small, each with the reason."""
     found = {}
-    if "humanml3d" in protocols:
-        try:
-            require_pool(len(data), pool_size)
-        except ValueError as error:
-            found["humanml3d"] = str(error)
+    for protocol, size in (("humanml3d", pool_size), ("released", BATCH)):
+        if protocol in protocols:
+            try:
+                require_pool(len(data), size)
+            except ValueError as error:
+                found[protocol] = str(error)
     if "lamp-bertscore" in protocols and len(data) < 2:
         found["lamp-bertscore"] = "captions cannot be shuffled among fewer than two clips; use at least 2"
     return found
@@ -167,9 +189,9 @@ def _check(
     for protocol in protocols:
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol={protocol!r} is unknown; choose from {', '.join(PROTOCOLS)}")
-    if "humanml3d" in protocols:
+    if featured := [protocol for protocol in FEATURE_PROTOCOLS if protocol in protocols]:
         if evaluator is None:
-            raise ValueError("the protocol humanml3d needs an evaluator; pass evaluator=… (--evaluator)")
+            raise ValueError(f"the protocol {featured[0]} needs an evaluator; pass evaluator=… (--evaluator)")
         if texts and motions < MULTIMODALITY_PAIRS:
             raise ValueError(
                 f"MultiModality over {MULTIMODALITY_PAIRS} pairs needs at least {MULTIMODALITY_PAIRS} motions per "
@@ -179,19 +201,31 @@ def _check(
         raise ValueError("the protocol lamp-bertscore needs a captioner; pass captioner=… (--captioner)")
 
 
-def generate_for_clips(pipe: "TextToMotionPipeline", data: EvaluationSet, jobs: list[tuple[int, int]]) -> list[Motion]:
-    """Generate a motion for each pair of clip and seed, with the clip's caption and length."""
+def generate_for_clips(
+    pipe: "TextToMotionPipeline", data: EvaluationSet, jobs: list[tuple[int, int]], frames: Sequence[int] | None = None
+) -> list[Motion]:
+    """Generate a motion for each pair of clip and seed, with the clip's caption and length, or the given lengths.
+
+    Args:
+        pipe: Pipeline with the model.
+        data: The clips.
+        jobs: Pairs of the clip's place and the seed.
+        frames: Number of frames for each clip. Defaults to the clips' own lengths, of at most 196 frames.
+    """
     from lamp_hf.pipelines.text_warnings import for_measurement
 
+    if not jobs:
+        return []
     captions, size = data.first_captions, pipe.frames_per_token
+    lengths = [len(motion.features) for motion in data.motions] if frames is None else frames
 
     def work(some: list[tuple[int, int]]) -> list[Motion]:
         # Motions of similar length share a batch. The result for a seed does not depend on the rest of the batch.
-        order = sorted(range(len(some)), key=lambda place: len(data.motions[some[place][0]].features))
+        order = sorted(range(len(some)), key=lambda place: lengths[some[place][0]])
         with for_measurement():
             results: Any = pipe(
                 [captions[some[place][0]] for place in order],
-                num_frames=[max(size, len(data.motions[some[place][0]].features) // size * size) for place in order],
+                num_frames=[max(size, lengths[some[place][0]] // size * size) for place in order],
                 seed=[some[place][1] for place in order],
                 batch_size=32,
             )
@@ -224,43 +258,22 @@ class FeatureJudge:
             "multimodality_pairs": MULTIMODALITY_PAIRS if num_texts else 0,
         }
         self._pipe, self._data, self._evaluator, self._seed = pipe, data, evaluator, seed
-        self._texts: np.ndarray | None = None
-        if evaluator.reads_sentences:
-            self._texts = np.stack(spread(data.first_captions, lambda some: list(evaluator.texts(some))))
-        else:
-            logger.warning("%s cannot embed sentences: R-Precision and MM-Dist are left out.", self.name)
-        self._real = self._embed(data.motions)
+        self.num_generated = num_texts * self.settings["multimodality_motions"]
+        self._texts = _embedded_captions(data, evaluator)
+        self._real = _embedded(evaluator, data.motions)
 
     def __call__(self, motions: list[Motion], repeat: int) -> Rows:
-        made, seed = self._embed(motions), self._seed + repeat
-        real = self._motions(self._real, seed)
-        own = self._motions(made, seed) | self._multimodality(repeat)
-        if self._texts is None:
-            return {REAL: real, "": own}
-        shuffled = self._texts[derangement(len(motions), np.random.default_rng(seed))]
-        return {
-            REAL: self._pairs(self._real, self._texts, seed) | real,
-            SHUFFLED: self._pairs(made, shuffled, seed),
-            "": self._pairs(made, self._texts, seed) | own,
-        }
-
-    def _embed(self, motions: list[Motion]) -> np.ndarray:
-        return np.stack(spread(motions, lambda some: list(self._evaluator.motions(some))))
-
-    def _pairs(self, motions: np.ndarray, texts: np.ndarray, seed: int) -> dict[str, float]:
-        similarity = measures.embedding_similarity(motions, texts, "euclidean")
-        recall = pool_recall(similarity, self._data.groups, pool_size=self.settings["pool_size"], repeats=1, seed=seed)
-        return {
-            **{f"r_precision_{k}": recall[f"text_to_motion_r{k}"] for k in RANKS},
-            "mm_dist": measures.matching_distance(motions, texts),
-        }
-
-    def _motions(self, motions: np.ndarray, seed: int) -> dict[str, float]:
-        pairs = min(DIVERSITY_PAIRS, len(motions))
-        return {
-            "fid": measures.frechet_distance(motions, self._real),
-            "diversity": measures.diversity(motions, pairs, seed),
-        }
+        rows = feature_rows(
+            _embedded(self._evaluator, motions),
+            self._real,
+            self._texts,
+            self._seed + repeat,
+            groups=self._data.groups,
+            pool_size=self.settings["pool_size"],
+            pairs=self.settings["diversity_pairs"],
+        )
+        rows[""] |= self._multimodality(repeat)
+        return rows
 
     def _multimodality(self, repeat: int) -> dict[str, float]:
         texts, each = self.settings["multimodality_texts"], self.settings["multimodality_motions"]
@@ -272,8 +285,70 @@ class FeatureJudge:
         jobs = [
             (int(clip), self._seed + (repeat + 1) * 2**32 + place) for place, clip in enumerate(np.repeat(clips, each))
         ]
-        vectors = self._embed(generate_for_clips(self._pipe, self._data, jobs)).reshape(texts, each, -1)
-        return {"multimodality": measures.multimodality(vectors, MULTIMODALITY_PAIRS, seed)}
+        vectors = _embedded(self._evaluator, generate_for_clips(self._pipe, self._data, jobs))
+        return {"multimodality": measures.multimodality(vectors.reshape(texts, each, -1), MULTIMODALITY_PAIRS, seed)}
+
+
+class ReleasedJudge:
+    """R-Precision, MM-Dist, FID, Diversity and MultiModality as the released evaluation measures them.
+
+    Of the motions for MultiModality, the last one of each text is also the text's motion in the other metrics.
+    """
+
+    def __init__(
+        self,
+        pipe: "TextToMotionPipeline",
+        data: EvaluationSet,
+        evaluator: "Embedder",
+        num_texts: int,
+        num_motions: int,
+        seed: int,
+    ):
+        self._pipe, self._evaluator, self._seed = pipe, evaluator, seed
+        self._data = in_batches(data)
+        count = len(self._data)
+        many = min(num_texts // BATCH * BATCH, count)
+        self.name = shown_name(evaluator.name)
+        self.digest = weights_digest(evaluator.model)
+        self.settings = {
+            "clips": count,
+            "pool_size": BATCH,
+            "diversity_pairs": diversity_pairs(count),
+            "multimodality_texts": many,
+            "multimodality_motions": num_motions if many else 0,
+            "multimodality_pairs": MULTIMODALITY_PAIRS if many else 0,
+        }
+        self._times = [num_motions] * many + [1] * (count - many)
+        self.num_generated = sum(self._times)
+        self._texts = _embedded_captions(self._data, evaluator)
+
+    def __call__(self, repeat: int) -> Rows:
+        seed, settings = self._seed + repeat, self.settings
+        parts = parts_of_clips(self._data, seed)
+        clips = np.repeat(np.arange(len(parts)), self._times)
+        # These seeds are larger than those of the other generated motions.
+        jobs = [(int(clip), self._seed + (repeat + 1) * 2**33 + place) for place, clip in enumerate(clips)]
+        motions = generate_for_clips(self._pipe, self._data, jobs, [len(part.features) for part in parts])
+        vectors = _embedded(self._evaluator, motions)
+        last = np.cumsum(self._times) - 1
+        real = _embedded(self._evaluator, parts)
+        rows = feature_rows(vectors[last], real, self._texts, seed, pairs=settings["diversity_pairs"])
+        if texts := settings["multimodality_texts"]:
+            of_texts = vectors[: last[texts - 1] + 1].reshape(texts, -1, vectors.shape[1])
+            rows[""]["multimodality"] = measures.multimodality(of_texts, MULTIMODALITY_PAIRS, seed)
+        return rows
+
+
+def _embedded(evaluator: "Embedder", motions: list[Motion]) -> np.ndarray:
+    return np.stack(spread(motions, lambda some: list(evaluator.motions(some))))
+
+
+def _embedded_captions(data: EvaluationSet, evaluator: "Embedder") -> np.ndarray | None:
+    """Embed caption 0 of every clip, or return `None` with a warning if the evaluator cannot."""
+    if not evaluator.reads_sentences:
+        logger.warning("%s cannot embed sentences: R-Precision and MM-Dist are left out.", shown_name(evaluator.name))
+        return None
+    return np.stack(spread(data.first_texts(evaluator), lambda some: list(evaluator.texts(some))))
 
 
 class CaptionJudge:

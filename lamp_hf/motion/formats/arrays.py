@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +18,8 @@ from lamp_hf.motion.formats.detection import check_unit_and_up_axis, standardize
 from lamp_hf.motion.formats.npy import open_archive, read_array
 from lamp_hf.motion.formats.smpl import FPS_NAMES, find_poses, pose_joints
 from lamp_hf.motion.limits import LARGEST_M, MAX_FRAMES, check_fps, check_text
+from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import HUMANML3D_22, SKELETONS, Skeleton
-
-if TYPE_CHECKING:
-    from lamp_hf.motion.motion import Motion
 
 __all__ = ["motion_of_array", "read_npy", "read_npz", "write_npy", "write_npz"]
 
@@ -31,11 +29,12 @@ logger = logging.getLogger(__name__)
 # (52, 73), SMPL-X (55, 127, 144).
 _SMPL_KIN = {24: "SMPL", 45: "SMPL", 52: "SMPL-H", 73: "SMPL-H", 55: "SMPL-X", 127: "SMPL-X", 144: "SMPL-X"}
 _VIEWS = ("features", "joints", "posed_joints", "motion", "keypoints3d", "joints3d", "positions")
+_FLAGS = ("own_body", "final_feet")  # of archives written by this package
 _DEFAULT_RATES = {"posed_joints": 30.0}  # Kimodo's archives do not contain the rate
 _SPLIT = "save each separately: np.save(f'clip{i}.npy', clips[i])"
 
 
-def write_npy(motion: "Motion", path: str | os.PathLike[str], *, view: str = "joints") -> None:
+def write_npy(motion: Motion, path: str | os.PathLike[str], *, view: str = "joints") -> None:
     """Write one array.
 
     Args:
@@ -49,7 +48,7 @@ def write_npy(motion: "Motion", path: str | os.PathLike[str], *, view: str = "jo
         np.save(temporary, getattr(motion, view), allow_pickle=False)
 
 
-def write_npz(motion: "Motion", path: str | os.PathLike[str]) -> None:
+def write_npz(motion: Motion, path: str | os.PathLike[str]) -> None:
     """Write a complete motion; reading the file gives an equal motion.
 
     Raises:
@@ -62,6 +61,8 @@ def write_npz(motion: "Motion", path: str | os.PathLike[str]) -> None:
         "skeleton": motion.skeleton.name,
         "own_body": motion.own_body,
     }
+    if motion.final_feet:
+        values["final_feet"] = True
     if motion.text is not None:
         values["text"] = check_text(motion.text, "a caption")
     with atomic_path(path) as temporary:
@@ -76,7 +77,7 @@ def read_npy(
     unit: str | None = None,
     up_axis: str | None = None,
     strict: bool = False,
-) -> "Motion":
+) -> Motion:
     """Read joints or features, which are distinguished by their shape.
 
     Args:
@@ -116,7 +117,7 @@ def read_npz(
     unit: str | None = None,
     up_axis: str | None = None,
     strict: bool = False,
-) -> "Motion":
+) -> Motion:
     """Read an archive written by `write_npz` or by another program.
 
     Supported are arrays named `features`, `joints`, `posed_joints` (Kimodo) or `motion` (MDM), a single array of any
@@ -141,7 +142,7 @@ def read_npz(
         names = archive.names
         view = next((name for name in _VIEWS if name in names), None)
         poses = find_poses(names) if view is None else None
-        others = [name for name in names if name not in (*FPS_NAMES, "text", "skeleton", "own_body")]
+        others = [name for name in names if name not in (*FPS_NAMES, "text", "skeleton", *_FLAGS)]
         if view is None and poses is None and len(others) == 1:  # `np.savez(path, array)` names it arr_0
             view = others[0]
         if view is None and poses is None:
@@ -152,7 +153,7 @@ def read_npz(
         wanted = [view] if view is not None else poses.names if poses is not None else []
         arrays = {name: archive.read(name) for name in wanted}
         texts = ("skeleton", "text")
-        extra = [name for name in (*texts, *FPS_NAMES, "own_body") if name in names and name not in arrays]
+        extra = [name for name in (*texts, *FPS_NAMES, *_FLAGS) if name in names and name not in arrays]
         arrays |= {name: archive.read(name, text=name in texts) for name in extra}
     fps_name = next((name for name in FPS_NAMES if name in arrays), None)
     if fps is None and fps_name is not None:
@@ -177,6 +178,7 @@ def read_npz(
         up_axis=up_axis or ("y" if ours else None),
         strict=strict,
         own_body=own_body,
+        final_feet=bool(_scalar(arrays, "final_feet", bool, path)),
     )
 
 
@@ -235,9 +237,7 @@ def _scalar(arrays: Mapping[str, np.ndarray], name: str, kind: type, path: Path)
 
 def _motion_of_poses(
     poses: Any, arrays: Mapping[str, np.ndarray], path: Path, *, fps: float | None, **options: Any
-) -> "Motion":
-    from lamp_hf.motion.motion import Motion
-
+) -> Motion:
     _check_frames(max((len(arrays[name]) for name in poses.names if np.ndim(arrays[name])), default=0), path)
     with np.errstate(over="ignore", invalid="ignore"):
         joints, _, notes = pose_joints(poses, arrays, path.name)
@@ -294,7 +294,8 @@ def motion_of_array(
     up_axis: str | None = None,
     strict: bool = False,
     own_body: bool | None = None,
-) -> "Motion":
+    final_feet: bool = False,
+) -> Motion:
     """Create a motion from joints or features; the shape determines which, and the skeleton.
 
     Args:
@@ -308,13 +309,11 @@ def motion_of_array(
         unit: unit of joints; detected by default.
         up_axis: up axis of joints; detected by default.
         strict: refuse doubtful readings.
-        own_body: see `Motion`.
+        own_body, final_feet: see `Motion`.
 
     Raises:
         MotionFormatError: the shape is unknown, or the values are not a motion.
     """
-    from lamp_hf.motion.motion import Motion
-
     if array.dtype.kind not in "fiu":
         raise MotionFormatError(f"{path.name}: expected numbers, found the type {array.dtype}")
     known = list(SKELETONS.values()) if skeleton is None else [skeleton]
@@ -337,7 +336,7 @@ def motion_of_array(
             )
     try:
         values[view] = clip
-        motion = Motion(name=path.stem, own_body=own_body, **values)
+        motion = Motion(name=path.stem, own_body=own_body, final_feet=final_feet, **values)
         _check_finite(motion.joints, path)
     except MotionFormatError as error:
         raise MotionFormatError(f"{path.name}: {str(error).removeprefix(f'{path.name}: ')}") from error

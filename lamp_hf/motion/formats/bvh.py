@@ -12,7 +12,7 @@ from lamp_hf.files import atomic_path
 from lamp_hf.motion import rotations
 from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.feet import planted_kinematics
-from lamp_hf.motion.formats.bvh_parser import MAX_FPS, MIN_FPS, BvhClip, parse_bvh
+from lamp_hf.motion.formats.bvh_parser import BvhClip, parse_bvh
 from lamp_hf.motion.formats.detection import METERS_PER_UNIT, Detection, check_unit_and_up_axis, detect
 from lamp_hf.motion.formats.rigs import (
     LAMP_HF_JOINT_NAMES,
@@ -23,6 +23,7 @@ from lamp_hf.motion.formats.rigs import (
     resolve_mapping,
 )
 from lamp_hf.motion.kinematics import forward_kinematics
+from lamp_hf.motion.limits import MAX_FPS, MIN_FPS
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
@@ -197,7 +198,7 @@ def write_bvh(
             `lamp_hf.motion.kinematics.default_body`; since all such files share it, actions can be exchanged between
             armatures. Defaults to the motion's `own_body`: `True` if it was read from a file, `False` if generated.
         plant_feet: whether to keep feet that stand on the floor in place, see `Motion.plant_feet`. Defaults to `True`
-            if the motion was generated, `False` if it was read from a file (`own_body`).
+            if the motion was generated, `False` if it was read from a file (`own_body`) or its feet are final.
 
     Returns:
         The distances between the file's joints and the motion's, after retargeting and foot planting.
@@ -214,7 +215,7 @@ def write_bvh(
     before: np.ndarray | None = None
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as stream:
         stream.write("HIERARCHY\n")
-        stream.writelines(_hierarchy_lines(names, skeleton.parents, offsets * scale, scale))
+        stream.writelines(hierarchy_lines(names, skeleton.parents, offsets * scale, scale))
         stream.write(f"MOTION\nFrames: {len(root)}\nFrame Time: {1.0 / motion.fps:.8f}\n")
         for start in range(0, len(root), _CHUNK_FRAMES):  # in chunks, to limit memory
             part = slice(start, start + _CHUNK_FRAMES)
@@ -222,7 +223,7 @@ def write_bvh(
             errors = np.linalg.norm(made - wanted[part], axis=-1)
             error_sum += float(errors.sum())
             error_max = max(error_max, float(errors.max()))
-            angles = _euler_degrees(local[part][:, order], before)
+            angles = continuous_euler_degrees(local[part][:, order], "zxy", before)
             before = angles[-1]
             values = np.concatenate([root[part] * scale, angles.reshape(len(angles), -1)], axis=1)
             stream.writelines(row_format % tuple(row) for row in (np.round(values, 5) + 0.0).tolist())
@@ -241,7 +242,7 @@ _UNIT_WORDS = {
 }
 
 
-def _hierarchy_lines(
+def hierarchy_lines(
     names: Sequence[str], parents: Sequence[int], offsets: np.ndarray, units_per_meter: float
 ) -> Iterator[str]:
     """Yield the lines of the hierarchy, each joint followed by its subtree."""
@@ -278,14 +279,14 @@ def _vector(values: np.ndarray) -> str:
     return " ".join(f"{value:.6f}" for value in np.round(values, 6) + 0.0)
 
 
-def _euler_degrees(quaternions: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-    """Convert rotations (T, J, 4) = Rz Rx Ry to angles (T, J, 3) about Z, X and Y, in degrees, continuous over time.
+def continuous_euler_degrees(quaternions: np.ndarray, order: str, before: np.ndarray | None = None) -> np.ndarray:
+    """Convert rotations (T, J, 4) to angles (T, J, 3) in degrees, continuous over time; `order` as in `to_euler`.
 
     Each rotation corresponds to two sets of angles, up to full turns. Each frame gets the set closest to the previous
     frame: a knee that bends past 90 degrees continues to 95 instead of flipping all three angles. `before` contains the
     angles (J, 3) of the frame before the first.
     """
-    first = np.degrees(rotations.to_euler(quaternions, "zxy"))
+    first = np.degrees(rotations.to_euler(quaternions, order))
     second = first * [1.0, -1.0, 1.0] + 180.0
     result = first.copy()
     for frame in range(len(result)):

@@ -20,6 +20,7 @@ from typing import NoReturn, TextIO
 import numpy as np
 
 from lamp_hf.motion.errors import MotionFormatError
+from lamp_hf.motion.limits import MAX_FPS, MAX_VALUES, MIN_FPS
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +28,7 @@ MAX_FILE_BYTES = 256 * 2**20
 MAX_LINE_CHARS = 2**20
 MAX_JOINTS = 1000
 MAX_NAME_CHARS = 200
-MAX_FRAMES = 500_000  # over an hour at 120 fps
-MAX_VALUES = 40_000_000  # frames x channels; 320 MB as float64
-MIN_FPS, MAX_FPS = 1.0, 1000.0
+MAX_FILE_FRAMES = 500_000  # over an hour at 120 fps
 MAX_DURATION_S = 24 * 3600
 
 END_SITE_SUFFIX = " End"  # the End Site of joint "Foot" is called "Foot End"
@@ -478,9 +477,9 @@ class _Parser:
         elif match:
             self._repair("frames", "at least one frame", repr(match[1]), "the frames that follow are counted")
         num_channels = sum(len(channels or ()) for channels in self._channels)
-        if num_frames is not None and (num_frames > MAX_FRAMES or num_frames * num_channels > MAX_VALUES):
+        if num_frames is not None and (num_frames > MAX_FILE_FRAMES or num_frames * num_channels > MAX_VALUES):
             self._fail(
-                f"at most {MAX_FRAMES} frames and {MAX_VALUES} channel values",
+                f"at most {MAX_FILE_FRAMES} frames and {MAX_VALUES} channel values",
                 f"{num_frames} frames of {num_channels} channels",
                 "cut the take into parts",
             )
@@ -553,7 +552,7 @@ class _Parser:
     def _parse_rows(self, num_frames: int | None) -> np.ndarray:
         num_channels = sum(len(channels or ()) for channels in self._channels)
         # A value takes at least two bytes, a digit and a blank.
-        most = min(MAX_FRAMES, MAX_VALUES // num_channels, self._num_bytes // (2 * num_channels) + 1)
+        most = min(MAX_FILE_FRAMES, MAX_VALUES // num_channels, self._num_bytes // (2 * num_channels) + 1)
         values = np.empty((min(num_frames or most, most), num_channels))
         count = 0
         self._reads_rows = True

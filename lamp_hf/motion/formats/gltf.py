@@ -61,7 +61,7 @@ def write_glb(
     skeleton = motion.skeleton
     names = LAMP_HF_JOINT_NAMES if skeleton == HUMANML3D_22 else skeleton.joint_names
     local, root, offsets, joints = planted_kinematics(motion, own_body=own_body, plant_feet=plant_feet)
-    rest = _rest_positions(offsets, skeleton)
+    rest = rest_positions(offsets, skeleton)
     text = " ".join((motion.text or motion.name or "").split())
 
     file = _Buffer(pygltflib.GLTF2())
@@ -93,7 +93,7 @@ def write_glb(
         _add_rods(file, rest, skeleton, body_size(joints, skeleton))
 
     animation = pygltflib.Animation(name=text[:_NAME_LENGTH] or "motion")
-    times = file.add(_key_times(len(joints), motion.fps), "SCALAR", bounds=True)
+    times = file.add(key_times(len(joints), motion.fps), "SCALAR", bounds=True)
     curves = [(0, "translation", root, "VEC3")]
     # The last joint of a limb is not animated because its rotation is unknown.
     turning = sorted({parent for parent in skeleton.parents if parent >= 0})
@@ -112,7 +112,7 @@ def write_glb(
         gltf.save_binary(str(temporary))
 
 
-def _key_times(num_frames: int, fps: float) -> np.ndarray:
+def key_times(num_frames: int, fps: float) -> np.ndarray:
     """Return the times (T,) of the keys in seconds, float32, exactly on frames for the usual frame rates.
 
     Blender places a key at time x fps; if the time were rounded down, the key would come before its frame.
@@ -142,7 +142,7 @@ def _add_rods(file: "_Buffer", rest: np.ndarray, skeleton: Skeleton, size: float
     import pygltflib
 
     for side, color in COLORS.items():
-        positions, normals, bones, triangles = _body(rest, skeleton, side, size)
+        positions, normals, bones, triangles = body_mesh(rest, skeleton, side, size)
         bone_columns = np.zeros((len(bones), 4), dtype=np.uint8)
         bone_columns[:, 0] = bones
         weights = np.zeros((len(bones), 4), dtype=np.float32)
@@ -221,18 +221,23 @@ class _Buffer:
 
 
 def _material(side: str, color: Color):  # type: ignore[no-untyped-def]
-    """Create a matte material; glTF expects linear colors, `color` is sRGB."""
+    """Create a matte material."""
     import pygltflib
 
-    srgb = np.array(color) / 255.0
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     surface = pygltflib.PbrMetallicRoughness(
-        baseColorFactor=[*np.round(linear, 4).tolist(), 1.0], metallicFactor=0.0, roughnessFactor=0.8
+        baseColorFactor=linear_color(color), metallicFactor=0.0, roughnessFactor=0.8
     )
     return pygltflib.Material(name=side, pbrMetallicRoughness=surface, alphaCutoff=None)
 
 
-def _rest_positions(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+def linear_color(color: Color) -> list[float]:
+    """Convert an sRGB color to the linear red, green, blue and alpha that glTF expects."""
+    srgb = np.array(color) / 255.0
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    return [*np.round(linear, 4).tolist(), 1.0]
+
+
+def rest_positions(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """Return the joints (J, 3) of the T-pose, standing on the floor at the origin."""
     rest = offsets.copy()
     for joint, parent in enumerate(skeleton.parents):
@@ -242,7 +247,7 @@ def _rest_positions(offsets: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     return rest
 
 
-def _body(
+def body_mesh(
     rest: np.ndarray, skeleton: Skeleton, side: str, size: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Build the limbs of one side in the T-pose.

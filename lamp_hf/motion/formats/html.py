@@ -109,7 +109,7 @@ def write_html(
         path: file to write; it appears only when complete. If there are more than 20,000 frames, every second, third,
             ... frame is shown, at the correct speed, and a warning is logged.
         plant_feet: whether to keep feet that stand on the floor in place, see `Motion.plant_feet`. Defaults to `True`
-            if the motion was generated, `False` if it was read from a file (`own_body`).
+            if the motion was generated, `False` if it was read from a file (`own_body`) or its feet are final.
         style: "mannequin" is a shaded body with blue hands and feet on its left and orange ones on its right, which can
             be switched to the skeleton; "skeleton" shows only the joints, without any fitting.
         scenes: text, start and end in seconds of each scene, as in the result of
@@ -239,7 +239,9 @@ def _joint_data(joints: np.ndarray, skeleton: Skeleton, fps: float) -> dict[str,
             "rise": round(HEAD_RISE_M * body_size(joints, skeleton), 4),
             "radius": round(figure.head_radius, 4),
         },
-        "trails": [[joint, side] for pair in (hands, feet) for joint, side in zip(pair, ("left", "right"), strict=True)],
+        "trails": [
+            [joint, side] for pair in (hands, feet) for joint, side in zip(pair, ("left", "right"), strict=True)
+        ],
         "floor": round(figure.floor, 4),
         "home": {
             "azimuth": round(figure.facing + math.radians(_AZIMUTH_DEG), 4),

@@ -219,9 +219,9 @@ def rasterize(
     y = low[kept, 1][index] + row
     a, b, c, area = a[kept], b[kept], c[kept], area[kept]
     # Weights of two corners as functions k0 + kx x + ky y of the pixel.
-    slopes = np.stack(
-        [b[:, 1] - c[:, 1], c[:, 0] - b[:, 0], c[:, 1] - a[:, 1], a[:, 0] - c[:, 0]], axis=-1
-    ) / area[:, None]
+    slopes = (
+        np.stack([b[:, 1] - c[:, 1], c[:, 0] - b[:, 0], c[:, 1] - a[:, 1], a[:, 0] - c[:, 0]], axis=-1) / area[:, None]
+    )
     px, py = x - c[index, 0] + np.float32(0.5), y - c[index, 1] + np.float32(0.5)
     steep = slopes[index]
     first = steep[:, 0] * px + steep[:, 1] * py

@@ -16,7 +16,7 @@ from lamp_hf.evaluation.protocols.common import EvaluationSet, shown_name
 from lamp_hf.metrics.functional.reconstruction import evaluate_reconstruction
 from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
-from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import load_lamp
 from lamp_hf.processes import process_state
 from lamp_hf.training.recipe import Recipe, recipe_of
 from lamp_hf.training.run import alone_in, train, train_alone, training_arguments

@@ -17,7 +17,7 @@ from lamp_hf.data.splits import with_validation
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
-from lamp_hf.training.recipe import Recipe, refuse_unknown
+from lamp_hf.training.recipe import Recipe, refuse_unknown_settings
 
 from .draws import ClipDraws, balanced_weights
 from .rehearsal import RehearsedMotion, rehearse
@@ -95,8 +95,8 @@ class Stage(ABC):
             ValueError: One of them has an unknown key.
         """
         known = {item.name for item in fields(cls.config_class)} | {"attn_implementation"}  # type: ignore[arg-type]
-        refuse_unknown("model", recipe.model, known)
-        refuse_unknown("sampling", recipe.sampling, cls.sampling)
+        refuse_unknown_settings("model", recipe.model, known)
+        refuse_unknown_settings("sampling", recipe.sampling, cls.sampling)
 
     def _clips(self, split: str) -> list[np.ndarray]:
         """Return the unnormalized features `(T, D)` of every clip of a split."""

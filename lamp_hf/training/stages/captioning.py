@@ -9,9 +9,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from lamp_hf.checkpoints.embedded import portable_name, resolve_checkpoint
-from lamp_hf.modeling.configuration_lamp import LampCaptioningConfig
+from lamp_hf.modeling.configuration_lamp import LampWithLanguageModelConfig
 from lamp_hf.modeling.modeling_lamp import LampModel
-from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL, LampForMotionCaptioning, encode_captions
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import (
+    IGNORED_LABEL,
+    LampWithLanguageModelForMotionCaptioning,
+    encode_captions,
+)
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.processes import progress_bar
 
@@ -23,16 +27,16 @@ __all__ = ["CaptioningStage", "query_clips"]
 
 
 class CaptioningStage(Stage):
-    """Trains [`LampForMotionCaptioning`].
+    """Trains [`LampWithLanguageModelForMotionCaptioning`].
 
     `base` is a checkpoint with LaMP, or a captioner whose training continues. `model.language_model_name` is the folder
     or Hub id of the language model. LaMP is frozen, so its query outputs are computed once before training. Checkpoints
     contain the trained weights and the names of the other models.
     """
 
-    config_class = LampCaptioningConfig
+    config_class = LampWithLanguageModelConfig
     sampling = ("balance", "max_tokens")
-    model: LampForMotionCaptioning
+    model: LampWithLanguageModelForMotionCaptioning
 
     def build(self) -> None:
         recipe = self.recipe
@@ -40,7 +44,7 @@ class CaptioningStage(Stage):
             raise ValueError("the stage captioning needs base: a checkpoint with LaMP (or a captioner)")
         base = resolve_checkpoint(recipe.base)
         if AutoConfig.from_pretrained(base, trust_remote_code=False).model_type == "lamp_captioning":
-            self.model = LampForMotionCaptioning.from_pretrained(base)
+            self.model = LampWithLanguageModelForMotionCaptioning.from_pretrained(base)
             self.processor = LampProcessor.from_pretrained(base)
         else:
             values = dict(recipe.model)
@@ -49,7 +53,9 @@ class CaptioningStage(Stage):
                 raise ValueError(
                     "a new captioner needs model.language_model_name: folder or Hub id of a causal language model"
                 )
-            self.model = LampForMotionCaptioning.from_parts(portable_name(base), language_model, **values)
+            self.model = LampWithLanguageModelForMotionCaptioning.from_parts(
+                portable_name(base), language_model, **values
+            )
             extractor = LampProcessor.from_pretrained(base).feature_extractor
             self.processor = LampProcessor(
                 extractor, AutoTokenizer.from_pretrained(language_model, trust_remote_code=False)

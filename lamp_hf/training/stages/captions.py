@@ -10,9 +10,9 @@ from datasets import Dataset
 from torch.nn import functional as F
 
 from lamp_hf.data.named_sets import NAMED_SETS
-from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import IGNORED_LABEL
 
-__all__ = ["CaptionOf", "caption_source", "first_captions", "next_token_scores"]
+__all__ = ["CaptionOf", "all_captions", "caption_source", "first_captions", "next_token_scores"]
 
 CaptionOf = Callable[[int, np.random.Generator], str]
 
@@ -35,12 +35,17 @@ def caption_source(dataset: Dataset, data: dict[str, Any]) -> CaptionOf:
 
         return compose
 
-    captions = [[caption["text"] for caption in row] for row in dataset["captions"]]
+    captions = all_captions(dataset)
 
     def choose(clip: int, rng: np.random.Generator) -> str:
         return captions[clip][int(rng.integers(len(captions[clip])))]
 
     return choose
+
+
+def all_captions(dataset: Dataset) -> list[list[str]]:
+    """Return all captions of every clip."""
+    return [[caption["text"] for caption in row] for row in dataset["captions"]]
 
 
 def first_captions(dataset: Dataset) -> list[str]:

@@ -9,9 +9,10 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel
 from lamp_hf.checkpoints.embedded import locate_text_encoder, resolve_checkpoint
 from lamp_hf.metrics.functional.retrieval import evaluate_lamp
 from lamp_hf.modeling.configuration_lamp import MotionTextEvaluatorConfig
-from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import load_lamp
 from lamp_hf.modeling.modeling_motion_text_evaluator import MotionTextEvaluatorModel
 from lamp_hf.modeling.processing_lamp import LampProcessor
+from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 
 from .base import Stage, shown_labels
 from .captions import caption_source, first_captions
@@ -64,7 +65,7 @@ class EvaluatorStage(Stage):
                 "pretrained BERT that provides the tokenizer and the word embeddings"
             )
         torch.nn.Module.to(self.model, self.device)
-        self.max_frames = int(recipe.sampling.get("max_frames", 196))
+        self.max_frames = int(recipe.sampling.get("max_frames", MAX_CLIP_FRAMES))
         self.caption_of = caption_source(self.dataset["train"], recipe.data)
         self.groups = pair_groups(self.dataset["train"])
 

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoTokenizer, OPTConfig, OPTForCausalLM, PreTrainedModel
 
 from lamp_hf.checkpoints.embedded import resolve_checkpoint
-from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL, encode_captions
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import IGNORED_LABEL, encode_captions
 
 from .base import Stage
 from .captions import caption_source, first_captions, next_token_scores

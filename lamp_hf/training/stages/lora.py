@@ -15,11 +15,17 @@ __all__ = ["ADAPTER_FOLDER", "add_lora", "save_lora"]
 ADAPTER_FOLDER = "adapter"
 ADAPTER_NAME = "default"
 # The modules that compute tokens and lengths from LaMP's text features.
-ADAPTED = ("masked_transformer.", "length_estimator.", "text_to_condition", "words_to_condition")
+ADAPTED = (
+    "masked_transformer.",
+    "residual_transformer.",
+    "length_estimator.",
+    "text_to_condition",
+    "words_to_condition",
+)
 
 
 def add_lora(model: LampForTextToMotion, *, rank: int = 16, alpha: int | None = None) -> LoraModel:
-    """Add an adapter to the linear layers of the masked transformer, the length estimator and the text condition.
+    """Add an adapter to the trained linear layers: all but LaMP's.
 
     Args:
         model: Changed in place: all weights except the adapter's are frozen.
@@ -32,7 +38,7 @@ def add_lora(model: LampForTextToMotion, *, rank: int = 16, alpha: int | None = 
     targets = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and name.startswith(ADAPTED)
+        if isinstance(module, torch.nn.Linear) and name.startswith(ADAPTED) and module.weight.requires_grad
     ]
     config = LoraConfig(r=rank, lora_alpha=2 * rank if alpha is None else alpha, target_modules=targets)
     return LoraModel(model, config, ADAPTER_NAME)

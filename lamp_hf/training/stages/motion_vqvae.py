@@ -11,7 +11,7 @@ from lamp_hf.checkpoints.embedded import resolve_checkpoint
 from lamp_hf.metrics.functional.reconstruction import evaluate_reconstruction
 from lamp_hf.modeling.configuration_lamp import MotionVQVAEConfig
 from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
-from lamp_hf.modeling.modeling_lamp_captioning import load_lamp
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import load_lamp
 from lamp_hf.modeling.modeling_lamp_text_to_motion import LampForTextToMotion
 from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.processing_lamp import LampProcessor

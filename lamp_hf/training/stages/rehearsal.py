@@ -5,6 +5,7 @@ for them. A generated motion is only one of many likely ones, so the masked tran
 probabilities instead of the generated tokens (`TextToMotionStage.complete`).
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from lamp_hf.processes import progress_bar
 
 __all__ = ["RehearsedMotion", "choose_example_texts", "rehearse", "texts_to_rehearse"]
 
-NUM_EXAMPLE_TEXTS = 512
+NUM_EXAMPLE_TEXTS = 2_000
 HELD_OUT = 10  # every tenth rehearsed motion is held out for validation
 BATCH_SIZE = 32
 
@@ -103,11 +104,23 @@ def choose_example_texts(dataset: Dataset, labels: Sequence[str], known: Sequenc
     for label, row in zip(labels, dataset["captions"], strict=True):
         captions.setdefault(label, []).extend(caption["text"] for caption in row)
     groups = [list(dict.fromkeys(texts)) for _, texts in sorted(captions.items())]
-    # The first caption of each label, then the second of each, and so on.
-    turns = (texts[turn] for turn in range(max(map(len, groups))) for texts in groups if turn < len(texts))
-    new = list(dict.fromkeys(turns))
     if not known:
-        return new[:NUM_EXAMPLE_TEXTS]
-    half = NUM_EXAMPLE_TEXTS // 2
-    kept = list(known[: max(half, NUM_EXAMPLE_TEXTS - len(new))])
-    return list(dict.fromkeys([*kept, *new[: NUM_EXAMPLE_TEXTS - len(kept)]]))
+        return _spread(groups, NUM_EXAMPLE_TEXTS)
+    new = _spread(groups, NUM_EXAMPLE_TEXTS // 2)
+    kept = list(known[: NUM_EXAMPLE_TEXTS - len(new)])
+    return list(dict.fromkeys([*kept, *_spread(groups, NUM_EXAMPLE_TEXTS - len(kept))]))
+
+
+def _spread(groups: Sequence[Sequence[str]], count: int) -> list[str]:
+    """Return at most `count` texts: the first of each group, then the second of each, and so on.
+
+    If the rest of a turn does not fit, it is drawn at random, so that no group is preferred for its place.
+    """
+    chosen: dict[str, None] = {}
+    for turn in range(max(map(len, groups))):
+        texts = [texts[turn] for texts in groups if turn < len(texts) and texts[turn] not in chosen]
+        room = count - len(chosen)
+        if len(texts) > room:
+            texts = random.Random(0).sample(texts, room)
+        chosen |= dict.fromkeys(texts)
+    return list(chosen)

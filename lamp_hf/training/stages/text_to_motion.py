@@ -20,18 +20,20 @@ from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 from lamp_hf.modeling.motion_quantizers import first_codes
 from lamp_hf.modeling.processing_lamp import LampProcessor
 from lamp_hf.motion.motion import Motion
-from lamp_hf.training.recipe import refuse_unknown
+from lamp_hf.training.recipe import refuse_unknown_settings
 
 from .base import Stage, shown_labels
-from .captions import caption_source, first_captions
+from .captions import all_captions, caption_source, first_captions
 from .draws import random_part
 from .encoded import encode_clips, pad_codes
 from .lora import ADAPTER_FOLDER, add_lora, save_lora
 from .rehearsal import RehearsedMotion, choose_example_texts
+from .text_conditions import TextFeatures, load_text_encoder
 
 __all__ = ["TextToMotionStage", "update_generation"]
 
 REHEARSED = "rehearsed"  # batch key: which rows are rehearsed motions
+TEXT_INPUTS = ("input_ids", "attention_mask", "text_summary")
 SAMPLE_TOKENS = 20  # length of samples from models without a length estimator
 
 
@@ -41,7 +43,7 @@ def update_generation(config: GenerationConfig, values: dict[str, Any]) -> None:
     Raises:
         ValueError: The section has an unknown key.
     """
-    refuse_unknown("generation", values, MaskedMotionGenerationConfig.fields)
+    refuse_unknown_settings("generation", values, MaskedMotionGenerationConfig.fields)
     config.update(**values)
 
 
@@ -61,12 +63,13 @@ class TextToMotionStage(Stage):
             raise ValueError("the stage text-to-motion needs base: the folder of a trained lamp")
         base = resolve_checkpoint(recipe.base)
         config = PreTrainedConfig.get_config_dict(base)[0]
-        if config["model_type"] == "lamp":
-            self.model = LampForTextToMotion.from_lamp(LampModel.from_pretrained(base), **recipe.model)
-        else:
-            self.model = LampForTextToMotion.from_pretrained(base, **recipe.model)
         self.processor = LampProcessor.from_pretrained(base)
+        if config["model_type"] == "lamp":
+            self._start_from_lamp(base)
+        else:
+            self._continue_from(base, config.get("text_condition", "lamp"))
         torch.nn.Module.to(self.model, self.device)
+        self.text_features = TextFeatures(self.model) if self.model.config.freezes_text_features else None
         self.rehearse(self.model, self.processor)
         self.teacher = copy.deepcopy(self.model).eval() if self.rehearsed else None
         known_tokens = self._quantized_tokens()
@@ -80,7 +83,34 @@ class TextToMotionStage(Stage):
         self.eval_encoded = encode_clips(tokenizer, extractor, self.eval_clips, all_starts=False)
         self.caption_of = caption_source(self.dataset["train"], recipe.data)
         self._choose_example_texts()
+        if self.text_features is not None:
+            texts = {text for split in self.dataset.values() for row in all_captions(split) for text in row}
+            encoded = self.processor(text=sorted(texts), return_tensors=None, padding=False)
+            self.text_features.compute([tuple(ids) for ids in encoded["input_ids"]])
         self.lora = add_lora(self.model, **recipe.lora) if recipe.lora else None
+
+    def _start_from_lamp(self, base: str) -> None:
+        """Start a new model on a LaMP, with its text condition or that of another text encoder."""
+        recipe = self.recipe
+        encoder, values = None, dict(recipe.model)
+        if (condition := values.get("text_condition", "lamp")) != "lamp":
+            encoder, tokenizer, found = load_text_encoder(condition, recipe.text_encoder)
+            values = {**found, **values}
+            self.processor = LampProcessor(self.processor.feature_extractor, tokenizer)
+        elif recipe.text_encoder is not None:
+            raise ValueError(
+                f"text_encoder={recipe.text_encoder!r} is not used with LaMP's condition; set model.text_condition to "
+                "clip or sentence-embedding, or remove text_encoder"
+            )
+        self.model = LampForTextToMotion.from_lamp(LampModel.from_pretrained(base), encoder, **values)
+
+    def _continue_from(self, base: str, condition: str) -> None:
+        """Continue the training of a text-to-motion model."""
+        if (wanted := self.recipe.model.get("text_condition", condition)) != condition:
+            raise ValueError(
+                f"{base} was trained with text_condition={condition!r}, not {wanted!r}; to change it, start from a LaMP"
+            )
+        self.model = LampForTextToMotion.from_pretrained(base, **self.recipe.model)
 
     @torch.no_grad()
     def _quantized_tokens(self) -> torch.Tensor:
@@ -146,19 +176,27 @@ class TextToMotionStage(Stage):
         say more than the codes that it happened to draw. Codes with a different meaning in a new tokenizer get
         probability 0.
         """
+        batch = self._with_text_features(batch)
         if self.teacher is None:
             return batch
-        batch = dict(batch)
         rows, num_codes = batch.pop(REHEARSED), self.model.config.num_codes
         codes = first_codes(batch["motion_codes"])
         draws = MaskingDraws.draw(codes, num_codes)
         shown, _ = mask_codes(codes, draws, num_codes)
         targets = F.one_hot(codes.clamp(min=0), num_codes).float()
         if rows.any():
-            condition = self.teacher.get_text_condition(batch["input_ids"][rows], batch["attention_mask"][rows])
+            text = {name: batch[name][rows] for name in TEXT_INPUTS if name in batch}
+            condition = self.teacher.get_text_condition(**text)
             logits = self.teacher.predict_tokens(shown[rows], condition, codes[rows] >= 0).float()
             targets[rows] = logits.masked_fill(self.reused_codes, -torch.inf).softmax(-1)
         return {**batch, "draws": draws, "token_targets": targets}
+
+    def _with_text_features(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy of a batch, with features in place of the texts if these never change."""
+        batch = dict(batch)
+        if self.text_features is not None:
+            batch["text_summary"] = self.text_features(batch.pop("input_ids"), batch.pop("attention_mask"))
+        return batch
 
     def evaluate(self, model: PreTrainedModel) -> dict[str, float]:
         """Compute the losses on the validation clips with caption 0 and the same masks at every evaluation.
@@ -186,7 +224,7 @@ class TextToMotionStage(Stage):
         for start in range(0, len(examples), 64):
             part = examples[start : start + 64]
             batch = {name: tensor.to(model.device) for name, tensor in self._inputs(part).items()}
-            output = model(**batch, generator=generator)
+            output = model(**self._with_text_features(batch), generator=generator)
             for name in ("loss", "token_loss", "residual_loss", "length_loss", "token_accuracy"):
                 if output.get(name) is not None:  # not all models have a length estimator or several codebooks
                     sums[name] = sums.get(name, 0.0) + float(output[name]) * len(part)

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from lamp_hf.modeling.configuration_lamp import (
-    LampCaptioningConfig,
     LampTextToMotionConfig,
+    LampWithLanguageModelConfig,
     MotionLengthEstimatorConfig,
     MotionTextEvaluatorConfig,
 )
@@ -111,7 +111,8 @@ def build_originals(
         )
         transformer |= {name: lamp[name] for name in transformer if name.startswith(own)}
         captioner = random_tensors(
-            LampCaptioningConfig(lamp_config=lamp_config, language_model_config=language_model, lora_rank=2), seed=2
+            LampWithLanguageModelConfig(lamp_config=lamp_config, language_model_config=language_model, lora_rank=2),
+            seed=2,
         )
         captioner |= {
             name.replace("opt_model.", "llm.base_model.model.", 1): tensor
@@ -170,6 +171,7 @@ def settings() -> dict[str, int]:
         "lamp.max_text_length": 12,
         "text-to-motion.max_text_length": 14,
         "captioning.num_attention_heads": 4,
+        "evaluator.padded_frames": 64,
     }
 
 

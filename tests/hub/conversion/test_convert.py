@@ -138,8 +138,8 @@ def test_statistics_come_from_the_folders_of_the_checkpoints(converted: Conversi
 
 def test_pipelines_of_captioning(converted: Conversion, walker: lamp_hf.Motion) -> None:
     for folder, model_class in (
-        (converted.output / "captioning", "LampForMotionCaptioning"),
-        (converted.output, "LampForMotionToText"),
+        (converted.output / "captioning", "LampWithLanguageModelForMotionCaptioning"),
+        (converted.output, "LampDecoderForMotionCaptioning"),
     ):
         pipe = pipeline("motion-captioning", model=str(folder))
         assert type(pipe.model).__name__ == model_class
@@ -226,7 +226,7 @@ def test_the_snippets_of_all_six_kinds_run(
         metric = lamp_hf.metrics.load(name, **judge)
         assert metric.compute(predictions=predictions, num_pairs=3)[name] > 0
     for name in ("r_precision", "mm_dist"):
-        with pytest.raises(ValueError, match="reads GloVe word vectors and part-of-speech tags instead"):
+        with pytest.raises(ValueError, match="converted without its GloVe vectors reads only motions"):
             lamp_hf.metrics.load(name, **judge).compute(predictions=[walker, waver], references=["walks", "waves"])
 
 
@@ -252,7 +252,7 @@ def test_single_files(copies: Path, tmp_path: Path, convert_originals) -> None:
         ("motion-vqvae", lamp_hf.MotionVQVAEModel),
         ("lamp", lamp_hf.LampModel),
         ("text-to-motion", lamp_hf.LampForTextToMotion),
-        ("captioning", lamp_hf.LampForMotionCaptioning),
+        ("captioning", lamp_hf.LampWithLanguageModelForMotionCaptioning),
         ("evaluator", lamp_hf.MotionTextEvaluatorModel),
         ("length-estimator", lamp_hf.MotionLengthEstimatorModel),
     ):

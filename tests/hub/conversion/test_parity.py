@@ -1,6 +1,7 @@
 """Compares converted checkpoints, loaded as users load them, with outputs of the authors' released code."""
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +29,7 @@ from lamp_hf.conversion.configs import (
 from lamp_hf.conversion.converter import Conversion
 from lamp_hf.conversion.files import OriginalFile
 from lamp_hf.conversion.layout import UNUSED, layout_of
+from lamp_hf.metrics.embedder import Embedder
 from lamp_hf.modeling.configuration_generation_lamp import MaskedMotionGenerationConfig
 from lamp_hf.modeling.configuration_lamp import (
     LampConfig,
@@ -37,6 +39,8 @@ from lamp_hf.modeling.configuration_lamp import (
 )
 from lamp_hf.modeling.masked_decoding import Window, decode_windows
 from lamp_hf.modeling.modeling_motion_vqvae import length_mask
+from lamp_hf.modeling.tokenization_glove import POS_TAGS
+from lamp_hf.motion.motion import Motion
 
 QUERIES = 7
 
@@ -180,10 +184,10 @@ def test_text_to_motion_in_a_batch_with_visible_padding(
     io = load_file(golden / "t2m.io.safetensors")
     condition = io["cond_vector"]
     lengths = io["m_lens"].tolist()
-    ids = torch.full((len(lengths), max(lengths)), model.config.pad_token_id_motion)
+    ids = torch.full((len(lengths), max(lengths)), model.config.motion_pad_token_id)
     windows = []
     for row, length in zip(ids, lengths, strict=True):
-        row[:length] = model.config.mask_token_id
+        row[:length] = model.config.motion_mask_token_id
         nothing = torch.empty(1, condition.shape[1])
         windows.append(Window(row, 0, torch.ones(length).bool(), torch.Generator(), nothing, nothing[0]))
 
@@ -193,7 +197,7 @@ def test_text_to_motion_in_a_batch_with_visible_padding(
         return [row[:length] for row, length in zip(logits, lengths, strict=True)]
 
     config = MaskedMotionGenerationConfig(temperature=0, num_inference_steps=steps, guidance_scale=scale)
-    decode_windows(windows, predict, config, model.config.mask_token_id)
+    decode_windows(windows, predict, config, model.config.motion_mask_token_id)
     assert torch.equal(ids, io[name])
 
 
@@ -212,7 +216,7 @@ def test_pipeline_of_text_to_motion(reference: Conversion, reference_files: Path
 
 @torch.no_grad()
 def test_captioning(reference: Conversion, golden: Path, parity) -> None:
-    model = lamp_hf.LampForMotionCaptioning.from_pretrained(reference.output / "captioning").eval()
+    model = lamp_hf.LampWithLanguageModelForMotionCaptioning.from_pretrained(reference.output / "captioning").eval()
     io = load_file(golden / "m2t.io.safetensors")
     mask, labels = io["attention_mask"][:, QUERIES:], io["labels"][:, QUERIES:]
     ids = io["opt_input_ids_with_newline"]
@@ -239,6 +243,51 @@ def test_evaluator(reference: Conversion, golden: Path, parity) -> None:
     )
     parity("convert: evaluator", output.motion_features, io["motion_embedding_input_order"])
     parity("convert: evaluator", output.text_features, io["text_embedding_input_order"])
+
+
+def test_evaluator_with_its_words(golden: Path, tmp_path: Path, convert_reference, parity) -> None:
+    """From the original files to the features, as `lamp-hf evaluate` reads annotated captions and whole clips."""
+    io = load_file(golden / "evaluator.io.safetensors")
+    lengths = io["cap_lens"].tolist()
+    # The reference has random vectors: one word of its own for each of them, with its part of speech.
+    vectors, words, said = [], [], []
+    for row, length in enumerate(lengths):
+        pieces = []
+        for place in range(length):
+            word = {0: "sos", length - 1: "eos"}.get(place, "") + f"{'abcde'[row]}{place}"
+            words.append(word)
+            vectors.append(io["word_embs"][row, place])
+            pieces.append(f"{word}/{POS_TAGS[int(io['pos_ohot'][row, place].argmax())]}")
+        said.append(pieces)
+    folder = tmp_path / "checkpoints"
+    (folder / "model").mkdir(parents=True)
+    shutil.copy(golden / "ckpt" / "evaluator_finest.tar", folder / "model")
+    np.save(folder / "mean.npy", np.zeros(263, np.float32))
+    np.save(folder / "std.npy", np.ones(263, np.float32))
+    glove = tmp_path / "glove"  # beside the checkpoints, as in the released code
+    glove.mkdir()
+    table = torch.stack([*vectors, torch.zeros(30)]).numpy()
+    order = np.random.default_rng(0).permutation(len(table))
+    np.save(glove / "our_vab_data.npy", table[order])
+    (glove / "our_vab_words.pkl").write_bytes(pickle.dumps([*words, "unk"]))
+    rows = {word: int(np.flatnonzero(order == row)[0]) for row, word in enumerate([*words, "unk"])}
+    (glove / "our_vab_idx.pkl").write_bytes(pickle.dumps(rows))
+    result = convert_reference(folder, tmp_path / "evaluator")
+    files = [f"our_vab_{part}" for part in ("data.npy", "words.pkl", "idx.pkl")]
+    assert [path.name for path in result.models[0].glove] == files
+    facts = json.loads((result.output / "conversion.json").read_text())
+    assert [file["file"] for file in facts["glove"]] == files
+
+    judge = Embedder(AutoModel.from_pretrained(result.output), AutoProcessor.from_pretrained(result.output))
+    assert judge.reads_annotations
+    rows = zip(io["motions"].numpy(), io["m_lens"].tolist(), strict=True)
+    motions = [Motion(features=frames[:length], fps=20.0) for frames, length in rows]
+    parity("convert: evaluator, motions", torch.tensor(judge.motions(motions)), io["motion_embedding_input_order"])
+    # The reference has random vectors at the beginning and at the end of a text too.
+    tokenizer = judge.processor.tokenizer
+    tokenizer.build_inputs_with_special_tokens = lambda ids, _=None: ids
+    texts = judge.texts([" ".join(pieces) for pieces in said])
+    parity("convert: evaluator, texts", torch.tensor(texts), io["text_embedding_input_order"])
 
 
 @torch.no_grad()
@@ -276,7 +325,7 @@ def test_published_sizes(golden: Path) -> None:
             MotionVQVAEConfig(motion_dim=251),
         ),
         (lamp, lamp_config(lamp, settings), expected_lamp),
-        (file("evaluator_t2m", "evaluator"), evaluator_config(file("evaluator_t2m", "evaluator")), None),
+        (file("evaluator_t2m", "evaluator"), evaluator_config(file("evaluator_t2m", "evaluator"), Settings()), None),
         (
             file("length_estimator", "length-estimator"),
             length_estimator_config(file("length_estimator", "length-estimator")),
@@ -301,4 +350,4 @@ def test_published_sizes(golden: Path) -> None:
             assert config.to_dict() == expected.to_dict()
     language_model = found[5][1].language_model_config
     assert (language_model.num_attention_heads, language_model.max_position_embeddings) == (32, 2048)
-    assert found[3][1].to_dict() == MotionTextEvaluatorConfig(mask_motion_padding=False).to_dict()
+    assert found[3][1].to_dict() == MotionTextEvaluatorConfig(mask_motion_padding=False, padded_frames=196).to_dict()

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from lamp_hf.conversion.state_dicts import captioning_state_dict
-from lamp_hf.modeling.configuration_lamp import LampCaptioningConfig, LampConfig
-from lamp_hf.modeling.modeling_lamp_captioning import LampForMotionCaptioning
+from lamp_hf.modeling.configuration_lamp import LampConfig, LampWithLanguageModelConfig
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import LampWithLanguageModelForMotionCaptioning
 
 QUERIES = 7
 
@@ -23,7 +23,7 @@ def case(
     request: pytest.FixtureRequest, golden: Path, released_lamp_config: Callable[..., LampConfig]
 ) -> SimpleNamespace:
     about = json.loads((golden / "m2t.json").read_text())
-    config = LampCaptioningConfig(
+    config = LampWithLanguageModelConfig(
         lamp_config=released_lamp_config(),
         language_model_config=about["opt_config"],
         bos_token_id=2,
@@ -31,7 +31,7 @@ def case(
         pad_token_id=1,
     )
     config._attn_implementation = request.param
-    model = LampForMotionCaptioning(config).eval()
+    model = LampWithLanguageModelForMotionCaptioning(config).eval()
     assert model.lamp.config._attn_implementation == request.param
     assert model.language_model.config._attn_implementation == request.param
     original = load_file(golden / "m2t.state_dict.safetensors")
@@ -79,7 +79,7 @@ def test_captions_equal_released_code(case, close, name, options):
 @torch.no_grad()
 def test_merging_the_adapter_changes_no_logits(case, close):
     io = case.io
-    model = LampForMotionCaptioning(copy.deepcopy(case.model.config)).eval()
+    model = LampWithLanguageModelForMotionCaptioning(copy.deepcopy(case.model.config)).eval()
     model.load_state_dict(case.model.state_dict())
     model.merge_adapter()
     assert not any("lora" in name for name in model.state_dict())

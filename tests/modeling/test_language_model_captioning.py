@@ -10,12 +10,17 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lamp_hf
-from lamp_hf.modeling.modeling_lamp_captioning import IGNORED_LABEL, LampForMotionCaptioning, encode_captions, load_lamp
+from lamp_hf.modeling.modeling_lamp_language_model_captioning import (
+    IGNORED_LABEL,
+    LampWithLanguageModelForMotionCaptioning,
+    encode_captions,
+    load_lamp,
+)
 
 
 @pytest.fixture
-def model(tiny_captioner: Path) -> LampForMotionCaptioning:
-    return LampForMotionCaptioning.from_pretrained(tiny_captioner)
+def model(tiny_captioner: Path) -> LampWithLanguageModelForMotionCaptioning:
+    return LampWithLanguageModelForMotionCaptioning.from_pretrained(tiny_captioner)
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +65,13 @@ def test_a_checkpoint_holds_what_is_trained_and_names_the_rest(
 
 def test_saved_and_loaded_it_says_the_same(model, motion, caption_ids, tmp_path: Path):
     model.save_pretrained(tmp_path)
-    again, report = LampForMotionCaptioning.from_pretrained(tmp_path, output_loading_info=True)
+    again, report = LampWithLanguageModelForMotionCaptioning.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
     with torch.no_grad():
         assert torch.equal(model(**motion, input_ids=caption_ids).logits, again(**motion, input_ids=caption_ids).logits)
-    assert lamp_hf.LampForMotionCaptioning is type(lamp_hf.modeling.LampForMotionCaptioning.from_pretrained(tmp_path))
+    assert lamp_hf.LampWithLanguageModelForMotionCaptioning is type(
+        lamp_hf.modeling.LampWithLanguageModelForMotionCaptioning.from_pretrained(tmp_path)
+    )
 
 
 def test_merged_it_says_the_same_and_needs_no_language_model(
@@ -74,32 +81,34 @@ def test_merged_it_says_the_same_and_needs_no_language_model(
     shutil.copytree(tiny_captioner, tmp_path / "captioner")
     config = tmp_path / "captioner" / "config.json"
     config.write_text(config.read_text().replace(str(tiny_language_model), str(tmp_path / "language-model")))
-    model = LampForMotionCaptioning.from_pretrained(tmp_path / "captioner")
+    model = LampWithLanguageModelForMotionCaptioning.from_pretrained(tmp_path / "captioner")
     with torch.no_grad():
         before = model(**motion, input_ids=caption_ids).logits
         model.merge_adapter()
         torch.testing.assert_close(model(**motion, input_ids=caption_ids).logits, before, atol=1e-4, rtol=1e-4)
         model.save_pretrained(tmp_path / "merged")
         shutil.rmtree(tmp_path / "language-model")
-        merged = LampForMotionCaptioning.from_pretrained(tmp_path / "merged")
+        merged = LampWithLanguageModelForMotionCaptioning.from_pretrained(tmp_path / "merged")
         torch.testing.assert_close(merged(**motion, input_ids=caption_ids).logits, before, atol=1e-4, rtol=1e-4)
     assert merged.config.language_model_name is None
     assert not any(name.startswith("lamp.") for name in load_file(tmp_path / "merged" / "model.safetensors"))
     with pytest.raises(OSError, match="language-model"):
-        LampForMotionCaptioning.from_pretrained(tmp_path / "captioner")
+        LampWithLanguageModelForMotionCaptioning.from_pretrained(tmp_path / "captioner")
 
 
 def test_parts_that_have_no_name_are_stored(
     tiny_checkpoint: Path, tiny_language_model: Path, motion, caption_ids, tmp_path: Path
 ):
     language_model = AutoModelForCausalLM.from_pretrained(tiny_language_model)
-    model = LampForMotionCaptioning.from_parts(load_lamp(str(tiny_checkpoint)), language_model, lora_rank=2).eval()
+    model = LampWithLanguageModelForMotionCaptioning.from_parts(
+        load_lamp(str(tiny_checkpoint)), language_model, lora_rank=2
+    ).eval()
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             if ".lora_B." in name:
                 tensor.normal_()
     model.save_pretrained(tmp_path)
-    again = LampForMotionCaptioning.from_pretrained(tmp_path)
+    again = LampWithLanguageModelForMotionCaptioning.from_pretrained(tmp_path)
     assert again.state_dict().keys() == model.state_dict().keys()
     with torch.no_grad():
         assert torch.equal(model(**motion, input_ids=caption_ids).logits, again(**motion, input_ids=caption_ids).logits)
@@ -126,7 +135,7 @@ def test_an_adapter_of_another_language_model_is_refused(tiny_captioner: Path, t
     file = tmp_path / "captioner" / "config.json"
     file.write_text(file.read_text().replace(str(tiny_language_model), str(tmp_path / "other")))
     with pytest.raises(ValueError, match=r"does not fit .*other: 0 tensors are missing, 4 are unknown"):
-        LampForMotionCaptioning.from_pretrained(tmp_path / "captioner")
+        LampWithLanguageModelForMotionCaptioning.from_pretrained(tmp_path / "captioner")
 
 
 # ---- what is computed -------------------------------------------------------------------------------------
@@ -201,7 +210,7 @@ def test_it_learns_to_tell_motions_apart(tiny_text_to_motion, tiny_language_mode
     train(language_model, 60, 0.01, **words, position_ids=5 + torch.arange(5).expand(3, -1))
     language_model.save_pretrained(tmp_path / "language-model")
 
-    model = LampForMotionCaptioning.from_parts(
+    model = LampWithLanguageModelForMotionCaptioning.from_parts(
         str(tmp_path / "lamp"), str(tmp_path / "language-model"), lora_rank=4, max_text_length=12
     )
     learns = {name for name, tensor in model.named_parameters() if tensor.requires_grad}
@@ -234,7 +243,7 @@ def test_captions_as_they_are_learned(tiny_language_model: Path, model):
 def test_errors(model, caption_ids):
     with pytest.raises(ValueError, match="the motion is missing: give motion_values, or query_output"):
         model(input_ids=caption_ids)
-    bare = LampForMotionCaptioning(model.config)
+    bare = LampWithLanguageModelForMotionCaptioning(model.config)
     with pytest.raises(ValueError, match=r"language model .* is missing: load this captioner"):
         bare(query_output=torch.zeros(1, 4, 16), input_ids=caption_ids[:1])
     with pytest.raises(ValueError, match=r"the LaMP .* is missing"):
@@ -253,7 +262,7 @@ def test_shards_and_variants_load_with_parts_by_name(model, motion, caption_ids,
     assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == ("max_shard_size" in options)
     assert not (tmp_path / "model.safetensors").exists()
     chosen = {name: value for name, value in options.items() if name == "variant"}
-    again = LampForMotionCaptioning.from_pretrained(tmp_path, **chosen)
+    again = LampWithLanguageModelForMotionCaptioning.from_pretrained(tmp_path, **chosen)
     assert torch.equal(model(**motion, input_ids=caption_ids).logits, again(**motion, input_ids=caption_ids).logits)
 
 
@@ -265,13 +274,13 @@ def test_a_larger_vocabulary_is_saved_and_loaded(
         model.resize_token_embeddings(80)
     language_model = AutoModelForCausalLM.from_pretrained(tiny_language_model)
     for rank in (0, 2):
-        whole = LampForMotionCaptioning.from_parts(
+        whole = LampWithLanguageModelForMotionCaptioning.from_parts(
             load_lamp(str(tiny_checkpoint)), language_model, lora_rank=rank
         ).eval()
         size = 80 + rank
         whole.resize_token_embeddings(size)
         whole.save_pretrained(tmp_path / str(rank))
-        again = LampForMotionCaptioning.from_pretrained(tmp_path / str(rank))
+        again = LampWithLanguageModelForMotionCaptioning.from_pretrained(tmp_path / str(rank))
         assert again.config.language_model_config.vocab_size == size
         assert again.get_input_embeddings().num_embeddings == size
         ids = caption_ids.clone()
@@ -282,7 +291,7 @@ def test_a_larger_vocabulary_is_saved_and_loaded(
 def test_gradient_checkpointing_gives_the_same_gradients(tiny_captioner: Path, motion, caption_ids):
     results = []
     for enabled in (False, True):
-        model = LampForMotionCaptioning.from_pretrained(tiny_captioner)
+        model = LampWithLanguageModelForMotionCaptioning.from_pretrained(tiny_captioner)
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0

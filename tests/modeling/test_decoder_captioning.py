@@ -9,7 +9,11 @@ import torch
 from transformers import GenerationConfig
 
 import lamp_hf
-from lamp_hf.modeling.modeling_lamp_motion_to_text import LampForMotionToText, mean_log_probs, through_end
+from lamp_hf.modeling.modeling_lamp_decoder_captioning import (
+    LampDecoderForMotionCaptioning,
+    mean_log_probs,
+    through_end,
+)
 from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining
 
 
@@ -17,7 +21,7 @@ from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining
 def case(request: pytest.FixtureRequest, tiny_text_to_motion) -> SimpleNamespace:
     """Three motions of different lengths, padded, and a captioner of random weights that hears them."""
     lamp = tiny_text_to_motion(lamp={"num_hidden_layers": 4, "initializer_range": 0.4}).lamp
-    model = LampForMotionToText(lamp.config)
+    model = LampDecoderForMotionCaptioning(lamp.config)
     model.lamp.load_state_dict(lamp.state_dict())
     model.set_attn_implementation(request.param)
     model.eval()
@@ -121,7 +125,7 @@ def test_tokens_after_the_end_do_not_count():
 
 
 def test_it_loads_from_a_text_to_motion_checkpoint(tiny_checkpoint: Path, tmp_path: Path):
-    model, report = LampForMotionToText.from_pretrained(tiny_checkpoint, output_loading_info=True)
+    model, report = LampDecoderForMotionCaptioning.from_pretrained(tiny_checkpoint, output_loading_info=True)
     assert not report["missing_keys"]
     source = lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint)
     for name, tensor in source.lamp.state_dict().items():
@@ -135,10 +139,17 @@ def test_it_loads_from_a_text_to_motion_checkpoint(tiny_checkpoint: Path, tmp_pa
 
     model.generation_config.num_beams = 3
     model.save_pretrained(tmp_path)
-    again = LampForMotionToText.from_pretrained(tmp_path)
+    again = LampDecoderForMotionCaptioning.from_pretrained(tmp_path)
     assert again.generation_config.num_beams == 3
     motion = torch.randn(1, 20, 263)
     assert torch.equal(again.generate(motion), model.generate(motion))
+    config_file = tmp_path / "config.json"
+    text = config_file.read_text()
+    config_file.write_text(text.replace("LampDecoderForMotionCaptioning", "LampForMotionToText"))
+    assert config_file.read_text() != text
+    formerly = LampDecoderForMotionCaptioning.from_pretrained(tmp_path)
+    assert formerly.generation_config.num_beams == 3
+    assert torch.equal(formerly.generate(motion), model.generate(motion))
     lamp = lamp_hf.LampModel.from_pretrained(tmp_path)
     assert torch.equal(lamp.query_tokens, model.lamp.query_tokens)
 
@@ -154,7 +165,7 @@ def test_errors(case):
     with pytest.raises(ValueError, match="num_baems"):
         model.generate(**case.inputs, num_baems=2)
     with pytest.raises(TypeError, match="config is a MotionVQVAEConfig; expected a LampConfig"):
-        LampForMotionToText(lamp_hf.MotionVQVAEConfig())
+        LampDecoderForMotionCaptioning(lamp_hf.MotionVQVAEConfig())
 
 
 def test_a_static_cache_writes_the_same(case):

@@ -20,18 +20,23 @@ from transformers.utils.hub import cached_file
 from lamp_hf.checkpoints.embedded import resolve_checkpoint
 
 from .base_lamp import LampBaseModel
-from .configuration_lamp import LampCaptioningConfig
+from .configuration_lamp import LampWithLanguageModelConfig
 from .modeling_lamp import LampModel
-from .modeling_lamp_motion_to_text import LampForMotionToText, MotionCaptions, mean_log_probs, through_end
+from .modeling_lamp_decoder_captioning import (
+    LampDecoderForMotionCaptioning,
+    MotionCaptions,
+    mean_log_probs,
+    through_end,
+)
 from .modeling_lamp_qformer import requested_outputs
 
-__all__ = ["LampForMotionCaptioning", "encode_captions", "load_lamp"]
+__all__ = ["LampWithLanguageModelForMotionCaptioning", "encode_captions", "load_lamp"]
 
 IGNORED_LABEL = -100
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
-class LampForMotionCaptioning(LampBaseModel):
+class LampWithLanguageModelForMotionCaptioning(LampBaseModel):
     """Captions motions with any causal language model, prompted by a [`LampModel`].
 
     Training changes the projection, a LoRA adapter of peft in the language model and, with `config.lamp_name=None`,
@@ -42,8 +47,8 @@ class LampForMotionCaptioning(LampBaseModel):
     Below, Q is the number of queries of LaMP and H its hidden size.
     """
 
-    config: LampCaptioningConfig
-    config_class = LampCaptioningConfig
+    config: LampWithLanguageModelConfig
+    config_class = LampWithLanguageModelConfig
     main_input_name = "motion_values"
     input_modalities = ["motion", "text"]
     accepts_loss_kwargs = False
@@ -57,7 +62,7 @@ class LampForMotionCaptioning(LampBaseModel):
 
     def __init__(
         self,
-        config: LampCaptioningConfig,
+        config: LampWithLanguageModelConfig,
         lamp: LampModel | None = None,
         language_model: PreTrainedModel | None = None,
     ):
@@ -115,8 +120,8 @@ class LampForMotionCaptioning(LampBaseModel):
             lamp: A LaMP, which becomes part of this model; or its name, in which case it is frozen and not saved.
             language_model: A causal language model, to which the adapter is added in place; or its name, in which case
                 only the adapter is saved.
-            values: Values of [`LampCaptioningConfig`]. `bos_token_id`, `eos_token_id` and `pad_token_id` default to
-                those of the language model.
+            values: Values of [`LampWithLanguageModelConfig`]. `bos_token_id`, `eos_token_id` and `pad_token_id` default
+                to those of the language model.
         """
         lamp_name = lamp if isinstance(lamp, str) else None
         language_model_name = language_model if isinstance(language_model, str) else None
@@ -328,11 +333,12 @@ class LampForMotionCaptioning(LampBaseModel):
 
         ```python
         >>> import torch
-        >>> from lamp_hf import LampForMotionCaptioning, LampModel
+        >>> from lamp_hf import LampWithLanguageModelForMotionCaptioning, LampModel
         >>> from transformers import OPTConfig, OPTForCausalLM
 
         >>> language_model = OPTForCausalLM(OPTConfig(hidden_size=24, ffn_dim=24, num_hidden_layers=1))
-        >>> model = LampForMotionCaptioning.from_parts(LampModel.from_pretrained("lamp-small"), language_model)
+        >>> lamp = LampModel.from_pretrained("lamp-small")
+        >>> model = LampWithLanguageModelForMotionCaptioning.from_parts(lamp, language_model)
         >>> captions = torch.tensor([[2, 10, 11, 50118]])
         >>> output = model(torch.zeros(1, 40, 263), input_ids=captions, labels=captions)
         >>> output.loss.ndim, output.logits.shape[1]  # 24 queries and 4 words
@@ -438,7 +444,9 @@ def weight_files(name: str | os.PathLike[str], options: dict[str, Any]) -> list[
 
 def load_lamp(name: str) -> LampModel:
     """Load the LaMP in a checkpoint, given its folder, Hub id or embedded name."""
-    loaded = cast(LampForMotionToText, LampForMotionToText.from_pretrained(resolve_checkpoint(name)))
+    loaded = cast(
+        LampDecoderForMotionCaptioning, LampDecoderForMotionCaptioning.from_pretrained(resolve_checkpoint(name))
+    )
     lamp = loaded.lamp
     lamp.config.is_encoder_decoder = False
     return lamp

@@ -23,7 +23,7 @@ from .modeling_lamp_qformer import requested_outputs
 # Before 5.24, this argument and output of models in transformers is named past_key_values.
 CACHE_NAME = "cache" if "cache" in Seq2SeqLMOutput.__dataclass_fields__ else "past_key_values"
 
-__all__ = ["LampForMotionToText", "MotionCaptions", "mean_log_probs"]
+__all__ = ["LampDecoderForMotionCaptioning", "MotionCaptions", "mean_log_probs"]
 
 
 @dataclass
@@ -52,7 +52,7 @@ def through_end(token_ids: torch.Tensor, end_token_id: int) -> torch.Tensor:
     return ends.cumsum(-1) - ends == 0
 
 
-class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMixin):
+class LampDecoderForMotionCaptioning(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMixin):
     """Writes captions of motions with LaMP's text branch and `generate` of transformers.
 
     Words see LaMP's queries and the words before them; queries do not see words. The queries therefore read a motion
@@ -146,10 +146,10 @@ class LampForMotionToText(LampEmbeddingsMixin, LampPreTrainedModel, GenerationMi
 
         ```python
         >>> import torch
-        >>> from lamp_hf import LampForMotionToText, LampProcessor
+        >>> from lamp_hf import LampDecoderForMotionCaptioning, LampProcessor
 
         >>> processor = LampProcessor.from_pretrained("lamp-small")
-        >>> model = LampForMotionToText.from_pretrained("lamp-small")
+        >>> model = LampDecoderForMotionCaptioning.from_pretrained("lamp-small")
         >>> motion = torch.randn(1, 40, 263)
         >>> output = model(motion, labels=processor(text="a person walks")["input_ids"])
         >>> output.loss.ndim, output.logits.shape[:2]
