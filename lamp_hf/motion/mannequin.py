@@ -11,6 +11,7 @@ the rest pose of the skeleton, a T-pose. So linear blend skinning bends the shou
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -428,16 +429,16 @@ def _add_trunk(cage: _Cage, body: _Body) -> None:
     head[1] = max(head[1], neck_y + 0.085 * size)
     head[2] = float(np.clip(head[2], base[2] - 0.01 * size, base[2] + 0.045 * size))
     above = [
-        (base + [0.0, 0.5 * (top - neck_y), 0.0], 0.6 * shoulder_x / size, 0.064, 0.092),
-        (base + [0.0, 0.0, 0.006 * size], min(0.076, 0.5 * shoulder_x / size), 0.060, 0.074),
-        (0.5 * base + 0.5 * head + [0.0, 0.0, -0.004 * size], 0.062, 0.056, 0.066),
+        (base + np.array([0.0, 0.5 * (top - neck_y), 0.0]), 0.6 * shoulder_x / size, 0.064, 0.092),
+        (base + np.array([0.0, 0.0, 0.006 * size]), min(0.076, 0.5 * shoulder_x / size), 0.060, 0.074),
+        (0.5 * (base + head) + np.array([0.0, 0.0, -0.004 * size]), 0.062, 0.056, 0.066),
     ]
-    above += [(head + [0.0, y * size, 0.0], w, a, b) for y, w, a, b in _HEAD]
+    above += [(head + np.array([0.0, y * size, 0.0]), w, a, b) for y, w, a, b in _HEAD]
     for place, (center, width, front, back) in enumerate(above):
         points = _ellipse(center, width * size, front * size, back * size)
         if place < 3:  # these rings rise toward the back
             points[:, 1] -= (points[:, 2] - center[2]) * (0.2, 0.3, 0.2)[place]
-        # Rigs put the neck joint anywhere between the shoulders and the head, so its weights do not depend on its height.
+        # Rigs put the neck joint anywhere between shoulders and head, so the weights do not depend on its height.
         turned = (0.15, 0.5, 0.9, 1.0)[min(place, 3)]
         influences = {chest: 1.0 - turned, parts.neck: turned} if place < 4 else {parts.head: 1.0}
         rings.append(cage.add(points, [influences] * _COLUMNS))
@@ -445,7 +446,7 @@ def _add_trunk(cage: _Cage, body: _Body) -> None:
     first, last = _ARM_COLUMNS
     lowest = len(_BELLY)
     opening = [*range(first, last), *range(_COLUMNS - last, _COLUMNS - first)]
-    for row, (ring, following) in enumerate(zip(rings, rings[1:], strict=False)):
+    for row, (ring, following) in enumerate(pairwise(rings)):
         cage.bridge(ring, following, skip=opening if row in (lowest, lowest + 1) else ())
     cage.cap(rings[-1])
 
@@ -516,7 +517,7 @@ def _add_arm(cage: _Cage, body: _Body, ring: list[int], joints: Sequence[int], s
         following = cage.add(place(wrist, away * size, up, 0.0, height, depth), [{wrist: 1.0}] * 8)
         rings.append(following)
     thumb = (7, 0) if sign > 0 else (0, 7)
-    for row, (before, following) in enumerate(zip(rings, rings[1:], strict=False)):
+    for row, (before, following) in enumerate(pairwise(rings)):
         pair = (before, following) if sign > 0 else (following, before)
         cage.bridge(*pair, side, skip=(7,) if row == 1 else ())
     cage.cap(rings[-1], side, flipped=sign < 0)

@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from PIL import Image
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from lamp_hf.motion import rotations
 from lamp_hf.motion.formats.html import motion_to_html, write_html
@@ -125,7 +125,10 @@ def test_the_player_moves_the_mannequin_like_the_renderer(make_motion, skeleton)
 
 
 def test_motions_side_by_side_share_a_mannequin_if_their_bodies_are_equal(make_motion, tmp_path):
-    first, second = make_motion(num_frames=5, text="one"), make_motion(num_frames=9, fps=30, text="two", raise_arm="right")
+    first, second = (
+        make_motion(num_frames=5, text="one"),
+        make_motion(num_frames=9, fps=30, text="two", raise_arm="right"),
+    )
     small = Motion(joints=0.6 * np.asarray(first.joints), fps=20.0)
     write_html([first, first, second, small], tmp_path / "all.html", downloads=())
     page = Page((tmp_path / "all.html").read_text(encoding="utf-8"))
@@ -250,7 +253,9 @@ def test_a_browser_draws_the_body(make_motion, tmp_path):
     flags = ["--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
     flags += ["--window-size=400,400", "--hide-scrollbars", "--virtual-time-budget=1500", f"--screenshot={picture}"]
     subprocess.run(
-        [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()], check=True, timeout=300,
+        [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
+        check=True,
+        timeout=300,
         capture_output=True,
     )
     with Image.open(picture) as image:

@@ -98,7 +98,7 @@ def test_the_shadow_lies_on_the_floor_at_the_feet_and_away_from_the_light(actor)
     render_shadow(canvas, camera, focus, actor, 0, 0.0, 2.0)
     dark = (painting.FLOOR[0] - canvas[..., 0].astype(int)).clip(0)
     assert 15 < dark.max() < 110
-    feet = camera.project(actor.joints[0, list((10, 11))] * [1.0, 0.0, 1.0], focus)
+    feet = camera.project(actor.joints[0, [10, 11]] * [1.0, 0.0, 1.0], focus)
     rows, columns = np.nonzero(dark > 0.5 * dark.max())
     assert np.hypot(columns - feet[:, 0].mean(), rows - feet[:, 1].mean()).min() < 8
     assert np.average(np.arange(200), weights=dark.sum(axis=0)) > feet[:, 0].mean() + 5  # falls to the viewer's right

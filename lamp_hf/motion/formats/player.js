@@ -597,6 +597,7 @@
   scrub.addEventListener("input", () => seek(Number(scrub.value)));
   for (const scene of scenes) {
     scene.title = scene.textContent;
+    scene.hidden = Number(scene.dataset.start) >= duration;
     scene.style.left = `${100 * scene.dataset.start / (duration || 1)}%`;
     scene.style.width = `${100 * (Math.min(scene.dataset.end, duration) - scene.dataset.start) / (duration || 1)}%`;
     scene.addEventListener("click", () => { time = Math.min(Number(scene.dataset.start), duration); });
