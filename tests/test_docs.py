@@ -62,7 +62,16 @@ MADE = {
     "README.md": ("walk.bvh", "clip.glb", "climb.bvh"),
     "docs/index.md": ("wave.bvh",),
     "docs/quickstart.md": ("wave.bvh", "walk.glb", "walk.bvh"),
-    "docs/motions.md": ("cycle.glb", "clip.glb", "take_012.glb", "players/take_001.html", "clip.bvh"),
+    "docs/motions.md": (
+        "cycle.glb",
+        "clip.glb",
+        "clip.gif",
+        "both.html",
+        "clip.html",
+        "take_012.glb",
+        "players/take_001.html",
+        "clip.bvh",
+    ),
     "docs/prompts.md": ("both.glb", "scene.glb", "edited.bvh"),
     "docs/training.md": ("climb.bvh", "wave.bvh"),
 }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
 
-__all__ = ["FORMATS", "fail", "load_pipeline", "print_table", "save", "say"]
+__all__ = ["FORMATS", "fail", "feet_options", "load_pipeline", "print_table", "save", "say"]
 
 EXIT_ERROR = 1
 FORMATS = " ".join(WRITERS)
@@ -29,22 +29,26 @@ def load_pipeline(model: str | None, device: str | None) -> "TextToMotionPipelin
     return pipe
 
 
-def save(motion: "Motion", path: Path, adjust: Mapping[str, Any]) -> str:
+def save(motion: "Motion", path: Path, adjust: Mapping[str, Any], showing: Mapping[str, Any]) -> str:
     """Write a motion and return a line that describes the file.
 
     Args:
         motion: The motion.
         path: The file.
         adjust: Keyword arguments of `Motion.adjust`, from `adjust_options`.
+        showing: More options of the writer, from `showing_options`.
     """
     motion = motion.adjust(**adjust)
-    # To plant feet again would break a loop.
-    planted = path.suffix.lower() in EXACT_FORMATS or adjust["loop"] or adjust["in_place"]
-    options = {} if planted else {"plant_feet": adjust["plant_feet"]}
-    report = motion.save(path, **options)
+    options = {} if path.suffix.lower() in EXACT_FORMATS else feet_options(adjust)
+    report = motion.save(path, **options, **showing)
     text = f"{path}: {motion.num_frames} frames, {motion.duration:.2f} s"
     error = getattr(report, "mean_error_m", None)
     return text if error is None else f"{text}, mean joint error {error * 1000:.1f} mm"
+
+
+def feet_options(adjust: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the writer's option for planted feet; to plant the feet of a loop again would break it."""
+    return {} if adjust["loop"] or adjust["in_place"] else {"plant_feet": adjust["plant_feet"]}
 
 
 def print_table(rows: dict[str, Any]) -> None:

@@ -18,10 +18,12 @@ from lamp_hf.cli.options import (
     OriginOption,
     PlantFeetOption,
     SourceFpsOption,
+    StyleOption,
     UnitOption,
     UpAxisOption,
     adjust_options,
     reading_options,
+    showing_options,
 )
 from lamp_hf.motion.files import READERS, find_writer
 from lamp_hf.terminal import quiet_readers
@@ -43,6 +45,7 @@ def convert_motion(
     in_place: InPlaceOption = False,
     origin: OriginOption = False,
     plant_feet: PlantFeetOption = None,
+    style: StyleOption = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
@@ -61,8 +64,9 @@ def convert_motion(
     adjust = adjust_options(
         suffix, fps=fps, mirror=mirror, loop=loop, in_place=in_place, origin=origin, plant_feet=plant_feet
     )
+    showing = showing_options(suffix, style)
     if source.is_dir():
-        _convert_folder(source, destination, to, reading, adjust)
+        _convert_folder(source, destination, to, reading, adjust, showing)
         return
     if to is not None:
         raise typer.BadParameter(
@@ -70,17 +74,24 @@ def convert_motion(
         )
     find_writer(destination)
     _refuse_originals({source: destination})
-    say(_convert_file(source, destination, reading, adjust))
+    say(_convert_file(source, destination, reading, adjust, showing))
 
 
-def _convert_file(source: Path, target: Path, reading: dict[str, Any], adjust: dict[str, Any]) -> str:
+def _convert_file(
+    source: Path, target: Path, reading: dict[str, Any], adjust: dict[str, Any], showing: dict[str, Any]
+) -> str:
     from lamp_hf.motion.inputs import as_motion
 
-    return save(as_motion(source, **reading), target, adjust)
+    return save(as_motion(source, **reading), target, adjust, showing)
 
 
 def _convert_folder(
-    source: Path, destination: Path, to: str | None, reading: dict[str, Any], adjust: dict[str, Any]
+    source: Path,
+    destination: Path,
+    to: str | None,
+    reading: dict[str, Any],
+    adjust: dict[str, Any],
+    showing: dict[str, Any],
 ) -> None:
     from lamp_hf.motion.inputs import failure, find_motion_files, no_motion_files
 
@@ -101,7 +112,7 @@ def _convert_folder(
         target = targets[file]
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _convert_file(file, target, reading, adjust)
+            _convert_file(file, target, reading, adjust, showing)
         except OSError as error:
             if error.errno in NO_SPACE:  # the other files would fail too
                 raise

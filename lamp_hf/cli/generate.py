@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lamp_hf.cli.common import FORMATS, load_pipeline, save, say
+from lamp_hf.cli.common import FORMATS, feet_options, load_pipeline, save, say
 from lamp_hf.cli.options import (
     DeviceOption,
     FpsOption,
@@ -18,13 +18,15 @@ from lamp_hf.cli.options import (
     OriginOption,
     PlantFeetOption,
     SourceFpsOption,
+    StyleOption,
     UnitOption,
     UpAxisOption,
     adjust_options,
     reading_options,
+    showing_options,
 )
 from lamp_hf.motion.files import READERS, find_writer
-from lamp_hf.motion.limits import MAX_GENERATED_FRAMES, check_prompt
+from lamp_hf.motion.limits import MAX_GENERATED_FRAMES, MAX_SIDE_BY_SIDE, check_prompt
 from lamp_hf.motion.skeleton import SKELETONS
 from lamp_hf.terminal import counted
 
@@ -89,6 +91,10 @@ def generate(
     in_place: InPlaceOption = False,
     origin: OriginOption = False,
     plant_feet: PlantFeetOption = None,
+    style: StyleOption = None,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Write one .html file that plays all motions side by side.")
+    ] = False,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
@@ -105,6 +111,8 @@ def generate(
     `lamp-hf generate "a person walks then waves" --split -o both.bvh`
 
     `lamp-hf generate "a person walks" "the person bows" -d 3 -d 2.5 --storyboard -o scene.glb`
+
+    `lamp-hf generate "a person dances" -n 4 --side-by-side -o takes.html`
 
     `lamp-hf generate "a person bows" --motion walk.bvh --edit 1.0:2.5 -o edited.bvh`
     """
@@ -126,6 +134,12 @@ def generate(
     adjust = adjust_options(
         output.suffix, fps=fps, mirror=mirror, loop=loop, in_place=in_place, origin=origin, plant_feet=plant_feet
     )
+    showing = showing_options(output.suffix, style)
+    if side_by_side and (output.suffix.lower() != ".html" or storyboard or len(text) * num > MAX_SIDE_BY_SIDE):
+        raise typer.BadParameter(
+            f"--side-by-side needs an .html file and at most {MAX_SIDE_BY_SIDE} motions, and cannot be combined with "
+            "--storyboard"
+        )
     if storyboard and (len(durations) not in (0, len(text)) or num > 1 or motion or edit or split):
         raise typer.BadParameter(
             "--storyboard needs one --duration per text or none, and cannot be combined with --num, --split, --motion "
@@ -159,9 +173,19 @@ def generate(
             options["duration"] = durations[0] if len(durations) == 1 else durations
         per_text = pipe(list(text), num_motions_per_prompt=num, split=split, **options)
         results = [result for group in per_text for result in (group if num > 1 else [group])]
+    if side_by_side:
+        from lamp_hf.motion.formats.html import write_html
+
+        motions = [result["motion"].adjust(**adjust) for result in results]
+        write_html(motions, output, **feet_options(adjust), **showing)
+        for result in results:
+            say(f"{output}: {result['motion'].duration:.2f} s, seed {result['seed']}, {result['text']!r}")
+        return
     for number, result in enumerate(results, start=1):
         path = output if len(results) == 1 else output.with_stem(f"{output.stem}-{number}")
-        say(f"{save(result['motion'], path, adjust)}, seed {result['seed']}, {result['text']!r}")
+        scenes = {"scenes": result["scenes"]} if "scenes" in result and path.suffix.lower() == ".html" else {}
+        line = save(result["motion"], path, adjust, {**showing, **scenes})
+        say(f"{line}, seed {result['seed']}, {result['text']!r}")
 
 
 def prompts(

@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from lamp_hf.motion.files import EXACT_FORMATS
+from lamp_hf.motion.files import EXACT_FORMATS, SHOWN_FORMATS
 from lamp_hf.motion.limits import MAX_FPS, MIN_FPS
 
 __all__ = [
@@ -20,10 +20,12 @@ __all__ = [
     "OriginOption",
     "PlantFeetOption",
     "SourceFpsOption",
+    "StyleOption",
     "UnitOption",
     "UpAxisOption",
     "adjust_options",
     "reading_options",
+    "showing_options",
 ]
 
 _UNITS = ("m", "dm", "cm", "mm", "inch", "foot", "cmu")
@@ -70,6 +72,14 @@ PlantFeetOption = Annotated[
         show_default=False,
     ),
 ]
+StyleOption = Annotated[
+    Literal["mannequin", "skeleton"] | None,
+    typer.Option(
+        "--style",
+        help=f"How to show the body in {', '.join(SHOWN_FORMATS)} files. Defaults to mannequin.",
+        show_default=False,
+    ),
+]
 ModelOption = Annotated[
     str | None,
     typer.Option("--model", "-m", help="Checkpoint: a folder, a Hub id or a built-in name. Defaults to lamp-small."),
@@ -107,6 +117,19 @@ def adjust_options(
         "origin": origin,
         "plant_feet": plant_feet,
     }
+
+
+def showing_options(suffix: str, style: str | None) -> dict[str, Any]:
+    """Return the keyword arguments of `Motion.save` for `--style` and the suffix of the output.
+
+    Raises:
+        typer.BadParameter: If files of this format do not show a body.
+    """
+    if style is None:
+        return {}
+    if suffix.lower() not in SHOWN_FORMATS:
+        raise typer.BadParameter(f"--style does not work with {suffix} files; write one of {', '.join(SHOWN_FORMATS)}")
+    return {"style": style}
 
 
 def reading_options(

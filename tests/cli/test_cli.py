@@ -251,6 +251,20 @@ def test_generate_a_storyboard_and_an_edit(run, tiny_checkpoint: Path, tmp_path:
     assert changed.tolist() == list(range(20, 30))
 
 
+def test_players_show_motions_side_by_side_and_the_scenes_of_a_storyboard(
+    run, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    arguments = ["-m", tiny_checkpoint, "-s", 2, "--style", "skeleton"]
+    takes = run("generate", "a person walks", "-n", 3, "-d", 0.4, "--side-by-side", "-o", "t.html", *arguments)
+    assert [line.split(", '")[0] for line in takes.out.splitlines()] == [f"t.html: 0.40 s, seed {n}" for n in (2, 3, 4)]
+    page = (tmp_path / "t.html").read_text(encoding="utf-8")
+    assert page.count('class="caption"') == 3
+    assert '"turns"' not in page.partition('id="motion">')[2].partition("</script>")[0]
+    story = run("generate", "a", "b", "-d", 0.4, "-d", 0.4, "--storyboard", "-o", "s.html", *arguments)
+    assert story.code == 0, story.err
+    assert '<button class="scene" dir="auto" data-start="0.4" data-end="0.8">b<' in (tmp_path / "s.html").read_text()
+
+
 def test_motion_to_edit_is_resampled_to_the_models_frame_rate(
     run, walker: Motion, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -324,6 +338,10 @@ def test_prompts(run, tiny_base: Path, tiny_checkpoint: Path) -> None:
         ["a", "-o", "x.bvh", "--motion", "walk.npz", "--edit", "2:1"],
         ["a", "-o", "x.bvh", "--motion", "walk.npz", "--edit", "1:nan"],
         ["a", "b", "-o", "x.bvh", "--storyboard", "--split"],
+        ["a", "-o", "x.bvh", "--style", "mannequin"],
+        ["a", "-o", "x.html", "--style", "robot"],
+        ["a", "-o", "x.gif", "-n", "2", "--side-by-side"],
+        ["a", "-o", "x.html", "-n", "13", "--side-by-side"],
     ],
 )
 def test_arguments_are_checked_before_the_model_is_loaded(

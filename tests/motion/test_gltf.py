@@ -13,6 +13,7 @@ from lamp_hf.motion.formats.bvh_parser import parse_bvh
 from lamp_hf.motion.formats.gltf import write_glb
 from lamp_hf.motion.formats.gltf_file import Curve
 from lamp_hf.motion.formats.gltf_reader import read_gltf
+from lamp_hf.motion.formats.rendering import Actor
 from lamp_hf.motion.formats.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.kinematics import default_body, retarget
 from lamp_hf.motion.motion import Motion
@@ -136,7 +137,7 @@ def test_skin_binds_the_mesh_to_a_t_pose_on_the_floor(make_motion, tmp_path, ske
 
 @SKELETONS
 def test_limbs_are_closed_surround_their_bones_and_have_the_color_of_their_side(make_motion, tmp_path, skeleton):
-    write_glb(make_motion(skeleton=skeleton), tmp_path / "walk.glb")
+    write_glb(make_motion(skeleton=skeleton), tmp_path / "walk.glb", style="skeleton")
     glb = Glb(tmp_path / "walk.glb")
     rest = glb.world_matrices(animated=False)[0, : skeleton.num_joints, :3, 3]
     primitives = glb.json["meshes"][0]["primitives"]
@@ -160,6 +161,51 @@ def test_limbs_are_closed_surround_their_bones_and_have_the_color_of_their_side(
             outer = np.isin(bones[:, 0], [skeleton.joint_names.index(f"{side}_{part}") for part in ("hip", "elbow")])
             assert outer.any()
             assert (np.sign(positions[outer, 0]) == (1.0 if side == "left" else -1.0)).all()
+
+
+@SKELETONS
+def test_the_mannequin_is_one_small_skinned_mesh(make_motion, tmp_path, skeleton):
+    motion = make_motion(skeleton=skeleton, num_frames=1)
+    write_glb(motion, tmp_path / "a.glb")
+    assert (tmp_path / "a.glb").stat().st_size < 200_000
+    glb = Glb(tmp_path / "a.glb")
+    (mesh,) = glb.json["meshes"]
+    names = [glb.json["materials"][primitive["material"]]["name"] for primitive in mesh["primitives"]]
+    assert sorted(names) == ["center", "left", "right"]
+    (attributes,) = {tuple(sorted(primitive["attributes"].items())) for primitive in mesh["primitives"]}
+    attributes = dict(attributes)
+    accessors = {name: glb.json["accessors"][index] for name, index in attributes.items()}
+    kinds = {name: (accessor["componentType"], accessor["type"]) for name, accessor in accessors.items()}
+    assert kinds == {
+        "POSITION": (5126, "VEC3"),
+        "NORMAL": (5126, "VEC3"),
+        "JOINTS_0": (5121, "VEC4"),
+        "WEIGHTS_0": (5121, "VEC4"),
+    }
+    assert accessors["WEIGHTS_0"]["normalized"]
+    assert not accessors["JOINTS_0"].get("normalized")
+    body = Actor.of(motion).mannequin
+    np.testing.assert_array_equal(glb.array(attributes["POSITION"]), body.positions)
+    np.testing.assert_array_equal(glb.array(attributes["JOINTS_0"]), body.joints)
+    assert (glb.array(attributes["WEIGHTS_0"]).astype(int).sum(axis=1) == 255).all()
+    indices = [glb.array(primitive["indices"])[:, 0] for primitive in mesh["primitives"]]
+    assert sum(map(len, indices)) == body.triangles.size
+    assert max(part.max() for part in indices) == len(body.positions) - 1
+
+
+def test_a_viewer_moves_the_mannequin_like_the_renderer(make_motion, tmp_path):
+    motion = make_motion(num_frames=12)
+    write_glb(motion, tmp_path / "a.glb")
+    glb = Glb(tmp_path / "a.glb")
+    skin, primitive = glb.json["skins"][0], glb.json["meshes"][0]["primitives"][0]
+    bind = glb.array(skin["inverseBindMatrices"]).reshape(-1, 4, 4).swapaxes(1, 2).astype(float)
+    positions, joints, weights = (
+        glb.array(primitive["attributes"][name]) for name in ("POSITION", "JOINTS_0", "WEIGHTS_0")
+    )
+    moves = glb.world_matrices()[7, skin["joints"]] @ bind
+    blended = np.einsum("vk,vkij->vij", weights / 255.0, moves[joints])
+    places = np.einsum("vij,vj->vi", blended, np.pad(positions, ((0, 0), (0, 1)), constant_values=1.0))[:, :3]
+    np.testing.assert_allclose(places, Actor.of(motion).pose(7)[0], atol=1e-4)
 
 
 def test_any_text_gives_a_valid_file(make_motion, tmp_path):
