@@ -9,6 +9,7 @@ from lamp_hf.terminal import shown
 
 if TYPE_CHECKING:
     from lamp_hf.motion.motion import Motion
+    from lamp_hf.motion.retarget import Character
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
 
@@ -38,8 +39,11 @@ def check_text(text: str) -> None:
         raise ValueError(f"text has {len(text):,} characters; shorten it to at most {MAX_CHARACTERS:,}")
 
 
-def save(motion: "Motion", path: Path, plant_feet: bool | None) -> str:
-    """Write a motion and return a line that describes the file."""
+def save(motion: "Motion", path: Path, plant_feet: bool | None, character: "Character | None" = None) -> str:
+    """Write a motion, on a character if there is one, and return a line that describes the file."""
+    if character is not None:
+        motion.on(character, plant_feet=plant_feet is not False).save(path)
+        return f"{path}: {motion.num_frames} frames, {motion.duration:.2f} s, on {character.name}"
     options = {} if path.suffix.lower() in EXACT_FORMATS else {"plant_feet": plant_feet}
     report = motion.save(path, **options)
     text = f"{path}: {motion.num_frames} frames, {motion.duration:.2f} s"

@@ -4,14 +4,26 @@ import errno
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lamp_hf.cli.common import EXACT_FORMATS, FORMATS, fail, save, say
-from lamp_hf.cli.options import MappingOption, SourceFpsOption, UnitOption, UpAxisOption, reading_options
+from lamp_hf.cli.options import (
+    CharacterOption,
+    MappingOption,
+    RigOption,
+    SourceFpsOption,
+    UnitOption,
+    UpAxisOption,
+    find_character,
+    reading_options,
+)
 from lamp_hf.motion.files import READERS, find_writer
 from lamp_hf.terminal import quiet_readers
+
+if TYPE_CHECKING:
+    from lamp_hf.motion.retarget import Character
 
 __all__ = ["convert_motion"]
 
@@ -30,10 +42,12 @@ def convert_motion(
         typer.Option(
             "--plant-feet/--no-plant-feet",
             help="Keep feet that stand on the floor from sliding. Defaults to yes for generated motions and no for "
-            "recordings.",
+            "recordings; with --character and --rig, to yes.",
             show_default=False,
         ),
     ] = None,
+    character: CharacterOption = None,
+    rig: RigOption = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
@@ -43,31 +57,40 @@ def convert_motion(
 
     `lamp-hf convert-motion walk.bvh walk.glb`
 
+    `lamp-hf convert-motion take.bvh hero_take.glb --character hero.glb`
+
     `lamp-hf convert-motion my_mocap/ players/ --to .html`
     """
     reading = reading_options(mapping, source_fps, unit, up_axis)
     suffix = f".{to.lstrip('.')}" if to is not None else destination.suffix
     if plant_feet and suffix.lower() in EXACT_FORMATS:
         raise typer.BadParameter(f"--plant-feet does not work with {suffix} files, which store the motion unchanged")
+    target = find_character(character, rig, [Path(f"motion{suffix}") if source.is_dir() else destination])
     if source.is_dir():
-        _convert_folder(source, destination, to, fps, reading, plant_feet)
+        _convert_folder(source, destination, to, fps, reading, plant_feet, target)
         return
     if to is not None:
         raise typer.BadParameter(
             f"--to is for folders, but {source} {'is a file' if source.exists() else 'does not exist'}"
         )
-    find_writer(destination)
+    if target is None:
+        find_writer(destination)
     _refuse_originals({source: destination})
-    say(_convert_file(source, destination, fps, reading, plant_feet))
+    say(_convert_file(source, destination, fps, reading, plant_feet, target))
 
 
 def _convert_file(
-    source: Path, target: Path, fps: float | None, reading: dict[str, Any], plant_feet: bool | None
+    source: Path,
+    target: Path,
+    fps: float | None,
+    reading: dict[str, Any],
+    plant_feet: bool | None,
+    character: "Character | None" = None,
 ) -> str:
     from lamp_hf.motion.inputs import as_motion
 
     motion = as_motion(source, **reading)
-    return save(motion if fps is None else motion.resample(fps), target, plant_feet)
+    return save(motion if fps is None else motion.resample(fps), target, plant_feet, character)
 
 
 def _convert_folder(
@@ -77,13 +100,15 @@ def _convert_folder(
     fps: float | None,
     reading: dict[str, Any],
     plant_feet: bool | None,
+    character: "Character | None" = None,
 ) -> None:
     from lamp_hf.motion.inputs import failure, find_motion_files, no_motion_files
 
     if to is None:
         raise typer.BadParameter(f"{source} is a folder: choose the output format with --to, one of {FORMATS}")
     suffix = f".{to.lstrip('.')}"
-    find_writer(f"{destination}/*{suffix}")
+    if character is None:
+        find_writer(f"{destination}/*{suffix}")
     if destination.exists() and not destination.is_dir():
         raise NotADirectoryError(f"{destination} is a file; expected a folder for the motions of {source}")
     found = find_motion_files(source)
@@ -97,7 +122,7 @@ def _convert_folder(
         target = targets[file]
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _convert_file(file, target, fps, reading, plant_feet)
+            _convert_file(file, target, fps, reading, plant_feet, character)
         except OSError as error:
             if error.errno in NO_SPACE:  # the other files would fail too
                 raise

@@ -8,12 +8,15 @@ import typer
 
 from lamp_hf.cli.common import FORMATS, check_text, load_pipeline, save, say
 from lamp_hf.cli.options import (
+    CharacterOption,
     DeviceOption,
     MappingOption,
     ModelOption,
+    RigOption,
     SourceFpsOption,
     UnitOption,
     UpAxisOption,
+    find_character,
     reading_options,
 )
 from lamp_hf.motion.files import READERS, find_writer
@@ -79,6 +82,8 @@ def generate(
     no_plant_feet: Annotated[
         bool, typer.Option("--no-plant-feet", help="Do not correct feet that slide on the floor.")
     ] = False,
+    character: CharacterOption = None,
+    rig: RigOption = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
@@ -94,10 +99,14 @@ def generate(
 
     `lamp-hf generate "a person walks" "the person bows" -d 3 -d 2.5 --storyboard -o scene.glb`
 
+    `lamp-hf generate "a person waves" --character hero.glb -o hero_wave.glb`
+
     `lamp-hf generate "a person bows" --motion walk.bvh --edit 1.0:2.5 -o edited.bvh`
     """
     # Check everything before the model is loaded, which takes a while.
-    find_writer(output)
+    target = find_character(character, rig, [output])
+    if target is None:
+        find_writer(output)
     if not output.parent.is_dir():
         raise FileNotFoundError(f"the folder {output.parent} does not exist; create it first")
     if output.is_dir():
@@ -145,7 +154,7 @@ def generate(
     for number, result in enumerate(results, start=1):
         path = output if len(results) == 1 else output.with_stem(f"{output.stem}-{number}")
         made = result["motion"] if fps is None else result["motion"].resample(fps)
-        say(f"{save(made, path, False if no_plant_feet else None)}, seed {result['seed']}, {result['text']!r}")
+        say(f"{save(made, path, False if no_plant_feet else None, target)}, seed {result['seed']}, {result['text']!r}")
 
 
 def prompts(

@@ -1,22 +1,30 @@
 """Options shared by several commands of `lamp-hf`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from lamp_hf.motion.retarget import Character
+
 __all__ = [
+    "CharacterOption",
     "DeviceOption",
     "MappingOption",
     "ModelOption",
+    "RigOption",
     "SourceFpsOption",
     "UnitOption",
     "UpAxisOption",
+    "find_character",
     "reading_options",
 ]
 
 _UNITS = ("m", "dm", "cm", "mm", "inch", "foot", "cmu")
+_RIGS = ("mixamo", "unreal", "unity", "vrm", "rigify", "smpl")
 _UP_AXES = ("x", "-x", "y", "-y", "z", "-z")
 
 UnitOption = Annotated[
@@ -48,6 +56,43 @@ DeviceOption = Annotated[
     str | None,
     typer.Option("--device", help="Device, such as cpu, cuda or mps. Defaults to an accelerator if there is one."),
 ]
+CharacterOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--character",
+        help="Figure to animate: a .glb, .vrm or .bvh file with a skeleton. The output is this file with the motion, "
+        "as .glb, .vrm or .bvh, or an animation for VRM figures, as .vrma.",
+    ),
+]
+RigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--rig",
+        help="Joint names and hierarchy of the output, for a figure of average proportions, instead of --character: "
+        f"{', '.join(_RIGS)}.",
+    ),
+]
+
+
+def find_character(character: Path | None, rig: str | None, outputs: Sequence[Path]) -> "Character | None":
+    """Load the character of `--character` or `--rig`, and check that it can be saved to the output files.
+
+    Raises:
+        typer.BadParameter: If both options are used, or the rig is unknown.
+        MotionFormatError: If the file is not a character, or cannot be saved in the format of an output.
+    """
+    if character is None and rig is None:
+        return None
+    if character is not None and rig is not None:
+        raise typer.BadParameter("--character and --rig exclude each other; leave one out")
+    if rig is not None and rig not in _RIGS:
+        raise typer.BadParameter(f"--rig expects one of {', '.join(_RIGS)}, got {rig}")
+    from lamp_hf.motion.retarget import Character, check_output
+
+    found = Character.of_rig(rig) if rig is not None else Character.load(character)  # type: ignore[arg-type]
+    for output in outputs:
+        check_output(found, output)
+    return found
 
 
 def reading_options(

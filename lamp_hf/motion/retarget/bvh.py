@@ -34,13 +34,11 @@ class BvhSource:
         header: text of the hierarchy, up to the line MOTION.
         channels: channels of each joint, as in `BvhClip`.
         rest: (C,), values of all channels in the rest pose.
-        clip_positions: (N, 3), positions of the joints for these values.
     """
 
     header: bytes
     channels: tuple[tuple[int, ...], ...]
     rest: np.ndarray
-    clip_positions: np.ndarray
 
 
 def load_bvh(path: Path, mapping: Mapping[str, JointSource] | None = None) -> Character:
@@ -117,7 +115,7 @@ def _posed(
         kind="bvh",
     )
     _check_channels(character, clip)
-    return character.with_source(BvhSource(header, clip.channels, values, positions))
+    return character.with_source(BvhSource(header, clip.channels, values), path)
 
 
 def _unturned(clip: BvhClip) -> np.ndarray:

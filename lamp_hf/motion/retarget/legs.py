@@ -82,7 +82,9 @@ def foot_turns(points: Landmarks, hinges: np.ndarray, plants: np.ndarray, fps: f
     for side in range(2):
         ankle, toe = points.ankles[side], points.toes[side]
         flat = plants[:, 2 * side] & plants[:, 2 * side + 1]
-        level = [_standing(place[..., 1], plants[:, k::2], side) for k, place in enumerate((points.ankles, points.toes))]
+        level = [
+            _standing(place[..., 1], plants[:, k::2], side) for k, place in enumerate((points.ankles, points.toes))
+        ]
         rise = np.stack([ankle[:, 1] - level[0], toe[:, 1] - level[1]], axis=-1)
         held = np.stack([_faded(plants[:, 2 * side + k], fps) for k in range(2)], axis=-1)
         both = held.min(axis=-1, keepdims=True)
@@ -106,21 +108,22 @@ def foot_turns(points: Landmarks, hinges: np.ndarray, plants: np.ndarray, fps: f
     return FootTurns(np.stack(turns), np.stack(rises), np.stack(weights))
 
 
-def _standing(heights: np.ndarray, planted: np.ndarray, side: int) -> float:
-    """Return the height at which a point of a foot stands.
+def _rise(places: np.ndarray, planted: np.ndarray, side: int) -> np.ndarray:
+    """Return how high (T,) a point of a foot is above where it stands.
 
     A foot that never stands, as on a ladder, would stand where the other one does.
 
     Args:
-        heights: (2, T), heights of the point, of both feet.
+        places: (2, T, 3), positions of the point, of both feet.
         planted: (T, 2), whether it is planted.
         side: the foot.
     """
+    heights = places[..., 1]
     for foot in (side, 1 - side):
         where = planted[:, foot]
         if where.any():
-            return float(np.median(heights[foot, where]))
-    return float(np.quantile(heights.min(axis=0), 0.05))
+            return np.asarray(heights[side] - np.median(heights[foot, where]))
+    return np.asarray(heights[side] - np.quantile(heights.min(axis=0), 0.05))
 
 
 def _slope(way: np.ndarray, flat: np.ndarray) -> float:

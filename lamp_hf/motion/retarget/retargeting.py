@@ -9,7 +9,7 @@ from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.retarget.anatomy import Limb
 from lamp_hf.motion.retarget.animation import CharacterMotion, place
 from lamp_hf.motion.retarget.character import Character
-from lamp_hf.motion.retarget.frames import basis, hinge, limb_turns, turn_between, twist_about
+from lamp_hf.motion.retarget.frames import hinge, limb_turns, twist_about
 from lamp_hf.motion.retarget.landmarks import Landmarks, leg_length, of_joints
 from lamp_hf.motion.retarget.legs import PlacedLegs, Sole, find_soles, foot_turns, place_legs, toe_turns
 
@@ -21,7 +21,7 @@ __all__ = ["retarget"]
 Turns = dict[int, np.ndarray]
 
 # The direction of the upper bone and the axis of the hinge, left side, in a relaxed body. Directions opposite to these
-# are out of reach, so that twist is measured without jumps: arms never point back across the chest, thighs never back up.
+# are out of reach, so that twist is measured without jumps: arms never point back across the chest, thighs never up.
 _ARM = (rotations.normalize([1.0, -0.3, 0.5]), np.array([0.0, -1.0, 0.0]))
 _LEG = (rotations.normalize([0.0, -1.0, 0.3]), np.array([1.0, 0.0, 0.0]))
 _LARGEST_SHRUG = np.radians(40.0)
