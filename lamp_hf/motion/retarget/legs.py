@@ -57,7 +57,7 @@ class PlacedLegs(NamedTuple):
 
     Attributes:
         hips, knees, ankles, toes: positions (2, T, 3).
-        turns: (2, T, 4), turns of the feet from the rest pose, before they were planted.
+        turns: (2, T, 4), turns of the feet from the rest pose.
         shift: (T, 3), how the hips move from where they were.
     """
 
@@ -82,10 +82,9 @@ def foot_turns(points: Landmarks, hinges: np.ndarray, plants: np.ndarray, fps: f
     for side in range(2):
         ankle, toe = points.ankles[side], points.toes[side]
         flat = plants[:, 2 * side] & plants[:, 2 * side + 1]
-        level = [
-            _standing(place[..., 1], plants[:, k::2], side) for k, place in enumerate((points.ankles, points.toes))
-        ]
-        rise = np.stack([ankle[:, 1] - level[0], toe[:, 1] - level[1]], axis=-1)
+        rise = np.stack(
+            [_rise(points.ankles, plants[:, ::2], side), _rise(points.toes, plants[:, 1::2], side)], axis=-1
+        )
         held = np.stack([_faded(plants[:, 2 * side + k], fps) for k in range(2)], axis=-1)
         both = held.min(axis=-1, keepdims=True)
         way = rotations.normalize(toe - ankle, (0.0, 0.0, 1.0))
@@ -242,8 +241,7 @@ def place_legs(
     by_ankle, by_toe = wanted[..., 0], wanted[..., 1] - ways[..., 1]
     height = by_ankle + feet.held[..., 1] * (by_toe - by_ankle)
     # Neither heel nor ball of the foot sinks into the floor.
-    corners = rotations.rotate(turned[:, None], np.stack([sole.corners for sole in soles])[:, :, None])
-    lowest = -corners[..., 1].min(axis=1)
+    lowest = _lowest(turned, soles)
     height = np.maximum(height, lowest)
 
     weight = 0.01 + np.exp(-np.maximum(feet.rise.min(axis=-1), 0.0) / _NEAR_M)
@@ -271,7 +269,20 @@ def place_legs(
     planted = plant_joints(joints, fps, plants=plants)
     shift = shift + planted[:, 0] - joints[:, 0]
     hips, knees, ankles, toes = (np.stack([planted[:, _LEFT_LEG[k]], planted[:, _RIGHT_LEG[k]]]) for k in range(4))
-    return PlacedLegs(hips, knees, ankles, toes, turned, shift)
+    # Planting moves toes by up to a centimeter, so that a foot may sink again.
+    swing = rotations.between(rotations.rotate(turned, offsets[:, None]), toes - ankles)
+    turned = rotations.multiply(swing, turned)
+    lift = np.maximum(_lowest(turned, soles) - ankles[..., 1], 0.0)
+    targets = ankles + lift[..., None] * _UP
+    bones = rotations.normalize(knees - hips), rotations.normalize(ankles - knees)
+    knees, lifted = _two_bones(hips, targets, lengths, ankles, bones, hips[0] - hips[1])
+    return PlacedLegs(hips, knees, lifted, toes + lifted - ankles, turned, shift)
+
+
+def _lowest(turns: np.ndarray, soles: tuple[Sole, Sole]) -> np.ndarray:
+    """Return the heights (2, T) of ankles at which heel or ball of the turned feet (2, T, 4) touch the floor."""
+    corners = np.stack([sole.corners for sole in soles])[:, :, None]
+    return np.asarray(-rotations.rotate(turns[:, None], corners)[..., 1].min(axis=1))
 
 
 def _two_bones(

@@ -204,12 +204,11 @@ def _turn_legs(
         bones = _bones(legs.hips[side], legs.knees[side]), _bones(legs.knees[side], legs.ankles[side])
         at_rest = _bones(rest.hips[side], rest.knees[side]), _bones(rest.knees[side], rest.ankles[side])
         _turn_limb(turns, limb, bones, at_rest, hips, relaxed, turns[character.anatomy.pelvis[-1]], fps)
-        way, resting = legs.toes[side] - legs.ankles[side], rest.toes[side] - rest.ankles[side]
-        swing = rotations.between(rotations.rotate(legs.turns[side], resting), way)
-        turns[limb.end] = rotations.multiply(swing, legs.turns[side])
+        resting = rest.toes[side, 0] - rest.ankles[side, 0]
+        turns[limb.end] = legs.turns[side]
         if limb.tip is not None:
             rise = legs.toes[side, :, 1] - rest.toes[side, 0, 1]
-            turns[limb.tip] = toe_turns(turns[limb.end], resting[0], rise, soles[side].toes)
+            turns[limb.tip] = toe_turns(turns[limb.end], resting, rise, soles[side].toes)
 
 
 def _turn_limb(
