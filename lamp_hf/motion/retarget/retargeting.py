@@ -208,7 +208,7 @@ def _turn_legs(
         turns[limb.end] = legs.turns[side]
         if limb.tip is not None:
             rise = legs.toes[side, :, 1] - rest.toes[side, 0, 1]
-            turns[limb.tip] = toe_turns(turns[limb.end], resting, rise, soles[side].toes)
+            turns[limb.tip] = toe_turns(turns[limb.end], resting, rise, soles[side])
 
 
 def _turn_limb(
