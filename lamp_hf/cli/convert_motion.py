@@ -10,6 +10,7 @@ import typer
 
 from lamp_hf.cli.common import EXACT_FORMATS, FORMATS, fail, save, say
 from lamp_hf.cli.options import (
+    CharacterMappingOption,
     CharacterOption,
     MappingOption,
     RigOption,
@@ -47,6 +48,7 @@ def convert_motion(
         ),
     ] = None,
     character: CharacterOption = None,
+    character_mapping: CharacterMappingOption = None,
     rig: RigOption = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
@@ -65,7 +67,9 @@ def convert_motion(
     suffix = f".{to.lstrip('.')}" if to is not None else destination.suffix
     if plant_feet and suffix.lower() in EXACT_FORMATS:
         raise typer.BadParameter(f"--plant-feet does not work with {suffix} files, which store the motion unchanged")
-    target = find_character(character, rig, [Path(f"motion{suffix}") if source.is_dir() else destination])
+    target = find_character(
+        character, rig, character_mapping, Path(f"motion{suffix}") if source.is_dir() else destination
+    )
     if source.is_dir():
         _convert_folder(source, destination, to, fps, reading, plant_feet, target)
         return

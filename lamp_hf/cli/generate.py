@@ -8,6 +8,7 @@ import typer
 
 from lamp_hf.cli.common import FORMATS, check_text, load_pipeline, save, say
 from lamp_hf.cli.options import (
+    CharacterMappingOption,
     CharacterOption,
     DeviceOption,
     MappingOption,
@@ -83,6 +84,7 @@ def generate(
         bool, typer.Option("--no-plant-feet", help="Do not correct feet that slide on the floor.")
     ] = False,
     character: CharacterOption = None,
+    character_mapping: CharacterMappingOption = None,
     rig: RigOption = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
@@ -104,7 +106,7 @@ def generate(
     `lamp-hf generate "a person bows" --motion walk.bvh --edit 1.0:2.5 -o edited.bvh`
     """
     # Check everything before the model is loaded, which takes a while.
-    target = find_character(character, rig, [output])
+    target = find_character(character, rig, character_mapping, output)
     if target is None:
         find_writer(output)
     if not output.parent.is_dir():

@@ -1,7 +1,6 @@
 """Options shared by several commands of `lamp-hf`."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ if TYPE_CHECKING:
     from lamp_hf.motion.retarget import Character
 
 __all__ = [
+    "CharacterMappingOption",
     "CharacterOption",
     "DeviceOption",
     "MappingOption",
@@ -64,6 +64,13 @@ CharacterOption = Annotated[
         "as .glb, .vrm or .bvh, or an animation for VRM figures, as .vrma.",
     ),
 ]
+CharacterMappingOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--character-mapping",
+        help="JSON file that maps joint names of lamp_hf to those of --character, if its rig is not recognized.",
+    ),
+]
 RigOption = Annotated[
     str | None,
     typer.Option(
@@ -74,13 +81,15 @@ RigOption = Annotated[
 ]
 
 
-def find_character(character: Path | None, rig: str | None, outputs: Sequence[Path]) -> "Character | None":
-    """Load the character of `--character` or `--rig`, and check that it can be saved to the output files.
+def find_character(character: Path | None, rig: str | None, mapping: Path | None, output: Path) -> "Character | None":
+    """Load the character of `--character` or `--rig`, and check that it can be saved to the output file.
 
     Raises:
         typer.BadParameter: If both options are used, or the rig is unknown.
-        MotionFormatError: If the file is not a character, or cannot be saved in the format of an output.
+        MotionFormatError: If the file is not a character, or cannot be saved to the output.
     """
+    if mapping is not None and character is None:
+        raise typer.BadParameter("--character-mapping only applies to --character")
     if character is None and rig is None:
         return None
     if character is not None and rig is not None:
@@ -89,9 +98,13 @@ def find_character(character: Path | None, rig: str | None, outputs: Sequence[Pa
         raise typer.BadParameter(f"--rig expects one of {', '.join(_RIGS)}, got {rig}")
     from lamp_hf.motion.retarget import Character, check_output
 
-    found = Character.of_rig(rig) if rig is not None else Character.load(character)  # type: ignore[arg-type]
-    for output in outputs:
-        check_output(found, output)
+    if character is None:
+        found = Character.of_rig(rig or "")
+    else:
+        found = Character.load(
+            character, mapping=None if mapping is None else _read_mapping(mapping, "--character-mapping")
+        )
+    check_output(found, output)
     return found
 
 
@@ -118,13 +131,13 @@ def reading_options(
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def _read_mapping(path: Path, option: str = "--mapping") -> dict[str, Any]:
     try:
         mapping = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise typer.BadParameter(f"--mapping {path}: {error.strerror}") from error
+        raise typer.BadParameter(f"{option} {path}: {error.strerror}") from error
     except ValueError as error:
-        raise typer.BadParameter(f"--mapping {path} is not valid JSON: {error}") from error
+        raise typer.BadParameter(f"{option} {path} is not valid JSON: {error}") from error
     if not isinstance(mapping, dict):
-        raise typer.BadParameter(f'--mapping {path}: expected a JSON object such as {{"left_hip": "LeftThigh"}}')
+        raise typer.BadParameter(f'{option} {path}: expected a JSON object such as {{"left_hip": "LeftThigh"}}')
     return mapping

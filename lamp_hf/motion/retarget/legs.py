@@ -16,6 +16,7 @@ __all__ = ["FootTurns", "PlacedLegs", "Sole", "find_soles", "foot_turns", "place
 _UP = np.array([0.0, 1.0, 0.0])
 _FADE_S = 0.12
 _HIPS_S = 0.08
+_NOISE_M = 0.03  # a planted foot at a greater height stands on something
 _NEAR_M = 0.08  # a foot at this height above its standing height weighs 1 / e when the hips are placed
 _AIR_M = (0.06, 0.25)  # heights above standing between which a foot stops to be level across
 _FLAT_SLOPE = np.radians(23.0)  # from ankle to toe on the floor, if a motion never stands
@@ -252,7 +253,7 @@ def place_legs(
     ways = rotations.rotate(turned, offsets[:, None])
     free = hips + bones[0] * lengths[:, :1, None] + bones[1] * lengths[:, 1:, None]
     standing = np.stack([rest.ankles[:, 0, 1], rest.toes[:, 0, 1]], axis=-1)  # (2, 2): side; ankle, toe
-    wanted = standing[:, None] + feet.rise * (1.0 - feet.held)
+    wanted = standing[:, None] + feet.rise - feet.held * np.clip(feet.rise, -_NOISE_M, _NOISE_M)
     by_ankle, by_toe = wanted[..., 0], wanted[..., 1] - ways[..., 1]
     height = by_ankle + feet.held[..., 1] * (by_toe - by_ankle)
     # Neither heel nor ball of the foot sinks into the floor.
