@@ -41,12 +41,14 @@ if TYPE_CHECKING:
     )
     from lamp_hf.motion.errors import MotionFormatError
     from lamp_hf.motion.motion import Motion
+    from lamp_hf.motion.retarget import Character
     from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, Skeleton
     from lamp_hf.pipelines import MotionCaptioningPipeline, MotionRetrievalPipeline, TextToMotionPipeline
     from lamp_hf.retrieval import MotionIndex
 
 _HOMES = {
     "AutoModelForMotionCaptioning": "lamp_hf.modeling",
+    "Character": "lamp_hf.motion.retarget",
     "HUMANML3D_22": "lamp_hf.motion.skeleton",
     "KIT_21": "lamp_hf.motion.skeleton",
     "LampCaptioningConfig": "lamp_hf.modeling",
@@ -82,6 +84,7 @@ __all__ = [
     "HUMANML3D_22",
     "KIT_21",
     "AutoModelForMotionCaptioning",
+    "Character",
     "LampCaptioningConfig",
     "LampConfig",
     "LampFeatureExtractor",
