@@ -10,6 +10,7 @@ from lamp_hf.terminal import shown
 
 if TYPE_CHECKING:
     from lamp_hf.motion.motion import Motion
+    from lamp_hf.motion.retarget import Character
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
 
@@ -29,7 +30,13 @@ def load_pipeline(model: str | None, device: str | None) -> "TextToMotionPipelin
     return pipe
 
 
-def save(motion: "Motion", path: Path, adjust: Mapping[str, Any], showing: Mapping[str, Any]) -> str:
+def save(
+    motion: "Motion",
+    path: Path,
+    adjust: Mapping[str, Any],
+    showing: Mapping[str, Any],
+    character: "Character | None" = None,
+) -> str:
     """Write a motion and return a line that describes the file.
 
     Args:
@@ -37,9 +44,14 @@ def save(motion: "Motion", path: Path, adjust: Mapping[str, Any], showing: Mappi
         path: The file.
         adjust: Keyword arguments of `Motion.adjust`, from `adjust_options`.
         showing: More options of the writer, from `showing_options`.
+        character: The character to write the motion on, from `find_character`.
     """
     motion = motion.adjust(**adjust)
-    options = {} if path.suffix.lower() in EXACT_FORMATS else feet_options(adjust)
+    feet = feet_options(adjust)
+    if character is not None:
+        motion.on(character, plant_feet=feet.get("plant_feet") is not False).save(path)
+        return f"{path}: {motion.num_frames} frames, {motion.duration:.2f} s, on {character.name}"
+    options = {} if path.suffix.lower() in EXACT_FORMATS else feet
     report = motion.save(path, **options, **showing)
     text = f"{path}: {motion.num_frames} frames, {motion.duration:.2f} s"
     error = getattr(report, "mean_error_m", None)

@@ -8,6 +8,8 @@ import typer
 
 from lamp_hf.cli.common import FORMATS, feet_options, load_pipeline, save, say
 from lamp_hf.cli.options import (
+    CharacterMappingOption,
+    CharacterOption,
     DeviceOption,
     FpsOption,
     InPlaceOption,
@@ -17,11 +19,13 @@ from lamp_hf.cli.options import (
     ModelOption,
     OriginOption,
     PlantFeetOption,
+    RigOption,
     SourceFpsOption,
     StyleOption,
     UnitOption,
     UpAxisOption,
     adjust_options,
+    find_character,
     reading_options,
     showing_options,
 )
@@ -95,6 +99,9 @@ def generate(
     side_by_side: Annotated[
         bool, typer.Option("--side-by-side", help="Write one .html file that plays all motions side by side.")
     ] = False,
+    character: CharacterOption = None,
+    character_mapping: CharacterMappingOption = None,
+    rig: RigOption = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
@@ -114,10 +121,14 @@ def generate(
 
     `lamp-hf generate "a person dances" -n 4 --side-by-side -o takes.html`
 
+    `lamp-hf generate "a person waves" --character hero.glb -o hero_wave.glb`
+
     `lamp-hf generate "a person bows" --motion walk.bvh --edit 1.0:2.5 -o edited.bvh`
     """
     # Check everything before the model is loaded, which takes a while.
-    find_writer(output)
+    target = find_character(character, rig, character_mapping, output)
+    if target is None:
+        find_writer(output)
     if not output.parent.is_dir():
         raise FileNotFoundError(f"the folder {output.parent} does not exist; create it first")
     if output.is_dir():
@@ -134,7 +145,7 @@ def generate(
     adjust = adjust_options(
         output.suffix, fps=fps, mirror=mirror, loop=loop, in_place=in_place, origin=origin, plant_feet=plant_feet
     )
-    showing = showing_options(output.suffix, style)
+    showing = showing_options(output.suffix, style, character=target)
     if side_by_side and (output.suffix.lower() != ".html" or storyboard or len(text) * num > MAX_SIDE_BY_SIDE):
         raise typer.BadParameter(
             f"--side-by-side needs an .html file and at most {MAX_SIDE_BY_SIDE} motions, and cannot be combined with "
@@ -184,7 +195,7 @@ def generate(
     for number, result in enumerate(results, start=1):
         path = output if len(results) == 1 else output.with_stem(f"{output.stem}-{number}")
         scenes = {"scenes": result["scenes"]} if "scenes" in result and path.suffix.lower() == ".html" else {}
-        line = save(result["motion"], path, adjust, {**showing, **scenes})
+        line = save(result["motion"], path, adjust, {**showing, **scenes}, target)
         say(f"{line}, seed {result['seed']}, {result['text']!r}")
 
 
