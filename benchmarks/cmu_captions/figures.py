@@ -19,8 +19,13 @@ _SUBJECTS = (
 _VERB = re.compile(
     rf"\b(?:{'|'.join(_SUBJECTS.split())}) (?:slowly |quickly |then |carefully )?([a-z]+s)\b|\b([a-z]{{3,}}ing)\b"
 )
-_NO_VERBS = set(
-    [
+_NOT_VERBS = frozenset(
+    line.strip()
+    for line in [
+        "\n",
+        "",
+        "",
+        "",
         "is",
         "has",
         "was",
@@ -38,21 +43,29 @@ _NO_VERBS = set(
         "string",
         "ceiling",
         "during",
-        "evening",
+        "evening\n",
+        "",
+        "",
+        "",
         "morning",
         "spring",
         "swing",
         "bring",
         "sing",
-        "sling",
+        "sling\n",
+        "",
+        "",
+        "",
+        "",
     ]
+    if line.strip()
 )
 
 
 def verbs(caption: str) -> set[str]:
     """Return the stems of the verbs of a caption."""
     found = (match.group(1) or match.group(2) for match in _VERB.finditer(caption.lower()))
-    return {stem(word) for word in found if word not in _NO_VERBS}
+    return {stem(word) for word in found if word not in _NOT_VERBS}
 
 
 def main() -> None:
