@@ -245,8 +245,9 @@ async def _unless_disconnected(request: "fastapi.Request", work: Coroutine[Any, 
             pass
 
     running, gone = asyncio.ensure_future(work), asyncio.ensure_future(disconnected())
+    both: set[asyncio.Future[Any]] = {running, gone}
     try:
-        await asyncio.wait((running, gone), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
             raise RefusedError(CLIENT_CLOSED_REQUEST, "the client has closed the connection")
         return running.result()
