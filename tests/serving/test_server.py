@@ -16,6 +16,7 @@ import transformers
 
 from lamp_hf.motion.motion import Motion
 from lamp_hf.serving import EndpointHandler, Limits, create_app
+from lamp_hf.serving.app import RefusedError, Server
 from lamp_hf.serving.batching import JobQueue
 from lamp_hf.serving.tasks import Job, Task
 
@@ -190,18 +191,25 @@ class Slow(Task):
     """Returns the inputs of its jobs after a signal."""
 
     name = "slow"
+    parameters = {}
     batches = True
 
     def __init__(self, limits: Limits):
         super().__init__(None, limits)
-        self.go = threading.Event()
+        self.started, self.go = threading.Event(), threading.Event()
         self.batches_run: list[list[Any]] = []
 
     def _job(self, inputs: list[Any], parameters: dict[str, Any]) -> Job:
         return Job(inputs, parameters)
 
+    async def begun(self) -> None:
+        """Wait until the first jobs run."""
+        while not self.started.is_set():
+            await asyncio.sleep(0.001)
+
     def run(self, jobs: Any) -> list[list[Any]]:
-        assert self.go.wait(10)
+        self.started.set()
+        assert self.go.wait(60)
         self.batches_run.append([value for job in jobs for value in job.inputs])
         if any("bad" in job.inputs for job in jobs):
             raise ValueError("a bad input")
@@ -216,10 +224,10 @@ def test_queue_runs_jobs_of_one_kind_together() -> None:
         queue.start()
         jobs = [Job(["first"], {})]
         jobs += [Job([number], {"odd": bool(number % 2)}) for number in range(8)] + [Job(["bad"], {"odd": True})]
-        waiting = []
-        for job in jobs:
-            waiting.append(asyncio.ensure_future(queue.run(task, job)))
-            await asyncio.sleep(0.02 if job is jobs[0] else 0)  # the first one runs while the others arrive
+        waiting = [asyncio.ensure_future(queue.run(task, jobs[0]))]
+        await task.begun()  # the first one runs while the others arrive
+        waiting += [asyncio.ensure_future(queue.run(task, job)) for job in jobs[1:]]
+        await asyncio.sleep(0)
         waiting[3].cancel()
         await asyncio.sleep(0)
         assert len(queue) == 9
@@ -258,14 +266,14 @@ def test_busy_server_says_when_to_retry(tiny_checkpoint: Path, monkeypatch: pyte
 
     def slow(task: Task, jobs: Any) -> Any:
         busy.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return run(task, jobs)
 
     monkeypatch.setattr(Task.__subclasses__()[0], "run", slow)
     asked = {"inputs": "a person walks", "parameters": {"num_frames": 8}}
     with fastapi_testclient.TestClient(app) as client, ThreadPoolExecutor(1) as threads:
         first = threads.submit(client.post, "/text-to-motion", json=asked)
-        assert busy.wait(10)
+        assert busy.wait(60)
         refused = client.post("/text-to-motion", json=asked)
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "1"
@@ -276,6 +284,46 @@ def test_busy_server_says_when_to_retry(tiny_checkpoint: Path, monkeypatch: pyte
         assert client.post("/text-to-motion", json=asked).status_code == 200
         assert client.get("/health").json()["requests"] == 0
         assert client.post("/motion-retrieval", json=asked).status_code == 404  # no index
+
+
+def test_a_request_whose_client_is_gone_is_not_run() -> None:
+    task = Slow(Limits())
+
+    class Request:
+        """A request whose client waits a moment, then closes the connection."""
+
+        headers: dict[str, str] = {}
+
+        async def stream(self) -> Any:
+            yield b'{"inputs": "first"}'
+
+        async def receive(self) -> dict[str, str]:
+            await asyncio.sleep(0.05)
+            return {"type": "http.disconnect"}
+
+    class Patient(Request):
+        async def receive(self) -> dict[str, str]:
+            await asyncio.sleep(600)
+            return {"type": "http.disconnect"}
+
+    async def main() -> Any:
+        server = Server(task.limits)
+        server.start()
+        patient = asyncio.ensure_future(server.answer(task, Patient()))
+        await task.begun()
+        with pytest.raises(RefusedError, match="the client has closed the connection"):
+            await server.answer(task, Request())
+        assert server.active == 1
+        task.go.set()
+        answer = await patient
+        await server.close()
+        assert (server.active, server.waiting) == (0, 0)
+        with pytest.raises(RefusedError, match="the server stops"):
+            await server.answer(task, Request())
+        return answer
+
+    assert asyncio.run(main()) == b'["first"]'
+    assert task.batches_run == [["first"]]
 
 
 # ---- bad requests -----------------------------------------------------------------------------------------
