@@ -38,6 +38,7 @@ NOT_RUN = {
     "pytest": "this is it",
     "hf auth login": "asks a person for a token",
     "lamp-hf push": "uploads; tests/hub/test_publish.py does it, to a Hub on this machine",
+    "lamp-hf reproduce": "needs HumanML3D and the released checkpoints; tests/cli/test_reproduce.py runs a small table",
     "lamp-hf convert ": "the released files are gigabytes, and BERT's tokenizer comes from the Hub; "
     "tests/hub/conversion/test_cli_convert.py converts small ones",
 }
