@@ -1,6 +1,7 @@
 """Captioning with LaMP's own text branch, without another language model (LaMP, section 3.2)."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -240,17 +241,33 @@ class LampDecoderForMotionCaptioning(LampEmbeddingsMixin, LampPreTrainedModel, G
 
     @torch.no_grad()
     def caption(
-        self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None, **kwargs: Any
+        self,
+        motion_values: torch.Tensor,
+        motion_attention_mask: torch.Tensor | None = None,
+        prompt_ids: Sequence[int] = (),
+        **kwargs: Any,
     ) -> MotionCaptions:
-        """Write captions with scores; for arguments see [`generate`]."""
+        """Write captions with scores.
+
+        Args:
+            motion_values, motion_attention_mask: Motions; see [`LampModel`].
+            prompt_ids: Tokens with which every caption begins, without `[DEC]`. They are part of the result, but not of
+                its score.
+            kwargs: See [`generate`].
+        """
         encoded = self.read_motion(motion_values, motion_attention_mask)
+        if len(prompt_ids):
+            begin = torch.tensor([[cast(int, self.config.bos_token_id), *prompt_ids]], device=self.device)
+            kwargs["decoder_input_ids"] = begin.expand(len(motion_values), -1)
+            if not kwargs.keys() & {"max_new_tokens", "max_length", "generation_config"}:
+                kwargs["max_new_tokens"] = max(self.config.max_text_length - begin.shape[1], 1)
         sequences = self.generate(encoder_outputs=encoded, **{**kwargs, "return_dict_in_generate": False})
         queries = cast(torch.Tensor, encoded.last_hidden_state)
         queries = queries.repeat_interleave(len(sequences) // len(queries), 0)
         logits = self(
             decoder_input_ids=sequences[:, :-1], encoder_outputs=BaseModelOutput(last_hidden_state=queries)
-        ).logits
-        written = sequences[:, 1:]
+        ).logits[:, len(prompt_ids) :]
+        written = sequences[:, 1 + len(prompt_ids) :]
         mask = through_end(written, cast(int, self.config.eos_token_id))
         return MotionCaptions(sequences=sequences, scores=mean_log_probs(logits, written, mask).exp())
 

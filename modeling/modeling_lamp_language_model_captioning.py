@@ -270,26 +270,44 @@ class LampWithLanguageModelForMotionCaptioning(LampBaseModel):
             )
         return self.language_model
 
-    def query(self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the query outputs `(B, Q, H)` of LaMP; for arguments see [`LampModel`]."""
+    def query(
+        self,
+        motion_values: torch.Tensor | None = None,
+        motion_attention_mask: torch.Tensor | None = None,
+        motion_embeds: torch.Tensor | None = None,
+        motion_token_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the query outputs `(B, Q, H)` of LaMP.
+
+        Args:
+            motion_values, motion_attention_mask: Motions; see [`LampModel`].
+            motion_embeds, motion_token_mask: Output of LaMP's `encode_motion`, instead of `motion_values`.
+        """
         if self.lamp is None:
             raise ValueError(
                 f"the LaMP {self.config.lamp_name} is missing: load this captioner with from_pretrained or use attach()"
             )
-        encoded = self.lamp.encode_motion(motion_values, motion_attention_mask, output_codes=False)
-        return self.lamp.query(self.lamp.motion_to_states(encoded.motion_embeds), encoded.motion_token_mask)
+        if motion_embeds is None:
+            if motion_values is None:
+                raise ValueError("the motion is missing: give motion_values, or motion_embeds from encode_motion()")
+            encoded = self.lamp.encode_motion(motion_values, motion_attention_mask, output_codes=False)
+            motion_embeds, motion_token_mask = encoded.motion_embeds, encoded.motion_token_mask
+        states = self.lamp.motion_to_states(motion_embeds.to(self.lamp.dtype))
+        return self.lamp.query(states, motion_token_mask)
 
     def _queries(
         self,
         motion_values: torch.Tensor | None,
         motion_attention_mask: torch.Tensor | None,
         query_output: torch.Tensor | None,
+        motion_embeds: torch.Tensor | None = None,
+        motion_token_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         if query_output is not None:
             return query_output
-        if motion_values is None:
+        if motion_values is None and motion_embeds is None:
             raise ValueError("the motion is missing: give motion_values, or query_output from query()")
-        return self.query(motion_values, motion_attention_mask)
+        return self.query(motion_values, motion_attention_mask, motion_embeds, motion_token_mask)
 
     def _prompted(
         self, query_output: torch.Tensor, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None
@@ -314,6 +332,8 @@ class LampWithLanguageModelForMotionCaptioning(LampBaseModel):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        motion_embeds: torch.Tensor | None = None,
+        motion_token_mask: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Run the language model on soft prompts followed by captions.
@@ -324,6 +344,8 @@ class LampWithLanguageModelForMotionCaptioning(LampBaseModel):
                 cache it.
             input_ids, attention_mask: Captions, `(B, L)`, padded on the right; see [`encode_captions`].
             labels: Captions, `(B, L)`, with -100 on tokens that the loss ignores.
+            motion_embeds, motion_token_mask: Output of LaMP's `encode_motion`, `(B, n, code_dim)` and `(B, n)`, instead
+                of `motion_values`. If LaMP is trained, training may cache it, because the motion tokenizer is not.
             kwargs: Arguments of the language model, such as `output_hidden_states` and `output_attentions`.
 
         Returns:
@@ -353,7 +375,9 @@ class LampWithLanguageModelForMotionCaptioning(LampBaseModel):
         """
         self._check_options(kwargs)
         requested = requested_outputs(self.config.output_hidden_states or None, self.config.output_attentions or None)
-        query_output = self._queries(motion_values, motion_attention_mask, query_output)
+        query_output = self._queries(
+            motion_values, motion_attention_mask, query_output, motion_embeds, motion_token_mask
+        )
         embeds, mask = self._prompted(query_output, input_ids, attention_mask)
         if labels is not None:
             labels = F.pad(labels, (embeds.shape[1] - labels.shape[1], 0), value=IGNORED_LABEL)
@@ -414,19 +438,34 @@ class LampWithLanguageModelForMotionCaptioning(LampBaseModel):
 
     @torch.no_grad()
     def caption(
-        self, motion_values: torch.Tensor, motion_attention_mask: torch.Tensor | None = None, **kwargs: Any
+        self,
+        motion_values: torch.Tensor,
+        motion_attention_mask: torch.Tensor | None = None,
+        prompt_ids: Sequence[int] = (),
+        **kwargs: Any,
     ) -> MotionCaptions:
-        """Write captions with scores; for arguments see [`generate`], except the beginning of the captions."""
+        """Write captions with scores.
+
+        Args:
+            motion_values, motion_attention_mask: Motions; see [`LampModel`].
+            prompt_ids: Tokens with which every caption begins, without `config.bos_token_id`. They are part of the
+                result, but not of its score.
+            kwargs: See [`generate`].
+        """
         config = self.config
         query_output = self.query(motion_values, motion_attention_mask)
+        begin = [*([] if config.bos_token_id is None else [config.bos_token_id]), *prompt_ids]
+        if begin:
+            kwargs["input_ids"] = torch.tensor([begin], device=query_output.device)
         sequences = self.generate(query_output=query_output, **{**kwargs, "return_dict_in_generate": False})
         query_output = query_output.repeat_interleave(len(sequences) // len(query_output), 0)
-        shown = sequences[:, :-1]  # the last query, or the beginning, predicts the first token
-        if config.bos_token_id is not None:
-            shown = F.pad(shown, (1, 0), value=config.bos_token_id)
+        begun = sequences.new_tensor(begin).expand(len(sequences), -1)
+        shown = torch.cat([begun, sequences[:, :-1]], 1)  # the last query, or the beginning, predicts the first token
         logits = self(query_output=query_output, input_ids=shown).logits[:, -sequences.shape[1] :]
         mask = through_end(sequences, cast(int, config.eos_token_id))
-        return MotionCaptions(sequences=sequences, scores=mean_log_probs(logits, sequences, mask).exp())
+        scores = mean_log_probs(logits, sequences, mask).exp()
+        prompt = sequences.new_tensor(list(prompt_ids)).expand(len(sequences), -1)
+        return MotionCaptions(sequences=torch.cat([prompt, sequences], 1), scores=scores)
 
 
 def weight_files(name: str | os.PathLike[str], options: dict[str, Any]) -> list[str]:

@@ -51,7 +51,7 @@ def is_annotated(text: str) -> bool:
 class GloveTokenizer(PreTrainedTokenizer):
     """Turns texts into pairs of word and part of speech, for a [`MotionTextEvaluatorModel`] with word vectors.
 
-    The id of a pair is `word * len(POS_TAGS) + tag`. Words that have no vector become `unk/OTHER`. For 88 words about
+    The id of a pair is `word * len(POS_TAGS) + tag`. Words that have no vector become `unk/OTHER`. For 81 words about
     places, bodies, objects, actions and manners, the tag is the group of the word. Every text begins with `sos/OTHER`
     and ends with `eos/OTHER`; with a `model_max_length` of 22, as in the released evaluation, 20 words are kept.
 
@@ -96,7 +96,9 @@ class GloveTokenizer(PreTrainedTokenizer):
         """Return the id of each word with the part of speech `OTHER`."""
         return {word: self._id(row, OTHER) for word, row in self._rows.items()}
 
-    def tokenize(self, text: str, **kwargs: Any) -> list[str]:
+    def tokenize(
+        self, text: str, pair: str | None = None, add_special_tokens: bool = False, **kwargs: Any
+    ) -> list[str]:
         """Return the pairs of a text as strings such as `walk/Act_VIP`.
 
         Raises:

@@ -117,6 +117,7 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
         motion: MotionInput | Iterable[MotionInput],
         *,
         window_s: float | None = None,
+        prompt: str | None = None,
         batch_size: int | None = None,
         **generate_kwargs: Any,
     ) -> Any:
@@ -131,6 +132,7 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
                 computed when requested.
             window_s: Length of the longest window in seconds; defaults to 196 frames. A longer motion is cut into the
                 smallest possible number of equal windows.
+            prompt: Words with which every caption begins. The released captioner begins with "a man is".
             batch_size: Number of windows to caption together, 32 by default. For a generator or a dataset, also the
                 number of motions to read at a time, 1 by default.
             generate_kwargs: Arguments of transformers' `generate`: `num_beams`, `num_return_sequences`, `do_sample`,
@@ -138,7 +140,8 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
 
         Returns:
             For one motion, a list of dictionaries of `caption` and `score`, best first: one, or `num_return_sequences`.
-            The score is the geometric mean of the probabilities of the tokens of the caption, at most 1. If the motion
+            The score is the geometric mean of the probabilities of the tokens of the caption after the prompt, at most
+            1. If the motion
             was cut into windows, or `window_s` is given, the dictionaries also have `start` and `end` in seconds, and
             the list has the captions of all windows in order. For a list of motions, a list of such lists; for a
             generator or a dataset, an iterator of them.
@@ -149,7 +152,8 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
             TypeError: A value has the wrong type, or an argument is unknown.
             ValueError: A value is invalid, or a motion does not fit the model.
         """
-        refuse_unknown(type(self).__name__, generate_kwargs, ("window_s", "batch_size", *GENERATION_SETTINGS))
+        known = ("window_s", "prompt", "batch_size", *GENERATION_SETTINGS)
+        refuse_unknown(type(self).__name__, generate_kwargs, known)
         window_s = self._preprocess_params.get("window_s") if window_s is None else window_s
         if window_s is not None:
             num_frames_of("window_s", window_s, self.fps, 2 * self.frames_per_token)
@@ -158,6 +162,9 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
             raise ValueError(f"batch_size={size!r} is not a whole number of at least 1")
         settings = {**self._forward_params, **generate_kwargs}
         _check_settings(settings)
+        prompt = self._preprocess_params.get("prompt") if prompt is None else prompt
+        if prompt is not None:
+            settings["prompt_ids"] = self._prompt_ids(prompt)
         if isinstance(motion, Motion | os.PathLike) or not is_stream(motion):
             return self._caption(motion, window_s, size or BATCH_SIZE, settings)
         return self._stream(motion, window_s, size or 1, settings)
@@ -224,6 +231,21 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
             )
         return motion
 
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        """Return the tokens of the beginning of captions.
+
+        Raises:
+            TypeError: It is not a string.
+            ValueError: It has no words, or leaves no room for others.
+        """
+        if not isinstance(prompt, str):
+            raise TypeError(f"prompt={prompt!r} is a {type(prompt).__name__}, expected a string")
+        ids = self.processor.tokenizer(prompt.strip(), add_special_tokens=False)["input_ids"]
+        longest = cast(int, self.model.config.max_text_length) - 2  # without the first and the last token of a caption
+        if not 0 < len(ids) < longest:
+            raise ValueError(f"prompt={prompt!r} has {len(ids)} tokens; expected 1 to {longest - 1}")
+        return list(ids)
+
     def _windows(self, motion: Motion, number: int, window_s: float | None) -> list[MotionWindow]:
         longest = MAX_CLIP_FRAMES
         if window_s is not None:
@@ -240,10 +262,11 @@ class MotionCaptioningPipeline(SavedPipeline, Pipeline):
     # ---- the steps that transformers names ----------------------------------------------------------------
 
     def _sanitize_parameters(
-        self, window_s: float | None = None, **generate_kwargs: Any
+        self, window_s: float | None = None, prompt: str | None = None, **generate_kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        refuse_unknown(type(self).__name__, generate_kwargs, ("window_s", *GENERATION_SETTINGS))
-        return {} if window_s is None else {"window_s": window_s}, generate_kwargs, {}
+        refuse_unknown(type(self).__name__, generate_kwargs, ("window_s", "prompt", *GENERATION_SETTINGS))
+        given = {"window_s": window_s, "prompt": prompt}
+        return {name: value for name, value in given.items() if value is not None}, generate_kwargs, {}
 
     def preprocess(self, input_: Sequence[MotionWindow], **kwargs: Any) -> dict[str, Any]:
         """Prepare the normalized features of windows."""

@@ -20,8 +20,32 @@ _VERB = re.compile(
     rf"\b(?:{'|'.join(_SUBJECTS.split())}) (?:slowly |quickly |then |carefully )?([a-z]+s)\b|\b([a-z]{{3,}}ing)\b"
 )
 _NO_VERBS = set(
-    """is has was legs arms hands steps thing something nothing anything ring king wing string ceiling during evening
-    morning spring swing bring sing sling""".split()
+    [
+        "is",
+        "has",
+        "was",
+        "legs",
+        "arms",
+        "hands",
+        "steps",
+        "thing",
+        "something",
+        "nothing",
+        "anything",
+        "ring",
+        "king",
+        "wing",
+        "string",
+        "ceiling",
+        "during",
+        "evening",
+        "morning",
+        "spring",
+        "swing",
+        "bring",
+        "sing",
+        "sling",
+    ]
 )
 
 

@@ -41,6 +41,10 @@ def caption(
             help="Length in seconds of the windows to caption. Defaults to the longest that the model reads.",
         ),
     ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", help='Words with which every caption begins, such as "a person". Defaults to none.'),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
@@ -73,7 +77,7 @@ def caption(
                 motions[path] = pipe.read_motion(as_motion(path, **reading))
             except Exception as error:  # one bad file must not stop the others
                 failures.append(failure(path, error))
-        answers = pipe(list(motions.values()), window_s=window, **options) if motions else []
+        answers = pipe(list(motions.values()), window_s=window, prompt=prompt, **options) if motions else []
         for path, captions in zip(motions, answers, strict=True):
             if as_json:
                 print(shown_json(json.dumps({"file": str(path), "captions": captions}, ensure_ascii=False)))

@@ -87,6 +87,11 @@ def reconstruction(
     model: Model,
     data: Data,
     protocol: Protocols = None,
+    evaluator: Annotated[
+        str | None,
+        typer.Option("--evaluator", help="Checkpoint that embeds motions and texts, for FID and R-Precision."),
+    ] = None,
+    pool_size: PoolSize = 32,
     split: Split = None,
     repeats: Repeats = 20,
     seed: Seed = 0,
@@ -98,9 +103,11 @@ def reconstruction(
     cache_dir: Cache = None,
     device: Device = None,
 ) -> None:
-    """Evaluate how well the motion tokenizer reconstructs motions: MPJPE, with another clip as the baseline.
+    """Evaluate how well the motion tokenizer reconstructs motions: MPJPE and, with an evaluator, FID and R-Precision.
 
     `lamp-hf evaluate reconstruction lamp-small --data DATA`
+
+    `lamp-hf evaluate reconstruction lamp-small --data DATA --evaluator lamp-small-evaluator`
     """
     from lamp_hf.evaluation.protocols import reconstruction as task
 
@@ -110,7 +117,15 @@ def reconstruction(
     clips = _data(data, split, limit, skip_bad, cache_dir)
     tokenizer, extractor = _tokenizer(checkpoint, device)
     record = task.evaluate_reconstruction_protocol(
-        _name(name, checkpoint), tokenizer, extractor, clips, repeats=repeats, seed=seed, on_estimate=_say_how_long
+        _name(name, checkpoint),
+        tokenizer,
+        extractor,
+        clips,
+        evaluator=None if evaluator is None else _embedder(evaluator, device),
+        repeats=repeats,
+        seed=seed,
+        pool_size=pool_size,
+        on_estimate=_say_how_long,
     )
     _finish([record], output, card)
 
@@ -204,6 +219,51 @@ def text_to_motion(
 
 
 @app.command()
+def editing(
+    model: Model,
+    data: Data,
+    protocol: Protocols = None,
+    evaluator: Evaluator = EMBEDDED_EVALUATOR,
+    pool_size: PoolSize = 32,
+    split: Split = None,
+    repeats: Repeats = 20,
+    seed: Seed = 0,
+    limit: Limit = None,
+    output: Output = RECORDS_FOLDER,
+    write_card: Card = False,
+    name: Name = None,
+    skip_bad: SkipBad = False,
+    cache_dir: Cache = None,
+    device: Device = None,
+) -> None:
+    """Evaluate edited motions: FID and R-Precision of the whole, the seams, and whether other frames stay as they are.
+
+    The protocols are in-betweening, outpainting, prefix, suffix and editing, which uses the caption of another clip.
+
+    `lamp-hf evaluate editing lamp-small --data DATA --repeats 2`
+    """
+    from lamp_hf.evaluation.protocols import editing as task
+
+    protocols = _chosen(protocol, task.PROTOCOLS)
+    checkpoint = find_checkpoint(model, "text-to-motion")
+    judge = find_checkpoint(evaluator, "evaluation")
+    card = _card(checkpoint, write_card)
+    clips = _data(data, split, limit, skip_bad, cache_dir)
+    records = task.evaluate_editing_protocols(
+        _name(name, checkpoint),
+        _pipeline("text-to-motion", checkpoint, device),
+        clips,
+        evaluator=_embedder(judge, device),
+        protocols=protocols,
+        repeats=repeats,
+        seed=seed,
+        pool_size=pool_size,
+        on_estimate=_say_how_long,
+    )
+    _finish(records, output, card)
+
+
+@app.command()
 def retrieval(
     model: Model,
     data: Data,
@@ -229,7 +289,8 @@ def retrieval(
 ) -> None:
     """Evaluate text-to-motion and motion-to-text retrieval: recall and median rank.
 
-    The protocols come from TMR: all, threshold, dissimilar and small_batches.
+    The protocols are those of TMR (all, threshold, dissimilar and small_batches), and released, which measures what the
+    released code of LaMP measures.
 
     `lamp-hf evaluate retrieval lamp-small --data DATA --rerank 10`
     """
@@ -266,6 +327,23 @@ def captioning(
         bool, typer.Option("--no-evaluator", help="Score captions only, without R-Precision and MM-Dist.")
     ] = False,
     beams: Annotated[int, typer.Option("--beams", min=1, help="Number of beams for beam search.")] = 1,
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", help='Words with which every caption begins: "a man is" in the released code.'),
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-new-tokens", min=1, help="Largest number of tokens after the prompt: 47 in the released code."
+        ),
+    ] = None,
+    bertscore_model: Annotated[
+        str | None,
+        typer.Option(
+            "--bertscore-model",
+            help="Language model of BERTScore. Published tables use roberta-large. Defaults to all-MiniLM-L6-v2.",
+        ),
+    ] = None,
     pool_size: PoolSize = 32,
     split: Split = None,
     repeats: Repeats = 20,
@@ -281,23 +359,29 @@ def captioning(
     """Evaluate captions: BLEU, ROUGE-L, CIDEr, BERTScore, R-Precision, and label accuracy if the clips have labels.
 
     `lamp-hf evaluate captioning lamp-small --data DATA`
+
+    `lamp-hf evaluate captioning CONVERTED/captioning --data HumanML3D --evaluator CONVERTED/evaluator --prompt
+    "a man is" --beams 5 --max-new-tokens 47 --bertscore-model roberta-large`
     """
     from lamp_hf.evaluation.protocols import captioning as task
+    from lamp_hf.metrics.functional.sentences import DEFAULT_ENCODER
 
     _chosen(protocol, task.PROTOCOLS)
     checkpoint = find_checkpoint(model, "motion-captioning")
     card = _card(checkpoint, write_card)
     clips = _data(data, split, limit, skip_bad, cache_dir)
+    writing = {"num_beams": beams, "prompt": prompt, "max_new_tokens": max_new_tokens}
     record = task.evaluate_captioning_protocol(
         _name(name, checkpoint),
         _pipeline("motion-captioning", checkpoint, device),
         clips,
         evaluator=None if no_evaluator else _embedder(evaluator, device),
-        num_beams=beams,
+        bertscore_model=bertscore_model or DEFAULT_ENCODER,
         pool_size=pool_size,
         on_estimate=_say_how_long,
         repeats=repeats,
         seed=seed,
+        **{name: value for name, value in writing.items() if value is not None},
     )
     _finish([record], output, card)
 

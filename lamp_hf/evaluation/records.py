@@ -77,7 +77,7 @@ class Protocol:
     """How the scores were measured. Records must have equal protocols to be compared.
 
     Args:
-        task: `"reconstruction"`, `"text-to-motion"`, `"retrieval"` or `"captioning"`.
+        task: `"reconstruction"`, `"text-to-motion"`, `"editing"`, `"retrieval"` or `"captioning"`.
         name: Name of the protocol within its task.
         version: Version of the protocol, increased whenever its scores change.
         evaluator: Checkpoint of the evaluator or captioner, or `None` if the protocol does not use one.

@@ -74,6 +74,18 @@ class Embedder:
                 "R-Precision and MM-Dist, convert it again with its GloVe vectors (--glove), or use another evaluator"
             )
 
+    def require_tagger(self) -> None:
+        """Check that the model can embed sentences without annotation.
+
+        Raises:
+            ModuleNotFoundError: The model reads words with their parts of speech, and spaCy is not installed.
+            OSError: spaCy does not have the model that tags words.
+            ValueError: See [`require_sentences`].
+        """
+        self.require_sentences()
+        if self.reads_annotations:
+            self.processor.tokenizer.require_tagger()
+
     def _embed(self, items: Sequence[Any], lengths: Sequence[int], kind: str) -> np.ndarray:
         import torch
 

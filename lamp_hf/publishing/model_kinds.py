@@ -115,7 +115,7 @@ REMARKS = {
     ),
     "captioning": (
         'The released code starts every caption with "a man is" and uses beam search with 5 beams. Here captions '
-        "have no fixed start; pass `num_beams=5` for the same search."
+        'have no fixed start; pass `prompt="a man is"`, `num_beams=5` and `max_new_tokens=47` for the same captions.'
     ),
     "evaluator": (
         "Texts are read as GloVe vectors and parts of speech. HumanML3D and KIT-ML annotate their captions with them, "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from lamp_hf.batches import batches_by_length
 from lamp_hf.checkpoints.embedded import CHECKPOINTS_FOLDER
@@ -111,6 +112,41 @@ class MotionTextEncoder:
         for batch in batches_by_length([len(text) for text in texts], BATCH_SIZE):
             inputs = self.processor(text=[texts[row] for row in batch]).to(self.model.device)
             result[batch] = self.model.get_text_features(**inputs).float().cpu().numpy()
+        return result
+
+    @torch.no_grad()
+    def released_motion_vectors(self, motions: Sequence[np.ndarray], num_frames: int = 196) -> np.ndarray:
+        """Encode motions as the released retrieval does: the mean of the projected queries, without normalization (L8).
+
+        Args:
+            motions: Unnormalized features `(T, D)` at the model's frame rate.
+            num_frames: Number of frames to which motions are padded, which matters for a LaMP that does not mask them
+                (L6).
+
+        Returns:
+            `(N, P)`, float32.
+        """
+        lamp = self.model.lamp
+        result = np.empty((len(motions), self.projection_dim), np.float32)
+        for batch in batches_by_length([len(motion) for motion in motions], BATCH_SIZE):
+            inputs = self.processor(motion=[motions[row] for row in batch]).to(self.model.device)
+            values, frames = inputs["motion_values"], inputs["motion_attention_mask"]
+            missing = max(0, num_frames - values.shape[1])
+            values, frames = F.pad(values, (0, 0, 0, missing)), F.pad(frames, (0, missing))
+            encoded = lamp.encode_motion(values, frames, output_codes=False)
+            queries = lamp.query(lamp.motion_to_states(encoded.motion_embeds), encoded.motion_token_mask)
+            result[batch] = lamp.motion_projection(queries).mean(1).float().cpu().numpy()
+        return result
+
+    @torch.no_grad()
+    def released_text_vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Encode texts as features `(N, P)`, float32, without normalization, as the released retrieval does (L8)."""
+        lamp = self.model.lamp
+        result = np.empty((len(texts), self.projection_dim), np.float32)
+        for batch in batches_by_length([len(text) for text in texts], BATCH_SIZE):
+            inputs = self.processor(text=[texts[row] for row in batch]).to(self.model.device)
+            first = lamp.encode_text(inputs["input_ids"], inputs["attention_mask"])[:, 0]
+            result[batch] = lamp.text_projection(first).float().cpu().numpy()
         return result
 
     @torch.no_grad()

@@ -21,19 +21,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
     for number in range(6):
         motion = procedural.walker(20 + 3 * number, speed=0.3 + 0.2 * number)
         texts = [f"person walks {chr(97 + number)}", "the person walks"]
-        rows.append(
-            {
-                "id": f"clip_{number}",
-                "motion": motion.features,
-                "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in texts],
-                "source": "procedural",
-                "fps": 20.0,
-                "num_frames": len(motion.features),
-                "content": "",
-                "style": "",
-                "mirrored": False,
-            }
-        )
+        rows.append(procedural.row(f"clip_{number}", motion, texts))
     path = tmp_path_factory.mktemp("data") / "walks"
     split = Dataset.from_list(rows, features=motion_features())
     DatasetDict({"train": split, "validation": split}).save_to_disk(path)
@@ -42,7 +30,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Runs a command in an empty folder, and gives exit code, output and errors."""
+    """Runs a command in an empty folder, and returns exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
 
@@ -56,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     return command
 
 
-def test_a_table_a_record_and_a_card(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_writes_a_table_a_record_and_a_card(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     model = tmp_path / "mine"
     lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint).save_pretrained(model)
     lamp_hf.LampProcessor.from_pretrained(tiny_checkpoint).save_pretrained(model)
@@ -83,7 +71,7 @@ def test_a_table_a_record_and_a_card(run, saved: Path, tiny_checkpoint: Path, tm
     assert code == 0
     assert "one" in out
     assert "two" in out
-    assert "text_to_motion_medr" in out  # names of metrics are not cut off
+    assert "text_to_motion_medr" in out  # names of metrics are not truncated
     code, _, err = run("evaluate", "compare", "r/retrieval-all-one.json", "r/retrieval-all-three.json")
     assert code == 1
     assert "one and three cannot share a table: their records differ in dataset_hash" in err
@@ -97,7 +85,7 @@ def test_every_task_runs(run, saved: Path, tiny_checkpoint: Path) -> None:
     assert "foot_skating" in out
     assert "lamp_bertscore" in out
     record = json.loads(Path(f"evaluations/text-to-motion-lamp-bertscore-{tiny_checkpoint.name}.json").read_text())
-    assert record["protocol"]["evaluator"] == tiny_checkpoint.name  # not the way to it on this machine
+    assert record["protocol"]["evaluator"] == tiny_checkpoint.name  # not its path on this machine
     code, _, err = run("evaluate", "captioning", tiny_checkpoint, *judged, "--no-evaluator")
     assert code == 0, err
     record = json.loads(Path(f"evaluations/captioning-humanml3d-{tiny_checkpoint.name}.json").read_text())
@@ -105,7 +93,9 @@ def test_every_task_runs(run, saved: Path, tiny_checkpoint: Path) -> None:
     assert np.isfinite(record["references"]["another clip"]["cider"]["value"])
 
 
-def test_one_bad_file_may_be_left_out(run, tiny_checkpoint: Path, field_sets: SimpleNamespace, tmp_path: Path) -> None:
+def test_skip_bad_leaves_out_unreadable_files(
+    run, tiny_checkpoint: Path, field_sets: SimpleNamespace, tmp_path: Path
+) -> None:
     root = field_sets.make(tmp_path / "HumanML3D", "humanml3d", num_train=1)
     (root / "new_joint_vecs" / "000000.npy").unlink()
     (root / "Mean.npy").unlink()
@@ -119,7 +109,26 @@ def test_one_bad_file_may_be_left_out(run, tiny_checkpoint: Path, field_sets: Si
     assert (record["protocol"]["dataset"], record["protocol"]["split"]) == ("humanml3d", "test")
 
 
-def test_an_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_editing_and_reconstruction_with_an_evaluator(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    processor = lamp_hf.LampProcessor.from_pretrained(tiny_checkpoint)
+    sizes = {"movement_hidden_size": 8, "movement_size": 8, "motion_hidden_size": 8, "text_hidden_size": 8}
+    sizes |= {"projection_dim": 8, "word_embedding_size": 8, "vocab_size": len(processor.tokenizer)}
+    config = lamp_hf.MotionTextEvaluatorConfig(text_input="embeddings", **sizes)
+    lamp_hf.MotionTextEvaluatorModel(config).save_pretrained(tmp_path / "judge")
+    processor.save_pretrained(tmp_path / "judge")
+    judged = ("--data", saved, "--repeats", 1, "--evaluator", tmp_path / "judge", "--pool-size", 4)
+    code, out, err = run("evaluate", "editing", tiny_checkpoint, *judged, "-p", "in-betweening")
+    assert code == 0, err
+    assert "kept_frames" in out
+    record = json.loads(Path(f"evaluations/editing-in-betweening-{tiny_checkpoint.name}.json").read_text())
+    assert record["protocol"]["settings"]["pool_size"] == 4
+    code, out, err = run("evaluate", "reconstruction", tiny_checkpoint, *judged)
+    assert code == 0, err
+    assert "r_precision_1" in out
+    assert "mpjpe_mm" in out
+
+
+def test_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     sizes = {"movement_hidden_size": 8, "movement_size": 8, "motion_hidden_size": 8, "text_hidden_size": 8}
     config = lamp_hf.MotionTextEvaluatorConfig(text_input="glove", projection_dim=8, **sizes)
     lamp_hf.MotionTextEvaluatorModel(config).save_pretrained(tmp_path / "judge")
@@ -129,7 +138,7 @@ def test_an_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Pat
     assert "judge has only a feature extractor and cannot embed sentences" in err
 
 
-def test_the_released_evaluator_reads_the_annotation(
+def test_released_evaluator_reads_the_annotation(
     run, tiny_checkpoint: Path, field_sets: SimpleNamespace, tmp_path: Path
 ) -> None:
     words = ["unk", "a", "person", "walk"]
@@ -190,7 +199,9 @@ def test_the_released_evaluator_reads_the_annotation(
         (("retrieval", "{tiny}", "-p", "dissimilar"), "choose a smaller dissimilar_size (--dissimilar-size)"),
     ],
 )
-def test_errors_come_before_the_work(run, saved: Path, tiny_checkpoint: Path, arguments: tuple, said: str) -> None:
+def test_errors_are_raised_before_any_work(
+    run, saved: Path, tiny_checkpoint: Path, arguments: tuple, said: str
+) -> None:
     given = [argument.format(tiny=tiny_checkpoint) for argument in arguments]
     code, _, err = run("evaluate", *given, "--data", saved)
     assert code in (1, 2)
@@ -198,7 +209,9 @@ def test_errors_come_before_the_work(run, saved: Path, tiny_checkpoint: Path, ar
     assert not Path("evaluations").exists()
 
 
-def test_a_small_set_is_evaluated_as_far_as_it_goes(run, walker, waver, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_small_set_skips_protocols_that_need_more_clips(
+    run, walker, waver, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     mocap = tmp_path / "mocap"
     mocap.mkdir()
     walker.crop(0, 1).save(mocap / "walk.bvh")
@@ -220,7 +233,8 @@ def test_a_small_set_is_evaluated_as_far_as_it_goes(run, walker, waver, tiny_che
     assert err.index("skipped") < err.index("encoding 2 motions: less than a minute")
     code, out, err = run("evaluate", "retrieval", *common, "--pool-size", 2, "--dissimilar-size", 2)
     assert code == 0, err
-    assert "skipped" not in err
+    assert err.count("skipped") == 1
+    assert "skipped released: 2 pairs do not fill a pool of 32" in err  # its pools have the released size
     assert written() == {f"retrieval-{name}" for name in ("all", "threshold", "small_batches", "dissimilar")}
 
     code, out, err = run("evaluate", "text-to-motion", *common, "--captioner", tiny_checkpoint)
@@ -238,12 +252,12 @@ def test_a_small_set_is_evaluated_as_far_as_it_goes(run, walker, waver, tiny_che
     for size, recall in ((32, False), (2, True)):
         code, out, err = run("evaluate", "captioning", *common, "--pool-size", size)
         assert code == 0, err
-        assert "2 of 2 clips have only one caption" in err
+        assert "leave out 2 of 2 clips, which have only one caption" in err
         assert ("r_precision_1" in out) == recall
         assert ("R-Precision and MM-Dist are left out: 2 pairs do not fill a pool of 32" in err) != recall
 
 
-def test_a_sweep_has_a_row_per_setting(run, saved: Path, tiny_checkpoint: Path) -> None:
+def test_sweep_has_a_row_per_setting(run, saved: Path, tiny_checkpoint: Path) -> None:
     command = ("evaluate", "text-to-motion", tiny_checkpoint, "--data", saved, "-p", "physics", "--repeats", 1)
     code, out, err = run(*command, "--limit", 3, "--sweep", "guidance_scale=1,4", "--sweep", "num_inference_steps=2")
     assert code == 0, err

@@ -1,4 +1,4 @@
-"""The protocols, on tiny models: their definitions, their references, and that processes change nothing."""
+"""The protocols on tiny models: definitions, references, and equal results with several processes."""
 
 import subprocess
 import sys
@@ -15,12 +15,15 @@ from lamp_hf.data.schema import motion_features
 from lamp_hf.evaluation.protocols.captioning import evaluate_captioning_protocol
 from lamp_hf.evaluation.protocols.common import EvaluationSet, derangement
 from lamp_hf.evaluation.protocols.reconstruction import evaluate_reconstruction_protocol
-from lamp_hf.evaluation.protocols.retrieval import Reranker, evaluate_retrieval_protocols
+from lamp_hf.evaluation.protocols.released import parts_of_clips
+from lamp_hf.evaluation.protocols.retrieval import Reranker, evaluate_retrieval_protocols, released_scores
 from lamp_hf.evaluation.protocols.text_to_motion import evaluate_text_to_motion_protocols
 from lamp_hf.evaluation.records import EvaluationRecord
 from lamp_hf.metrics.embedder import Embedder
-from lamp_hf.metrics.functional.embeddings import embedding_similarity
+from lamp_hf.metrics.functional.embeddings import embedding_similarity, frechet_distance
+from lamp_hf.metrics.functional.reconstruction import reconstruct
 from lamp_hf.metrics.functional.sentences import BertScorer
+from lamp_hf.motion.motion import Motion
 from lamp_hf.retrieval.encoder import MotionTextEncoder
 
 CLIPS = 34
@@ -37,19 +40,7 @@ def data(procedural) -> EvaluationSet:
         motion = make(frames, **({} if number % 3 == 1 else {"speed": 0.3 + 0.05 * number}))
         # No two clips have the same first caption.
         texts = [f"person {verbs[number % 3]} {chr(97 + number % 26)} {chr(97 + number // 26)}", "the person walks"]
-        rows.append(
-            {
-                "id": f"clip_{number}",
-                "motion": motion.features,
-                "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in texts],
-                "source": "procedural",
-                "fps": 20.0,
-                "num_frames": len(motion.features),
-                "content": "",
-                "style": "",
-                "mirrored": False,
-            }
-        )
+        rows.append(procedural.row(f"clip_{number}", motion, texts))
     dataset = Dataset.from_list(rows, features=motion_features())
     return EvaluationSet.from_dataset(dataset, "procedural", "validation")
 
@@ -65,14 +56,14 @@ def evaluator(encoder: MotionTextEncoder) -> Embedder:
     return Embedder(encoder.model, encoder.processor)
 
 
-def test_a_derangement_moves_everything() -> None:
+def test_derangement_moves_every_item() -> None:
     for count in (2, 3, 50):
         order = derangement(count, np.random.default_rng(count))
         assert sorted(order) == list(range(count))
         assert (order != np.arange(count)).all()
 
 
-def test_a_set_says_what_it_is(data: EvaluationSet) -> None:
+def test_evaluation_set_describes_itself(data: EvaluationSet) -> None:
     assert len(data) == CLIPS
     assert (data.split, data.fps) == ("validation", 20.0)
     assert data.groups == data.first_captions  # there are no labels
@@ -96,11 +87,35 @@ def test_reconstruction(data: EvaluationSet, encoder: MotionTextEncoder) -> None
     assert (record.protocol.n, record.protocol.split) == (CLIPS, "validation")
 
 
-def test_retrieval_ranks_by_the_model_beside_captions_and_chance(
-    data: EvaluationSet, encoder: MotionTextEncoder
+def test_reconstruction_on_an_evaluators_features(
+    data: EvaluationSet, encoder: MotionTextEncoder, evaluator: Embedder
 ) -> None:
+    tokenizer, extractor = encoder.model.lamp.motion_vqvae, encoder.processor.feature_extractor
+    short = EvaluationSet(**{**vars_of(data), "clips": [data.clips[0][:3], *data.clips[1:]]})  # less than a token
+    record = evaluate_reconstruction_protocol("tiny", tokenizer, extractor, short, evaluator=evaluator, repeats=2)
+    rebuilt = reconstruct(tokenizer, extractor, short.clips)
+    made = {each.place: Motion(features=each.features, fps=20.0) for each in rebuilt}
+    assert sorted(made) == list(range(1, CLIPS))
+    assert all(len(motion.features) == len(data.clips[k]) // 4 * 4 for k, motion in made.items())
+    motions = [made[place] for place in range(1, CLIPS)]
+    assert record.rows["tiny"]["fid"].value == pytest.approx(
+        frechet_distance(evaluator.motions(motions), evaluator.motions(short.motions[1:])), rel=1e-4
+    )
+    assert record.protocol.evaluator == encoder.name
+    assert record.protocol.settings == {"pool_size": 32, "diversity_pairs": CLIPS - 1}
+    real, other = record.references["real motions"], record.references["another clip"]
+    assert real["fid"].value == pytest.approx(0.0, abs=1e-6)
+    assert real["mpjpe_mm"].value == 0.0
+    assert other["r_precision_3"].interval is not None
+    assert "fid" not in other
+    with pytest.raises(ValueError, match="34 pairs do not fill a pool of 40"):
+        evaluate_reconstruction_protocol("tiny", tokenizer, extractor, data, evaluator=evaluator, pool_size=40)
+
+
+def test_retrieval_has_caption_and_chance_references(data: EvaluationSet, encoder: MotionTextEncoder) -> None:
     records = evaluate_retrieval_protocols("tiny", encoder, data, rerank=5, repeats=4, dissimilar_size=10)
-    assert [record.protocol.name for record in records] == ["all", "threshold", "dissimilar", "small_batches"]
+    names = ["all", "threshold", "dissimilar", "small_batches", "released"]
+    assert [record.protocol.name for record in records] == names
     by_name = {record.protocol.name: record for record in records}
     whole = by_name["all"]
     motions = np.stack([motion.features for motion in encoder.encode_motions(data.clips)])
@@ -115,11 +130,20 @@ def test_retrieval_ranks_by_the_model_beside_captions_and_chance(
     assert by_name["small_batches"].protocol.settings == {"pool_size": 32}
     loose, strict = (by_name[name].rows["tiny"]["text_to_motion_r10"].value for name in ("threshold", "all"))
     assert loose >= strict
+    released = by_name["released"]
+    assert list(released.rows) == ["tiny"]
+    assert released.protocol.settings == {"clips": 32, "pool_size": 32, "diversity_pairs": 32}
+    parts = [part.features for part in parts_of_clips(data.at(range(32)), 2)]
+    vectors = encoder.released_motion_vectors(parts), encoder.released_text_vectors(data.first_captions[:32])
+    expected = released_scores(*vectors, 2)
+    [again] = evaluate_retrieval_protocols("tiny", encoder, data, protocols=("released",), repeats=1, seed=2)
+    assert {metric: score.value for metric, score in again.rows["tiny"].items()} == pytest.approx(expected, rel=1e-5)
+    assert released.references["chance"]["motion_to_text_r10"].value == pytest.approx(10 / 32, abs=0.2)
     with pytest.raises(ValueError, match="34 pairs are too few for a dissimilar subset of 100"):
         evaluate_retrieval_protocols("tiny", encoder, data, protocols=("dissimilar",))
 
 
-def test_re_ranking_orders_the_best_by_the_matching_head(data: EvaluationSet, encoder: MotionTextEncoder) -> None:
+def test_re_ranking_uses_the_matching_head(data: EvaluationSet, encoder: MotionTextEncoder) -> None:
     motions, captions = encoder.encode_motions(data.clips), data.first_captions
     table = embedding_similarity(np.stack([m.features for m in motions]), encoder.encode_texts(captions)).T
     pool = np.arange(CLIPS)
@@ -130,7 +154,7 @@ def test_re_ranking_orders_the_best_by_the_matching_head(data: EvaluationSet, en
     assert np.array_equal(np.argsort(-ordered[0])[3:], np.argsort(-table[0])[3:])
 
 
-def test_text_to_motion_judges_generated_real_and_shuffled(
+def test_text_to_motion_scores_generated_real_and_shuffled_motions(
     data: EvaluationSet, tiny_checkpoint: Path, evaluator: Embedder
 ) -> None:
     pipe = pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu")
@@ -176,13 +200,13 @@ def test_text_to_motion_judges_generated_real_and_shuffled(
     assert physics.references["real motions"]["jitter_m_per_s3"].value == pytest.approx(
         np.mean([motion.jitter() for motion in data.motions])
     )
-    assert {record.protocol.name: record for record in run()} == records  # seeds decide
+    assert {record.protocol.name: record for record in run()} == records  # the seed determines the result
 
 
-def test_an_evaluator_that_reads_no_sentences_judges_motions_alone(
+def test_evaluator_without_text_branch_scores_motions_only(
     data: EvaluationSet, tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Such as the released one, which reads GloVe vectors."""
+    """The released evaluator, for example, reads GloVe vectors."""
     torch.manual_seed(0)
     sizes = {"movement_hidden_size": 8, "movement_size": 8, "motion_hidden_size": 8, "text_hidden_size": 8}
     config = lamp_hf.MotionTextEvaluatorConfig(text_input="glove", projection_dim=8, **sizes)
@@ -197,7 +221,7 @@ def test_an_evaluator_that_reads_no_sentences_judges_motions_alone(
         evaluate_captioning_protocol("tiny", None, data, evaluator=evaluator)
 
 
-def test_text_to_motion_refuses_what_it_cannot_judge(data: EvaluationSet) -> None:
+def test_text_to_motion_refuses_invalid_requests(data: EvaluationSet) -> None:
     pipe = None
     with pytest.raises(ValueError, match="humanml3d needs an evaluator"):
         evaluate_text_to_motion_protocols("tiny", pipe, data)
@@ -207,14 +231,14 @@ def test_text_to_motion_refuses_what_it_cannot_judge(data: EvaluationSet) -> Non
         evaluate_text_to_motion_protocols("tiny", pipe, data, protocols=("guo",))
 
 
-def test_captioning_beside_ground_truth_and_another_clip(
+def test_captioning_has_ground_truth_and_other_clip_references(
     data: EvaluationSet, tiny_checkpoint: Path, evaluator: Embedder
 ) -> None:
     pipe = pipeline("motion-captioning", model=str(tiny_checkpoint), device="cpu")
     record = evaluate_captioning_protocol("tiny", pipe, data, evaluator=evaluator, repeats=2, num_beams=2)
     assert list(record.rows) == ["tiny num_beams=2"]
     truth, other = record.references["ground truth"], record.references["another clip"]
-    # Caption 0 of every clip is compared with its caption 1, which all clips share; captions of other clips with both.
+    # Caption 0 of every clip is compared with caption 1, which all clips share; captions of other clips with both.
     assert truth["rouge_l"].value <= 1.0
     assert other["bleu_1"].value > 0
     assert truth["bertscore_f1"].interval is None
@@ -225,14 +249,16 @@ def test_captioning_beside_ground_truth_and_another_clip(
     record = evaluate_captioning_protocol(
         "tiny", pipe, alone, evaluator=evaluator, repeats=1, pool_size=16, on_estimate=lambda *what: said.append(what)
     )
-    assert list(record.references) == ["another clip"]
+    matches = {"mm_dist", "r_precision_1", "r_precision_2", "r_precision_3"}
+    assert list(record.references) == ["ground truth", "another clip"]
+    assert set(record.references["ground truth"]) == matches  # no other captions to compare with
     assert record.protocol.settings["pool_size"] == 16
     [(seconds, what)] = said
     assert (seconds > 0, what) == (True, "captioning 34 motions")
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_numbers_of_one(
+def test_two_processes_give_the_same_numbers_as_one(
     data: EvaluationSet, encoder: MotionTextEncoder, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     rows = [

@@ -10,7 +10,7 @@ from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol, wei
 from lamp_hf.metrics.functional import captions as measures
 from lamp_hf.metrics.functional.embeddings import embedding_similarity, matching_distance
 from lamp_hf.metrics.functional.retrieval import RANKS, pool_recall, require_pool
-from lamp_hf.metrics.functional.sentences import DEFAULT_ENCODER, BertScorer
+from lamp_hf.metrics.functional.sentences import DEFAULT_ENCODER, BertScorer, has_baseline
 from lamp_hf.motion.motion import Motion
 from lamp_hf.version import __version__
 
@@ -50,23 +50,27 @@ def evaluate_captioning_protocol(
     the data set, `content_named` and `style_named` are the shares of captions with the words of the right label, and
     `side_wrong` is the share of captions, among actions with a side, that name only the other side.
 
-    The reference "ground truth" scores caption 0 of each clip against the clip's other captions; "another clip" scores
-    caption 0 of a random other clip. If a clip has a single caption, "ground truth" is left out with a warning. If
-    there are fewer clips than `pool_size`, R-Precision and MM-Dist are.
+    The reference "ground truth" scores caption 0 of each clip; "another clip" scores caption 0 of a random other clip.
+    The ground truth is compared with the clip's other captions, so clips with a single caption are left out of these
+    scores, with a warning, but not out of R-Precision and MM-Dist. If there are fewer clips than `pool_size`,
+    R-Precision and MM-Dist are left out.
 
     Args:
         name: Name of the checkpoint.
         pipe: Pipeline with the checkpoint.
         data: At least two clips.
-        evaluator: Evaluator for R-Precision and MM-Dist. Without one, they are left out.
-        bertscore_model: See [`BertScorer`].
+        evaluator: Evaluator for R-Precision and MM-Dist. Without one, they are left out. The released evaluator tags
+            the generated captions with spaCy, and reads the annotations of the others.
+        bertscore_model: See [`BertScorer`]. If bert-score has a baseline for it, the scores are weighted by inverse
+            document frequencies and rescaled, as in published tables, whose model is `roberta-large`.
         pool_size: Pairs in a pool of R-Precision. Smaller pools are easier, and their scores are not comparable.
         repeats: Number of draws of pools and of other clips.
         seed: Seed of the first draw.
         on_estimate: Called once with the estimated duration before the work.
-        generate_kwargs: Arguments of the pipeline, such as `num_beams`.
+        generate_kwargs: Arguments of the pipeline, such as `num_beams` and `prompt`.
 
     Raises:
+        ModuleNotFoundError: A package is missing; see [`Embedder.require_tagger`] and [`BertScorer`].
         ValueError: There are fewer than two clips, or the evaluator cannot embed sentences.
     """
     if len(data) < 2:
@@ -76,11 +80,12 @@ def evaluate_captioning_protocol(
     alone = [clip for clip, texts in zip(data.ids, data.captions, strict=True) if len(texts) < 2]
     if alone:
         logger.warning(
-            "Ground truth is left out: %d of %d clips have only one caption, for example %s.",
+            "BLEU, ROUGE-L, CIDEr and BERTScore of the ground truth leave out %d of %d clips, which have only one "
+            "caption, for example %s.",
             *(len(alone), len(data), alone[0]),
         )
     if evaluator is not None:
-        evaluator.require_sentences()
+        evaluator.require_tagger()
         try:
             require_pool(len(data), pool_size)
         except ValueError as error:
@@ -90,12 +95,15 @@ def evaluate_captioning_protocol(
     def work(some: list[Motion]) -> list[str]:
         return [answers[0]["caption"] for answers in pipe(some, batch_size=32, **generate_kwargs)]
 
+    published = has_baseline(bertscore_model)
+    bertscore = BertScorer(bertscore_model, idf=published, rescale_with_baseline=published)
+    judge = CaptionScorer(data, evaluator, bertscore, pool_size)
     estimate(on_estimate, data.motions, work, len(data), f"captioning {len(data)} motions")
     said = spread(data.motions, work)
-    judge = CaptionScorer(data, evaluator, BertScorer(bertscore_model), pool_size)
-    first, rest = data.first_captions, [texts[1:] for texts in data.captions]
+    first, read = data.first_captions, data.first_captions if evaluator is None else data.first_texts(evaluator)
     orders = [derangement(len(data), np.random.default_rng(seed + repeat)) for repeat in range(repeats)]
     others = [[first[place] for place in order] for order in orders]
+    other_reads = [[read[place] for place in order] for order in orders]
     # Score all draws in one call, so that the language model reads every caption only once.
     alike = (
         judge.bertscore([text for texts in others for text in texts], data.captions * repeats)
@@ -103,9 +111,18 @@ def evaluate_captioning_protocol(
         .mean(1)
     )
     chance = [
-        judge(texts, data.captions, [seed + repeat], float(alike[repeat]))[0] for repeat, texts in enumerate(others)
+        judge.texts(texts, data.captions, float(alike[repeat]))
+        | judge.labels(texts)
+        | judge.matches(other_reads[repeat], [seed + repeat])[0]
+        for repeat, texts in enumerate(others)
     ]
     draws = [seed + repeat for repeat in range(repeats)]
+    compared = [place for place, texts in enumerate(data.captions) if len(texts) > 1]
+    truth = judge.labels(first)
+    if compared:
+        truth |= judge.texts([first[place] for place in compared], [data.captions[place][1:] for place in compared])
+    truths = [truth | found for found in judge.matches(read, draws)]
+    own = judge.texts(said, data.captions) | judge.labels(said)
     beams = {key: value for key, value in generate_kwargs.items() if isinstance(value, str | int | float)}
     return EvaluationRecord(
         model=name,
@@ -129,9 +146,9 @@ def evaluate_captioning_protocol(
                 **({"pool_size": pool_size} if evaluator and pool_size != POOL_SIZE else {}),
             },
         ),
-        rows={_variant(name, beams): _estimates(judge(said, data.captions, draws))},
+        rows={_variant(name, beams): _estimates([own | found for found in judge.matches(said, draws)])},
         references={
-            **({} if alone else {"ground truth": _estimates(judge(first, rest, draws))}),
+            **({"ground truth": _estimates(truths)} if truths[0] else {}),
             "another clip": Estimate.of_rows(chance),
         },
     )
@@ -163,29 +180,35 @@ class CaptionScorer:
         if evaluator is not None:
             self._motions = np.stack(spread(data.motions, lambda some: list(evaluator.motions(some))))
 
-    def __call__(
-        self, said: list[str], references: list[list[str]], seeds: list[int], bertscore_f1: float | None = None
-    ) -> list[dict[str, float]]:
-        """Return scores for each seed, which draws the pools. BERTScore is computed unless it is passed."""
-        data = self._data
-        scores = {
+    def texts(
+        self, said: list[str], references: list[list[str]], bertscore_f1: float | None = None
+    ) -> dict[str, float]:
+        """Compare captions with references. BERTScore is computed unless it is passed."""
+        if bertscore_f1 is None:
+            bertscore_f1 = float(self.bertscore(said, references).f1.mean())
+        return {
             "bleu_1": measures.bleu(said, references, 1),
             "bleu_4": measures.bleu(said, references, 4),
             "rouge_l": float(measures.rouge_l(said, references).mean()),
             "cider": float(measures.cider_d(said, references).mean()),
-            "bertscore_f1": (
-                float(self.bertscore(said, references).f1.mean()) if bertscore_f1 is None else bertscore_f1
-            ),
+            "bertscore_f1": bertscore_f1,
         }
-        if self._reader is not None:
-            scores |= naming_accuracy(self._reader, said, data.contents, data.styles, neutral=NEUTRAL_STYLE)
+
+    def labels(self, said: list[str]) -> dict[str, float]:
+        """Compare the captions of all clips with the clips' labels, if the data set has a grammar."""
+        if self._reader is None:
+            return {}
+        return naming_accuracy(self._reader, said, self._data.contents, self._data.styles, neutral=NEUTRAL_STYLE)
+
+    def matches(self, said: list[str], seeds: list[int]) -> list[dict[str, float]]:
+        """Compare the captions of all clips with the motions, for each seed, which draws the pools."""
         if self._evaluator is None:
-            return [scores] * len(seeds)
+            return [{} for _ in seeds]
         texts = self._evaluator.texts(said)
-        scores["mm_dist"] = matching_distance(self._motions, texts)
+        distance = matching_distance(self._motions, texts)
         similarity = embedding_similarity(self._motions, texts, "euclidean")
         found = []
         for seed in seeds:
-            recall = pool_recall(similarity, data.groups, pool_size=self._pool_size, repeats=1, seed=seed)
-            found.append(scores | {f"r_precision_{k}": recall[f"motion_to_text_r{k}"] for k in RANKS})
+            recall = pool_recall(similarity, self._data.groups, pool_size=self._pool_size, repeats=1, seed=seed)
+            found.append({"mm_dist": distance} | {f"r_precision_{k}": recall[f"motion_to_text_r{k}"] for k in RANKS})
         return found

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,18 @@ from lamp_hf.processes import process_state
 if TYPE_CHECKING:
     from lamp_hf.metrics.embedder import Embedder
 
-__all__ = ["EvaluationSet", "OnEstimate", "derangement", "estimate", "shown_name", "spread"]
+__all__ = [
+    "EvaluationSet",
+    "OnEstimate",
+    "derangement",
+    "embed_motions",
+    "embed_texts",
+    "estimate",
+    "shown_name",
+    "spread",
+]
+
+logger = logging.getLogger(__name__)
 
 SAMPLE = 4  # items that are timed to estimate the duration
 
@@ -90,11 +102,17 @@ class EvaluationSet:
     def __len__(self) -> int:
         return len(self.clips)
 
-    def first(self, count: int) -> "EvaluationSet":
-        """Return the first clips."""
-        lists = ("ids", "clips", "captions", "contents", "styles", "annotations")
-        parts = {name: getattr(self, name) for name in lists}
-        return replace(self, **{name: None if part is None else part[:count] for name, part in parts.items()})
+    def at(self, places: Sequence[int]) -> "EvaluationSet":
+        """Return the clips at these places."""
+        return replace(
+            self,
+            ids=[self.ids[place] for place in places],
+            clips=[self.clips[place] for place in places],
+            captions=[self.captions[place] for place in places],
+            contents=[self.contents[place] for place in places],
+            styles=[self.styles[place] for place in places],
+            annotations=None if self.annotations is None else [self.annotations[place] for place in places],
+        )
 
     def first_texts(self, evaluator: "Embedder") -> list[str]:
         """Return caption 0 of every clip in the form that an evaluator reads best: its annotation, or its text."""
@@ -162,6 +180,19 @@ def spread(items: Sequence[T], work: Callable[[list[T]], list[R]]) -> list[R]:
     with state.split_between_processes(list(items)) as mine:
         done = work(mine) if mine else []
     return list(gather_object(done))
+
+
+def embed_motions(evaluator: "Embedder", motions: Sequence[Motion]) -> np.ndarray:
+    """Embed motions as `(N, D)`, distributed over all processes."""
+    return np.stack(spread(motions, lambda some: list(evaluator.motions(some))))
+
+
+def embed_texts(evaluator: "Embedder", data: EvaluationSet) -> np.ndarray | None:
+    """Embed caption 0 of every clip as `(N, D)`, or return `None` with a warning if the evaluator cannot."""
+    if not evaluator.reads_sentences:
+        logger.warning("%s cannot embed sentences: R-Precision and MM-Dist are left out.", shown_name(evaluator.name))
+        return None
+    return np.stack(spread(data.first_texts(evaluator), lambda some: list(evaluator.texts(some))))
 
 
 def estimate(

@@ -1,7 +1,7 @@
 """Evaluation as in the released code: parts of clips, batches of 32 in the order of the data set, and their scores.
 
-The evaluation loops of MoMask and LaMP for text-to-motion and reconstruction are the same but for the motions. Their
-data loader reads the test split in its order, in batches of 32, and leaves out the clips that do not fill a batch.
+The data loader of LaMP's evaluation reads the test split in its order, in batches of 32, and leaves out the clips that
+do not fill a batch. Its loops for text-to-motion and retrieval, which come from MoMask, differ only in what they embed.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def in_batches(data: EvaluationSet) -> EvaluationSet:
         ValueError: There are fewer clips than one batch.
     """
     require_pool(len(data), BATCH)
-    return data.first(len(data) // BATCH * BATCH)
+    return data.at(range(len(data) // BATCH * BATCH))
 
 
 def parts_of_clips(data: EvaluationSet, seed: int) -> list[Motion]:

@@ -1,25 +1,35 @@
-"""Retrieval protocols: motions and captions under TMR's four protocols, with and without reranking."""
+"""Retrieval protocols: motions and captions under TMR's four protocols, with and without reranking, and as released."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lamp_hf.evaluation.records import Estimate, EvaluationRecord, Protocol
-from lamp_hf.metrics.functional.embeddings import embedding_similarity
-from lamp_hf.metrics.functional.retrieval import PROTOCOLS, retrieval_pools, retrieval_scores
+from lamp_hf.metrics.functional.embeddings import diversity, embedding_similarity, matching_distance
+from lamp_hf.metrics.functional.retrieval import PROTOCOLS as TMR_PROTOCOLS
+from lamp_hf.metrics.functional.retrieval import (
+    RETRIEVAL_RANKS,
+    pool_recall,
+    require_pool,
+    retrieval_pools,
+    retrieval_scores,
+)
 from lamp_hf.metrics.functional.sentences import DEFAULT_ENCODER, sentence_embeddings
 from lamp_hf.motion.limits import MAX_CLIP_FRAMES
 from lamp_hf.version import __version__
 
 from .common import EvaluationSet, OnEstimate, estimate, spread
+from .released import BATCH, diversity_pairs, in_batches, parts_of_clips
 
 if TYPE_CHECKING:
+    from lamp_hf.evaluation.records import Row
     from lamp_hf.retrieval.encoder import EncodedMotion, MotionTextEncoder
 
-__all__ = ["PROTOCOLS", "evaluate_retrieval_protocols", "misfits"]
+__all__ = ["PROTOCOLS", "Reranker", "evaluate_retrieval_protocols", "misfits", "released_scores"]
 
 VERSION = 1
+PROTOCOLS = (*TMR_PROTOCOLS, "released")
 _LIFT = 1e4  # larger than any similarity, so that reranked candidates come first
 
 
@@ -43,13 +53,19 @@ def evaluate_retrieval_protocols(
     the captions alone, as if every motion were replaced by its caption. It is the upper limit if several clips have
     equal captions. "chance" ranks at random.
 
+    "all", "threshold", "dissimilar" and "small_batches" are TMR's protocols, with the paper's similarity, the best
+    query of a motion. "released" measures what the released code measures (L8): the Euclidean distance of the mean of a
+    motion's queries from the text, without normalization, in pools of 32 in the order of the data set. Clips that do
+    not fill a pool are left out, and each repeat draws a part of every clip, as in "released" of text-to-motion. The
+    released code reports motion-to-text only.
+
     Args:
         name: Name of the checkpoint.
         encoder: Encoder with the checkpoint.
         data: The clips.
         protocols: Protocols to run.
-        rerank: Number of best candidates per query that the matching head reranks, reported as an additional row. With
-            `None`, there is no reranking.
+        rerank: Number of best candidates per query that the matching head reranks, reported as an additional row, but
+            not in "released". With `None`, there is no reranking.
         repeats: Number of draws of pools and of random ranks. In protocols without pools, a model's scores do not
             depend on the draws.
         seed: Seed of the first draw.
@@ -59,7 +75,8 @@ def evaluate_retrieval_protocols(
         on_estimate: Called once with the estimated duration before the work.
 
     Returns:
-        A record for each protocol, with recall at 1, 2, 3, 5 and 10, and the median rank, in both directions.
+        A record for each protocol, with recall at 1, 2, 3, 5 and 10, and the median rank, in both directions; the one
+        of "released" also has MM-Dist and Diversity.
 
     Raises:
         ValueError: A protocol is unknown, or there are too few clips for it.
@@ -72,7 +89,8 @@ def evaluate_retrieval_protocols(
     settings: dict[str, Any] = {"pool_size": pool_size, "dissimilar_size": dissimilar_size}
 
     clips = [clip[:MAX_CLIP_FRAMES] for clip in data.clips]
-    estimate(on_estimate, clips, encoder.encode_motions, len(clips), f"encoding {len(clips)} motions")
+    total = len(clips) * (1 + repeats * ("released" in protocols))
+    estimate(on_estimate, clips, encoder.encode_motions, total, f"encoding {total:,} motions")
     motions = spread(clips, encoder.encode_motions)
     texts = np.stack(spread(captions, lambda some: list(encoder.encode_texts(some))))
     similarity = embedding_similarity(np.stack([motion.features for motion in motions]), texts)
@@ -82,20 +100,10 @@ def evaluate_retrieval_protocols(
 
     records = []
     for protocol in protocols:
-        times = repeats if protocol == "small_batches" else 1
-
-        def scores(table: np.ndarray, repeat: int, look: "Reranker | None" = None, protocol: str = protocol) -> dict:
-            found = retrieval_scores(protocol, table, alike, seed=seed + repeat, second_look=look, **settings)
-            found.pop("n")
-            return found
-
-        rows = {
-            row: Estimate.of_rows([scores(similarity, repeat, look) for repeat in range(times)])
-            for row, look in looks.items()
-        }
-        drawn = [
-            scores(np.random.default_rng(seed + repeat).random(similarity.shape), repeat) for repeat in range(repeats)
-        ]
+        if protocol == "released":
+            rows, references, used = _released(name, encoder, data, alike, repeats, seed)
+        else:
+            rows, references, used = _tmr(protocol, looks, similarity, alike, repeats, seed, settings)
         records.append(
             EvaluationRecord(
                 model=name,
@@ -113,16 +121,82 @@ def evaluate_retrieval_protocols(
                     len(data),
                     repeats,
                     seed,
-                    _settings_of(protocol, settings),
+                    used,
                 ),
                 rows=rows,
-                references={
-                    "captions": Estimate.of_rows([scores(alike, repeat) for repeat in range(times)]),
-                    "chance": Estimate.of_rows(drawn),
-                },
+                references=references,
             )
         )
     return records
+
+
+def _tmr(
+    protocol: str,
+    looks: "Mapping[str, Reranker | None]",
+    similarity: np.ndarray,
+    alike: np.ndarray,
+    repeats: int,
+    seed: int,
+    settings: dict[str, Any],
+) -> "tuple[dict[str, Row], dict[str, Row], dict[str, int]]":
+    """Return the rows, the reference rows and the settings of one of TMR's protocols."""
+    times = repeats if protocol == "small_batches" else 1
+
+    def scores(table: np.ndarray, repeat: int, look: "Reranker | None" = None) -> dict[str, float]:
+        found = retrieval_scores(protocol, table, alike, seed=seed + repeat, second_look=look, **settings)
+        found.pop("n")
+        return found
+
+    rows: dict[str, Row] = {
+        row: Estimate.of_rows([scores(similarity, repeat, look) for repeat in range(times)])
+        for row, look in looks.items()
+    }
+    drawn = [scores(np.random.default_rng(seed + repeat).random(similarity.shape), repeat) for repeat in range(repeats)]
+    references: dict[str, Row] = {
+        "captions": Estimate.of_rows([scores(alike, repeat) for repeat in range(times)]),
+        "chance": Estimate.of_rows(drawn),
+    }
+    return rows, references, _settings_of(protocol, settings)
+
+
+def _released(
+    name: str, encoder: "MotionTextEncoder", data: EvaluationSet, alike: np.ndarray, repeats: int, seed: int
+) -> "tuple[dict[str, Row], dict[str, Row], dict[str, int]]":
+    """Return the row, the reference rows and the settings of the released evaluation."""
+    data = in_batches(data)
+    count = len(data)
+    texts = np.stack(spread(data.first_captions, lambda some: list(encoder.released_text_vectors(some))))
+    found = []
+    for repeat in range(repeats):
+        parts = [part.features for part in parts_of_clips(data, seed + repeat)]
+        motions = np.stack(spread(parts, lambda some: list(encoder.released_motion_vectors(some))))
+        found.append(released_scores(motions, texts, seed + repeat))
+    drawn = [_batch_recall(np.random.default_rng(seed + repeat).random((count, count))) for repeat in range(repeats)]
+    rows: dict[str, Row] = {name: Estimate.of_rows(found)}
+    references: dict[str, Row] = {
+        "captions": Estimate.of_rows([_batch_recall(alike[:count, :count])]),
+        "chance": Estimate.of_rows(drawn),
+    }
+    return rows, references, {"clips": count, "pool_size": BATCH, "diversity_pairs": diversity_pairs(count)}
+
+
+def released_scores(motions: np.ndarray, texts: np.ndarray, seed: int) -> dict[str, float]:
+    """Score vectors `(N, P)` of motions and of their texts as the released code does.
+
+    Args:
+        motions, texts: The vectors, in the order of the data set.
+        seed: Seed of the pairs of Diversity.
+    """
+    return {
+        **_batch_recall(embedding_similarity(motions, texts, "euclidean")),
+        "mm_dist": matching_distance(motions, texts),
+        "diversity": diversity(motions, diversity_pairs(len(motions)), seed),
+    }
+
+
+def _batch_recall(similarity: np.ndarray) -> dict[str, float]:
+    recall = pool_recall(similarity, range(len(similarity)), pool_size=BATCH, repeats=None, ranks=RETRIEVAL_RANKS)
+    return {metric: value for metric, value in recall.items() if not metric.startswith("chance")}
 
 
 def misfits(
@@ -143,6 +217,9 @@ def misfits(
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol={protocol!r} is unknown; choose from {', '.join(PROTOCOLS)}")
         try:
+            if protocol == "released":
+                require_pool(len(data), BATCH)
+                continue
             retrieval_pools(protocol, len(data), nothing_alike, pool_size=pool_size, dissimilar_size=dissimilar_size)
         except ValueError as error:
             found[protocol] = str(error)

@@ -1,6 +1,5 @@
 """Text-to-motion protocols: motions generated for the captions of a split, with real motions as a reference."""
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from lamp_hf.metrics.functional.sentences import DEFAULT_ENCODER, BertScorer
 from lamp_hf.motion.motion import Motion
 from lamp_hf.version import __version__
 
-from .common import EvaluationSet, OnEstimate, derangement, estimate, shown_name, spread
+from .common import EvaluationSet, OnEstimate, derangement, embed_motions, embed_texts, estimate, shown_name, spread
 from .released import BATCH, REAL, SHUFFLED, Rows, diversity_pairs, feature_rows, in_batches, parts_of_clips
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ __all__ = [
     "generate_for_clips",
     "misfits",
 ]
-
-logger = logging.getLogger(__name__)
 
 VERSION = 1
 PROTOCOLS = ("humanml3d", "released", "lamp-bertscore", "physics")
@@ -63,7 +60,7 @@ def evaluate_text_to_motion_protocols(
     - "humanml3d" is the protocol of Guo et al. (2022): R-Precision in pools of 32, FID, MM-Dist, Diversity over 300
       pairs (or as many as there are clips) and MultiModality, on the features of `evaluator`. In R-Precision, clips
       with equal labels, or with equal captions if there are no labels, count as right answers for each other.
-    - "released" has the same metrics, measured exactly as the released code of MoMask and LaMP does: batches of 32 in
+    - "released" has the same metrics, measured exactly as the released code of LaMP does: batches of 32 in
       the order of the data set are the pools, and only a clip itself is a right answer; clips that do not fill a batch
       are left out; each repeat draws a part of every clip, whose length is a multiple of 4 frames and in one of three
       draws 4 frames less; Diversity has 300 pairs, or 100 if there are at most 300 clips; the texts for MultiModality
@@ -259,12 +256,12 @@ class FeatureJudge:
         }
         self._pipe, self._data, self._evaluator, self._seed = pipe, data, evaluator, seed
         self.num_generated = num_texts * self.settings["multimodality_motions"]
-        self._texts = _embedded_captions(data, evaluator)
-        self._real = _embedded(evaluator, data.motions)
+        self._texts = embed_texts(evaluator, data)
+        self._real = embed_motions(evaluator, data.motions)
 
     def __call__(self, motions: list[Motion], repeat: int) -> Rows:
         rows = feature_rows(
-            _embedded(self._evaluator, motions),
+            embed_motions(self._evaluator, motions),
             self._real,
             self._texts,
             self._seed + repeat,
@@ -285,7 +282,7 @@ class FeatureJudge:
         jobs = [
             (int(clip), self._seed + (repeat + 1) * 2**32 + place) for place, clip in enumerate(np.repeat(clips, each))
         ]
-        vectors = _embedded(self._evaluator, generate_for_clips(self._pipe, self._data, jobs))
+        vectors = embed_motions(self._evaluator, generate_for_clips(self._pipe, self._data, jobs))
         return {"multimodality": measures.multimodality(vectors.reshape(texts, each, -1), MULTIMODALITY_PAIRS, seed)}
 
 
@@ -320,7 +317,7 @@ class ReleasedJudge:
         }
         self._times = [num_motions] * many + [1] * (count - many)
         self.num_generated = sum(self._times)
-        self._texts = _embedded_captions(self._data, evaluator)
+        self._texts = embed_texts(evaluator, self._data)
 
     def __call__(self, repeat: int) -> Rows:
         seed, settings = self._seed + repeat, self.settings
@@ -329,26 +326,14 @@ class ReleasedJudge:
         # These seeds are larger than those of the other generated motions.
         jobs = [(int(clip), self._seed + (repeat + 1) * 2**33 + place) for place, clip in enumerate(clips)]
         motions = generate_for_clips(self._pipe, self._data, jobs, [len(part.features) for part in parts])
-        vectors = _embedded(self._evaluator, motions)
+        vectors = embed_motions(self._evaluator, motions)
         last = np.cumsum(self._times) - 1
-        real = _embedded(self._evaluator, parts)
+        real = embed_motions(self._evaluator, parts)
         rows = feature_rows(vectors[last], real, self._texts, seed, pairs=settings["diversity_pairs"])
         if texts := settings["multimodality_texts"]:
             of_texts = vectors[: last[texts - 1] + 1].reshape(texts, -1, vectors.shape[1])
             rows[""]["multimodality"] = measures.multimodality(of_texts, MULTIMODALITY_PAIRS, seed)
         return rows
-
-
-def _embedded(evaluator: "Embedder", motions: list[Motion]) -> np.ndarray:
-    return np.stack(spread(motions, lambda some: list(evaluator.motions(some))))
-
-
-def _embedded_captions(data: EvaluationSet, evaluator: "Embedder") -> np.ndarray | None:
-    """Embed caption 0 of every clip, or return `None` with a warning if the evaluator cannot."""
-    if not evaluator.reads_sentences:
-        logger.warning("%s cannot embed sentences: R-Precision and MM-Dist are left out.", shown_name(evaluator.name))
-        return None
-    return np.stack(spread(data.first_texts(evaluator), lambda some: list(evaluator.texts(some))))
 
 
 class CaptionJudge:

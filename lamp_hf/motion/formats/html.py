@@ -32,6 +32,7 @@ from lamp_hf.motion.formats.drawing import (
     check_style,
     head_joint,
 )
+from lamp_hf.motion.limits import MAX_SIDE_BY_SIDE
 from lamp_hf.motion.mannequin import SIDES, Mannequin
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import Skeleton
@@ -48,7 +49,6 @@ _PAGE_FRAMES = 20_000  # about 7 MB
 _NOTEBOOK_FRAMES = 6_000
 _DOWNLOADS = ("bvh", "glb")
 _DOWNLOAD_FRAMES = 600  # half a minute at 20 fps; the files add about 0.5 MB to a page
-_MAX_MOTIONS = 12
 _TRAIL_S = 1.2
 
 
@@ -131,8 +131,8 @@ def _checked(
 ) -> list[Motion]:
     motions = [motion] if isinstance(motion, Motion) else list(motion)
     check_style(style)
-    if not 1 <= len(motions) <= _MAX_MOTIONS:
-        raise ValueError(f"motion: expected 1 to {_MAX_MOTIONS} motions, got {len(motions)}; write several pages")
+    if not 1 <= len(motions) <= MAX_SIDE_BY_SIDE:
+        raise ValueError(f"motion: expected 1 to {MAX_SIDE_BY_SIDE} motions, got {len(motions)}; write several pages")
     for text, start, end in scenes:
         if not (isinstance(text, str) and math.isfinite(end) and 0.0 <= start < end):
             raise ValueError(f"scenes: expected (text, start, end) with 0 ≤ start < end, got {(text, start, end)}")
@@ -153,8 +153,8 @@ def _page(
     if downloads is None:
         downloads = _DOWNLOADS if sum(motion.num_frames for motion in motions) <= _DOWNLOAD_FRAMES else ()
     text = motions[0].text or motions[0].name or "motion"
-    panels = (
-        f'<div class="panel"><div class="caption" id="caption-{number}" dir="auto">{escape(motion.text or "")}</div></div>'
+    captions = (
+        f'<div class="caption" id="caption-{number}" dir="auto">{escape(motion.text or "")}</div>'
         for number, motion in enumerate(motions)
     )
     marks = (
@@ -163,7 +163,7 @@ def _page(
     )
     filled = {
         "@TITLE@": escape(" ".join(text.split())[:120]),
-        "@PANELS@": "".join(panels),
+        "@PANELS@": "".join(f'<div class="panel">{caption}</div>' for caption in captions),
         "@SCENES@": "".join(marks),
         "@MOTION@": _packed(_data(motions, max_frames, plant_feet, style)),
         "@FILES@": _packed([_files(motion, plant_feet, downloads) for motion in motions] if downloads else []),

@@ -38,6 +38,7 @@ class Stage(ABC):
 
     Attributes:
         config_class: Configuration class of the model; its fields are the keys of a recipe's model section.
+        model_settings: Further keys of that section.
         sampling: Keys of a recipe's sampling section.
         model: The model to train.
         processor: Saved with the model: a feature extractor, a tokenizer, or a processor with both.
@@ -51,6 +52,7 @@ class Stage(ABC):
     """
 
     config_class: ClassVar[type[PreTrainedConfig]]
+    model_settings: ClassVar[tuple[str, ...]] = ("attn_implementation",)
     sampling: ClassVar[tuple[str, ...]] = ("balance",)
     model: PreTrainedModel
     processor: Any
@@ -94,7 +96,7 @@ class Stage(ABC):
         Raises:
             ValueError: One of them has an unknown key.
         """
-        known = {item.name for item in fields(cls.config_class)} | {"attn_implementation"}  # type: ignore[arg-type]
+        known = {item.name for item in fields(cls.config_class)} | {*cls.model_settings}  # type: ignore[arg-type]
         refuse_unknown_settings("model", recipe.model, known)
         refuse_unknown_settings("sampling", recipe.sampling, cls.sampling)
 

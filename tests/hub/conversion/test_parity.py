@@ -41,6 +41,7 @@ from lamp_hf.modeling.masked_decoding import Window, decode_windows
 from lamp_hf.modeling.modeling_motion_vqvae import length_mask
 from lamp_hf.modeling.tokenization_glove import POS_TAGS
 from lamp_hf.motion.motion import Motion
+from lamp_hf.retrieval.encoder import MotionTextEncoder
 
 QUERIES = 7
 
@@ -141,6 +142,22 @@ def test_lamp(lamp: lamp_hf.LampModel, golden: Path, parity) -> None:
     parity("convert: lamp", lamp.motion_token_head(lamp.query_words(caption_ids, mask)), io["gen_logits"])
 
 
+def test_vectors_of_the_released_retrieval(
+    reference_files: Path, golden: Path, convert_reference, settings: dict[str, int], parity, tmp_path: Path
+) -> None:
+    """From unnormalized motions and sentences to the vectors that its evaluation ranks (L8)."""
+    given = {**settings, "lamp.max_text_length": 32}
+    convert_reference(reference_files, tmp_path / "lamp", kind="lamp", settings=given)
+    model = lamp_hf.LampForMotionTextRetrieval.from_pretrained(tmp_path / "lamp")
+    encoder = MotionTextEncoder(model, AutoProcessor.from_pretrained(tmp_path / "lamp"))
+    about, io = json.loads((golden / "lamp.json").read_text()), load_file(golden / "lamp.io.safetensors")
+    mean, std = (np.load(reference_files / "vq" / "meta" / f"{name}.npy") for name in ("mean", "std"))
+    motions = [values * std + mean for values in io["motion"].numpy()]
+    found = encoder.released_motion_vectors(motions, num_frames=28)
+    parity("convert: lamp", torch.tensor(found), io["evalwrap_motion_embedding"])
+    parity("convert: lamp", torch.tensor(encoder.released_text_vectors(about["texts"])), io["evalwrap_text_embedding"])
+
+
 def test_lamp_tokenizes_texts_like_the_released_code(
     reference_files: Path, golden: Path, convert_reference, tmp_path: Path
 ) -> None:
@@ -201,7 +218,7 @@ def test_text_to_motion_in_a_batch_with_visible_padding(
     assert torch.equal(ids, io[name])
 
 
-def test_pipeline_of_text_to_motion(reference: Conversion, reference_files: Path, golden: Path, parity) -> None:
+def test_text_to_motion_pipeline(reference: Conversion, reference_files: Path, golden: Path, parity) -> None:
     pipe = pipeline("text-to-motion", model=str(reference.output), temperature=0)
     about, io = json.loads((golden / "t2m.json").read_text()), load_file(golden / "t2m.io.safetensors")
     motion = pipe(about["texts"][0], duration=3.2, seed=0)["motion"]
@@ -230,6 +247,20 @@ def test_captioning(reference: Conversion, golden: Path, parity) -> None:
         assert torch.equal(model.generate(io["motion"], input_ids=io["prompt_ids"], **options), io[name])
 
 
+def test_pipeline_of_captioning(reference: Conversion, reference_files: Path, golden: Path) -> None:
+    """The released prompt, beams and lengths, from unnormalized motions to sentences."""
+    pipe = pipeline("motion-captioning", model=str(reference.output / "captioning"))
+    io = load_file(golden / "m2t.io.safetensors")
+    mean, std = (np.load(reference_files / "vq" / "meta" / f"{name}.npy") for name in ("mean", "std"))
+    motions = [values * std + mean for values in io["motion"].numpy()]
+    tokenizer = pipe.processor.tokenizer
+    assert [2, *tokenizer("a man is", add_special_tokens=False)["input_ids"]] == io["prompt_ids"][0].tolist()
+    for name, options in (("greedy_ids", {}), ("beam5_ids", {"num_beams": 5})):
+        answers = pipe(motions, prompt="a man is", max_new_tokens=31, do_sample=False, **options)
+        said = tokenizer.batch_decode(io[name], skip_special_tokens=True)
+        assert [answer["caption"] for [answer] in answers] == [f"a man is{text}".strip() for text in said]
+
+
 @torch.no_grad()
 def test_evaluator(reference: Conversion, golden: Path, parity) -> None:
     model = AutoModel.from_pretrained(reference.output / "evaluator").eval()
@@ -246,10 +277,10 @@ def test_evaluator(reference: Conversion, golden: Path, parity) -> None:
 
 
 def test_evaluator_with_its_words(golden: Path, tmp_path: Path, convert_reference, parity) -> None:
-    """From the original files to the features, as `lamp-hf evaluate` reads annotated captions and whole clips."""
+    """Compare features computed from the original files, for annotated captions and whole clips."""
     io = load_file(golden / "evaluator.io.safetensors")
     lengths = io["cap_lens"].tolist()
-    # The reference has random vectors: one word of its own for each of them, with its part of speech.
+    # The reference has random vectors, so each gets its own word and part of speech.
     vectors, words, said = [], [], []
     for row, length in enumerate(lengths):
         pieces = []
@@ -264,7 +295,7 @@ def test_evaluator_with_its_words(golden: Path, tmp_path: Path, convert_referenc
     shutil.copy(golden / "ckpt" / "evaluator_finest.tar", folder / "model")
     np.save(folder / "mean.npy", np.zeros(263, np.float32))
     np.save(folder / "std.npy", np.ones(263, np.float32))
-    glove = tmp_path / "glove"  # beside the checkpoints, as in the released code
+    glove = tmp_path / "glove"  # next to the checkpoints, like in the released code
     glove.mkdir()
     table = torch.stack([*vectors, torch.zeros(30)]).numpy()
     order = np.random.default_rng(0).permutation(len(table))
@@ -283,7 +314,7 @@ def test_evaluator_with_its_words(golden: Path, tmp_path: Path, convert_referenc
     rows = zip(io["motions"].numpy(), io["m_lens"].tolist(), strict=True)
     motions = [Motion(features=frames[:length], fps=20.0) for frames, length in rows]
     parity("convert: evaluator, motions", torch.tensor(judge.motions(motions)), io["motion_embedding_input_order"])
-    # The reference has random vectors at the beginning and at the end of a text too.
+    # The reference also has random vectors at the beginning and the end of a text.
     tokenizer = judge.processor.tokenizer
     tokenizer.build_inputs_with_special_tokens = lambda ids, _=None: ids
     texts = judge.texts([" ".join(pieces) for pieces in said])
