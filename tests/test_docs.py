@@ -40,6 +40,7 @@ NOT_RUN = {
     "lamp-hf serve": "runs until Ctrl-C; tests/cli/test_serve.py starts and stops it",
     "curl": "asks that server",
     "lamp-hf push": "uploads; tests/hub/test_publish.py does it, to a Hub on this machine",
+    "lamp-hf reproduce": "needs HumanML3D and the released checkpoints; tests/cli/test_reproduce.py runs a small table",
     "lamp-hf convert ": "the released files are gigabytes, and BERT's tokenizer comes from the Hub; "
     "tests/hub/conversion/test_cli_convert.py converts small ones",
     **{

@@ -305,7 +305,8 @@ def logged_rates(run: Path) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("file", "kind", "processes"), [("one_gpu", "NO", 1), ("eight_gpus", "MULTI_GPU", 8), ("fsdp", "FSDP", 8)]
+    ("file", "kind", "processes"),
+    [("one_gpu", "NO", 1), ("eight_gpus", "MULTI_GPU", 8), ("fsdp", "FSDP", 8), ("deepspeed", "DEEPSPEED", 8)],
 )
 def test_accelerate_reads_its_configurations(file: str, kind: str, processes: int) -> None:
     config = load_config_from_file(str(EXAMPLES / "accelerate" / f"{file}.yaml"))
