@@ -21,6 +21,7 @@ from lamp_hf.cli.info import info
 from lamp_hf.cli.push import push
 from lamp_hf.cli.search import index, search
 from lamp_hf.cli.serve import serve
+from lamp_hf.cli.studio import studio
 from lamp_hf.cli.train import train
 from lamp_hf.terminal import logs_on_stderr, shown
 from lamp_hf.version import __version__
@@ -86,6 +87,7 @@ app.command()(index)
 app.command()(info)
 app.command("convert-motion")(convert_motion)
 app.command()(serve)
+app.command()(studio)
 app.command()(train)
 app.command()(push)
 app.command()(convert)
