@@ -36,7 +36,7 @@ def launch(
         block: Whether to serve until Ctrl-C; otherwise, return while the page is served.
 
     Returns:
-        The [`StudioPage`]; `page.blocks.local_url` is its address, and `page.close()` ends it.
+        The page; `page.blocks.local_url` is its address, and `page.close()` ends it.
 
     Raises:
         ImportError: Gradio is not installed.

@@ -6,6 +6,7 @@ import itertools
 import logging
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from importlib import resources
@@ -61,6 +62,7 @@ class StudioPage:
         self.sessions = sessions or Sessions()
         self._figures = Path(tempfile.mkdtemp(prefix="lamp-hf-studio-"))
         self._downloads = itertools.count()
+        self._closed = threading.Event()
         self._cancelable: list[Any] = []
         self.appearance = {
             "theme": gr.themes.Base(
@@ -94,6 +96,7 @@ class StudioPage:
             OSError: The port is in use.
         """
         limits = self.models.limits
+        threading.Thread(target=self._close_expired, daemon=True).start()
         try:
             self.blocks.launch(
                 server_name=host,
@@ -116,9 +119,14 @@ class StudioPage:
 
     def close(self) -> None:
         """Stop serving, and delete what the sessions have made."""
-        self.blocks.close()
+        self._closed.set()
+        self.blocks.close(verbose=False)
         self.sessions.close_all()
         shutil.rmtree(self._figures, ignore_errors=True)
+
+    def _close_expired(self) -> None:
+        while not self._closed.wait(UPLOADS_CHECK_S):
+            self.sessions.close_expired()
 
     # ---- components ---------------------------------------------------------------------------------------
 
@@ -325,7 +333,7 @@ class StudioPage:
 
         for button, change in ((self.add_scene, 1), (self.remove_scene, -1)):
             resize = functools.partial(self.on_resize, change)
-            button.click(resize, self.num_scenes, [self.num_scenes, *self.scene_rows, *self.scene_texts], **QUIET)
+            button.click(resize, self.num_scenes, [self.num_scenes, *self.scene_rows], **QUIET)
         board = [self.board_seed, *self.scene_texts, *self.scene_seconds]
         self._job(self.make_board.click, self.on_storyboard, [self.num_scenes, *board], work, self.make_board)
 
@@ -666,12 +674,9 @@ class StudioPage:
         return {**cleared, **self._figure(session), self.rig: rig, self.status: views.status(line)}
 
     def on_figure(self, path: str | None, request: gr.Request) -> None:
-        """Remember the copy that the browser fetches, and delete those before."""
-        session = self.sessions.of(request.session_hash)
-        if path is None or Path(path) not in session.files:
-            session.remove_files()
+        """Remember the copy of a figure that the browser fetches, to delete it with the session."""
         if path is not None:
-            session.files.append(Path(path))
+            self.sessions.of(request.session_hash).files.append(Path(path))
 
     # ---- the motion that the user works on ----------------------------------------------------------------
 
@@ -694,9 +699,12 @@ class StudioPage:
 
     def _figure(self, session: Session) -> Updates:
         """Show the motion on the character."""
+        session.remove_files()
         path = None
-        if session.character is not None:
+        if session.character is not None and session.has_clip:
             path = files.write_figure(session.clip.motion, session.character, self._figures)
+        if path is not None:
+            session.files.append(path)
         return {self.figure: gr.update(value=None if path is None else str(path), visible=path is not None)}
 
 

@@ -89,6 +89,11 @@ class Session:
         return self._clips[-1]
 
     @property
+    def has_clip(self) -> bool:
+        """Whether there is a motion that the user works on."""
+        return bool(self._clips)
+
+    @property
     def can_undo(self) -> bool:
         """Whether there was another motion before."""
         return len(self._clips) > 1
