@@ -1,5 +1,9 @@
-"""The page of the studio in a real browser: each flow from typing to the downloaded file."""
+"""The page of the studio in a real browser: each flow from typing to the downloaded file.
 
+With `LAMP_HF_SCREENSHOTS=folder`, pictures of the pages at the end of each test are written to the folder.
+"""
+
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +27,8 @@ pytestmark = [
 ]
 
 KNOWN = ["a person walks", "the person waves", "a person bows"]
+# The players and the figure need WebGL, also without a graphics card.
+ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 PATIENCE_MS = 180_000  # a busy machine
 
 
@@ -44,13 +50,13 @@ def studio(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
 
 
 @pytest.fixture
-def visit(browser: Any, studio: Any) -> Iterator[Callable[..., Any]]:
+def visit(browser: Any, studio: Any, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Open the page as another user; errors of its scripts fail the test."""
     contexts, errors = [], []
 
@@ -65,7 +71,10 @@ def visit(browser: Any, studio: Any) -> Iterator[Callable[..., Any]]:
         return page
 
     yield open_page
-    for context in contexts:
+    for number, context in enumerate(contexts):
+        if (folder := os.environ.get("LAMP_HF_SCREENSHOTS")) and context.pages:
+            path = Path(folder, f"{request.node.name}-{number}.png")
+            context.pages[0].screenshot(path=path, full_page=True)
         context.close()
     assert not errors
 
