@@ -21,6 +21,7 @@ FLOORS = (
     {"evaluation"},
     {"publishing"},
     {"conversion", "training", "serving"},
+    {"studio"},
     {"cli"},
     {"lamp_hf"},
 )

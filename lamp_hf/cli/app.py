@@ -22,6 +22,7 @@ from lamp_hf.cli.push import push
 from lamp_hf.cli.reproduce import reproduce
 from lamp_hf.cli.search import index, search
 from lamp_hf.cli.serve import serve
+from lamp_hf.cli.studio import studio
 from lamp_hf.cli.train import train
 from lamp_hf.terminal import logs_on_stderr, shown
 from lamp_hf.version import __version__
@@ -87,6 +88,7 @@ app.command()(index)
 app.command()(info)
 app.command("convert-motion")(convert_motion)
 app.command()(serve)
+app.command()(studio)
 app.command()(train)
 app.command()(reproduce)
 app.command()(push)

@@ -60,17 +60,23 @@ def motion_to_html(
     style: Style = "mannequin",
     scenes: Sequence[Scene] = (),
     downloads: Sequence[str] | None = (),
+    span: tuple[float, float] | None = None,
 ) -> str:
     """Create an HTML fragment with a player, for a notebook or any other page.
 
     The player is in a sandboxed frame: a page can contain many, and player and page cannot access each other. A player
     that is not visible uses no graphics memory.
 
+    With `span`, the viewer can choose a span of time: by dragging over the time line, or with the arrow keys on its two
+    handles. After each choice, the player sends the message `{type: "lamp-hf-span", start, end}` (seconds) to the page,
+    and it shows a span that the page sends in the same form.
+
     Args:
         motion: the motion, or up to 12 motions that are played side by side.
         height: height in pixels; the width is the width of the page, at most 1.5 times the height for each motion.
         plant_feet, style, scenes: see `write_html`.
         downloads: see `write_html`; by default, there are no download buttons.
+        span: start and end in seconds of the span to begin with; by default, there is none to choose.
 
     Returns:
         An `<iframe>` that contains the whole player: about 40 kB, 120 kB for the mannequin, and 6.5 kB per second at 20
@@ -78,10 +84,13 @@ def motion_to_html(
         third, ... frame is shown, at the correct speed.
 
     Raises:
-        ValueError: there are no motions or more than 12, or the style, the scenes or the downloads are invalid.
+        ValueError: there are no motions or more than 12, or the style, the scenes, the downloads or the span are
+            invalid.
     """
     motions = _checked(motion, style, scenes, downloads)
-    page = escape(_page(motions, _NOTEBOOK_FRAMES, plant_feet, style, scenes, downloads), quote=True)
+    if span is not None and not 0.0 <= span[0] <= span[1] < math.inf:
+        raise ValueError(f"span: expected (start, end) with 0 ≤ start ≤ end, got {span}")
+    page = escape(_page(motions, _NOTEBOOK_FRAMES, plant_feet, style, scenes, downloads, span), quote=True)
     width = height * 3 // 2 * min(len(motions), 3)
     return (
         f'<iframe srcdoc="{page}" sandbox="allow-scripts allow-downloads" loading="lazy" '
@@ -148,6 +157,7 @@ def _page(
     style: Style,
     scenes: Sequence[Scene],
     downloads: Sequence[str] | None,
+    span: tuple[float, float] | None = None,
 ) -> str:
     """Insert motions into the template of the player."""
     if downloads is None:
@@ -165,7 +175,7 @@ def _page(
         "@TITLE@": escape(" ".join(text.split())[:120]),
         "@PANELS@": "".join(f'<div class="panel">{caption}</div>' for caption in captions),
         "@SCENES@": "".join(marks),
-        "@MOTION@": _packed(_data(motions, max_frames, plant_feet, style)),
+        "@MOTION@": _packed(_data(motions, max_frames, plant_feet, style) | {"span": span}),
         "@FILES@": _packed([_files(motion, plant_feet, downloads) for motion in motions] if downloads else []),
         "@SCRIPT@": _template("player.js"),
     }

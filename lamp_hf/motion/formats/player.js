@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const find = (id) => document.getElementById(id);
-  const { motions, meshes, look } = JSON.parse(find("motion").textContent);
+  const { motions, meshes, look, span } = JSON.parse(find("motion").textContent);
   const files = JSON.parse(find("files").textContent);
   const canvas = find("canvas"), panels = [...find("panels").children], scenes = [...find("scenes").children];
   const play = find("play"), scrub = find("scrub"), clock = find("clock"), notice = find("notice");
@@ -605,6 +605,70 @@
   if (!motions.some((motion) => motion.quaternions)) {
     style.value = "skeleton";
     style.hidden = true;
+  }
+
+  // ---- the span --------------------------------------------------------------------------------------------------
+
+  // A page can ask its viewer for a span of time. The player sends each choice to the page, and shows the page's own.
+  if (span) {
+    const strip = find("span"), band = find("band"), handles = [...strip.querySelectorAll(".handle")];
+    const { fps, numFrames } = motions[0], length = numFrames / fps;
+    let ends = [0, length];
+    const frameAt = (seconds) => Math.round(Math.min(Math.max(seconds, 0), length) * fps) / fps;
+    const mark = (chosen) => {
+      ends = chosen.map(frameAt).sort((a, b) => a - b);
+      band.style.left = `${100 * ends[0] / length}%`;
+      band.style.width = `${100 * (ends[1] - ends[0]) / length}%`;
+      handles.forEach((handle, k) => {
+        handle.style.left = `${100 * ends[k] / length}%`;
+        handle.ariaValueMax = length.toFixed(2);
+        handle.ariaValueNow = ends[k].toFixed(2);
+        handle.ariaValueText = `${ends[k].toFixed(2)} seconds`;
+      });
+    };
+    const send = () => parent.postMessage({ type: "lamp-hf-span", start: ends[0], end: ends[1] }, "*");
+    let anchor = null;
+    const secondsAt = (event) => {
+      const { left, width } = strip.getBoundingClientRect();
+      return length * (event.clientX - left) / width;
+    };
+    strip.addEventListener("pointerdown", (event) => {
+      strip.setPointerCapture(event.pointerId);
+      const held = handles.indexOf(event.target);
+      anchor = held < 0 ? secondsAt(event) : ends[1 - held];
+      seek(secondsAt(event));
+      event.preventDefault();
+    });
+    strip.addEventListener("pointermove", (event) => {
+      if (anchor === null) return;
+      mark([anchor, secondsAt(event)]);
+      seek(secondsAt(event));
+    });
+    for (const name of ["pointerup", "pointercancel"]) {
+      strip.addEventListener(name, () => {
+        if (anchor !== null) send();
+        anchor = null;
+      });
+    }
+    handles.forEach((handle, k) => handle.addEventListener("keydown", (event) => {
+      const frames = event.shiftKey ? 10 : 1;
+      const places = { ArrowLeft: ends[k] - frames / fps, ArrowDown: ends[k] - frames / fps, Home: k ? ends[0] : 0,
+                       ArrowRight: ends[k] + frames / fps, ArrowUp: ends[k] + frames / fps, End: k ? length : ends[1] };
+      if (!(event.key in places)) return;
+      const place = k ? Math.max(places[event.key], ends[0]) : Math.min(places[event.key], ends[1]);
+      mark(k ? [ends[0], place] : [place, ends[1]]);
+      seek(ends[k]);
+      send();
+      event.preventDefault();
+      event.stopPropagation();
+    }));
+    window.addEventListener("message", ({ source, data }) => {
+      if (source === parent && data?.type === "lamp-hf-span" && [data.start, data.end].every(Number.isFinite)) {
+        mark([data.start, data.end]);
+      }
+    });
+    strip.hidden = false;
+    mark(span);
   }
 
   const pointers = new Map();
