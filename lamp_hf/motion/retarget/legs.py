@@ -16,6 +16,7 @@ __all__ = ["FootTurns", "PlacedLegs", "Sole", "find_soles", "foot_turns", "place
 _UP = np.array([0.0, 1.0, 0.0])
 _FADE_S = 0.12
 _HIPS_S = 0.08
+_FLOATING_M = 0.005  # a foot may float as high, because a straight leg bends by many degrees for a few millimeters
 _DEEPEST_M = 0.15  # how far hips sink so that a leg reaches its planted foot
 _NOISE_M = 0.03  # a planted foot at a greater height stands on something
 _NEAR_M = 0.08  # a foot at this height above its standing height weighs 1 / e when the hips are placed
@@ -292,7 +293,7 @@ def _sinking(hips: np.ndarray, targets: np.ndarray, reach: np.ndarray, held: np.
     flat = np.linalg.norm((targets - hips)[..., ::2], axis=-1)
     highest = targets[..., 1] + np.sqrt(np.maximum(reach[:, None] ** 2 - flat**2, 0.0))
     excess = np.max(np.where(held, hips[..., 1] - highest, 0.0), axis=0)
-    excess = np.clip(excess, 0.0, _DEEPEST_M)
+    excess = np.clip(excess - _FLOATING_M, 0.0, _DEEPEST_M)
     radius = max(1, round(2.0 * _HIPS_S * fps))
     padded = np.pad(excess, radius, mode="edge")
     widest = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1).max(axis=-1)
