@@ -39,6 +39,11 @@ class Landmarks(NamedTuple):
         """Midpoint (T, 3) of the hips."""
         return self.hips.mean(axis=0)
 
+    def scaled(self, factor: float) -> "Landmarks":
+        """Return the landmarks with all positions multiplied by a factor."""
+        others = {name: getattr(self, name) * factor for name in self._fields if name != "collars"}
+        return Landmarks(**others, collars=None if self.collars is None else self.collars * factor)
+
     def trunk(self) -> np.ndarray:
         """Return unit directions (T, 3) from the hips to the neck."""
         return rotations.normalize(self.neck - self.between_hips, (0.0, 1.0, 0.0))

@@ -52,7 +52,7 @@ def retarget(motion: "Motion", character: Character, *, plant_feet: bool = True)
     if min(sizes) < 1e-6:
         raise MotionFormatError(f"{character.name}: legs without length cannot be retargeted; check the rest pose")
     scale = sizes[1] / sizes[0]
-    rest = Landmarks(*(None if part is None else part / scale for part in rest))
+    rest = rest.scaled(1.0 / scale)
     # From here to the end, lengths are meters on a body whose legs are as long as the motion's.
     positions = character.canonical_rest / scale
     anatomy = character.anatomy
