@@ -13,7 +13,7 @@ __all__ = ["basis", "hinge", "limb_turns", "smoothed", "turn_between", "twist_ab
 
 _WEAK = np.radians((8.0, 35.0))  # the plane of a limb is unknown below the first bend, and known above the second
 _FAR = np.radians((110.0, 150.0))  # twists that are implausible at a weak bend
-_FAR_BEND = np.radians((40.0, 70.0))  # bends at which even they are believed
+_FAR_BEND = np.radians((20.0, 40.0))  # bends at which even they are believed
 _PRIOR = 0.05
 _CONTEXT_S = 0.25
 

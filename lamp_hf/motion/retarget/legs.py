@@ -16,8 +16,6 @@ __all__ = ["FootTurns", "PlacedLegs", "Sole", "find_soles", "foot_turns", "place
 _UP = np.array([0.0, 1.0, 0.0])
 _FADE_S = 0.12
 _HIPS_S = 0.08
-_FLOATING_M = 0.005  # a foot may float as high, because a straight leg bends by many degrees for a few millimeters
-_DEEPEST_M = 0.15  # how far hips sink so that a leg reaches its planted foot
 _NOISE_M = 0.03  # a planted foot at a greater height stands on something
 _NEAR_M = 0.08  # a foot at this height above its standing height weighs 1 / e when the hips are placed
 _AIR_M = (0.06, 0.25)  # heights above standing between which a foot stops to be level across
@@ -269,35 +267,32 @@ def place_legs(
     targets = free.copy()
     held = feet.held.max(axis=-1)
     targets[..., 1] = height * held + np.maximum(free[..., 1] + shift[:, 1], lowest) * (1.0 - held)
-    if plants is not None and plants.any():
-        # Planted from hips so low that legs reach everything, the feet come to where they should stand.
-        low = hips + shift - _DEEPEST_M * _UP
-        knees, ankles = _two_bones(low, targets, lengths, free + shift, bones, hips[0] - hips[1])
-        joints = np.repeat(low.mean(axis=0)[:, None], HUMANML3D_22.num_joints, axis=1)
-        for side, leg in enumerate((_LEFT_LEG, _RIGHT_LEG)):
-            joints[:, list(leg)] = np.stack([low[side], knees[side], ankles[side], ankles[side] + ways[side]], axis=1)
-        planted = plant_joints(joints, fps, plants=plants)
-        targets, toes = (np.stack([planted[:, leg[k]] for leg in (_LEFT_LEG, _RIGHT_LEG)]) for k in (2, 3))
-        turned = rotations.multiply(rotations.between(ways, toes - targets), turned)
-        ways = rotations.rotate(turned, offsets[:, None])
-        # Planting moves toes by up to a centimeter, so that a foot may sink again.
-        targets[..., 1] = np.maximum(targets[..., 1], _lowest(turned, rest, soles))
-    shift[:, 1] -= _sinking(hips + shift, targets, _STRAIGHT * lengths.sum(axis=-1), held > 0.5, fps)
+    # Hips that are too high for a leg to reach the floor sink.
+    reach = _STRAIGHT * lengths.sum(axis=-1)[:, None]
+    flat = np.linalg.norm((targets - hips)[..., ::2], axis=-1)
+    highest = targets[..., 1] + np.sqrt(np.maximum(reach**2 - flat**2, 0.0)) - hips[..., 1]
+    excess = np.max(np.where(held > 0.5, shift[:, 1] - highest, 0.0), axis=0)
+    shift[:, 1] -= np.maximum(smoothed(np.maximum(excess, 0.0), _HIPS_S * fps), 0.0)
+
     hips = hips + shift
     knees, ankles = _two_bones(hips, targets, lengths, free + shift, bones, hips[0] - hips[1])
-    return PlacedLegs(hips, knees, ankles, ankles + ways, turned, shift)
-
-
-def _sinking(hips: np.ndarray, targets: np.ndarray, reach: np.ndarray, held: np.ndarray, fps: float) -> np.ndarray:
-    """Return how far (T,) the hips sink, smoothly, so that legs reach the targets (2, T, 3) of planted feet."""
-    flat = np.linalg.norm((targets - hips)[..., ::2], axis=-1)
-    highest = targets[..., 1] + np.sqrt(np.maximum(reach[:, None] ** 2 - flat**2, 0.0))
-    excess = np.max(np.where(held, hips[..., 1] - highest, 0.0), axis=0)
-    excess = np.clip(excess - _FLOATING_M, 0.0, _DEEPEST_M)
-    radius = max(1, round(2.0 * _HIPS_S * fps))
-    padded = np.pad(excess, radius, mode="edge")
-    widest = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1).max(axis=-1)
-    return smoothed(widest, _HIPS_S * fps)
+    toes = ankles + ways
+    if plants is None or not plants.any():
+        return PlacedLegs(hips, knees, ankles, toes, turned, shift)
+    joints = np.repeat(hips.mean(axis=0)[:, None], HUMANML3D_22.num_joints, axis=1)
+    for side, leg in enumerate((_LEFT_LEG, _RIGHT_LEG)):
+        joints[:, list(leg)] = np.stack([hips[side], knees[side], ankles[side], toes[side]], axis=1)
+    planted = plant_joints(joints, fps, plants=plants)
+    shift = shift + planted[:, 0] - joints[:, 0]
+    hips, knees, ankles, toes = (np.stack([planted[:, _LEFT_LEG[k]], planted[:, _RIGHT_LEG[k]]]) for k in range(4))
+    # Planting moves toes by up to a centimeter, so that a foot may sink again.
+    swing = rotations.between(rotations.rotate(turned, offsets[:, None]), toes - ankles)
+    turned = rotations.multiply(swing, turned)
+    lift = np.maximum(_lowest(turned, rest, soles) - ankles[..., 1], 0.0)
+    targets = ankles + lift[..., None] * _UP
+    bones = rotations.normalize(knees - hips), rotations.normalize(ankles - knees)
+    knees, lifted = _two_bones(hips, targets, lengths, ankles, bones, hips[0] - hips[1])
+    return PlacedLegs(hips, knees, lifted, toes + lifted - ankles, turned, shift)
 
 
 def _lowest(turns: np.ndarray, rest: Landmarks, soles: tuple[Sole, Sole]) -> np.ndarray:
