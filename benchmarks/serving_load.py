@@ -156,6 +156,12 @@ def refusals(port: int, requests: int) -> int:
     return sum(refused)
 
 
+def show(values: dict[str, Any]) -> None:
+    """Print names and values, at once."""
+    for name, value in values.items():
+        print(f"{name:<32}  {value}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=16)
@@ -203,15 +209,15 @@ def main() -> None:
         "p50_s": round(float(np.percentile(times, 50)), 3),
         "p95_s": round(float(np.percentile(times, 95)), 3),
         "memory_mb": [round(memory[place]) for place in (0, len(memory) // 4, len(memory) // 2, -1)],
-        "compared": len(compared),
-        "differing": differing(compared, arguments.model, motion),
         "refused_of_four_times_the_limit": refused,
         "seconds_to_stop": round(stopping, 1),
     }
-    for name, value in results.items():
-        print(f"{name:<32}  {value}")
+    show(results)
     for error in errors[:5]:
         print(error)
+    checked = {"compared": len(compared), "differing": differing(compared, arguments.model, motion)}
+    show(checked)
+    results |= checked
     if arguments.results is not None:
         arguments.results.write_text(json.dumps(results, indent=2) + "\n")
     quarter = float(np.median(memory[len(memory) // 4 :][:5]))
