@@ -67,7 +67,6 @@ MADE = {
         "cycle.glb",
         "clip.glb",
         "clip.gif",
-        "both.html",
         "clip.html",
         "take_012.glb",
         "players/take_001.html",
