@@ -58,14 +58,15 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def visit(browser: Any, studio: Any, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     """Open the page as another user; errors of its scripts fail the test."""
-    contexts, errors = [], []
+    contexts: list[Any] = []
+    errors: list[Any] = []
 
     def open_page(width: int = 1280, height: int = 900) -> Any:
         context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce")
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
-        page.on("pageerror", errors.append)
+        page.on("pageerror", lambda error: errors.append(error))
         page.goto(studio.blocks.local_url)
         page.get_by_label("What does the person do?").wait_for()
         return page
