@@ -73,7 +73,7 @@ def variations(page: Any, text: str) -> None:
     """Generate variations, and move their player to the middle of a gesture."""
     page.get_by_label("What does the person do?").fill(text)
     page.get_by_role("button", name="Seed, guidance and more").click()
-    page.get_by_label("Seed", exact=True).fill("1")
+    page.get_by_label("Seed", exact=True).first.fill("1")
     page.get_by_role("button", name="Seed, guidance and more").click()
     page.get_by_role("button", name="Make four variations").click()
     page.locator("#status", has_text="variations in").wait_for()
