@@ -2,28 +2,42 @@
 
     python benchmarks/retargeting.py --cmu cmu_bvh.tar.xz hero.glb other.vrm [--motions 100] [--seed 0]
 
-Prints a row for each character, each rig of `--rig`, and three bodies of other proportions and rest poses that the
+Prints a row for each character, for the rig `mixamo`, and for three bodies of other proportions and rest poses that the
 script builds. Nothing is written. Of all frames of all motions:
 
-- *limbs*: angle between a bone of an arm or a leg in the motion and on the character, mean and 99th percentile; of
-  arms, and of legs, whose feet are planted on the floor.
+- *arms, legs, swing*: angle between a bone in the motion and on the character, mean and 95th percentile. *Legs* are all
+  legs, *swing* those without a planted foot: a leg that stands bends until its foot is on the floor of the character.
 - *spine, head, hips, chest*: the same for the directions from hips to neck, from neck to head, and from right to left.
 - *length*: largest relative change of the length of a bone.
-- *slide*: how far a planted heel or toe moves on the floor, 99th percentile and largest.
-- *sunk*: depth of toes and ankles below where they stand, and of the skin below the floor; 99th percentile of frames.
-- *flips*: frames in which an upper arm, forearm, thigh or shank turns by more than 90 degrees about itself in a
-  twentieth of a second, or a knee or elbow bends backward by more than 20 degrees on the character.
+- *slide*: how far a planted heel or toe moves on the floor, 99th percentile and largest, in centimeters.
+- *sunk, skin*: depth of toes and ankles below where they stand, and of the skin of feet below the floor, likewise.
+- *flips*: frames in which a bone of a limb turns by more than 120 degrees in a twentieth of a second although its
+  direction turns by less than 40, or a knee or elbow of the character bends backward by more than 20 degrees while that
+  of the motion bends by more than 20.
+- *ms*: processor time per second of motion.
+
+Lengths are relative to legs as long as those of the motion.
 """
 
+import argparse
+import random
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
+from lamp_hf.data import load_cmu_mocap, with_numpy_motion
 from lamp_hf.motion import rotations
+from lamp_hf.motion.formats.hierarchy import Hierarchy
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.retarget import Character, CharacterMotion
+from lamp_hf.motion.retarget.character import Skin, build_character
 from lamp_hf.motion.retarget.landmarks import Landmarks, leg_length, of_joints
 from lamp_hf.motion.skeleton import HUMANML3D_22
 
@@ -70,11 +84,16 @@ def measure(motion: Motion, made: CharacterMotion) -> dict[str, np.ndarray]:
     before, after = of_joints(motion.joints, HUMANML3D_22), landmarks(made)
     character = made.character
     meters = leg_length(before) / leg_length(after)  # so that centimeters mean the same on each character
+    plants = motion.foot_plants()
     found: dict[str, list[np.ndarray]] = defaultdict(list)
     for kind, chain in (("arms", ("shoulders", "elbows", "wrists")), ("legs", ("hips", "knees", "ankles"))):
-        for upper, lower in zip(chain, chain[1:], strict=False):
+        for upper, lower in pairwise(chain):
             ways = [getattr(points, lower) - getattr(points, upper) for points in (before, after)]
-            found[kind].append(angle(*ways).ravel())
+            angles = angle(*ways)
+            found[kind].append(angles.ravel())
+            if kind == "legs":
+                planted = plants.reshape(-1, 2, 2).any(axis=2).T
+                found["swing"].append(angles[~planted])
     found["spine"].append(angle(before.neck - before.between_hips, after.neck - after.between_hips))
     if character.anatomy.head is not None and character.anatomy.neck:
         found["head"].append(angle(before.head - before.neck, after.head - after.neck))
@@ -89,7 +108,6 @@ def measure(motion: Motion, made: CharacterMotion) -> dict[str, np.ndarray]:
             if joint != character.anatomy.root:
                 found["length"].append(np.abs(now / length - 1.0))
 
-    plants = motion.foot_plants()
     floor = character.rest_landmarks()
     for side in range(2):
         for point, (place, standing) in enumerate(
@@ -105,48 +123,96 @@ def measure(motion: Motion, made: CharacterMotion) -> dict[str, np.ndarray]:
     if character.skin is not None:
         heights = made.skin() @ character.axes[1] - character.floor
         found["skin"].append(np.maximum(-heights.min(axis=1), 0.0) * meters)
-    found["flips"].append(flips(made, after))
+    found["flips"].append(flips(before, made))
     return {kind: np.concatenate(values) for kind, values in found.items() if values}
 
 
-def flips(made: CharacterMotion, points: Landmarks) -> np.ndarray:
+def flips(before: Landmarks, made: CharacterMotion) -> np.ndarray:
     """Return the number of flips in each frame (T,)."""
     character = made.character
     count = np.zeros(made.num_frames)
-    for limb in (*character.anatomy.arms, *character.anatomy.legs):
-        for joint in (limb.upper, limb.lower):
-            turn = made.turns[joint]
-            change = rotations.multiply(turn[1:], rotations.conjugate(turn[:-1]))
-            turned = np.degrees(2.0 * np.arctan2(np.linalg.norm(change[:, 1:], axis=-1), np.abs(change[:, 0])))
-            count[1:] += turned * made.fps / 20.0 > 90.0
-    rest = character.rest_landmarks()
-    for side, leg in enumerate(character.anatomy.legs):
-        # The axis of the knee, fixed to the thigh: to the left of a body that stands.
-        thigh = rotations.normalize(rest.knees[side] - rest.hips[side])
-        left = rest.hips[0] - rest.hips[1]
-        axis = rotations.rotate(made.turns[leg.upper], rotations.normalize(left - np.sum(left * thigh) * thigh)[0])
-        ways = points.knees[side] - points.hips[side], points.ankles[side] - points.knees[side]
-        bend = np.degrees(np.arctan2(np.sum(np.cross(*ways) * axis, axis=-1), np.sum(ways[0] * ways[1], axis=-1)))
-        count += bend < -20.0
+    chains = {"arms": ("shoulders", "elbows", "wrists"), "legs": ("hips", "knees", "ankles")}
+    for kind, chain in chains.items():
+        points = [getattr(before, part) for part in chain]
+        for side, limb in enumerate(getattr(character.anatomy, kind)):
+            ways = points[1][side] - points[0][side], points[2][side] - points[1][side]
+            for joint, way in zip((limb.upper, limb.lower), ways, strict=True):
+                turn = made.turns[joint]
+                change = rotations.multiply(turn[1:], rotations.conjugate(turn[:-1]))
+                turned = np.degrees(2.0 * np.arctan2(np.linalg.norm(change[:, 1:], axis=-1), np.abs(change[:, 0])))
+                turned, swung = (value * made.fps / 20.0 for value in (turned, angle(way[1:], way[:-1])))
+                count[1:] += (turned > 120.0) & (swung < 40.0)
+            # How the lower bone turns relative to the upper one, about the axis that the rest pose bends about.
+            rest = character.rest_landmarks()
+            down = rotations.normalize(getattr(rest, chain[1])[side] - getattr(rest, chain[0])[side])
+            left = (1.0 if side == 0 else -1.0) * np.array([[0.0, -1.0, 0.0]])
+            axis = np.array([[1.0, 0.0, 0.0]]) if kind == "legs" else left
+            axis = rotations.normalize(axis - np.sum(axis * down) * down)
+            axis = rotations.rotate(made.turns[limb.upper], axis)
+            across = np.sum(np.cross(*ways) * axis, axis=-1)
+            bend = np.degrees(np.arctan2(across, np.sum(ways[0] * ways[1], axis=-1)))
+            count += (bend < -20.0) & (angle(*ways) > 20.0)
     return count
 
 
-def without(character: Character) -> Character:
-    """Return a character with only the lowest points of its skin, which show whether it sinks."""
-    if character.skin is None or len(character.skin.points) <= SKIN_POINTS:
-        return character
-    from dataclasses import replace
-
-    order = np.argsort(character.skin.points @ character.axes[1])[:SKIN_POINTS]
+def light(character: Character) -> Character:
+    """Return a character with only the lowest points of its skin, which show whether its feet sink."""
     skin = character.skin
-    return replace(
-        character, skin=replace(skin, points=skin.points[order], joints=skin.joints[order], weights=skin.weights[order])
+    if skin is None or len(skin.points) <= SKIN_POINTS:
+        return character
+    lowest = np.argsort(skin.points @ character.axes[1])[:SKIN_POINTS]
+    return replace(character, skin=Skin(skin.points[lowest], skin.joints[lowest], skin.weights[lowest]))
+
+
+def body(name: str, stretch: Mapping[str, float], arms: tuple[float, float], seed: int) -> Character:
+    """Build a character from the rig `unreal`.
+
+    Args:
+        name: its name.
+        stretch: factors of the lengths of bones, by the start of the names of the joints at their ends.
+        arms: how far the arms of the rest pose hang down, and point to the front, in degrees.
+        seed: seed of the orientation of its joints.
+    """
+    base = Character.of_rig("unreal")
+    turns = [
+        rotations.multiply(
+            rotations.about_axis("y", np.radians(-side * arms[1])),
+            rotations.about_axis("z", np.radians(-side * arms[0])),
+        )
+        for side in (1.0, -1.0)
+    ]
+    positions = np.zeros_like(base.rest_positions)
+    for joint, (joint_name, parent) in enumerate(zip(base.joint_names, base.parents, strict=True)):
+        if parent < 0:
+            continue
+        way = base.rest_positions[joint] - base.rest_positions[parent]
+        way = way * next((factor for start, factor in stretch.items() if joint_name.startswith(start)), 1.0)
+        if joint_name.startswith(("lowerarm", "hand")):
+            way = rotations.rotate(turns[joint_name.endswith("_r")], way)
+        positions[joint] = positions[parent] + way
+    axes = rotations.to_matrix(rotations.normalize(np.random.default_rng(seed).normal(size=(len(positions), 4))))
+    hierarchy = Hierarchy(base.joint_names, base.parents, positions, positions)
+    joints = range(len(positions))
+    local = np.tile([1.0, 0.0, 0.0, 0.0], (len(positions), 1))  # only needed to write a file
+    return build_character(
+        name, base.joint_names, base.parents, positions, axes, local, (joints, hierarchy), mapping=None
     )
 
 
+def bodies() -> list[Character]:
+    """Build characters of other proportions and rest poses."""
+    return [
+        body("child, A-pose", {"thigh": 0.6, "calf": 0.5, "foot": 0.55, "spine": 0.8, "lowerarm": 0.7}, (45.0, 0.0), 0),
+        body("long legs, arms down", {"calf": 1.4, "foot": 1.6, "ball": 1.2, "hand": 0.8}, (85.0, 0.0), 1),
+        body("long arms to the front", {"lowerarm": 1.3, "hand": 1.5, "clavicle": 1.4, "foot": 0.7}, (0.0, 80.0), 2),
+    ]
+
+
+COLUMNS = ("arms", "legs", "swing", "spine", "head", "hips", "chest", "length", "slide", "sunk", "skin", "flips", "ms")
+
+
 def row(character: Character, motions: Sequence[Motion]) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Return the cells of a character's row."""
-    start = time.process_time()
+    """Return the cells of a character's row, and all measures."""
     all_of: dict[str, list[np.ndarray]] = defaultdict(list)
     spent = 0.0
     for motion in motions:
@@ -157,15 +223,41 @@ def row(character: Character, motions: Sequence[Motion]) -> tuple[list[str], dic
             all_of[kind].append(values)
     found = {kind: np.concatenate(values) for kind, values in all_of.items()}
 
-    def degrees(kind: str) -> str:
+    def cell(kind: str) -> str:
         values = found.get(kind)
-        return "–" if values is None else f"{values.mean():.2f} / {np.quantile(values, 0.99):.2f}"
+        if values is None or not len(values):
+            return "–"
+        if kind in ("slide", "sunk", "skin"):
+            return f"{np.quantile(values, 0.99) * 100:.2f} / {values.max() * 100:.2f}"
+        return f"{values.mean():.2f} / {np.quantile(values, 0.95):.2f}"
 
-    def centimeters(kind: str) -> str:
-        values = found.get(kind)
-        return "–" if values is None else f"{np.quantile(values, 0.99) * 100:.2f} / {values.max() * 100:.2f}"
+    cells = {kind: cell(kind) for kind in COLUMNS}
+    cells["length"] = f"{found['length'].max():.0e}"
+    cells["flips"] = str(int(found["flips"].sum()))
+    cells["ms"] = f"{1000 * spent / sum(motion.duration for motion in motions):.0f}"
+    return [character.name, *cells.values()], found
 
-    cells = [character.name, *(degrees(kind) for kind in ("arms", "legs", "spine", "head", "hips", "chest"))]
-    cells += [f"{found['length'].max():.0e}", *(centimeters(kind) for kind in ("slide", "sunk", "skin"))]
-    seconds = sum(motion.duration for motion in motions)
-    return [*cells, f"{int(found['flips'].sum())}", f"{spent / seconds * 1000:.0f}"], found
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("characters", nargs="*", type=Path, help=".glb, .vrm or .bvh files")
+    parser.add_argument("--cmu", type=Path, required=True, help="archive of the CMU database, for `load_cmu_mocap`")
+    parser.add_argument("--motions", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    data = load_cmu_mocap(options.cmu)["train"]
+    chosen = sorted(random.Random(options.seed).sample(range(len(data)), options.motions))
+    rows = with_numpy_motion(data.select(chosen))
+    motions = [Motion(features=one["motion"], fps=one["fps"], name=one["id"]) for one in rows]
+    characters = [*map(Character.load, options.characters), Character.of_rig("mixamo"), *bodies()]
+    table = Table(title=f"{len(motions)} motions, {sum(motion.duration for motion in motions) / 60:.1f} minutes")
+    for column in ("character", *COLUMNS):
+        table.add_column(column)
+    for character in characters:
+        table.add_row(*row(light(character), motions)[0])
+    Console(width=200).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -34,7 +34,8 @@ def main(
     # The model generates about ten seconds at most. A storyboard generates each scene separately, then regenerates the
     # frames around each seam with both sides as context. This avoids jumps, and the whole motion can have any length.
     result = pipeline("text-to-motion").storyboard(script, seed=seed)
-    result["motion"].save(output)
+    scenes = {"scenes": result["scenes"]} if output.suffix == ".html" else {}  # on the player's time line
+    result["motion"].save(output, **scenes)
     for text, start, end in result["scenes"]:
         print(f"{start:5.1f} to {end:4.1f} s  {text}")
     print(f"saved {output}, seed {result['seed']}")

@@ -27,6 +27,7 @@ from lamp_hf.modeling import (
 )
 from lamp_hf.motion.errors import MotionFormatError as MotionFormatError
 from lamp_hf.motion.motion import Motion as Motion
+from lamp_hf.motion.retarget import Character as Character
 from lamp_hf.motion.skeleton import (
     HUMANML3D_22 as HUMANML3D_22,
     KIT_21 as KIT_21,

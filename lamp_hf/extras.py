@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-__all__ = ["require_faiss", "require_pandas", "require_server"]
+__all__ = ["require_faiss", "require_pandas", "require_server", "require_studio"]
 
 
 def require_faiss() -> None:
@@ -30,6 +30,15 @@ def require_server() -> None:
         ImportError: One of them is not installed.
     """
     _require("server", {"fastapi": "FastAPI", "uvicorn": "uvicorn"}, "'lamp_hf[serve]'")
+
+
+def require_studio() -> None:
+    """Check that Gradio, which `lamp-hf studio` needs, is installed.
+
+    Raises:
+        ImportError: Gradio is not installed.
+    """
+    _require("studio", {"gradio": "Gradio"}, "'lamp_hf[studio]'")
 
 
 def _require(thing: str, modules: dict[str, str], install: str) -> None:

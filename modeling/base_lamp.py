@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import os
-import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -23,7 +22,9 @@ from lamp_hf.checkpoints.files import (
 )
 from lamp_hf.version import __version__
 
-__all__ = ["FORMER_NAMES", "LampBaseConfig", "LampBaseModel", "PublishedProcessor", "take_former_names"]
+from .former_checkpoints import FORMER_NAMES, has_former_names
+
+__all__ = ["LampBaseConfig", "LampBaseModel", "PublishedProcessor"]
 
 logger = logging.get_logger(__name__)
 
@@ -47,16 +48,6 @@ TRANSFORMERS_KEYS = frozenset(GenerationConfig().to_dict()) | {
     "transformers_weights",
     "use_cache",
 }
-
-# Former names of layers of LaMP, which are still in the file of lamp-small: patterns and replacements. The order
-# matters, because some names have changed their meaning.
-FORMER_NAMES = {
-    r"motion_projection\.weight": "motion_to_states.weight",
-    r"text_projection\.weight": "text_to_states.weight",
-    r"motion_proj\.": "motion_projection.",
-    r"text_proj\.": "text_projection.",
-}
-FORMER_NAME = "text_proj.weight"  # a name that only old checkpoints contain
 
 
 class LampBaseConfig(PreTrainedConfig):
@@ -132,6 +123,27 @@ class LampBaseConfig(PreTrainedConfig):
 
 class LampBaseModel(PreTrainedModel):
     """Base class of models, with checks on loading and publishing with a card."""
+
+    def post_init(self) -> None:
+        super().post_init()
+        self.list_unsplit_modules()
+
+    def get_input_embeddings(self) -> Any:
+        """Return the word embeddings, or `None` if the model has none; Accelerate asks every model for FSDP."""
+        try:
+            return super().get_input_embeddings()
+        except NotImplementedError:
+            return None
+
+    def list_unsplit_modules(self) -> None:
+        """List the classes that `device_map` and FSDP do not split, of this model and of the models in it.
+
+        Classes that the model does not contain, such as those of other quantizers, are left out, because Accelerate
+        does not start FSDP if one of them is missing.
+        """
+        models = (module for module in self.modules() if isinstance(module, PreTrainedModel))
+        listed = {name for model in models for name in type(model)._no_split_modules or ()}
+        self._no_split_modules = listed & {type(module).__name__ for module in self.modules()}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -218,23 +230,6 @@ class LampBaseModel(PreTrainedModel):
         from lamp_hf.publishing.checkpoint import push_model
 
         return push_model(self, repo_id, **options)
-
-
-def has_former_names(names: Iterable[str]) -> bool:
-    """Return whether tensors have names from [`FORMER_NAMES`]."""
-    return any(name.endswith(FORMER_NAME) for name in names)
-
-
-def take_former_names(module: torch.nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Rename tensors; hook of `load_state_dict` for runs that were started before the names changed."""
-    if f"{prefix}{FORMER_NAME}" not in state_dict:
-        return
-    tensors = {name: state_dict.pop(name) for name in list(state_dict) if name.startswith(prefix)}
-    for name, tensor in tensors.items():
-        own = name.removeprefix(prefix)
-        for pattern, replacement in FORMER_NAMES.items():
-            own = re.sub(f"^{pattern}", replacement, own)
-        state_dict[prefix + own] = tensor
 
 
 class PublishedProcessor:

@@ -11,8 +11,8 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.utils import ModelOutput, can_return_tuple
 
-from .base_lamp import take_former_names
 from .configuration_lamp import LampConfig, LampTextToMotionConfig, MotionVQVAEConfig, refuse_other_condition
+from .former_checkpoints import take_former_names, take_former_shapes
 from .modeling_lamp_qformer import (
     LampPreTrainedModel,
     LampQFormerModel,
@@ -145,11 +145,12 @@ class LampModel(LampPreTrainedModel):
         self.qformer = LampQFormerModel(config)
         self.motion_projection = nn.Linear(config.hidden_size, config.projection_dim)
         self.text_projection = nn.Linear(config.hidden_size, config.projection_dim)
-        self.logit_scale = nn.Parameter(torch.zeros(()))
+        self.logit_scale = nn.Parameter(torch.zeros(1))  # FSDP cannot shard a tensor without dimensions
         self.matching_head = nn.Linear(config.hidden_size, 2)
         self.lm_head = LampLanguageModelHead(config)
         self.motion_token_head = nn.Linear(config.hidden_size, tokenizer_config.num_codes, bias=False)
         self.register_load_state_dict_pre_hook(take_former_names)
+        self.register_load_state_dict_pre_hook(take_former_shapes)
         self.post_init()
         self._freeze()
 
@@ -301,7 +302,7 @@ class LampModel(LampPreTrainedModel):
 
     def scale(self) -> torch.Tensor:
         """Return the factor `()` of similarities, at most 100; the released code learns it without exponential (L3)."""
-        return self.logit_scale.float().exp().clamp(max=MAX_LOGIT_SCALE)
+        return self.logit_scale.float().exp().clamp(max=MAX_LOGIT_SCALE).squeeze()
 
     def match(
         self,

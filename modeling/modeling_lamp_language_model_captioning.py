@@ -163,6 +163,7 @@ class LampWithLanguageModelForMotionCaptioning(LampBaseModel):
         self._keys_to_ignore_on_save = elsewhere
         # peft has renamed the tensors of the language model.
         self.all_tied_weights_keys = self.get_expanded_tied_weights_keys(all_submodels=True)
+        self.list_unsplit_modules()
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
@@ -237,6 +238,10 @@ class LampWithLanguageModelForMotionCaptioning(LampBaseModel):
 
     def get_input_embeddings(self) -> nn.Module:
         return self._language_model().get_input_embeddings()
+
+    def get_output_embeddings(self) -> Any:
+        """Return the output layer of the language model; FSDP shards it together with tied word embeddings."""
+        return self._language_model().get_output_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self._language_model().set_input_embeddings(value)

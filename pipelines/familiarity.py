@@ -15,11 +15,14 @@ from torch.nn import functional as F
 
 from lamp_hf.modeling.text_encoding import TextEncoder
 
+from .actions import split_actions
+
 __all__ = ["THRESHOLD", "Familiarity", "KnownSentences"]
 
 # Of 159 paraphrases of sentences that lamp-small knows, 3 are below this; of 158 sentences that it does not know, 135
 # are (benchmarks/familiarity.py).
 THRESHOLD = 0.55
+KNOWN_SEQUENCE = 0.85  # from this familiarity on, a text of several actions resembles one in the training data
 NEAREST = 3
 SMALLEST_GROUP = 2
 
@@ -64,6 +67,11 @@ class Familiarity:
     def is_low(self) -> bool:
         """True if a generated motion may not match the text."""
         return self.score < THRESHOLD
+
+    @property
+    def is_known_sequence(self) -> bool:
+        """True if the text resembles one in the training data that names several actions."""
+        return self.score >= KNOWN_SEQUENCE and any(len(split_actions(sentence)) > 1 for sentence in self.nearest)
 
 
 class KnownSentences:

@@ -33,7 +33,6 @@ BATCH_SIZE = 64
 # Lower limit of lengths that the model chooses. It was also trained on clips of half a second, such as a single step,
 # but "a person runs" should give a longer motion.
 SHORTEST_CHOSEN_S = 2.0
-KNOWN_SEQUENCE = 0.85  # from this familiarity on, a text of several actions resembles one in the training data
 # Settings of a call, besides the generation settings, that `pipeline(…)` accepts too.
 CALL_SETTINGS = ("duration", "num_frames", "num_motions_per_prompt", "negative_prompt", "split", "step_callback")
 PROGRESS_DELAY_S = 2.0  # faster calls show no progress bar
@@ -599,7 +598,7 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
         if not edits:
             for text, sentences in zip(texts, parts, strict=True):
                 actions = split_actions(text) if len(sentences) == 1 else []
-                if len(actions) > 1 and not self._is_known_sequence(found[text]):
+                if len(actions) > 1 and not ((own := found[text]) and own.is_known_sequence):
                     warn(
                         SeveralActionsWarning,
                         f"{text!r} names {len(actions)} actions, but a motion usually shows only the first: "
@@ -608,13 +607,6 @@ class TextToMotionPipeline(SavedPipeline, Pipeline):
                     )
         scores = [[found[sentence] for sentence in sentences] for sentences in parts]
         return [min((item.score for item in items if item is not None), default=None) for items in scores]
-
-    @staticmethod
-    def _is_known_sequence(familiarity: Familiarity | None) -> bool:
-        """Return whether a text of several actions resembles one in the training data."""
-        if familiarity is None or familiarity.score < KNOWN_SEQUENCE:
-            return False
-        return any(len(split_actions(sentence)) > 1 for sentence in familiarity.nearest)
 
     # ---- tensors ------------------------------------------------------------------------------------------
 

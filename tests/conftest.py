@@ -22,7 +22,7 @@ from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21, skeleton_for_feature_d
 _ROOT = Path(__file__).resolve().parent.parent
 _TRUNK = ("pelvis", "spine1", "spine2", "spine3", "neck", "head")
 _LIMBS = ("hip", "knee", "ankle", "foot", "collar", "shoulder", "elbow", "wrist")
-# How other software names these, and its word for the left and the right side.
+# Names of these joints in other software, and its words for the left and the right side.
 _RIGS = {
     "lafan1": (
         "Hips Spine Spine1 Spine2 Neck Head {}UpLeg {}Leg {}Foot {}Toe {}Shoulder {}Arm {}ForeArm {}Hand",
@@ -49,7 +49,7 @@ _RIGS = {
 
 @pytest.fixture(autouse=True)
 def warnings_of_transformers() -> Iterator[None]:
-    """Shown again after a command of `lamp-hf` in this process, which hides them."""
+    """Restores the warnings of transformers, which a command of `lamp-hf` in this process hides."""
     yield
     if (transformers := sys.modules.get("transformers")) is not None:
         transformers.logging.set_verbosity_warning()
@@ -75,14 +75,14 @@ def golden(shared_dir: Path) -> Path:
 
 @pytest.fixture
 def parity(record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """Compares with a reference file and notes the error: the largest of each file ends pytest's output."""
+    """Compares with a reference file and records the error; the largest one per file is printed at the end."""
 
     def compare(file: str, actual: Any, expected: Any, tolerance: float = 1e-4) -> None:
         actual, expected = (x if isinstance(x, np.ndarray) else x.detach().numpy() for x in (actual, expected))
         assert actual.shape == expected.shape
         error, size = np.abs(actual - expected).max(), np.abs(expected).max()
         record_property("parity", (file, float(error), float(error / max(size, 1.0))))
-        # Beyond a size of 100, float32 itself is no finer than 1e-6 of it.
+        # Above 100, the precision of float32 is not better than 1e-6 of the value.
         assert error <= max(tolerance, 1e-6 * size), f"{file}: off by {error:.2e}"
 
     return compare
@@ -125,7 +125,7 @@ def _pose(num_frames: int, turns: dict[str, tuple[str, np.ndarray]], root: np.nd
 def make_walker(
     num_frames: int = 60, *, speed: float = 1.1, turn: float = 0.0, fps: float = 20.0, text: str | None = None
 ) -> Motion:
-    """A procedural walk: legs and arms swing in turn, the path may bend.
+    """Create a procedural walk: legs and arms swing alternately, and the path can bend.
 
     Args:
         num_frames: Frames.
@@ -141,7 +141,7 @@ def make_walker(
     root = np.cumsum(steps, axis=0) - steps[:1]
     root[:, 1] = 0.93 + 0.02 * np.cos(2 * phase)
     turns: dict[str, tuple[str, np.ndarray]] = {"pelvis": ("y", heading)}
-    swing_size = speed / (2 * np.pi * 0.9 * 0.83)  # the standing foot moves back as fast as the body moves on
+    swing_size = speed / (2 * np.pi * 0.9 * 0.83)  # the standing foot moves back as fast as the body moves forward
     for side, sign in (("left", 1.0), ("right", -1.0)):
         swing = sign * np.sin(phase)
         turns[f"{side}_hip"] = ("x", -swing_size * swing)
@@ -151,7 +151,7 @@ def make_walker(
 
 
 def make_waver(num_frames: int = 60, *, side: str = "right", fps: float = 20.0, text: str | None = None) -> Motion:
-    """A procedural wave: one arm goes up sideways and its forearm swings; arguments as for the walker."""
+    """Create a procedural wave: one arm is raised sideways and its forearm swings; for arguments see `make_walker`."""
     time = np.arange(num_frames) / fps
     sign = 1.0 if side == "left" else -1.0
     raised = np.minimum(time / 0.6, 1.0)
@@ -163,10 +163,27 @@ def make_waver(num_frames: int = 60, *, side: str = "right", fps: float = 20.0, 
     return Motion(joints=_pose(num_frames, turns, root), fps=fps, text=text)
 
 
+def make_row(
+    name: str, motion: Motion, captions: list[str], *, content: str = "", style: str = "", mirrored: bool = False
+) -> dict[str, Any]:
+    """Return a motion as a row of a data set, with the columns of `motion_features`."""
+    return {
+        "id": name,
+        "motion": motion.features,
+        "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in captions],
+        "source": "procedural",
+        "fps": motion.fps,
+        "num_frames": len(motion.features),
+        "content": content,
+        "style": style,
+        "mirrored": mirrored,
+    }
+
+
 @pytest.fixture(scope="session")
 def procedural() -> SimpleNamespace:
-    """The functions that make procedural motions: `procedural.walker(…)`, `procedural.waver(…)`."""
-    return SimpleNamespace(walker=make_walker, waver=make_waver)
+    """Functions that create procedural motions and rows of data sets: `procedural.walker(…)`, `waver`, `row`."""
+    return SimpleNamespace(walker=make_walker, waver=make_waver, row=make_row)
 
 
 @pytest.fixture(scope="session")
@@ -183,12 +200,12 @@ def waver(procedural: SimpleNamespace) -> Motion:
     return make(text="a person waves with the right hand")
 
 
-# Joints of a 22-joint body that stand for KIT-ML's; its foot lies between ankle and toe.
+# Joints of a 22-joint body that represent KIT-ML's; its foot lies between ankle and toe.
 _KIT_JOINTS = (0, 3, 6, 9, 15, 17, 19, 21, 16, 18, 20, 2, 5, 8, 11, 11, 1, 4, 7, 10, 10)
 
 
 def kit_features(joints: np.ndarray) -> np.ndarray:
-    """KIT-ML's 251 features of joints (T, 22, 3) of another body, in millimeters."""
+    """Compute KIT-ML's 251 features of joints (T, 22, 3) of another body, in millimeters."""
     picked = joints[:, _KIT_JOINTS]
     for foot, ankle in ((14, 13), (19, 18)):
         picked[:, foot] = (picked[:, foot] + picked[:, ankle]) / 2
@@ -198,10 +215,10 @@ def kit_features(joints: np.ndarray) -> np.ndarray:
 def write_field_folder(
     root: Path, clips: dict[str, np.ndarray], texts: dict[str, str], splits: dict[str, list[str]]
 ) -> Path:
-    """A folder as the authors of HumanML3D and KIT-ML lay it out.
+    """Write a folder in the layout of HumanML3D and KIT-ML.
 
     Args:
-        root: The folder to make.
+        root: The folder to create.
         clips: Features (T, 263 or 251) by name.
         texts: The lines of `texts/<name>.txt`.
         splits: Names by split file, such as `train`.
@@ -249,7 +266,7 @@ def field_sets() -> SimpleNamespace:
     """Writes folders in the layout of HumanML3D and KIT-ML.
 
     `make(root, name)` writes ten procedural clips of 70 to 80 frames and their mirror images, six pairs of them for
-    training; `write(root, clips, texts, splits)` writes what it is given, with the statistics of the training split.
+    training; `write(root, clips, texts, splits)` writes the given clips, with the statistics of the training split.
     """
     return SimpleNamespace(make=_make_field_set, write=write_field_folder, kit_features=kit_features)
 
@@ -274,7 +291,7 @@ def save_as_rig() -> Callable[[Motion, Path, str], None]:
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A text-to-motion checkpoint of random weights: 64 codes, ten tokens (40 frames) in one piece, 16 word pieces."""
+    """A random text-to-motion checkpoint: 64 codes, ten tokens (40 frames) in one piece, 16 word pieces."""
     import torch
     from transformers import BertTokenizer
 
@@ -317,10 +334,10 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("checkpoints") / "tiny"
     model = lamp_hf.LampForTextToMotion(config)
-    with torch.no_grad():  # random weights hardly hear the text
+    with torch.no_grad():  # with random weights, the text has little effect
         model.text_to_condition.weight.mul_(100)
         model.masked_transformer.condition_projection.weight.mul_(100)
-    model.lamp.motion_vqvae.quantizer.initialized.fill_(True)  # else training would replace its codes
+    model.lamp.motion_vqvae.quantizer.initialized.fill_(True)  # otherwise training would replace its codes
     model.save_pretrained(path)
     lamp_hf.LampProcessor(lamp_hf.LampFeatureExtractor(std=[0.1] * 263), tokenizer).save_pretrained(path)
     return path
@@ -328,7 +345,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_language_model(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A causal language model of random weights, with the tokenizer of the tiny checkpoint."""
+    """A causal language model with random weights and the tokenizer of the tiny checkpoint."""
     import torch
     from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
 
@@ -356,7 +373,7 @@ def tiny_language_model(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session")
 def tiny_captioner(tiny_checkpoint: Path, tiny_language_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A captioner of random weights that names the tiny checkpoint as its LaMP and the tiny language model."""
+    """A captioner with random weights that refers to the tiny checkpoint as its LaMP and to the tiny language model."""
     import torch
     from transformers import AutoTokenizer
 
@@ -381,7 +398,7 @@ def tiny_captioner(tiny_checkpoint: Path, tiny_language_model: Path, tmp_path_fa
 
 @pytest.fixture(scope="session")
 def random_tensors() -> Callable[..., dict[str, Any]]:
-    """Builds the tensors of an original checkpoint for a configuration, of random numbers."""
+    """Builds the tensors of an original checkpoint for a configuration, with random numbers."""
 
     def build(config: Any, seed: int = 0) -> dict[str, Any]:
         import torch
@@ -406,7 +423,7 @@ def random_tensors() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def small_original_lamp() -> Callable[..., Any]:
-    """Configuration of a LaMP in the shapes of the authors', with small sizes."""
+    """Configuration of a small LaMP with the layers of the authors' model."""
 
     def make(*, motion_dim: int, vocab_size: int, hidden_size: int = 64) -> Any:
         from lamp_hf.modeling.configuration_lamp import LampConfig, MotionVQVAEConfig
@@ -432,9 +449,9 @@ def small_original_lamp() -> Callable[..., Any]:
 def original_text_to_motion(
     random_tensors, small_original_lamp, tmp_path_factory: pytest.TempPathFactory
 ) -> SimpleNamespace:
-    """Small text-to-motion files of random numbers as the authors lay them out.
+    """Small text-to-motion files with random numbers in the authors' layout.
 
-    `folder` has the motion tokenizer, LaMP and the masked transformer, `text_tokenizer` the `vocab.txt` they fit.
+    `folder` has the motion tokenizer, LaMP and the masked transformer; `text_tokenizer` has the matching `vocab.txt`.
     """
     import torch
 
@@ -472,7 +489,7 @@ def original_text_to_motion(
 
 @pytest.fixture(scope="session")
 def tiny_base(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint with texts that it knows, as fine-tuning needs them to rehearse."""
+    """The tiny checkpoint with known texts, which fine-tuning needs for rehearsal."""
     import shutil
 
     import lamp_hf

@@ -21,6 +21,7 @@ FLOORS = (
     {"evaluation"},
     {"publishing"},
     {"conversion", "training", "serving"},
+    {"studio"},
     {"cli"},
     {"lamp_hf"},
 )
@@ -30,13 +31,13 @@ DECLARED = {("modeling/base_lamp.py", "publishing"), ("pipelines/saving.py", "pu
 
 
 def package_of(module: str) -> str:
-    """The package, or the module at the top, that a dotted name of lamp_hf belongs to."""
+    """Return the package or top-level module of a dotted name in lamp_hf."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in FLOOR else "lamp_hf"
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Dotted names of what a file imports from lamp_hf, wherever it does; relative imports stay in their package."""
+    """Yield dotted names of all imports from lamp_hf in a file; relative imports stay in their package."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "lamp_hf")

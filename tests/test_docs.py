@@ -1,4 +1,4 @@
-"""README and the documentation say what is true: their commands and their Python run in order, as written."""
+"""Commands and Python code of README and documentation run in order, as written."""
 
 import glob
 import importlib
@@ -31,13 +31,16 @@ PAGES = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md"
 RELEASED_CODE = DOCS / "released-code.md"
 STRIP_BYTES = 600_000
 
-# Commands that are not run here, by how they begin, and why. Of `lamp-hf` their options are checked. A block that is
-# not run at all has `<!-- not run: the reason -->` on the line before it.
+# Beginnings of commands that are not run here, with the reason; options of `lamp-hf` are still checked. A block that
+# is not run at all has `<!-- not run: the reason -->` on the line before it.
 NOT_RUN = {
     "pip install": "an environment is there already; .ci/run runs the two commands that make one",
     "pytest": "this is it",
     "hf auth login": "asks a person for a token",
+    "lamp-hf serve": "runs until Ctrl-C; tests/cli/test_serve.py starts and stops it",
+    "curl": "asks that server",
     "lamp-hf push": "uploads; tests/hub/test_publish.py does it, to a Hub on this machine",
+    "lamp-hf reproduce": "needs HumanML3D and the released checkpoints; tests/cli/test_reproduce.py runs a small table",
     "lamp-hf convert ": "the released files are gigabytes, and BERT's tokenizer comes from the Hub; "
     "tests/hub/conversion/test_cli_convert.py converts small ones",
     **{
@@ -46,7 +49,7 @@ NOT_RUN = {
         for task in ("text-to-motion", "retrieval", "reconstruction", "editing", "captioning")
     },
 }
-# What is added to commands that train for hours, so that they take two steps.
+# Options for commands that train for hours, so that they take two steps.
 _TWO_STEPS = "trainer.max_steps=2 trainer.eval_steps=2 trainer.save_steps=2 trainer.per_device_train_batch_size=4"
 SHORTENED = {
     "lamp-hf train text-to-motion --data": "trainer.max_steps=2 trainer.per_device_train_batch_size=4 "
@@ -55,12 +58,22 @@ SHORTENED = {
     "lamp-hf train lamp": f"{_TWO_STEPS} trainer.bf16=false",
     "lamp-hf train text-to-motion -c": f"{_TWO_STEPS} trainer.bf16=false",
 }
-# Files that pages make, which say that the page did what it shows.
+# Files that pages create, which prove that their code ran.
 MADE = {
     "README.md": ("walk.bvh", "clip.glb", "climb.bvh"),
     "docs/index.md": ("wave.bvh",),
     "docs/quickstart.md": ("wave.bvh", "walk.glb", "walk.bvh"),
-    "docs/motions.md": ("cycle.glb", "clip.glb", "take_012.glb", "players/take_001.html", "clip.bvh"),
+    "docs/motions.md": (
+        "cycle.glb",
+        "clip.glb",
+        "clip.gif",
+        "both.html",
+        "clip.html",
+        "take_012.glb",
+        "players/take_001.html",
+        "clip.bvh",
+    ),
+    "docs/characters.md": ("hero_take.glb", "hero_wave.glb", "animations/take_001.glb", "wave.glb", "wave.vrma"),
     "docs/prompts.md": ("both.glb", "scene.glb", "edited.bvh"),
     "docs/training.md": ("climb.bvh", "wave.bvh"),
 }
@@ -78,7 +91,7 @@ class Step(NamedTuple):
 
 
 def steps(page: Path) -> Iterator[Step]:
-    """What a page shows, in its order."""
+    """Yield the commands and blocks of a page, in order."""
     language, start, runs, before, block = "", 0, True, "", []
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         if not line.startswith("```"):
@@ -87,7 +100,7 @@ def steps(page: Path) -> Iterator[Step]:
             continue
         if language == "bash":
             for offset, text in enumerate(block):
-                # No command of a page spans lines or has `&&` in quotes.
+                # Commands in pages do not span lines or have `&&` in quotes.
                 for command in text.split("&&"):
                     if words := shlex.split(command, comments=True):
                         yield Step(start + offset, language, shlex.join(words), runs)
@@ -102,11 +115,11 @@ SHOWN = {name: list(steps(page)) for name, page in PAGES.items()}
 
 
 def begins(command: str, table: dict[str, str]) -> str | None:
-    """The longest key of a table that a command begins with."""
+    """Return the longest key of a table that a command starts with."""
     return max((key for key in table if command.startswith(key)), key=len, default=None)
 
 
-def test_exceptions_are_few_and_of_commands_that_are_there() -> None:
+def test_exceptions_are_few_and_name_existing_commands() -> None:
     every = [step for shown in SHOWN.values() for step in shown]
     assert {step.language for step in every} <= {"python", "bash", "json", "yaml", "bibtex"}
     commands = [step.text for step in every if step.language == "bash"]
@@ -117,7 +130,7 @@ def test_exceptions_are_few_and_of_commands_that_are_there() -> None:
     assert sum(not step.run for step in every) < len(every) / 10
 
 
-def test_readme_is_short_and_its_strip_of_pictures_small() -> None:
+def test_readme_is_short_and_its_picture_small() -> None:
     text = PAGES["README.md"].read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 140
     strip = re.findall(r"!\[[^\]]+\]\((docs/images/[^)]+\.gif)\)", text)
@@ -125,7 +138,7 @@ def test_readme_is_short_and_its_strip_of_pictures_small() -> None:
     assert sum((ROOT / path).stat().st_size for path in strip) < STRIP_BYTES
 
 
-def test_extras_of_the_package_are_named() -> None:
+def test_extras_are_documented() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     texts = "".join(page.read_text(encoding="utf-8") for page in PAGES.values())
     named = re.findall(r"pip install (?:-e )?'\.\[([a-z,]+)\]'", texts)
@@ -136,7 +149,7 @@ def test_extras_of_the_package_are_named() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Anchors of a page: names of the package that it documents, and headings, as MkDocs and GitHub make them."""
+    """Return the anchors of a page: documented names of the package, and headings as in MkDocs and GitHub."""
     text = page.read_text(encoding="utf-8")
     found = set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
     for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
@@ -148,7 +161,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_links_lead_somewhere(name: str) -> None:
+def test_links_have_targets(name: str) -> None:
     page = PAGES[name]
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", text):
@@ -160,8 +173,8 @@ def test_links_lead_somewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_what_pages_name_is_there(name: str) -> None:
-    """Files of the repository and names of the package; the latter are public, so that they may move inside."""
+def test_files_and_names_in_pages_exist(name: str) -> None:
+    """Pages refer to existing files, and to public names of the package, so that modules can move."""
     text = PAGES[name].read_text(encoding="utf-8")
     for path in re.findall(r"\b((?:benchmarks|examples|tests|docs|lamp_hf)/[\w/.-]*\w)", text):
         assert (ROOT / path).exists(), path
@@ -179,7 +192,7 @@ def test_every_public_name_is_documented() -> None:
     assert sorted(documented) == sorted(lamp_hf.__all__)
 
 
-def test_the_picture_of_the_floors_is_that_of_the_imports() -> None:
+def test_picture_of_the_floors_matches_the_imports() -> None:
     picture = (DOCS / "images/floors.svg").read_text(encoding="utf-8")
     drawn = re.findall(r'y="(\d+)"><tspan[^>]*>([\w]+)<', picture)
     floors = {
@@ -194,7 +207,7 @@ def test_the_picture_of_the_floors_is_that_of_the_imports() -> None:
     assert [height for _, height in heights] == sorted(height for _, height in heights)
 
 
-def test_numbers_that_the_code_cites_are_explained() -> None:
+def test_cited_numbers_are_explained() -> None:
     explained = {anchor.upper() for anchor in anchors(RELEASED_CODE) if re.fullmatch(r"[vlt]\d", anchor)}
     cited = set()
     for folder in ("lamp_hf", "modeling", "pipelines"):
@@ -205,7 +218,7 @@ def test_numbers_that_the_code_cites_are_explained() -> None:
     assert cited <= explained
 
 
-def test_values_that_restore_released_behavior_are_as_the_table_says() -> None:
+def test_values_that_restore_released_behavior_match_the_table() -> None:
     rows = re.findall(r"^\| `(\w+)\.(\w+)` \| `?([^`|]+?)`? \| `?([^`|]+?)`? \|", RELEASED_CODE.read_text(), re.M)
     assert len(rows) > 8
     for config, name, default, released in rows:
@@ -217,7 +230,7 @@ def test_values_that_restore_released_behavior_are_as_the_table_says() -> None:
 
 
 def numbers_of(value: Any) -> Iterator[float]:
-    """All numbers in the values of a JSON file."""
+    """Return all numbers in the values of a JSON file."""
     if isinstance(value, int | float):
         yield value
     elif isinstance(value, dict | list):
@@ -225,7 +238,7 @@ def numbers_of(value: Any) -> Iterator[float]:
             yield from numbers_of(each)
 
 
-def test_figures_are_those_of_committed_results() -> None:
+def test_figures_match_committed_results() -> None:
     results = [json.loads(path.read_text()) for path in (ROOT / "benchmarks/results").rglob("*.json")]
     measured = {f"{number:.{digits}f}" for number in numbers_of(results) for digits in (1, 2, 3)}
     shown = re.findall(
@@ -239,8 +252,8 @@ def test_figures_are_those_of_committed_results() -> None:
     assert set(figures) <= measured
 
 
-def test_readme_of_a_release_has_no_relative_link(tmp_path: Path) -> None:
-    """PyPI shows README without the repository, so that pictures and links must name it."""
+def test_readme_of_a_release_has_no_relative_links(tmp_path: Path) -> None:
+    """PyPI shows README without the repository, so pictures and links must be absolute."""
     copy = tmp_path / "README.md"
     shutil.copy(ROOT / "README.md", copy)
     subprocess.run(
@@ -259,17 +272,18 @@ def test_readme_of_a_release_has_no_relative_link(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_the_script_makes_the_pictures_that_are_there(tmp_path: Path) -> None:
+def test_script_generates_the_committed_pictures(tmp_path: Path) -> None:
     script = runpy.run_path(str(DOCS / "pictures.py"))
     script["main"].__globals__["FOLDER"] = tmp_path
     script["main"]()
     made = {path.name for path in tmp_path.iterdir()}
-    assert made == {path.name for path in (DOCS / "images").iterdir() if path.suffix != ".svg"}
+    needs_characters = {"characters.png"}  # made by docs/characters_picture.py
+    assert made | needs_characters == {path.name for path in (DOCS / "images").iterdir() if path.suffix != ".svg"}
 
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, procedural: SimpleNamespace) -> Path:
-    """A folder with what pages take for granted: `my_mocap/` of twelve takes, one of them beside it, and `DATA`."""
+    """A folder with the files that pages assume: `my_mocap/` with twelve takes, one take next to it, and `DATA`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -279,6 +293,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, procedural: Simpl
         make = procedural.walker if number % 2 else procedural.waver
         make(72 + 4 * number).save(f"my_mocap/take_{number:03d}.bvh")
     shutil.copy("my_mocap/take_012.bvh", "take_012.bvh")
+    procedural.walker(20).on("unreal").save("hero.glb")
     data = tmp_path / "DATA/dataset/Bandai-Namco-Research-Motiondataset-1/data"
     data.mkdir(parents=True)
     for number in range(12):
@@ -292,7 +307,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, procedural: Simpl
 
 
 def run_command(command: str) -> str:
-    """What a command prints; it must end well."""
+    """Run a command, which must succeed, and return its output."""
     printed = io.StringIO()
     words = shlex.split(command)
     assert words[0] == "lamp-hf", f"who runs {words[0]}? name it in NOT_RUN with the reason, or run it"
@@ -304,7 +319,7 @@ def run_command(command: str) -> str:
 
 
 def write_table(example: str) -> None:
-    """`my_mocap/metadata.jsonl`, with lines of the form that a page shows."""
+    """Write `my_mocap/metadata.jsonl`, with lines of the form that a page shows."""
     row = json.loads(example)
     names = [path.name for path in sorted(Path("my_mocap").glob("*.bvh"))]
     assert row["file_name"] in names
@@ -313,7 +328,7 @@ def write_table(example: str) -> None:
 
 
 def run(step: Step, names: dict[str, Any], page: str) -> None:
-    """Do what a page shows."""
+    """Run the commands and blocks of a page."""
     if step.language == "python":
         exec(compile("\n" * (step.line - 1) + step.text, page, "exec"), names)
     elif step.language == "json":

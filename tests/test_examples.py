@@ -1,4 +1,4 @@
-"""The scripts of `examples/` run as their first lines say, each on what another one left."""
+"""The scripts of `examples/` run as their docstrings say; some use the results of others."""
 
 import json
 import re
@@ -28,12 +28,12 @@ def example(
 ):
     """Runs a script with the arguments of a command line, in a folder with `my_mocap/` in it.
 
-    It gives what the script prints or, with `fails`, the message with which it ends.
+    It returns the output of the script or, with `fails`, its error message.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.syspath_prepend(EXAMPLES)  # as Python does for a script
+    monkeypatch.syspath_prepend(EXAMPLES)  # like Python for a script
     (tmp_path / "my_mocap").mkdir()
     walker.save("my_mocap/walk.bvh")
     waver.save("my_mocap/wave.npz")
@@ -53,12 +53,12 @@ def example(
 
 
 def write_table(**contents: str) -> None:
-    """`my_mocap/metadata.jsonl`: by file name, what it shows."""
+    """Write `my_mocap/metadata.jsonl`, with captions by file name."""
     rows = [{"file_name": name, "text": f"the person {what}s", "content": what} for name, what in contents.items()]
     Path("my_mocap/metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_every_script_says_how_it_is_called(example) -> None:
+def test_every_script_documents_its_usage(example) -> None:
     assert "fine_tuning" in SCRIPTS
     for name in SCRIPTS:
         assert f"test_{name}" in globals(), f"{name}.py has no test here"
@@ -81,7 +81,7 @@ def test_every_script_says_how_it_is_called(example) -> None:
         ("text_to_motion", ["a person walks", "-o", "my_mocap/walk.bvh"], "my_mocap/walk.bvh"),
     ],
 )
-def test_a_mistake_is_one_line(example, script: str, arguments: list[str], says: str) -> None:
+def test_mistakes_take_one_line(example, script: str, arguments: list[str], says: str) -> None:
     message = example(f"{script}.py", *arguments, fails=True)
     assert message.startswith("Error: ")
     assert says in message
@@ -100,7 +100,7 @@ def test_text_to_motion(example) -> None:
 
 def test_motion_editing(example, walker: Motion) -> None:
     out = example("motion_editing.py", "my_mocap/walk.bvh", "a person waves", "1.0", "2.0", "--seed", "1")
-    # Of 59 steps from frame to frame those that end in the second are made anew, in whole tokens of four.
+    # Of 59 steps between frames, those that end within the second are regenerated, in whole tokens of four.
     assert "of 59 frames are kept bit for bit" in out
     kept = int(out.split(" of 59")[0])
     assert 30 <= kept < 45
@@ -151,8 +151,8 @@ def test_evaluation(example, procedural: SimpleNamespace) -> None:
     out = example("evaluation.py", "my_mocap")
     assert "4 clips of my_mocap (train), evaluator lamp-small-evaluator" in out
     real, generated, shuffled = (line[31:].split() for line in out.splitlines()[-3:])
-    assert float(real[2]) == pytest.approx(0.0, abs=0.01) != float(generated[2])  # FID of motions and themselves
-    assert generated[2:] == shuffled[2:]  # other captions change nothing for what does not read them
+    assert float(real[2]) == pytest.approx(0.0, abs=0.01) != float(generated[2])  # FID between the same motions
+    assert generated[2:] == shuffled[2:]  # metrics that do not read captions are unchanged
     assert generated[1] != shuffled[1]
 
 

@@ -1,4 +1,4 @@
-"""The package stands on what other libraries promise to keep: nothing private of theirs is imported."""
+"""The package relies on public names of other libraries: it imports nothing private."""
 
 import ast
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ FOLDERS = ("lamp_hf", "modeling", "pipelines", "examples", "benchmarks")
 
 
 def sources() -> Iterator[tuple[str, str]]:
-    """Name and code of every Python file that is installed or shown to users."""
+    """Yield name and code of every Python file that is installed or shown to users."""
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
             yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
 
 
 def private_imports(code: str) -> list[str]:
-    """What `code` imports although its library calls it private.
+    """Return private names that `code` imports.
 
-    Private are names with a leading underscore, and whatever is in a model's file of transformers: those classes are
-    rewritten from release to release, whatever they are called.
+    Names with a leading underscore are private, and so is everything in model files of transformers: those classes
+    change from release to release.
     """
     found = []
     for node in ast.walk(ast.parse(code)):
@@ -35,7 +35,7 @@ def private_imports(code: str) -> list[str]:
             continue
         for name in names:
             parts = name.split(".")
-            own = parts[0] in ("lamp_hf", "_command_line")  # the examples' shared helper lies beside them
+            own = parts[0] in ("lamp_hf", "_command_line")  # shared helper in the folder of the examples
             underscore = any(part.startswith("_") and not part.startswith("__") for part in parts)
             model_file = parts[:2] == ["transformers", "models"] and len(parts) > 3
             if not own and (underscore or model_file):
@@ -43,7 +43,7 @@ def private_imports(code: str) -> list[str]:
     return found
 
 
-def test_nothing_private_of_another_library_is_imported() -> None:
+def test_no_private_imports_from_other_libraries() -> None:
     checked = dict(sources())
     assert {"modeling/modeling_lamp.py", "lamp_hf/cli/app.py", "examples/text_to_motion.py"} <= set(checked)
     assert {name: found for name, code in checked.items() if (found := private_imports(code))} == {}
@@ -65,5 +65,5 @@ def test_nothing_private_of_another_library_is_imported() -> None:
         ("from ._helpers import _own", False),
     ],
 )
-def test_what_counts_as_private(code: str, found: bool) -> None:
+def test_private_names_are_recognized(code: str, found: bool) -> None:
     assert bool(private_imports(code)) == found

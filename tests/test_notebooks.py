@@ -15,12 +15,12 @@ NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
 
 def tagged_cells(notebook: Any, tag: str) -> list[int]:
-    """Indices of cells with a tag: `parameters` has the sizes, `data` makes motions where there are none."""
+    """Return indices of cells with a tag: `parameters` has the sizes, `data` creates missing motions."""
     return [index for index, cell in enumerate(notebook.cells) if tag in cell.metadata.get("tags", [])]
 
 
 def with_parameters(name: str, then: str = "", **parameters: Any) -> Any:
-    """A notebook with other parameters."""
+    """Return a notebook with other parameters."""
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     [index] = tagged_cells(notebook, "parameters")
     known = {target.id for line in ast.parse(notebook.cells[index].source).body for target in line.targets}
@@ -32,10 +32,10 @@ def with_parameters(name: str, then: str = "", **parameters: Any) -> Any:
 
 @pytest.fixture
 def execute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Executes a notebook, those of a test in one folder that is empty at first, and gives its outputs."""
+    """Executes notebooks in one folder per test, which is empty at first, and returns their outputs."""
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)  # this checkout, whichever is installed
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)  # this checkout, even if another one is installed
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     folder = tmp_path / "work"
     folder.mkdir()
@@ -69,13 +69,13 @@ def test_notebooks_are_valid_and_clean() -> None:
 
 
 @pytest.mark.slow
-def test_they_share_a_folder_and_run_again(execute) -> None:
+def test_notebooks_share_a_folder_and_run_twice(execute) -> None:
     sizes = {"search_and_captions": {"TAKES": 1}, "fine_tuning": {"CLIPS": 2}, "evaluation": {"CLIPS": 2}}
     assert set(sizes) == {name for name in NAMES if tagged_cells(with_parameters(name), "data")}
     together = nbformat.v4.new_notebook()
     for name, parameters in [*sizes.items(), *sizes.items()]:
         notebook = with_parameters(name, **parameters)
-        # Up to the motions that it makes, all in one kernel: what comes then takes longer.
+        # Run all notebooks in one kernel up to the cell that creates motions; later cells take longer.
         cells = notebook.cells[: tagged_cells(notebook, "data")[0] + 1]
         together.cells += [nbformat.v4.new_code_cell(cell.source) for cell in cells if cell.cell_type == "code"]
     folder = execute(together).folder

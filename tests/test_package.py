@@ -1,4 +1,4 @@
-"""The package as a whole: what an import costs, what it registers, and what it offers."""
+"""The package as a whole: imports, registration, public names, distribution."""
 
 import itertools
 import shutil
@@ -21,7 +21,7 @@ HEAVY = ("torch", "transformers", "datasets", "matplotlib", "av", "imageio", "py
 
 
 def python(code: str, cwd: Path = ROOT) -> str:
-    """Output of a fresh interpreter."""
+    """Run code in a new interpreter and return its output."""
     done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -30,7 +30,7 @@ def python(code: str, cwd: Path = ROOT) -> str:
 @pytest.mark.parametrize(
     "imports", ["lamp_hf", "lamp_hf.cli", "lamp_hf.metrics", "lamp_hf.motion.motion", "lamp_hf.motion.formats.bvh"]
 )
-def test_an_import_loads_nothing_heavy(imports: str) -> None:
+def test_imports_load_no_heavy_packages(imports: str) -> None:
     loaded = python(f"import sys, {imports}; print(*(name for name in {HEAVY} if name in sys.modules))")
     assert loaded == ""
 
@@ -64,7 +64,7 @@ print("registered")
         "import lamp_hf; from transformers.models.instructblip import modeling_instructblip",
     ],
 )
-def test_the_order_of_imports_does_not_matter(first: str) -> None:
+def test_order_of_imports_does_not_matter(first: str) -> None:
     assert python(first + "\n" + REGISTERED) == "registered"
 
 
@@ -89,7 +89,7 @@ def test_public_names() -> None:
         lamp_hf.Motoin  # noqa: B018
 
 
-def test_version_is_that_of_the_project() -> None:
+def test_version_matches_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert lamp_hf.__version__ == project["version"]
 
@@ -101,7 +101,7 @@ def test_every_package_is_listed_for_the_wheel() -> None:
 
 
 def tracked_files() -> list[Path]:
-    """Files of a clone, relative to its root."""
+    """Return the files of a clone, relative to its root."""
     done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         pytest.skip("needs a clone with git: what belongs to the sources is asked of it")
@@ -109,7 +109,7 @@ def tracked_files() -> list[Path]:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
+def test_wheel_contains_only_the_package(tmp_path: Path) -> None:
     sources = tmp_path / "sources"
     for name in tracked_files():
         (sources / name).parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
             (sources / name).symlink_to((ROOT / name).readlink())
         elif name.parts[0] in ("lamp_hf", "modeling", "pipelines") or len(name.parts) == 1:
             shutil.copy(ROOT / name, sources / name)
-    # As `python -m build` does: the wheel is built from the source distribution.
+    # Like `python -m build`, build the wheel from the source distribution.
     build = "import sys; from setuptools import build_meta; getattr(build_meta, sys.argv[1])(sys.argv[2])"
 
     def built(what: str, where: Path) -> Path:
@@ -133,7 +133,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     shutil.unpack_archive(sdist, tmp_path / "unpacked", filter="data")
     wheel = built("wheel", tmp_path / "unpacked" / sdist.name.removesuffix(".tar.gz"))
     assert wheel.name == f"lamp_hf-{lamp_hf.__version__}-py3-none-any.whl"
-    assert wheel.stat().st_size < 100e6  # what PyPI takes
+    assert wheel.stat().st_size < 100e6  # accepted by PyPI
 
     names = {PurePosixPath(name) for name in zipfile.ZipFile(wheel).namelist()}
     places = {"modeling": PurePosixPath("lamp_hf/modeling"), "pipelines": PurePosixPath("lamp_hf/pipelines")}
@@ -158,12 +158,12 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
 
 
 def floors() -> dict[str, str]:
-    """Packages of `.ci/floors.txt` and their releases."""
+    """Return the packages of `.ci/floors.txt` and their releases."""
     lines = (ROOT / ".ci" / "floors.txt").read_text(encoding="utf-8").splitlines()
     return dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
 
 
-def test_the_floors_that_ci_installs_are_the_declared_ones() -> None:
+def test_ci_installs_the_declared_oldest_releases() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
     installed = floors()
@@ -179,7 +179,7 @@ def test_the_floors_that_ci_installs_are_the_declared_ones() -> None:
     assert checked > 25
 
 
-def test_pythons_are_declared_as_they_are_tested() -> None:
+def test_declared_python_versions_are_tested() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     prefix = "Programming Language :: Python :: "
     declared = [item.removeprefix(prefix) for item in project["classifiers"] if item.startswith(f"{prefix}3.")]
@@ -188,7 +188,7 @@ def test_pythons_are_declared_as_they_are_tested() -> None:
     assert project["requires-python"] == f">={declared[0]}"
 
 
-def test_workflows_call_parts_of_ci_that_are_there() -> None:
+def test_workflows_call_existing_parts_of_ci() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     called = []
     for path in sorted((ROOT / ".github" / "workflows").glob("*.yml")):
@@ -205,12 +205,12 @@ def test_workflows_call_parts_of_ci_that_are_there() -> None:
     assert publish["environment"]["name"] == "pypi"
 
 
-def test_a_checkout_without_symbolic_links(tmp_path: Path) -> None:
+def test_checkout_without_symbolic_links(tmp_path: Path) -> None:
     links = shutil.ignore_patterns("modeling", "pipelines", "lamp-small*", "__pycache__")
     shutil.copytree(ROOT / "lamp_hf", tmp_path / "lamp_hf", ignore=links)
     for folder in ("modeling", "pipelines"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-        (tmp_path / "lamp_hf" / folder).write_text(f"../{folder}")  # what Git leaves in place of a link
+        (tmp_path / "lamp_hf" / folder).write_text(f"../{folder}")  # Git writes this instead of a link
     code = (
         "import importlib.util; print(*(importlib.util.find_spec(f'lamp_hf.{name}').origin "
         "for name in ('modeling', 'pipelines', 'motion.motion')), sep='\\n')"
@@ -219,7 +219,7 @@ def test_a_checkout_without_symbolic_links(tmp_path: Path) -> None:
     assert found == ["modeling/__init__.py", "pipelines/__init__.py", "lamp_hf/motion/motion.py"]
 
 
-def test_embedded_checkpoints_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedded_checkpoints_load_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lamp_hf.checkpoints.embedded import embedded_checkpoint, resolve_checkpoint
 
     monkeypatch.chdir(tmp_path)

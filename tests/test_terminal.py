@@ -1,4 +1,4 @@
-"""What a terminal shows: log lines beside progress bars, and no details of many files."""
+"""Terminal output: log lines with progress bars, and no details about many files."""
 
 import io
 import logging
@@ -27,7 +27,7 @@ def test_log_lines_are_written_above_a_bar(monkeypatch: pytest.MonkeyPatch) -> N
     assert cleared[0].startswith(r"WARNING: a.bvh: \x1b[2Jodd" + "\n")  # on a line of its own
 
 
-def test_logging_is_afterwards_as_before(capsys: pytest.CaptureFixture[str]) -> None:
+def test_logging_is_restored_afterwards(capsys: pytest.CaptureFixture[str]) -> None:
     package, readers = logging.getLogger("lamp_hf"), logging.getLogger("lamp_hf.motion")
     before = package.handlers, package.level, readers.level
     with logs_on_stderr():
@@ -41,7 +41,7 @@ def test_logging_is_afterwards_as_before(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize(("number", "expected"), [(0, "0 errors"), (1, "1 error"), (2000, "2,000 errors")])
-def test_things_are_counted(number: int, expected: str) -> None:
+def test_counted_adds_the_plural(number: int, expected: str) -> None:
     assert counted(number, "error") == expected
 
 
@@ -83,17 +83,15 @@ def mocap(tmp_path: Path, procedural) -> Path:
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_of_many_files_only_warnings_are_said(
-    run, mocap: Path, tiny_checkpoint: Path, arguments: tuple[object, ...]
-) -> None:
+def test_many_files_log_only_warnings(run, mocap: Path, tiny_checkpoint: Path, arguments: tuple[object, ...]) -> None:
     code, _, err = run(*(tiny_checkpoint if argument == "TINY" else argument for argument in arguments))
     assert code == 0, err
     assert "INFO: " not in err
     assert "WARNING: c.bvh line 1" in err
-    assert "\r" not in err  # nor a progress bar, where nobody watches
+    assert "\r" not in err  # and no progress bar without a terminal
 
 
-def test_of_one_file_everything_is_said(run, mocap: Path, tiny_checkpoint: Path) -> None:
+def test_single_file_logs_everything(run, mocap: Path, tiny_checkpoint: Path) -> None:
     for arguments in (["info", "mocap/a.bvh"], ["caption", "mocap/a.bvh", "-m", tiny_checkpoint]):
         code, _, err = run(*arguments)
         assert code == 0
@@ -112,7 +110,7 @@ def test_of_one_file_everything_is_said(run, mocap: Path, tiny_checkpoint: Path)
     ],
     ids=lambda arguments: arguments[0] if isinstance(arguments, tuple) else arguments,
 )
-def test_a_folder_of_other_formats_says_what_to_do(
+def test_folder_of_other_formats_explains_what_to_do(
     run, tmp_path: Path, suffix: str, arguments: tuple[object, ...]
 ) -> None:
     (tmp_path / "other" / "deep").mkdir(parents=True)
@@ -126,7 +124,7 @@ def test_a_folder_of_other_formats_says_what_to_do(
     assert f"{suffix.lower()} files cannot be read (" in err
 
 
-def test_formats_that_are_not_written_say_what_is(run, walker) -> None:
+def test_error_lists_the_supported_output_formats(run, walker) -> None:
     walker.save("walk.npz")
     assert {".fbx", ".usdz", ".pkl"} <= UNREAD
     code, _, err = run("convert-motion", "walk.npz", "walk.fbx")
@@ -134,7 +132,7 @@ def test_formats_that_are_not_written_say_what_is(run, walker) -> None:
     assert "(write .glb or .bvh, and convert it in Blender or your game engine)" in err
 
 
-def test_items_of_a_list_stay_apart_in_one_line(run, tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_list_items_are_separated_in_one_line(run, tmp_path: Path, tiny_checkpoint: Path) -> None:
     (tmp_path / "bad").mkdir()
     for name in ("a", "b"):
         (tmp_path / "bad" / f"{name}.bvh").write_text("HIERARCHY\nnothing\n")
@@ -142,4 +140,4 @@ def test_items_of_a_list_stay_apart_in_one_line(run, tmp_path: Path, tiny_checkp
     assert code == 1
     assert "2 clips cannot be read; skip them with skip_bad=True" in err
     assert "data.skip_bad=true in a recipe): a.bvh line 2: expected ROOT, found 'nothing'; b.bvh line 2:" in err
-    assert "skipped" not in err  # nothing was
+    assert "skipped" not in err  # nothing was restored

@@ -8,7 +8,7 @@ MODEL_TYPES = {
     "motion-captioning": ("lamp", "lamp_text_to_motion", "lamp_captioning"),
     "motion-retrieval": ("lamp", "lamp_text_to_motion"),
     "reconstruction": ("motion_vqvae", "lamp", "lamp_text_to_motion"),
-    "evaluation": ("motion_text_evaluator",),
+    "evaluation": ("motion_text_evaluator", "lamp"),
 }
 
 

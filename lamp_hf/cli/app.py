@@ -19,8 +19,10 @@ from lamp_hf.cli.convert_motion import convert_motion
 from lamp_hf.cli.generate import generate, prompts
 from lamp_hf.cli.info import info
 from lamp_hf.cli.push import push
+from lamp_hf.cli.reproduce import reproduce
 from lamp_hf.cli.search import index, search
 from lamp_hf.cli.serve import serve
+from lamp_hf.cli.studio import studio
 from lamp_hf.cli.train import train
 from lamp_hf.terminal import logs_on_stderr, shown
 from lamp_hf.version import __version__
@@ -86,7 +88,9 @@ app.command()(index)
 app.command()(info)
 app.command("convert-motion")(convert_motion)
 app.command()(serve)
+app.command()(studio)
 app.command()(train)
+app.command()(reproduce)
 app.command()(push)
 app.command()(convert)
 app.add_typer(data.app, name="data")

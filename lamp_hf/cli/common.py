@@ -10,10 +10,11 @@ from lamp_hf.terminal import shown
 
 if TYPE_CHECKING:
     from lamp_hf.motion.motion import Motion
+    from lamp_hf.motion.retarget import Character
     from lamp_hf.pipelines.text_to_motion import TextToMotionPipeline
 
 
-__all__ = ["FORMATS", "fail", "load_pipeline", "print_table", "save", "say"]
+__all__ = ["FORMATS", "fail", "feet_options", "load_pipeline", "print_table", "save", "say"]
 
 EXIT_ERROR = 1
 FORMATS = " ".join(WRITERS)
@@ -29,22 +30,37 @@ def load_pipeline(model: str | None, device: str | None) -> "TextToMotionPipelin
     return pipe
 
 
-def save(motion: "Motion", path: Path, adjust: Mapping[str, Any]) -> str:
+def save(
+    motion: "Motion",
+    path: Path,
+    adjust: Mapping[str, Any],
+    showing: Mapping[str, Any],
+    character: "Character | None" = None,
+) -> str:
     """Write a motion and return a line that describes the file.
 
     Args:
         motion: The motion.
         path: The file.
         adjust: Keyword arguments of `Motion.adjust`, from `adjust_options`.
+        showing: More options of the writer, from `showing_options`.
+        character: The character to write the motion on, from `find_character`.
     """
     motion = motion.adjust(**adjust)
-    # To plant feet again would break a loop.
-    planted = path.suffix.lower() in EXACT_FORMATS or adjust["loop"] or adjust["in_place"]
-    options = {} if planted else {"plant_feet": adjust["plant_feet"]}
-    report = motion.save(path, **options)
+    feet = feet_options(adjust)
+    if character is not None:
+        motion.on(character, plant_feet=feet.get("plant_feet") is not False).save(path)
+        return f"{path}: {motion.num_frames} frames, {motion.duration:.2f} s, on {character.name}"
+    options = {} if path.suffix.lower() in EXACT_FORMATS else feet
+    report = motion.save(path, **options, **showing)
     text = f"{path}: {motion.num_frames} frames, {motion.duration:.2f} s"
     error = getattr(report, "mean_error_m", None)
     return text if error is None else f"{text}, mean joint error {error * 1000:.1f} mm"
+
+
+def feet_options(adjust: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the writer's option for planted feet; to plant the feet of a loop again would break it."""
+    return {} if adjust["loop"] or adjust["in_place"] else {"plant_feet": adjust["plant_feet"]}
 
 
 def print_table(rows: dict[str, Any]) -> None:

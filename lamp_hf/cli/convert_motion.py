@@ -4,12 +4,14 @@ import errno
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lamp_hf.cli.common import FORMATS, fail, save, say
 from lamp_hf.cli.options import (
+    CharacterMappingOption,
+    CharacterOption,
     FpsOption,
     InPlaceOption,
     LoopOption,
@@ -17,14 +19,21 @@ from lamp_hf.cli.options import (
     MirrorOption,
     OriginOption,
     PlantFeetOption,
+    RigOption,
     SourceFpsOption,
+    StyleOption,
     UnitOption,
     UpAxisOption,
     adjust_options,
+    find_character,
     reading_options,
+    showing_options,
 )
 from lamp_hf.motion.files import READERS, find_writer
 from lamp_hf.terminal import quiet_readers
+
+if TYPE_CHECKING:
+    from lamp_hf.motion.retarget import Character
 
 __all__ = ["convert_motion"]
 
@@ -43,6 +52,10 @@ def convert_motion(
     in_place: InPlaceOption = False,
     origin: OriginOption = False,
     plant_feet: PlantFeetOption = None,
+    style: StyleOption = None,
+    character: CharacterOption = None,
+    character_mapping: CharacterMappingOption = None,
+    rig: RigOption = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
@@ -51,6 +64,8 @@ def convert_motion(
     """Convert motion files between formats. Originals are never overwritten.
 
     `lamp-hf convert-motion walk.bvh walk.glb`
+
+    `lamp-hf convert-motion take.bvh hero_take.glb --character hero.glb`
 
     `lamp-hf convert-motion my_mocap/ players/ --to .html`
 
@@ -61,33 +76,52 @@ def convert_motion(
     adjust = adjust_options(
         suffix, fps=fps, mirror=mirror, loop=loop, in_place=in_place, origin=origin, plant_feet=plant_feet
     )
+    target = find_character(
+        character, rig, character_mapping, Path(f"motion{suffix}") if source.is_dir() else destination
+    )
+    showing = showing_options(suffix, style, character=target)
     if source.is_dir():
-        _convert_folder(source, destination, to, reading, adjust)
+        _convert_folder(source, destination, to, reading, adjust, showing, target)
         return
     if to is not None:
         raise typer.BadParameter(
             f"--to is for folders, but {source} {'is a file' if source.exists() else 'does not exist'}"
         )
-    find_writer(destination)
+    if target is None:
+        find_writer(destination)
     _refuse_originals({source: destination})
-    say(_convert_file(source, destination, reading, adjust))
+    say(_convert_file(source, destination, reading, adjust, showing, target))
 
 
-def _convert_file(source: Path, target: Path, reading: dict[str, Any], adjust: dict[str, Any]) -> str:
+def _convert_file(
+    source: Path,
+    target: Path,
+    reading: dict[str, Any],
+    adjust: dict[str, Any],
+    showing: dict[str, Any],
+    character: "Character | None",
+) -> str:
     from lamp_hf.motion.inputs import as_motion
 
-    return save(as_motion(source, **reading), target, adjust)
+    return save(as_motion(source, **reading), target, adjust, showing, character)
 
 
 def _convert_folder(
-    source: Path, destination: Path, to: str | None, reading: dict[str, Any], adjust: dict[str, Any]
+    source: Path,
+    destination: Path,
+    to: str | None,
+    reading: dict[str, Any],
+    adjust: dict[str, Any],
+    showing: dict[str, Any],
+    character: "Character | None",
 ) -> None:
     from lamp_hf.motion.inputs import failure, find_motion_files, no_motion_files
 
     if to is None:
         raise typer.BadParameter(f"{source} is a folder: choose the output format with --to, one of {FORMATS}")
     suffix = f".{to.lstrip('.')}"
-    find_writer(f"{destination}/*{suffix}")
+    if character is None:
+        find_writer(f"{destination}/*{suffix}")
     if destination.exists() and not destination.is_dir():
         raise NotADirectoryError(f"{destination} is a file; expected a folder for the motions of {source}")
     found = find_motion_files(source)
@@ -101,7 +135,7 @@ def _convert_folder(
         target = targets[file]
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _convert_file(file, target, reading, adjust)
+            _convert_file(file, target, reading, adjust, showing, character)
         except OSError as error:
             if error.errno in NO_SPACE:  # the other files would fail too
                 raise

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lamp_hf.cli.common import FORMATS, load_pipeline, save, say
+from lamp_hf.cli.common import FORMATS, feet_options, load_pipeline, save, say
 from lamp_hf.cli.options import (
+    CharacterMappingOption,
+    CharacterOption,
     DeviceOption,
     FpsOption,
     InPlaceOption,
@@ -17,14 +19,18 @@ from lamp_hf.cli.options import (
     ModelOption,
     OriginOption,
     PlantFeetOption,
+    RigOption,
     SourceFpsOption,
+    StyleOption,
     UnitOption,
     UpAxisOption,
     adjust_options,
+    find_character,
     reading_options,
+    showing_options,
 )
 from lamp_hf.motion.files import READERS, find_writer
-from lamp_hf.motion.limits import MAX_GENERATED_FRAMES, check_prompt
+from lamp_hf.motion.limits import MAX_GENERATED_FRAMES, MAX_SIDE_BY_SIDE, check_prompt
 from lamp_hf.motion.skeleton import SKELETONS
 from lamp_hf.terminal import counted
 
@@ -35,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["generate", "prompts"]
 
 # The frame rate of a checkpoint is known only after loading it; this bound holds for all skeletons.
-MAX_DURATION_S = MAX_GENERATED_FRAMES / min(skeleton.default_fps for skeleton in SKELETONS.values())
+LONGEST_DURATION_S = MAX_GENERATED_FRAMES / min(skeleton.default_fps for skeleton in SKELETONS.values())
 
 
 def generate(
@@ -89,6 +95,13 @@ def generate(
     in_place: InPlaceOption = False,
     origin: OriginOption = False,
     plant_feet: PlantFeetOption = None,
+    style: StyleOption = None,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Write one .html file that plays all motions side by side.")
+    ] = False,
+    character: CharacterOption = None,
+    character_mapping: CharacterMappingOption = None,
+    rig: RigOption = None,
     mapping: MappingOption = None,
     source_fps: SourceFpsOption = None,
     unit: UnitOption = None,
@@ -106,10 +119,16 @@ def generate(
 
     `lamp-hf generate "a person walks" "the person bows" -d 3 -d 2.5 --storyboard -o scene.glb`
 
+    `lamp-hf generate "a person dances" -n 4 --side-by-side -o takes.html`
+
+    `lamp-hf generate "a person waves" --character hero.glb -o hero_wave.glb`
+
     `lamp-hf generate "a person bows" --motion walk.bvh --edit 1.0:2.5 -o edited.bvh`
     """
     # Check everything before the model is loaded, which takes a while.
-    find_writer(output)
+    target = find_character(character, rig, character_mapping, output)
+    if target is None:
+        find_writer(output)
     if not output.parent.is_dir():
         raise FileNotFoundError(f"the folder {output.parent} does not exist; create it first")
     if output.is_dir():
@@ -121,11 +140,17 @@ def generate(
         if not 0 <= value < math.inf:
             raise ValueError(f"--duration {value:g}: expected seconds, 0 or more")
     longest = sum(durations) if storyboard else max(durations, default=0.0)
-    if longest > MAX_DURATION_S:
-        raise ValueError(f"--duration: {longest:g} s is too long; expected at most {MAX_DURATION_S:,.0f} s")
+    if longest > LONGEST_DURATION_S:
+        raise ValueError(f"--duration: {longest:g} s is too long; expected at most {LONGEST_DURATION_S:,.0f} s")
     adjust = adjust_options(
         output.suffix, fps=fps, mirror=mirror, loop=loop, in_place=in_place, origin=origin, plant_feet=plant_feet
     )
+    showing = showing_options(output.suffix, style, character=target)
+    if side_by_side and (output.suffix.lower() != ".html" or storyboard or len(text) * num > MAX_SIDE_BY_SIDE):
+        raise typer.BadParameter(
+            f"--side-by-side needs an .html file and at most {MAX_SIDE_BY_SIDE} motions, and cannot be combined with "
+            "--storyboard"
+        )
     if storyboard and (len(durations) not in (0, len(text)) or num > 1 or motion or edit or split):
         raise typer.BadParameter(
             "--storyboard needs one --duration per text or none, and cannot be combined with --num, --split, --motion "
@@ -159,9 +184,19 @@ def generate(
             options["duration"] = durations[0] if len(durations) == 1 else durations
         per_text = pipe(list(text), num_motions_per_prompt=num, split=split, **options)
         results = [result for group in per_text for result in (group if num > 1 else [group])]
+    if side_by_side:
+        from lamp_hf.motion.formats.html import write_html
+
+        motions = [result["motion"].adjust(**adjust) for result in results]
+        write_html(motions, output, **feet_options(adjust), **showing)
+        for result in results:
+            say(f"{output}: {result['motion'].duration:.2f} s, seed {result['seed']}, {result['text']!r}")
+        return
     for number, result in enumerate(results, start=1):
         path = output if len(results) == 1 else output.with_stem(f"{output.stem}-{number}")
-        say(f"{save(result['motion'], path, adjust)}, seed {result['seed']}, {result['text']!r}")
+        scenes = {"scenes": result["scenes"]} if "scenes" in result and path.suffix.lower() == ".html" else {}
+        line = save(result["motion"], path, adjust, {**showing, **scenes}, target)
+        say(f"{line}, seed {result['seed']}, {result['text']!r}")
 
 
 def prompts(

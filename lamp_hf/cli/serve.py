@@ -8,6 +8,7 @@ from lamp_hf.cli.checkpoints import find_checkpoint
 from lamp_hf.cli.common import say
 from lamp_hf.cli.options import DeviceOption, ModelOption
 from lamp_hf.extras import require_server
+from lamp_hf.terminal import quiet_readers
 
 __all__ = ["serve"]
 
@@ -58,5 +59,6 @@ def serve(
     )
     find_checkpoint(model, "motion-captioning")  # all checkpoints that can be served have this task
     app = create_app(model or DEFAULT_CHECKPOINT, index=index, device=device, limits=limits)
+    quiet_readers()
     say(f"http://{host}:{port}, Ctrl-C to stop")
     uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE_S)

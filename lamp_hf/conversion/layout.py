@@ -95,7 +95,8 @@ _FIRST_ROW: tuple[_Change, _Change] = (lambda tensor: tensor[1:], lambda tensor:
 STORED: dict[str, tuple[_Change, _Change]] = {
     "motion_projection": _TRANSPOSED,
     "text_projection": _TRANSPOSED,
-    "temp": (torch.log, torch.exp),  # the original multiplies similarities by it, ours by exp(logit_scale) (L3)
+    # The original multiplies similarities by it, ours by exp(logit_scale) (L3).
+    "temp": (lambda tensor: tensor.log().reshape(1), lambda tensor: tensor.exp().reshape(())),
     "output.11.weight": _FIRST_ROW,
     "output.11.bias": _FIRST_ROW,
 }

@@ -61,6 +61,8 @@ WRITERS: Mapping[str, tuple[str, str]] = {
 }
 # Formats that store a motion unchanged; the others may plant its feet.
 EXACT_FORMATS = (".npy", ".npz")
+# Formats that show a body, as a mannequin or a skeleton.
+SHOWN_FORMATS = (".glb", ".gif", ".mp4", ".png", ".html")
 
 _PLAYER = ("lamp_hf.motion.formats.html", "motion_to_html")
 

@@ -11,6 +11,7 @@ MAX_VALUES = 40_000_000  # values in one array of a file
 MAX_TEXT = 10_000  # characters
 MAX_GENERATED_FRAMES = 400_000  # five and a half hours at 20 fps
 MAX_CLIP_FRAMES = 196  # longest clip of HumanML3D: models generate at most this in one piece, and evaluations read it
+MAX_SIDE_BY_SIDE = 12  # motions in one player
 LARGEST_M = 1e4  # a joint farther away than 10 km comes from damaged values
 
 

@@ -11,6 +11,7 @@ the rest pose of the skeleton, a T-pose. So linear blend skinning bends the shou
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +28,7 @@ _LEG_M = 0.82
 _ARM_SPREAD, _LEG_SPREAD = np.radians([48.0, 6.0])  # of the relaxed pose, from the T-pose
 _SPINE_BLEND_M = 0.06  # half the height over which the weights change from one spine joint to the next
 _STEEPEST_FOOT, _LOWEST_HEAD = np.radians([50.0, 50.0])
-_THICKEST_SOLE_M = 0.05
+_HIGHEST_ANKLE_M = 0.12  # above the floor; a body that stands higher floats
 _MAX_INFLUENCES = 4
 _STANCE_FRAMES = 2000  # enough to measure how a body stands
 
@@ -131,10 +132,11 @@ def find_stance(joints: np.ndarray, turns: np.ndarray, skeleton: Skeleton, floor
     planted = low <= np.quantile(low, 0.1) + 0.01
     drop = (heels - toes)[planted]
     slope = float(np.median(np.arctan2(drop[:, 1], np.hypot(drop[:, 0], drop[:, 2]))))
+    rise = max(float(np.median(drop[:, 1])), 0.0)
     return Stance(
         head=float(np.clip(lean, -_LOWEST_HEAD, _LOWEST_HEAD)),
         foot=float(np.clip(slope, 0.0, _STEEPEST_FOOT)),
-        sole=float(np.clip(np.median(toes[..., 1][planted]) - floor, 0.0, _THICKEST_SOLE_M)),
+        sole=float(np.clip(np.median(toes[..., 1][planted]) - floor, 0.0, max(_HIGHEST_ANKLE_M - rise, 0.02))),
     )
 
 
@@ -291,8 +293,8 @@ class _Body:
         return rotations.rotate(self.turns[joint], points - self.rest[joint]) + self.relaxed[joint]
 
     def along_spine(self, height: float) -> dict[int, float]:
-        """Return the weights of the spine's joints for a height in the rest pose."""
-        chain = [*self.parts.spine, self.parts.head]
+        """Return the weights of the spine's joints below the neck for a height in the rest pose."""
+        chain = list(self.parts.spine[:-1])
         reach = _SPINE_BLEND_M * self.size
         share = (height - self.rest[chain, 1] + reach) / (2.0 * reach)
         above = np.clip(share, 0.0, 1.0)
@@ -342,14 +344,14 @@ class _Cage:
                 after = (column + 1) % len(ring)
                 self.face(ring[column], ring[after], following[after], following[column], side=side)
 
-    def cap(self, ring: list[int], side: int = 0) -> None:
-        """Close the end of a tube with strips across the ring."""
-        last = len(ring) - 1
-        self.face(ring[0], ring[1], ring[last], side=side)
-        for column in range(1, len(ring) // 2 - 1):
-            self.face(ring[column], ring[column + 1], ring[last - column], ring[last - column + 1], side=side)
-        middle = len(ring) // 2
-        self.face(ring[middle - 1], ring[middle], ring[middle + 1], side=side)
+    def cap(self, ring: list[int], side: int = 0, *, flipped: bool = False) -> None:
+        """Close the end of a tube with strips across the ring; `flipped` if the ring runs clockwise."""
+        last, middle = len(ring) - 1, len(ring) // 2
+        strips = [(ring[0], ring[1], ring[last])]
+        strips += [(ring[k], ring[k + 1], ring[last - k], ring[last - k + 1]) for k in range(1, middle - 1)]
+        strips.append((ring[middle - 1], ring[middle], ring[middle + 1]))
+        for corners in strips:
+            self.face(*(corners[::-1] if flipped else corners), side=side)
 
 
 # Rings of the trunk: place, half width, depth in front of and behind the spine. Places below the chest are fractions
@@ -390,12 +392,14 @@ def _add_trunk(cage: _Cage, body: _Body) -> None:
     shoulders = [arms[0] for arms in parts.arms]
     hip_y, shoulder_y = float(rest[hips, 1].mean()), float(rest[shoulders, 1].mean())
     hip_x, shoulder_x = (float(np.abs(rest[pair, 0] - rest[0, 0]).mean()) for pair in (hips, shoulders))
-    shoulder_x = max(shoulder_x, 0.13 * size)
+    shoulder_x = max(shoulder_x, 0.11 * size)
+    chest_x = max(shoulder_x, 0.165 * size)  # narrow shoulders are those of the rig; the chest is as wide as the belly
     chest_y = max(shoulder_y + _CHEST[0][0] * size, hip_y + 0.2 * size)
     neck = body.relaxed[parts.neck]
-    neck_y = max(float(neck[1]), shoulder_y + 0.07 * size)
+    neck_y = float(np.clip(neck[1], shoulder_y + 0.085 * size, shoulder_y + 0.11 * size))
     rows = [(hip_y + (chest_y - hip_y) * f, hip_x + w * size, a * size, b * size) for f, w, a, b in _BELLY]
-    rows += [(shoulder_y + y * size, shoulder_x + w * size, a * size, b * size) for y, w, a, b in _CHEST]
+    rows += [(shoulder_y + y * size, chest_x + w * size, a * size, b * size) for y, w, a, b in _CHEST]
+    rows[-1] = (rows[-1][0], shoulder_x + _CHEST[-1][1] * size, *rows[-1][2:])
     rows[-3] = (chest_y, *rows[-3][1:])
     collars = [body.skeleton.parents[joint] for joint in shoulders]
 
@@ -416,31 +420,37 @@ def _add_trunk(cage: _Cage, body: _Body) -> None:
                 influences[shoulders[not left]] = 0.3 * raised
             weights.append(influences)
         rings.append(cage.add(points, weights))
+    chest = parts.spine[-2]
     # Trapezius, neck, and the head around its joint.
-    head = body.relaxed[parts.head]
     top = rows[-1][0]
     base = np.array([rest[0, 0], neck_y, body.spine_depth(float(rest[parts.neck, 1]))])
+    # Rigs put the head joint anywhere in the head; above the neck, there is always room for the chin.
+    head = body.relaxed[parts.head].copy()
+    head[1] = max(head[1], neck_y + 0.085 * size)
+    head[2] = float(np.clip(head[2], base[2] - 0.01 * size, base[2] + 0.045 * size))
     above = [
-        (base + [0.0, 0.5 * (top - neck_y), 0.0], 0.122, 0.064, 0.092),
-        (base + [0.0, 0.0, 0.006 * size], 0.076, 0.060, 0.074),
-        (0.5 * base + 0.5 * head + [0.0, 0.0, -0.004 * size], 0.062, 0.056, 0.066),
+        (base + np.array([0.0, 0.5 * (top - neck_y), 0.0]), 0.6 * shoulder_x / size, 0.064, 0.092),
+        (base + np.array([0.0, 0.0, 0.006 * size]), min(0.076, 0.5 * shoulder_x / size), 0.060, 0.074),
+        (0.5 * (base + head) + np.array([0.0, 0.0, -0.004 * size]), 0.062, 0.056, 0.066),
     ]
-    above += [(head + [0.0, y * size, 0.0], w, a, b) for y, w, a, b in _HEAD]
+    above += [(head + np.array([0.0, y * size, 0.0]), w, a, b) for y, w, a, b in _HEAD]
     for place, (center, width, front, back) in enumerate(above):
         points = _ellipse(center, width * size, front * size, back * size)
         if place < 3:  # these rings rise toward the back
             points[:, 1] -= (points[:, 2] - center[2]) * (0.2, 0.3, 0.2)[place]
-        height = float(center[1]) if place < 2 else float(rest[parts.neck, 1]) + (0.03 if place == 2 else 0.2) * size
-        rings.append(cage.add(points, [body.along_spine(height)] * _COLUMNS))
+        # Rigs put the neck joint anywhere between shoulders and head, so the weights do not depend on its height.
+        turned = (0.15, 0.5, 0.9, 1.0)[min(place, 3)]
+        influences = {chest: 1.0 - turned, parts.neck: turned} if place < 4 else {parts.head: 1.0}
+        rings.append(cage.add(points, [influences] * _COLUMNS))
 
     first, last = _ARM_COLUMNS
-    chest = len(_BELLY)
+    lowest = len(_BELLY)
     opening = [*range(first, last), *range(_COLUMNS - last, _COLUMNS - first)]
-    for row, (ring, following) in enumerate(zip(rings, rings[1:], strict=False)):
-        cage.bridge(ring, following, skip=opening if row in (chest, chest + 1) else ())
+    for row, (ring, following) in enumerate(pairwise(rings)):
+        cage.bridge(ring, following, skip=opening if row in (lowest, lowest + 1) else ())
     cage.cap(rings[-1])
 
-    low, middle, high = rings[chest : chest + 3]
+    low, middle, high = rings[lowest : lowest + 3]
     for sign, joints in zip((1, -1), parts.arms, strict=True):
         columns = [sign * column % _COLUMNS for column in (first, first + 1, last)]
         around = [low[k] for k in columns] + [middle[columns[2]]] + [high[k] for k in columns[::-1]]
@@ -507,10 +517,10 @@ def _add_arm(cage: _Cage, body: _Body, ring: list[int], joints: Sequence[int], s
         following = cage.add(place(wrist, away * size, up, 0.0, height, depth), [{wrist: 1.0}] * 8)
         rings.append(following)
     thumb = (7, 0) if sign > 0 else (0, 7)
-    for row, (before, following) in enumerate(zip(rings, rings[1:], strict=False)):
+    for row, (before, following) in enumerate(pairwise(rings)):
         pair = (before, following) if sign > 0 else (following, before)
         cage.bridge(*pair, side, skip=(7,) if row == 1 else ())
-    cage.cap(rings[-1] if sign > 0 else rings[-1][::-1], side)
+    cage.cap(rings[-1], side, flipped=sign < 0)
     a, b = thumb
     base = [rings[1][a], rings[1][b], rings[2][b], rings[2][a]]
     corners = np.array([cage.values[corner][:3] for corner in base])
@@ -605,7 +615,7 @@ def _add_leg(cage: _Cage, body: _Body, ring: list[int], joints: Sequence[int], s
     drop = body.relaxed[toe] - body.relaxed[ankle]
     spread = rotations.rotate(rotations.conjugate(body.turns[hip]), drop)
     length = max(float(np.hypot(*spread[[0, 2]])), 0.06 * size) / size
-    floor = -(max(float(-spread[1]), 0.03 * size) + body.sole) / size
+    floor = -(max(float(-spread[1]), 0.012 * size) + body.sole) / size
     # Rings of the foot: back or bottom (y, z), front or top (y, z), half width, and weight of the toes.
     rows = (
         (0.25 * floor, -0.052, 0.034, 0.046, 0.035, 0.0),
@@ -631,7 +641,7 @@ def _add_leg(cage: _Cage, body: _Body, ring: list[int], joints: Sequence[int], s
         following = cage.add(moved, [influences] * 8)
         join(following, ring, side)
         ring = following
-    cage.cap(ring[::-1] if sign > 0 else ring, side)
+    cage.cap(ring, side, flipped=sign > 0)
 
 
 # ---- from the cage to the mesh ---------------------------------------------------------------------------------------

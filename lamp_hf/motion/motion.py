@@ -531,7 +531,8 @@ class Motion:
             path: the file; its suffix selects the writer.
             fps: frames per second of the file; defaults to the motion's (at most 50 for a GIF).
             **options: options of the writer. All writers except NPY and NPZ accept `plant_feet`, whether to keep feet
-                that stand on the floor in place; defaults to `True` for generated motions, `False` for recordings.
+                that stand on the floor in place; defaults to `True` for generated motions, `False` for recordings. The
+                writers of files that show a body accept `style`, "mannequin" or "skeleton".
 
         Returns:
             The writer's report, if it has one: for BVH, the error due to constant bone lengths.

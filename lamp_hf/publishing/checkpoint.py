@@ -29,6 +29,7 @@ from lamp_hf.hub.licenses import LicenseSource, Origin, find_license, license_of
 from lamp_hf.hub.upload import CARD, Target, matches
 
 from .checkpoint_folder import HISTORY, RECORDS, WEIGHTS, CheckpointFolder
+from .endpoint import endpoint_files
 from .model_card import checkpoint_card, local_card, sample_in
 from .sample import SAMPLE_FILE
 
@@ -80,7 +81,7 @@ def push_checkpoint(
     commit_description: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Push a checkpoint or a finished run, with its card, in one commit.
+    """Push a checkpoint or a finished run, with its card and a handler for Inference Endpoints, in one commit.
 
     The card is written from the files: the configuration, `recipe.yaml`, `training.json` and the records in
     `evaluations/`. A user-written README.md is left as it is, the repository's or else the folder's. If the repository
@@ -130,7 +131,9 @@ def push_checkpoint(
     origin = Origin.of_card(existing if same or existing is ours else None)
     if same:
         checkpoint = checkpoint.with_texts(_history_on_hub(target, checkpoint))
-    published: dict[str, Path | bytes] = {**files, **_without_local_paths(checkpoint)}
+    has_processor = "processor_config.json" in {*files, *target.files}
+    of_endpoint, unserved = endpoint_files(checkpoint, has_processor, target.read)
+    published: dict[str, Path | bytes] = {**files, **of_endpoint, **_without_local_paths(checkpoint)}
     bases = checkpoint.bases or ([portable_name(base)] if base else [])
     bases = [each for each in bases if each != target.repo_id] or list(origin.bases)
     sources = [LicenseSource(each, _card_of(each, "model", target, on_hub)) for each in bases]
@@ -172,6 +175,7 @@ def push_checkpoint(
         published = {**{name: path for name, path in _pictures(local).items() if name in text}, **published}
     # History and records of other weights would be read as those of the new ones.
     stale: tuple[str, ...] = () if same else (*WEIGHTS, *HISTORY, ADAPTER_WEIGHTS, RECORDS)
+    stale = (*stale, *unserved)
     if card is not None and sample_in(there, SAMPLE_FILE) and SAMPLE_FILE not in card:
         stale = (*stale, SAMPLE_FILE)
     message = commit_message or f"Upload {checkpoint.config.get('model_type')} with lamp_hf"

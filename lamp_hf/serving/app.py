@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ __all__ = ["create_app"]
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1
+CLIENT_CLOSED_REQUEST = 499  # nobody receives it, but it is logged
 ERROR = {"type": "object", "properties": {"error": {"type": "string", "description": "What is wrong, and the remedy."}}}
 ERRORS = {
     400: "The body is not JSON.",
@@ -187,7 +188,7 @@ class Server:
             body = await self._body(request)
             with _explained():
                 job = await asyncio.to_thread(_read, task, body)
-                results = await queue.run(task, job)
+                results = await _unless_disconnected(request, queue.run(task, job))
                 return await asyncio.to_thread(_write, task, job, results)
 
     @contextmanager
@@ -234,6 +235,25 @@ def _explained() -> Iterator[None]:
     except Exception as error:
         logger.exception("a request failed")
         raise RefusedError(500, "the server failed; its log says why") from error
+
+
+async def _unless_disconnected(request: "fastapi.Request", work: Coroutine[Any, Any, list[Any]]) -> list[Any]:
+    """Return the results of a job, or cancel it if the client has closed the connection."""
+
+    async def disconnected() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    running, gone = asyncio.ensure_future(work), asyncio.ensure_future(disconnected())
+    both: set[asyncio.Future[Any]] = {running, gone}
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            raise RefusedError(CLIENT_CLOSED_REQUEST, "the client has closed the connection")
+        return running.result()
+    finally:
+        running.cancel()
+        gone.cancel()
 
 
 def _read(task: Task, body: bytes) -> Any:

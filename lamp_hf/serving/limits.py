@@ -11,8 +11,7 @@ class Limits:
 
     Attributes:
         max_bytes: Largest body of a request.
-        max_inputs: Largest number of texts or motions of a request.
-        max_motions: Largest number of motions that a request generates, or of captions for each motion.
+        max_inputs: Largest number of texts or motions of a request, and of motions that it generates.
         max_seconds: Longest motion to generate or to read, in seconds.
         max_requests: Largest number of requests in progress; more are refused with status 503.
         max_batch: Largest number of motions to generate together.
@@ -25,7 +24,6 @@ class Limits:
 
     max_bytes: int = 16 * 2**20
     max_inputs: int = 16
-    max_motions: int = 16
     max_seconds: float = 60.0
     max_requests: int = 64
     max_batch: int = 16

@@ -16,7 +16,7 @@ from lamp_hf.motion.motion import Motion
 
 from .limits import Limits
 
-__all__ = ["ADJUSTMENTS", "MOTION", "OUTPUT", "MotionFile", "Output", "read_motion"]
+__all__ = ["ADJUSTMENTS", "MOTION", "OUTPUT", "READ", "MotionFile", "Output", "read_motion", "read_motion_file"]
 
 # A .gltf file refers to other files, which a request cannot contain.
 READ = tuple(suffix.removeprefix(".") for suffix in READERS if suffix != ".gltf")
@@ -97,9 +97,31 @@ def read_motion(value: Any, limits: Limits) -> Motion:
         raise ValueError(f"a motion has {' and '.join(given) or 'no values'}; give content, positions or features")
     options = {name: value[name] for name in READING if value.get(name) is not None}
     if given == ["content"]:
-        motion = _read_file(value, options)
-    else:
-        motion = as_motion(_array(given[0], value[given[0]]), **options)
+        return _read_content(value, limits, options)
+    return _of_allowed_length(as_motion(_array(given[0], value[given[0]]), **options), limits)
+
+
+def read_motion_file(path: Path, limits: Limits, **options: Any) -> Motion:
+    """Read the file of a user.
+
+    Args:
+        path: The file.
+        limits: Limits of the server.
+        options: Arguments of [`as_motion`].
+
+    Raises:
+        ValueError: The file has an unknown suffix, is too large, cannot be read, or its motion is longer than
+            `limits.max_seconds`.
+    """
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in READ:
+        raise ValueError(f"{path.name} is not a motion file that this server reads; send one of {', '.join(READ)}")
+    if (size := path.stat().st_size) > limits.max_bytes:
+        raise ValueError(f"{path.name} has {size:,} bytes; this server reads at most {limits.max_bytes:,}")
+    return _of_allowed_length(as_motion(path, **options), limits)
+
+
+def _of_allowed_length(motion: Motion, limits: Limits) -> Motion:
     if motion.duration > limits.max_seconds:
         raise ValueError(
             f"a motion lasts {motion.duration:g} s; this server reads at most {limits.max_seconds:g} s, so cut it"
@@ -118,7 +140,7 @@ def _array(name: str, values: Any) -> np.ndarray:
     return array
 
 
-def _read_file(value: Mapping[str, Any], options: dict[str, Any]) -> Motion:
+def _read_content(value: Mapping[str, Any], limits: Limits, options: dict[str, Any]) -> Motion:
     suffix = value.get("format")
     if suffix not in READ:
         raise ValueError(f"format={suffix!r} of a motion is unknown; choose one of {', '.join(READ)}")
@@ -129,7 +151,7 @@ def _read_file(value: Mapping[str, Any], options: dict[str, Any]) -> Motion:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"motion.{suffix}")
         path.write_bytes(content)
-        return as_motion(path, **options)
+        return read_motion_file(path, limits, **options)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 
 from lamp_hf.modeling.masked_decoding import draw_seed
 from lamp_hf.motion.files import READERS
-from lamp_hf.motion.limits import check_text
+from lamp_hf.motion.limits import check_prompt
+from lamp_hf.pipelines.actions import split_actions
 from lamp_hf.pipelines.requests import checked_number, per_text
 from lamp_hf.pipelines.streams import refuse_unknown
 from lamp_hf.pipelines.text_warnings import TextToMotionWarning
@@ -183,11 +184,12 @@ class TextToMotion(Task):
     }
 
     def _job(self, inputs: list[Any], parameters: dict[str, Any]) -> Job:
-        texts = [check_text(text) for text in inputs]
-        copies = parameters.get("num_motions_per_prompt", 1)
-        if (size := len(texts) * copies) > self.limits.max_motions:
+        texts = [check_prompt(text) for text in inputs]
+        scenes = [split_actions(text) if parameters.get("split") else [text] for text in texts]
+        size = sum(map(len, scenes)) * parameters.get("num_motions_per_prompt", 1)
+        if size > self.limits.max_inputs:
             raise ValueError(
-                f"the request is for {size} motions; this server generates at most {self.limits.max_motions}"
+                f"the request is for {size} motions; this server generates at most {self.limits.max_inputs}"
             )
         if "duration" in parameters and "num_frames" in parameters:
             raise ValueError("give duration (seconds) or num_frames, not both")
@@ -205,7 +207,7 @@ class TextToMotion(Task):
             per_input["seed"] = [draw_seed() for _ in texts]
         if "negative_prompt" in parameters:
             negatives = per_text("negative_prompt", parameters["negative_prompt"], len(texts), str)
-            per_input["negative_prompt"] = [check_text(text, "negative_prompt") for text in negatives]
+            per_input["negative_prompt"] = [check_prompt(text, "negative_prompt") for text in negatives]
         output = Output.read(parameters)
         if output.format != "json" and output.rotations:
             raise ValueError("rotations=True is for format='json'; BVH and GLB files contain rotations anyway")
@@ -313,7 +315,7 @@ class MotionRetrieval(Task):
             return read_motion(value, self.limits)
         if Path(value).suffix.lower() in READERS:  # the pipeline would read a file of the server
             raise ValueError(f"{value!r:.80} is the name of a file; send the motion itself, with content and format")
-        return check_text(value, "inputs")
+        return check_prompt(value, "inputs")
 
     def run(self, jobs: Sequence[Job]) -> list[list[Any]]:
         [job] = jobs

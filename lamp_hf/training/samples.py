@@ -11,6 +11,10 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from lamp_hf.motion.motion import Motion
+
+from .sharding import is_sharded
+
 if TYPE_CHECKING:
     from lamp_hf.training.stages.base import Stage
 
@@ -32,22 +36,24 @@ class SampleCallback(TrainerCallback):
         self.folder = folder
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if not state.is_world_process_zero:
-            return
         model = kwargs["model"]
+        if not (state.is_world_process_zero or is_sharded(model)):
+            return
         was_training = model.training
         with _preserved_random_state():
             try:
                 model.eval()
-                self._draw(self.folder / f"step-{state.global_step:06d}", model)
+                motions = list(self.stage.samples(model))  # with a sharded model, in all processes
+                if state.is_world_process_zero:
+                    self._draw(self.folder / f"step-{state.global_step:06d}", motions)
             except Exception as error:
                 logger.warning("No samples at step %d: %s: %s", state.global_step, type(error).__name__, error)
             finally:
                 model.train(was_training)
 
-    def _draw(self, folder: Path, model: Any) -> None:
+    def _draw(self, folder: Path, motions: list[Motion]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        for number, motion in enumerate(self.stage.samples(model)):
+        for number, motion in enumerate(motions):
             motion.save(
                 folder / f"{number}.gif",
                 size=SIZE_PIXELS,

@@ -14,6 +14,8 @@ from transformers import PreTrainedModel, SchedulerType, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
+from .sharding import whole_weights
+
 __all__ = ["CLIP_NUMBERS", "UNFINISHED", "LampTrainer"]
 
 CLIP_NUMBERS = "clip_numbers"  # batch key: the clip number of each row
@@ -183,13 +185,21 @@ class LampTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model)
         was_training = model.training
         model.eval()
-        metrics = {f"{metric_key_prefix}_{k}": v for k, v in self.evaluate_model(model).items()}
-        model.train(was_training)
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        with whole_weights(model):
+            metrics = {f"{metric_key_prefix}_{k}": v for k, v in self.evaluate_model(model).items()}
+            model.train(was_training)
+            self.log(dict(metrics))
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     # ---- atomic checkpoints --------------------------------------------------------------------------------
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if state_dict is not None and isinstance(self.model, PreTrainedModel):
+            # Gathered by FSDP, tied weights are separate tensors, which `save_pretrained` would store twice.
+            tied = self.model.all_tied_weights_keys
+            state_dict = {name: tensor for name, tensor in state_dict.items() if tied.get(name) not in state_dict}
+        super()._save(output_dir, state_dict)
 
     def _get_output_dir(self, trial: Any) -> str:
         return self._writing_to or super()._get_output_dir(trial)
@@ -241,6 +251,9 @@ class LampTrainer(Trainer):
     def save_finished(self, output_dir: Path) -> None:
         """Write the model, its processor and the arguments to the run's folder, each file atomically."""
         folder = output_dir / UNFINISHED / "model"
+        if self.is_fsdp_enabled:
+            # Checkpoints of the run may be sharded; the finished model is not.
+            self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
         self.save_model(str(folder))
         if self.is_world_process_zero():
             # The configuration comes last, so that a folder with a configuration is always a complete checkpoint.

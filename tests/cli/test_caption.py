@@ -1,4 +1,4 @@
-"""`lamp-hf caption`: files and folders in, sentences out, and errors in one line."""
+"""`lamp-hf caption`: writes captions for files and folders, and errors take one line."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from lamp_hf.cli import main
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, procedural):
-    """Runs a command in a folder with motion files, and gives exit code, output and errors."""
+    """Runs a command in a folder with motion files, and returns exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mocap").mkdir()
     procedural.walker(60).save("mocap/walk.npz")
@@ -26,7 +26,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     return command
 
 
-def test_a_line_for_each_caption_and_window(run, tiny_checkpoint: Path) -> None:
+def test_prints_a_line_per_caption_and_window(run, tiny_checkpoint: Path) -> None:
     code, out, _ = run("caption", "mocap", "-m", tiny_checkpoint, "--num", 2)
     lines = out.splitlines()
     assert code == 0
@@ -46,7 +46,7 @@ def test_json(run, tiny_checkpoint: Path) -> None:
     assert first["captions"][0].keys() == {"caption", "score", "start", "end"}
 
 
-def test_what_can_be_read_is_captioned_and_the_rest_is_named(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_captions_readable_files_and_names_the_others(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "mocap" / "broken.bvh").write_text("HIERARCHY")
     code, out, err = run("caption", "mocap", "-m", tiny_checkpoint)
     assert code != 0
@@ -63,7 +63,7 @@ def test_what_can_be_read_is_captioned_and_the_rest_is_named(run, tiny_checkpoin
         (["mocap", "--num", "0"], "--num"),
     ],
 )
-def test_errors_in_one_line(run, tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_errors_take_one_line(run, tmp_path: Path, arguments: list[str], message: str) -> None:
     (tmp_path / "empty").mkdir()
     code, out, err = run("caption", *arguments)
     assert code != 0

@@ -54,7 +54,7 @@ def test_help_and_version(run) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["convert-motion", "walk.npz", "walk.glb"], ["info", "walk.npz"]])
-def test_light_commands_answer_without_torch(tmp_path: Path, walker: Motion, arguments: list[str]) -> None:
+def test_light_commands_do_not_import_torch(tmp_path: Path, walker: Motion, arguments: list[str]) -> None:
     walker.save(tmp_path / "walk.npz")
     code = (
         f"import sys, atexit; sys.path.insert(0, {str(ROOT)!r}); from lamp_hf.cli import main\n"
@@ -64,7 +64,7 @@ def test_light_commands_answer_without_torch(tmp_path: Path, walker: Motion, arg
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == ""  # none of them loaded; benchmarks/import_time.py says what that takes
+    assert done.stdout.splitlines()[-1] == ""  # none of them is imported; benchmarks/import_time.py measures the time
 
 
 # ---- convert-motion and info ------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_convert_a_file(run, walker: Motion, tmp_path: Path) -> None:
     np.testing.assert_allclose(back.joints, walker.resample(30).joints, atol=0.02)
 
 
-def test_what_was_detected_is_said_and_can_be_overridden(run, walker: Motion, tmp_path: Path) -> None:
+def test_prints_detected_values_and_options_override_them(run, walker: Motion, tmp_path: Path) -> None:
     walker.save(tmp_path / "walk.bvh")
     said = run("convert-motion", "walk.bvh", "walk.npz").err
     assert said.startswith("INFO: walk.bvh: rig lamp_hf, 60 frames at 20 fps, unit cm")
@@ -91,7 +91,7 @@ def test_what_was_detected_is_said_and_can_be_overridden(run, walker: Motion, tm
     assert ratio == pytest.approx(0.1, rel=0.02)
 
 
-def test_a_mapping_for_an_unknown_rig(run, walker: Motion, tmp_path: Path) -> None:
+def test_mapping_for_an_unknown_rig(run, walker: Motion, tmp_path: Path) -> None:
     walker.save(tmp_path / "walk.bvh")
     text = (tmp_path / "walk.bvh").read_text()
     (tmp_path / "odd.bvh").write_text(text.replace("LeftFoot\n", "Talon\n"))
@@ -140,12 +140,12 @@ def test_convert_a_folder(run, walker: Motion, waver: Motion, tmp_path: Path) ->
     np.testing.assert_allclose(np.load(tmp_path / "out" / "day two" / "wave.npy"), waver.joints, atol=1e-6)
 
 
-def test_info_of_a_motion(run, walker: Motion, tmp_path: Path) -> None:
+def test_info_on_a_motion(run, walker: Motion, tmp_path: Path) -> None:
     walker.save(tmp_path / "walk.npz")
     assert run("info", "walk.npz").out.startswith("walk.npz: humanml3d_22, 60 frames, 3.00 s at 20 fps; path 3.2")
 
 
-def test_info_of_a_checkpoint(run, tiny_checkpoint: Path) -> None:
+def test_info_on_a_checkpoint(run, tiny_checkpoint: Path) -> None:
     lines = run("info", tiny_checkpoint).out.splitlines()
     facts = {line[:22].strip(): line[22:].strip() for line in lines}
     assert facts["checkpoint"] == str(tiny_checkpoint)
@@ -154,12 +154,12 @@ def test_info_of_a_checkpoint(run, tiny_checkpoint: Path) -> None:
     assert facts["frames per second"] == "20.0"
     assert facts["skeleton"] == "humanml3d_22"
     assert {"motion tokenizer", "LaMP", "masked transformer", "length estimator"} <= set(facts)
-    assert "knows" not in facts  # it does not say
+    assert "knows" not in facts  # it does not list them
     assert "knows                 512 sentences: `lamp-hf prompts` lists them" in run("info").out.splitlines()
 
 
 @pytest.mark.parametrize("name", ["config.json", "processor_config.json", "model.safetensors"])
-def test_info_of_a_damaged_checkpoint(run, tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
+def test_info_on_a_damaged_checkpoint(run, tiny_checkpoint: Path, tmp_path: Path, name: str) -> None:
     shutil.copytree(tiny_checkpoint, tmp_path / "damaged")
     path = tmp_path / "damaged" / name
     path.write_bytes(path.read_bytes()[:-9])
@@ -168,8 +168,8 @@ def test_info_of_a_damaged_checkpoint(run, tiny_checkpoint: Path, tmp_path: Path
     assert result.err.startswith(f"Error: {path} is damaged: ")
 
 
-def test_what_is_wrong_with_a_checkpoint_is_one_line(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """And not the report of transformers, which goes on with random numbers."""
+def test_checkpoint_errors_take_one_line(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """The report of transformers, which continues with random weights, is not shown."""
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "damaged")
     tensors = load_file(folder / "model.safetensors")
     del tensors["masked_transformer.condition_projection.weight"]
@@ -203,7 +203,7 @@ def test_generate(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert Motion.load(tmp_path / "again.npz") == motion
 
 
-def test_generate_plants_feet_unless_told(run, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generate_plants_feet_by_default(run, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = []
     monkeypatch.setattr(Motion, "save", lambda motion, path, **options: saved.append((path.suffix, options)))
     arguments = ["generate", "a person walks", "-m", tiny_checkpoint, "-d", 0.4]
@@ -226,7 +226,7 @@ def test_generate_with_the_options_of_animators(run, tiny_checkpoint: Path, tmp_
     assert cycle.text == "a person walks right"
 
 
-def test_generate_several(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_generate_several_motions(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     texts = ["a person walks", "the person bows"]
     result = run("generate", *texts, "-o", "m.npy", "-m", tiny_checkpoint, "-n", 2, "-d", 1, "-d", 0.5, "-s", 7)
     assert [line.split(", '")[0] for line in result.out.splitlines()] == [
@@ -251,7 +251,21 @@ def test_generate_a_storyboard_and_an_edit(run, tiny_checkpoint: Path, tmp_path:
     assert changed.tolist() == list(range(20, 30))
 
 
-def test_an_edited_motion_is_brought_to_the_frame_rate(
+def test_players_show_motions_side_by_side_and_the_scenes_of_a_storyboard(
+    run, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    arguments = ["-m", tiny_checkpoint, "-s", 2, "--style", "skeleton"]
+    takes = run("generate", "a person walks", "-n", 3, "-d", 0.4, "--side-by-side", "-o", "t.html", *arguments)
+    assert [line.split(", '")[0] for line in takes.out.splitlines()] == [f"t.html: 0.40 s, seed {n}" for n in (2, 3, 4)]
+    page = (tmp_path / "t.html").read_text(encoding="utf-8")
+    assert page.count('class="caption"') == 3
+    assert '"turns"' not in page.partition('id="motion">')[2].partition("</script>")[0]
+    story = run("generate", "a", "b", "-d", 0.4, "-d", 0.4, "--storyboard", "-o", "s.html", *arguments)
+    assert story.code == 0, story.err
+    assert '<button class="scene" dir="auto" data-start="0.4" data-end="0.8">b<' in (tmp_path / "s.html").read_text()
+
+
+def test_motion_to_edit_is_resampled_to_the_models_frame_rate(
     run, walker: Motion, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     walker.resample(30).save(tmp_path / "fast.npz")
@@ -268,7 +282,7 @@ def test_warnings_are_shown(run, tiny_checkpoint: Path) -> None:
     assert r"walks\x1b[31m" in result.out
 
 
-def test_actions_of_a_text_in_turn(run, tiny_checkpoint: Path) -> None:
+def test_split_generates_the_actions_in_order(run, tiny_checkpoint: Path) -> None:
     arguments = ["generate", "a person walks then waves", "-o", "both.npz", "-m", tiny_checkpoint, "-s", 1]
     alone = run(*arguments)
     assert alone.out == "both.npz: 40 frames, 2.00 s, seed 1, 'a person walks then waves'\n"
@@ -281,7 +295,7 @@ def test_actions_of_a_text_in_turn(run, tiny_checkpoint: Path) -> None:
     assert scenes.out.startswith("both.npz: 80 frames, 4.00 s, seed 1")
 
 
-def test_an_edit_past_the_end(run, walker: Motion, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_edit_past_the_end(run, walker: Motion, tiny_checkpoint: Path, tmp_path: Path) -> None:
     walker.save(tmp_path / "walk.bvh")
     arguments = ["generate", "the person bows", "--motion", "walk.bvh", "-o", "e.npz", "-m", tiny_checkpoint]
     past = run(*arguments, "--edit", "1.5:4.5")
@@ -290,7 +304,7 @@ def test_an_edit_past_the_end(run, walker: Motion, tiny_checkpoint: Path, tmp_pa
     assert "ends after" not in run(*arguments, "--edit", "1.5:").err
 
 
-def test_the_frame_rate_of_a_file(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_source_fps_sets_the_frame_rate_of_a_file(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     result = run("generate", "a person walks", "-o", "fast.npz", "-m", tiny_checkpoint, "-d", 1, "--fps", 30)
     assert result.code == 0, result.err
     assert Motion.load(tmp_path / "fast.npz").fps == pytest.approx(30, rel=1e-3)
@@ -324,6 +338,10 @@ def test_prompts(run, tiny_base: Path, tiny_checkpoint: Path) -> None:
         ["a", "-o", "x.bvh", "--motion", "walk.npz", "--edit", "2:1"],
         ["a", "-o", "x.bvh", "--motion", "walk.npz", "--edit", "1:nan"],
         ["a", "b", "-o", "x.bvh", "--storyboard", "--split"],
+        ["a", "-o", "x.bvh", "--style", "mannequin"],
+        ["a", "-o", "x.html", "--style", "robot"],
+        ["a", "-o", "x.gif", "-n", "2", "--side-by-side"],
+        ["a", "-o", "x.html", "-n", "13", "--side-by-side"],
     ],
 )
 def test_arguments_are_checked_before_the_model_is_loaded(
@@ -416,7 +434,7 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         main(["info", "nowhere.bvh", "--debug"])
 
 
-def test_a_model_of_another_kind_is_refused(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_another_kind_of_model_is_refused(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     lamp_hf.LampModel.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path / "lamp")
     result = run("generate", "a person walks", "-o", "x.bvh", "-m", tmp_path / "lamp")
     assert result.code == 1
@@ -426,7 +444,7 @@ def test_a_model_of_another_kind_is_refused(run, tiny_checkpoint: Path, tmp_path
 # ---- train ------------------------------------------------------------------------------------------------
 
 
-def test_train_hands_over_recipe_data_and_base(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_passes_recipe_data_and_base(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import lamp_hf.training.run
 
     calls = []

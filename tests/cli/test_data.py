@@ -1,4 +1,4 @@
-"""`lamp-hf data check`: a summary and findings that name files, and an exit status to build on."""
+"""`lamp-hf data check`: a summary, findings that name files, and the exit status."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from lamp_hf.cli import main
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]):
-    """Runs the check, and gives exit code, output and errors."""
+    """Runs the check, and returns exit code, output and errors."""
 
     def command(*arguments: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
@@ -21,7 +21,7 @@ def run(capsys: pytest.CaptureFixture[str]):
     return command
 
 
-def test_a_sound_set(run, tmp_path: Path, field_sets: SimpleNamespace) -> None:
+def test_data_set_without_problems(run, tmp_path: Path, field_sets: SimpleNamespace) -> None:
     code, out, _ = run(field_sets.make(tmp_path / "set", "humanml3d"))
     assert code == 0
     assert f"{tmp_path / 'set'}: humanml3d" in out
@@ -47,13 +47,13 @@ def test_findings_are_listed_by_kind(run, tmp_path: Path, field_sets: SimpleName
     assert sum(line.startswith("  texts/") for line in out.splitlines()) == 7
 
 
-def test_a_folder_that_is_no_data_set(run, tmp_path: Path) -> None:
+def test_folder_that_is_not_a_data_set(run, tmp_path: Path) -> None:
     code, out, err = run(tmp_path)
     assert (code, out) == (1, "")
     assert "has no motion files (.bvh" in err
 
 
-def test_a_folder_without_captions(run, tmp_path: Path, procedural) -> None:
+def test_folder_without_captions(run, tmp_path: Path, procedural) -> None:
     procedural.walker(40).save(tmp_path / "walk.bvh")
     procedural.walker(40, fps=30).save(tmp_path / "fast.npz")
     (tmp_path / "bad.bvh").write_text("nonsense")

@@ -21,19 +21,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
     for number in range(6):
         motion = procedural.walker(20 + 3 * number, speed=0.3 + 0.2 * number)
         texts = [f"person walks {chr(97 + number)}", "the person walks"]
-        rows.append(
-            {
-                "id": f"clip_{number}",
-                "motion": motion.features,
-                "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in texts],
-                "source": "procedural",
-                "fps": 20.0,
-                "num_frames": len(motion.features),
-                "content": "",
-                "style": "",
-                "mirrored": False,
-            }
-        )
+        rows.append(procedural.row(f"clip_{number}", motion, texts))
     path = tmp_path_factory.mktemp("data") / "walks"
     split = Dataset.from_list(rows, features=motion_features())
     DatasetDict({"train": split, "validation": split}).save_to_disk(path)
@@ -42,7 +30,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Runs a command in an empty folder, and gives exit code, output and errors."""
+    """Runs a command in an empty folder, and returns exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
 
@@ -56,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     return command
 
 
-def test_a_table_a_record_and_a_card(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_writes_a_table_a_record_and_a_card(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     model = tmp_path / "mine"
     lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint).save_pretrained(model)
     lamp_hf.LampProcessor.from_pretrained(tiny_checkpoint).save_pretrained(model)
@@ -83,7 +71,7 @@ def test_a_table_a_record_and_a_card(run, saved: Path, tiny_checkpoint: Path, tm
     assert code == 0
     assert "one" in out
     assert "two" in out
-    assert "text_to_motion_medr" in out  # names of metrics are not cut off
+    assert "text_to_motion_medr" in out  # names of metrics are not truncated
     code, _, err = run("evaluate", "compare", "r/retrieval-all-one.json", "r/retrieval-all-three.json")
     assert code == 1
     assert "one and three cannot share a table: their records differ in dataset_hash" in err
@@ -97,7 +85,7 @@ def test_every_task_runs(run, saved: Path, tiny_checkpoint: Path) -> None:
     assert "foot_skating" in out
     assert "lamp_bertscore" in out
     record = json.loads(Path(f"evaluations/text-to-motion-lamp-bertscore-{tiny_checkpoint.name}.json").read_text())
-    assert record["protocol"]["evaluator"] == tiny_checkpoint.name  # not the way to it on this machine
+    assert record["protocol"]["evaluator"] == tiny_checkpoint.name  # not its path on this machine
     code, _, err = run("evaluate", "captioning", tiny_checkpoint, *judged, "--no-evaluator")
     assert code == 0, err
     record = json.loads(Path(f"evaluations/captioning-humanml3d-{tiny_checkpoint.name}.json").read_text())
@@ -105,7 +93,9 @@ def test_every_task_runs(run, saved: Path, tiny_checkpoint: Path) -> None:
     assert np.isfinite(record["references"]["another clip"]["cider"]["value"])
 
 
-def test_one_bad_file_may_be_left_out(run, tiny_checkpoint: Path, field_sets: SimpleNamespace, tmp_path: Path) -> None:
+def test_skip_bad_leaves_out_unreadable_files(
+    run, tiny_checkpoint: Path, field_sets: SimpleNamespace, tmp_path: Path
+) -> None:
     root = field_sets.make(tmp_path / "HumanML3D", "humanml3d", num_train=1)
     (root / "new_joint_vecs" / "000000.npy").unlink()
     (root / "Mean.npy").unlink()
@@ -138,7 +128,7 @@ def test_editing_and_reconstruction_with_an_evaluator(run, saved: Path, tiny_che
     assert "mpjpe_mm" in out
 
 
-def test_an_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     sizes = {"movement_hidden_size": 8, "movement_size": 8, "motion_hidden_size": 8, "text_hidden_size": 8}
     config = lamp_hf.MotionTextEvaluatorConfig(text_input="glove", projection_dim=8, **sizes)
     lamp_hf.MotionTextEvaluatorModel(config).save_pretrained(tmp_path / "judge")
@@ -148,7 +138,7 @@ def test_an_evaluator_without_a_tokenizer(run, saved: Path, tiny_checkpoint: Pat
     assert "judge has only a feature extractor and cannot embed sentences" in err
 
 
-def test_the_released_evaluator_reads_the_annotation(
+def test_released_evaluator_reads_the_annotation(
     run, tiny_checkpoint: Path, field_sets: SimpleNamespace, tmp_path: Path
 ) -> None:
     words = ["unk", "a", "person", "walk"]
@@ -209,7 +199,9 @@ def test_the_released_evaluator_reads_the_annotation(
         (("retrieval", "{tiny}", "-p", "dissimilar"), "choose a smaller dissimilar_size (--dissimilar-size)"),
     ],
 )
-def test_errors_come_before_the_work(run, saved: Path, tiny_checkpoint: Path, arguments: tuple, said: str) -> None:
+def test_errors_are_raised_before_any_work(
+    run, saved: Path, tiny_checkpoint: Path, arguments: tuple, said: str
+) -> None:
     given = [argument.format(tiny=tiny_checkpoint) for argument in arguments]
     code, _, err = run("evaluate", *given, "--data", saved)
     assert code in (1, 2)
@@ -217,7 +209,9 @@ def test_errors_come_before_the_work(run, saved: Path, tiny_checkpoint: Path, ar
     assert not Path("evaluations").exists()
 
 
-def test_a_small_set_is_evaluated_as_far_as_it_goes(run, walker, waver, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_small_set_skips_protocols_that_need_more_clips(
+    run, walker, waver, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     mocap = tmp_path / "mocap"
     mocap.mkdir()
     walker.crop(0, 1).save(mocap / "walk.bvh")
@@ -266,7 +260,7 @@ def test_a_small_set_is_evaluated_as_far_as_it_goes(run, walker, waver, tiny_che
         assert ("R-Precision and MM-Dist are left out: 2 pairs do not fill a pool of 32" in err) != recall
 
 
-def test_a_sweep_has_a_row_per_setting(run, saved: Path, tiny_checkpoint: Path) -> None:
+def test_sweep_has_a_row_per_setting(run, saved: Path, tiny_checkpoint: Path) -> None:
     command = ("evaluate", "text-to-motion", tiny_checkpoint, "--data", saved, "-p", "physics", "--repeats", 1)
     code, out, err = run(*command, "--limit", 3, "--sweep", "guidance_scale=1,4", "--sweep", "num_inference_steps=2")
     assert code == 0, err

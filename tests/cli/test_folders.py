@@ -1,4 +1,4 @@
-"""Folders with files of all kinds that cannot be read: each is named with its reason, and the rest goes on."""
+"""Folders with unreadable files of all kinds: each is named with the reason, and the others are processed."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from lamp_hf.motion.motion import Motion
 from lamp_hf.terminal import shown, shown_json
 
 GOOD = ["deep/wave.npz", "walk.bvh"]
-# What is said of each, beside its path.
+# The message about each file, without its path.
 BAD = {
     "b.bvh": "is a folder, not a motion file",
     "gone.bvh": "links to nowhere.bvh, which does not exist",
@@ -34,7 +34,7 @@ BAD = {
 
 @pytest.fixture
 def folder(tmp_path: Path, procedural, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two good files among many bad ones, and some that are hidden."""
+    """Two good files among many bad ones and some hidden ones."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     root = tmp_path / "mocap"
@@ -59,7 +59,7 @@ def folder(tmp_path: Path, procedural, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path):
-    """Runs a command and gives exit code, output and errors."""
+    """Runs a command and returns exit code, output and errors."""
     monkeypatch.setenv("COLUMNS", "400")
 
     def command(*arguments: object) -> tuple[int, str, str]:
@@ -82,7 +82,7 @@ def assert_all_named(printed: str, prefix: str = "", but: str = "") -> None:
     assert ".trash" not in printed
 
 
-def test_files_are_found(folder: Path) -> None:
+def test_finds_motion_files(folder: Path) -> None:
     files, problems = find_motion_files(folder)
     assert [
         path.relative_to(folder).as_posix() for path in files if path.relative_to(folder).as_posix() in GOOD
@@ -95,7 +95,7 @@ def test_files_are_found(folder: Path) -> None:
 def test_convert_motion(run, folder: Path, tmp_path: Path) -> None:
     code, out, err = run("convert-motion", "mocap", "out", "--to", "npy")
     assert code == 1
-    assert f"3 of {2 + len(BAD)} files converted to out" in out  # a single frame is enough for that
+    assert f"3 of {2 + len(BAD)} files converted to out" in out  # a single frame is enough for this
     assert_all_named(err, "mocap/", but="short.npy")
     written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.npy"))
     assert written == ["deep/wave.npy", "short.npy", "walk.npy"]
@@ -126,7 +126,7 @@ def test_search_and_index(run, folder: Path, tiny_checkpoint: Path) -> None:
     assert "motions           2\n" in out
 
 
-def test_gltf_files_are_motion_files_too(run, folder: Path, procedural, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_finds_gltf_files(run, folder: Path, procedural, tiny_checkpoint: Path, tmp_path: Path) -> None:
     """A folder of GLB, VRMA and VRM files, one of them damaged, with every command that reads folders."""
     figures = tmp_path / "figures"
     figures.mkdir()
@@ -157,7 +157,7 @@ def test_gltf_files_are_motion_files_too(run, folder: Path, procedural, tiny_che
     assert (code, "40" in out) == (0, True)
 
 
-def test_a_folder_of_bad_files_alone(run, folder: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_folder_with_only_unreadable_files(run, folder: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "gone.bvh").symlink_to("nowhere.bvh")
     model = ("-m", tiny_checkpoint, "--num-proc", 1)
@@ -169,7 +169,7 @@ def test_a_folder_of_bad_files_alone(run, folder: Path, tiny_checkpoint: Path, t
     assert "1 of 1 files could not be captioned: bad/gone.bvh: links to nowhere.bvh, which does not exist" in err
 
 
-def test_data_check_and_info(run, folder: Path) -> None:
+def test_data_check_and_info_accept_folders(run, folder: Path) -> None:
     code, out, _ = run("data", "check", "mocap", "--all")
     assert code == 1
     assert_all_named(out, "  ")
@@ -179,7 +179,7 @@ def test_data_check_and_info(run, folder: Path) -> None:
     assert f"{len(BAD)} errors, 1 warning: `lamp-hf data check mocap` lists them" in out
 
 
-def test_a_folder_with_a_table(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_folder_with_a_table(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     names = [*GOOD, *BAD, "missing.bvh"]
     (folder / "metadata.jsonl").write_text("\n".join(json.dumps({"file_name": n, "text": "a walk"}) for n in names))
     with pytest.raises(MotionFormatError, match=f"{len(BAD) + 1} clips cannot be read") as caught:
@@ -192,7 +192,7 @@ def test_a_folder_with_a_table(folder: Path, caplog: pytest.LogCaptureFixture) -
     assert_all_named(caplog.text)
 
 
-def test_a_failing_file_may_fail_in_any_way(run, folder: Path, tiny_checkpoint: Path, monkeypatch) -> None:
+def test_any_exception_of_a_file_is_reported(run, folder: Path, tiny_checkpoint: Path, monkeypatch) -> None:
     errors = iter([KeyError("x"), MemoryError(), RecursionError("deep"), AssertionError(), RuntimeError("odd")] * 9)
     load = Motion.load.__func__
 
@@ -214,7 +214,7 @@ def test_a_failing_file_may_fail_in_any_way(run, folder: Path, tiny_checkpoint: 
             assert "walk" in out or "3 of" in out or "motions" in out
 
 
-def test_originals_are_never_overwritten(run, folder: Path, procedural, tmp_path: Path) -> None:
+def test_original_files_are_never_overwritten(run, folder: Path, procedural, tmp_path: Path) -> None:
     for path in find_motion_files(folder).problems:
         path.rmdir() if path.is_dir() else path.unlink()
     for name in ("short.npy", "broken.npz", "empty.bvh", "deep/cut.bvh"):
@@ -236,10 +236,10 @@ def test_originals_are_never_overwritten(run, folder: Path, procedural, tmp_path
     assert {path: path.read_bytes() for path in find_motion_files(folder).files} == before
     assert run("convert-motion", "mocap", "mocap", "--to", "glb")[0] == 1  # both would be walk.glb
     (folder / "walk.npz").unlink()
-    assert run("convert-motion", "mocap", "mocap", "--to", "glb")[0] == 0  # beside them is a place too
+    assert run("convert-motion", "mocap", "mocap", "--to", "glb")[0] == 0  # a folder next to them is also possible
 
 
-def test_names_that_are_not_text(run, folder: Path, tiny_checkpoint: Path) -> None:
+def test_file_names_that_are_not_text(run, folder: Path, tiny_checkpoint: Path) -> None:
     name = os.fsdecode(b"walk\xff.bvh")
     try:
         (folder / name).write_bytes((folder / "walk.bvh").read_bytes())
@@ -257,14 +257,14 @@ def test_names_that_are_not_text(run, folder: Path, tiny_checkpoint: Path) -> No
 
 
 @pytest.mark.parametrize("text", ["\x1b[2J\x1b]0;owned\x07", "a\rb", "\x9b31m", "‮dlrow", "tab\tand\nline"])
-def test_terminal_escapes_are_shown_harmlessly(run, folder: Path, tiny_checkpoint: Path, text: str) -> None:
+def test_terminal_escapes_are_escaped(run, folder: Path, tiny_checkpoint: Path, text: str) -> None:
     name = f"walk{text}.bvh".replace("\n", "")
     (folder / name).write_bytes((folder / "walk.bvh").read_bytes())
     (folder / f"bad{text}.bvh".replace("\n", "")).write_text("nonsense")
     lines = [{"file_name": name, "text": f"a person {text} walks"}]
     (folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
     model = ("-m", tiny_checkpoint)
-    progress = re.compile("\r|\x1b\\[1?A(\x1b\\[2K)?")  # what the bars write
+    progress = re.compile("\r|\x1b\\[1?A(\x1b\\[2K)?")  # output of the progress bars
     for arguments in (
         ("caption", "mocap", *model),
         ("caption", "mocap", "--json", *model),
@@ -279,7 +279,7 @@ def test_terminal_escapes_are_shown_harmlessly(run, folder: Path, tiny_checkpoin
             assert harmful not in out
             assert harmful not in progress.sub("", err)
     captions = [json.loads(line)["file"] for line in run("caption", "mocap", "--json", *model)[1].splitlines()]
-    assert f"mocap/{name}" in captions  # as it is called
+    assert f"mocap/{name}" in captions  # its displayed name
 
 
 def test_shown() -> None:
@@ -319,7 +319,7 @@ def test_as_motion(tmp_path: Path, walker: Motion) -> None:
         as_motion(tmp_path / "no.bvh")
 
 
-def test_shared_case_of_a_dangling_link(run, shared_dir: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
+def test_dangling_link(run, shared_dir: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
     case = shared_dir / "cases" / "motion_files" / "folder_with_dangling_link"
     if not case.is_dir():
         pytest.skip(f"needs the case {case}, which is not there")
@@ -334,7 +334,7 @@ def test_shared_case_of_a_dangling_link(run, shared_dir: Path, tmp_path: Path, t
         assert "skipped: take.bvh: links to /mnt/nowhere/take.bvh, which does not exist" in err
 
 
-def test_a_pipe_does_not_hang_a_command(folder: Path) -> None:
+def test_pipe_does_not_hang_a_command(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lamp_hf", "convert-motion", "mocap/pipe.bvh", "x.npy"],
         cwd=folder.parent,

@@ -1,4 +1,4 @@
-"""`--mapping`, `--source-fps`, `--unit` and `--up-axis`: the same on every command that reads a motion."""
+"""`--mapping`, `--source-fps`, `--unit` and `--up-axis`: they work the same in every command that reads motions."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ COMMANDS += ["convert-motion folder", "data check"]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path):
-    """Runs one of `COMMANDS` on the file `takes/take.bvh` and gives exit code and all that it prints."""
+    """Runs one of `COMMANDS` on the file `takes/take.bvh` and returns the exit code and the output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "400")
@@ -54,20 +54,20 @@ def take(tmp_path: Path, walker: Motion, run) -> Path:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_mapping_reaches_the_reader(run, take: Path, tmp_path: Path, command: str) -> None:
+def test_mapping_reaches_the_reader(run, take: Path, tmp_path: Path, command: str) -> None:
     (tmp_path / "mapping.json").write_text(json.dumps({"left_ankle": "Talon"}))
     code, printed = run(command, "--mapping", "mapping.json")
     if command == "info folder":
         assert "motions 0" in printed
     else:
         assert code == 1
-        assert "Talon" in printed  # which the file does not have
+        assert "Talon" in printed  # the file does not have this joint
     take.write_text(take.read_text().replace("LeftFoot", "Talon"))
     assert run(command, "--mapping", "mapping.json")[0] == 0
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_mapping_that_is_none_is_refused_before_any_work(run, take: Path, tmp_path: Path, command: str) -> None:
+def test_invalid_mapping_is_refused_before_any_work(run, take: Path, tmp_path: Path, command: str) -> None:
     for content, message in [("{", "is not valid JSON"), ("[1]", "expected a JSON object such as")]:
         (tmp_path / "mapping.json").write_text(content)
         code, printed = run(command, "--mapping", "mapping.json")
@@ -76,7 +76,7 @@ def test_a_mapping_that_is_none_is_refused_before_any_work(run, take: Path, tmp_
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_frame_rate_of_the_file(run, take: Path, tmp_path: Path, command: str) -> None:
+def test_source_fps_reaches_the_reader(run, take: Path, tmp_path: Path, command: str) -> None:
     text = take.read_text()
     take.write_text(text.replace("Frame Time: 0.05", "Frame Time: 0.1"))
     assert take.read_text() != text
@@ -96,7 +96,7 @@ def test_the_frame_rate_of_the_file(run, take: Path, tmp_path: Path, command: st
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("option", [("--unit", "ell"), ("--up-axis", "w"), ("--source-fps", "-1")])
-def test_wrong_values_are_refused_before_any_work(run, take: Path, command: str, option: tuple[str, str]) -> None:
+def test_invalid_values_are_refused_before_any_work(run, take: Path, command: str, option: tuple[str, str]) -> None:
     code, printed = run(command, *option)
     assert code == 2
     assert f"{option[0]} expects" in printed
@@ -117,7 +117,7 @@ def test_unit_and_up_axis_reach_the_reader(run, take: Path, command: str, monkey
     assert all(options == {"unit": "mm", "up_axis": "y"} for options in asked)
 
 
-def test_an_index_has_been_read_already(run, take: Path, tiny_checkpoint: Path, capsys) -> None:
+def test_reading_options_are_refused_for_an_index(run, take: Path, tiny_checkpoint: Path, capsys) -> None:
     model = ["-m", str(tiny_checkpoint)]
     with pytest.raises(SystemExit):
         main(["index", "takes", "-o", "made", "--num-proc", "1", *model])
@@ -127,7 +127,7 @@ def test_an_index_has_been_read_already(run, take: Path, tiny_checkpoint: Path, 
     assert "only apply to motion files" in capsys.readouterr().err
 
 
-def test_an_index_read_otherwise_is_another(run, take: Path, tmp_path: Path) -> None:
+def test_other_reading_options_give_another_index(run, take: Path, tmp_path: Path) -> None:
     run("index")
     run("index", "--source-fps", 40)
     assert len(list((tmp_path / "cache" / "indexes").iterdir())) == 2

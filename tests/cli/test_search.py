@@ -1,4 +1,4 @@
-"""`lamp-hf index` and `lamp-hf search`: tables that can be read and copied from, and errors in one line."""
+"""`lamp-hf index` and `lamp-hf search`: readable tables, and errors that take one line."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from lamp_hf.retrieval import MotionIndex
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, procedural):
-    """Runs a command in a folder with motion files, and gives exit code, output and errors."""
+    """Runs a command in a folder with motion files, and returns exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     (tmp_path / "mocap").mkdir()
@@ -51,7 +51,7 @@ def test_search_in_a_folder_by_example(run, tiny_checkpoint: Path, tmp_path: Pat
     code, out, _ = run("search", "mocap/wave.bvh", "mocap", *model)
     assert code == 0
     found = {line.split()[2] for line in out.splitlines()[1:]}
-    assert found == {str(tmp_path / "mocap" / name) for name in ("walk.npz", "walk_copy.bvh")}  # and not itself
+    assert found == {str(tmp_path / "mocap" / name) for name in ("walk.npz", "walk_copy.bvh")}  # but not itself
     code, out, _ = run("search", "mocap/wave.bvh", "mocap", "--captions", *model)
     assert code == 0
     assert out.splitlines()[1].endswith("a person walks forward")
@@ -111,7 +111,7 @@ def test_errors(run, tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert (code, out.split(": ")[1]) == (0, "3 motions, 1 captions, tiny\n")
 
 
-def test_another_model_is_refused(run, tiny_checkpoint: Path) -> None:
+def test_index_of_another_model_is_refused(run, tiny_checkpoint: Path) -> None:
     run("index", "mocap", "-o", "made", "--num-proc", 1, "-m", tiny_checkpoint)
     code, _, err = run("search", "walks", "made")
     assert code == 1
@@ -119,7 +119,7 @@ def test_another_model_is_refused(run, tiny_checkpoint: Path) -> None:
     assert "make a new index with `lamp-hf index`" in err
 
 
-def test_nothing_found_is_said(run, tiny_checkpoint: Path, tmp_path: Path, procedural) -> None:
+def test_prints_a_message_if_nothing_is_found(run, tiny_checkpoint: Path, tmp_path: Path, procedural) -> None:
     model = ("-m", tiny_checkpoint, "--num-proc", 1)
     (tmp_path / "one").mkdir()
     procedural.waver(40).save("one/wave.bvh")
@@ -129,7 +129,7 @@ def test_nothing_found_is_said(run, tiny_checkpoint: Path, tmp_path: Path, proce
     assert "has no captions; add a metadata.jsonl to the folder" in err
 
 
-def test_scores_are_of_one_scale(run, tiny_checkpoint: Path) -> None:
+def test_scores_have_the_same_scale(run, tiny_checkpoint: Path) -> None:
     model = ("-m", tiny_checkpoint, "--num-proc", 1)
     plain = run("search", "the person walks", "mocap", *model)[1].splitlines()
     ranked = run("search", "the person walks", "mocap", "--rerank", 9, *model)[1].splitlines()
@@ -140,7 +140,7 @@ def test_scores_are_of_one_scale(run, tiny_checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("index", "mocap"), ("search", "walks", "mocap")])
-def test_without_its_extra_it_ends_before_any_work(run, monkeypatch: pytest.MonkeyPatch, arguments) -> None:
+def test_missing_extra_is_an_error_before_any_work(run, monkeypatch: pytest.MonkeyPatch, arguments) -> None:
     import sys
 
     import lamp_hf.cli.search
@@ -159,7 +159,7 @@ def test_arguments_are_checked_before_the_model_is_loaded(run, monkeypatch: pyte
     (tmp_path / "empty").mkdir()
     for arguments, message in [
         (("walks", "nowhere"), "nowhere: no such folder"),
-        (("walks", "mocap/nowhere"), "mocap/nowhere: no such folder"),  # no name on the Hub
+        (("walks", "mocap/nowhere"), "mocap/nowhere: no such folder"),  # not a name on the Hub
         (("walks", "empty"), "empty has no motion files"),
         (("mocap/none.bvh", "mocap"), "mocap/none.bvh: no such file"),
     ]:

@@ -1,4 +1,4 @@
-"""Motions to order and their BVH files."""
+"""Motions by seed and their BVH files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ MakeMotion = Callable[..., Motion]
 
 
 def _make_motion(seed: int = 0, *, num_frames: int = 16, fps: float = 30.0) -> Motion:
-    """A body that walks ahead and waves its right arm, otherwise for every seed."""
+    """Create a body that walks ahead and waves its right arm, differently for every seed."""
     rng = np.random.default_rng(seed)
     pose = np.zeros((HUMANML3D_22.num_joints, 3))
     for joint, parent in enumerate(HUMANML3D_22.parents):
@@ -32,13 +32,13 @@ def _make_motion(seed: int = 0, *, num_frames: int = 16, fps: float = 30.0) -> M
 
 @pytest.fixture(scope="session")
 def make_motion() -> MakeMotion:
-    """A function that makes a motion from a seed."""
+    """Function that creates a motion from a seed."""
     return _make_motion
 
 
 @pytest.fixture(scope="session")
 def bvh_bytes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], bytes]:
-    """A function that gives the BVH file of a made motion."""
+    """Function that returns the BVH file of such a motion."""
     folder = tmp_path_factory.mktemp("bvh")
 
     def get(seed: int) -> bytes:
@@ -50,7 +50,7 @@ def bvh_bytes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], bytes
     return get
 
 
-# Two seconds and more, so that a part of them is long enough as well; early in the archive.
+# At least two seconds, so that parts of them are long enough; early in the archive.
 _REAL_CLIPS = {
     "train": ("bow_active", "bow_musical", "bye_active", "bye_happy"),
     "val": ("bye_old",),
@@ -64,11 +64,11 @@ def real_field_sets(
 ) -> dict[str, SimpleNamespace]:
     """HumanML3D and KIT-ML of six real clips and their mirror images: `root`, and by name `clips` and `captions`.
 
-    Each file in `texts` has two captions of the whole motion, and in its third line one of the part from 0.5 to 2.5 s.
+    Each file in `texts` has two captions of the whole motion, and in its third line one for 0.5 to 2.5 s.
     """
     folder = tmp_path_factory.mktemp("real")
     names = [f"dataset-1_{clip}_001" for clips in _REAL_CLIPS.values() for clip in clips]
-    (folder / "train.txt").write_text("\n".join(names))  # of these alone there are mirror images
+    (folder / "train.txt").write_text("\n".join(names))  # only these have mirror images
     loaded = load_bandai_namco(
         bandai_archive, names=names, split_dir=folder, cache_dir=folder / "cache", num_proc=1, progress=False
     )

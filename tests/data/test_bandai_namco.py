@@ -1,4 +1,4 @@
-"""The Bandai-Namco set from an archive and from a clone: splits, mirror images, cache, damage."""
+"""The Bandai-Namco data set from an archive and from a clone: splits, mirror images, cache, damaged files."""
 
 import io
 import json
@@ -62,7 +62,7 @@ def clone(tmp_path: Path, bvh_bytes: Callable[[int], bytes]) -> Path:
 
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., DatasetDict]:
-    """The loader, quiet, in one process and with a cache of the test's own."""
+    """The loader, without progress bars, in one process and with a separate cache."""
 
     def call(path: Path, **options: Any) -> DatasetDict:
         settings = {"cache_dir": tmp_path / "cache", "progress": False, "num_proc": 1, **options}
@@ -81,7 +81,7 @@ def by_id(dataset: Dataset) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in with_numpy_motion(dataset)}
 
 
-def test_rows_follow_the_lists(clone: Path, load: Callable[..., DatasetDict]) -> None:
+def test_rows_follow_the_split_lists(clone: Path, load: Callable[..., DatasetDict]) -> None:
     splits = load(clone)
     assert set(splits) == {"train", "validation"}
     assert splits["train"].features == motion_features()
@@ -91,13 +91,13 @@ def test_rows_follow_the_lists(clone: Path, load: Callable[..., DatasetDict]) ->
     row = train[WALK_LEFT]
     assert (row["content"], row["style"], row["mirrored"]) == ("walk-left", "happy", False)
     assert (row["source"], row["fps"]) == ("bandai-namco", 20.0)
-    # 16 frames at 30 fps are 11 at 20 fps, of which features describe all but the last.
+    # 16 frames at 30 fps are 11 at 20 fps; features describe all but the last.
     assert row["num_frames"] == len(row["motion"]) == 10
     assert len({caption["text"] for caption in row["captions"]}) == 16
     assert {(caption["start"], caption["end"]) for caption in row["captions"]} == {(0.0, 0.0)}
 
 
-def test_mirror_images_swap_motion_text_and_label(clone: Path, load: Callable[..., DatasetDict]) -> None:
+def test_mirroring_swaps_motion_text_and_label(clone: Path, load: Callable[..., DatasetDict]) -> None:
     train = by_id(load(clone)["train"])
     for clip, content, sides in (
         (WALK_LEFT, "walk-right", {"right"}),
@@ -116,7 +116,7 @@ def test_mirror_images_swap_motion_text_and_label(clone: Path, load: Callable[..
         np.testing.assert_allclose(features_to_joints(mirror["motion"]), swapped, atol=0.03)
 
 
-def test_validation_and_unmirrored_training_are_as_recorded(clone: Path, load: Callable[..., DatasetDict]) -> None:
+def test_validation_and_unmirrored_training_clips_are_unchanged(clone: Path, load: Callable[..., DatasetDict]) -> None:
     both, plain = load(clone), load(clone, mirror=False)
     assert set(plain["train"]["id"]) == set(CLIPS[:3])
     assert not any(both["validation"]["mirrored"])
@@ -125,7 +125,7 @@ def test_validation_and_unmirrored_training_are_as_recorded(clone: Path, load: C
     assert first == second
 
 
-def test_archive_and_clone_give_the_same(tmp_path: Path, clone: Path, load: Callable[..., DatasetDict]) -> None:
+def test_archive_and_clone_give_the_same_rows(tmp_path: Path, clone: Path, load: Callable[..., DatasetDict]) -> None:
     archive = pack(clone, tmp_path / "set.tar.xz")
     from_archive = load(archive, split_dir=clone, cache_dir=tmp_path / "second", num_proc=2)
     from_clone = load(clone)
@@ -137,7 +137,7 @@ def test_archive_and_clone_give_the_same(tmp_path: Path, clone: Path, load: Call
             assert ours[clip] == theirs[clip]
 
 
-def test_suspect_and_unlisted_clips_are_left_out(
+def test_suspicious_and_unlisted_clips_are_left_out(
     clone: Path, load: Callable[..., DatasetDict], caplog: pytest.LogCaptureFixture
 ) -> None:
     write_lists(clone, train=CLIPS[:2], val=CLIPS[3:], test=[BOW])
@@ -152,13 +152,13 @@ def test_suspect_and_unlisted_clips_are_left_out(
     assert f"{clone}: skipped 1 clips that are not in a split file, such as {BOW}" in caplog.text
 
 
-def test_a_clip_in_two_lists_is_refused(clone: Path, load: Callable[..., DatasetDict]) -> None:
+def test_clip_in_two_lists_is_refused(clone: Path, load: Callable[..., DatasetDict]) -> None:
     write_lists(clone, train=CLIPS, val=[RUN])
     with pytest.raises(ValueError, match=rf"{RUN} is both in train\.txt and in val\.txt"):
         load(clone)
 
 
-def test_without_lists_names_decide(clone: Path, load: Callable[..., DatasetDict]) -> None:
+def test_without_lists_the_file_names_decide(clone: Path, load: Callable[..., DatasetDict]) -> None:
     for name in ("train.txt", "val.txt"):
         (clone / name).unlink()
     splits = load(clone, mirror=False)
@@ -168,7 +168,7 @@ def test_without_lists_names_decide(clone: Path, load: Callable[..., DatasetDict
     assert 0.08 < share < 0.12
 
 
-def test_names_choose_clips(clone: Path, load: Callable[..., DatasetDict]) -> None:
+def test_names_select_clips(clone: Path, load: Callable[..., DatasetDict]) -> None:
     splits = load(clone, names=[RUN, BOW], mirror=False)
     assert (splits["train"]["id"][:], splits["validation"]["id"][:]) == ([BOW], [RUN])
     assert len(load(clone, names=[RUN])["train"]) == 0
@@ -176,7 +176,7 @@ def test_names_choose_clips(clone: Path, load: Callable[..., DatasetDict]) -> No
         load(clone, names=[RUN, "dataset-1_fly_happy_001"])
 
 
-def test_the_cache_spares_conversion_and_unpacking(
+def test_cache_avoids_conversion_and_unpacking(
     tmp_path: Path, clone: Path, load: Callable[..., DatasetDict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = pack(clone, tmp_path / "set.tar.xz")
@@ -189,12 +189,12 @@ def test_the_cache_spares_conversion_and_unpacking(
     monkeypatch.setattr(bandai_namco, "_archive_clips", refuse)
     again = load(archive, split_dir=clone)
     assert again["train"].cache_files == first["train"].cache_files
-    # Other captions make another dataset, of the same motions.
+    # Other captions give another dataset with the same motions.
     fewer = load(archive, split_dir=clone, captions_per_clip=2)
     assert all(len(captions) == 2 for captions in fewer["train"]["captions"])
 
 
-def test_an_interrupted_conversion_goes_on(
+def test_interrupted_conversion_resumes(
     clone: Path, load: Callable[..., DatasetDict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     convert = conversion._convert
@@ -214,7 +214,7 @@ def test_an_interrupted_conversion_goes_on(
     assert sorted(first + converted) == sorted(f"{clip}.bvh" for clip in CLIPS)
 
 
-def test_changed_files_are_converted_again(
+def test_modified_files_are_converted_again(
     clone: Path, load: Callable[..., DatasetDict], bvh_bytes: Callable[[int], bytes]
 ) -> None:
     before = by_id(load(clone)["train"])[BOW]["motion"]
@@ -224,7 +224,7 @@ def test_changed_files_are_converted_again(
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])
-def test_bad_clips_are_named(
+def test_error_names_unreadable_clips(
     clone: Path, load: Callable[..., DatasetDict], caplog: pytest.LogCaptureFixture, num_proc: int
 ) -> None:
     for clip in (BYE, RUN):
@@ -240,7 +240,7 @@ def test_bad_clips_are_named(
     assert f"skipped: {BYE}.bvh line" in caplog.text
 
 
-def test_hostile_archives_write_nothing(
+def test_malicious_archives_write_nothing(
     tmp_path: Path, clone: Path, load: Callable[..., DatasetDict], bvh_bytes: Callable[[int], bytes]
 ) -> None:
     archive = tmp_path / "evil.tar"
@@ -268,7 +268,7 @@ def test_hostile_archives_write_nothing(
     assert not any(path.suffix == ".bvh" for path in (tmp_path / "cache").rglob("*"))
 
 
-def test_truncated_and_foreign_archives_are_refused(
+def test_truncated_and_unrelated_archives_are_refused(
     tmp_path: Path, clone: Path, load: Callable[..., DatasetDict]
 ) -> None:
     archive = pack(clone, tmp_path / "set.tar.xz")
@@ -285,7 +285,7 @@ def test_truncated_and_foreign_archives_are_refused(
         load(tmp_path / "nowhere")
 
 
-def test_captions_beside_the_set_or_given(tmp_path: Path, clone: Path, load: Callable[..., DatasetDict]) -> None:
+def test_captions_next_to_the_data_set_or_passed(tmp_path: Path, clone: Path, load: Callable[..., DatasetDict]) -> None:
     more = {"templates": ["{adv}!"], "styles": {"sad": {"adverbs": ["tearfully"]}}}
     (clone / "captions.json").write_text(json.dumps(more))
     assert "tearfully!" in bandai_namco_grammar(clone).all("bow", "sad")
@@ -298,7 +298,7 @@ def test_captions_beside_the_set_or_given(tmp_path: Path, clone: Path, load: Cal
     assert "so tearfully" in bandai_namco_grammar(clone, captions=other).all("bow", "sad")
 
 
-def test_names_hold_the_labels() -> None:
+def test_file_names_contain_the_labels() -> None:
     assert clip_labels("dataset-2_raise-up-both-hands_youthful_012") == ("raise-up-both-hands", "youthful")
     with pytest.raises(ValueError, match="expected a clip name like"):
         clip_labels("walk.bvh")
@@ -316,7 +316,7 @@ def test_real_clips_match_the_published_features(
     assert (row["content"], row["style"]) == ("kick", "normal")
 
 
-def test_default_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_default_cache_is_set_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LAMP_HF_CACHE", os.fspath(tmp_path))
     assert conversion.default_cache_dir() == tmp_path
     monkeypatch.delenv("LAMP_HF_CACHE")

@@ -1,4 +1,4 @@
-"""Composition of captions: correct English, true sides, named styles, wide choice."""
+"""Composition of captions: correct English, correct sides, styles, and variety."""
 
 import json
 import random
@@ -90,7 +90,7 @@ def test_only_sides_are_swapped() -> None:
     assert swap_sides("an upright, bright cleft") == "an upright, bright cleft"
 
 
-def test_the_grammar_is_wide(own: CaptionGrammar) -> None:
+def test_grammar_has_many_captions(own: CaptionGrammar) -> None:
     assert len(own.contents) == 25
     assert len(own.styles) == 19
     for content in own.contents:
@@ -107,7 +107,7 @@ def test_the_grammar_is_wide(own: CaptionGrammar) -> None:
     assert len(own.all("walk", "normal")) > 5_000
 
 
-def test_clauses_name_their_side_and_no_other(own: CaptionGrammar) -> None:
+def test_clauses_mention_only_their_own_side(own: CaptionGrammar) -> None:
     for content in own.contents:
         side = SIDED.get(content)
         for form in ("finite", "gerund", "base", "imperative", "noun"):
@@ -116,13 +116,13 @@ def test_clauses_name_their_side_and_no_other(own: CaptionGrammar) -> None:
                 assert named == ({side} if side else set()), (content, clause)
 
 
-def test_styles_name_no_side(own: CaptionGrammar) -> None:
+def test_styles_mention_no_side(own: CaptionGrammar) -> None:
     for style in own.styles:
         for slot in STYLE_SLOTS:
             assert not any(re.search(r"\b(left|right)", word) for word in own.words("walk", style).get(slot, []))
 
 
-def test_every_caption_names_its_style_unless_neutral(own: CaptionGrammar) -> None:
+def test_every_caption_mentions_its_style_unless_neutral(own: CaptionGrammar) -> None:
     for style in own.styles:
         for template in own.templates("walk", style):
             if style != "normal":
@@ -137,7 +137,7 @@ def test_styles_do_not_share_words(own: CaptionGrammar) -> None:
             assert owner.setdefault(word, style) == style
 
 
-def test_synonymous_styles_share_words_where_only_one_was_recorded(own: CaptionGrammar) -> None:
+def test_synonymous_styles_share_words_if_only_one_was_recorded(own: CaptionGrammar) -> None:
     assert "old" in own.words("wave-left-hand", "elderly")["adj"]
     assert "old" not in own.words("walk", "elderly")["adj"]
     assert "elderly" in own.words("bow", "old")["adj"]
@@ -174,28 +174,28 @@ def test_mirrored_contents(own: CaptionGrammar) -> None:
     assert own.mirrored_content("walk-left") == "walk-right"
     assert own.mirrored_content("raise-up-right-hand") == "raise-up-left-hand"
     assert own.mirrored_content("bye") == "bye"
-    # The label of a mirrored walk-left says right already; the label of a mirrored bye cannot.
+    # The label of a mirrored walk-left already says right; the label of a mirrored bye has no side.
     assert all("right" in caption for caption in sample(own, "walk-right", "sad", 50, mirrored=True))
     for content, side in (("bye", "left"), ("guide", "left"), ("respond", "right")):
         for caption in sample(own, content, "sad", 50, mirrored=True):
             assert set(re.findall(r"\b(left|right)", caption)) == {side}
 
 
-def test_composition_repeats_with_the_seed(own: CaptionGrammar) -> None:
+def test_composition_is_reproducible_with_a_seed(own: CaptionGrammar) -> None:
     assert sample(own, "kick", "angry", 10) == sample(own, "kick", "angry", 10)
     chosen = own.compose_many("kick", "angry", 16, random.Random(3))
     assert len(set(chosen)) == 16
     assert set(chosen) <= set(own.all("kick", "angry"))
 
 
-def test_unknown_labels_are_named(own: CaptionGrammar) -> None:
+def test_error_names_unknown_labels(own: CaptionGrammar) -> None:
     with pytest.raises(CaptionGrammarError, match=r"clip 7: .*no content 'swim' \(it has walk, .*captions="):
         own.check("swim", "happy", where="clip 7")
     with pytest.raises(CaptionGrammarError, match="no style 'wet'"):
         own.check("walk", "wet", where="clip 7")
 
 
-def test_a_grammar_file_adds_to_the_own_one(tmp_path: Path, own: CaptionGrammar) -> None:
+def test_grammar_file_extends_the_built_in_grammar(tmp_path: Path, own: CaptionGrammar) -> None:
     path = tmp_path / "more.json"
     path.write_text(
         json.dumps(
@@ -216,7 +216,7 @@ def test_a_grammar_file_adds_to_the_own_one(tmp_path: Path, own: CaptionGrammar)
     assert "a person is swimming ahead drippingly" in both.all("swim", "wet")
     finite = both.words("bye", "happy")["finite"]
     assert "flaps the right hand" in finite
-    assert "waves one hand" not in finite  # which hand, it does not say
+    assert "waves one hand" not in finite  # it does not mention which hand
     assert CaptionGrammar.load(path, include_own=False).contents == ["swim", "bye"]
 
 
@@ -235,7 +235,7 @@ def test_a_grammar_file_adds_to_the_own_one(tmp_path: Path, own: CaptionGrammar)
         ("synonyms: [{styles: [old]}]\n", "synonyms"),
     ],
 )
-def test_malformed_grammars_are_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+def test_error_names_malformed_grammars(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(CaptionGrammarError, match=r"bad\.yaml: not a caption grammar") as caught:
@@ -243,7 +243,7 @@ def test_malformed_grammars_are_refused_by_name(tmp_path: Path, text: str, messa
     assert message in str(caught.value)
 
 
-def test_the_published_grammar_adds_up(shared_dir: Path, own: CaptionGrammar) -> None:
+def test_published_grammar_is_consistent(shared_dir: Path, own: CaptionGrammar) -> None:
     path = shared_dir / "data" / "captions.json"
     both = CaptionGrammar.load(path)
     assert set(both.contents) == set(own.contents)

@@ -1,4 +1,4 @@
-"""The CMU database: true speed, four conventions, splits, copies, faults, segments, and what is measured of takes."""
+"""The CMU database: true speed, four conventions, splits, copies, faults, segments, and measures of takes."""
 
 import io
 import json
@@ -44,7 +44,7 @@ TRAIN, VALIDATION, AT_60, COPY, ORIGINAL, UNLISTED = "01_01", "05_01", "87_03", 
 
 
 def world_rotations(motion: Motion) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation (T, 22, 4) of each joint in the world, and where the joints are then (T, 22, 3)."""
+    """Return the world rotation (T, 22, 4) of each joint, and the resulting joints (T, 22, 3)."""
     local, root, offsets = inverse_kinematics(motion.joints)
     world, places = local.copy(), np.repeat(root[:, None], 22, axis=1)
     for joint, parent in enumerate(HUMANML3D_22.parents):
@@ -54,8 +54,8 @@ def world_rotations(motion: Motion) -> tuple[np.ndarray, np.ndarray]:
     return world, places
 
 
-# Joints of each convention from root to tips: name, parent's name, and which of the 22 joints moves as it does and
-# where it lies. In all of them the root lies between the hips, and the names of the legs' own first joints differ.
+# Joints of each convention from root to tips: name, parent's name, and the corresponding joint of the 22 and
+# its position. In all of them the root lies between the hips; the names of the first joints of the legs differ.
 def convention(
     trunk: list[tuple[str, str]], leg: list[tuple[str, str]], arm: list[tuple[str, str]], sides: str
 ) -> list:
@@ -107,7 +107,7 @@ ORDER = {"as it stands": ("zyx", "Zrotation Yrotation Xrotation"), "turned": ("z
 
 
 def take_text(motion: Motion, name: str = "Daz", *, claimed_fps: float = 120.0, t_pose: bool = True) -> str:
-    """A take in one of the public conventions: own names, unit, rest pose and order of axes, a T-pose before it."""
+    """Return a take in a public convention, with its names, unit, rest pose, axis order and a leading T-pose."""
     table, units, rest = CONVENTIONS[name]
     joints = motion.joints
     if t_pose:
@@ -125,7 +125,7 @@ def take_text(motion: Motion, name: str = "Daz", *, claimed_fps: float = 120.0, 
     turned, position, parent_of, frame = {}, {}, {}, {}
     for joint, parent, source in table:
         index = 0 if source == "root" else JOINTS.index(source)
-        # Some conventions turn every joint's axes at rest; what the file says must not depend on it.
+        # Some conventions rotate the axes of every joint at rest; the result must not depend on it.
         turn = np.array([1.0, 0, 0, 0]) if rest == "as it stands" else rotations.normalize(rng.normal(size=4))
         frame[joint] = turn
         turned[joint] = rotations.multiply(world[:, index], np.broadcast_to(turn, world[:, index].shape))
@@ -169,7 +169,7 @@ def take_text(motion: Motion, name: str = "Daz", *, claimed_fps: float = 120.0, 
 
 @pytest.fixture(scope="module")
 def walk(procedural: Any) -> Callable[..., Motion]:
-    """A walk at 120 frames a second, of some seconds."""
+    """Return a walk of some seconds at 120 frames per second."""
 
     def make(seconds: float = 3.0, **options: Any) -> Motion:
         return procedural.walker(round(seconds * 120), fps=120.0, **options)
@@ -209,7 +209,7 @@ def write_captions(path: Path, *lines: dict[str, Any]) -> Path:
 # ---- reading -----------------------------------------------------------------------------------------------
 
 
-def test_the_four_conventions_give_the_same_joints_within_a_centimeter(tmp_path, walk):
+def test_four_conventions_give_the_same_joints_within_a_centimeter(tmp_path, walk):
     motion = walk(2.0, turn=0.6)
     read = {}
     for name in CONVENTIONS:
@@ -226,18 +226,18 @@ def test_the_four_conventions_give_the_same_joints_within_a_centimeter(tmp_path,
 
 
 @pytest.mark.parametrize(("capture_fps", "seconds"), [(120, 3.0), (60, 6.0)])
-def test_takes_play_at_the_speed_at_which_they_were_captured(tmp_path, walk, capture_fps, seconds):
+def test_takes_have_the_speed_of_the_capture(tmp_path, walk, capture_fps, seconds):
     path = tmp_path / "01_01.bvh"
     path.write_text(take_text(walk(3.0)))
     joints, sound = clean_joints(path, capture_fps)
     assert len(joints) / 20 == pytest.approx(seconds, abs=0.1)
     assert sound.all()
-    # A file of another rate says the truth.
+    # A file with another frame rate is correct.
     path.write_text(take_text(walk(3.0).resample(24.0), claimed_fps=24.0))
     assert len(clean_joints(path, capture_fps)[0]) / 20 == pytest.approx(3.0, abs=0.1)
 
 
-def test_the_t_pose_is_dropped_and_nothing_else(tmp_path, walk):
+def test_only_the_t_pose_is_dropped(tmp_path, walk):
     path = tmp_path / "01_01.bvh"
     motion = walk(2.0)
     for t_pose in (True, False):
@@ -247,7 +247,7 @@ def test_the_t_pose_is_dropped_and_nothing_else(tmp_path, walk):
         np.testing.assert_allclose(joints[0, wrist], motion.joints[0, wrist], atol=2e-3)
 
 
-def test_who_lies_stays_lying(tmp_path, walk):
+def test_lying_person_stays_lying(tmp_path, walk):
     lying = walk(2.0).joints[..., [1, 0, 2]] * [-1.0, 1.0, 1.0]
     lying[..., 1] += 1.0
     path = tmp_path / "126_06.bvh"
@@ -256,19 +256,19 @@ def test_who_lies_stays_lying(tmp_path, walk):
     assert np.ptp(joints[..., 1]) < 1.0 < np.ptp(joints[0, :, 0])
 
 
-def test_a_fast_start_is_no_t_pose(walk):
+def test_fast_start_is_not_a_t_pose(walk):
     slow = walk(2.0).resample(12.0).joints.copy()
     slow[0, JOINTS.index("right_wrist")] += [0.0, 0.0, 0.5]  # 6 m/s
     assert not starts_with_t_pose(slow, 12.0)
     assert starts_with_t_pose(slow, 120.0)
 
 
-def test_names_of_takes():
+def test_take_names():
     assert [take_of(name) for name in ("01_01.bvh", "1_1.bvh", "x/144_10.BVH")] == ["01_01", "01_01", "144_10"]
     assert take_of("walk_01.bvh") is None
 
 
-def test_smooth_resampling_keeps_frames_and_swings(walk):
+def test_smooth_resampling_keeps_frames_and_amplitudes(walk):
     swing = np.zeros((24, 22, 3))
     swing[:, 20, 1] = np.sin(2 * np.pi * 1.5 * np.arange(24) / 12.0)
     fine = resample_smoothly(swing, 12.0, 60.0)
@@ -282,7 +282,7 @@ def test_smooth_resampling_keeps_frames_and_swings(walk):
 # ---- faults ------------------------------------------------------------------------------------------------
 
 
-def test_marker_swaps_and_pops_are_found_and_sound_motion_is_not(walk):
+def test_only_marker_swaps_and_pops_are_detected_as_faults(walk):
     sound = walk(4.0).resample(24.0).joints
     assert find_faults(sound, 24.0) == []
     broken = sound.copy()
@@ -300,7 +300,7 @@ def test_marker_swaps_and_pops_are_found_and_sound_motion_is_not(walk):
     assert find_faults(bridged, 24.0) == []
 
 
-def test_toes_that_swap_for_a_moment_are_mended(walk):
+def test_briefly_swapped_toes_are_repaired(walk):
     sound = walk(4.0).resample(24.0).joints
     broken = sound.copy()
     toe, ankle = JOINTS.index("right_foot"), JOINTS.index("right_ankle")
@@ -313,7 +313,7 @@ def test_toes_that_swap_for_a_moment_are_mended(walk):
     np.testing.assert_array_equal(mended[:, others], broken[:, others])
 
 
-def test_a_t_pose_at_the_origin_before_the_motion_is_a_fault(walk):
+def test_t_pose_at_the_origin_before_the_motion_is_a_fault(walk):
     sound = walk(4.0).resample(24.0).joints
     held = np.concatenate([np.repeat(sound[:1] + np.float32([5.0, 0.0, 0.0]), 10, axis=0), sound])
     (fault,) = find_faults(held, 24.0)
@@ -322,7 +322,7 @@ def test_a_t_pose_at_the_origin_before_the_motion_is_a_fault(walk):
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_broken_spans_do_not_reach_the_rows(tmp_path, walk, load):
+def test_rows_contain_no_faulty_spans(tmp_path, walk, load):
     motion = walk(6.0)
     joints = motion.joints.copy()
     joints[360:380, JOINTS.index("left_wrist")] += [0.0, 2.0, 0.0]
@@ -330,7 +330,7 @@ def test_broken_spans_do_not_reach_the_rows(tmp_path, walk, load):
     folder.mkdir(parents=True)
     (folder / "01_01.bvh").write_text(take_text(Motion(joints=joints, fps=120.0)))
     rows = by_id(load(tmp_path / "set", mirror=False)["train"])
-    assert len(rows) == 2  # the stretches before and after
+    assert len(rows) == 2  # the spans before and after
     wrist = JOINTS.index("left_wrist")
     for row in rows.values():
         assert np.isfinite(row["motion"]).all()
@@ -344,13 +344,13 @@ def test_broken_spans_do_not_reach_the_rows(tmp_path, walk, load):
 
 @pytest.fixture
 def uncaptioned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The takes of these tests have the names of real ones, and other motions: the database's words describe them."""
+    """Takes of these tests have the names of real ones but other motions, so the packaged captions do not fit."""
     for module in ("loader", "doctor"):
         monkeypatch.setattr(f"lamp_hf.data.cmu.{module}.packaged_segments", lambda name="captions": ())
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_a_clone_becomes_one_data_set(clone, load, caplog):
+def test_clone_becomes_one_data_set(clone, load, caplog):
     with caplog.at_level(logging.INFO, logger="lamp_hf.data.cmu"):
         loaded = load(clone)
     train, validation = by_id(loaded["train"]), by_id(loaded["validation"])
@@ -367,7 +367,7 @@ def test_a_clone_becomes_one_data_set(clone, load, caplog):
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_the_heading_and_speed_of_a_row_are_those_of_the_file(clone, load):
+def test_rows_keep_heading_and_speed_of_the_file(clone, load):
     row = next(iter(by_id(load(clone, mirror=False)["validation"]).values()))
     measures = Measures(features_to_joints(row["motion"]))
     assert measures.travel[10:-10, 0].mean() == pytest.approx(1.1, abs=0.15)
@@ -375,7 +375,7 @@ def test_the_heading_and_speed_of_a_row_are_those_of_the_file(clone, load):
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_an_archive_gives_the_same_rows_and_a_second_call_reads_no_take(clone, load, tmp_path, monkeypatch):
+def test_archive_gives_the_same_rows_and_is_read_once(clone, load, tmp_path, monkeypatch):
     archive = tmp_path / "cmu.tar.xz"
     with tarfile.open(archive, "w:xz", preset=0) as tar:
         tar.add(clone, "bvh")
@@ -386,13 +386,13 @@ def test_an_archive_gives_the_same_rows_and_a_second_call_reads_no_take(clone, l
         for name, row in first.items():
             np.testing.assert_array_equal(row["motion"], second[name]["motion"])
     [memory] = tmp_path.glob("**/archives/*-cmu.json")
-    memory.write_text('{"01_01": [')  # damaged: the archive is read again
+    memory.write_text('{"01_01": [')  # damaged, so the archive is read again
     assert len(load(archive)["train"]) == len(from_archive["train"])
     monkeypatch.setattr("lamp_hf.data.cmu.loader.archive_clips", lambda *_: pytest.fail("the archive was read again"))
     assert len(load(archive)["train"]) == len(from_archive["train"])
 
 
-def test_captions_cut_takes_into_rows(clone, load, tmp_path, caplog):
+def test_captions_divide_takes_into_rows(clone, load, tmp_path, caplog):
     lines = write_captions(
         tmp_path / "captions.jsonl",
         {"take": TRAIN, "start": 0, "end": 1.2, "captions": ["walks and lifts the left hand", "a walk"]},
@@ -414,7 +414,7 @@ def test_captions_cut_takes_into_rows(clone, load, tmp_path, caplog):
     np.testing.assert_allclose(normalize_joints(mirror_joints(ours)), normalize_joints(mirrored), atol=0.03)
 
 
-def test_a_table_beside_the_takes_says_more(clone, load, tmp_path):
+def test_table_next_to_the_takes_adds_captions(clone, load, tmp_path):
     own = tmp_path / "own"
     shutil.copytree(clone, own)
     table = "take,split,capture_fps,description\n" + f"{UNLISTED},test,120,a walk of ours\n"
@@ -427,14 +427,14 @@ def test_a_table_beside_the_takes_says_more(clone, load, tmp_path):
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_only_some_takes_and_takes_that_are_missing(clone, load):
+def test_selected_and_missing_takes(clone, load):
     assert len(load(clone, names=[TRAIN], mirror=False)["train"]) == 1
     with pytest.raises(ValueError, match="1 of the takes in names are missing, such as 99_99"):
         load(clone, names=["99_99"])
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_what_cannot_be_read_and_what_is_too_short(clone, load, tmp_path, walk, caplog):
+def test_unreadable_and_too_short_takes(clone, load, tmp_path, walk, caplog):
     own = tmp_path / "own"
     shutil.copytree(clone, own)
     short = take_text(walk(0.5))
@@ -459,7 +459,7 @@ def test_what_cannot_be_read_and_what_is_too_short(clone, load, tmp_path, walk, 
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_the_set_is_known_by_its_files(clone, tmp_path):
+def test_data_set_is_recognized_by_its_files(clone, tmp_path):
     assert dataset_name(clone) == "cmu-mocap"
     rows = load_motion_dataset(clone, cache_dir=tmp_path, names=[TRAIN], num_proc=1, progress=False)
     assert len(rows["train"]) == 2
@@ -471,7 +471,7 @@ def test_the_set_is_known_by_its_files(clone, tmp_path):
     own = tmp_path / "own"
     shutil.copytree(clone, own)
     (own / "metadata.jsonl").write_text('{"file_name": "01/01_01.bvh", "text": "a walk"}\n')
-    assert dataset_name(own) is None  # somebody's own table of captions
+    assert dataset_name(own) is None  # a user's table of captions
 
 
 @pytest.mark.parametrize(
@@ -484,14 +484,14 @@ def test_the_set_is_known_by_its_files(clone, tmp_path):
         ('{"take": "01_01", "start": 0, "end": "x", "captions": ["a"]}', "expected start and end in seconds"),
     ],
 )
-def test_wrong_lines_of_captions_are_named(tmp_path, line, message):
+def test_error_names_invalid_caption_lines(tmp_path, line, message):
     path = tmp_path / "captions.jsonl"
     path.write_text(f"\n{line}\n")
     with pytest.raises(ValueError, match=message):
         read_segments(path)
 
 
-def test_captions_of_the_package_hold_together():
+def test_packaged_captions_are_consistent():
     captions, rewordings = packaged_segments(), packaged_segments("rewordings")
     facts = packaged_facts()
     times: dict[str, list[tuple[float, float]]] = {}
@@ -507,14 +507,14 @@ def test_captions_of_the_package_hold_together():
     for parts in times.values():
         assert all(end <= start for (_, end), (start, _) in pairwise(sorted(parts)))
     assert sum(len(segment.captions) for segment in captions) > 20_000
-    # The other wordings are of the same segments, in other words.
+    # The other wordings describe the same segments.
     first = {segment.id: segment for segment in captions}
     assert len(rewordings) >= 400
     assert all(not set(second.captions) & set(first[second.id].captions) for second in rewordings)
     assert sum(facts[segment.take].split == "validation" for segment in rewordings) > 200
 
 
-def test_facts_of_the_package_hold_together():
+def test_packaged_facts_are_consistent():
     facts = packaged_facts()
     assert len(facts) == 2498
     assert sum(fact.capture_fps == 60 for fact in facts.values()) == 517
@@ -531,7 +531,7 @@ def test_facts_of_the_package_hold_together():
 
 
 @pytest.mark.usefixtures("uncaptioned")
-def test_the_doctor_reports_what_is_wrong(clone, tmp_path, walk):
+def test_doctor_reports_problems(clone, tmp_path, walk):
     own = tmp_path / "own"
     shutil.copytree(clone, own)
     joints = walk(3.0).joints.copy()
@@ -565,13 +565,13 @@ def jump(fps: float, height: float = 0.4) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("claimed", "factor"), [(24.0, None), (48.0, 2.0), (12.0, 0.5)])
-def test_free_fall_tells_the_frame_rate(claimed, factor):
+def test_frame_rate_is_estimated_from_free_fall(claimed, factor):
     evidence = speed_evidence(jump(24.0), claimed)
     assert evidence.free_fall == pytest.approx((claimed / 24.0) ** 2, rel=0.1)
     assert evidence.factor == factor
 
 
-def test_steps_tell_the_frame_rate_where_nobody_jumps(procedural):
+def test_frame_rate_is_estimated_from_steps_without_jumps(procedural):
     walk = procedural.walker(120, speed=1.25, fps=24.0).joints
     evidence = speed_evidence(walk, 24.0)
     assert evidence.free_fall is None
@@ -581,7 +581,7 @@ def test_steps_tell_the_frame_rate_where_nobody_jumps(procedural):
     assert speed_evidence(walk, 48.0).factor == 2.0
 
 
-def test_measures_of_a_walk_a_turn_and_a_jump(procedural):
+def test_measures_of_a_walk_turn_and_jump(procedural):
     walk = Measures(procedural.walker(100, speed=1.2, turn=0.5).joints)
     assert walk.travel[10:-10].mean(axis=0) == pytest.approx([1.2, 0.0], abs=0.15)
     assert walk.turned == pytest.approx(np.degrees(0.5 * 99 / 20), abs=4)
@@ -612,7 +612,7 @@ def test_measures_of_a_walk_a_turn_and_a_jump(procedural):
         ("jump", "one jump", "walks ahead"),
     ],
 )
-def test_captions_that_contradict_the_motion_are_doubted(procedural, motion, right, wrong):
+def test_captions_that_contradict_the_motion_are_reported(procedural, motion, right, wrong):
     joints = {
         "left turn": lambda: procedural.walker(80, turn=0.6).joints,
         "wave": lambda: procedural.waver(60, side="right").joints,
@@ -629,7 +629,7 @@ def test_captions_that_contradict_the_motion_are_doubted(procedural, motion, rig
 # ---- the real database --------------------------------------------------------------------------------------
 
 
-def test_takes_of_the_real_archive(shared_dir, load):
+def test_takes_from_the_real_archive(shared_dir, load):
     archive = shared_dir / "data" / "cmu" / "cmu_bvh_dev.tar.xz"
     if not archive.is_file():
         pytest.skip(f"needs the CMU archive, absent at {archive}")

@@ -1,4 +1,4 @@
-"""Actions of the segments of the CMU database: the table is sound, precise, and big enough to judge by."""
+"""Actions of the segments of the CMU database: the table is valid, precise, and large enough for the judge."""
 
 from collections import Counter
 from importlib.resources import files
@@ -25,11 +25,11 @@ def test_every_action_has_a_group_and_a_segment(named: list[tuple[str, str, str]
     groups = action_groups()
     assert {action for action, _, _ in named} == set(groups)
     values = yaml.safe_load((files("lamp_hf.data.cmu") / "actions.yaml").read_text(encoding="utf-8"))
-    assert len(groups) == sum(map(len, values["groups"].values()))  # none is in two groups
+    assert len(groups) == sum(map(len, values["groups"].values()))  # no action is in two groups
     assert {rule["action"] for rule in values["rules"]} == set(groups)
 
 
-def test_there_are_enough_to_judge_by(named: list[tuple[str, str, str]]) -> None:
+def test_every_action_has_enough_segments_for_the_judge(named: list[tuple[str, str, str]]) -> None:
     train = Counter(action for action, _, split in named if split == "train")
     validation = {action for action, _, split in named if split == "validation"}
     enough = {action for action, count in train.items() if count >= 8}
@@ -54,11 +54,11 @@ def test_there_are_enough_to_judge_by(named: list[tuple[str, str, str]]) -> None
         (["turning right", "a person turns right with raised arms"], "94_14", "indian dance"),
     ],
 )
-def test_captions_and_take_decide(captions: list[str], take: str, action: str | None) -> None:
+def test_action_follows_from_captions_and_take(captions: list[str], take: str, action: str | None) -> None:
     assert action_of(captions, take) == action
 
 
-def test_the_third_caption_and_those_after_do_not_decide() -> None:
+def test_captions_after_the_second_do_not_affect_the_action() -> None:
     plain = ["short pause", "a person pauses"]
     assert (
         action_of([*plain, "a man pauses as if before a cartwheel", "the gymnast before the cartwheel"], "49_06")
@@ -73,6 +73,6 @@ def test_mirror_images_and_unknown_takes() -> None:
     )
 
 
-def test_other_ids_are_refused() -> None:
+def test_ids_of_other_data_sets_are_refused() -> None:
     with pytest.raises(ValueError, match="clip-7: expected the id of a segment of the CMU database"):
         actions_by_segment(["clip-7"], [["walk", "a person walks"]])

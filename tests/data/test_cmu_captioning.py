@@ -1,4 +1,4 @@
-"""The tools with which captions of the CMU database are made: cuts, sheets, curves, and the checker."""
+"""Tools for captioning the CMU database: cuts, sheets, curves, and the checker."""
 
 import importlib.util
 import json
@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks" / "cmu_captions"
 
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Gives a script of the folder as a module; its siblings can be imported, as when it is run."""
+    """Imports a script of the folder as a module, together with its siblings, as when it is run."""
     monkeypatch.syspath_prepend(str(FOLDER))
 
     def get(name: str) -> ModuleType:
@@ -48,7 +48,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tool: Callable[[str], ModuleType]) -> C
 
 @pytest.fixture
 def two_activities(procedural: Any) -> Motion:
-    """Six seconds of walking, then six of standing and waving, one body going from one to the other."""
+    """Six seconds of walking, then six of standing and waving, without a break."""
     walk, wave = procedural.walker(120).joints, procedural.waver(120).joints
     wave = wave + (walk[-1, 0] - wave[0, 0]) * np.float32([1.0, 0.0, 1.0])
     return Motion(joints=np.concatenate([walk, wave]), fps=20.0)
@@ -63,7 +63,7 @@ def takes(tmp_path: Path, two_activities: Motion, procedural: Any) -> Path:
     return tmp_path / "bvh"
 
 
-def test_cuts_lie_between_activities_and_cover_what_is_sound(tool, two_activities):
+def test_cuts_lie_between_activities_and_cover_all_valid_motion(tool, two_activities):
     propose = tool("propose").propose
     measures = Measures(two_activities.joints)
     sound = np.ones(239, dtype=bool)
@@ -79,7 +79,7 @@ def test_cuts_lie_between_activities_and_cover_what_is_sound(tool, two_activitie
 
 
 @pytest.mark.parametrize("num_frames", [19, 25, 39, 41, 79, 195, 197, 233, 400, 1201])
-def test_steady_motion_is_cut_into_lengths_that_are_allowed(tool, procedural, num_frames):
+def test_steady_motion_is_cut_into_allowed_lengths(tool, procedural, num_frames):
     measures = Measures(procedural.walker(num_frames + 1).joints)
     cuts = tool("propose").propose(measures, np.ones(num_frames, dtype=bool))
     assert cuts[0][0] == 0.0
@@ -89,11 +89,11 @@ def test_steady_motion_is_cut_into_lengths_that_are_allowed(tool, procedural, nu
     assert all(shortest - 1e-6 <= end - start <= 9.8 + 1e-6 for start, end in cuts)
 
 
-def test_sheets_show_every_second_and_pages_hold_them(run, takes, tmp_path):
+def test_sheets_show_every_second_on_pages(run, takes, tmp_path):
     run("sheets", takes, "--output", tmp_path / "sheets")
     folder = tmp_path / "sheets" / "01"
     long, short, page = (Image.open(folder / f"{name}.png") for name in ("01_01", "01_02", "page-01"))
-    assert long.size == (1180, 2 * 140 + 16)  # twelve seconds and the path
+    assert long.size == (1180, 2 * 140 + 16)  # twelve pictures, one per second, and the path
     assert short.size == (8 * 118, 140 + 16)  # seven half seconds and the path
     assert page.size == (1180, long.height + short.height + 8)
     cells = np.asarray(long.convert("RGB"))[16:156].reshape(140, 10, 118, 3)
@@ -111,7 +111,7 @@ def test_sheets_show_every_second_and_pages_hold_them(run, takes, tmp_path):
     assert "+ left" in (tmp_path / "sheets" / "LEGEND.txt").read_text()
 
 
-def test_the_checker_finds_problems_and_doubts(run, takes, tmp_path, capsys):
+def test_checker_finds_errors_and_doubtful_captions(run, takes, tmp_path, capsys):
     captions = tmp_path / "captions.jsonl"
     good = ["walking", "a person walks forward", "a man walks straight ahead at an easy pace", "someone on their way"]
     lines = [
@@ -136,7 +136,7 @@ def test_the_checker_finds_problems_and_doubts(run, takes, tmp_path, capsys):
         assert problem in printed
 
 
-def test_forms_that_are_refused(tool):
+def test_invalid_caption_forms_are_refused(tool):
     form_problems = tool("check").form_problems
     sound = np.ones(300, dtype=bool)
     sound[200:204] = False
@@ -154,12 +154,12 @@ def test_forms_that_are_refused(tool):
     assert "letters that are not English" in problems(0, 4, ("déjà vu", "b", "c", "d"))[0]
 
 
-def test_claims_have_a_kind_and_say_whether_the_motion_bears_them_out(walker: Motion) -> None:
+def test_claims_have_a_kind_and_are_checked_against_the_motion(walker: Motion) -> None:
     text = "a person turns left, takes five steps, raises the right hand and walks forward"
     found = {claim.kind: claim for claim in claims([text], Measures(walker.joints))}
     assert set(found) == {"turn", "count", "side", "other"}
     assert found["turn"].words == "turns left"
-    assert "to the left" in found["turn"].contradiction  # it walks straight on
+    assert "to the left" in found["turn"].contradiction  # it walks straight ahead
     assert not found["other"].contradiction
     doubted = {doubt.claim for doubt in doubts([text], Measures(walker.joints))}
     assert doubted >= {claim.words for claim in found.values() if claim.contradiction}

@@ -1,4 +1,4 @@
-"""The check of datasets: its counts, and that it reports every kind of damage with its file."""
+"""The check of data sets counts clips and reports every kind of damage with its file."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,9 @@ def mocap(tmp_path: Path, procedural: SimpleNamespace) -> Path:
     return root
 
 
-def test_a_sound_set_has_counts_and_no_findings(folder: Path, tmp_path: Path, field_sets: SimpleNamespace) -> None:
+def test_data_set_without_problems_has_counts_and_no_findings(
+    folder: Path, tmp_path: Path, field_sets: SimpleNamespace
+) -> None:
     report = check(folder)
     assert (report.layout, report.findings) == ("humanml3d", [])
     assert report.counts == {
@@ -68,7 +70,7 @@ def test_real_clips_have_no_findings(
     assert report.counts["train"] == "8 listed, 8 used"
 
 
-def test_motions_that_are_broken_or_missing(folder: Path) -> None:
+def test_damaged_or_missing_motions(folder: Path) -> None:
     motions = folder / "new_joint_vecs"
     broken = np.load(motions / "000000.npy")
     broken[7, 5] = np.inf
@@ -87,7 +89,7 @@ def test_motions_that_are_broken_or_missing(folder: Path) -> None:
     messages = {finding.file: finding.message for finding in report.errors}
     assert messages.keys() == {
         *(f"new_joint_vecs/00000{number}.npy" for number in range(8)),
-        "new_joints/000003.npy",  # 22 joints beside features of 21
+        "new_joints/000003.npy",  # 22 joints with features for 21
     }
     assert "frame 8 has a value that is not finite" in messages["new_joint_vecs/000000.npy"]
     assert "truncated" in messages["new_joint_vecs/000001.npy"]
@@ -99,7 +101,7 @@ def test_motions_that_are_broken_or_missing(folder: Path) -> None:
     assert messages["new_joint_vecs/000007.npy"] == "links to nowhere, which does not exist"
 
 
-def test_texts_that_are_broken_or_missing(folder: Path) -> None:
+def test_damaged_or_missing_texts(folder: Path) -> None:
     texts = folder / "texts"
     (texts / "000000.txt").unlink()
     (texts / "000001.txt").write_text("")
@@ -129,7 +131,7 @@ def test_texts_that_are_broken_or_missing(folder: Path) -> None:
         "ends at 5.6 s, but the motion at 3.60 s (20 fps); check the frame rate" in str(f) for f in report.findings
     )
     assert report.counts["captions"].endswith("1 of them describe a part")
-    assert report.counts["train"] == "12 listed, 8 used"  # the loader learns nothing of 0, 1, 4 and 5
+    assert report.counts["train"] == "12 listed, 8 used"  # the loader does not see 0, 1, 4 and 5
     assert report.counts["validation"] == "4 listed, 2 used"
 
 
@@ -146,7 +148,7 @@ def test_splits(folder: Path) -> None:
         ("error", "in two splits", "val.txt"),
         ("warning", "mirror in another split", "val.txt"),
         ("warning", "bad split file", "train_val.txt"),
-        ("warning", "statistics drift", "Mean.npy"),  # the training split is another one now
+        ("warning", "statistics drift", "Mean.npy"),  # the training split has changed
     }
     unused = {finding.file for finding in report.findings if finding.kind == "in no split"}
     assert {"new_joint_vecs/M000007.npy", "new_joint_vecs/000008.npy"} <= unused
@@ -157,7 +159,7 @@ def test_splits(folder: Path) -> None:
     assert not any(finding.kind == "missing motion" for finding in check(folder).findings)
 
 
-def test_splits_of_which_nothing_is_used(folder: Path) -> None:
+def test_splits_without_usable_clips(folder: Path) -> None:
     for name in ("000006", "M000006", "000007", "M000007"):
         np.save(folder / "new_joint_vecs" / f"{name}.npy", np.load(folder / "new_joint_vecs" / f"{name}.npy")[:30])
     (folder / "train.txt").write_text("")
@@ -190,7 +192,7 @@ def test_statistics(folder: Path) -> None:
         assert finding.message.startswith("not a NumPy file (")
 
 
-def test_joints_that_are_not_those_of_the_features(folder: Path) -> None:
+def test_joints_that_do_not_match_the_features(folder: Path) -> None:
     joints = folder / "new_joints"
     first = np.load(joints / "000000.npy")
     first[:, 15] += 0.2
@@ -229,7 +231,7 @@ def test_lengths(tmp_path: Path, field_sets: SimpleNamespace, procedural: Simple
     assert counts["seconds"] == "1.5 to 11.0, median 4.8"
 
 
-def test_a_motionfolder(mocap: Path, procedural: SimpleNamespace) -> None:
+def test_motion_folder(mocap: Path, procedural: SimpleNamespace) -> None:
     assert check(mocap).findings == []
     assert check(mocap).counts["train"] == "3"
     procedural.walker(90, fps=30.0).save(mocap / "fast.npz")

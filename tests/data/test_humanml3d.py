@@ -1,4 +1,4 @@
-"""HumanML3D and KIT-ML in their authors' layout: which rows come out, and what is refused."""
+"""HumanML3D and KIT-ML in their authors' layout: the resulting rows, and invalid folders."""
 
 import logging
 from collections.abc import Callable
@@ -22,7 +22,7 @@ WHOLE = "a person walks#a/DET person/NOUN walk/VERB#0.0#0.0\n"
 
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., DatasetDict]:
-    """Loads quietly, into a cache of its own."""
+    """Loads without progress bars, with a separate cache."""
 
     def call(root: Path, loader: Callable[..., DatasetDict] = load_humanml3d, **options: Any) -> DatasetDict:
         return loader(root, cache_dir=tmp_path / "cache", progress=False, num_proc=1, **options)
@@ -32,7 +32,7 @@ def load(tmp_path: Path) -> Callable[..., DatasetDict]:
 
 @pytest.fixture
 def walks(procedural: SimpleNamespace) -> Callable[[int], np.ndarray]:
-    """Features of a walk of as many frames."""
+    """Return features of walks with these numbers of frames."""
     return lambda frames: procedural.walker(frames + 1, turn=0.3).features
 
 
@@ -57,7 +57,7 @@ def test_splits_captions_and_mirror_images(folder: Path, load: Callable[..., Dat
     ]
 
 
-def test_kit_ml_has_its_own_rate_and_size(
+def test_kit_ml_has_its_own_frame_rate_and_size(
     tmp_path: Path, field_sets: SimpleNamespace, load: Callable[..., DatasetDict]
 ) -> None:
     root = field_sets.make(tmp_path / "KIT-ML", "kit-ml")
@@ -68,7 +68,7 @@ def test_kit_ml_has_its_own_rate_and_size(
         load(root)
 
 
-def test_lengths_and_parts_as_in_the_authors_loader(
+def test_lengths_and_parts_match_the_authors_loader(
     tmp_path: Path, field_sets: SimpleNamespace, load: Callable[..., DatasetDict], walks: Callable[[int], np.ndarray]
 ) -> None:
     clips = {name: walks(int(name)) for name in ("039", "040", "199", "200")}
@@ -95,7 +95,7 @@ def test_lengths_and_parts_as_in_the_authors_loader(
     assert [caption["text"] for caption in rows["199"]["captions"]] == ["a person walks", "another whole"]
 
 
-def test_times_of_kit_ml_count_at_its_own_rate(
+def test_kit_ml_times_use_its_own_frame_rate(
     tmp_path: Path, field_sets: SimpleNamespace, load: Callable[..., DatasetDict], procedural: SimpleNamespace
 ) -> None:
     clips = {"00001": field_sets.kit_features(np.array(procedural.walker(101).joints))}
@@ -108,7 +108,7 @@ def test_times_of_kit_ml_count_at_its_own_rate(
 def test_real_clips(
     golden: Path, tmp_path: Path, field_sets: SimpleNamespace, load: Callable[..., DatasetDict]
 ) -> None:
-    """The clip of the published set itself, and others computed by the authors' code."""
+    """A clip of the published data set, and others that the authors' code computed."""
     stored = load_file(golden / "golden_features.safetensors")
     clips = {key.split("/")[0]: array for key, array in stored.items() if key.endswith("/features")}
     clips = {name: array for name, array in clips.items() if 40 <= len(array) < 200}
@@ -146,10 +146,10 @@ def test_second_call_converts_nothing(
     assert load(folder)["train"][:] == first["train"][:]
 
 
-def test_a_damaged_set_in_the_cache_is_made_again(
+def test_damaged_cached_set_is_rebuilt(
     folder: Path, load: Callable[..., DatasetDict], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A single bit of an Arrow file may end the process that reads it."""
+    """A single wrong bit in an Arrow file can crash the process that reads it."""
     first = {split: rows[:] for split, rows in load(folder).items()}
     [saved] = [path.parent for path in tmp_path.rglob("dataset_dict.json")]
     for path in sorted(path for path in saved.rglob("*") if path.is_file()):
@@ -167,7 +167,7 @@ def test_a_damaged_set_in_the_cache_is_made_again(
                 assert path.read_bytes() == content
 
 
-def test_statistics_that_drift_are_warned_of(
+def test_different_statistics_cause_a_warning(
     folder: Path, load: Callable[..., DatasetDict], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="lamp_hf"):
@@ -192,7 +192,7 @@ def test_statistics_that_drift_are_warned_of(
     assert "not finite or not positive" in caplog.text
 
 
-def test_damage_is_named_and_may_be_left_out(folder: Path, load: Callable[..., DatasetDict]) -> None:
+def test_error_names_damaged_files_and_skip_bad_skips_them(folder: Path, load: Callable[..., DatasetDict]) -> None:
     motions, texts = folder / "new_joint_vecs", folder / "texts"
     broken = np.load(motions / "000000.npy")
     broken[7, 5] = np.nan
@@ -223,7 +223,7 @@ def test_damage_is_named_and_may_be_left_out(folder: Path, load: Callable[..., D
     assert [caption["text"] for caption in loaded["train"][0]["captions"]] == ["a person walks"]
 
 
-def test_text_files_of_any_editor(folder: Path, load: Callable[..., DatasetDict]) -> None:
+def test_text_files_from_any_editor(folder: Path, load: Callable[..., DatasetDict]) -> None:
     for path in (folder / "train.txt", folder / "texts" / "000000.txt"):
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     row = load(folder)["train"][0]
@@ -233,8 +233,8 @@ def test_text_files_of_any_editor(folder: Path, load: Callable[..., DatasetDict]
         load(folder)
 
 
-def test_what_is_held_out_is_of_other_recordings(folder: Path, load: Callable[..., DatasetDict]) -> None:
-    """Neither mirror images nor parts of it are trained on."""
+def test_held_out_clips_are_from_other_recordings(folder: Path, load: Callable[..., DatasetDict]) -> None:
+    """Training uses neither their mirror images nor parts of them."""
     (folder / "val.txt").unlink()
     for path in (folder / "texts").iterdir():
         path.write_text("a part#x#0.5#3.0\n" + path.read_text())
@@ -242,11 +242,11 @@ def test_what_is_held_out_is_of_other_recordings(folder: Path, load: Callable[..
     train, held_out = (
         {name.removeprefix("M")[:6] for name in splits[split]["id"]} for split in ("train", "validation")
     )
-    assert (len(splits["train"]), len(splits["validation"])) == (20, 2)  # each recording: two images, two parts of each
+    assert (len(splits["train"]), len(splits["validation"])) == (20, 2)  # two images per recording, two parts each
     assert not train & held_out
 
 
-def test_folders_that_are_none_are_refused(tmp_path: Path, folder: Path, load: Callable[..., DatasetDict]) -> None:
+def test_other_folders_are_refused(tmp_path: Path, folder: Path, load: Callable[..., DatasetDict]) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere: expected a folder, as the authors of humanml3d"):
         load(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="expected the folder new_joint_vecs in it"):
@@ -263,19 +263,19 @@ def test_folders_that_are_none_are_refused(tmp_path: Path, folder: Path, load: C
         load(folder)
 
 
-def test_by_name(tmp_path: Path, folder: Path) -> None:
+def test_loads_by_name(tmp_path: Path, folder: Path) -> None:
     options = {"cache_dir": tmp_path / "cache", "progress": False, "num_proc": 1}
     assert len(load_motion_dataset("humanml3d", path=folder, **options)["train"]) == 12
     for name in ("humanml3d", "kit-ml"):
         with pytest.raises(ValueError, match=f'"{name}": path is missing; pass path='):
             load_motion_dataset(name)
-    assert len(load_motion_dataset(folder, **options)["train"]) == 12  # its files tell the name
+    assert len(load_motion_dataset(folder, **options)["train"]) == 12  # its files determine the name
 
 
-def test_what_is_pushed_to_the_hub_streams(
+def test_data_set_on_the_hub_can_be_streamed(
     tmp_path: Path, folder: Path, load: Callable[..., DatasetDict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Parquet files with the columns' types in them, which is what `push_to_hub` uploads."""
+    """`push_to_hub` uploads Parquet files that contain the types of the columns."""
     loaded = load(folder)
     hub = tmp_path / "hub" / "data"
     hub.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""One name or path, the right loader."""
+"""`load_motion_dataset` chooses the loader by name or path."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ def quiet(tmp_path: Path) -> dict[str, Any]:
     return {"cache_dir": tmp_path / "cache", "progress": False, "num_proc": 1}
 
 
-def test_folders_are_told_apart(tmp_path: Path, mocap: Path) -> None:
+def test_folder_layouts_are_distinguished(tmp_path: Path, mocap: Path) -> None:
     loaded = load_motion_dataset(mocap, **quiet(tmp_path))
     assert loaded["train"]["id"][:] == ["walk.bvh"]
     loaded.save_to_disk(tmp_path / "saved")
@@ -35,8 +35,8 @@ def test_folders_are_told_apart(tmp_path: Path, mocap: Path) -> None:
     assert load_motion_dataset(str(tmp_path / "single"))["train"][:] == loaded["train"][:]
 
 
-def test_a_saved_copy_takes_the_place_of_the_files(tmp_path: Path, field_sets: SimpleNamespace) -> None:
-    """As recipes ask for it that read the authors' folder: by `data.name`, or by `--data` for its path."""
+def test_saved_copy_replaces_the_files(tmp_path: Path, field_sets: SimpleNamespace) -> None:
+    """Recipes for the authors' folder find it by `data.name`, or by `--data` for its path."""
     loaded = load_motion_dataset(field_sets.make(tmp_path / "KIT-ML", "kit-ml"), **quiet(tmp_path))
     loaded.save_to_disk(tmp_path / "saved")
     for place in (
@@ -49,7 +49,7 @@ def test_a_saved_copy_takes_the_place_of_the_files(tmp_path: Path, field_sets: S
         load_motion_dataset("me/dances", path="somewhere")
 
 
-def test_field_sets_are_told_by_their_motions(tmp_path: Path, field_sets: SimpleNamespace) -> None:
+def test_humanml3d_and_kit_ml_are_distinguished_by_their_motions(tmp_path: Path, field_sets: SimpleNamespace) -> None:
     for name in ("humanml3d", "kit-ml"):
         root = field_sets.make(tmp_path / name, name)
         for content in (b"PK\x03\x04", b"", (root / "Mean.npy").read_bytes().replace(b"'", b"", 1)):
@@ -65,7 +65,7 @@ def test_field_sets_are_told_by_their_motions(tmp_path: Path, field_sets: Simple
     assert dataset_name(tmp_path) is None
 
 
-def test_bandai_namco_goes_by_its_name(tmp_path: Path, bvh_bytes: Callable[[int], bytes]) -> None:
+def test_bandai_namco_loads_by_name(tmp_path: Path, bvh_bytes: Callable[[int], bytes]) -> None:
     for clip in ("dataset-1_walk_sad_001", "dataset-1_run_sad_001"):
         (tmp_path / f"{clip}.bvh").write_bytes(bvh_bytes(1))
     loaded = load_motion_dataset("bandai-namco", path=tmp_path, mirror=False, **quiet(tmp_path))
@@ -74,7 +74,7 @@ def test_bandai_namco_goes_by_its_name(tmp_path: Path, bvh_bytes: Callable[[int]
         load_motion_dataset("bandai-namco")
 
 
-def test_hub_ids_go_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_ids_are_loaded_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"id": "a", "motion": np.zeros((4, 263), np.float32), "captions": [], "fps": 20.0, "num_frames": 4}
     row |= {"source": "hub", "content": "", "style": "", "mirrored": False}
     asked: list[tuple[str, dict[str, Any]]] = []
@@ -85,11 +85,11 @@ def test_hub_ids_go_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert load_motion_dataset("me/dances", revision="v1")["train"]["id"][:] == ["a"]
-    load_motion_dataset("me/dances", path=None, skip_bad=True)  # as a recipe for HumanML3D with data.name=me/dances
+    load_motion_dataset("me/dances", path=None, skip_bad=True)  # like a recipe for HumanML3D with data.name=me/dances
     assert asked == [("me/dances", {"revision": "v1", "cache_dir": None}), ("me/dances", {"cache_dir": None})]
 
 
-def test_other_things_are_refused_with_the_choices(tmp_path: Path) -> None:
+def test_error_lists_the_choices_for_other_input(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"not a motion dataset; expected \"bandai-namco\" or \"cmu-mocap\" with"):
         load_motion_dataset(tmp_path)
     for name in ("humanml4d", tmp_path / "nowhere", "./a", "a/b/c"):

@@ -1,4 +1,4 @@
-"""Folders of motions with a table of captions: what is read, and how mistakes are named."""
+"""Folders of motions with a table of captions: the resulting rows, and errors about mistakes."""
 
 import json
 import logging
@@ -60,7 +60,7 @@ def test_files_become_rows(folder: Path, load: Callable[..., DatasetDict]) -> No
     assert wave["captions"] == [{"text": "a person waves", "start": 0.0, "end": 0.0}]
 
 
-def test_several_lines_describe_one_file(folder: Path, load: Callable[..., DatasetDict]) -> None:
+def test_several_lines_can_describe_one_file(folder: Path, load: Callable[..., DatasetDict]) -> None:
     write_table(
         folder,
         {"file_name": "walk.bvh", "text": "first"},
@@ -71,7 +71,7 @@ def test_several_lines_describe_one_file(folder: Path, load: Callable[..., Datas
     assert [[caption["text"] for caption in row] for row in captions] == [["first", "second"], ["other"]]
 
 
-def test_what_is_said_of_a_part_is_a_clip_of_its_own(folder: Path, load: Callable[..., DatasetDict]) -> None:
+def test_caption_of_a_part_gives_a_separate_clip(folder: Path, load: Callable[..., DatasetDict]) -> None:
     write_table(
         folder,
         {"file_name": "walk.bvh", "text": "all of it", "content": "walk"},
@@ -96,7 +96,7 @@ def test_what_is_said_of_a_part_is_a_clip_of_its_own(folder: Path, load: Callabl
     assert mirrored["content"] == "wave"
 
 
-def test_parts_of_a_recording_are_held_out_together(folder: Path, load: Callable[..., DatasetDict]) -> None:
+def test_parts_of_a_recording_are_in_one_split(folder: Path, load: Callable[..., DatasetDict]) -> None:
     parts = [(0.0, 0.3), (0.1, 0.4), (0.2, 0.5)]
     write_table(
         folder,
@@ -113,7 +113,7 @@ def test_parts_of_a_recording_are_held_out_together(folder: Path, load: Callable
     assert (len(splits["train"]), len(splits["validation"])) == (6, 3)
 
 
-def test_tables_in_another_encoding_are_named(folder: Path, load: Callable[..., DatasetDict]) -> None:
+def test_error_names_tables_in_another_encoding(folder: Path, load: Callable[..., DatasetDict]) -> None:
     (folder / "metadata.jsonl").unlink()
     (folder / "metadata.csv").write_bytes("file_name,text\nwalk.bvh,café\n".encode("latin-1"))
     with pytest.raises(ValueError, match=r"metadata\.csv: not UTF-8 text"):
@@ -122,7 +122,7 @@ def test_tables_in_another_encoding_are_named(folder: Path, load: Callable[..., 
     assert (finding.severity, finding.file) == ("error", "metadata.csv")
 
 
-def test_a_quote_that_is_not_closed_is_named(folder: Path, load: Callable[..., DatasetDict]) -> None:
+def test_error_names_an_unclosed_quote(folder: Path, load: Callable[..., DatasetDict]) -> None:
     (folder / "metadata.jsonl").unlink()
     (folder / "metadata.csv").write_text('file_name,text\nwalk.bvh,"a person walks\n' + "wave.bvh,waves\n" * 20_000)
     with pytest.raises(ValueError, match=r"metadata\.csv line \d+: field larger than .* \(an unclosed quote\?"):
@@ -131,7 +131,7 @@ def test_a_quote_that_is_not_closed_is_named(folder: Path, load: Callable[..., D
     assert finding.file.startswith("metadata.csv line ")
 
 
-def test_csv_says_the_same(folder: Path, load: Callable[..., DatasetDict]) -> None:
+def test_csv_gives_the_same_rows(folder: Path, load: Callable[..., DatasetDict]) -> None:
     expected = load(folder)["train"]
     (folder / "metadata.jsonl").unlink()
     (folder / "metadata.csv").write_text(
@@ -166,7 +166,7 @@ def test_folders_become_splits(
     assert all(shared[split][:] == own[split][:] for split in own)
 
 
-def test_mirror_images_come_on_request(folder: Path, load: Callable[..., DatasetDict]) -> None:
+def test_mirrored_clips_are_added_on_request(folder: Path, load: Callable[..., DatasetDict]) -> None:
     rows = {row["id"]: row for row in with_numpy_motion(load(folder, mirror=True)["train"])}
     assert set(rows) == {f"{name}{end}" for name in ("walk.bvh", "wave.bvh@0.1-0.4s") for end in ("", "-mirrored")}
     mirrored = rows["walk.bvh-mirrored"]
@@ -176,7 +176,7 @@ def test_mirror_images_come_on_request(folder: Path, load: Callable[..., Dataset
     np.testing.assert_array_equal(rows["walk.bvh"]["motion"], with_numpy_motion(load(folder)["train"])[0]["motion"])
 
 
-def test_a_new_file_alone_is_converted(
+def test_only_new_files_are_converted(
     folder: Path,
     load: Callable[..., DatasetDict],
     bvh_bytes: Callable[[int], bytes],
@@ -214,7 +214,7 @@ def test_files_without_captions_are_reported(
     assert "skipped 1 files without captions, such as lost.bvh" in caplog.text
 
 
-def test_unreadable_motions_are_named(
+def test_error_names_unreadable_motions(
     folder: Path, load: Callable[..., DatasetDict], caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder / "wave.bvh").write_text("HIERARCHY\nROOT x\n")
@@ -262,7 +262,7 @@ def test_unreadable_motions_are_named(
         ),
     ],
 )
-def test_mistakes_in_the_table_are_named_by_line(
+def test_error_names_the_line_of_a_mistake_in_the_table(
     folder: Path, load: Callable[..., DatasetDict], row: str, message: str
 ) -> None:
     (folder / "metadata.jsonl").write_text('{"file_name": "wave.bvh", "text": "x"}\n' + row + "\n")
@@ -271,14 +271,14 @@ def test_mistakes_in_the_table_are_named_by_line(
     assert "metadata.jsonl" in str(caught.value)
 
 
-def test_mistakes_in_a_csv_are_named_by_line(folder: Path, load: Callable[..., DatasetDict]) -> None:
+def test_error_names_the_line_of_a_mistake_in_a_csv(folder: Path, load: Callable[..., DatasetDict]) -> None:
     (folder / "metadata.jsonl").unlink()
     (folder / "metadata.csv").write_text("file_name,text\nwalk.bvh,a person walks, then turns\n")
     with pytest.raises(ValueError, match=r"metadata\.csv line 2: expected 2 values.*comma in quotes"):
         load(folder)
 
 
-def test_tables_are_needed_and_unique(folder: Path, load: Callable[..., DatasetDict]) -> None:
+def test_exactly_one_table_is_needed(folder: Path, load: Callable[..., DatasetDict]) -> None:
     (folder / "metadata.csv").write_text("file_name,text\n")
     with pytest.raises(ValueError, match="found both"):
         load(folder)

@@ -1,4 +1,4 @@
-"""Storing a dataset in any way keeps its schema, and statistics cover all frames."""
+"""Storing a dataset keeps its schema, and statistics cover all frames."""
 
 from pathlib import Path
 from typing import Any
@@ -41,16 +41,16 @@ def assert_same(dataset: Dataset, expected: list[dict[str, Any]]) -> None:
         assert {k: v for k, v in row.items() if k != "motion"} == {k: v for k, v in wanted.items() if k != "motion"}
 
 
-def test_arrow_keeps_every_value_and_maps_the_file(tmp_path: Path) -> None:
+def test_arrow_keeps_every_value_and_memory_maps_the_file(tmp_path: Path) -> None:
     Dataset.from_list(rows(), features=motion_features()).save_to_disk(tmp_path / "set")
     loaded = datasets.load_from_disk(str(tmp_path / "set"))
     assert loaded.features == motion_features()
-    assert loaded.cache_files  # read from the file, not held in memory
+    assert loaded.cache_files  # memory-mapped from the file
     assert_same(loaded, rows())
 
 
 def test_parquet_keeps_every_value(tmp_path: Path) -> None:
-    """What `push_to_hub` uploads and `load_dataset` reads back."""
+    """`push_to_hub` uploads and `load_dataset` reads Parquet files."""
     Dataset.from_list(rows(), features=motion_features()).to_parquet(tmp_path / "train.parquet")
     loaded = datasets.load_dataset(
         "parquet",
@@ -85,7 +85,7 @@ def test_groups_cover_all_features(feature_dim: int) -> None:
         ]  # fmt: skip
 
 
-def test_statistics_are_those_of_all_frames() -> None:
+def test_statistics_cover_all_frames() -> None:
     made = rows(count=70)  # more than one batch
     mean, std = training_statistics(Dataset.from_list(made, features=motion_features()))
     frames = np.concatenate([row["motion"] for row in made]).astype(np.float64)
@@ -95,7 +95,7 @@ def test_statistics_are_those_of_all_frames() -> None:
     np.testing.assert_allclose(std[259:], frames.std(axis=0)[259:].mean(), rtol=1e-5)
 
 
-def test_statistics_refuse_what_cannot_be_normalized() -> None:
+def test_statistics_of_invalid_features_are_refused() -> None:
     with pytest.raises(ValueError, match="without motions"):
         training_statistics(Dataset.from_list(rows(), features=motion_features()).select([]))
     still = rows()

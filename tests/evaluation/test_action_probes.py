@@ -1,4 +1,4 @@
-"""Probes of actions: what they see, that they learn, and that none judges a take it was trained on."""
+"""Probes of actions: their inputs, their training, and that none judges a take it was trained on."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def turned(joints: np.ndarray, degrees: float, way: tuple[float, float] = (0.0, 
 
 @pytest.fixture(scope="module")
 def labeled(procedural) -> LabeledJoints:
-    """Walks and waves of several takes, each turned and placed in its own way."""
+    """Walks and waves of several takes, each with its own position and heading."""
     rng = np.random.default_rng(0)
     ids, takes, joints, labels = [], [], [], []
     for number in range(24):
@@ -45,23 +45,23 @@ def labeled(procedural) -> LabeledJoints:
     return LabeledJoints(ids, takes, joints, labels)
 
 
-def test_a_mirror_image_swaps_sides_and_comes_back(waver: Motion) -> None:
+def test_mirroring_swaps_sides_and_is_its_own_inverse(waver: Motion) -> None:
     mirrored = mirrored_joints(waver.joints)
     np.testing.assert_allclose(mirrored_joints(mirrored), waver.joints)
     np.testing.assert_allclose(mirrored[:, LEFT_WRIST, 1], waver.joints[:, RIGHT_WRIST, 1])
     np.testing.assert_allclose(body_poses(mirrored)[1], -body_poses(waver.joints)[1], atol=1e-6)
 
 
-def test_series_do_not_depend_on_place_and_heading(walker: Motion) -> None:
+def test_series_do_not_depend_on_position_and_heading(walker: Motion) -> None:
     series = body_series(walker.joints)
     assert series.shape == ((walker.num_frames + 1) // 2, 135)
     moved = body_series(turned(walker.joints, 130.0, (4.0, -2.0)))
     np.testing.assert_allclose(series, moved, atol=1e-3)
     assert series[5:-5, 133].mean() > 0.3  # it walks forward
-    assert abs(series[5:-5, 132].mean()) < 0.1  # not aside
+    assert abs(series[5:-5, 132].mean()) < 0.1  # not sideways
 
 
-def test_statistics_are_finite_also_of_very_short_motions(walker: Motion) -> None:
+def test_statistics_of_very_short_motions_are_finite(walker: Motion) -> None:
     whole = motion_statistics(walker.joints)
     assert np.isfinite(whole).all()
     for frames in (2, 4, 9):
@@ -71,7 +71,7 @@ def test_statistics_are_finite_also_of_very_short_motions(walker: Motion) -> Non
 
 
 @pytest.mark.parametrize("make", [lambda: JointNetworkProbe(epochs=6), lambda: StatisticsTreesProbe(trees=20)])
-def test_probes_learn_and_repeat_themselves(labeled: LabeledJoints, make) -> None:
+def test_probes_learn_reproducibly(labeled: LabeledJoints, make) -> None:
     probe = make().fit(labeled.joints[:16], labeled.labels[:16])
     assert probe.classes == ["walk", "wave"]
     scores = probe.probabilities(labeled.joints[16:])
@@ -82,7 +82,7 @@ def test_probes_learn_and_repeat_themselves(labeled: LabeledJoints, make) -> Non
     assert probe.probabilities([]).shape == (0, 2)
 
 
-def test_a_network_is_stored_without_pickle(labeled: LabeledJoints, tmp_path: Path) -> None:
+def test_network_is_stored_without_pickle(labeled: LabeledJoints, tmp_path: Path) -> None:
     probe = JointNetworkProbe(epochs=1).fit(labeled.joints[:8], labeled.labels[:8])
     probe.save(tmp_path / "probe.safetensors")
     loaded = JointNetworkProbe.load(tmp_path / "probe.safetensors")
@@ -90,7 +90,7 @@ def test_a_network_is_stored_without_pickle(labeled: LabeledJoints, tmp_path: Pa
     np.testing.assert_array_equal(loaded.probabilities(labeled.joints), probe.probabilities(labeled.joints))
 
 
-def test_folds_hold_whole_takes_and_spread_every_label() -> None:
+def test_folds_contain_whole_takes_and_all_labels() -> None:
     takes = [f"t{number // 3}" for number in range(60)]
     labels = ["rare" if number // 3 in (2, 9, 13) else "common" for number in range(60)]
     folds = take_folds(takes, labels, 3)
@@ -101,7 +101,7 @@ def test_folds_hold_whole_takes_and_spread_every_label() -> None:
     assert take_folds(takes, labels, 3) == folds
 
 
-def test_no_clip_is_judged_by_a_probe_that_has_seen_its_take(labeled: LabeledJoints, monkeypatch) -> None:
+def test_probes_never_judge_clips_of_their_training_takes(labeled: LabeledJoints, monkeypatch) -> None:
     seen: list[set[float]] = []
     fit = JointNetworkProbe.fit
 
@@ -116,10 +116,10 @@ def test_no_clip_is_judged_by_a_probe_that_has_seen_its_take(labeled: LabeledJoi
         assert sum(float(clip.sum()) in fold for fold in seen) == 2
 
 
-def test_trained_probes_are_kept_and_say_the_same(labeled: LabeledJoints, tmp_path: Path, monkeypatch) -> None:
+def test_stored_probes_give_the_same_predictions(labeled: LabeledJoints, tmp_path: Path, monkeypatch) -> None:
     first = CrossFittedProbes(labeled, folds=2, epochs=6, cache_dir=tmp_path)
     expected = first.ranks(labeled.joints, labeled.takes, labeled.labels)
-    monkeypatch.setattr(JointNetworkProbe, "fit", None)  # nothing is trained again
+    monkeypatch.setattr(JointNetworkProbe, "fit", None)  # without training again
     found = CrossFittedProbes(labeled, folds=2, epochs=6, cache_dir=tmp_path)
     assert found.digest == first.digest
     for kind, ranks in found.ranks(labeled.joints, labeled.takes, labeled.labels).items():

@@ -1,4 +1,4 @@
-"""The judge of text-to-motion: what it counts, on procedural motions and on real ones."""
+"""The judge of text-to-motion on procedural and on real motions."""
 
 import random
 
@@ -14,33 +14,20 @@ from lamp_hf.motion.motion import Motion
 pytest.importorskip("sklearn")
 
 
-def row(index: int, motion: Motion, content: str, style: str, mirrored: bool = False) -> dict:
-    return {
-        "id": f"clip{index}",
-        "motion": motion.features,
-        "captions": [{"text": content, "start": 0.0, "end": 0.0}],
-        "source": "procedural",
-        "fps": 20.0,
-        "num_frames": len(motion.features),
-        "content": content,
-        "style": style,
-        "mirrored": mirrored,
-    }
-
-
 @pytest.fixture(scope="module")
 def dataset(procedural) -> DatasetDict:
-    """Waves of each hand and fast and slow walks; a mirrored wave that "bye" does not name."""
+    """Waves of each hand, fast and slow walks, and a mirrored wave that the label "bye" does not describe."""
     rows = []
     for index in range(24):
         style = "normal" if index % 4 < 2 else "active"
         if index % 2:
             motion = procedural.walker(30 + index, speed=0.6 if style == "normal" else 1.3)
-            rows.append(row(index, motion, "walk", style))
+            rows.append(procedural.row(f"clip{index}", motion, ["walk"], content="walk", style=style))
         else:
             motion = procedural.waver(30 + index if style == "normal" else 80 + index, side="right")
-            rows.append(row(index, motion, "bye", style))
-    rows.append(row(24, procedural.waver(44, side="left"), "bye", "normal", mirrored=True))
+            rows.append(procedural.row(f"clip{index}", motion, ["bye"], content="bye", style=style))
+    mirrored = procedural.waver(44, side="left")
+    rows.append(procedural.row("clip24", mirrored, ["bye"], content="bye", style="normal", mirrored=True))
     order = random.Random(0).sample(range(24), 24)
     splits = {"train": [rows[i] for i in order[:16]] + rows[24:], "validation": [rows[i] for i in order[16:]]}
     return DatasetDict({name: Dataset.from_list(part, features=motion_features()) for name, part in splits.items()})
@@ -51,7 +38,7 @@ def judge(dataset) -> TextToMotionJudge:
     return TextToMotionJudge(dataset)
 
 
-def test_mirror_images_that_no_label_names_are_left_out(dataset):
+def test_mirrored_clips_without_a_label_are_left_out(dataset):
     clips = LabeledClips.from_dataset(dataset["train"])
     assert len(clips.joints) == len(clips.contents) == len(clips.styles) == 16
     assert not any(flipped(clip, content) for clip, content in zip(clips.joints, clips.contents, strict=True))
@@ -65,7 +52,7 @@ def test_real_clips_are_recognized(judge):
     assert scores["jitter"] == pytest.approx(np.mean([Motion(joints=j).jitter() for j in judge.validation.joints]))
 
 
-def test_wrong_motions_are_not(judge):
+def test_wrong_motions_are_not_recognized(judge):
     clips = judge.validation
     wrong = ["walk" if content == "bye" else "bye" for content in clips.contents]
     assert judge.judge(clips.joints, wrong, clips.styles)["content_accuracy"] == 0.0
@@ -75,7 +62,7 @@ def test_wrong_motions_are_not(judge):
     assert judge.judge(mirrored, clips.contents, clips.styles)["flips"] == 1.0
 
 
-def test_one_motion_is_made_for_every_clip_at_its_length(judge):
+def test_one_motion_is_generated_per_clip_at_its_length(judge):
     clips = judge.validation
     calls = []
 
@@ -97,7 +84,7 @@ def test_one_motion_is_made_for_every_clip_at_its_length(judge):
     assert "num_frames" not in estimated
 
 
-def test_paraphrases_name_what_is_asked():
+def test_paraphrases_mention_content_and_style():
     rng = random.Random(3)
     sentences = {paraphrase("walk-turn-left", "sad", rng) for _ in range(600)}
     assert len(sentences) == 4 * 4 * 3
@@ -106,7 +93,7 @@ def test_paraphrases_name_what_is_asked():
 
 @pytest.mark.slow
 def test_probes_recognize_real_motion_capture(bandai_archive, tmp_path_factory):
-    """A part of the real set, rigs and reading included: three actions that differ, one of them sided."""
+    """Part of the real data set, read from its files: three different actions, one of them with sides."""
     names = [
         line.split()[0]
         for split in ("train.txt", "val.txt")

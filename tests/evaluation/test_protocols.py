@@ -1,4 +1,4 @@
-"""The protocols, on tiny models: their definitions, their references, and that processes change nothing."""
+"""The protocols on tiny models: definitions, references, and equal results with several processes."""
 
 import subprocess
 import sys
@@ -40,19 +40,7 @@ def data(procedural) -> EvaluationSet:
         motion = make(frames, **({} if number % 3 == 1 else {"speed": 0.3 + 0.05 * number}))
         # No two clips have the same first caption.
         texts = [f"person {verbs[number % 3]} {chr(97 + number % 26)} {chr(97 + number // 26)}", "the person walks"]
-        rows.append(
-            {
-                "id": f"clip_{number}",
-                "motion": motion.features,
-                "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in texts],
-                "source": "procedural",
-                "fps": 20.0,
-                "num_frames": len(motion.features),
-                "content": "",
-                "style": "",
-                "mirrored": False,
-            }
-        )
+        rows.append(procedural.row(f"clip_{number}", motion, texts))
     dataset = Dataset.from_list(rows, features=motion_features())
     return EvaluationSet.from_dataset(dataset, "procedural", "validation")
 
@@ -68,14 +56,14 @@ def evaluator(encoder: MotionTextEncoder) -> Embedder:
     return Embedder(encoder.model, encoder.processor)
 
 
-def test_a_derangement_moves_everything() -> None:
+def test_derangement_moves_every_item() -> None:
     for count in (2, 3, 50):
         order = derangement(count, np.random.default_rng(count))
         assert sorted(order) == list(range(count))
         assert (order != np.arange(count)).all()
 
 
-def test_a_set_says_what_it_is(data: EvaluationSet) -> None:
+def test_evaluation_set_describes_itself(data: EvaluationSet) -> None:
     assert len(data) == CLIPS
     assert (data.split, data.fps) == ("validation", 20.0)
     assert data.groups == data.first_captions  # there are no labels
@@ -124,9 +112,7 @@ def test_reconstruction_on_an_evaluators_features(
         evaluate_reconstruction_protocol("tiny", tokenizer, extractor, data, evaluator=evaluator, pool_size=40)
 
 
-def test_retrieval_ranks_by_the_model_beside_captions_and_chance(
-    data: EvaluationSet, encoder: MotionTextEncoder
-) -> None:
+def test_retrieval_has_caption_and_chance_references(data: EvaluationSet, encoder: MotionTextEncoder) -> None:
     options = {"protocols": PROTOCOLS, "rerank": 5, "repeats": 4, "dissimilar_size": 10}
     records = evaluate_retrieval_protocols("tiny", encoder, data, **options)
     names = ["all", "threshold", "dissimilar", "small_batches", "released"]
@@ -158,7 +144,7 @@ def test_retrieval_ranks_by_the_model_beside_captions_and_chance(
         evaluate_retrieval_protocols("tiny", encoder, data, protocols=("dissimilar",))
 
 
-def test_re_ranking_orders_the_best_by_the_matching_head(data: EvaluationSet, encoder: MotionTextEncoder) -> None:
+def test_re_ranking_uses_the_matching_head(data: EvaluationSet, encoder: MotionTextEncoder) -> None:
     motions, captions = encoder.encode_motions(data.clips), data.first_captions
     table = embedding_similarity(np.stack([m.features for m in motions]), encoder.encode_texts(captions)).T
     pool = np.arange(CLIPS)
@@ -169,7 +155,7 @@ def test_re_ranking_orders_the_best_by_the_matching_head(data: EvaluationSet, en
     assert np.array_equal(np.argsort(-ordered[0])[3:], np.argsort(-table[0])[3:])
 
 
-def test_text_to_motion_judges_generated_real_and_shuffled(
+def test_text_to_motion_scores_generated_real_and_shuffled_motions(
     data: EvaluationSet, tiny_checkpoint: Path, evaluator: Embedder
 ) -> None:
     pipe = pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu")
@@ -215,13 +201,13 @@ def test_text_to_motion_judges_generated_real_and_shuffled(
     assert physics.references["real motions"]["jitter_m_per_s3"].value == pytest.approx(
         np.mean([motion.jitter() for motion in data.motions])
     )
-    assert {record.protocol.name: record for record in run()} == records  # seeds decide
+    assert {record.protocol.name: record for record in run()} == records  # the seed determines the result
 
 
-def test_an_evaluator_that_reads_no_sentences_judges_motions_alone(
+def test_evaluator_without_text_branch_scores_motions_only(
     data: EvaluationSet, tiny_checkpoint: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Such as the released one, which reads GloVe vectors."""
+    """The released evaluator, for example, reads GloVe vectors."""
     torch.manual_seed(0)
     sizes = {"movement_hidden_size": 8, "movement_size": 8, "motion_hidden_size": 8, "text_hidden_size": 8}
     config = lamp_hf.MotionTextEvaluatorConfig(text_input="glove", projection_dim=8, **sizes)
@@ -236,7 +222,7 @@ def test_an_evaluator_that_reads_no_sentences_judges_motions_alone(
         evaluate_captioning_protocol("tiny", None, data, evaluator=evaluator)
 
 
-def test_text_to_motion_refuses_what_it_cannot_judge(data: EvaluationSet) -> None:
+def test_text_to_motion_refuses_invalid_requests(data: EvaluationSet) -> None:
     pipe = None
     with pytest.raises(ValueError, match="humanml3d needs an evaluator"):
         evaluate_text_to_motion_protocols("tiny", pipe, data)
@@ -246,14 +232,14 @@ def test_text_to_motion_refuses_what_it_cannot_judge(data: EvaluationSet) -> Non
         evaluate_text_to_motion_protocols("tiny", pipe, data, protocols=("guo",))
 
 
-def test_captioning_beside_ground_truth_and_another_clip(
+def test_captioning_has_ground_truth_and_other_clip_references(
     data: EvaluationSet, tiny_checkpoint: Path, evaluator: Embedder
 ) -> None:
     pipe = pipeline("motion-captioning", model=str(tiny_checkpoint), device="cpu")
     record = evaluate_captioning_protocol("tiny", pipe, data, evaluator=evaluator, repeats=2, num_beams=2)
     assert list(record.rows) == ["tiny num_beams=2"]
     truth, other = record.references["ground truth"], record.references["another clip"]
-    # Caption 0 of every clip is compared with its caption 1, which all clips share; captions of other clips with both.
+    # Caption 0 of every clip is compared with caption 1, which all clips share; captions of other clips with both.
     assert truth["rouge_l"].value <= 1.0
     assert other["bleu_1"].value > 0
     assert truth["bertscore_f1"].interval is None
@@ -273,7 +259,7 @@ def test_captioning_beside_ground_truth_and_another_clip(
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_numbers_of_one(
+def test_two_processes_give_the_same_numbers_as_one(
     data: EvaluationSet, encoder: MotionTextEncoder, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     rows = [

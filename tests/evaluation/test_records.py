@@ -1,4 +1,4 @@
-"""Records of evaluations: what they keep, what may share a table, and what goes into a card."""
+"""Records of evaluations: their content, shared tables, and cards."""
 
 import dataclasses
 import math
@@ -34,7 +34,7 @@ def record(model: str, value: float = 0.5, **changes: object) -> EvaluationRecor
     )
 
 
-def test_an_interval_is_196_standard_errors() -> None:
+def test_interval_is_1_96_standard_errors() -> None:
     values = [1.0, 2.0, 3.0, 6.0]
     estimate = Estimate.of(values)
     assert estimate.value == 3.0
@@ -43,7 +43,7 @@ def test_an_interval_is_196_standard_errors() -> None:
     assert f"{Estimate.of([2.0])}" == "2.000"
 
 
-def test_a_record_survives_its_file(tmp_path) -> None:
+def test_record_round_trips_through_its_file(tmp_path) -> None:
     record("ours").save(tmp_path / "ours.json")
     assert EvaluationRecord.load(tmp_path / "ours.json") == record("ours")
     (tmp_path / "other.json").write_text('{"format": 1, "model": "x"}')
@@ -54,7 +54,7 @@ def test_a_record_survives_its_file(tmp_path) -> None:
         EvaluationRecord.load(tmp_path / "newer.json")
 
 
-def test_like_records_share_a_table() -> None:
+def test_comparable_records_share_a_table() -> None:
     table = comparison([record("ours", 0.5), record("theirs", 0.4)])
     assert list(table) == ["chance", "ours", "theirs"]
     assert table["theirs"]["r1"].value == 0.4
@@ -70,19 +70,19 @@ def test_like_records_share_a_table() -> None:
         ({"settings": {"pool_size": 16}}, "differ in settings"),
     ],
 )
-def test_unlike_records_do_not(changes: dict, said: str) -> None:
+def test_other_records_cannot_share_a_table(changes: dict, said: str) -> None:
     with pytest.raises(UnlikeRecordsError, match=f"ours and theirs cannot share a table: their records {said}"):
         comparison([record("ours"), record("theirs", **changes)])
 
 
-def test_two_records_of_one_model_are_refused() -> None:
+def test_two_records_of_the_same_model_are_refused() -> None:
     with pytest.raises(ValueError, match="two records have a row 'ours'"):
         comparison([record("ours"), record("ours")])
     with pytest.raises(ValueError, match="no records"):
         comparison([])
 
 
-def test_a_card_keeps_its_text_and_takes_the_newest_numbers(tmp_path) -> None:
+def test_card_keeps_its_text_and_gets_the_newest_numbers(tmp_path) -> None:
     card = tmp_path / "README.md"
     card.write_text("---\nlicense: other\n---\n\n# Ours\n\nWritten by hand.\n")
     write_to_card(card, record("ours", 0.1))
@@ -101,7 +101,7 @@ def test_a_card_keeps_its_text_and_takes_the_newest_numbers(tmp_path) -> None:
     assert found["retrieval, threshold (version 1)", "r1"].metric_value == 0.3
 
 
-def test_what_a_person_wrote_into_a_model_index_stays(tmp_path) -> None:
+def test_user_written_model_index_entries_are_kept(tmp_path) -> None:
     person = [{"name": "x"}, {"name": "y", "results": [{"task": {"type": "dance"}, "metrics": [{"value": 1}]}]}]
     index = joined_results(person, results_of(record("ours", 0.1)))
     index = joined_results(index, results_of(record("renamed", 0.2)))
@@ -116,7 +116,7 @@ def test_what_a_person_wrote_into_a_model_index_stays(tmp_path) -> None:
     assert [model["name"] for model in metadata_load(card)["model-index"]] == ["x", "ours"]
 
 
-def test_a_sweep_makes_all_combinations() -> None:
+def test_sweep_makes_all_combinations() -> None:
     assert sweep_settings([]) == [{}]
     assert sweep_settings(["guidance_scale=1,2.5", "top_k=null,5"]) == [
         {"guidance_scale": 1, "top_k": None},
@@ -137,12 +137,12 @@ def test_a_sweep_makes_all_combinations() -> None:
         (["num_inference_steps=10,0"], "num_inference_steps=0 is not a whole number from 1 to 1,000"),
     ],
 )
-def test_a_sweep_that_cannot_run_is_refused(sweeps: list[str], message: str) -> None:
+def test_invalid_sweep_is_refused(sweeps: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sweep_settings(sweeps)
 
 
-def test_a_sweep_is_one_record_with_a_row_per_combination() -> None:
+def test_sweep_is_one_record_with_a_row_per_combination() -> None:
     names = [variant_name("ours", settings) for settings in sweep_settings(["guidance_scale=1,2"])]
     joined = joined_sweep("ours", [record(names[0], 0.3), record(names[1], 0.4)])
     assert joined.model == "ours"

@@ -1,4 +1,4 @@
-"""The evaluation of the released code: its scores, the parts of clips that it draws, and its texts."""
+"""The evaluation of the released code: scores, random parts of clips, and texts."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ CLIPS = 70
 
 
 class Judge:
-    """An evaluator of simple features, which remembers the motions and the texts that it reads."""
+    """Fake evaluator with simple features, which records its motions and texts."""
 
     name, model, reads_sentences, reads_annotations = "judge", None, True, True
 
@@ -100,7 +100,7 @@ def test_numbers_of_pairs_and_clips(data: EvaluationSet) -> None:
         in_batches(data.at(range(31)))
 
 
-def test_parts_have_whole_tokens_and_now_and_then_one_less(data: EvaluationSet) -> None:
+def test_parts_have_whole_tokens_and_sometimes_one_less(data: EvaluationSet) -> None:
     shorter, starts = [], set()
     for seed in range(30):
         for clip, part in zip(data.clips, parts_of_clips(data, seed), strict=True):
@@ -116,7 +116,7 @@ def test_parts_have_whole_tokens_and_now_and_then_one_less(data: EvaluationSet) 
     assert {len(parts_of_clips(long, seed)[0].features) for seed in range(9)} == {192, 196}
 
 
-def test_text_to_motion_as_released(data: EvaluationSet, tiny_checkpoint: Path, monkeypatch) -> None:
+def test_text_to_motion_like_the_released_code(data: EvaluationSet, tiny_checkpoint: Path, monkeypatch) -> None:
     monkeypatch.setattr("lamp_hf.evaluation.protocols.text_to_motion.weights_digest", lambda model: "digest")
     pipe = pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu")
     short = replace(data, clips=[clip[:24] for clip in data.clips])  # the tiny model makes short motions
@@ -161,4 +161,4 @@ def test_text_to_motion_as_released(data: EvaluationSet, tiny_checkpoint: Path, 
     row = {name: estimate.value for name, estimate in record.rows["tiny"].items()}
     assert row == pytest.approx(expected)
     assert set(record.references) == {"real motions", "shuffled captions"}
-    assert run(Judge()) == record  # seeds decide
+    assert run(Judge()) == record  # the seed determines the result

@@ -1,4 +1,4 @@
-"""Fixtures of the hub tests: a Hub in memory, and two machines that use it."""
+"""Fixtures of the Hub tests: a Hub in memory, and two machines that use it."""
 
 import importlib.util
 import json

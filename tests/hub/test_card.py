@@ -43,7 +43,7 @@ def run(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 # ---- facts ------------------------------------------------------------------------------------------------
 
 
-def test_a_run_has_a_card_of_its_facts(run) -> None:
+def test_card_of_a_run_lists_its_facts(run) -> None:
     write_run_card(CheckpointFolder.read(run))
     card = (run / "README.md").read_text()
     for line in (
@@ -115,7 +115,7 @@ def test_every_kind_of_checkpoint_has_a_card_whose_snippet_runs(
 # ---- user text --------------------------------------------------------------------------------------------
 
 
-def test_a_user_written_card_is_kept(run) -> None:
+def test_user_written_card_is_kept(run) -> None:
     own = "---\nlicense: mit\n---\n\n# My dance model\n"
     (run / "README.md").write_text(own)
     write_run_card(CheckpointFolder.read(run))
@@ -149,14 +149,14 @@ def test_text_and_entries_outside_the_marks_are_kept(run) -> None:
     assert (run / "README.md").read_text() == before  # the card does not grow
 
 
-def test_a_license_replaces_all_entries_of_the_earlier_one_and_keeps_the_users() -> None:
+def test_license_replaces_the_earlier_entries_and_keeps_user_entries() -> None:
     earlier = {"license": "other", "license_name": "mine", "license_link": "LICENSE", "datasets": ["me/mocap"]}
     first = f"---\n{yaml.safe_dump(earlier)}---\n"
     told = header_of(merged_card(first, {}, "text", License({"license": "mit"}, "asked for")))
     assert told == {"datasets": ["me/mocap"], "license": "mit"}
 
 
-def test_lists_join_the_users_entries_and_drop_former_ones_of_lamp_hf() -> None:
+def test_lists_keep_user_entries_and_drop_old_generated_ones() -> None:
     person = {"datasets": ["me/one", "me/two"], "base_model": "me/big", "tags": ["ballet"], "language": "en"}
     first = f"---\n{yaml.safe_dump(person, sort_keys=False)}---\n"
     ours = {"datasets": ["me/three"], "base_model": "me/a", "tags": ["lamp_hf"], "pipeline_tag": "text-to-motion"}
@@ -187,7 +187,7 @@ def test_lists_join_the_users_entries_and_drop_former_ones_of_lamp_hf() -> None:
         ("just words\n", "README.md line 2: expected a header of `key: value`, found 'just words'"),
     ],
 )
-def test_an_unreadable_header_is_refused(run, header, said) -> None:
+def test_unreadable_header_is_refused(run, header, said) -> None:
     (run / "README.md").write_text(f"---\n{header}---\n")
     with pytest.raises(CardError) as raised:
         write_run_card(CheckpointFolder.read(run))
@@ -195,13 +195,13 @@ def test_an_unreadable_header_is_refused(run, header, said) -> None:
     assert (run / "README.md").read_text() == f"---\n{header}---\n"
 
 
-def test_a_model_index_is_kept() -> None:
+def test_model_index_is_kept() -> None:
     first = merged_card("---\nmodel-index:\n- name: x\n---\n", {"library_name": "lamp_hf"}, "text")
     assert first is not None
     assert header_of(first)["model-index"] == [{"name": "x"}]
 
 
-def test_the_card_of_transformers_is_user_edited_only_if_changed() -> None:
+def test_card_of_transformers_is_user_edited_only_if_changed() -> None:
     words = (
         "This is the model card of a 🤗 transformers model that has been pushed on the Hub. This model card has been "
         "automatically generated."
@@ -236,12 +236,12 @@ OWN = {"license": "other", "license_name": "house-rules", "license_link": "LICEN
         (None, [(CARD_ITSELF, {})], ({"license": "other"}, None)),
     ],
 )
-def test_a_license_is_passed_or_inherited_and_never_invented(asked, headers, expected) -> None:
+def test_license_is_passed_or_inherited_and_never_invented(asked, headers, expected) -> None:
     found = find_license(asked, headers)
     assert (dict(found.entries), found.source) == expected
 
 
-def test_an_inherited_license_is_removed_with_its_base_and_the_users_is_kept(run, caplog) -> None:
+def test_inherited_license_is_removed_with_its_base_and_a_user_license_is_kept(run, caplog) -> None:
     base = run.parent / "base"
     base.mkdir()
     (base / "README.md").write_text("---\nlicense: mit\n---\n# Base\n")
@@ -276,7 +276,7 @@ def test_attributions_are_inherited(run) -> None:
     assert again.count("From the card of") == 1
 
 
-def test_a_card_without_a_license_logs_a_warning(run, caplog) -> None:
+def test_card_without_a_license_logs_a_warning(run, caplog) -> None:
     (run / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"base": None}))
     write_run_card(CheckpointFolder.read(run))
     assert "Not stated" in (run / "README.md").read_text()

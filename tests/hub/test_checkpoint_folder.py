@@ -47,13 +47,13 @@ def test_texts_are_replaced_in_a_copy(folder: Path) -> None:
     assert changed.config == checkpoint.config
 
 
-def test_files_that_a_folder_lacks_are_empty(folder: Path) -> None:
+def test_missing_files_are_empty(folder: Path) -> None:
     checkpoint = CheckpointFolder.read(folder)
     assert (checkpoint.card, checkpoint.conversion, checkpoint.records) == (None, {}, [])
     assert checkpoint.extractor["fps"] > 0
 
 
-def test_a_file_that_is_not_text_is_named(folder: Path) -> None:
+def test_error_names_a_file_that_is_not_text(folder: Path) -> None:
     (folder / "config.json").write_bytes(b"\xff\xfe")
     with pytest.raises(CheckpointError, match=r"config\.json is damaged: it is not JSON"):
         CheckpointFolder.read(folder)

@@ -35,7 +35,7 @@ def test_weights_are_stored_in_half_and_used_in_single_precision(tiny_checkpoint
     assert isinstance(AutoProcessor.from_pretrained(output), lamp_hf.LampProcessor)
 
 
-def test_a_full_disk_is_an_error_and_keeps_the_folder(tiny_checkpoint, tmp_path, monkeypatch):
+def test_full_disk_is_an_error_and_keeps_the_folder(tiny_checkpoint, tmp_path, monkeypatch):
     def no_space(*arguments, **options):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
@@ -49,7 +49,7 @@ def test_a_full_disk_is_an_error_and_keeps_the_folder(tiny_checkpoint, tmp_path,
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["README.md"]
 
 
-def test_a_run_is_not_replaced_by_its_export(tiny_checkpoint, tmp_path):
+def test_run_is_not_replaced_by_its_export(tiny_checkpoint, tmp_path):
     run = run_of(tiny_checkpoint, tmp_path / "runs" / "run")
     for output in (run, tmp_path / "runs"):
         with pytest.raises(ValueError, match="contains the run itself; export to another folder"):

@@ -81,7 +81,7 @@ def test_facts_about_other_weights_are_removed_with_them(hub, publisher, run) ->
     assert "sample.gif" not in hub["me/past"].files["README.md"].decode()
 
 
-def test_the_same_weights_keep_their_history(hub, publisher, run, tiny_checkpoint, tmp_path) -> None:
+def test_same_weights_keep_their_history(hub, publisher, run, tiny_checkpoint, tmp_path) -> None:
     first = run(3, score=0.5)
     assert publisher.lamp_hf("push", first, "me/back", "--no-sample") == 0, publisher.printed
     files, card = dict(hub["me/back"].files), hub["me/back"].files["README.md"].decode()
@@ -93,7 +93,7 @@ def test_the_same_weights_keep_their_history(hub, publisher, run, tiny_checkpoin
     assert "No license" not in publisher.printed
 
 
-def test_a_card_keeps_its_facts_about_deleted_bases_with_the_same_weights(hub, publisher, run, tmp_path) -> None:
+def test_card_keeps_its_facts_about_deleted_bases_with_the_same_weights(hub, publisher, run, tmp_path) -> None:
     base = tmp_path / "gone" / "base"
     base.mkdir(parents=True)
     (base / "README.md").write_text("---\nlicense: mit\n---\n# Base\n\n## License\n\nBy the base's people.\n")
@@ -115,7 +115,7 @@ def test_a_card_keeps_its_facts_about_deleted_bases_with_the_same_weights(hub, p
     assert said in publisher.printed
 
 
-def test_a_sample_in_the_folders_card_is_not_regenerated(hub, publisher, run) -> None:
+def test_sample_in_the_folders_card_is_not_regenerated(hub, publisher, run) -> None:
     folder = run(7)
     give_sample(folder)
     assert publisher.lamp_hf("push", folder, "me/waves") == 0, publisher.printed
@@ -126,7 +126,7 @@ def test_a_sample_in_the_folders_card_is_not_regenerated(hub, publisher, run) ->
 # ---- user text and files ----------------------------------------------------------------------------------
 
 
-def test_a_users_sample_beside_a_user_written_card_is_kept(hub, publisher, run) -> None:
+def test_user_sample_next_to_a_user_written_card_is_kept(hub, publisher, run) -> None:
     folder = run(8)
     (folder / "README.md").write_text("# Mine\n\n![my own](sample.gif)\n")
     (folder / "sample.gif").write_bytes(b"GIF89a of mine")
@@ -135,7 +135,7 @@ def test_a_users_sample_beside_a_user_written_card_is_kept(hub, publisher, run) 
     assert hub["me/own-sample"].files["README.md"] == b"# Mine\n\n![my own](sample.gif)\n"
 
 
-def test_a_user_written_card_logs_a_missing_license_only_if_it_has_none(hub, publisher, run) -> None:
+def test_user_written_card_logs_a_missing_license_only_if_it_has_none(hub, publisher, run) -> None:
     assert publisher.lamp_hf("push", "lamp-small", "me/embedded", "--no-sample") == 0, publisher.printed
     assert "me/embedded: its README.md is user-written and is kept" in publisher.printed
     assert "state the license" not in publisher.printed
@@ -146,7 +146,7 @@ def test_a_user_written_card_logs_a_missing_license_only_if_it_has_none(hub, pub
     assert said in publisher.printed
 
 
-def test_a_card_with_an_unreadable_header_is_named(hub, publisher, run) -> None:
+def test_error_names_a_card_with_an_unreadable_header(hub, publisher, run) -> None:
     folder = run(10)
     assert publisher.lamp_hf("push", folder, "me/broken", "--no-sample") == 0, publisher.printed
     card = hub["me/broken"].files["README.md"].replace(b"license:", b"author: me: [\nlicense:")
@@ -157,7 +157,7 @@ def test_a_card_with_an_unreadable_header_is_named(hub, publisher, run) -> None:
     assert hub["me/broken"].files["README.md"] == card
 
 
-def test_an_invalid_model_index_is_kept(hub, publisher, run) -> None:
+def test_invalid_model_index_is_kept(hub, publisher, run) -> None:
     folder = run(11, score=0.5)
     (folder / "README.md").write_text("---\nmodel-index:\n- name: x\n---\n")
     assert publisher.lamp_hf("push", folder, "me/odd", "--no-sample") == 0, publisher.printed
@@ -167,7 +167,7 @@ def test_an_invalid_model_index_is_kept(hub, publisher, run) -> None:
 # ---- what is published ------------------------------------------------------------------------------------
 
 
-def test_an_adapter_names_no_local_folder(hub, publisher, run, tmp_path) -> None:
+def test_adapter_names_no_local_folder(hub, publisher, run, tmp_path) -> None:
     folder = run(12)
     (folder / "adapter").mkdir()
     (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
@@ -180,7 +180,7 @@ def test_an_adapter_names_no_local_folder(hub, publisher, run, tmp_path) -> None
     assert not [name for name, content in files.items() if b"secret" in content or b"/somewhere" in content]
 
 
-def test_the_license_of_data_on_the_hub_is_named_and_compared(hub, publisher, run) -> None:
+def test_license_of_data_on_the_hub_is_named_and_compared(hub, publisher, run) -> None:
     card = b"---\nlicense: cc-by-sa-4.0\n---\n# Clips\n\n### Licensing\n\nBy the dancers of Turin.\n\n### More\n\nx\n"
     folder = run(13, data={"name": "you/clips"})
     assert publisher.lamp_hf("push", folder, "me/turin", "--no-sample") == 0, publisher.printed
@@ -198,7 +198,7 @@ def test_the_license_of_data_on_the_hub_is_named_and_compared(hub, publisher, ru
 
 
 @pytest.mark.parametrize("left", ["checkpoint-3/model.safetensors", "fine-tuning.json"])
-def test_an_unfinished_run_is_named_as_one(hub, publisher, tmp_path, left) -> None:
+def test_error_says_that_a_run_is_unfinished(hub, publisher, tmp_path, left) -> None:
     path = tmp_path / "unfinished" / left
     path.parent.mkdir(parents=True)
     path.write_bytes(b"{}")
@@ -220,7 +220,7 @@ def mocap(walker, tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_readme_of_a_motion_folder_is_used(hub, publisher, mocap) -> None:
+def test_readme_of_a_motion_folder_is_used(hub, publisher, mocap) -> None:
     (mocap / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n\n# My mocap, by me\n")
     for _ in range(2):
         assert publisher.lamp_hf("push", mocap, "me/my-mocap") == 0, publisher.printed
@@ -231,7 +231,7 @@ def test_the_readme_of_a_motion_folder_is_used(hub, publisher, mocap) -> None:
         assert hub["datasets/me/my-mocap"].files["README.md"].decode().endswith("---\n\n# My mocap, by me\n")
 
 
-def test_a_failed_card_upload_keeps_the_uploaded_data(hub, publisher, mocap) -> None:
+def test_failed_card_upload_keeps_the_uploaded_data(hub, publisher, mocap) -> None:
     error = publisher.error(
         "from huggingface_hub import HfApi\n"
         "from lamp_hf.publishing.publish import publish\n"
@@ -265,7 +265,7 @@ def test_processors_have_cards_until_a_model_is_pushed(hub, publisher, tiny_chec
     assert hub["me/words"].files["README.md"] == b"# Mine\n"
 
 
-def test_unknown_options_are_named(publisher, tiny_checkpoint) -> None:
+def test_error_names_unknown_options(publisher, tiny_checkpoint) -> None:
     publisher(f"model = lamp_hf.LampForTextToMotion.from_pretrained({str(tiny_checkpoint)!r})")
     error = publisher.error("model.push_to_hub('me/never', crate_pr=True)")
     assert error.startswith("TypeError: push_to_hub of lamp_hf does not take crate_pr; it takes private, license, ")
@@ -302,7 +302,7 @@ def test_options_of_transformers_are_accepted(hub, publisher, tiny_checkpoint) -
     publisher("lamp_hf.LampForTextToMotion.from_pretrained('me/options', revision='next')")
 
 
-def test_a_pipeline_from_the_hub_is_pushed_back_with_its_history(hub, publisher, run) -> None:
+def test_pipeline_from_the_hub_is_pushed_back_with_its_history(hub, publisher, run) -> None:
     assert publisher.lamp_hf("push", run(14, score=0.5), "me/there", "--no-sample") == 0, publisher.printed
     files = dict(hub["me/there"].files)
     publisher(

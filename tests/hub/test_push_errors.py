@@ -31,7 +31,7 @@ def first(hub, publisher, tiny_checkpoint: Path) -> None:
 # ---- loading ----------------------------------------------------------------------------------------------
 
 
-def test_a_missing_or_private_repository(hub, reader, tiny_checkpoint, tmp_path) -> None:
+def test_missing_or_private_repository(hub, reader, tiny_checkpoint, tmp_path) -> None:
     private = put(hub, "me/private", tiny_checkpoint, private=True)
     for name in ("me/nothing", private):
         error = reader.error(LOAD.format(name))
@@ -45,12 +45,12 @@ def test_a_missing_or_private_repository(hub, reader, tiny_checkpoint, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_owner_loads_a_private_repository(hub, publisher, tiny_checkpoint) -> None:
+def test_owner_loads_a_private_repository(hub, publisher, tiny_checkpoint) -> None:
     private = put(hub, "me/own", tiny_checkpoint, private=True)
     assert publisher(f"result = type({LOAD.format(private)}.model).__name__") == "LampForTextToMotion"
 
 
-def test_a_missing_index(reader) -> None:
+def test_missing_index(reader) -> None:
     error = reader.error('pipeline("motion-retrieval", model="me/first", index="me/nothing", device="cpu")')
     assert error.startswith("HubError: me/nothing is not on the Hub, or it is private")
 
@@ -63,21 +63,21 @@ def test_a_missing_index(reader) -> None:
         (("tokenizer.json", "tokenizer_config.json"), "it has no tokenizer.json or vocab.txt. Found: config.json"),
     ],
 )
-def test_a_missing_file_is_named(hub, reader, tiny_checkpoint, without, said) -> None:
+def test_error_names_a_missing_file(hub, reader, tiny_checkpoint, without, said) -> None:
     name = put(hub, f"me/without-{without[0].split('.')[0]}", tiny_checkpoint, without=without)
     error = reader.error(LOAD.format(name))
     assert error.startswith(f"CheckpointError: {name} is incomplete: {said}")
     assert error.endswith("Save or push the whole checkpoint again")
 
 
-def test_a_repository_without_a_configuration(hub, reader, tiny_checkpoint, tmp_path) -> None:
+def test_repository_without_a_configuration(hub, reader, tiny_checkpoint, tmp_path) -> None:
     name = put(hub, "me/bare", tiny_checkpoint, without=("config.json",))
     assert f"{name}. Should have a `model_type` key in its config.json" in reader.error(LOAD.format(name))
     assert reader.lamp_hf("generate", "a person walks", "-o", tmp_path / "walk.bvh", "-m", name) == 1
     assert f"{name} is incomplete: it has no config.json. Found: " in reader.printed
 
 
-def test_a_newer_version_is_refused(hub, reader, tiny_checkpoint) -> None:
+def test_newer_version_is_refused(hub, reader, tiny_checkpoint) -> None:
     name = put(hub, "me/newer", tiny_checkpoint, lamp_hf_version="99.0.0")
     for code in (LOAD.format(name), f"lamp_hf.LampModel.from_pretrained({name!r})"):
         error = reader.error(code)
@@ -99,7 +99,7 @@ def test_another_kind_of_model_is_refused(hub, reader, tiny_captioner) -> None:
 # ---- pushing ----------------------------------------------------------------------------------------------
 
 
-def test_a_push_without_permission_is_refused(hub, publisher, reader, tiny_checkpoint) -> None:
+def test_push_without_permission_is_refused(hub, publisher, reader, tiny_checkpoint) -> None:
     before = dict(hub.repositories)
     assert reader.lamp_hf("push", tiny_checkpoint, "me/first") == 1
     assert "you must be logged in to push to me/first: run `hf auth login` or set HF_TOKEN" in reader.printed
@@ -123,14 +123,14 @@ def test_a_push_without_permission_is_refused(hub, publisher, reader, tiny_check
     assert hub.repositories == before
 
 
-def test_a_data_set_push_without_permission_is_refused_before_the_data_is_read(hub, reader, tmp_path) -> None:
+def test_data_set_push_without_permission_is_refused_before_the_data_is_read(hub, reader, tmp_path) -> None:
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "walk.bvh", "text": "a person walks"}\n')
     (tmp_path / "walk.bvh").write_text("not to be read\n")
     assert reader.lamp_hf("push", tmp_path, "me/mocap") == 1
     assert reader.printed.startswith("Error: you must be logged in to push to me/mocap: run `hf auth login`")
 
 
-def test_a_public_repository_is_not_used_as_private(hub, publisher, tiny_checkpoint) -> None:
+def test_public_repository_is_not_used_as_private(hub, publisher, tiny_checkpoint) -> None:
     commits = len(hub["me/first"].commits)
     assert publisher.lamp_hf("push", tiny_checkpoint, "me/first", "--private") == 1
     assert "me/first is public already; make it private in its settings" in publisher.printed
@@ -138,7 +138,7 @@ def test_a_public_repository_is_not_used_as_private(hub, publisher, tiny_checkpo
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
-def test_an_incomplete_checkpoint_is_not_pushed(hub, publisher, tiny_checkpoint, tmp_path, missing) -> None:
+def test_incomplete_checkpoint_is_not_pushed(hub, publisher, tiny_checkpoint, tmp_path, missing) -> None:
     folder = tmp_path / "half"
     shutil.copytree(tiny_checkpoint, folder)
     (folder / missing).unlink()
@@ -147,7 +147,7 @@ def test_an_incomplete_checkpoint_is_not_pushed(hub, publisher, tiny_checkpoint,
     assert ("models", "me/a") not in hub.repositories
 
 
-def test_an_interrupted_upload_changes_neither_side(hub, environment, publisher, tiny_checkpoint, tmp_path) -> None:
+def test_interrupted_upload_changes_neither_side(hub, environment, publisher, tiny_checkpoint, tmp_path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(tiny_checkpoint, folder)
     weights = bytearray((folder / "model.safetensors").read_bytes())
@@ -173,7 +173,7 @@ def test_an_interrupted_upload_changes_neither_side(hub, environment, publisher,
     assert hub["me/first"].files["model.safetensors"] == (folder / "model.safetensors").read_bytes()
 
 
-def test_a_first_upload_that_fails_says_that_the_new_repository_is_empty(hub, publisher) -> None:
+def test_first_upload_that_fails_says_that_the_new_repository_is_empty(hub, publisher) -> None:
     error = publisher.error(
         "from lamp_hf.hub.upload import Target\n"
         "target = Target('me/unborn')\n"
@@ -185,7 +185,7 @@ def test_a_first_upload_that_fails_says_that_the_new_repository_is_empty(hub, pu
     assert "notes.txt" not in hub["me/unborn"].files
 
 
-def test_a_commit_made_during_a_push_is_not_lost(hub, publisher, tiny_checkpoint) -> None:
+def test_commit_made_during_a_push_is_not_lost(hub, publisher, tiny_checkpoint) -> None:
     assert publisher.lamp_hf("push", tiny_checkpoint, "me/busy", "--license", "mit", "--no-sample") == 0
     error = publisher.error(
         "from huggingface_hub import HfApi\n"
@@ -205,7 +205,7 @@ def test_a_commit_made_during_a_push_is_not_lost(hub, publisher, tiny_checkpoint
     assert hub["me/busy"].files["README.md"] == b"# Mine"
 
 
-def test_an_unknown_license_is_refused_before_anything_is_created(hub, publisher, tiny_checkpoint, walker) -> None:
+def test_unknown_license_is_refused_before_anything_is_created(hub, publisher, tiny_checkpoint, walker) -> None:
     folder = publisher.folder / "one_more_walk"
     folder.mkdir()
     walker.save(folder / "walk.npz")
@@ -217,7 +217,7 @@ def test_an_unknown_license_is_refused_before_anything_is_created(hub, publisher
     assert not {("models", "me/unlicensed"), ("datasets", "me/unlicensed")} & hub.repositories.keys()
 
 
-def test_a_failed_data_set_upload_names_the_state_of_the_repository(hub, publisher, walker) -> None:
+def test_failed_data_set_upload_names_the_state_of_the_repository(hub, publisher, walker) -> None:
     folder = publisher.folder / "one_walk"
     folder.mkdir()
     walker.save(folder / "walk.npz")
@@ -246,7 +246,7 @@ def test_old_shards_are_removed_by_the_commit_that_replaces_them(hub, publisher,
     assert hub["me/first"].files["notes.txt"] == b"a person's"
 
 
-def test_a_hub_that_does_not_answer(environment, tiny_checkpoint, tmp_path) -> None:
+def test_unreachable_hub(environment, tiny_checkpoint, tmp_path) -> None:
     # No server listens on port 9.
     beyond = environment("hf_me") | {"HF_ENDPOINT": "http://127.0.0.1:9"}
     command = [sys.executable, "-m", "lamp_hf", "push", str(tiny_checkpoint), "me/away", "--license", "mit"]

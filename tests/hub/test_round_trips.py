@@ -36,7 +36,7 @@ def published(hub, publisher, tiny_checkpoint: Path) -> str:
     return "me/tiny"
 
 
-def test_a_pipeline_is_pushed_and_loaded(hub, reader, published, tiny_checkpoint) -> None:
+def test_pipeline_is_pushed_and_loaded(hub, reader, published, tiny_checkpoint) -> None:
     files = hub[published].files
     assert {"config.json", "model.safetensors", "processor_config.json", "tokenizer.json"} < files.keys()
     assert len(hub[published].commits) == 2  # one creates the repository, one uploads everything
@@ -46,7 +46,7 @@ def test_a_pipeline_is_pushed_and_loaded(hub, reader, published, tiny_checkpoint
     assert np.shape(made) == (24, 263)
 
 
-def test_its_card_describes_it(hub, published, tiny_checkpoint) -> None:
+def test_pushed_card_describes_the_pipeline(hub, published, tiny_checkpoint) -> None:
     told = header(hub, published)
     assert told["library_name"] == "lamp_hf"
     assert told["pipeline_tag"] == "text-to-motion"
@@ -59,18 +59,53 @@ def test_its_card_describes_it(hub, published, tiny_checkpoint) -> None:
     assert hub[published].files["sample.gif"].startswith(b"GIF8")
 
 
-def test_its_snippet_runs(hub, reader, published) -> None:
+def test_snippet_of_the_pushed_card_runs(hub, reader, published) -> None:
     reader(snippet(hub, published))
     assert (reader.folder / "wave.bvh").read_text().startswith("HIERARCHY")
 
 
-def test_the_same_repository_captions_and_searches(reader, published) -> None:
+def test_same_repository_serves_captioning_and_retrieval(reader, published) -> None:
     [answer] = reader(f'result = pipeline("motion-captioning", model={published!r}, device="cpu")("walk.bvh")')
     assert sorted(answer) == ["caption", "score"]
     hits = reader(
         f'result = pipeline("motion-retrieval", model={published!r}, index="my_mocap", device="cpu")("a person waves")'
     )
     assert sorted(Path(hit["file"]).name for hit in hits) == ["walk.npz", "wave.npz"]
+
+
+ENDPOINT = """
+import importlib.util
+from huggingface_hub import snapshot_download
+path = snapshot_download({!r})
+spec = importlib.util.spec_from_file_location("handler", path + "/handler.py")
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+handler = module.EndpointHandler(path)
+"""
+
+
+def test_an_inference_endpoint_runs_its_handler(hub, reader, published) -> None:
+    parameters = {"seed": 3, "num_frames": 24}
+    request = {"inputs": "a person walks", "parameters": parameters}
+    [answer] = reader(f"{ENDPOINT.format(published)}\nresult = handler({request!r})")
+    assert answer["motion"]["positions"] == reader(f"result = {GENERATE.format(published)}.joints.tolist()")
+    assert (answer["seed"], answer["text"]) == (3, "a person walks")
+    assert "TypeError: text-to-motion got an unexpected" in reader.error(
+        "handler({'inputs': 'a', 'parameters': {'x': 1}})"
+    )
+    [requirement] = [line for line in hub[published].files["requirements.txt"].decode().splitlines() if line[0] != "#"]
+    assert requirement == f"lamp_hf>={reader('result = lamp_hf.__version__')}"
+
+
+def test_a_user_written_handler_is_kept(hub, publisher, tiny_checkpoint, tmp_path) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "own"))
+    (folder / "handler.py").write_text("from mine import EndpointHandler")
+    assert publisher.lamp_hf("push", folder, "me/own-handler", "--no-sample") == 0, publisher.printed
+    repository = hub["me/own-handler"]
+    assert repository.files["handler.py"] == b"from mine import EndpointHandler"
+    assert publisher.lamp_hf("push", tiny_checkpoint, "me/own-handler", "--no-sample") == 0
+    assert repository.files["handler.py"] == b"from mine import EndpointHandler"
+    assert b"lamp_hf>=" in repository.files["requirements.txt"]
 
 
 def test_model_and_processor_can_be_pushed_separately(hub, publisher, reader, published) -> None:
@@ -81,7 +116,7 @@ def test_model_and_processor_can_be_pushed_separately(hub, publisher, reader, pu
     assert made == reader(f"result = {GENERATE.format(published)}.features.tolist()")
 
 
-def test_a_finished_run_is_pushed_without_the_trainers_files(hub, publisher, tiny_checkpoint, tmp_path) -> None:
+def test_finished_run_is_pushed_without_the_trainers_files(hub, publisher, tiny_checkpoint, tmp_path) -> None:
     run = Path(shutil.copytree(tiny_checkpoint, tmp_path / "run"))
     recipe = {"stage": "text-to-motion", "base": "lamp-small", "data": {"name": "bandai-namco", "path": str(tmp_path)}}
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
@@ -96,6 +131,7 @@ def test_a_finished_run_is_pushed_without_the_trainers_files(hub, publisher, tin
     assert publisher.lamp_hf("push", run, "me/run", "--sample", "a person bows") == 0
     files = hub["me/run"].files
     added = {"README.md", "recipe.yaml", "training.json", "sample.gif", "evaluations/retrieval.json"}
+    added |= {"handler.py", "requirements.txt"}
     assert files.keys() == {path.name for path in tiny_checkpoint.iterdir()} | added
     assert str(tmp_path) not in files["recipe.yaml"].decode() + files["README.md"].decode()
     told = header(hub, "me/run")
@@ -112,7 +148,7 @@ def test_a_finished_run_is_pushed_without_the_trainers_files(hub, publisher, tin
     assert header(hub, "me/run")["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.75
 
 
-def test_a_user_written_card_on_the_hub_is_kept(hub, publisher, published, tiny_checkpoint) -> None:
+def test_user_written_card_on_the_hub_is_kept(hub, publisher, published, tiny_checkpoint) -> None:
     repository = hub[published]
     card = repository.files["README.md"].decode()
     repository.commit(repository.files | {"README.md": (card + "\n## Thanks\n\nTo all.\n").encode()})
@@ -126,7 +162,7 @@ def test_a_user_written_card_on_the_hub_is_kept(hub, publisher, published, tiny_
     repository.commit(repository.files | {"README.md": card.encode()})
 
 
-def test_a_captioner_names_its_parts_on_the_hub(
+def test_captioner_names_its_parts_on_the_hub(
     hub, publisher, reader, published, tiny_checkpoint, tiny_captioner, tiny_language_model
 ) -> None:
     push = ["push", tiny_captioner, "me/captioner", "--sample", reader.folder / "walk.bvh"]
@@ -146,7 +182,7 @@ def test_a_captioner_names_its_parts_on_the_hub(
     reader(snippet(hub, "me/captioner"))
 
 
-def test_an_index_is_pushed_and_loaded(hub, publisher, reader, published) -> None:
+def test_index_is_pushed_and_loaded(hub, publisher, reader, published) -> None:
     publisher(
         "from lamp_hf.retrieval import MotionTextEncoder, build_index, find_source\n"
         f"model = lamp_hf.LampForMotionTextRetrieval.from_pretrained({published!r})\n"
@@ -174,7 +210,7 @@ def test_an_index_is_pushed_and_loaded(hub, publisher, reader, published) -> Non
     assert error.startswith("HubError: me/nothing is not on the Hub")
 
 
-def test_a_data_set_is_pushed_and_loaded(hub, publisher, reader, walker, waver, tmp_path) -> None:
+def test_data_set_is_pushed_and_loaded(hub, publisher, reader, walker, waver, tmp_path) -> None:
     rows = [
         {
             "id": name,
@@ -211,7 +247,7 @@ def test_a_data_set_is_pushed_and_loaded(hub, publisher, reader, walker, waver, 
     np.testing.assert_array_equal(np.float32(row[1]), waver.features)
 
 
-def test_a_humanml3d_folder_is_pushed_and_loaded(hub, publisher, reader, field_sets, tmp_path) -> None:
+def test_humanml3d_folder_is_pushed_and_loaded(hub, publisher, reader, field_sets, tmp_path) -> None:
     root = field_sets.make(tmp_path / "HumanML3D", "humanml3d", num_train=2)
     assert publisher.lamp_hf("push", root, "me/humanml3d", "--license", "mit") == 0, publisher.printed
     assert "4 (train) and 4 (validation) and 4 (test)" in hub["datasets/me/humanml3d"].files["README.md"].decode()
@@ -231,7 +267,7 @@ def test_a_humanml3d_folder_is_pushed_and_loaded(hub, publisher, reader, field_s
         assert captions == [{"text": line.split("#")[0], "start": 0.0, "end": 0.0} for line in lines]
 
 
-def test_a_metric_is_pushed_and_loaded(hub, publisher, reader) -> None:
+def test_metric_is_pushed_and_loaded(hub, publisher, reader) -> None:
     assert publisher.lamp_hf("push", "mpjpe", "me/joint-error") == 0
     repository = hub["spaces/me/joint-error"]
     assert repository.files.keys() == {"README.md", "joint-error.py", "requirements.txt"}
@@ -245,9 +281,7 @@ def test_a_metric_is_pushed_and_loaded(hub, publisher, reader) -> None:
 
 
 @pytest.mark.slow
-def test_a_fine_tune_on_own_mocap_is_pushed_and_loaded(
-    hub, publisher, reader, tiny_checkpoint: Path, procedural
-) -> None:
+def test_fine_tune_on_own_mocap_is_pushed_and_loaded(hub, publisher, reader, tiny_checkpoint: Path, procedural) -> None:
     mocap = publisher.folder / "dances"
     mocap.mkdir()
     rows = []
@@ -272,7 +306,7 @@ def test_a_fine_tune_on_own_mocap_is_pushed_and_loaded(
 
 
 @pytest.mark.slow
-def test_a_missing_login_is_an_error_before_fine_tuning_begins(reader, tiny_checkpoint: Path) -> None:
+def test_missing_login_is_an_error_before_fine_tuning_begins(reader, tiny_checkpoint: Path) -> None:
     rows = [{"file_name": f"{name}.npz", "text": name} for name in ("walk", "wave")]
     (reader.folder / "my_mocap" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     command = ["train", "text-to-motion", "--data", "my_mocap", "--base", str(tiny_checkpoint), "--output", "mine"]

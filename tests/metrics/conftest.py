@@ -1,4 +1,4 @@
-"""Where metrics keep their rows while tests run."""
+"""Cache of the metrics' rows during tests."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ import lamp_hf.metrics
 
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., Any]:
-    """`lamp_hf.metrics.load` with a cache of its own."""
+    """`lamp_hf.metrics.load` with a separate cache."""
 
     def load_here(name: str, **options: Any) -> Any:
         return lamp_hf.metrics.load(name, cache_dir=str(tmp_path), **options)

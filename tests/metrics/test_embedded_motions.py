@@ -1,4 +1,4 @@
-"""Metrics over raw motions: a model embeds them, or a captioner says what they show."""
+"""Metrics over raw motions, which a model embeds or a captioner describes."""
 
 from types import SimpleNamespace
 
@@ -56,7 +56,7 @@ def test_motions_are_resampled_for_the_evaluator(load, evaluator, procedural, mo
     assert metric.compute(predictions=[motions], num_pairs=4)["multimodality"] > 1e-5
 
 
-def test_files_and_arrays_are_motions(load, tmp_path, walker, waver):
+def test_files_and_arrays_are_accepted_as_motions(load, tmp_path, walker, waver):
     walker.save(tmp_path / "walk.npz")
     same = load("mpjpe").compute(predictions=[str(tmp_path / "walk.npz")], references=[walker.joints])
     assert same["mpjpe_mm"] == pytest.approx(0.0, abs=1e-3)
@@ -68,7 +68,7 @@ def test_files_and_arrays_are_motions(load, tmp_path, walker, waver):
 
 
 class Teller:
-    """Stands for a captioner: says what a motion's own caption says."""
+    """Fake captioner that returns the caption of each motion."""
 
     model = SimpleNamespace(name_or_path="teller")
 
@@ -76,7 +76,7 @@ class Teller:
         return [[{"caption": motion.text, "score": 1.0}, {"caption": "a dog", "score": 0.1}] for motion in motions]
 
 
-def test_lamp_bertscore_orders_right_and_shuffled_texts(load, walker, waver):
+def test_lamp_bertscore_ranks_correct_above_shuffled_texts(load, walker, waver):
     motions = [walker, waver]
     texts = [motion.text for motion in motions]
     metric = load("lamp_bertscore", captioner=Teller())
@@ -88,7 +88,7 @@ def test_lamp_bertscore_orders_right_and_shuffled_texts(load, walker, waver):
     assert metric.compute(predictions=motions, references=texts[::-1])["lamp_bertscore"] < 0.9
 
 
-def test_windows_of_a_long_motion_make_one_caption(load, walker):
+def test_captions_of_windows_are_joined(load, walker):
     def captioner(motions):
         times = [(0.0, 4.0, "walks", 0.9), (0.0, 4.0, "hops", 0.1), (4.0, 8.0, "sits", 0.5)]
         answers = [{"start": a, "end": b, "caption": text, "score": score} for a, b, text, score in times]
@@ -102,7 +102,7 @@ def test_windows_of_a_long_motion_make_one_caption(load, walker):
     assert "layer 2" in scores["bertscore_model"]
 
 
-def test_a_checkpoint_captions(load, tiny_checkpoint, motions):
+def test_captioner_can_be_a_checkpoint(load, tiny_checkpoint, motions):
     scores = load("lamp_bertscore", captioner=str(tiny_checkpoint)).compute(predictions=motions, references=TEXTS)
     assert len(scores["captions"]) == 4
     assert scores["captioner"] == str(tiny_checkpoint)

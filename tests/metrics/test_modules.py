@@ -1,4 +1,4 @@
-"""What every metric must do: load by name and by path, stream, repeat under a seed, have a card whose example runs."""
+"""Every metric loads by name and by path, streams, is reproducible with a seed, and has a card whose example runs."""
 
 import doctest
 import os
@@ -23,7 +23,7 @@ def joints(seed: int) -> list[np.ndarray]:
     return list(np.cumsum(steps, axis=1))
 
 
-# For each metric: what it is given, and the options of `compute`.
+# For each metric: its inputs, and the options of `compute`.
 CASES = {
     "caption_scores": ({"predictions": SENTENCES[:8], "references": SENTENCES[1:9]}, {"bertscore": False}),
     "diversity": ({"predictions": EMBEDDINGS}, {"num_pairs": 10}),
@@ -46,7 +46,7 @@ def test_all_metrics_are_tested_and_have_a_folder():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_batches_rows_and_one_call_give_the_same(load, name):
+def test_batches_rows_and_one_call_give_the_same_result(load, name):
     inputs, options = CASES[name]
     count = len(inputs["predictions"])
     whole = load(name).compute(**inputs, **options)
@@ -58,12 +58,12 @@ def test_batches_rows_and_one_call_give_the_same(load, name):
     for row in range(count):
         metric.add(**{singular[key]: values[row] for key, values in inputs.items()})
     assert metric.compute(**options) == whole
-    with pytest.raises(ValueError, match="nothing to score"):  # what was scored is forgotten
+    with pytest.raises(ValueError, match="nothing to score"):  # rows are deleted after compute
         metric.compute(**options)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_path_of_the_folder_loads_the_same(load, tmp_path, name):
+def test_path_of_the_folder_loads_the_same_metric(load, tmp_path, name):
     inputs, options = CASES[name]
     by_path = evaluate.load(str(lamp_hf.metrics.folder(name)), cache_dir=str(tmp_path / "path"))
     assert by_path.compute(**inputs, **options) == load(name).compute(**inputs, **options)
@@ -72,9 +72,9 @@ def test_the_path_of_the_folder_loads_the_same(load, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["diversity", "multimodality", "r_precision", "motion_retrieval"])
-def test_draws_depend_on_the_seed_alone(load, name):
+def test_draws_depend_only_on_the_seed(load, name):
     inputs, options = CASES[name]
-    if name == "multimodality":  # all pairs of ten would be drawn else
+    if name == "multimodality":  # otherwise all pairs of ten would be drawn
         options = {"num_pairs": 4}
     np.random.seed(1)
     first = load(name, seed=1).compute(**inputs, **options)
@@ -97,7 +97,7 @@ def test_examples_run(name, walker, monkeypatch, tmp_path):
         assert doctest.DocTestRunner().run(found, out=report.append).failed == 0, "".join(report)
 
 
-def test_nothing_is_fetched(tmp_path):
+def test_metrics_load_offline(tmp_path):
     code = f"""
 import socket
 def refuse(*args): raise AssertionError("the network was asked for")
@@ -117,7 +117,7 @@ print(metric.compute(predictions=[[0.0, 1.0]] * 32, references=[[0.0, 1.0]] * 32
     assert done.stdout.strip() == str(1 / 32)
 
 
-def test_wrong_input_is_refused(load):
+def test_invalid_input_is_refused(load):
     with pytest.raises(TypeError, match="no option evalutor"):
         load("motion_fid", evalutor=1)
     with pytest.raises(TypeError, match="needs its processor"):
@@ -145,15 +145,15 @@ def test_wrong_input_is_refused(load):
         load("caption_scores").add_batch(predictions=["a", "b"], references=["a", []])
 
 
-def test_tensors_on_any_device_are_welcome(load):
+def test_tensors_on_any_device_are_accepted(load):
     import torch
 
     given = {key: torch.tensor(values).requires_grad_() for key, values in PAIRS.items()}
     assert load("mm_dist").compute(**given) == load("mm_dist").compute(**PAIRS)
 
 
-def test_captions_that_say_the_same_are_right_under_the_threshold(load):
-    swapped = EMBEDDINGS[np.arange(40) ^ 1]  # each motion looks like its neighbor's text
+def test_threshold_counts_similar_captions_as_correct(load):
+    swapped = EMBEDDINGS[np.arange(40) ^ 1]  # each motion matches its neighbor's text
     captions = [f"{what} {number}" for number in range(20) for what in ("a person walks", "A person walks")]
     metric = load("motion_retrieval")
     scores = metric.compute(
@@ -166,7 +166,7 @@ def test_captions_that_say_the_same_are_right_under_the_threshold(load):
         metric.compute(predictions=swapped, references=EMBEDDINGS, protocols="threshold")
 
 
-def test_several_vectors_of_a_motion_compete(load):
+def test_best_of_several_vectors_of_a_motion_counts(load):
     vectors = np.stack([EMBEDDINGS, -EMBEDDINGS[::-1]], axis=1)
     scores = load("motion_retrieval").compute(predictions=vectors, references=EMBEDDINGS, protocols="all")
     mean = load("motion_retrieval").compute(predictions=vectors.mean(1), references=EMBEDDINGS, protocols="all")
@@ -178,7 +178,7 @@ def test_several_vectors_of_a_motion_compete(load):
     [("mm_dist", "r_precision", "motion_fid"), ("mpjpe", "foot_skating"), ("caption_scores", "caption_scores")],
     ids=" and ".join,
 )
-def test_metrics_are_combined_by_evaluate(load, names):
+def test_metrics_work_in_evaluate_combine(load, names):
     inputs, options = CASES[names[0]]
     alone = [load(name).compute(**inputs, **options) for name in names]
     together = evaluate.combine([load(name) for name in names])

@@ -1,4 +1,4 @@
-"""The metrics give the numbers of the released code."""
+"""The metrics equal those of the released code."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_distances_and_ranks(metrics, same):
 
 def test_r_precision(load, metrics, same):
     metric = in_batches(load("r_precision"), predictions=metrics["motion_emb"], references=metrics["text_emb"])
-    scores = metric.compute(repeats=None)  # the released code takes batches as they come
+    scores = metric.compute(repeats=None)  # the released code does not shuffle
     same(METRICS, [64 * scores[f"r_precision_{k}"] for k in (1, 2, 3)], metrics["R_precision_batch32_sum_top3"])
 
 

@@ -1,4 +1,4 @@
-"""MPJPE and use of the codebook, on a tokenizer whose error is known."""
+"""MPJPE and codebook usage for a tokenizer with a known error."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ from lamp_hf.modeling.feature_extraction_lamp import LampFeatureExtractor
 
 
 class ShiftingTokenizer:
-    """Gives motions back with one feature shifted by some meters; the codes count the tokens of a clip."""
+    """Reconstructs motions with one feature shifted by some meters; the codes count the tokens of a clip."""
 
     device = torch.device("cpu")
     config = SimpleNamespace(frames_per_token=4, num_codes=20, num_quantizers=1)
@@ -32,11 +32,11 @@ def clips(procedural) -> list[np.ndarray]:
     return [procedural.walker(frames, turn=0.3).features for frames in (42, 3, 23)]
 
 
-def test_a_height_is_told_from_a_pose(clips):
+def test_height_errors_are_separated_from_pose_errors(clips):
     extractor = LampFeatureExtractor()
     root_height, knee_height = 3, 4 + 3 * (4 - 1) + 1
     root = evaluate_reconstruction(ShiftingTokenizer(root_height, 0.022), extractor, clips)
-    # The heights of the other joints are features of their own: only the pelvis is elsewhere.
+    # The heights of the other joints are separate features, so only the pelvis moves.
     assert root["global_mpjpe_mm"] == pytest.approx(1.0, abs=1e-3)
     assert root["mpjpe_mm"] == pytest.approx(21.0, abs=1e-3)
     knee = evaluate_reconstruction(ShiftingTokenizer(knee_height, 0.022), extractor, clips)
@@ -44,8 +44,8 @@ def test_a_height_is_told_from_a_pose(clips):
     assert knee["global_mpjpe_mm"] == pytest.approx(1.0, abs=1e-3)
 
 
-def test_codes_are_counted_once_and_padding_not_at_all(clips):
-    # 42 joints make 41 frames, ten tokens; the clip of two frames has none.
+def test_each_code_counts_once_and_padding_does_not_count(clips):
+    # 42 frames of joints give 41 of features, ten tokens; the clip of two frames has none.
     assert evaluate_reconstruction(ShiftingTokenizer(0, 0.0), LampFeatureExtractor(), clips) == {
         "mpjpe_mm": 0.0,
         "global_mpjpe_mm": 0.0,
@@ -53,7 +53,7 @@ def test_codes_are_counted_once_and_padding_not_at_all(clips):
     }
 
 
-def test_the_drift_of_the_root_is_left_out(clips):
+def test_root_drift_is_removed(clips):
     forward_velocity = 2
     drifting = evaluate_reconstruction(ShiftingTokenizer(forward_velocity, 0.01), LampFeatureExtractor(), clips)
     assert drifting["mpjpe_mm"] == pytest.approx(0.0, abs=1e-3)

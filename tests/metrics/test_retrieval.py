@@ -1,4 +1,4 @@
-"""Recall in pools: its definition, chance, and that similarity of a LaMP goes in the right way round."""
+"""Recall in pools: definition, chance, and the direction of LaMP's similarity."""
 
 from math import comb
 
@@ -27,16 +27,16 @@ def test_perfect_and_worst_similarity():
     assert recall["text_to_motion_r3"] == recall["motion_to_text_r3"] == 0.0
 
 
-def test_ways_differ():
+def test_directions_can_differ():
     similarity = np.eye(32)
-    similarity[:, 0] = 2.0  # every motion likes caption 0 best; every other caption still finds its motion
+    similarity[:, 0] = 2.0  # caption 0 is the best for every motion, but every other caption still finds its motion
     recall = pool_recall(similarity, range(32))
     assert recall["motion_to_text_r1"] == pytest.approx(1 / 32)
     assert recall["motion_to_text_r2"] == 1.0
     assert recall["text_to_motion_r1"] > 0.96
 
 
-def test_members_of_a_group_fit_each_other():
+def test_members_of_a_group_are_matches():
     groups = [index // 2 for index in range(32)]
     swapped = np.eye(32)[np.arange(32) ^ 1]  # each finds its twin instead of itself
     assert pool_recall(swapped, groups)["text_to_motion_r1"] == 1.0
@@ -59,7 +59,7 @@ def test_chance_is_the_expected_recall_of_random_ranks(groups):
     assert np.mean(drawn) == pytest.approx(chance["chance_r1"], abs=0.1)
 
 
-def test_remainders_sit_out_and_seeds_repeat():
+def test_remainders_are_left_out_and_seeds_are_reproducible():
     similarity = np.random.default_rng(0).normal(size=(40, 40))
     assert pool_recall(similarity, range(40), seed=1) == pool_recall(similarity, range(40), seed=1)
     assert pool_recall(similarity, range(40), seed=1) != pool_recall(similarity, range(40), seed=2)
@@ -67,7 +67,7 @@ def test_remainders_sit_out_and_seeds_repeat():
         pool_recall(np.eye(31), range(31))
 
 
-def test_lamp_is_asked_for_motions_in_rows(tiny_checkpoint, procedural):
+def test_lamp_gets_motions_in_rows(tiny_checkpoint, procedural):
     import lamp_hf
 
     model = lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint).eval().lamp
@@ -91,13 +91,13 @@ def test_lamp_is_asked_for_motions_in_rows(tiny_checkpoint, procedural):
 def test_ties_count_as_their_mean_rank():
     right = np.eye(5, dtype=bool)
     assert wrong_before_right(np.zeros((5, 5)), right).tolist() == [2.0] * 5
-    right[:, :2] = True  # two or three of five are right: the first of them comes after 3 / 3 or 2 / 4 wrong ones
+    right[:, :2] = True  # two or three of five are correct: the first of them follows 3 / 3 or 2 / 4 wrong ones
     assert wrong_before_right(np.zeros((5, 5)), right).tolist() == [1.0, 1.0, 0.5, 0.5, 0.5]
     with pytest.raises(ValueError, match="not finite"):
         wrong_before_right(np.full((5, 5), np.nan), right)
 
 
-def test_pools_in_the_order_given():
+def test_pools_keep_the_order_of_the_input():
     similarity = np.eye(8)
     similarity[:4, :4] = np.eye(4)[[1, 0, 3, 2]]  # in the first pool each pair finds its neighbor
     recall = pool_recall(similarity, range(8), pool_size=4, repeats=None, ranks=(1, 10))
@@ -117,14 +117,14 @@ def test_protocols_of_tmr():
     assert retrieval_scores("threshold", swapped, likeness)["motion_to_text_r1"] == 1.0
     assert retrieval_scores("threshold", swapped, likeness, threshold=1.0)["motion_to_text_r1"] == 0.0
     few = retrieval_scores("dissimilar", swapped + 0.5 * np.eye(40), likeness, dissimilar_size=20)
-    assert (few["text_to_motion_r1"], few["n"]) == (1.0, 20)  # no twins among the chosen
+    assert (few["text_to_motion_r1"], few["n"]) == (1.0, 20)  # the selection has no twins
     assert sorted(dissimilar_subset(likeness, 20) // 2) == list(range(20))
     small = retrieval_scores("small_batches", np.eye(40), pool_size=32)
     assert (small["text_to_motion_medr"], small["n"]) == (1.0, 32)
     assert set(PROTOCOLS) == {"all", "threshold", "dissimilar", "small_batches"}
 
 
-def test_protocols_name_what_they_lack():
+def test_protocols_name_missing_inputs():
     with pytest.raises(ValueError, match="'threshold' compares captions"):
         retrieval_scores("threshold", np.eye(4))
     with pytest.raises(ValueError, match="4 pairs are too few for a dissimilar subset of 100"):
@@ -136,7 +136,7 @@ def test_protocols_name_what_they_lack():
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5, True])
-def test_batches_of_no_size_are_refused(batch_size) -> None:
+def test_batch_size_zero_is_refused(batch_size) -> None:
     assert list(batch_starts(5, 2)) == [0, 2, 4]
     with pytest.raises(ValueError, match=rf"batch_size={batch_size}: expected a whole number of at least 1"):
         batch_starts(5, batch_size)

@@ -1,7 +1,7 @@
-"""A tester that every model passes, and the table of models with their tiny configurations and inputs.
+"""A tester for all models, and the table of models with tiny configurations and inputs.
 
-It asks what a user of transformers takes for granted: what is saved is loaded, padding does not matter, attention
-implementations agree, adapters fit, and so on. What a model computes is tested in its own module.
+It checks what users of transformers expect: models save and load, padding does not matter, attention
+implementations agree, adapters work, and so on. The computation of each model is tested in a separate module.
 """
 
 import copy
@@ -164,18 +164,18 @@ class Case:
     """A model of the table.
 
     Args:
-        model_class, config, inputs: What is tested; `inputs` has three rows, the first of which needs no padding.
-        rows: Outputs that have one row for each row of the inputs, whose padding is at the end of the second dimension.
-        loss: It returns a loss.
-        evaluates: `Trainer.evaluate` is to report it.
-        hidden_states: Name of its outputs with `output_hidden_states`, with dots where they are part of another output.
-        attentions: Name of its outputs with `output_attentions`; the empty name: it has none.
-        embeddings: It has word embeddings, which can be resized.
-        adapter: Layers that a LoRA adapter of peft changes; none where the model has one of its own.
-        compiles: Without a break in the graph.
-        checkpointing: It trades time for memory.
-        offloads: Parts of it may wait on the disk; not where a model computes with single parameters of another one.
-        option: What its configuration asks for, where another case is the same model without.
+        model_class, config, inputs: The model; `inputs` has three rows, the first of which needs no padding.
+        rows: Outputs with one row per row of the inputs, whose padding is at the end of the second dimension.
+        loss: Whether it returns a loss.
+        evaluates: Whether `Trainer.evaluate` reports the loss.
+        hidden_states: Name of its outputs with `output_hidden_states`, with dots if they are part of another output.
+        attentions: Name of its outputs with `output_attentions`; empty if it has none.
+        embeddings: Whether it has word embeddings, which can be resized.
+        adapter: Layers that a LoRA adapter of peft changes; none if the model already has an adapter.
+        compiles: Whether it compiles without a break in the graph.
+        checkpointing: Whether it supports gradient checkpointing.
+        offloads: Whether parts can be offloaded to disk; not if it computes with single parameters of another model.
+        option: Name of the configured option, if another case is the same model without it.
     """
 
     model_class: type[PreTrainedModel]
@@ -198,7 +198,7 @@ class Case:
         return self.model_class.__name__ + (f"-{self.option}" if self.option else "")
 
     def build(self, **changes: Any) -> Any:
-        """The model of random weights, in evaluation mode; the same ones every time."""
+        """Build the model with the same random weights every time, in evaluation mode."""
         torch.manual_seed(0)
         config = self.config()
         for name, value in changes.items():
@@ -206,12 +206,12 @@ class Case:
         model = self.model_class(config).eval()
         with torch.no_grad():
             for name, tensor in model.named_parameters():
-                if ".lora_B." in name:  # an adapter that was never trained changes nothing
+                if ".lora_B." in name:  # an untrained adapter changes nothing
                     tensor.normal_(std=0.2)
         return model
 
     def saved(self, root: Path) -> Path:
-        """A checkpoint of it, written once."""
+        """Save a checkpoint of the model, once."""
         folder = root / self.name
         if not folder.exists():
             self.build().save_pretrained(folder)
@@ -247,7 +247,7 @@ CASES = [
     Case(lamp_hf.LampWithLanguageModelForMotionCaptioning, captioning_config, captioning, ("logits",)),
     Case(
         lamp_hf.MotionTextEvaluatorModel, evaluator_config, pairs, ("motion_features", "text_features"),
-        attentions="", adapter=("fc1",), compiles=False,  # packed sequences of recurrent layers do not
+        attentions="", adapter=("fc1",), compiles=False,  # packed sequences of recurrent layers do not compile
     ),
     Case(
         lamp_hf.MotionLengthEstimatorModel, length_config, features, ("logits", "num_frames"), loss=False,
@@ -273,7 +273,7 @@ CASES = [
 
 
 def flat(output: Any) -> list[torch.Tensor]:
-    """All tensors of an output, in their order."""
+    """Return all tensors of an output, in order."""
     if isinstance(output, torch.Tensor):
         return [output]
     if isinstance(output, dict):
@@ -282,7 +282,7 @@ def flat(output: Any) -> list[torch.Tensor]:
 
 
 def assert_same(actual: Any, expected: Any, tolerance: float = 1e-5) -> None:
-    """Outputs hold the same tensors, `tolerance` apart at most: sums over memory that lies elsewhere differ so much."""
+    """Check that outputs are equal within `tolerance`; sums over other memory layouts differ by that much."""
     ours, theirs = flat(actual), flat(expected)
     assert len(ours) == len(theirs) > 0
     for one, other in zip(ours, theirs, strict=True):
@@ -302,7 +302,7 @@ def gradients(model: PreTrainedModel, inputs: dict[str, Any]) -> dict[str, torch
 
 
 class ModelTester:
-    """What every model of `CASES` does; a test class inherits it."""
+    """Tests of every model in `CASES`; test classes inherit from it."""
 
     @pytest.fixture(params=CASES, ids=lambda case: case.name)
     def case(self, request: pytest.FixtureRequest) -> Case:
@@ -315,7 +315,7 @@ class ModelTester:
     # ---- checkpoints
 
     @torch.no_grad()
-    def test_what_is_saved_is_loaded(self, case, checkpoint, tmp_path):
+    def test_save_and_load_round_trip(self, case, checkpoint, tmp_path):
         model = case.build()
         loaded, report = case.model_class.from_pretrained(checkpoint, output_loading_info=True)
         assert not any(report.values()), report
@@ -327,7 +327,7 @@ class ModelTester:
         assert len(list(tmp_path.glob("*.safetensors"))) > 1 or case.model_class is lamp_hf.MotionLengthEstimatorModel
         assert_same(case.model_class.from_pretrained(tmp_path)(**case.inputs()), model(**case.inputs()))
 
-    def test_missing_tensors_are_refused_and_unexpected_ones_told(self, case, checkpoint, tmp_path):
+    def test_missing_tensors_are_refused_and_unexpected_ones_reported(self, case, checkpoint, tmp_path):
         tensors = load_file(checkpoint / "model.safetensors")
         gone = sorted(name for name in tensors if name.endswith((".weight", "codebook")))[-1]
         tensors["more.weight"] = tensors.pop(gone)
@@ -339,7 +339,7 @@ class ModelTester:
         assert report["missing_keys"] == {gone}
         assert report["unexpected_keys"] == {"more.weight"}
 
-    def test_tensors_that_no_checkpoint_holds_start_as_in_a_new_model(self, case, checkpoint, tmp_path):
+    def test_missing_tensors_are_initialized_as_in_a_new_model(self, case, checkpoint, tmp_path):
         save_file({}, tmp_path / "model.safetensors", metadata={"format": "pt"})
         (tmp_path / "config.json").write_text((checkpoint / "config.json").read_text())
         torch.manual_seed(1)
@@ -350,7 +350,7 @@ class ModelTester:
             assert not other.is_meta, name
             assert other.isfinite().all(), name
             if ".lora_" in name:
-                continue  # peft's own matter
+                continue  # up to peft
             if not tensor.is_floating_point() or len(tensor.unique()) == 1:
                 assert torch.equal(tensor, other), name
             else:
@@ -366,7 +366,7 @@ class ModelTester:
         assert_same(loaded(**case.inputs()), case.build()(**case.inputs()))
 
     @torch.no_grad()
-    def test_parts_that_do_not_fit_into_memory_wait_on_the_disk(self, case, checkpoint, tmp_path):
+    def test_parts_are_offloaded_to_disk(self, case, checkpoint, tmp_path):
         if not case.offloads:
             return
         size = sum(tensor.numel() * 4 for tensor in case.build().state_dict().values())
@@ -378,8 +378,8 @@ class ModelTester:
 
     @torch.no_grad()
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-    def test_types(self, case, checkpoint, dtype):
-        """Inputs are float32, whatever the model is."""
+    def test_dtypes(self, case, checkpoint, dtype):
+        """Inputs are float32 for every type of the model."""
         loaded = case.model_class.from_pretrained(checkpoint, dtype=dtype)
         assert loaded.dtype == dtype
         output, exact = loaded(**case.inputs()), case.build()(**case.inputs())
@@ -405,7 +405,7 @@ class ModelTester:
             assert_same(output, named.to_tuple())
         assert isinstance(case.build(return_dict=False)(**inputs, return_dict=True), ModelOutput)
         if case.loss:
-            assert next(iter(named)) == "loss"  # the Trainer takes the first of a tuple
+            assert next(iter(named)) == "loss"  # the Trainer takes the first item of a tuple
 
     @torch.no_grad()
     def test_hidden_states_and_attentions(self, case):
@@ -425,7 +425,7 @@ class ModelTester:
             if option == "output_attentions":
                 assert all(torch.allclose(each.sum(-1), torch.ones(()), atol=1e-5) for each in told)
 
-    def test_unknown_keywords_are_refused(self, case):
+    def test_unknown_arguments_are_refused(self, case):
         with pytest.raises(TypeError, match="typo"):
             case.build()(**case.inputs(), typo=1)
         with pytest.raises(TypeError, match="does not know hiden_size"):
@@ -455,7 +455,7 @@ class ModelTester:
 
     # ---- training
 
-    def test_gradient_checkpointing_changes_no_gradient(self, case):
+    def test_gradient_checkpointing_does_not_change_gradients(self, case):
         if not case.checkpointing:
             assert not case.model_class.supports_gradient_checkpointing
             return

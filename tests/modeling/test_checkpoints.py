@@ -1,4 +1,4 @@
-"""Checkpoints say which version of lamp_hf wrote them, and refuse to be loaded as what they are not."""
+"""Checkpoints contain the version of lamp_hf that wrote them, and load only as the correct kind of model."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ def change(checkpoint: Path, **values: object) -> None:
     path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
 
 
-def test_the_version_is_saved_once_and_is_no_setting(checkpoint, tmp_path) -> None:
+def test_version_is_saved_once_and_is_not_a_setting(checkpoint, tmp_path) -> None:
     config = json.loads((checkpoint / "config.json").read_text())
     assert config["lamp_hf_version"] == lamp_hf.__version__
     assert "lamp_hf_version" not in json.dumps(config["lamp_config"])
@@ -37,7 +37,7 @@ def test_the_version_is_saved_once_and_is_no_setting(checkpoint, tmp_path) -> No
 @pytest.mark.parametrize(
     ("wrote", "ours", "loads"),
     [
-        (None, "0.1.0", True),  # before versions were written
+        (None, "0.1.0", True),  # from before versions were saved
         ("0.1.0", "0.2.0", True),
         ("0.2.7", "0.2.1", True),
         ("0.2.0.dev1", "0.2.0", True),
@@ -46,7 +46,7 @@ def test_the_version_is_saved_once_and_is_no_setting(checkpoint, tmp_path) -> No
         ("0.10.0", "0.9.0", False),
     ],
 )
-def test_a_newer_minor_version_is_refused(checkpoint, monkeypatch, wrote, ours, loads) -> None:
+def test_newer_minor_version_is_refused(checkpoint, monkeypatch, wrote, ours, loads) -> None:
     change(checkpoint, lamp_hf_version=wrote)
     monkeypatch.setattr(base_lamp, "__version__", ours)
     for load in (AutoConfig, lamp_hf.LampTextToMotionConfig, lamp_hf.LampConfig):
@@ -57,7 +57,7 @@ def test_a_newer_minor_version_is_refused(checkpoint, monkeypatch, wrote, ours, 
                 load.from_pretrained(checkpoint)
 
 
-def test_models_load_from_checkpoints_that_hold_them_alone(checkpoint) -> None:
+def test_models_load_from_checkpoints_that_contain_them(checkpoint) -> None:
     for name in ("LampForTextToMotion", "LampModel", "LampDecoderForMotionCaptioning", "LampForMotionTextRetrieval"):
         getattr(lamp_hf, name).from_pretrained(checkpoint)
     for name in ("MotionVQVAEModel", "LampWithLanguageModelForMotionCaptioning", "MotionTextEvaluatorModel"):
@@ -67,7 +67,7 @@ def test_models_load_from_checkpoints_that_hold_them_alone(checkpoint) -> None:
         lamp_hf.AutoModelForMotionCaptioning.from_pretrained(lamp_hf.embedded_checkpoint("lamp-small-evaluator"))
 
 
-def test_what_is_missing_is_named(checkpoint) -> None:
+def test_error_names_what_is_missing(checkpoint) -> None:
     (checkpoint / "tokenizer.json").unlink()
     (checkpoint / "tokenizer_config.json").unlink()
     with pytest.raises(CheckpointError, match=r"is incomplete: it has no tokenizer.json or vocab.txt. Found: config"):

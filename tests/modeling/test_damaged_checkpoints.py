@@ -1,4 +1,4 @@
-"""Damage to any file of a checkpoint is told by the name of the file, and of the key where it is one."""
+"""Errors about damaged checkpoints name the file, and the key if one is wrong."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
-def test_the_damaged_file_is_named(checkpoint, name, damage):
+def test_error_names_the_damaged_file(checkpoint, name, damage):
     path = checkpoint / name
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     with pytest.raises(CheckpointError, match=name):
@@ -48,14 +48,14 @@ def test_the_damaged_file_is_named(checkpoint, name, damage):
 
 
 def header_bytes(content: bytes) -> list[bytes]:
-    """A safetensors file with one byte of its header changed, for bytes all over it."""
+    """Yield a safetensors file with one byte of its header changed, for bytes throughout the header."""
     size = int.from_bytes(content[:8], "little")
     places = [*range(8), *range(8, 8 + size, max(size // 40, 1))]
     return [content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :] for place in places]
 
 
-def test_no_byte_of_a_header_goes_unnoticed(checkpoint):
-    """Whatever byte is another one: the file is named, or what was loaded is what was saved."""
+def test_every_damaged_byte_of_a_header_is_detected(checkpoint):
+    """For any changed byte, the error names the file, or the loaded tensors equal the saved ones."""
     path = checkpoint / "model.safetensors"
     saved, content = load_file(path), path.read_bytes()
     noticed = 0
@@ -92,7 +92,7 @@ def test_no_byte_of_a_header_goes_unnoticed(checkpoint):
         ("processor_config.json", ("text_padding",), "sideways"),
     ],
 )
-def test_the_key_of_a_value_that_cannot_be_used_is_named(checkpoint, name, keys, value):
+def test_error_names_the_key_of_an_invalid_value(checkpoint, name, keys, value):
     path = checkpoint / name
     values: Any = json.loads(path.read_text())
     part = values
@@ -104,7 +104,7 @@ def test_the_key_of_a_value_that_cannot_be_used_is_named(checkpoint, name, keys,
         FILES[name].from_pretrained(checkpoint)
 
 
-def test_tensors_of_another_kind_are_named(checkpoint):
+def test_error_names_tensors_of_another_type(checkpoint):
     path = checkpoint / "model.safetensors"
     tensors = load_file(path)
     key = "lamp.motion_to_states.weight"
@@ -116,7 +116,7 @@ def test_tensors_of_another_kind_are_named(checkpoint):
         lamp_hf.LampForTextToMotion.from_pretrained(checkpoint)
 
 
-def test_a_missing_shard_is_named(checkpoint):
+def test_error_names_a_missing_shard(checkpoint):
     lamp_hf.LampForTextToMotion.from_pretrained(checkpoint).save_pretrained(checkpoint, max_shard_size="20KB")
     (checkpoint / "model.safetensors").unlink(missing_ok=True)
     shard = sorted(checkpoint.glob("model-*.safetensors"))[1]
@@ -130,7 +130,7 @@ def test_a_missing_shard_is_named(checkpoint):
         lamp_hf.LampForTextToMotion.from_pretrained(checkpoint)
 
 
-def test_new_parts_may_be_trained_but_a_part_that_is_gone_is_not_made_up(checkpoint):
+def test_new_parts_can_be_trained_but_missing_parts_are_refused(checkpoint):
     path = checkpoint / "model.safetensors"
     model = lamp_hf.LampForTextToMotion.from_pretrained(checkpoint, condition_on_words=True)
     assert model.words_to_condition is not None
@@ -141,7 +141,7 @@ def test_new_parts_may_be_trained_but_a_part_that_is_gone_is_not_made_up(checkpo
             load(checkpoint)
     _, report = lamp_hf.LampForTextToMotion.from_pretrained(checkpoint, output_loading_info=True)
     assert len(report["missing_keys"]) == 6
-    lamp_hf.LampModel.from_pretrained(checkpoint)  # the part that is whole
+    lamp_hf.LampModel.from_pretrained(checkpoint)  # the complete part
 
 
 def make_pipeline(path: Path) -> Any:

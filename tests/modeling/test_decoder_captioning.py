@@ -1,4 +1,4 @@
-"""The built-in captioner writes what LaMP's own branch says, once through the motion and one word at a time."""
+"""The captioner with LaMP's own decoder: cached decoding equals the text branch."""
 
 from functools import wraps
 from pathlib import Path
@@ -19,7 +19,7 @@ from lamp_hf.modeling.modeling_lamp_pretraining import LampForPreTraining
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
 def case(request: pytest.FixtureRequest, tiny_text_to_motion) -> SimpleNamespace:
-    """Three motions of different lengths, padded, and a captioner of random weights that hears them."""
+    """Three padded motions of different lengths, and a captioner with random weights whose output depends on them."""
     lamp = tiny_text_to_motion(lamp={"num_hidden_layers": 4, "initializer_range": 0.4}).lamp
     model = LampDecoderForMotionCaptioning(lamp.config)
     model.lamp.load_state_dict(lamp.state_dict())
@@ -40,7 +40,7 @@ def alone(case: SimpleNamespace, row: int) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def test_logits_are_those_of_the_pretraining_branch(case):
+def test_logits_equal_those_of_the_pretraining_branch(case):
     lamp = case.model.lamp
     caption_ids = torch.randint(3, 38, (3, 9))
     caption_ids[:, 0] = lamp.config.bos_token_id
@@ -52,18 +52,18 @@ def test_logits_are_those_of_the_pretraining_branch(case):
     logits = case.model(**case.inputs, decoder_input_ids=caption_ids).logits
     real = mask.bool()
     torch.testing.assert_close(logits[real], expected[real], atol=1e-4, rtol=1e-4)
-    assert (logits[0] - logits[2]).abs().max() > 0.1  # the motion is heard
+    assert (logits[0] - logits[2]).abs().max() > 0.1  # the motion has an effect
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3, "num_return_sequences": 2}])
-def test_the_cache_changes_nothing(case, options):
+def test_cache_changes_nothing(case, options):
     quick = case.model.generate(**case.inputs, **options)
     assert torch.equal(quick, case.model.generate(**case.inputs, use_cache=False, **options))
     assert quick.shape[0] == 3 * options.get("num_return_sequences", 1)
     assert (quick[:, 0] == case.model.config.bos_token_id).all()
 
 
-def test_queries_read_once_and_each_step_computes_one_word(case, monkeypatch):
+def test_queries_run_once_and_each_step_computes_one_word(case, monkeypatch):
     reads, steps = [], []
     read, forward = case.model.read_motion, case.model.forward
     monkeypatch.setattr(case.model, "read_motion", lambda *args: reads.append(len(args[0])) or read(*args))
@@ -79,7 +79,7 @@ def test_queries_read_once_and_each_step_computes_one_word(case, monkeypatch):
     assert steps == [(12, 1)] * 5
 
 
-def test_a_caption_does_not_depend_on_its_batch(case):
+def test_caption_does_not_depend_on_its_batch(case):
     together = case.model.caption(**case.inputs, num_beams=2)
     for row in range(3):
         own = case.model.caption(**alone(case, row), num_beams=2)
@@ -98,16 +98,16 @@ def test_scores_are_the_mean_probability_of_the_words(case):
         return_dict_in_generate=True,
     )
     assert torch.equal(found.sequences, captions.sequences)
-    # Beam search with a length penalty of 1 ranks by just this.
+    # Beam search with a length penalty of 1 ranks by this value.
     torch.testing.assert_close(captions.scores, found.sequences_scores.exp(), atol=1e-5, rtol=1e-4)
     torch.manual_seed(0)
     sampled = case.model.caption(**case.inputs, do_sample=True, temperature=5.0, num_return_sequences=2)
     greedy = case.model.caption(**case.inputs)
     assert sampled.scores.shape == (6,)
-    assert sampled.scores.mean() < greedy.scores.mean()  # of the model itself, not of the flattened distribution
+    assert sampled.scores.mean() < greedy.scores.mean()  # of the model itself, not of the distribution with temperature
 
 
-def test_a_caption_may_be_begun(case):
+def test_generate_continues_a_caption(case):
     start = torch.tensor([[39, 7, 8]]).expand(3, -1)
     ids = case.model.generate(**case.inputs, decoder_input_ids=start)
     assert torch.equal(ids[:, :3], start)
@@ -124,14 +124,14 @@ def test_tokens_after_the_end_do_not_count():
     torch.testing.assert_close(mean_log_probs(logits, ids, mask)[1], expected[1].mean())
 
 
-def test_it_loads_from_a_text_to_motion_checkpoint(tiny_checkpoint: Path, tmp_path: Path):
+def test_loads_from_a_text_to_motion_checkpoint(tiny_checkpoint: Path, tmp_path: Path):
     model, report = LampDecoderForMotionCaptioning.from_pretrained(tiny_checkpoint, output_loading_info=True)
     assert not report["missing_keys"]
     source = lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint)
     for name, tensor in source.lamp.state_dict().items():
         assert torch.equal(model.lamp.state_dict()[name], tensor), name
     config: GenerationConfig = model.generation_config
-    assert config.guidance_scale is None  # that of the other model would change captions
+    assert config.guidance_scale is None  # the value of the other model would change captions
     assert (config.decoder_start_token_id, config.eos_token_id, config.max_new_tokens) == (
         *(source.config.lamp_config.bos_token_id, 3, 15),
     )
@@ -168,7 +168,7 @@ def test_errors(case):
         LampDecoderForMotionCaptioning(lamp_hf.MotionVQVAEConfig())
 
 
-def test_a_static_cache_writes_the_same(case):
+def test_static_cache_gives_the_same_captions(case):
     quick = case.model.generate(**case.inputs)
     assert torch.equal(quick, case.model.generate(**case.inputs, cache_implementation="static"))
     beams = {"num_beams": 3, "num_return_sequences": 2}
@@ -179,7 +179,7 @@ def test_a_static_cache_writes_the_same(case):
 
 
 @torch.no_grad()
-def test_labels_give_the_loss_of_pretraining(case):
+def test_labels_give_the_pretraining_loss(case):
     lamp = case.model.lamp
     pretraining = LampForPreTraining(lamp.config).eval()
     pretraining.lamp = lamp
@@ -226,7 +226,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(case):
 
 
 @torch.no_grad()
-def test_where_words_look(case):
+def test_words_attend_to_queries_and_earlier_words(case):
     ids = torch.randint(3, 38, (3, 4))
     case.model.set_attn_implementation("eager")
     output = case.model(**case.inputs, decoder_input_ids=ids, output_hidden_states=True, output_attentions=True)

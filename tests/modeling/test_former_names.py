@@ -1,4 +1,4 @@
-"""Checkpoints whose layers were called otherwise load to the bit, and are saved by the names of now."""
+"""Checkpoints with former names of layers and classes load bit for bit, and are saved with the current names."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import lamp_hf
 from lamp_hf.checkpoints.files import CheckpointError
-from lamp_hf.modeling.base_lamp import FORMER_NAME
+from lamp_hf.modeling.former_checkpoints import FORMER_NAME
 
 FORMER = {
     "motion_projection.": "motion_proj.",
@@ -41,7 +41,7 @@ def former(tiny_checkpoint: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "kind", ["LampForTextToMotion", "LampModel", "LampForMotionTextRetrieval", "LampDecoderForMotionCaptioning"]
 )
-def test_former_names_load_to_the_bit(former: Path, tiny_checkpoint: Path, tmp_path: Path, kind: str) -> None:
+def test_former_names_load_bit_exactly(former: Path, tiny_checkpoint: Path, tmp_path: Path, kind: str) -> None:
     kind_of_model = getattr(lamp_hf, kind)
     model, report = kind_of_model.from_pretrained(former, output_loading_info=True)
     assert not any(report.values())
@@ -55,7 +55,7 @@ def test_former_names_load_to_the_bit(former: Path, tiny_checkpoint: Path, tmp_p
     assert all(torch.equal(tensor, expected[name]) for name, tensor in saved.items())
 
 
-def test_in_shards(former: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_former_names_in_shards_load(former: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     expected = lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint)
     expected.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
     for path in (tmp_path / "shards").glob("*.safetensors"):
@@ -69,8 +69,8 @@ def test_in_shards(former: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in expected.state_dict().items())
 
 
-def test_a_run_of_before_goes_on(former: Path, tiny_checkpoint: Path) -> None:
-    """As Trainer resumes: from the file of a checkpoint, by `load_state_dict`."""
+def test_run_with_former_names_resumes(former: Path, tiny_checkpoint: Path) -> None:
+    """The Trainer resumes from the file of a checkpoint, with `load_state_dict`."""
     expected = lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint)
     model = lamp_hf.LampForTextToMotion(expected.config)
     stored = load_file(former / "model.safetensors")
@@ -82,7 +82,7 @@ def test_a_run_of_before_goes_on(former: Path, tiny_checkpoint: Path) -> None:
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in expected.state_dict().items())
 
 
-def test_text_projection_is_that_of_the_shared_space() -> None:
+def test_text_projection_projects_to_the_shared_space() -> None:
     lamp = lamp_hf.LampModel.from_pretrained("lamp-small")
     for projection in (lamp.text_projection, lamp.motion_projection):
         assert (projection.in_features, projection.out_features) == (
@@ -93,7 +93,20 @@ def test_text_projection_is_that_of_the_shared_space() -> None:
     assert torch.equal(lamp.text_projection.weight, stored[f"lamp.{FORMER_NAME}"].float())
 
 
-def test_a_checkpoint_with_the_former_class_loads(tiny_captioner: Path, tmp_path: Path) -> None:
+def test_temperature_without_dimensions_loads_and_is_saved_with_one(tmp_path: Path) -> None:
+    stored = load_file(lamp_hf.embedded_checkpoint() / "model.safetensors")["lamp.logit_scale"]
+    assert stored.shape == ()
+    for model in (lamp_hf.LampForTextToMotion, lamp_hf.LampForMotionTextRetrieval):
+        assert torch.equal(model.from_pretrained("lamp-small").lamp.logit_scale, stored.float().reshape(1))
+    lamp = lamp_hf.LampModel.from_pretrained("lamp-small")
+    lamp.save_pretrained(tmp_path)
+    assert load_file(tmp_path / "model.safetensors")["logit_scale"].shape == (1,)
+    assert torch.equal(lamp_hf.LampModel.from_pretrained(tmp_path).logit_scale, lamp.logit_scale)
+    lamp.load_state_dict({**lamp.state_dict(), "logit_scale": stored.float() + 1})  # of a run from before the change
+    assert torch.equal(lamp.logit_scale, stored.float().reshape(1) + 1)
+
+
+def test_checkpoint_with_the_former_class_loads(tiny_captioner: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_captioner, tmp_path / "captioner"))
     config = json.loads((folder / "config.json").read_text())
     assert config["architectures"] == ["LampWithLanguageModelForMotionCaptioning"]

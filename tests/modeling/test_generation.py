@@ -32,7 +32,7 @@ WORDS = [(5, 6, 7), (8, 9, 10, 11, 12), (13,), (20, 21)]
 
 
 def texts(*rows: tuple[int, ...], length: int | None = None) -> dict[str, torch.Tensor]:
-    """Captions of these words, padded on the right."""
+    """Return captions of these words, padded on the right."""
     length = length or max(map(len, rows)) + 2
     input_ids = torch.tensor([[1, *row, 2] + [0] * (length - 2 - len(row)) for row in rows])
     return {"input_ids": input_ids, "attention_mask": (input_ids != 0).long()}
@@ -44,7 +44,7 @@ def model(request: pytest.FixtureRequest, tiny_text_to_motion) -> LampForTextToM
 
 
 def codes_for(model: LampForTextToMotion, codes: torch.Tensor) -> torch.Tensor:
-    """Codes `(B, n)` with others for the model's further codebooks, if it has any."""
+    """Return codes `(B, n)`, with codes for the further codebooks of the model if it has any."""
     if model.config.num_quantizers == 1:
         return codes
     further = [((codes + 5 * k) % 24).masked_fill(codes < 0, -100) for k in range(1, model.config.num_quantizers)]
@@ -52,13 +52,13 @@ def codes_for(model: LampForTextToMotion, codes: torch.Tensor) -> torch.Tensor:
 
 
 def steps_of(model: LampForTextToMotion, num_inference_steps: int) -> int:
-    """Each codebook after the first is a step."""
+    """Return the number of steps; each codebook after the first is one."""
     return num_inference_steps + model.config.num_quantizers - 1
 
 
 @pytest.fixture(params=["cpu", "accelerator"])
 def passes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How the network is run: one window at a time, or a fixed number of padded ones as on an accelerator."""
+    """How the network runs: one window at a time, or a fixed number of padded windows as on an accelerator."""
     if request.param == "accelerator":
         start = MotionDecoder.__init__
 
@@ -73,7 +73,7 @@ def passes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 # ---- the same motion in any batch -----------------------------------------------------------------------------
 
 
-def test_a_motion_is_the_same_alone_and_in_any_batch(model, passes):
+def test_motion_does_not_depend_on_its_batch(model, passes):
     lengths, seeds = [9, 12, 4, 30], [3, 2**40, 3, 0]
     together = model.generate(**texts(*WORDS, length=12), num_tokens=lengths, seed=seeds)
     order = [2, 0, 3, 1, 0]
@@ -94,8 +94,8 @@ def test_a_motion_is_the_same_alone_and_in_any_batch(model, passes):
     assert together.seeds == seeds
 
 
-def test_both_kinds_of_passes_agree(tiny_text_to_motion, monkeypatch):
-    """Padding on an accelerator changes nothing: greedy tokens are those of the unpadded passes."""
+def test_padded_and_unpadded_passes_agree(tiny_text_to_motion, monkeypatch):
+    """Padding on an accelerator changes nothing: greedy tokens equal those of unpadded passes."""
     for bias in ("causal", "soft_causal", "none"):
         model = tiny_text_to_motion(attention_bias=bias)
         arguments = {**texts(*WORDS), "num_tokens": [9, 12, 4, 7], "temperature": 0}
@@ -114,7 +114,7 @@ def test_both_kinds_of_passes_agree(tiny_text_to_motion, monkeypatch):
         torch.testing.assert_close(plain.motion_values, padded.motion_values, rtol=0, atol=1e-4)
 
 
-def test_motions_are_the_tokenizers_of_their_codes(model):
+def test_motions_are_decoded_from_their_codes_by_the_tokenizer(model):
     made = model.generate(**texts(*WORDS[:2]), num_tokens=[5, 9], seed=1)
     for row, n in enumerate((5, 9)):
         with torch.no_grad():
@@ -123,7 +123,7 @@ def test_motions_are_the_tokenizers_of_their_codes(model):
     assert made.motion_values.shape == (2, 36, 263)
 
 
-def test_motions_of_one_text_differ_and_their_seeds_give_them_again(model):
+def test_motions_of_one_text_differ_and_seeds_reproduce_them(model):
     made = model.generate(**texts(*WORDS[:2]), num_tokens=8, seed=[5, 90], num_motions_per_prompt=3)
     assert made.seeds == [5, 6, 7, 90, 91, 92]
     assert len({tuple(row) for row in made.motion_codes.flatten(1).tolist()}) == 6
@@ -131,7 +131,7 @@ def test_motions_of_one_text_differ_and_their_seeds_give_them_again(model):
     assert torch.equal(again.motion_codes[0], made.motion_codes[4])
 
 
-def test_seeds_that_are_not_given_are_drawn_and_told(model):
+def test_missing_seeds_are_drawn_and_returned(model):
     captions = texts(WORDS[0], WORDS[0])
     torch.manual_seed(0)
     first = model.generate(**captions, num_tokens=8)
@@ -143,7 +143,7 @@ def test_seeds_that_are_not_given_are_drawn_and_told(model):
     assert torch.equal(again.motion_codes, first.motion_codes)
 
 
-def test_noise_leaves_torchs_own_generator_alone(model):
+def test_generation_does_not_change_the_global_random_state(model):
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
@@ -151,7 +151,7 @@ def test_noise_leaves_torchs_own_generator_alone(model):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_equal_texts_are_read_once(model, monkeypatch):
+def test_equal_texts_are_encoded_once(model, monkeypatch):
     calls = []
     read = model.get_text_condition
     monkeypatch.setattr(model, "get_text_condition", lambda *args: calls.append(args) or read(*args))
@@ -162,7 +162,7 @@ def test_equal_texts_are_read_once(model, monkeypatch):
 
 @settings(max_examples=40, deadline=None)
 @given(sizes=st.lists(st.integers(1, 4), max_size=20), rows=st.integers(1, 5))
-def test_passes_have_one_size_and_cover_everything(sizes, rows):
+def test_passes_have_one_size_and_cover_all_windows(sizes, rows):
     seen = set()
     for indices in equal_passes(sizes, rows):
         assert len(indices) == rows
@@ -187,7 +187,7 @@ def fixed_windows(logits: torch.Tensor, editable: torch.Tensor | None = None, co
     )
 
 
-def test_fewer_tokens_are_masked_in_every_step_the_surest_first():
+def test_tokens_are_decided_most_likely_first():
     logits = torch.randn(16, 8, generator=torch.Generator().manual_seed(0)) * 3
     window = fixed_windows(logits)
     seen = []
@@ -200,7 +200,7 @@ def test_fewer_tokens_are_masked_in_every_step_the_surest_first():
     masked = [tokens == 8 for tokens in seen]
     assert [int(mask.sum()) for mask in masked] == [16, 16, 15, 14, 12, 10, 8, 5, 3, 1]
     for before, after in pairwise(masked):
-        assert not (after & ~before).any()  # what is kept stays
+        assert not (after & ~before).any()  # kept tokens do not change
     sureness = logits.softmax(-1).amax(-1)
     assert sureness[masked[-1]].item() == sureness.min()
     assert torch.equal(window.sequence, logits.argmax(-1))
@@ -220,7 +220,7 @@ def test_remasking_noise_changes_which_tokens_are_decided_first():
         decode_windows([window := fixed_windows(logits)], predict, config, 8)
         assert [16 - sum(row) for row in kept] == [16, 16, 15, 14, 12, 10, 8, 5, 3, 1]
         for before, after in pairwise(np.array(kept)):
-            assert not (before & ~after).any()  # what is kept stays
+            assert not (before & ~after).any()  # kept tokens do not change
         assert torch.equal(window.sequence, logits.argmax(-1))
         surest_kept.append(kept[6])
     assert surest_kept[0] != surest_kept[1]
@@ -228,10 +228,10 @@ def test_remasking_noise_changes_which_tokens_are_decided_first():
 
 @settings(max_examples=25, deadline=None)
 @given(n=st.integers(1, 30), steps=st.integers(1, 20), seed=st.integers(0, 1000))
-def test_everything_editable_is_decided_and_nothing_else_changes(n, steps, seed):
+def test_only_editable_tokens_change_and_all_are_decided(n, steps, seed):
     generator = torch.Generator().manual_seed(seed)
     editable = torch.rand(n, generator=generator) < 0.5
-    codes = torch.randint(100, 200, (n,), generator=generator)  # no code of the model: what is kept is not looked at
+    codes = torch.randint(100, 200, (n,), generator=generator)  # not a code of the model: kept tokens are ignored
     window = fixed_windows(torch.zeros(n, 8), editable, codes.clone())
     config = MaskedMotionGenerationConfig(num_inference_steps=steps)
     decode_windows([window], lambda windows, scale: [torch.zeros(n, 8)], config, 8)
@@ -239,7 +239,7 @@ def test_everything_editable_is_decided_and_nothing_else_changes(n, steps, seed)
     assert (window.sequence[editable] < 8).all()
 
 
-def test_filters_keep_the_keep_likely():
+def test_filters_keep_the_most_likely_codes():
     logits = torch.tensor([[1.0, 4.0, 2.0, 3.0]])  # shares 3 %, 64 %, 9 %, 24 %
     for top_k, top_p, kept in ((4, None, 4), (2, None, 2), (9, 1.0, 4), (4, 0.65, 2), (4, 0.6, 1), (1, 0.9, 1)):
         filtered = keep_likely(logits, top_k, top_p)
@@ -256,28 +256,28 @@ def test_draws_follow_temperature_and_filters():
         codes, probabilities = draw_codes(logits, config, generator)
         expected = (logits[0, :3] / temperature).softmax(-1)
         torch.testing.assert_close(codes.bincount(minlength=3) / len(codes), expected, rtol=0, atol=0.015)
-        # Confidence knows nothing of temperature and filter.
+        # Confidence does not depend on temperature and filters.
         assert torch.equal(probabilities, logits.softmax(-1).gather(-1, codes[:, None])[:, 0])
     codes, _ = draw_codes(logits, MaskedMotionGenerationConfig(temperature=0), generator)
     assert (codes == 0).all()
-    # By default a tenth of the codes may be drawn: of 24, three.
+    # By default, a tenth of the codes can be drawn: three of 24.
     many = torch.arange(24.0).expand(2000, -1)
     codes, _ = draw_codes(many * 0.1, MaskedMotionGenerationConfig(), generator)
     assert set(codes.tolist()) == {21, 22, 23}
 
 
-def test_guidance_leads_from_the_negative_text_to_the_text(model):
+def test_guidance_moves_from_the_negative_text_to_the_text(model):
     captions, options = texts(*WORDS[:2]), {"num_tokens": 10, "temperature": 0}
     plain = model.generate(**captions, **options, guidance_scale=1)
     guided = model.generate(**captions, **options, guidance_scale=4)
     assert not torch.equal(plain.motion_codes, guided.motion_codes)
-    # Away from a text and towards it by any factor is that text.
+    # Guidance by any factor from a text to the same text gives that text.
     same = {f"negative_{name}": tensor for name, tensor in captions.items()}
     assert torch.equal(model.generate(**captions, **options, **same).motion_codes, plain.motion_codes)
     negative = {f"negative_{name}": tensor for name, tensor in texts(WORDS[3]).items()}
     away = model.generate(**captions, **options, **negative)
     assert not torch.equal(away.motion_codes, guided.motion_codes)
-    # A row of padding stands for no negative text, so that some of a batch may have one.
+    # A row of padding means no negative text, so that only some texts of a batch can have one.
     mixed = {f"negative_{name}": tensor for name, tensor in texts(WORDS[3], WORDS[3]).items()}
     mixed["negative_attention_mask"][0] = 0
     both = model.generate(**captions, **options, **mixed)
@@ -286,7 +286,7 @@ def test_guidance_leads_from_the_negative_text_to_the_text(model):
 
 
 @torch.no_grad()
-def test_guided_logits_are_those_of_the_formula(model):
+def test_guided_logits_match_the_formula(model):
     conditions = torch.randn(2, 32)
     codes = torch.randint(24, (7,))
     shares = torch.linspace(0, 1, 7)
@@ -300,7 +300,7 @@ def test_guided_logits_are_those_of_the_formula(model):
     torch.testing.assert_close(decoder.predict([window], 2.5)[0], empty + 2.5 * (mixed - empty))
 
 
-def test_callback_is_told_of_every_step(model):
+def test_callback_is_called_after_every_step(model):
     told = []
     model.generate(
         **texts(*WORDS[:2]),
@@ -316,15 +316,15 @@ def test_callback_is_told_of_every_step(model):
 
 
 @torch.no_grad()
-def test_further_codebooks_follow_from_those_before_them(tiny_text_to_motion):
-    """Greedy codes are those that the residual transformer finds likeliest, one codebook after the other."""
+def test_further_codebooks_depend_on_earlier_ones(tiny_text_to_motion):
+    """Greedy codes are the most likely ones of the residual transformer, one codebook after the other."""
     model = tiny_text_to_motion(num_quantizers=3)
     captions = texts(*WORDS[:2])
     made = model.generate(**captions, num_tokens=9, temperature=0, guidance_scale=1.0, seed=0).motion_codes
     condition = model.get_text_condition(**captions)
     for codebook in (1, 2):
         hidden = made.clone()
-        hidden[..., codebook:] = 7  # not read
+        hidden[..., codebook:] = 7  # ignored
         logits = model.predict_residuals(hidden, condition, torch.full((2,), codebook))
         assert torch.equal(logits.argmax(-1), made[..., codebook])
     assert made.unique().numel() > 3
@@ -332,7 +332,7 @@ def test_further_codebooks_follow_from_those_before_them(tiny_text_to_motion):
     assert not torch.allclose(decoded, model.lamp.motion_vqvae.decode(made[..., :1]), atol=1e-2)
 
 
-def test_further_codebooks_of_one_codebook_are_refused(tiny_text_to_motion):
+def test_residual_layers_without_residual_codebooks_are_refused(tiny_text_to_motion):
     model = tiny_text_to_motion()
     with pytest.raises(ValueError, match="num_quantizers=1: the tokenizer has only one codebook"):
         model.predict_residuals(torch.zeros(1, 4, 1, dtype=torch.long), torch.zeros(1, 32), torch.ones(1).long())
@@ -343,7 +343,7 @@ def test_further_codebooks_of_one_codebook_are_refused(tiny_text_to_motion):
 # ---- edits ----------------------------------------------------------------------------------------------------
 
 
-def test_an_edit_keeps_everything_else(model, passes):
+def test_edit_keeps_everything_else(model, passes):
     codes = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5], [2, 7, 1, 8, 2, 8, 1, 8, -100, -100, -100]])
     codes = codes_for(model, codes)
     edit_mask = torch.zeros(2, 11, dtype=torch.bool)
@@ -352,14 +352,14 @@ def test_an_edit_keeps_everything_else(model, passes):
     assert torch.equal(made.motion_codes[~edit_mask], codes[~edit_mask])
     assert made.num_tokens == [11, 8]
     other = codes.clone()
-    other[edit_mask] = 0  # what stood where the edit is does not matter
+    other[edit_mask] = 0  # the edited tokens do not matter
     again = model.generate(**texts(*WORDS[:2]), motion_codes=other, edit_mask=edit_mask, seed=[0, 1])
     assert torch.equal(again.motion_codes, made.motion_codes)
     alone = model.generate(**texts(WORDS[1]), motion_codes=codes[1:], edit_mask=edit_mask[1:], seed=1)
     assert torch.equal(alone.motion_codes[0, :8], made.motion_codes[1, :8])
 
 
-def test_one_motion_may_be_edited_by_many_texts(model):
+def test_one_motion_can_be_edited_with_many_texts(model):
     codes, edit_mask = codes_for(model, torch.arange(10)[None]), (torch.arange(10) > 6)[None]
     options = {"motion_codes": codes, "edit_mask": edit_mask, "temperature": 0}
     made = model.generate(**texts(*WORDS[:3]), **options)
@@ -369,7 +369,7 @@ def test_one_motion_may_be_edited_by_many_texts(model):
         assert torch.equal(alone.motion_codes[0], made.motion_codes[row])
 
 
-def test_a_full_edit_is_a_new_motion_and_an_empty_one_is_none(model):
+def test_full_edit_is_a_new_motion_and_empty_edit_changes_nothing(model):
     codes = codes_for(model, torch.arange(10)[None])
     everything = torch.ones(1, 10, dtype=torch.bool)
     made = model.generate(**texts(WORDS[0]), motion_codes=codes, edit_mask=everything, seed=4)
@@ -380,7 +380,7 @@ def test_a_full_edit_is_a_new_motion_and_an_empty_one_is_none(model):
 
 
 def edit_follows(model: LampForTextToMotion, changed: int) -> bool:
-    """Whether an edit of tokens 4 and 5 of 10 depends on token `changed`."""
+    """Return whether an edit of tokens 4 and 5 of 10 depends on token `changed`."""
     edit_mask = torch.zeros(1, 10, dtype=torch.bool)
     edit_mask[0, 4:6] = True
     results = set()
@@ -393,7 +393,7 @@ def edit_follows(model: LampForTextToMotion, changed: int) -> bool:
 
 
 @pytest.mark.parametrize(("bias", "sees"), [("none", True), ("soft_causal", True), ("causal", False)])
-def test_an_edit_looks_at_both_sides_unless_attention_is_causal(tiny_text_to_motion, caplog, bias, sees):
+def test_edit_sees_both_sides_unless_attention_is_causal(tiny_text_to_motion, caplog, bias, sees):
     model = tiny_text_to_motion(attention_bias=bias)
     generation_lamp.logger.warning_once.cache_clear()
     logging.getLogger("transformers").propagate = True
@@ -406,7 +406,7 @@ def test_an_edit_looks_at_both_sides_unless_attention_is_causal(tiny_text_to_mot
     assert len(warned) == (0 if sees else 1)
 
 
-def test_going_on_with_a_motion_needs_no_warning(tiny_text_to_motion, monkeypatch):
+def test_continuing_a_motion_gives_no_warning(tiny_text_to_motion, monkeypatch):
     model = tiny_text_to_motion(attention_bias="causal")
     warnings = []
     monkeypatch.setattr(generation_lamp.logger, "warning_once", warnings.append)
@@ -435,7 +435,7 @@ def test_windows_decide_every_token_once(editable, max_tokens):
     assert torch.equal(decided, editable.long())
 
 
-def test_windows_have_context():
+def test_windows_contain_context():
     windows = plan_windows(torch.ones(100, dtype=torch.bool), 49)
     assert [(start, end) for start, end, _ in windows] == [(0, 49), (33, 82), (51, 100)]
     editable = torch.zeros(100, dtype=torch.bool)
@@ -443,7 +443,7 @@ def test_windows_have_context():
     assert [(start, end) for start, end, _ in plan_windows(editable, 49)] == [(21, 70)]
 
 
-def test_a_long_motion_never_needs_a_longer_window(model, monkeypatch):
+def test_long_motion_never_needs_a_longer_window(model, monkeypatch):
     seen = []
     predict = model.predict_tokens
     monkeypatch.setattr(model, "predict_tokens", lambda ids, *rest: seen.append(ids) or predict(ids, *rest))
@@ -457,7 +457,7 @@ def test_a_long_motion_never_needs_a_longer_window(model, monkeypatch):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 60), min_size=2, max_size=6), st.integers(0, 8), st.integers(2, 49))
-def test_stretches_around_seams_never_meet(lengths, reach, max_tokens):
+def test_spans_around_seams_never_overlap(lengths, reach, max_tokens):
     before = 0
     for seam in range(len(lengths) - 1):
         start, end, first, last = plan_seam(lengths, seam, reach, max_tokens)
@@ -469,7 +469,7 @@ def test_stretches_around_seams_never_meet(lengths, reach, max_tokens):
         before = last
 
 
-def test_a_storyboard_is_its_parts_with_new_tokens_around_the_seams(model):
+def test_storyboard_joins_its_parts_with_new_tokens_at_the_seams(model):
     captions, lengths = texts(*WORDS[:3]), [10, 26, 8]
     board = model.generate_storyboard(**captions, num_tokens=lengths, seed=11, seam_tokens=3)
     assert board.part_tokens == lengths
@@ -484,7 +484,7 @@ def test_a_storyboard_is_its_parts_with_new_tokens_around_the_seams(model):
         assert not torch.equal(board.motion_codes[0][seam], unjoined.motion_codes[0][seam])
     first = model.generate(**texts(WORDS[0]), num_tokens=10, seed=11)
     assert torch.equal(unjoined.motion_codes[0, :10], first.motion_codes[0])
-    # The tokenizer decodes the whole at once.
+    # The tokenizer decodes the whole motion at once.
     with torch.no_grad():
         assert torch.equal(board.motion_values, model.lamp.motion_vqvae.decode(board.motion_codes))
     again = model.generate_storyboard(**captions, num_tokens=lengths, seed=11)
@@ -494,7 +494,7 @@ def test_a_storyboard_is_its_parts_with_new_tokens_around_the_seams(model):
 
 
 def seam_follows(model: LampForTextToMotion, monkeypatch: pytest.MonkeyPatch, changed: slice) -> bool:
-    """Whether the tokens around the seam of two parts of 6 depend on these tokens of the parts."""
+    """Return whether the tokens around the seam of two parts of 6 depend on these tokens of the parts."""
     decode = generation_lamp.decode_windows
     results = set()
     for code in range(0, 24, 3):
@@ -511,12 +511,12 @@ def seam_follows(model: LampForTextToMotion, monkeypatch: pytest.MonkeyPatch, ch
     return len(results) > 1
 
 
-def test_a_seam_is_decided_from_both_sides(model, monkeypatch):
+def test_seam_depends_on_both_sides(model, monkeypatch):
     assert seam_follows(model, monkeypatch, slice(2, 4))
     assert seam_follows(model, monkeypatch, slice(8, 10))
 
 
-def test_the_texts_shares_change_across_a_seam(model, monkeypatch):
+def test_weights_of_the_texts_change_across_a_seam(model, monkeypatch):
     seen = []
     decode = generation_lamp.decode_windows
     monkeypatch.setattr(
@@ -532,7 +532,7 @@ def test_the_texts_shares_change_across_a_seam(model, monkeypatch):
             assert window.conditions.shape == (2, 32)
 
 
-def test_a_storyboard_of_one_part_is_a_motion(model):
+def test_storyboard_of_one_part_is_a_motion(model):
     board = model.generate_storyboard(**texts(WORDS[1]), num_tokens=30, seed=8)
     single = model.generate(**texts(WORDS[1]), num_tokens=30, seed=8)
     assert torch.equal(board.motion_codes, single.motion_codes)
@@ -543,7 +543,7 @@ def test_parts_of_one_text_differ(model):
     assert not torch.equal(board.motion_codes[0, :10], board.motion_codes[0, 10:])
 
 
-def test_parts_have_noise_of_their_own():
+def test_parts_have_separate_noise():
     draws = [torch.rand(4, generator=part_generator(7, part)).tolist() for part in range(5)]
     assert len({tuple(draw) for draw in draws}) == 5
     assert draws[0] == torch.rand(4, generator=torch.Generator().manual_seed(7)).tolist()
@@ -552,7 +552,7 @@ def test_parts_have_noise_of_their_own():
 # ---- configuration --------------------------------------------------------------------------------------------
 
 
-def test_generation_config_is_saved_and_read_as_its_class(model, tmp_path):
+def test_generation_config_is_saved_and_loaded_as_its_class(model, tmp_path):
     assert type(model.generation_config) is MaskedMotionGenerationConfig
     model.generation_config = MaskedMotionGenerationConfig(num_inference_steps=18, guidance_scale=2, seed=5)
     try:
@@ -581,7 +581,7 @@ def test_generation_config_is_saved_and_read_as_its_class(model, tmp_path):
     assert given.generation_config.num_inference_steps == 10
 
 
-def test_values_of_a_call_hold_for_that_call(model):
+def test_values_of_a_call_apply_only_to_that_call(model):
     steps = SimpleNamespace(count=0)
 
     def count(done, total, tokens) -> None:
@@ -608,14 +608,14 @@ def test_values_of_a_call_hold_for_that_call(model):
         ({"guidance_scale": -2}, "guidance_scale=-2 is not a number of at least 0"),
     ],
 )
-def test_values_that_cannot_work_are_refused(model, values, message):
+def test_invalid_values_are_refused(model, values, message):
     with pytest.raises(ValueError, match=message):
         MaskedMotionGenerationConfig(**values)
     with pytest.raises(ValueError, match=message):
         model.generate(**texts(WORDS[0]), **values)
 
 
-def test_wrong_arguments_are_refused_by_name(model):
+def test_error_names_invalid_arguments(model):
     captions = texts(*WORDS[:2])
     codes, mask = codes_for(model, torch.zeros(2, 4, dtype=torch.long)), torch.ones(2, 4, dtype=torch.bool)
     cases = [
@@ -644,7 +644,7 @@ def test_wrong_arguments_are_refused_by_name(model):
         model.generate_storyboard(**captions, num_tokens=[1, 2, 3])
 
 
-def test_lengths_are_estimated_where_none_are_given(model):
+def test_missing_lengths_are_estimated(model):
     captions = texts(*WORDS)
     with torch.no_grad():
         expected = model.length_estimator.num_tokens(model.get_text_condition(**captions)).tolist()

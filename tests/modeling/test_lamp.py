@@ -1,4 +1,4 @@
-"""LaMP on its own: masks, losses, negatives, starting from BERT, saving, precision, several processes."""
+"""LaMP: masks, losses, negatives, initialization from BERT, saving, precision, several processes."""
 
 import os
 import subprocess
@@ -60,7 +60,7 @@ def tiny(seed: int = 0, **changes) -> LampForPreTraining:
 
 
 def make_batch(lengths=(22, 12, 9), words=((5, 6, 7), (8, 9, 10, 11, 12), (13,)), seed=0) -> dict[str, torch.Tensor]:
-    """Clips of these numbers of frames, padded with 7 (anything will do), and captions of these words."""
+    """Return clips of these numbers of frames, padded with 7 (an arbitrary value), and captions of these words."""
     generator = torch.Generator().manual_seed(seed)
     motion_values = torch.full((len(lengths), max(lengths), 263), 7.0)
     motion_attention_mask = torch.zeros(len(lengths), max(lengths), dtype=torch.long)
@@ -112,7 +112,7 @@ def test_features_and_scores_do_not_depend_on_padding(separate):
 
 
 @torch.no_grad()
-def test_released_padding_is_seen_when_asked_for():
+def test_padding_is_visible_with_the_released_setting():
     masked, seen = tiny().lamp, tiny(mask_motion_padding=False).lamp
     batch = make_batch()
     values, mask = batch["motion_values"], batch["motion_attention_mask"]
@@ -123,7 +123,7 @@ def test_released_padding_is_seen_when_asked_for():
 
 
 @torch.no_grad()
-def test_more_padding_changes_no_loss():
+def test_more_padding_does_not_change_the_loss():
     model, batch = tiny(), make_batch()
     negatives = torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1])
     expected = model(**batch, negatives=negatives)
@@ -135,7 +135,7 @@ def test_more_padding_changes_no_loss():
 
 
 @torch.no_grad()
-def test_losses_are_means_over_what_is_real():
+def test_losses_are_means_over_real_tokens():
     """Captioning and motion-token losses of a batch follow from those of its items and their numbers."""
     model = tiny(label_smoothing=0.0)
     batch = make_batch()
@@ -148,7 +148,7 @@ def test_losses_are_means_over_what_is_real():
         close(together[name], (items * counts).sum() / counts.sum())
 
 
-def test_a_batch_of_one_has_no_negatives():
+def test_batch_of_one_has_no_negatives():
     model = tiny().train()
     output = model(**make_batch((12,), ((5, 6),)))
     assert output.matching_logits.shape == (1, 2)
@@ -158,7 +158,7 @@ def test_a_batch_of_one_has_no_negatives():
 
 
 @torch.no_grad()
-def test_what_the_encoder_made_stands_in_for_the_motion():
+def test_encoder_output_replaces_the_motion():
     model, batch = tiny(), make_batch()
     negatives = torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1])
     encoded = model.lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
@@ -173,7 +173,7 @@ def test_what_the_encoder_made_stands_in_for_the_motion():
 
 
 @torch.no_grad()
-def test_tokens_beyond_the_last_query_are_not_asked_for():
+def test_tokens_after_the_last_query_are_not_predicted():
     model = tiny()
     batch = make_batch((36, 12), ((5, 6), (7,)))
     encoded = model.lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
@@ -191,7 +191,7 @@ def test_tokens_beyond_the_last_query_are_not_asked_for():
 
 
 @torch.no_grad()
-def test_a_word_sees_motion_and_earlier_words_only_and_queries_see_none():
+def test_words_see_motion_and_earlier_words_and_queries_see_no_words():
     lamp, batch = tiny().lamp, make_batch()
     encoded = lamp.encode_motion(batch["motion_values"], batch["motion_attention_mask"])
     latents, mask = encoded.motion_embeds, encoded.motion_token_mask
@@ -215,7 +215,7 @@ def test_a_word_sees_motion_and_earlier_words_only_and_queries_see_none():
 
 
 @torch.no_grad()
-def test_sdpa_equals_eager():
+def test_sdpa_equals_eager_attention():
     model, batch = tiny(), make_batch()
     outputs = {}
     for attention in ("sdpa", "eager"):
@@ -251,7 +251,7 @@ def test_contrastive_targets():
     expected = sum(F.cross_entropy(x, torch.arange(3), label_smoothing=0.1) for x in logits) / 2
     close(model.contrastive_loss(*logits, diagonal), expected)
     shared = diagonal.clone()
-    shared[0, 3] = True  # the first motion fits two captions: half of the target each
+    shared[0, 3] = True  # the first motion matches two captions, so each gets half of the target
     model.config.label_smoothing = 0.0
     expected = torch.tensor(0.0)
     for x in logits:
@@ -260,7 +260,7 @@ def test_contrastive_targets():
     close(model.contrastive_loss(*logits, shared), expected)
 
 
-def test_equal_captions_and_equal_clips_are_positives(monkeypatch):
+def test_equal_captions_and_clips_are_positives(monkeypatch):
     model = tiny()
     batch = make_batch((12, 12, 12, 12), ((5, 6), (7, 8), (5, 6), (9,)))
     batch["motion_values"][3] = batch["motion_values"][1]
@@ -274,10 +274,10 @@ def test_equal_captions_and_equal_clips_are_positives(monkeypatch):
 
 
 @torch.no_grad()
-def test_no_pair_of_equal_captions_becomes_a_negative():
+def test_pairs_with_equal_captions_are_never_negatives():
     model = tiny()
     same = model(**make_batch((12, 13, 14), ((5,), (5,), (5,))))
-    assert same.matching_logits.shape == (3, 2)  # nothing but true pairs
+    assert same.matching_logits.shape == (3, 2)  # only true pairs
     close(same.matching_loss, F.cross_entropy(same.matching_logits, torch.ones(3, dtype=torch.long)))
     mixed = model(**make_batch((12, 13, 14), ((5,), (5,), (6,))))
     assert mixed.matching_logits.shape == (9, 2)
@@ -285,7 +285,7 @@ def test_no_pair_of_equal_captions_becomes_a_negative():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 6), st.integers(0, 4), st.integers(0, 10**6))
-def test_a_negative_is_never_a_positive(rows, more, seed):
+def test_negatives_are_never_positives(rows, more, seed):
     torch.manual_seed(seed)
     positives = torch.rand(rows, rows + more) < 0.5
     chosen = draw_negatives(torch.randn(rows, rows + more) * 50, positives)
@@ -302,7 +302,7 @@ def test_negatives_follow_similarity():
 
 
 @given(st.lists(st.lists(st.integers(0, 2), max_size=3), min_size=1, max_size=5))
-def test_same_rows_equals_comparing_lists(rows):
+def test_same_rows_equals_list_comparison(rows):
     padded = torch.tensor([row + [-1] * (4 - len(row)) for row in rows])
     found = same_rows(padded[:, :3], padded)
     assert found.tolist() == [[a == b for b in rows] for a in rows]
@@ -324,7 +324,7 @@ def test_all_four_losses_can_be_learned():
         assert output[name] < 0.35 * first[name], name
 
 
-def test_complaints_name_the_remedy():
+def test_errors_name_the_remedy():
     model, batch = tiny(), make_batch()
     with pytest.raises(ValueError, match="motion_embeds"):
         model(input_ids=batch["input_ids"])
@@ -337,7 +337,7 @@ def test_complaints_name_the_remedy():
 # ---- training ---------------------------------------------------------------------------------------------
 
 
-def test_the_motion_encoder_stays_frozen(tmp_path):
+def test_motion_encoder_stays_frozen(tmp_path):
     model = tiny(separate_motion_encoder=True, freeze_word_embeddings=True)
     model.save_pretrained(tmp_path)
     frozen = ("lamp.motion_vqvae.", "lamp.motion_encoder.", "lamp.qformer.embeddings.word_embeddings.")
@@ -440,7 +440,7 @@ def test_saving_is_exact_and_stores_shared_weights_once(tmp_path):
         assert torch.equal(inner(**batch).logits_per_motion, model.lamp(**batch).logits_per_motion)
 
 
-def test_a_fresh_model_starts_as_configured():
+def test_new_model_is_initialized_as_configured():
     lamp = tiny(initializer_range=0.05, logit_scale_init_value=1.5).lamp
     assert lamp.logit_scale == 1.5
     assert 0.04 < lamp.query_tokens.std() < 0.06
@@ -467,13 +467,13 @@ def bert() -> BertForMaskedLM:
         max_position_embeddings=30,
     )
     model = BertForMaskedLM(config).eval()
-    for parameter in model.parameters():  # biases and token types too
+    for parameter in model.parameters():  # also biases and token types
         torch.nn.init.normal_(parameter, std=0.3)
     return model
 
 
 @torch.no_grad()
-def test_starting_from_bert_reads_and_predicts_words_as_bert_does(bert):
+def test_init_from_bert_encodes_and_predicts_words_like_bert(bert):
     lamp = tiny(query_intermediate_size=None).lamp
     kept = [0, 1, 2, *range(10, 44)]  # 37 of our 40 word pieces
     init_from_bert(lamp, bert, kept)
@@ -494,7 +494,7 @@ def test_starting_from_bert_reads_and_predicts_words_as_bert_does(bert):
 
 
 @torch.no_grad()
-def test_narrower_queries_take_every_kth_neuron_of_bert(bert):
+def test_smaller_model_takes_every_kth_neuron_of_bert(bert):
     lamp = tiny(query_intermediate_size=24, num_hidden_layers=2).lamp
     cross = lamp.qformer.encoder.layer[0].crossattention.state_dict()
     before = {name: tensor.clone() for name, tensor in cross.items()}
@@ -514,7 +514,7 @@ def test_narrower_queries_take_every_kth_neuron_of_bert(bert):
 
 @torch.no_grad()
 @pytest.mark.parametrize("with_head", [True, False])
-def test_starting_from_a_bert_on_disk(bert, tmp_path, with_head):
+def test_init_from_a_local_bert(bert, tmp_path, with_head):
     (bert if with_head else bert.bert).save_pretrained(tmp_path)
     lamp = tiny().lamp
     init_from_bert(lamp, tmp_path)
@@ -523,7 +523,7 @@ def test_starting_from_a_bert_on_disk(bert, tmp_path, with_head):
     assert torch.equal(lamp.lm_head.dense.weight, bert.cls.predictions.transform.dense.weight) == with_head
 
 
-def test_a_bert_that_does_not_fit_is_refused(bert):
+def test_bert_of_the_wrong_size_is_refused(bert):
     for changes, message in (
         ({"hidden_size": 64}, "hidden_size is 32 in BERT and 64 here"),
         ({"num_hidden_layers": 4}, "num_hidden_layers is 3 in BERT, fewer than 4"),
@@ -537,7 +537,7 @@ def test_a_bert_that_does_not_fit_is_refused(bert):
 
 
 def plain_contrastive_loss(logits: torch.Tensor, smoothing: float = 0.1) -> torch.Tensor:
-    """Mean over rows of the cross-entropy with the diagonal, smoothed, in plain steps."""
+    """Compute the mean smoothed cross-entropy of rows with the diagonal, step by step."""
     log = logits - logits.exp().sum(-1, keepdim=True).log()
     size = len(log)
     target = torch.full((size, size), smoothing / size)
@@ -563,7 +563,7 @@ def test_released_contrastive_targets_are_the_diagonal():
 
 
 @torch.no_grad()
-def test_outputs_as_tuples_and_what_layers_make():
+def test_outputs_as_tuples_and_hidden_states():
     model, batch = tiny(), make_batch()
     negatives = {"negatives": (torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1]))}
     for one, more in ((model.lamp, {}), (model, negatives)):
@@ -587,7 +587,7 @@ def test_outputs_as_tuples_and_what_layers_make():
 
 
 @torch.no_grad()
-def test_similarities_alone():
+def test_similarities_without_losses():
     model, batch = tiny(), make_batch()
     output, expected = model(**batch, return_loss=False), model(**batch)
     assert set(output) == {"logits_per_motion", "logits_per_text", "model_output"}
@@ -595,7 +595,7 @@ def test_similarities_alone():
     close(expected.logits_per_motion, model.lamp(**batch).logits_per_motion)
 
 
-def test_a_trainer_evaluates_the_loss(tmp_path):
+def test_trainer_evaluates_the_loss(tmp_path):
     from transformers import Trainer, TrainingArguments
 
     model, batch = tiny(), make_batch()
@@ -612,7 +612,7 @@ def test_a_trainer_evaluates_the_loss(tmp_path):
 
 
 @torch.no_grad()
-def test_the_encoders_compile_and_export():
+def test_encoders_compile_and_export():
     torch.compiler.reset()
     lamp, batch = tiny().lamp, make_batch()
     expected = lamp(**batch)
@@ -639,7 +639,7 @@ def test_the_encoders_compile_and_export():
 
 @torch.no_grad()
 @pytest.mark.parametrize("separate", [False, True])
-def test_loaded_in_half_precision_it_reads_float32_motions_and_keeps_their_tokens(tmp_path, separate):
+def test_half_precision_model_encodes_float32_motions_to_the_same_tokens(tmp_path, separate):
     model, batch = tiny(separate_motion_encoder=separate), make_batch()
     model.save_pretrained(tmp_path)
     half = LampForPreTraining.from_pretrained(tmp_path, dtype=torch.bfloat16)
@@ -653,7 +653,7 @@ def test_loaded_in_half_precision_it_reads_float32_motions_and_keeps_their_token
 
 
 @torch.no_grad()
-def test_a_larger_vocabulary_is_saved_and_loaded(tmp_path):
+def test_larger_vocabulary_is_saved_and_loaded(tmp_path):
     model = tiny()
     model.resize_token_embeddings(47)
     model.save_pretrained(tmp_path)
@@ -667,7 +667,7 @@ def test_a_larger_vocabulary_is_saved_and_loaded(tmp_path):
     assert torch.isfinite(again(**batch).loss)
 
 
-def test_a_part_loads_without_a_list_of_what_else_there_is(tiny_checkpoint: Path, capfd, caplog):
+def test_part_of_a_checkpoint_loads_without_a_report_of_the_rest(tiny_checkpoint: Path, capfd, caplog):
     from transformers.utils import logging
 
     logging.set_verbosity_warning()
@@ -686,14 +686,14 @@ def test_a_part_loads_without_a_list_of_what_else_there_is(tiny_checkpoint: Path
 # ---- weights of the losses --------------------------------------------------------------------------------
 
 
-def test_weights_of_one_give_the_sum_of_the_four_losses_to_the_last_bit():
+def test_weights_of_one_give_the_exact_sum_of_the_four_losses():
     torch.manual_seed(0)
     output = tiny()(**make_batch())
     parts = [output[name] for name in LOSSES]
     assert torch.equal(output.loss.detach(), parts[0] + parts[1] + parts[2] + parts[3])
 
 
-def test_weights_scale_losses_and_leave_the_parts_as_they_are():
+def test_weights_scale_the_loss_but_not_its_parts():
     torch.manual_seed(0)
     plain = tiny()(**make_batch())
     torch.manual_seed(0)
@@ -705,7 +705,7 @@ def test_weights_scale_losses_and_leave_the_parts_as_they_are():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_loss_of_weight_zero_is_not_computed(name):
+def test_loss_of_weight_zero_is_not_computed(name):
     batch, negatives = make_batch(), (torch.tensor([1, 2, 0]), torch.tensor([2, 0, 1]))
     plain = tiny()(**batch, negatives=negatives)
     model = tiny(**{f"{name}_weight": 0})
@@ -728,7 +728,7 @@ def test_a_loss_of_weight_zero_is_not_computed(name):
     assert {loss for loss, head in heads.items() if f"lamp.{head}" not in trained} == {name}
 
 
-def test_hard_negatives_do_not_train_similarities_of_weight_zero():
+def test_hard_negatives_do_not_train_similarities_with_weight_zero():
     model = tiny(contrastive_loss_weight=0, captioning_loss_weight=0, motion_token_loss_weight=0)
     output = model(**make_batch())
     output.loss.backward()
@@ -737,7 +737,7 @@ def test_hard_negatives_do_not_train_similarities_of_weight_zero():
     assert not {"lamp.logit_scale", "lamp.text_projection.weight"} & gradients(model).keys()
 
 
-def test_weights_that_leave_nothing_to_learn_are_refused():
+def test_negative_weights_and_only_zero_weights_are_refused():
     with pytest.raises(StrictDataclassError, match="matching_loss_weight=-1 is negative; use 0 to leave the task out"):
         tiny_config(matching_loss_weight=-1)
     with pytest.raises(StrictDataclassError, match="are all 0, so there is nothing to learn"):

@@ -1,4 +1,4 @@
-"""The Q-Former on its own: attention implementations, what is returned, and what is left out."""
+"""The Q-Former: attention implementations, outputs, and skipped computations."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def make(**changes) -> LampQFormerModel:
 
 
 def passes() -> dict[str, dict[str, torch.Tensor]]:
-    """Arguments of the passes that LaMP makes: each padded, and each item of another length."""
+    """Arguments of the passes of LaMP, padded, with items of different lengths."""
     torch.manual_seed(1)
     words = torch.ones(3, WORDS, dtype=torch.long)
     words[1, 4:] = 0
@@ -64,7 +64,7 @@ def test_attention_implementations_agree(name: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "keep"), [("queries", 2), ("words", 1), ("all see all", QUERIES)])
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-def test_the_last_layer_computes_what_is_kept_alone(
+def test_last_layer_computes_only_the_outputs_that_are_kept(
     name: str, keep: int, implementation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, inputs = make(), passes()[name]
@@ -84,7 +84,7 @@ def test_the_last_layer_computes_what_is_kept_alone(
     ("name", "parts"),
     [("queries", ("intermediate", "output")), ("words", ("crossattention", "intermediate_query", "output_query"))],
 )
-def test_a_pass_runs_no_part_that_it_does_not_need(name: str, parts: tuple[str, ...]) -> None:
+def test_passes_run_only_the_parts_they_need(name: str, parts: tuple[str, ...]) -> None:
     model = make()
     for layer in model.encoder.layer:
         for part in parts:
@@ -119,7 +119,7 @@ def test_hidden_states_and_attentions_on_request() -> None:
     assert isinstance(model(**inputs), tuple)
 
 
-def test_flash_attention_gets_what_it_can_do_and_refuses_the_rest() -> None:
+def test_flash_attention_refuses_unsupported_masks() -> None:
     hidden = torch.zeros(2, 4, 8)
     padding = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     assert torch.equal(attention_bias(padding, hidden, 4, "flash_attention_2"), padding.bool())
@@ -148,7 +148,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", list(passes()))
-def test_it_compiles_into_one_graph(name: str) -> None:
+def test_compiles_into_one_graph(name: str) -> None:
     torch.compiler.reset()
     model, inputs = make(), passes()[name]
     compiled = torch.compile(model, fullgraph=True, backend="eager")

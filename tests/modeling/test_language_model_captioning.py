@@ -1,4 +1,4 @@
-"""Captioning with a language model: what is trained, what is stored, and that it learns."""
+"""Captioning with a language model: trained parts, stored parts, and learning."""
 
 import shutil
 from pathlib import Path
@@ -42,7 +42,7 @@ def caption_ids() -> torch.Tensor:
 # ---- what is stored ---------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_holds_what_is_trained_and_names_the_rest(
+def test_checkpoint_contains_the_trained_parts_and_names_the_others(
     tiny_captioner: Path, tiny_checkpoint: Path, tiny_language_model: Path, model
 ):
     stored = load_file(tiny_captioner / "model.safetensors")
@@ -63,7 +63,7 @@ def test_a_checkpoint_holds_what_is_trained_and_names_the_rest(
         assert torch.equal(model.lamp.state_dict()[name], tensor), name
 
 
-def test_saved_and_loaded_it_says_the_same(model, motion, caption_ids, tmp_path: Path):
+def test_save_and_load_gives_the_same_outputs(model, motion, caption_ids, tmp_path: Path):
     model.save_pretrained(tmp_path)
     again, report = LampWithLanguageModelForMotionCaptioning.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
@@ -74,7 +74,7 @@ def test_saved_and_loaded_it_says_the_same(model, motion, caption_ids, tmp_path:
     )
 
 
-def test_merged_it_says_the_same_and_needs_no_language_model(
+def test_merged_model_gives_the_same_outputs_without_the_language_model(
     tiny_captioner: Path, tiny_language_model: Path, motion, caption_ids, tmp_path: Path
 ):
     shutil.copytree(tiny_language_model, tmp_path / "language-model")
@@ -96,7 +96,7 @@ def test_merged_it_says_the_same_and_needs_no_language_model(
         LampWithLanguageModelForMotionCaptioning.from_pretrained(tmp_path / "captioner")
 
 
-def test_parts_that_have_no_name_are_stored(
+def test_parts_without_a_name_are_stored(
     tiny_checkpoint: Path, tiny_language_model: Path, motion, caption_ids, tmp_path: Path
 ):
     language_model = AutoModelForCausalLM.from_pretrained(tiny_language_model)
@@ -112,11 +112,11 @@ def test_parts_that_have_no_name_are_stored(
     assert again.state_dict().keys() == model.state_dict().keys()
     with torch.no_grad():
         assert torch.equal(model(**motion, input_ids=caption_ids).logits, again(**motion, input_ids=caption_ids).logits)
-    assert model.lamp.query_tokens.requires_grad  # as in the paper, LaMP learns along
+    assert model.lamp.query_tokens.requires_grad  # as in the paper, LaMP is also trained
     assert not next(model.lamp.motion_vqvae.parameters()).requires_grad
 
 
-def test_the_adapter_alone_is_a_checkpoint_of_peft(model, tiny_language_model: Path, caption_ids, tmp_path: Path):
+def test_adapter_alone_is_a_peft_checkpoint(model, tiny_language_model: Path, caption_ids, tmp_path: Path):
     from peft import PeftModel
 
     model.language_model.save_pretrained(tmp_path)
@@ -126,7 +126,7 @@ def test_the_adapter_alone_is_a_checkpoint_of_peft(model, tiny_language_model: P
         assert torch.equal(adapted(caption_ids).logits, model.language_model(caption_ids).logits)
 
 
-def test_an_adapter_of_another_language_model_is_refused(tiny_captioner: Path, tiny_language_model, tmp_path: Path):
+def test_adapter_of_another_language_model_is_refused(tiny_captioner: Path, tiny_language_model, tmp_path: Path):
     from transformers import OPTConfig, OPTForCausalLM
 
     config = OPTConfig.from_pretrained(tiny_language_model, num_hidden_layers=1)
@@ -141,13 +141,13 @@ def test_an_adapter_of_another_language_model_is_refused(tiny_captioner: Path, t
 # ---- what is computed -------------------------------------------------------------------------------------
 
 
-def test_the_loss_is_that_of_the_words_whatever_they_are_padded_with(model, motion, caption_ids):
+def test_loss_ignores_the_padding_token(model, motion, caption_ids):
     mask = torch.ones_like(caption_ids)
     mask[1, 3:] = 0
     labels = caption_ids.masked_fill(mask == 0, IGNORED_LABEL)
     query_output = model.query(**motion)
     output = model(query_output=query_output, input_ids=caption_ids, attention_mask=mask, labels=labels)
-    logits = output.logits[:, query_output.shape[1] - 1 : -1]  # the last query foretells the first word
+    logits = output.logits[:, query_output.shape[1] - 1 : -1]  # the last query predicts the first word
     expected = F.cross_entropy(logits[mask.bool()], caption_ids[mask.bool()])
     torch.testing.assert_close(output.loss, expected)
     padded = model(
@@ -159,7 +159,7 @@ def test_the_loss_is_that_of_the_words_whatever_they_are_padded_with(model, moti
     torch.testing.assert_close(padded.loss, expected)
 
 
-def test_a_caption_does_not_depend_on_its_batch(model, motion):
+def test_caption_does_not_depend_on_its_batch(model, motion):
     together = model.caption(**motion, num_beams=3, num_return_sequences=2)
     assert torch.equal(
         model.generate(query_output=model.query(**motion), num_beams=3, num_return_sequences=2), together.sequences
@@ -181,8 +181,8 @@ def test_scores_are_the_mean_probability_of_the_words(model, motion):
         torch.testing.assert_close(captions.scores[row], chosen[row, :end].mean().exp())
 
 
-def test_captions_are_as_long_as_was_asked_for(model, motion):
-    assert model.generate(**motion, min_new_tokens=15).shape == (3, 15)  # max_text_length, without the beginning
+def test_captions_have_the_requested_length(model, motion):
+    assert model.generate(**motion, min_new_tokens=15).shape == (3, 15)  # max_text_length, without the first token
     assert model.generate(**motion, max_new_tokens=3, min_new_tokens=3).shape == (3, 3)
     begun = model.generate(**motion, input_ids=torch.tensor([[2, 9]]), max_new_tokens=2, min_new_tokens=2)
     assert begun.shape == (3, 2)
@@ -199,7 +199,7 @@ def train(model: torch.nn.Module, steps: int, rate: float, **batch: torch.Tensor
 
 
 @pytest.mark.slow
-def test_it_learns_to_tell_motions_apart(tiny_text_to_motion, tiny_language_model: Path, motion, tmp_path: Path):
+def test_learns_to_distinguish_motions(tiny_text_to_motion, tiny_language_model: Path, motion, tmp_path: Path):
     torch.manual_seed(0)
     tiny_text_to_motion().lamp.save_pretrained(tmp_path / "lamp")
     language_model = AutoModelForCausalLM.from_pretrained(tiny_language_model)
@@ -225,7 +225,7 @@ def test_it_learns_to_tell_motions_apart(tiny_text_to_motion, tiny_language_mode
     assert not model.train().lamp.training
 
 
-def test_captions_as_they_are_learned(tiny_language_model: Path, model):
+def test_captions_are_tokenized_for_training(tiny_language_model: Path, model):
     tokenizer = AutoTokenizer.from_pretrained(tiny_language_model)
     config = model.config
     ids, mask = encode_captions(tokenizer, ["the person walks", "Waves"], config, 16)
@@ -267,7 +267,7 @@ def test_shards_and_variants_load_with_parts_by_name(model, motion, caption_ids,
 
 
 @torch.no_grad()
-def test_a_larger_vocabulary_is_saved_and_loaded(
+def test_larger_vocabulary_is_saved_and_loaded(
     model, tiny_checkpoint: Path, tiny_language_model: Path, motion, caption_ids, tmp_path: Path
 ):
     with pytest.raises(ValueError, match=r"would be lost.* merge_adapter\(\) first"):

@@ -1,4 +1,4 @@
-"""Motion captioning against numbers printed by the authors' released code, with the values that reproduce it."""
+"""Motion captioning compared with outputs of the authors' released code, with the settings that reproduce it."""
 
 import copy
 import json
@@ -61,7 +61,7 @@ def test_loss_and_logits_equal_released_code(case, close):
         attention_mask=mask,
         labels=io["labels"][:, QUERIES:],
     )
-    real = io["attention_mask"].bool()  # what stands on padding means nothing, and depends on the attention's kernel
+    real = io["attention_mask"].bool()  # values on padding have no meaning, and depend on the attention kernel
     close(output.logits[real], io["logits"][real])
     close(output.loss, io["loss"])
 
@@ -77,7 +77,7 @@ def test_captions_equal_released_code(case, close, name, options):
 
 
 @torch.no_grad()
-def test_merging_the_adapter_changes_no_logits(case, close):
+def test_merging_the_adapter_does_not_change_logits(case, close):
     io = case.io
     model = LampWithLanguageModelForMotionCaptioning(copy.deepcopy(case.model.config)).eval()
     model.load_state_dict(case.model.state_dict())
@@ -87,7 +87,7 @@ def test_merging_the_adapter_changes_no_logits(case, close):
     close(output.logits, io["logits"][1:])
 
 
-def test_names_of_both_versions_of_peft_are_accepted(case):
+def test_tensor_names_of_both_peft_versions_are_accepted(case):
     tensors = captioning_state_dict(case.original, case.lamp)
     old = {
         name.replace("opt_model.", "llm.base_model.model.").replace(".base_layer", ""): tensor

@@ -1,4 +1,4 @@
-"""Every model of the package passes the shared tester; parts of them are exported; their examples run."""
+"""Every model passes the shared tester; parts can be exported; examples run."""
 
 import doctest
 import inspect
@@ -22,7 +22,7 @@ def embedded_tokenizer():
 
 
 @torch.no_grad()
-def test_encode_and_decode_are_inverse_to_each_other():
+def test_decode_inverts_encode():
     tokenizer = embedded_tokenizer()
     codes = torch.randint(tokenizer.config.num_codes, (2, 9))
     codes[1, 5:] = -100
@@ -46,7 +46,7 @@ def test_half_precision_keeps_every_token_of_the_embedded_model():
 @pytest.mark.parametrize("part", ["encode", "decode"])
 @pytest.mark.parametrize("case", TOKENIZERS, ids=lambda case: case.name)
 @torch.no_grad()
-def test_the_tokenizer_is_exported(case, part):
+def test_tokenizer_is_exported(case, part):
     class Part(torch.nn.Module):
         def __init__(self, model):
             super().__init__()

@@ -1,4 +1,4 @@
-"""Quantizers beside the paper's codebook: what their codes are, what they learn, and who refuses them."""
+"""Other quantizers than the paper's codebook: their codes, their training, and unsupported uses."""
 
 import copy
 import functools
@@ -57,12 +57,12 @@ def waves() -> torch.Tensor:
     return torch.sin(phase) @ torch.randn(4, 263, generator=generator)
 
 
-def test_the_configuration_chooses():
+def test_configuration_selects_the_quantizer():
     assert type(motion_quantizer(config("codebook"))) is CodebookQuantizer
     assert type(motion_quantizer(config("residual"))) is ResidualQuantizer
     assert type(motion_quantizer(config("finite-scalar"))) is FiniteScalarQuantizer
     names = MotionVQVAEModel(config("codebook")).quantizer.state_dict().keys()
-    assert names == {"codebook", "code_count", "initialized"}  # what every checkpoint so far holds
+    assert names == {"codebook", "code_count", "initialized"}  # in all existing checkpoints
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -94,7 +94,7 @@ def test_forward_nearest_and_lookup_agree(option):
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_gradient_goes_through_to_real_latents_alone(option):
+def test_gradient_reaches_only_real_latents(option):
     quantizer = trained(option).quantizer
     latents = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     mask = torch.arange(5) < torch.tensor([5, 3])[:, None]
@@ -108,7 +108,7 @@ def test_gradient_goes_through_to_real_latents_alone(option):
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_settled_codes_keep_their_meaning_while_the_training_goes_on(option):
+def test_established_codes_are_stable_during_training(option):
     model = trained(option)
     with torch.no_grad():
         codes = model.encode(waves()[:4]).codes
@@ -127,7 +127,7 @@ def test_settled_codes_keep_their_meaning_while_the_training_goes_on(option):
 
 
 @torch.no_grad()
-def test_each_codebook_is_nearest_to_what_is_left_over():
+def test_each_codebook_quantizes_the_residual():
     quantizer = trained("residual").quantizer
     rest = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
     codes = quantizer.nearest(rest)
@@ -141,7 +141,7 @@ def test_each_codebook_is_nearest_to_what_is_left_over():
 
 
 @torch.no_grad()
-def test_every_codebook_brings_the_motion_nearer():
+def test_every_codebook_reduces_the_error():
     model, values = trained("residual", quantizer_dropout=0.5), waves()
     codes = model.encode(values).codes
     errors = [float((model.decode(codes[..., :k]) - values).square().mean()) for k in (1, 2, 3)]
@@ -149,7 +149,7 @@ def test_every_codebook_brings_the_motion_nearer():
     torch.testing.assert_close(model.decode(codes), model(values).reconstruction, rtol=1e-4, atol=1e-5)
 
 
-def test_dropout_leaves_out_the_last_codebooks_of_some_clips():
+def test_dropout_removes_the_last_codebooks_of_some_clips():
     quantizer = ResidualQuantizer(config("residual", quantizer_dropout=0.5)).train()
     latents, mask = torch.randn(400, 6, 8), torch.ones(400, 6, dtype=torch.bool)
     mask[:, 4:] = False
@@ -159,7 +159,7 @@ def test_dropout_leaves_out_the_last_codebooks_of_some_clips():
     assert (used == used[:, :1]).all()  # all tokens of a clip alike
     assert (output.codes[:, 4:] == -100).all()
     present = output.codes[:, 0] >= 0
-    assert (present.long().diff(dim=-1) <= 0).all()  # the last ones, never one in between
+    assert (present.long().diff(dim=-1) <= 0).all()  # the last ones, never one between others
     counts = torch.bincount(used[:, 0], minlength=4) / 400
     torch.testing.assert_close(counts, torch.tensor([0.0, 1 / 6, 1 / 6, 4 / 6]), rtol=0, atol=0.07)
     kept = quantizer.lookup(output.codes[0, :4])
@@ -169,7 +169,7 @@ def test_dropout_leaves_out_the_last_codebooks_of_some_clips():
     assert (quantizer(latents, mask).codes[:, :4] >= 0).all()
 
 
-def test_dropout_of_everything_leaves_every_codebook_a_clip_to_learn_from():
+def test_full_dropout_still_trains_every_codebook():
     quantizer = ResidualQuantizer(config("residual", quantizer_dropout=1.0)).train()
     for _ in range(20):
         output = quantizer(torch.randn(1, 6, 8), torch.ones(1, 6, dtype=torch.bool))
@@ -183,7 +183,7 @@ def test_dropout_of_everything_leaves_every_codebook_a_clip_to_learn_from():
 @pytest.mark.parametrize("levels", [[4, 3, 2], [8, 5, 5], [2, 2, 2, 2], [7, 6]], ids=str)
 @torch.no_grad()
 def test_every_combination_of_levels_is_one_code(levels):
-    """Against the formulas of the paper, written out for a quantizer whose projections change nothing."""
+    """Compare with the formulas of the paper, for a quantizer with identity projections."""
     count = len(levels)
     quantizer = FiniteScalarQuantizer(
         MotionVQVAEConfig(code_dim=count, num_codes=math.prod(levels), scalar_levels=levels)
@@ -207,7 +207,7 @@ def test_every_combination_of_levels_is_one_code(levels):
 
 
 @torch.no_grad()
-def test_codes_are_decided_in_full_precision_under_autocast():
+def test_codes_are_computed_in_full_precision_under_autocast():
     quantizer = trained("finite-scalar").quantizer
     latents, mask = torch.randn(8, 50, 8), torch.ones(8, 50, dtype=torch.bool)
     exact = quantizer(latents, mask).codes
@@ -237,13 +237,13 @@ def test_codes_are_decided_in_full_precision_under_autocast():
         ({"scalar_levels": [512], "num_quantizers": 2}, "num_quantizers=2 cannot be combined; choose one"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(values, message):
+def test_invalid_settings_are_refused(values, message):
     with pytest.raises(StrictDataclassError, match=message):
         MotionVQVAEConfig(**values)
 
 
 @torch.no_grad()
-def test_a_code_that_is_left_out_adds_nothing():
+def test_ignored_code_adds_nothing():
     quantizer = MotionVQVAEModel(config("residual")).quantizer
     codes = torch.randint(24, (2, 5, 3))
     without = codes.clone()
@@ -267,7 +267,7 @@ def test_codes_of_another_tokenizer_are_refused(option, shape, message):
         MotionVQVAEModel(config(option)).decode(torch.zeros(shape, dtype=torch.long))
 
 
-def test_use_counts_the_codes_of_all_codebooks():
+def test_usage_counts_the_codes_of_all_codebooks():
     torch.manual_seed(0)
     model = MotionVQVAEModel(config("residual", num_codes=4)).train()
     model(torch.randn(4, 64, 263))

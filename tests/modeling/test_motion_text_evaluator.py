@@ -1,4 +1,4 @@
-"""The evaluator: padding, order and batches change nothing; its loss is the one it says; it saves, loads and learns."""
+"""The evaluator: padding, order and batches change nothing; loss, saving, loading and training."""
 
 from pathlib import Path
 
@@ -33,14 +33,14 @@ def lengths_to_mask(lengths: tuple[int, ...], extra: int = 0) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def motion() -> dict[str, torch.Tensor]:
-    """Four motions of different lengths; what stands on padding is not zero."""
+    """Four motions of different lengths; padding is not zero."""
     values = torch.randn(4, max(LENGTHS), 263, generator=torch.Generator().manual_seed(1))
     return {"motion_values": values, "motion_attention_mask": lengths_to_mask(LENGTHS)}
 
 
 @pytest.fixture(scope="module")
 def texts() -> dict[str, dict[str, torch.Tensor]]:
-    """Four texts of different lengths as each kind of evaluator reads them."""
+    """Four texts of different lengths, for each kind of text input."""
     draw = torch.Generator().manual_seed(2)
     mask = lengths_to_mask(WORDS)
     tags = torch.nn.functional.one_hot(torch.randint(0, 15, mask.shape, generator=draw), 15).float()
@@ -59,11 +59,11 @@ def texts() -> dict[str, dict[str, torch.Tensor]]:
 
 @pytest.mark.parametrize("kind", ["embeddings", "glove"])
 @torch.no_grad()
-def test_neither_padding_nor_company_changes_a_feature(kind: str, motion, texts):
+def test_features_do_not_depend_on_padding_or_batch(kind: str, motion, texts):
     model = build(text_input=kind)
     output = model(**motion, **texts[kind])
     assert output.motion_features.shape == output.text_features.shape == (4, 6)
-    assert output.motion_features.std(0).min() > 1e-3  # or all of this would say nothing
+    assert output.motion_features.std(0).min() > 1e-3  # otherwise the test would prove nothing
     assert output.text_features.std(0).min() > 1e-3
     for row in range(4):
         alone = model.get_motion_features(motion["motion_values"][row : row + 1, : LENGTHS[row]])
@@ -76,7 +76,7 @@ def test_neither_padding_nor_company_changes_a_feature(kind: str, motion, texts)
 
 
 @torch.no_grad()
-def test_contacts_are_not_read_and_all_else_is(motion):
+def test_only_contacts_are_ignored(motion):
     model = build(text_input="embeddings")
     features = model.get_motion_features(**motion)
     for channel, read in ((0, True), (258, True), (259, False), (262, False)):
@@ -87,7 +87,7 @@ def test_contacts_are_not_read_and_all_else_is(motion):
 
 
 @torch.no_grad()
-def test_unmasked_as_released_padded_frames_are_seen(motion):
+def test_padding_is_visible_with_the_released_setting(motion):
     model = build(text_input="embeddings", mask_motion_padding=False)
     whole = model.get_motion_features(**motion)
     alone = model.get_motion_features(motion["motion_values"][3:, : LENGTHS[3]])
@@ -110,7 +110,7 @@ def test_half_precision(kind: str, motion, texts):
     torch.testing.assert_close(output.loss, expected.loss, atol=0.5, rtol=0.05)
 
 
-def test_wrong_inputs_are_named(motion, texts):
+def test_error_names_invalid_inputs(motion, texts):
     model, glove = build(text_input="embeddings"), build()
     with pytest.raises(ValueError, match="251 numbers per frame, this evaluator was built for 263"):
         model.get_motion_features(motion["motion_values"][..., :251])
@@ -140,7 +140,7 @@ def test_word_embeddings_start_from_principal_components():
     model.init_word_embeddings(plane)
     ours = model.word_embeddings.weight
     torch.testing.assert_close(ours.std(), torch.tensor(1.0), atol=1e-3, rtol=0)
-    # Words are as far from each other as they were, up to one factor.
+    # Distances between words are kept, up to one factor.
     before, after = (torch.pdist(table.double()) for table in (plane, ours))
     torch.testing.assert_close(after / before, (after.sum() / before.sum()).expand_as(after), atol=1e-5, rtol=0)
 
@@ -149,7 +149,7 @@ def test_word_embeddings_start_from_principal_components():
 
 
 @torch.no_grad()
-def test_the_loss_by_hand(motion, texts):
+def test_loss_matches_a_hand_computed_value(motion, texts):
     model = build(text_input="embeddings", mismatches="all", loss_margin=2.5)
     output = model(**motion, **texts["embeddings"], pair_groups=torch.tensor([0, 1, 0, 2]))
     m, t = output.motion_features, output.text_features
@@ -164,7 +164,7 @@ def test_the_loss_by_hand(motion, texts):
 
 
 @torch.no_grad()
-def test_shifted_mismatches_are_what_all_are_on_average(motion, texts):
+def test_shifted_mismatches_equal_all_mismatches_on_average(motion, texts):
     everything = build(text_input="embeddings", mismatches="all")
     model = build(text_input="embeddings")
     features = model(**motion, **texts["embeddings"])
@@ -183,7 +183,7 @@ def test_shifted_mismatches_are_what_all_are_on_average(motion, texts):
 
 
 @pytest.mark.parametrize("mismatches", ["shifted", "all"])
-def test_one_pair_alone_has_nothing_to_be_told_from(mismatches: str, motion, texts):
+def test_single_pair_has_no_mismatch(mismatches: str, motion, texts):
     model = build(text_input="embeddings", mismatches=mismatches)
     one = {name: tensor[:1] for name, tensor in (motion | texts["embeddings"]).items()}
     output = model(**one)
@@ -195,7 +195,7 @@ def test_one_pair_alone_has_nothing_to_be_told_from(mismatches: str, motion, tex
 
 
 @pytest.mark.parametrize("kind", ["embeddings", "glove"])
-def test_checkpointing_gives_the_same_gradients(kind: str, motion, texts):
+def test_gradient_checkpointing_gives_the_same_gradients(kind: str, motion, texts):
     def gradients(checkpointing: bool) -> dict[str, torch.Tensor]:
         model = build(text_input=kind, mismatches="all", dropout=0.0).train()
         if checkpointing:
@@ -210,7 +210,7 @@ def test_checkpointing_gives_the_same_gradients(kind: str, motion, texts):
         torch.testing.assert_close(found[name], gradient)
 
 
-def test_it_learns_to_tell_pairs_apart(motion, texts):
+def test_learns_to_distinguish_pairs(motion, texts):
     model = build(text_input="embeddings", mismatches="all").train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(60):
@@ -231,7 +231,7 @@ def test_it_learns_to_tell_pairs_apart(motion, texts):
 
 @pytest.mark.parametrize("kind", ["embeddings", "glove"])
 @torch.no_grad()
-def test_saved_and_loaded_it_says_the_same(kind: str, motion, texts, tmp_path: Path):
+def test_save_and_load_gives_the_same_outputs(kind: str, motion, texts, tmp_path: Path):
     model = build(text_input=kind)
     model.save_pretrained(tmp_path)
     assert isinstance(AutoConfig.from_pretrained(tmp_path), lamp_hf.MotionTextEvaluatorConfig)
@@ -254,7 +254,7 @@ def test_frozen_word_embeddings_stay_frozen_after_loading(motion, texts, tmp_pat
     assert model.text_encoder.input_projection.weight.grad.abs().sum() > 0
 
 
-def test_a_state_of_the_paper_has_its_size():
+def test_size_matches_the_paper():
     with torch.device("meta"):
         model = MotionTextEvaluatorModel(MotionTextEvaluatorConfig())
     assert sum(parameter.numel() for parameter in model.parameters()) == 21_690_560  # as in the released file

@@ -1,4 +1,4 @@
-"""The evaluator against numbers printed by the authors' released code, with the values that reproduce it."""
+"""The evaluator compared with outputs of the authors' released code, with the settings that reproduce it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -63,12 +63,12 @@ def test_movements_equal_released_code(case, close):
 
 
 @torch.no_grad()
-def test_features_equal_released_code_but_come_in_input_order(case, close):
+def test_features_equal_released_code_in_input_order(case, close):
     io = case.io
     motion, text = case.model.get_motion_features(**case.motion), case.model.get_text_features(**case.text)
     close(motion, io["motion_embedding_input_order"])
     close(text, io["text_embedding_input_order"])
-    # What the released code returns is sorted by the motions' lengths.
+    # The released code returns features sorted by the lengths of the motions.
     close(motion[io["align_idx"]], io["motion_embedding_sorted"])
     close(motion[io["align_idx"]], io["co_motion_embedding_sorted"])
     close(text[io["align_idx"]], io["co_text_embedding_sorted"])
@@ -84,15 +84,15 @@ def test_any_order_gives_the_same_features(case):
 
 
 @torch.no_grad()
-def test_the_original_file_is_converted(case, golden: Path):
-    # Written by torch with optimizer states beside the three parts.
+def test_original_file_is_converted(case, golden: Path):
+    # Saved by torch with optimizer states and the three parts.
     original = torch.load(golden / "ckpt" / "evaluator_finest.tar", map_location="cpu", weights_only=True)
     model = model_of(original)
     for name, tensor in case.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name
 
 
-def test_strange_tensors_are_refused(case):
+def test_unknown_tensors_are_refused(case):
     original = {**case.original, "text_encoder": case.original["text_encoder"] | {"attention.weight": torch.zeros(1)}}
     with pytest.raises(ValueError, match=r"1 tensors do not belong to an original evaluator checkpoint: text_encoder"):
         evaluator_state_dict(flat_evaluator(original))

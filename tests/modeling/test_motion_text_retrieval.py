@@ -1,4 +1,4 @@
-"""LampForMotionTextRetrieval: loads from any checkpoint that holds a LaMP, and says what the LaMP says."""
+"""LampForMotionTextRetrieval loads from any checkpoint that contains LaMP, and equals it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,9 @@ def model(tiny_checkpoint: Path) -> LampForMotionTextRetrieval:
 
 
 @pytest.mark.parametrize("kind", ["text-to-motion", "lamp", "pretraining", "retrieval"])
-def test_loads_from_every_checkpoint_that_holds_lamp(kind: str, tiny_checkpoint: Path, tmp_path: Path, model) -> None:
+def test_loads_from_every_checkpoint_that_contains_lamp(
+    kind: str, tiny_checkpoint: Path, tmp_path: Path, model
+) -> None:
     path = tiny_checkpoint
     if kind != "text-to-motion":
         path = tmp_path
@@ -38,20 +40,20 @@ def test_loads_from_every_checkpoint_that_holds_lamp(kind: str, tiny_checkpoint:
     assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.lamp.state_dict().items())
 
 
-def test_the_configuration_of_the_whole_checkpoint_may_be_given(tiny_checkpoint: Path, model) -> None:
+def test_configuration_of_the_whole_checkpoint_is_accepted(tiny_checkpoint: Path, model) -> None:
     config = lamp_hf.LampTextToMotionConfig.from_pretrained(tiny_checkpoint)
     loaded = LampForMotionTextRetrieval.from_pretrained(tiny_checkpoint, config=config)
     assert isinstance(loaded.config, LampConfig)
     assert torch.equal(loaded.lamp.query_tokens, model.lamp.query_tokens)
 
 
-def test_what_it_saves_is_a_lamp(tmp_path: Path, model) -> None:
+def test_saves_a_lamp_checkpoint(tmp_path: Path, model) -> None:
     model.save_pretrained(tmp_path)
     assert torch.equal(LampModel.from_pretrained(tmp_path).query_tokens, model.lamp.query_tokens)
 
 
 @torch.no_grad()
-def test_matching_from_latents_is_matching_from_motions(tiny_checkpoint: Path, model, walker, waver) -> None:
+def test_matching_from_latents_equals_matching_from_motions(tiny_checkpoint: Path, model, walker, waver) -> None:
     processor = lamp_hf.LampProcessor.from_pretrained(tiny_checkpoint)
     motions = [walker.features, waver.features[:30]]
     inputs = processor(text=["the person walks", "waves"], motion=motions)
@@ -66,7 +68,7 @@ def test_matching_from_latents_is_matching_from_motions(tiny_checkpoint: Path, m
     text = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
     logits = model.matching_logits(latents, mask, **text)
     torch.testing.assert_close(logits.sigmoid(), model.lamp.matching_score(**inputs))
-    # What is padded does not matter.
+    # Padding does not matter.
     latents[1, 7:] = 9.0
     torch.testing.assert_close(model.matching_logits(latents, mask, **text), logits)
     similarities = torch.tensor([0.5, -0.25])
@@ -80,7 +82,7 @@ def test_matching_from_latents_is_matching_from_motions(tiny_checkpoint: Path, m
 
 
 @torch.no_grad()
-def test_the_released_code(golden: Path, released_lamp_config: Callable[..., LampConfig]) -> None:
+def test_similarities_equal_released_code(golden: Path, released_lamp_config: Callable[..., LampConfig]) -> None:
     model = LampForMotionTextRetrieval(released_lamp_config()).eval()
     model.lamp.load_state_dict(lamp_state_dict(load_file(golden / "lamp.state_dict.safetensors")))
     io = load_file(golden / "lamp.io.safetensors")

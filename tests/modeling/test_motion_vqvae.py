@@ -1,4 +1,4 @@
-"""The motion tokenizer: parity with the authors' numbers, padding, codebook learning, saving."""
+"""The motion tokenizer: parity with the authors' code, padding, codebook training, saving."""
 
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def test_forward_equals_released_code(original, parity):
 
 
 @torch.no_grad()
-def test_decode_equals_released_code_one_by_one_and_in_a_batch(original, parity):
+def test_decode_equals_released_code_alone_and_in_a_batch(original, parity):
     model, io = original
     batch = model.decode(io["code_idx"])
     for item in range(2):
@@ -62,7 +62,7 @@ def test_decode_equals_released_code_one_by_one_and_in_a_batch(original, parity)
 
 
 @torch.no_grad()
-def test_a_length_that_is_no_multiple_of_four_equals_released_code(original, parity):
+def test_length_not_divisible_by_four_equals_released_code(original, parity):
     model, io = original
     output = model(io["motion"][:, :30])
     assert torch.equal(output.codes, io["odd_motion_T30_code_idx"])
@@ -99,7 +99,7 @@ def test_moving_averages_equal_released_code(golden, monkeypatch, rows, start, p
     parity("vqvae", output.commitment_loss, io["commit"])
     parity("vqvae", output.perplexity, io["perplexity"])
     parity("vqvae", quantizer.codebook, io["codebook_after"])
-    # Its own statistics of a code that was replaced start anew; the released code keeps the old ones.
+    # Ours resets the statistics of a replaced code; the released code keeps the old ones.
     kept = io["code_count_after"] >= 1
     assert kept.any()
     parity("vqvae", (quantizer.codebook * quantizer.code_count[:, None])[kept], io["code_sum_after"][kept])
@@ -111,7 +111,7 @@ def test_padding_changes_nothing():
     model = tiny().eval()
     lengths = [64, 30, 9]
     clips = [torch.randn(n, 263) for n in lengths]
-    motion_values = torch.full((3, 64, 263), 7.0)  # padding holds anything
+    motion_values = torch.full((3, 64, 263), 7.0)  # padding can have any value
     mask = torch.zeros(3, 64, dtype=torch.long)
     for row, clip in enumerate(clips):
         motion_values[row, : len(clip)] = clip
@@ -127,7 +127,7 @@ def test_padding_changes_nothing():
             assert (together.reconstruction[row, 4 * tokens :] == 0).all()
 
 
-def test_trajectory_loss_counts_what_adds_up(monkeypatch):
+def test_trajectory_loss_penalizes_accumulated_errors(monkeypatch):
     model = tiny(trajectory_loss_weight=0.5).eval()
     motion = torch.zeros(1, 32, 263)
     off = torch.zeros(1, 32, 263)
@@ -135,7 +135,7 @@ def test_trajectory_loss_counts_what_adds_up(monkeypatch):
     monkeypatch.setattr(model.decoder, "forward", lambda latents, lengths: off)
     with torch.no_grad():
         biased = model(motion)
-        off[..., 0] = 0.1 * (-1.0) ** torch.arange(32)  # to and fro: nothing adds up
+        off[..., 0] = 0.1 * (-1.0) ** torch.arange(32)  # back and forth, so nothing accumulates
         wavering = model(motion)
     expected = torch.arange(1, 33) * 0.1
     expected = torch.where(expected < 1, expected**2 / 2, expected - 0.5).mean() / 3  # one of three channels
@@ -150,15 +150,15 @@ def test_trajectory_loss_counts_what_adds_up(monkeypatch):
     close(weighted, 0.5 * (biased.trajectory_loss - wavering.trajectory_loss))
 
 
-def test_foot_loss_is_the_distance_by_which_planted_feet_slide(monkeypatch):
-    """Held to joints that are recovered from features: a body whose root moves on over feet that are on the floor."""
+def test_foot_loss_is_the_sliding_distance_of_planted_feet(monkeypatch):
+    """Compare with joints recovered from features, for a body whose root moves while its feet are on the floor."""
     skeleton = skeleton_for_feature_dim(263)
     model, std = tiny(foot_loss_weight=0.5).eval(), torch.rand(263, generator=torch.Generator().manual_seed(0)) + 0.5
     target, made = torch.zeros(1, 32, 263), torch.zeros(1, 32, 263)
     target[..., -4:] = -1.0
     target[:, 4:20, -3] = 1.0  # the left toe stands from frame 4 to frame 19
     toe = skeleton.contact_joints[1]
-    made[..., 1] = 0.03 / std[1]  # the root moves 3 cm a frame along x
+    made[..., 1] = 0.03 / std[1]  # the root moves 3 cm per frame along x
     made[..., 4 + 3 * (toe - 1) + 2] = torch.arange(32) * 0.04 / std[4 + 3 * (toe - 1) + 2]  # the toe 4 cm along z
     monkeypatch.setattr(model.decoder, "forward", lambda latents, lengths: made)
     with torch.no_grad():
@@ -167,7 +167,7 @@ def test_foot_loss_is_the_distance_by_which_planted_feet_slide(monkeypatch):
     slides = np.linalg.norm(np.diff(joints, axis=0), axis=-1)[4:20]
     close(output.foot_loss, torch.tensor(slides.mean()).float(), 1e-5)
     close(output.foot_loss, torch.tensor(0.05), 1e-5)
-    made[..., 4 + 3 * (toe - 1)] = -torch.arange(32) * 0.03 / std[4 + 3 * (toe - 1)]  # the toe stays where it is in x
+    made[..., 4 + 3 * (toe - 1)] = -torch.arange(32) * 0.03 / std[4 + 3 * (toe - 1)]  # the toe does not move in x
     made[..., 4 + 3 * (toe - 1) + 2] = 0
     with torch.no_grad():
         still = model(target, motion_std=std)
@@ -212,7 +212,7 @@ def test_training_learns_and_uses_codes():
 @pytest.mark.parametrize(
     ("frozen", "learning"), [("freeze_tokens", ("decoder.",)), ("freeze_encoder", ("decoder.", "quantizer."))]
 )
-def test_what_is_frozen_stays_while_the_rest_learns(frozen, learning):
+def test_frozen_parts_do_not_change_in_training(frozen, learning):
     torch.manual_seed(0)
     model = tiny(**{frozen: True}).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -238,7 +238,7 @@ def test_dead_codes_are_replaced_by_rows_of_the_batch():
     assert (quantizer.code_count[2:] == 1).all()
 
 
-def test_evaluation_leaves_the_codebook_alone():
+def test_evaluation_does_not_change_the_codebook():
     model = tiny().eval()
     before = model.quantizer.codebook.clone()
     model(torch.randn(2, 32, 263))
@@ -255,7 +255,7 @@ def test_save_and_load_bit_exact(tmp_path):
     assert bool(loaded.quantizer.initialized)
 
 
-def test_wrong_input_is_refused_by_name_and_value():
+def test_error_names_invalid_input_and_its_value():
     model = tiny()
     with pytest.raises(ValueError, match="251 numbers per frame, this tokenizer was built for 263"):
         model(torch.randn(1, 32, 251))
@@ -263,14 +263,14 @@ def test_wrong_input_is_refused_by_name_and_value():
         model(torch.randn(1, 3, 263))
 
 
-def test_bf16_runs():
+def test_runs_in_bfloat16():
     model = tiny().to(torch.bfloat16).eval()
     output = model(torch.randn(2, 32, 263, dtype=torch.bfloat16))
     assert output.reconstruction.dtype == torch.bfloat16
     assert torch.isfinite(output.loss)
 
 
-def test_the_codebook_learns_in_full_precision_under_autocast():
+def test_codebook_learns_in_full_precision_under_autocast():
     torch.manual_seed(0)
     latents, mask = torch.randn(4, 12, 8), torch.ones(4, 12, dtype=torch.bool)
     results = []

@@ -1,4 +1,4 @@
-"""Names of embedded checkpoints work wherever a model's name does, and a mistyped one fails at once."""
+"""Names of embedded checkpoints work wherever model names do, and mistyped names fail immediately."""
 
 import os
 import subprocess
@@ -29,17 +29,17 @@ AUTO_LOADERS: list[Any] = [
 
 
 @pytest.mark.parametrize("load", [*LOADERS, *AUTO_LOADERS])
-def test_an_embedded_name_loads(load):
+def test_embedded_names_load(load):
     assert load("lamp-small") is not None
 
 
-def test_the_default_is_taken_without_a_warning(caplog):
+def test_default_checkpoint_loads_without_a_warning(caplog):
     assert transformers.pipeline("text-to-motion").model.config.model_type == "lamp_text_to_motion"
     assert "No model was supplied" not in caplog.text
 
 
 @pytest.mark.parametrize("load", LOADERS)
-def test_a_mistyped_name_is_refused_with_what_was_meant(load, tmp_path, monkeypatch):
+def test_error_suggests_the_nearest_name(load, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"lamp-smal is neither a folder .*; did you mean lamp-small\?"):
         load("lamp-smal")
     (tmp_path / "runs" / "dance").mkdir(parents=True)
@@ -64,7 +64,7 @@ assert len(requests) <= 4, requests
 """
 
 
-def test_a_hub_out_of_reach_is_not_asked_again_and_again():
+def test_unreachable_hub_gets_few_requests():
     environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
     environment["PYTHONPATH"] = str(Path(lamp_hf.__file__).parents[1])
     done = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The processor: how it cuts and pads texts, alone and in threads, what it refuses, and that it remembers."""
+"""The processor: truncation and padding of texts, threads, invalid arguments, saving."""
 
 import copy
 import pickle
@@ -26,7 +26,7 @@ def processor(tiny_checkpoint: Path) -> LampProcessor:
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
-    """Short and long ones, also empty and strange ones."""
+    """Short, long, empty and unusual sentences."""
     rng = random.Random(seed)
     return [" ".join(rng.choices(WORDS, k=rng.choice([0, 1, 3, 5, 8, 40]))) for _ in range(count)]
 
@@ -34,7 +34,7 @@ def sentences(count: int, seed: int = 0) -> list[str]:
 # ---- texts ------------------------------------------------------------------------------------------------
 
 
-def test_texts_are_padded_to_each_other_or_to_a_fixed_length(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_texts_are_padded_to_the_longest_or_to_a_fixed_length(tiny_checkpoint: Path, tmp_path: Path) -> None:
     processor = lamp_hf.LampProcessor.from_pretrained(tiny_checkpoint)
     assert processor.text_padding == "longest"
     ids = processor(text=["the person", "the person walks"])["input_ids"]
@@ -51,7 +51,7 @@ def test_texts_are_padded_to_each_other_or_to_a_fixed_length(tiny_checkpoint: Pa
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-def test_ids_are_those_of_the_tokenizer(processor: LampProcessor, tiny_checkpoint: Path, side: str) -> None:
+def test_ids_equal_those_of_the_tokenizer(processor: LampProcessor, tiny_checkpoint: Path, side: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
     processor.tokenizer.truncation_side = tokenizer.truncation_side = side
     processor.tokenizer.padding_side = tokenizer.padding_side = side
@@ -70,7 +70,7 @@ def test_ids_are_those_of_the_tokenizer(processor: LampProcessor, tiny_checkpoin
     assert unpadded == tokenizer(texts, truncation=True)["input_ids"]
 
 
-def test_tokens_that_are_added_are_known(processor: LampProcessor) -> None:
+def test_added_tokens_are_used(processor: LampProcessor) -> None:
     before = processor(text="somersault")["input_ids"]
     processor.tokenizer.add_tokens(["somersault"])
     after = processor(text="somersault")["input_ids"]
@@ -78,7 +78,7 @@ def test_tokens_that_are_added_are_known(processor: LampProcessor) -> None:
     assert before.shape[1] > 3
 
 
-def test_what_it_made_for_itself_is_neither_saved_nor_in_the_way(processor: LampProcessor, tmp_path: Path) -> None:
+def test_internal_tokenizer_copy_is_not_saved(processor: LampProcessor, tmp_path: Path) -> None:
     expected = processor(text="the person walks")["input_ids"]
     for copied in (copy.deepcopy(processor), pickle.loads(pickle.dumps(processor))):
         assert torch.equal(copied(text="the person walks")["input_ids"], expected)
@@ -90,7 +90,7 @@ def test_what_it_made_for_itself_is_neither_saved_nor_in_the_way(processor: Lamp
 
 
 def in_threads(work: Callable[[str], Any], requests: list[str], threads: int = 8) -> list[list[Any]]:
-    """Answers to the requests, worked through by each thread in an order of its own."""
+    """Return the results of the requests, which each thread makes in a different order."""
 
     def all_of_them(seed: int) -> list[Any]:
         order = list(range(len(requests)))
@@ -114,12 +114,12 @@ def test_threads_do_not_change_each_others_ids(processor: LampProcessor) -> None
         assert found == expected
 
 
-def test_a_thread_that_sets_the_tokenizer_changes_nothing(processor: LampProcessor) -> None:
+def test_setting_the_tokenizer_in_a_thread_changes_nothing(processor: LampProcessor) -> None:
     texts = sentences(400)
 
     def ids_and_cut(text: str) -> Any:
         found = processor(text=[text, "a person"], padding="max_length", max_length=12)
-        processor.tokenizer(text, padding="max_length", truncation=True, max_length=7)  # as others may
+        processor.tokenizer(text, padding="max_length", truncation=True, max_length=7)  # as other code may do
         return found["input_ids"].tolist(), processor.cut_words(text)
 
     expected = [ids_and_cut(text) for text in texts]
@@ -144,21 +144,21 @@ def test_a_thread_that_sets_the_tokenizer_changes_nothing(processor: LampProcess
         ({"text": ["a", "b"], "motion": np.zeros((8, 263))}, ValueError, "2 texts were given for 1 motions"),
     ],
 )
-def test_what_cannot_work_is_refused(
+def test_invalid_arguments_are_refused(
     processor: LampProcessor, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         processor(**arguments)
 
 
-def test_a_tokenizer_without_a_length_has_none_to_pad_to(processor: LampProcessor) -> None:
+def test_tokenizer_without_a_maximum_length_cannot_pad_to_it(processor: LampProcessor) -> None:
     processor.tokenizer.model_max_length = int(1e30)
     assert processor(text="walks " * 40)["input_ids"].shape == (1, 42)
     with pytest.raises(ValueError, match="no model_max_length for padding; give max_length="):
         processor(text="walks", padding="max_length")
 
 
-def test_the_feature_extractor_refuses_what_it_does_not_know(processor: LampProcessor, walker: Motion) -> None:
+def test_feature_extractor_refuses_unknown_arguments(processor: LampProcessor, walker: Motion) -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'paddding'"):
         processor.feature_extractor(walker, paddding=True)
     with pytest.raises(TypeError, match="unexpected keyword arguments: fpz"):

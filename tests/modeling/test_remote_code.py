@@ -1,4 +1,4 @@
-"""Code that a checkpoint brings is not run, and nobody is asked whether to run it."""
+"""Code in a checkpoint is never run, and users are not asked to run it."""
 
 import builtins
 import json
@@ -22,7 +22,7 @@ class Config(PreTrainedConfig):
 
 @pytest.fixture(params=["lamp_text_to_motion", "strange"])
 def with_code(request, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A checkpoint with code of its own, of a known and of an unknown kind; afterwards the code must not have run."""
+    """A checkpoint with code, of a known or unknown kind; afterwards the code must not have run."""
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "model")
     ran = tmp_path / "ran"
     (folder / "code.py").write_text(CODE.format(ran=str(ran), kind=request.param))
@@ -47,17 +47,17 @@ LOADERS = {
 
 
 @pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS.keys())
-def test_it_is_not_run(with_code: Path, load) -> None:
+def test_remote_code_is_not_run(with_code: Path, load) -> None:
     known = json.loads((with_code / "config.json").read_text())["model_type"] == "lamp_text_to_motion"
     try:
         assert load(str(with_code)) is not None
     except Exception:
-        if known:  # all that is needed is known without it
+        if known:  # the code is not needed
             raise
 
 
 @pytest.mark.parametrize("arguments", [("generate", "a person walks", "-d", "1", "-o", "x.npz", "-m"), ("info",)])
-def test_nor_by_commands(with_code: Path, arguments, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_commands_do_not_run_remote_code(with_code: Path, arguments, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(with_code)
     with pytest.raises(SystemExit) as ended:
         main([*arguments, str(with_code)])

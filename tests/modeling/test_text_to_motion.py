@@ -21,14 +21,14 @@ BIASES = ["causal", "soft_causal", "none"]
 
 
 def texts(rows=((5, 6, 7), (8, 9, 10, 11, 12), (13,)), length: int | None = None) -> dict[str, torch.Tensor]:
-    """Captions of these words, padded on the right."""
+    """Return captions of these words, padded on the right."""
     length = length or max(map(len, rows)) + 2
     input_ids = torch.tensor([[1, *row, 2] + [0] * (length - 2 - len(row)) for row in rows])
     return {"input_ids": input_ids, "attention_mask": (input_ids != 0).long()}
 
 
 def clips(lengths=(10, 7, 3), size: int | None = None, seed: int = 0) -> torch.Tensor:
-    """Codes of clips of these numbers of tokens, -100 on padding."""
+    """Return codes of clips with these numbers of tokens, -100 on padding."""
     generator = torch.Generator().manual_seed(seed)
     codes = torch.randint(24, (len(lengths), size or max(lengths)), generator=generator)
     for row, length in enumerate(lengths):
@@ -43,7 +43,7 @@ def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-5)
 # ---- the masked transformer -----------------------------------------------------------------------------------
 
 
-def test_positions_are_those_of_the_transformer():
+def test_positions_match_the_original_transformer():
     positions = sinusoidal_positions(30, 6, torch.zeros(()))
     for position, place in ((0, 0), (3, 1), (7, 2), (29, 5)):
         angle = position / 10000 ** (2 * (place // 2) / 6)
@@ -51,7 +51,7 @@ def test_positions_are_those_of_the_transformer():
         assert positions[position, place].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_biases_hide_and_favor_what_they_should():
+def test_attention_biases_hide_and_favor_tokens():
     mask = torch.tensor([[1, 1, 0]])
     like = torch.zeros(())
     past = torch.ones(4, 4).tril()
@@ -66,7 +66,7 @@ def test_biases_hide_and_favor_what_they_should():
 @torch.no_grad()
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 @pytest.mark.parametrize("bias", BIASES)
-def test_what_is_padded_changes_no_logit(tiny_text_to_motion, bias, implementation):
+def test_padding_does_not_change_logits(tiny_text_to_motion, bias, implementation):
     model = tiny_text_to_motion(attention_bias=bias)
     model.set_attn_implementation(implementation)
     condition = torch.randn(3, 32)
@@ -80,13 +80,13 @@ def test_what_is_padded_changes_no_logit(tiny_text_to_motion, bias, implementati
         close(others[row, :length], alone[0])
     released = tiny_text_to_motion(attention_bias=bias, mask_token_padding=False)
     seen = released.predict_tokens(codes.masked_fill(~mask, 3), condition, mask)
-    if bias != "causal":  # there padding, which comes last, is never seen
+    if bias != "causal":  # padding comes last, so causal attention never sees it
         assert (seen[2, :3] - others[2, :3]).abs().max() > 1e-3
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("bias", BIASES)
-def test_only_a_causal_model_is_blind_to_what_follows(tiny_text_to_motion, bias):
+def test_only_causal_models_ignore_later_tokens(tiny_text_to_motion, bias):
     model = tiny_text_to_motion(attention_bias=bias)
     ids, condition = clips((12,)), torch.randn(1, 32)
     changed = ids.clone()
@@ -100,7 +100,7 @@ def test_only_a_causal_model_is_blind_to_what_follows(tiny_text_to_motion, bias)
     changed = ids.clone()
     changed[0, 0] = (ids[0, 0] + 1) % 24
     difference = (model.predict_tokens(ids, condition) - model.predict_tokens(changed, condition)).abs()
-    assert difference.amax(-1).min() > 1e-4  # what comes before is always seen
+    assert difference.amax(-1).min() > 1e-4  # earlier tokens are always visible
 
 
 @torch.no_grad()
@@ -116,7 +116,7 @@ def test_sdpa_and_eager_agree(tiny_text_to_motion, bias):
 
 
 @torch.no_grad()
-def test_the_condition_and_every_token_matter(tiny_text_to_motion):
+def test_logits_depend_on_the_condition_and_every_token(tiny_text_to_motion):
     model = tiny_text_to_motion()
     ids = clips((6,))
     empty = model.predict_tokens(ids, torch.zeros(1, 32))
@@ -126,7 +126,7 @@ def test_the_condition_and_every_token_matter(tiny_text_to_motion):
 
 
 @torch.no_grad()
-def test_what_a_text_is_padded_to_does_not_change_its_condition(tiny_text_to_motion):
+def test_padding_of_a_text_does_not_change_its_condition(tiny_text_to_motion):
     model = tiny_text_to_motion()
     together = model.get_text_condition(**texts(length=14))
     for row, words in enumerate(((5, 6, 7), (8, 9, 10, 11, 12), (13,))):
@@ -136,7 +136,7 @@ def test_what_a_text_is_padded_to_does_not_change_its_condition(tiny_text_to_mot
 
 
 @torch.no_grad()
-def test_the_condition_can_hold_the_mean_word_state(tiny_text_to_motion):
+def test_condition_can_contain_the_mean_word_state(tiny_text_to_motion):
     model = tiny_text_to_motion(condition_on_words=True)
     together = model.get_text_condition(**texts(length=14))
     for row, words in enumerate(((5, 6, 7), (8, 9, 10, 11, 12), (13,))):
@@ -181,7 +181,7 @@ def test_masking_follows_the_cosine_schedule_on_average():
     assert kept == pytest.approx(0.9 * 0.12 + 0.1 / 24, abs=0.02)
 
 
-def test_padding_changes_no_masking():
+def test_padding_does_not_change_masking():
     codes = clips()
     wide = F.pad(codes, (0, 5), value=-100)
     draws = MaskingDraws.draw(wide, 24, torch.Generator().manual_seed(3))
@@ -194,7 +194,7 @@ def test_padding_changes_no_masking():
 
 
 @torch.no_grad()
-def test_losses_are_those_of_the_clips_one_by_one(tiny_text_to_motion):
+def test_losses_equal_those_of_single_clips(tiny_text_to_motion):
     model = tiny_text_to_motion()
     codes, captions = clips(), texts()
     draws = MaskingDraws.draw(codes, 24, torch.Generator().manual_seed(0))
@@ -222,7 +222,7 @@ def test_losses_are_those_of_the_clips_one_by_one(tiny_text_to_motion):
     assert together.length_loss.item() == pytest.approx(length_total / 3, abs=1e-5)
 
 
-def test_what_is_to_be_guessed_may_be_a_distribution(tiny_text_to_motion):
+def test_targets_can_be_distributions(tiny_text_to_motion):
     model = tiny_text_to_motion()
     codes, captions = clips(), texts()
     draws = MaskingDraws.draw(codes, 24, torch.Generator().manual_seed(0))
@@ -230,14 +230,14 @@ def test_what_is_to_be_guessed_may_be_a_distribution(tiny_text_to_motion):
     hard = model(**captions, motion_codes=codes, draws=draws)
     close(model(**captions, motion_codes=codes, draws=draws, token_targets=certain).token_loss, hard.token_loss)
 
-    # A model that is asked for its own answers has nothing to learn.
+    # With its own predictions as targets, the model has nothing to learn.
     own = hard.logits.detach().softmax(-1)
     model(**captions, motion_codes=codes, draws=draws, token_targets=own).loss.backward()
     assert model.masked_transformer.classifier.weight.grad.abs().max() < 1e-6
     assert model.length_estimator.classifier.weight.grad.abs().max() > 1e-3
 
 
-def test_only_what_is_new_learns(tiny_text_to_motion):
+def test_only_new_parts_are_trained(tiny_text_to_motion):
     model = tiny_text_to_motion().train()
     model(**texts(), motion_codes=clips(), generator=torch.Generator().manual_seed(0)).loss.backward()
     for name, parameter in model.named_parameters():
@@ -251,7 +251,7 @@ def test_only_what_is_new_learns(tiny_text_to_motion):
     assert model.masked_transformer.training
 
 
-def test_the_length_loss_does_not_bend_the_condition(tiny_text_to_motion):
+def test_length_loss_does_not_train_the_condition(tiny_text_to_motion):
     model = tiny_text_to_motion().train()
     output = model(**texts(), motion_codes=clips())
     assert not output.length_loss.requires_grad  # reported only; its gradient comes through the sum
@@ -261,7 +261,7 @@ def test_the_length_loss_does_not_bend_the_condition(tiny_text_to_motion):
 
 
 @torch.no_grad()
-def test_a_model_without_a_length_estimator_learns_tokens_and_is_told_lengths(tiny_text_to_motion, tmp_path):
+def test_model_without_a_length_estimator_needs_lengths(tiny_text_to_motion, tmp_path):
     model = tiny_text_to_motion(length_hidden_sizes=None)
     codes = torch.randint(0, 24, (2, 9))
     ids = torch.randint(3, 39, (2, 6))
@@ -277,7 +277,7 @@ def test_a_model_without_a_length_estimator_learns_tokens_and_is_told_lengths(ti
         loaded.generate(ids)
 
 
-def test_condition_dropout_empties_conditions_in_training_only(tiny_text_to_motion):
+def test_condition_dropout_applies_only_in_training(tiny_text_to_motion):
     model = tiny_text_to_motion(condition_dropout=1.0, dropout=0.0)
     codes, captions = clips(), texts()
     draws = MaskingDraws.draw(codes, 24, torch.Generator().manual_seed(0))
@@ -288,11 +288,11 @@ def test_condition_dropout_empties_conditions_in_training_only(tiny_text_to_moti
     real = codes >= 0
     close(dropped.logits[real], untold.logits[real])
     assert (dropped.logits - told.logits)[real].abs().max() > 1e-2
-    close(dropped.length_logits, told.length_logits)  # the length is learned from the text all the same
+    close(dropped.length_logits, told.length_logits)  # the length is still learned from the text
 
 
 @torch.no_grad()
-def test_texts_and_motions_may_be_precomputed(tiny_text_to_motion):
+def test_texts_and_motions_can_be_precomputed(tiny_text_to_motion):
     model = tiny_text_to_motion()
     captions = texts()
     motion = {"motion_values": torch.randn(3, 42, 263), "motion_attention_mask": torch.ones(3, 42).long()}
@@ -314,7 +314,7 @@ def test_texts_and_motions_may_be_precomputed(tiny_text_to_motion):
     close(as_tuple[0], expected.loss)
 
 
-def test_training_learns_to_tell_texts_apart(tiny_text_to_motion):
+def test_training_learns_to_distinguish_texts(tiny_text_to_motion):
     model = tiny_text_to_motion(dropout=0.0, initializer_range=0.1).train()
     captions, codes = texts(), clips()
     with torch.no_grad():
@@ -335,12 +335,12 @@ def test_training_learns_to_tell_texts_apart(tiny_text_to_motion):
         losses.append(output.loss.item())
     assert sum(losses[-10:]) < 0.25 * sum(losses[:10])
     made = model.eval().generate(**captions, seed=0)
-    assert made.num_tokens == [10, 7, 3]  # the length estimator has learned too
+    assert made.num_tokens == [10, 7, 3]  # the length estimator has learned as well
     right = (made.motion_codes == codes)[codes >= 0].float().mean()
     assert right > 0.9
 
 
-def test_motions_that_do_not_fit_are_refused(tiny_text_to_motion):
+def test_motions_of_the_wrong_size_are_refused(tiny_text_to_motion):
     model = tiny_text_to_motion()
     with pytest.raises(ValueError, match=r"13 tokens is longer than max_motion_tokens=12"):
         model(**texts(((5,),)), motion_codes=clips((13,)))
@@ -357,7 +357,7 @@ def test_motions_that_do_not_fit_are_refused(tiny_text_to_motion):
 
 @settings(max_examples=30, deadline=None)
 @given(shares=st.lists(st.floats(0.01, 1), min_size=2, max_size=9))
-def test_the_estimated_length_is_the_median_and_never_zero(shares):
+def test_estimated_length_is_the_median_and_never_zero(shares):
     estimator = MotionLengthEstimator(1, [], len(shares), 0.0)
     probabilities = torch.tensor(shares) / sum(shares)
     torch.nn.init.zeros_(estimator.classifier.weight)
@@ -374,7 +374,7 @@ def test_the_estimated_length_is_the_median_and_never_zero(shares):
 
 @torch.no_grad()
 @pytest.mark.parametrize("trained", [False, True])
-def test_a_new_model_starts_from_a_lamp(tiny_text_to_motion, trained):
+def test_new_model_is_initialized_from_lamp(tiny_text_to_motion, trained):
     lamp = tiny_text_to_motion().lamp
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
     model = LampForTextToMotion.from_lamp(lamp, **sizes, train_token_embeddings=trained).eval()
@@ -398,7 +398,7 @@ def test_save_and_load_bit_exact(tiny_text_to_motion, tmp_path, trained):
         assert torch.equal(tensor, loaded.state_dict()[name]), name
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         names = set(file.keys())
-    # Every part is stored once: embeddings that are the codebook, and an output layer that is the words', are not.
+    # Every part is stored once: not the embeddings tied to the codebook or the output layer tied to the words.
     assert ("token_embeddings.weight" in names) == trained
     assert ("lamp.lm_head.decoder.weight" in names) + ("lamp.qformer.embeddings.word_embeddings.weight" in names) == 1
     captions, codes = texts(), clips()
@@ -419,14 +419,14 @@ def test_lamp_loads_from_the_same_files(tiny_text_to_motion, tmp_path):
         assert torch.equal(tensor, lamp.state_dict()[name]), name
 
 
-def test_builds_without_memory(tiny_text_to_motion):
+def test_builds_on_the_meta_device(tiny_text_to_motion):
     config = tiny_text_to_motion().config
     with torch.device("meta"):
         model = LampForTextToMotion(config)
     assert all(parameter.is_meta for parameter in model.parameters())
 
 
-def test_paper_sizes():
+def test_sizes_match_the_paper():
     with torch.device("meta"):
         model = LampForTextToMotion(LampTextToMotionConfig(lamp_config={"num_hidden_layers": 1}))
     transformer = model.masked_transformer
@@ -438,7 +438,7 @@ def test_paper_sizes():
 
 
 @pytest.mark.parametrize("bias", BIASES)
-def test_bf16_runs(tiny_text_to_motion, bias):
+def test_runs_in_bfloat16(tiny_text_to_motion, bias):
     model = tiny_text_to_motion(attention_bias=bias).to(torch.bfloat16)
     output = model.train()(**texts(), motion_codes=clips())
     output.loss.backward()
@@ -449,7 +449,7 @@ def test_bf16_runs(tiny_text_to_motion, bias):
     assert ((made.motion_codes >= 0) & (made.motion_codes < 24)).all()
 
 
-def test_gradient_checkpointing_changes_no_gradient(tiny_text_to_motion):
+def test_gradient_checkpointing_does_not_change_gradients(tiny_text_to_motion):
     model = tiny_text_to_motion(dropout=0.0, condition_dropout=0.0).train()
     codes = clips()
     draws = MaskingDraws.draw(codes, 24, torch.Generator().manual_seed(0))

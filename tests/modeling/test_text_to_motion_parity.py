@@ -1,4 +1,4 @@
-"""Text to motion against numbers printed by the authors' released code, with the values that reproduce it."""
+"""Text to motion compared with outputs of the authors' released code, with the settings that reproduce it."""
 
 import math
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def test_training_loss_equals_released_code(case, close):
     io = case.io
     codes = io["train_ids"].masked_fill(io["padding_mask"], -100)
     guessed = io["train_labels"] != MASK
-    # The released code counts from the padded length; the same counts and choices, said in our way.
+    # The released code counts from the padded length; these are the same counts and choices in our form.
     draws = MaskingDraws(
         time=torch.acos(guessed.sum(-1) / io["m_lens"]) * 2 / math.pi,
         order=(~guessed).float(),
@@ -114,7 +114,7 @@ def test_masking_of_a_full_clip_equals_released_code(case):
 
 
 def decode_as_released(case, config: MaskedMotionGenerationConfig, seen: list[torch.Tensor]) -> torch.Tensor:
-    """The decoding loop over the released batch, in which padding is seen (T2): ids `(3, 16)`."""
+    """Run the decoding loop on the released batch, in which padding is visible (T2): ids `(3, 16)`."""
     io = case.io
     windows = []
     for length in io["m_lens"].tolist():
@@ -173,7 +173,7 @@ def test_sampling_equals_released_code_with_its_noise(case, monkeypatch):
     assert torch.equal(ids, case.io["gen_gumbel_ids"])
 
 
-def test_generate_equals_released_code_where_nothing_is_padded(case):
+def test_generate_equals_released_code_without_padding(case):
     first = {"input_ids": case.text[0][:1], "attention_mask": case.text[1][:1]}
     output = case.model.generate(**first, num_tokens=16, temperature=0)
     assert torch.equal(output.motion_codes, case.io["gen_argmax_ids"][:1])
@@ -188,12 +188,12 @@ def test_length_estimator_equals_released_code(golden, parity):
     estimator.load_state_dict(length_estimator_state_dict(original))
     io = load_file(golden / "length_estimator.io.safetensors")
     logits = estimator(io["text_emb"])
-    parity("length_estimator", logits, io["logits"][:, 1:])  # the original's class 0 is a motion of no tokens
+    parity("length_estimator", logits, io["logits"][:, 1:])  # class 0 of the original is a motion without tokens
     assert torch.equal(logits.argmax(-1), io["logits"][:, 1:].argmax(-1))
     assert not torch.equal(io["argmax"], torch.zeros_like(io["argmax"]))
 
 
-def test_a_stranger_among_the_tensors_is_refused(golden):
+def test_unknown_tensors_are_refused(golden):
     lamp = load_file(golden / "lamp.state_dict.safetensors")
     original = load_file(golden / "t2m.state_dict.safetensors")
     with pytest.raises(ValueError, match="original text-to-motion checkpoint: bert"):

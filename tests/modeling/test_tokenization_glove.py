@@ -22,7 +22,7 @@ def pairs(tokenizer: GloveTokenizer, ids: list[int]) -> list[str]:
     return tokenizer.convert_ids_to_tokens(ids)
 
 
-def test_an_annotation_is_read_as_in_the_released_code(tokenizer: GloveTokenizer) -> None:
+def test_annotation_is_read_like_in_the_released_code(tokenizer: GloveTokenizer) -> None:
     # A group of words replaces the part of speech, unless the word has no vector.
     said = "a/DET person/NOUN walk/VERB left/ADV two/NUM jump/VERB person/PROPN"
     assert tokenizer.tokenize(said) == [
@@ -37,13 +37,13 @@ def test_an_annotation_is_read_as_in_the_released_code(tokenizer: GloveTokenizer
     assert len(POS_TAGS) == 15
 
 
-def test_only_annotations_have_the_form_of_annotations() -> None:
+def test_texts_are_not_mistaken_for_annotations() -> None:
     assert is_annotated("a/DET person/NOUN")
     for text in ("a person walks", "", "left/right turns", "he/she/PRON", "and/or", "a/DET person"):
         assert not is_annotated(text)
 
 
-def test_a_processor_pads_and_is_saved(tokenizer: GloveTokenizer, tmp_path: Path) -> None:
+def test_processor_pads_and_is_saved(tokenizer: GloveTokenizer, tmp_path: Path) -> None:
     LampProcessor(LampFeatureExtractor(), tokenizer).save_pretrained(tmp_path / "saved")
     processor = LampProcessor.from_pretrained(tmp_path / "saved")
     assert isinstance(processor.tokenizer, GloveTokenizer)
@@ -55,7 +55,7 @@ def test_a_processor_pads_and_is_saved(tokenizer: GloveTokenizer, tmp_path: Path
 
 
 @pytest.mark.parametrize("words", [["a", "b"], ["unk", "a", "a"], {"unk": 0}, ["unk", 1]])
-def test_bad_words_are_refused(words: object, tmp_path: Path) -> None:
+def test_invalid_words_are_refused(words: object, tmp_path: Path) -> None:
     (tmp_path / "words.json").write_text(json.dumps(words))
     with pytest.raises(ValueError, match=r"words\.json: "):
         GloveTokenizer(tmp_path / "words.json")
@@ -75,13 +75,13 @@ def test_texts_without_tags_are_tagged(tokenizer: GloveTokenizer, tmp_path: Path
         ruler.add([[{"LOWER": word}]], {"POS": tag, "LEMMA": lemma})
     nlp.to_disk(tmp_path / "tagger")
     tokenizer.tagger = str(tmp_path / "tagger")
-    # Without hyphens, punctuation and capitals; "left" stays as it is.
+    # Without hyphens, punctuation and capitals; "left" is not lemmatized.
     assert tokenizer.tokenize("A per-son walks left, two!") == [
         *("a/DET", "person/NOUN", "walk/Act_VIP", "left/Loc_VIP", "two/NUM"),
     ]
 
 
-def test_a_missing_tagger_is_named(tokenizer: GloveTokenizer) -> None:
+def test_error_names_a_missing_tagger(tokenizer: GloveTokenizer) -> None:
     pytest.importorskip("spacy", reason="needs spaCy")
     tokenizer.tagger = "no_such_model"
     with pytest.raises(OSError, match="no_such_model: spaCy does not have this model; install it with python -m spacy"):

@@ -1,4 +1,4 @@
-"""Motions as NumPy files: complete round trips, and hostile files are refused."""
+"""Motions as NumPy files: complete round trips, and malicious files are refused."""
 
 import io
 import pickle
@@ -13,7 +13,7 @@ from lamp_hf.motion.errors import MotionFormatError
 from lamp_hf.motion.motion import Motion
 
 
-def test_npz_gives_an_equal_motion_back(tmp_path, walker):
+def test_npz_round_trip_gives_an_equal_motion(tmp_path, walker):
     for motion in (walker, Motion(features=walker.features, fps=20, text="a “walk”"), walker.with_text(None)):
         motion.save(tmp_path / "walk.npz")
         assert Motion.load(tmp_path / "walk.npz") == motion
@@ -47,7 +47,7 @@ def test_objects_are_never_loaded(tmp_path):
         Motion.load(tmp_path / "plain.npy")
 
 
-def test_sizes_are_checked_before_memory_is_taken(tmp_path):
+def test_sizes_are_checked_before_memory_is_allocated(tmp_path):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 22, 3)})
     (tmp_path / "huge.npy").write_bytes(header.getvalue())
@@ -112,4 +112,4 @@ def test_zip_bombs_are_not_unpacked(tmp_path):
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (2, 22, 3)})
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("joints.npy", header.getvalue() + b"\0" * 50_000_000)
-    assert Motion.load(tmp_path / "bomb.npz", unit="m").num_frames == 2  # bytes after the values are not read
+    assert Motion.load(tmp_path / "bomb.npz", unit="m").num_frames == 2  # bytes after the values are ignored

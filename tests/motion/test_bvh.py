@@ -163,7 +163,7 @@ def test_long_clips_are_computed_in_pieces(parse, monkeypatch):
     }.items(),
     ids=lambda item: item[0],
 )
-def test_ways_to_write_the_same_file(change, parse):
+def test_variants_of_the_same_file(change, parse):
     clip = parse(change[1](MINIMAL))
     assert clip.joint_names == ("Hips", "Knee", "Knee End")
     np.testing.assert_array_equal(clip.values, [[1, 2, 3, 4], [5, 6, 7, 8]])
@@ -171,7 +171,7 @@ def test_ways_to_write_the_same_file(change, parse):
     assert clip.fps == 30.0
 
 
-def test_names_may_contain_spaces_and_other_letters(parse):
+def test_names_can_contain_spaces_and_other_letters(parse):
     clip = parse(MINIMAL.replace("Knee", "Bip01 L Thigh").replace("Hips", "腰"))
     assert clip.joint_names == ("腰", "Bip01 L Thigh", "Bip01 L Thigh End")
 
@@ -184,13 +184,13 @@ def test_names_may_contain_spaces_and_other_letters(parse):
         *(("0.08", 12.5), ("0.05000000", 20.0), ("1", 1.0), ("0.001", 1000.0), ("4.1666667e-02", 24.0)),
     ],
 )
-def test_frame_rates_are_whole_where_the_digits_allow(text, fps, parse):
+def test_frame_rates_are_rounded_if_the_digits_allow(text, fps, parse):
     assert parse(MINIMAL.replace("0.0333333", text)).fps == pytest.approx(fps, abs=2e-3)
     if fps == round(fps) and "e" not in text:
         assert parse(MINIMAL.replace("0.0333333", text)).fps == fps
 
 
-def test_the_frame_rate_can_be_passed(bandai_clips):
+def test_frame_rate_can_be_passed(bandai_clips):
     path = bandai_clips[CLIPS[1]]
     assert read_bvh(path, fps=60.0).fps == 60.0
     for wrong in (0.0, -1.0, float("nan"), float("inf")):
@@ -276,7 +276,7 @@ def test_the_frame_rate_can_be_passed(bandai_clips):
         ("5 6 7 8", "5 6 \0 8", r"line 20: expected text, found a zero byte \(binary"),
     ],
 )
-def test_damage_is_named_with_its_line(old, new, message, parse):
+def test_error_names_the_damaged_line(old, new, message, parse):
     assert old in MINIMAL
     with pytest.raises(MotionFormatError, match=f"clip.bvh {message}"):
         parse(MINIMAL.replace(old, new, 1), strict=True)
@@ -447,7 +447,7 @@ def test_deep_hierarchies_do_not_recurse(parse):
     np.testing.assert_allclose(clip.positions([depth]), [[[7, depth, 0]]])
 
 
-def test_absurd_values_are_refused(tmp_path):
+def test_extreme_values_are_refused(tmp_path):
     path = tmp_path / "far.bvh"
     write_bvh(dancer(3), path)
     lines = path.read_text().split("\n")
@@ -500,7 +500,7 @@ def test_any_damage_gives_a_motion_or_a_format_error(data, valid_bytes, tmp_path
 # Writing
 
 
-def test_written_files_are_read_alike_by_other_readers(tmp_path, slow_bvh):
+def test_other_readers_read_written_files_the_same(tmp_path, slow_bvh):
     motion = dancer()
     path = tmp_path / "dance.bvh"
     report = write_bvh(motion, path)
@@ -517,7 +517,7 @@ def test_written_files_are_read_alike_by_other_readers(tmp_path, slow_bvh):
     np.testing.assert_allclose(found, motion.joints, atol=1e-4)
 
 
-def test_the_reported_error_matches_a_reader(tmp_path):
+def test_reported_error_matches_a_reader(tmp_path):
     clean = dancer(40)
     noise = np.random.default_rng(0).normal(scale=0.005, size=clean.joints.shape).astype(np.float32)
     motion = Motion(joints=clean.joints + noise, fps=20.0)
@@ -528,7 +528,7 @@ def test_the_reported_error_matches_a_reader(tmp_path):
     assert 0.001 < report.mean_error_m < 0.01
 
 
-def test_real_clips_survive_writing(bandai_clips, tmp_path):
+def test_real_clips_round_trip(bandai_clips, tmp_path):
     for path in bandai_clips.values():
         motion = read_bvh(path)
         report = write_bvh(motion, tmp_path / "again.bvh")
@@ -538,7 +538,7 @@ def test_real_clips_survive_writing(bandai_clips, tmp_path):
         assert report.mean_error_m == pytest.approx(errors.mean(), abs=1e-5)
 
 
-def test_climbing_comes_back_within_a_centimeter(tmp_path):
+def test_climbing_round_trips_within_a_centimeter(tmp_path):
     """In take 01_14 of the CMU database, the spine bends most; 1% of its frames need all rounds of the fit."""
     archive = Path(__file__).parents[3] / "shared" / "data" / "cmu" / "cmu_bvh_dev.tar.xz"
     if not archive.exists():
@@ -555,7 +555,7 @@ def test_climbing_comes_back_within_a_centimeter(tmp_path):
     assert report.max_error_m == pytest.approx(errors.max(), abs=1e-4)
 
 
-def test_a_spine_that_shortens_comes_back_within_a_centimeter(tmp_path):
+def test_shortening_spine_round_trips_within_a_centimeter(tmp_path):
     """Joints that blend two others, like the spine of most rigs, change bone lengths: here by 2 cm in a few frames."""
     joints = dancer(num_frames=300).joints.copy()
     spine1, spine2 = (HUMANML3D_22.joint_names.index(name) for name in ("spine1", "spine2"))
@@ -569,7 +569,7 @@ def test_a_spine_that_shortens_comes_back_within_a_centimeter(tmp_path):
     assert np.median(errors) < 0.003
 
 
-def test_angles_run_on_smoothly(tmp_path):
+def test_angles_are_continuous(tmp_path):
     """Full turns and a knee beyond a right angle do not cause jumps, so tools can interpolate."""
     write_bvh(dancer(60), tmp_path / "dance.bvh")
     clip = parse_bvh(tmp_path / "dance.bvh")
@@ -579,7 +579,7 @@ def test_angles_run_on_smoothly(tmp_path):
     assert abs(yaw[-1] - yaw[0]) == pytest.approx(720, abs=20)
 
 
-def test_the_rest_pose_stands_in_a_t(tmp_path):
+def test_rest_pose_is_a_t_pose(tmp_path):
     write_bvh(dancer(), tmp_path / "dance.bvh")
     clip = parse_bvh(tmp_path / "dance.bvh")
     rest = clip.offsets.copy()
@@ -596,7 +596,7 @@ def test_the_rest_pose_stands_in_a_t(tmp_path):
 
 
 @pytest.mark.parametrize(("unit", "meters"), [("m", 1.0), ("cm", 0.01), ("mm", 0.001), ("inch", 0.0254)])
-def test_units_of_writing(unit, meters, tmp_path):
+def test_units_of_written_files(unit, meters, tmp_path):
     motion = dancer()
     write_bvh(motion, tmp_path / "dance.bvh", unit=unit)
     clip = parse_bvh(tmp_path / "dance.bvh")
@@ -609,7 +609,7 @@ def test_units_of_writing(unit, meters, tmp_path):
 
 
 @pytest.mark.parametrize(("unit", "scale"), [("cm", "0.01"), ("m", "1"), ("inch", "0.0254"), ("dm", "0.1")])
-def test_the_message_says_how_to_import_into_blender(unit, scale, tmp_path, caplog):
+def test_message_explains_the_import_into_blender(unit, scale, tmp_path, caplog):
     with caplog.at_level("INFO"):
         report = write_bvh(dancer(fps=24.0), tmp_path / "a.bvh", unit=unit)
     assert report.unit == unit
@@ -623,7 +623,7 @@ def test_the_message_says_how_to_import_into_blender(unit, scale, tmp_path, capl
 
 
 @pytest.mark.parametrize("fps", [12.5, 20.0, 24.0, 29.97, 30.0, 59.94, 120.0])
-def test_frame_rates_survive(fps, tmp_path):
+def test_frame_rates_round_trip(fps, tmp_path):
     write_bvh(dancer(3, fps=fps), tmp_path / "dance.bvh")
     assert read_bvh(tmp_path / "dance.bvh").fps == pytest.approx(fps, rel=1e-6)
 
@@ -636,7 +636,7 @@ def test_one_frame_and_bones_without_length(tmp_path, slow_bvh):
     np.testing.assert_allclose(read_bvh(tmp_path / "still.bvh").joints, joints, atol=1e-4)
 
 
-def test_kit_motions_are_written_under_their_own_names(tmp_path, slow_bvh):
+def test_kit_motions_are_written_with_their_own_joint_names(tmp_path, slow_bvh):
     motion = dancer(skeleton=KIT_21, fps=12.5)
     write_bvh(motion, tmp_path / "kit.bvh")
     names, positions = slow_bvh((tmp_path / "kit.bvh").read_text())
@@ -644,7 +644,7 @@ def test_kit_motions_are_written_under_their_own_names(tmp_path, slow_bvh):
     np.testing.assert_allclose(found, motion.joints, atol=1e-4)
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "dance.bvh"
     write_bvh(dancer(), path)
     before = path.read_bytes()

@@ -37,7 +37,7 @@ def test_every_unit_and_axis_gives_the_same_person(unit, axis, walk):
 
 
 @pytest.mark.parametrize("axis", ["x", "-x", "-y", "-z"])
-def test_unusual_axes_are_warned_of(axis, walk, caplog):
+def test_unusual_axes_cause_a_warning(axis, walk, caplog):
     standardize(turned(walk, axis), file_name="take.npy")
     assert f"take.npy: the body stands along {axis} (share 1.00), which is unusual" in caplog.text
     with pytest.raises(MotionFormatError, match=r"take\.npy: the body stands along"):
@@ -58,7 +58,7 @@ def test_given_unit_and_up_axis_are_used(walk, caplog):
 @pytest.mark.parametrize("height", [0.75, 0.9, 1.1, 1.4, 1.75, 2.0, 2.5, 3.0])
 @pytest.mark.parametrize("legs", [0.42, 0.474, 0.52])
 @pytest.mark.parametrize("unit", METERS_PER_UNIT)
-def test_toddlers_and_giants_are_read_or_warned_of(unit, height, legs):
+def test_toddlers_and_giants_are_read_or_cause_a_warning(unit, height, legs):
     """For any unit and size, a wrong reading lists the correct one as an alternative."""
     readings = read_units(legs * height / METERS_PER_UNIT[unit])
     assert unit in [reading.unit for reading in readings]  # if there are several, all are listed
@@ -73,7 +73,7 @@ def test_adults_in_common_units_have_one_reading(unit, height, walk, caplog):
 
 
 @pytest.mark.parametrize("unit", ["dm", "inch", "cmu"])
-def test_the_usual_unit_is_certain_only_for_adults(unit, walk, caplog):
+def test_usual_unit_is_certain_only_for_adults(unit, walk, caplog):
     assert detect(walk / METERS_PER_UNIT[unit]).doubts
     assert not detect(walk / METERS_PER_UNIT[unit], usual_unit=unit).doubts
     for size in (0.45, 1.7):
@@ -81,7 +81,7 @@ def test_the_usual_unit_is_certain_only_for_adults(unit, walk, caplog):
         assert detection.unit == unit or any(f"{unit} (leg" in doubt for doubt in detection.doubts)
 
 
-def test_close_units_are_warned_of(walk, caplog):
+def test_close_units_cause_a_warning(walk, caplog):
     """A leg of 0.52 m in inches could also be 1.14 m in the CMU database's unit."""
     _, detection = standardize(walk * (0.515 / 0.83) / 0.0254, file_name="child.npy")
     assert detection.unit == "inch"
@@ -89,13 +89,13 @@ def test_close_units_are_warned_of(walk, caplog):
     assert "it could be cmu (leg 1.1" in caplog.text
 
 
-def test_no_human_size_is_refused(walk):
+def test_size_that_is_not_human_is_refused(walk):
     for factor in (250.0 / 0.83, 1e-3, 0.0, 1e7):
         with pytest.raises(MotionFormatError, match="not a human size in any of m, dm, cm"):
             standardize(walk * factor)
 
 
-def test_bad_values_are_named(walk):
+def test_error_names_invalid_values(walk):
     walk = walk.copy()
     walk[3, 2, 1] = np.nan
     with pytest.raises(MotionFormatError, match=r"take\.npy: frame 4 has a joint that is not finite"):
@@ -124,7 +124,7 @@ def lying(walk, way):
 @pytest.mark.parametrize("crawls", [False, True])
 @pytest.mark.parametrize("way", ["+z", "-z", "+x", "-x"])
 @pytest.mark.parametrize("axis", ["y", "z"])
-def test_no_lying_body_is_stood_up_silently(axis, way, crawls, walk):
+def test_lying_body_is_never_stood_up_silently(axis, way, crawls, walk):
     body = lying(walk, way)
     if crawls:
         step = 0.1 * (1.0 if way[0] == "+" else -1.0)
@@ -143,7 +143,7 @@ def test_someone_who_falls_keeps_the_up_axis_of_the_floor(walk):
     assert "with a share of only 0.7" in detection.doubts[0]
 
 
-def test_a_lying_body_is_doubtful(walk, caplog):
+def test_lying_body_is_doubtful(walk, caplog):
     lying = turned(walk[:1], "z")  # Y up, the head along Z
     lying[..., 1] -= lying[..., 1].min()
     lying[..., 2] += 20.0

@@ -11,7 +11,7 @@ from lamp_hf.motion.skeleton import HUMANML3D_22, KIT_21
 SKELETONS = pytest.mark.parametrize("skeleton", [HUMANML3D_22, KIT_21], ids=lambda skeleton: skeleton.name)
 
 
-def test_a_body_that_faces_the_camera_has_its_left_on_the_viewers_right():
+def test_left_side_of_a_body_that_faces_the_camera_is_on_the_right():
     camera = Camera(azimuth=0.0, elevation=0.0, distance=4.0, center=(50.0, 60.0), focal=100.0)
     left, up, nearer = camera.project(np.eye(3), np.zeros(3))
     np.testing.assert_allclose(left, [75.0, 60.0, 4.0])
@@ -19,7 +19,7 @@ def test_a_body_that_faces_the_camera_has_its_left_on_the_viewers_right():
     np.testing.assert_allclose(nearer, [50.0, 60.0, 3.0])
 
 
-def test_the_camera_goes_around_to_the_bodys_left_and_up():
+def test_camera_moves_to_the_left_of_the_body_and_up():
     left = Camera(azimuth=np.pi / 2, elevation=0.0, distance=4.0, center=(0.0, 0.0), focal=1.0)
     np.testing.assert_allclose(left.project(np.array([1.0, 0.0, 0.0]), np.zeros(3)), [0, 0, 3], atol=1e-12)
     above = Camera(azimuth=0.0, elevation=np.pi / 2, distance=4.0, center=(0.0, 0.0), focal=1.0)
@@ -50,7 +50,7 @@ def test_framing_shows_all_points_tightly(seed, azimuth, elevation, spread):
 
 
 @SKELETONS
-def test_limbs_follow_the_skeleton_and_know_their_side(skeleton):
+def test_limbs_follow_the_skeleton_and_have_a_side(skeleton):
     bones = limbs(skeleton)
     assert [bone.joint for bone in bones] == list(range(1, skeleton.num_joints))
     for bone in bones:
@@ -62,7 +62,7 @@ def test_limbs_follow_the_skeleton_and_know_their_side(skeleton):
 
 
 @SKELETONS
-def test_a_small_body_has_thin_limbs_and_faces_where_it_faces(make_motion, skeleton):
+def test_small_body_has_thin_limbs_and_keeps_its_heading(make_motion, skeleton):
     joints = np.asarray(make_motion(skeleton=skeleton).joints, dtype=np.float64)
     figure = Figure.of(joints, skeleton)
     small = Figure.of(0.5 * joints, skeleton)
@@ -73,7 +73,7 @@ def test_a_small_body_has_thin_limbs_and_faces_where_it_faces(make_motion, skele
     assert (figure.head[:, 1] > neck[:, 1]).all()
 
 
-def test_the_camera_follows_a_steady_walk_without_lag_and_otherwise_stands_still(make_motion):
+def test_camera_follows_a_steady_walk_without_lag_and_is_otherwise_still(make_motion):
     motion = make_motion(num_frames=50)
     figure = Figure.of(np.asarray(motion.joints), motion.skeleton)
     following = camera_track(figure, follow=True, fps=motion.fps)
@@ -83,7 +83,7 @@ def test_the_camera_follows_a_steady_walk_without_lag_and_otherwise_stands_still
     assert np.ptp(following[:, 1]) == 0.0
 
 
-def test_the_floor_is_at_zero_unless_the_body_is_elsewhere():
+def test_floor_is_at_zero_unless_the_body_is_elsewhere():
     joints = np.zeros((2, 22, 3))
     joints[..., 1] = np.linspace(-0.1, 1.6, 22)
     assert floor_height(joints) == 0.0

@@ -41,7 +41,7 @@ def test_features_equal_the_reference(golden, parity):
         parity("joints normalized", normalize_joints(numbers[f"{clip}/joints"]), numbers[f"{clip}/global_positions"])
 
 
-def test_heading_wrap_of_the_reference_is_reproduced_on_request_and_mended_by_default(golden):
+def test_heading_wrap_of_the_reference_is_fixed_by_default(golden):
     numbers = load_file(golden / "golden_features_wrapcase.safetensors")
     for clip in clips(numbers):
         joints, expected = numbers[f"{clip}/joints"], numbers[f"{clip}/features"]
@@ -60,7 +60,7 @@ def test_heading_wrap_of_the_reference_is_reproduced_on_request_and_mended_by_de
     shift=st.tuples(*[st.floats(-5, 5)] * 3),
     speed=st.floats(0.2, 2),
 )
-def test_place_and_first_heading_of_a_clip_do_not_matter(procedural, turn, heading, shift, speed):
+def test_position_and_first_heading_of_a_clip_do_not_matter(procedural, turn, heading, shift, speed):
     joints = procedural.walker(24, turn=turn, speed=speed).joints.astype(np.float64)
     c, s = np.cos(heading), np.sin(heading)
     moved = joints @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]]) + np.array(shift)
@@ -69,13 +69,13 @@ def test_place_and_first_heading_of_a_clip_do_not_matter(procedural, turn, headi
 
 @settings(max_examples=25, deadline=None)
 @given(turn=st.floats(-4, 4), speed=st.floats(0.2, 2), frames=st.integers(2, 40))
-def test_joints_come_back_from_features(procedural, turn, speed, frames):
+def test_features_round_trip_to_joints(procedural, turn, speed, frames):
     joints = procedural.walker(frames, turn=turn, speed=speed).joints
     back = features_to_joints(joints_to_features(joints))
     np.testing.assert_allclose(back, normalize_joints(joints)[:-1], atol=1e-4)
 
 
-def test_a_batch_equals_its_clips(procedural):
+def test_batch_equals_its_clips(procedural):
     joints = np.stack([procedural.walker(30, turn=t).joints for t in (-1.0, 0.0, 2.0)])
     features = joints_to_features(joints)
     assert features.shape == (3, 29, 263)
@@ -84,12 +84,12 @@ def test_a_batch_equals_its_clips(procedural):
     np.testing.assert_array_equal(features_to_joints(features)[1], features_to_joints(features[1]))
 
 
-def test_a_left_turn_gives_negative_turning_features(procedural):
+def test_left_turn_gives_negative_turning_features(procedural):
     assert joints_to_features(procedural.walker(30, turn=1.0).joints)[2:, 0].mean() < -0.01
     assert joints_to_features(procedural.walker(30, turn=-1.0).joints)[2:, 0].mean() > 0.01
 
 
-def test_contact_is_where_feet_stand(waver):
+def test_contacts_are_where_feet_stand(waver):
     assert waver.features[:, -4:].min() == 1.0
 
 
@@ -98,7 +98,7 @@ def test_mirroring_twice_changes_nothing(walker):
     np.testing.assert_array_equal(mirror_features(mirror_features(walker.features)), walker.features)
 
 
-def test_mirroring_moves_the_wave_to_the_other_hand(procedural):
+def test_mirroring_moves_a_wave_to_the_other_hand(procedural):
     right = procedural.waver(40, side="right")
     left = procedural.waver(40, side="left")
     np.testing.assert_allclose(

@@ -50,27 +50,27 @@ def height(motion: Motion) -> float:
         ("kit_new_joints_mm_21x3.npy", 15, 12.5),
     ],
 )
-def test_shared_arrays_are_read(name, frames, fps):
+def test_arrays_from_other_projects_are_read(name, frames, fps):
     motion = Motion.load(cases("motion_files") / name)
     assert (motion.num_frames, motion.fps) == (frames, fps)
     assert height(motion) == pytest.approx(1.42 if "kit" in name else 1.43, abs=0.01)
     assert motion.report().speed_m_per_s == pytest.approx(fps / 20.0 if "kit" not in name else 1.0, rel=0.02)
 
 
-def test_shared_poses_are_read(caplog):
+def test_poses_from_other_projects_are_read(caplog):
     motion = Motion.load(cases("motion_files") / "amass_smplh.npz")
     assert (motion.num_frames, motion.fps) == (20, 60.0)
     assert 1.3 < height(motion) < 1.6
     assert "SMPL-H on a body of mean proportions" in caplog.text
 
 
-def test_shared_pickle_is_not_loaded_and_the_message_has_a_remedy():
+def test_pickle_is_not_loaded_and_the_error_has_a_remedy():
     path = cases("motion_files") / "mdm_results.npy"
     with pytest.raises(MotionFormatError, match=r"objects are never loaded.*python -c .*allow_pickle=True.*np\.savez"):
         Motion.load(path)
 
 
-def test_shared_damage_is_refused_cheaply():
+def test_damaged_files_are_refused_cheaply():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for path in sorted(cases("damaged").glob("*.np?")):
         start = time.perf_counter()
@@ -130,7 +130,7 @@ def test_given_units_override_detection(make_motion, tmp_path):
         Motion.load(tmp_path / "a.npy", mapping={"head": "Head"})
 
 
-def test_batches_of_one_are_read_and_larger_ones_refused(make_motion, tmp_path):
+def test_batches_of_one_are_read_and_larger_batches_refused(make_motion, tmp_path):
     motion = make_motion(num_frames=12)
     mdm = np.moveaxis(motion.joints, 0, -1)  # (J, 3, T)
     features = motion.features
@@ -180,7 +180,7 @@ def random_poses(joints: int, frames: int = 6) -> tuple[np.ndarray, np.ndarray, 
     return vectors.reshape(frames, -1), trans, made
 
 
-def test_poses_of_every_model_give_the_same_body(tmp_path):
+def test_poses_of_all_body_models_give_the_same_body(tmp_path):
     for joints, named in ((24, {}), (52, {}), (55, {}), (55, {"rate": "mocap_frame_rate"})):
         poses, trans, made = random_poses(joints)
         np.savez(tmp_path / "a.npz", poses=poses, trans=trans, **{named.get("rate", "mocap_framerate"): 120.0})
@@ -247,7 +247,7 @@ def test_poses_in_a_batch_of_one_and_scaled(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["arr_0", "xyz", "global_positions"])
-def test_an_array_alone_in_its_archive_needs_no_name(make_motion, tmp_path, name):
+def test_single_array_of_an_archive_needs_no_name(make_motion, tmp_path, name):
     motion = make_motion()
     np.savez(tmp_path / "a.npz", **{name: motion.joints}, fps=25)
     read = Motion.load(tmp_path / "a.npz")
@@ -258,7 +258,7 @@ def test_an_array_alone_in_its_archive_needs_no_name(make_motion, tmp_path, name
         Motion.load(tmp_path / "a.npz")
 
 
-def test_the_mean_body_is_that_of_smpl():
+def test_mean_body_equals_smpl():
     """Compare with the neutral mean body that simulators publish: x forward, y left, z up, in meters."""
     published = {
         "left_hip": (-0.0068, 0.0695, -0.0914),
@@ -298,7 +298,7 @@ def test_poses_that_do_not_fit_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("fps", [0, -1, 0.5, 1001, 1e-9, 5e-324, float("nan"), float("inf"), True, "20"])
-def test_frame_rates_have_bounds_everywhere(make_motion, tmp_path, fps):
+def test_frame_rates_are_bounded_everywhere(make_motion, tmp_path, fps):
     motion = make_motion()
     message = "from 1 to 1000 frames per second"
     with pytest.raises(MotionFormatError, match=message):
@@ -318,7 +318,7 @@ def test_frame_rates_have_bounds_everywhere(make_motion, tmp_path, fps):
             Motion.load(tmp_path / "a.npz")
 
 
-def test_no_resampling_to_millions_of_frames(make_motion):
+def test_resampling_to_millions_of_frames_is_refused(make_motion):
     slow = Motion(joints=np.repeat(make_motion(num_frames=1).joints, 3000, axis=0), fps=1)
     with pytest.raises(MotionFormatError, match=r"3000 s at 1000 fps are 3000000 frames; at most 1000000"):
         slow.resample(1000)
@@ -333,7 +333,7 @@ def test_fps_can_be_passed_when_saving(make_motion, tmp_path):
         assert read.num_frames == motion.resample(30).num_frames
 
 
-def test_long_captions_are_refused_before_they_are_lost(make_motion, tmp_path):
+def test_long_captions_are_refused_when_saving(make_motion, tmp_path):
     make_motion(text="x" * 10_000).save(tmp_path / "a.npz")
     assert Motion.load(tmp_path / "a.npz").text == "x" * 10_000
     with pytest.raises(MotionFormatError, match="a caption of at most 10000 characters, got 10001"):
@@ -341,7 +341,7 @@ def test_long_captions_are_refused_before_they_are_lost(make_motion, tmp_path):
     assert not (tmp_path / "b.npz").exists()
 
 
-def test_members_are_refused_before_they_are_unpacked(tmp_path):
+def test_large_members_are_refused_before_unpacking(tmp_path):
     def header(descr: str, shape: tuple[int, ...]) -> bytes:
         stream = io.BytesIO()
         np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
@@ -366,7 +366,7 @@ def test_other_compression_and_odd_archives_are_refused(make_motion, tmp_path):
             Motion.load(tmp_path / "a.npz")
 
 
-def test_pickles_are_named(tmp_path):
+def test_error_names_pickles(tmp_path):
     (tmp_path / "a.npy").write_bytes(pickle.dumps({"poses": 1}))
     with pytest.raises(MotionFormatError, match="not a NumPy file but a pickle"):
         Motion.load(tmp_path / "a.npy")
@@ -386,7 +386,7 @@ def test_pickles_are_named(tmp_path):
         (".pth", r"never loaded.*python -c"),
     ],
 )
-def test_other_formats_name_the_way(tmp_path, suffix, way):
+def test_errors_about_other_formats_explain_the_conversion(tmp_path, suffix, way):
     (tmp_path / f"take{suffix}").write_bytes(b"?")
     with pytest.raises(MotionFormatError, match=way):
         Motion.load(tmp_path / f"take{suffix}")
@@ -395,7 +395,7 @@ def test_other_formats_name_the_way(tmp_path, suffix, way):
 # ---- fuzz ------------------------------------------------------------------------------------------------
 
 
-def test_fuzzed_files_raise_nothing_else(make_motion, tmp_path):
+def test_fuzzed_files_raise_only_format_errors(make_motion, tmp_path):
     """Fuzz for a few seconds; `benchmarks/fuzz_motion_files.py` runs any number, with more kinds of mutations."""
     random_ = random.Random(0)
     motion = make_motion(num_frames=4)

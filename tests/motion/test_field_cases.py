@@ -17,7 +17,7 @@ EXPECTED = json.loads((CASES / "expected.json").read_text()) if (CASES / "expect
 BVH_CASES = sorted(name for name in EXPECTED if name.endswith(".bvh"))
 
 
-def test_the_cases_are_there():
+def test_all_cases_are_present():
     if not CASES.is_dir():
         pytest.skip(f"{CASES} is not there")
     assert len(BVH_CASES) >= 30
@@ -25,7 +25,7 @@ def test_the_cases_are_there():
 
 
 @pytest.mark.parametrize("name", BVH_CASES)
-def test_bvh_cases_are_read_right(name):
+def test_bvh_cases_are_read_correctly(name):
     motion = Motion.load(CASES / name)
     expected = EXPECTED[name]
     assert len(motion.joints) == expected["frames"]

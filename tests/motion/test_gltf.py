@@ -13,6 +13,7 @@ from lamp_hf.motion.formats.bvh_parser import parse_bvh
 from lamp_hf.motion.formats.gltf import write_glb
 from lamp_hf.motion.formats.gltf_file import Curve
 from lamp_hf.motion.formats.gltf_reader import read_gltf
+from lamp_hf.motion.formats.rendering import Actor
 from lamp_hf.motion.formats.rigs import LAMP_HF_JOINT_NAMES
 from lamp_hf.motion.kinematics import default_body, retarget
 from lamp_hf.motion.motion import Motion
@@ -98,7 +99,7 @@ class Glb:
 
 @SKELETONS
 @pytest.mark.parametrize("num_frames", [1, 15])
-def test_nodes_and_animation_give_the_joints_back(make_motion, tmp_path, skeleton, num_frames):
+def test_nodes_and_animation_reproduce_the_joints(make_motion, tmp_path, skeleton, num_frames):
     motion = make_motion(skeleton=skeleton, num_frames=num_frames, fps=12.5, text="a person walks")
     write_glb(motion, tmp_path / "walk.glb")
     glb = Glb(tmp_path / "walk.glb")
@@ -108,7 +109,7 @@ def test_nodes_and_animation_give_the_joints_back(make_motion, tmp_path, skeleto
     assert list(tmp_path.iterdir()) == [tmp_path / "walk.glb"]
 
 
-def test_real_motion_comes_back_within_a_centimeter(golden, tmp_path):
+def test_real_motion_round_trips_within_a_centimeter(golden, tmp_path):
     numbers = load_file(golden / "golden_features.safetensors")
     for clip in ("012314", "dataset-1_kick_normal_001", "dataset-2_walk-turn-left_normal_001"):
         joints = numbers[f"{clip}/global_positions"]
@@ -135,8 +136,8 @@ def test_skin_binds_the_mesh_to_a_t_pose_on_the_floor(make_motion, tmp_path, ske
 
 
 @SKELETONS
-def test_limbs_are_solid_lie_about_their_bones_and_have_the_color_of_their_side(make_motion, tmp_path, skeleton):
-    write_glb(make_motion(skeleton=skeleton), tmp_path / "walk.glb")
+def test_limbs_are_closed_surround_their_bones_and_have_the_color_of_their_side(make_motion, tmp_path, skeleton):
+    write_glb(make_motion(skeleton=skeleton), tmp_path / "walk.glb", style="skeleton")
     glb = Glb(tmp_path / "walk.glb")
     rest = glb.world_matrices(animated=False)[0, : skeleton.num_joints, :3, 3]
     primitives = glb.json["meshes"][0]["primitives"]
@@ -162,7 +163,52 @@ def test_limbs_are_solid_lie_about_their_bones_and_have_the_color_of_their_side(
             assert (np.sign(positions[outer, 0]) == (1.0 if side == "left" else -1.0)).all()
 
 
-def test_any_text_makes_a_valid_file(make_motion, tmp_path):
+@SKELETONS
+def test_the_mannequin_is_one_small_skinned_mesh(make_motion, tmp_path, skeleton):
+    motion = make_motion(skeleton=skeleton, num_frames=1)
+    write_glb(motion, tmp_path / "a.glb")
+    assert (tmp_path / "a.glb").stat().st_size < 200_000
+    glb = Glb(tmp_path / "a.glb")
+    (mesh,) = glb.json["meshes"]
+    names = [glb.json["materials"][primitive["material"]]["name"] for primitive in mesh["primitives"]]
+    assert sorted(names) == ["center", "left", "right"]
+    (attributes,) = {tuple(sorted(primitive["attributes"].items())) for primitive in mesh["primitives"]}
+    attributes = dict(attributes)
+    accessors = {name: glb.json["accessors"][index] for name, index in attributes.items()}
+    kinds = {name: (accessor["componentType"], accessor["type"]) for name, accessor in accessors.items()}
+    assert kinds == {
+        "POSITION": (5126, "VEC3"),
+        "NORMAL": (5126, "VEC3"),
+        "JOINTS_0": (5121, "VEC4"),
+        "WEIGHTS_0": (5121, "VEC4"),
+    }
+    assert accessors["WEIGHTS_0"]["normalized"]
+    assert not accessors["JOINTS_0"].get("normalized")
+    body = Actor.of(motion).mannequin
+    np.testing.assert_array_equal(glb.array(attributes["POSITION"]), body.positions)
+    np.testing.assert_array_equal(glb.array(attributes["JOINTS_0"]), body.joints)
+    assert (glb.array(attributes["WEIGHTS_0"]).astype(int).sum(axis=1) == 255).all()
+    indices = [glb.array(primitive["indices"])[:, 0] for primitive in mesh["primitives"]]
+    assert sum(map(len, indices)) == body.triangles.size
+    assert max(part.max() for part in indices) == len(body.positions) - 1
+
+
+def test_a_viewer_moves_the_mannequin_like_the_renderer(make_motion, tmp_path):
+    motion = make_motion(num_frames=12)
+    write_glb(motion, tmp_path / "a.glb")
+    glb = Glb(tmp_path / "a.glb")
+    skin, primitive = glb.json["skins"][0], glb.json["meshes"][0]["primitives"][0]
+    bind = glb.array(skin["inverseBindMatrices"]).reshape(-1, 4, 4).swapaxes(1, 2).astype(float)
+    positions, joints, weights = (
+        glb.array(primitive["attributes"][name]) for name in ("POSITION", "JOINTS_0", "WEIGHTS_0")
+    )
+    moves = glb.world_matrices()[7, skin["joints"]] @ bind
+    blended = np.einsum("vk,vkij->vij", weights / 255.0, moves[joints])
+    places = np.einsum("vij,vj->vi", blended, np.pad(positions, ((0, 0), (0, 1)), constant_values=1.0))[:, :3]
+    np.testing.assert_allclose(places, Actor.of(motion).pose(7)[0], atol=1e-4)
+
+
+def test_any_text_gives_a_valid_file(make_motion, tmp_path):
     text = 'waves "both\nhands" \\ \x00 </script> ' + "é日本" * 100
     write_glb(make_motion(text=text), tmp_path / "a.glb")
     gltf = pygltflib.GLTF2().load(str(tmp_path / "a.glb"))
@@ -212,7 +258,7 @@ def test_both_formats_contain_the_same_motion(make_motion, tmp_path):
     )
 
 
-def test_the_resting_foot_slopes_and_toes_lie_on_the_floor(make_motion, tmp_path):
+def test_foot_slopes_in_the_rest_pose_and_toes_are_on_the_floor(make_motion, tmp_path):
     generated(make_motion).save(tmp_path / "a.bvh", unit="m")
     clip = parse_bvh(tmp_path / "a.bvh")
     rest = clip.offsets.copy()
@@ -228,7 +274,7 @@ def test_the_resting_foot_slopes_and_toes_lie_on_the_floor(make_motion, tmp_path
         assert end[2] > toe[2] + 0.03
 
 
-def test_takes_keep_their_lengths_by_default(make_motion, tmp_path):
+def test_recordings_keep_their_bone_lengths_by_default(make_motion, tmp_path):
     take = make_motion()
     take.save(tmp_path / "take.bvh")
     np.testing.assert_allclose(Motion.load(tmp_path / "take.bvh").joints, take.joints, atol=1e-4)
@@ -238,7 +284,7 @@ def test_takes_keep_their_lengths_by_default(make_motion, tmp_path):
     assert hierarchy(tmp_path / "take.bvh") != hierarchy(tmp_path / "default.bvh")
 
 
-def test_feet_come_as_near_to_the_floor_on_the_default_body(make_motion):
+def test_feet_are_as_close_to_the_floor_on_the_default_body(make_motion):
     take = make_motion(num_frames=40)
     small = Motion(joints=take.joints * 0.6, fps=20)
     body = default_body()
@@ -254,7 +300,7 @@ def test_feet_come_as_near_to_the_floor_on_the_default_body(make_motion):
 
 
 @pytest.mark.parametrize("fps", [20, 24, 30, 60, 120])
-def test_our_files_come_back(make_motion, tmp_path, fps):
+def test_written_files_round_trip(make_motion, tmp_path, fps):
     motion = make_motion(num_frames=30, fps=fps, text="a person walks")
     write_glb(motion, tmp_path / "walk.glb")
     read = Motion.load(tmp_path / "walk.glb")
@@ -295,7 +341,7 @@ def test_animations_are_chosen_by_name_and_index(make_motion, tmp_path, caplog):
         Motion.load(path)
 
 
-def test_of_many_animations_some_are_named(make_motion, tmp_path, caplog):
+def test_error_lists_some_of_many_animations(make_motion, tmp_path, caplog):
     path = tmp_path / "pack.glb"
     write_glb(make_motion(text="first"), path)
 
@@ -312,7 +358,7 @@ def test_of_many_animations_some_are_named(make_motion, tmp_path, caplog):
     assert "'a7'" not in caplog.text
 
 
-def test_keys_are_sampled_as_gltf_defines_them():
+def test_keyframes_are_sampled_as_gltf_defines():
     times = np.array([0.0, 1.0, 3.0])
     values = np.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [2.0, 4.0, 0.0]])
     at = np.array([-1.0, 0.5, 1.0, 2.0, 9.0])
@@ -331,7 +377,7 @@ def test_keys_are_sampled_as_gltf_defines_them():
     np.testing.assert_allclose(half, [[np.sqrt(0.5), 0, np.sqrt(0.5), 0]])
 
 
-def test_vrm_animations_name_their_bones(make_motion, tmp_path):
+def test_vrm_animations_use_their_bone_names(make_motion, tmp_path):
     path = tmp_path / "walk.vrma"
     motion = make_motion()
     write_glb(motion, tmp_path / "walk.glb")
@@ -362,7 +408,7 @@ def test_vrm_animations_name_their_bones(make_motion, tmp_path):
     np.testing.assert_allclose(read.joints[:, limbs], motion.joints[:, limbs], atol=1e-3)
 
 
-def test_damaged_files_raise_nothing_else(make_motion, tmp_path):
+def test_damaged_files_raise_only_format_errors(make_motion, tmp_path):
     path = tmp_path / "walk.glb"
     write_glb(make_motion(num_frames=3), path)
     whole = path.read_bytes()
@@ -397,7 +443,7 @@ def test_signaling_nans_are_refused_without_a_warning(make_motion, tmp_path):
         read_gltf(path)
 
 
-def test_buffers_elsewhere_are_not_opened(make_motion, tmp_path):
+def test_external_buffers_are_not_opened(make_motion, tmp_path):
     path = tmp_path / "walk.glb"
     write_glb(make_motion(num_frames=3), path)
     (tmp_path / "secret.bin").write_bytes(bytes(100_000))
@@ -508,7 +554,7 @@ SANITIZED = [f"mixamorig{name}_0{index}" for index, name in enumerate(LAMP_HF_JO
         ({"names": SANITIZED}, 0.16),  # recognized as Mixamo's, whose pelvis is raised
     ],
 )
-def test_files_of_other_programs_are_read(make_motion, tmp_path, options, limit_m):
+def test_files_from_other_programs_are_read(make_motion, tmp_path, options, limit_m):
     motion = make_motion(num_frames=31, fps=30)
     foreign_file(tmp_path / "other.glb", motion, **options)
     read = read_gltf(tmp_path / "other.glb")
@@ -517,7 +563,7 @@ def test_files_of_other_programs_are_read(make_motion, tmp_path, options, limit_
     assert np.abs(read.joints - motion.joints)[:, limbs].max() < limit_m
 
 
-def test_suffixes_of_vrm(make_motion, tmp_path):
+def test_vrm_suffixes(make_motion, tmp_path):
     motion = make_motion(num_frames=9, fps=30)
     foreign_file(tmp_path / "avatar.glb", motion)
     (tmp_path / "avatar.glb").rename(tmp_path / "avatar.vrm")

@@ -36,7 +36,7 @@ def random_clip(skeleton, seed, *, num_frames=6, degrees=60.0):
     return forward_kinematics(local, root, offsets, skeleton.parents), local, offsets
 
 
-def test_forward_kinematics_of_an_arm_by_hand():
+def test_forward_kinematics_of_an_arm_matches_a_hand_computed_value():
     quarter = rotations.about_axis("z", np.pi / 2)
     local = np.stack([quarter, quarter, [1.0, 0.0, 0.0, 0.0]])
     offsets = np.array([[9.0, 9.0, 9.0], [1.0, 0.0, 0.0], [2.0, 0.0, 0.0]])
@@ -47,7 +47,7 @@ def test_forward_kinematics_of_an_arm_by_hand():
 @SKELETONS
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_rigid_bodies_come_back_exactly(skeleton, seed):
+def test_rigid_bodies_round_trip_exactly(skeleton, seed):
     joints, _, offsets = random_clip(skeleton, seed)
     local, root, found_offsets = inverse_kinematics(joints, skeleton)
     rebuilt = forward_kinematics(local, root, found_offsets, skeleton.parents)
@@ -58,7 +58,7 @@ def test_rigid_bodies_come_back_exactly(skeleton, seed):
 
 
 @SKELETONS
-def test_the_rest_pose_needs_no_rotation(skeleton):
+def test_rest_pose_needs_no_rotation(skeleton):
     _, _, offsets = random_clip(skeleton, 1)
     still = np.tile([1.0, 0.0, 0.0, 0.0], (3, skeleton.num_joints, 1))
     joints = forward_kinematics(still, np.zeros((3, 3)), offsets, skeleton.parents)
@@ -81,7 +81,7 @@ def test_turning_the_world_turns_only_the_root(skeleton):
 
 
 @SKELETONS
-def test_the_t_pose_is_one(skeleton):
+def test_t_pose_has_the_shape_of_a_t(skeleton):
     directions = dict(zip(skeleton.joint_names, t_pose_directions(skeleton), strict=True))
     for part in ("shoulder", "elbow", "wrist"):
         np.testing.assert_array_equal(directions[f"left_{part}"], [1, 0, 0])
@@ -93,7 +93,7 @@ def test_the_t_pose_is_one(skeleton):
     np.testing.assert_array_equal(directions["right_hip"], [-1, 0, 0])
 
 
-def test_uneven_bones_cost_little_and_do_not_add_up():
+def test_varying_bone_lengths_cause_small_errors_that_do_not_accumulate():
     joints, _, _ = random_clip(HUMANML3D_22, 3, num_frames=40, degrees=30.0)
     noisy = joints + np.random.default_rng(0).normal(scale=0.004, size=joints.shape)
     local, root, offsets = inverse_kinematics(noisy, HUMANML3D_22)

@@ -1,4 +1,4 @@
-"""What animators switch on and off: loops, motions in place, motions at the origin, and all of them together."""
+"""Options for animators: loops, motions in place, motions at the origin, and their combination."""
 
 import json
 import math
@@ -14,9 +14,9 @@ GROUND = np.array([1.0, 0.0, 1.0])
 
 
 def seam(motion: Motion) -> tuple[float, float]:
-    """The largest distance in meters, and difference in velocity in m/s, of a joint between the end and the start.
+    """Return the largest distance in meters, and difference in velocity in m/s, of a joint between end and start.
 
-    Both in the heading of the body, relative to the root's projection on the floor.
+    Both are relative to the heading of the body and the root's projection on the floor.
     """
     joints = motion.joints.astype(np.float64)
     turn = facing_angles(joints[-1]) - facing_angles(joints[0])
@@ -28,7 +28,7 @@ def seam(motion: Motion) -> tuple[float, float]:
 
 
 def largest_change(motion: Motion) -> float:
-    """The largest change of a joint's velocity from one frame to the next, m/s."""
+    """Return the largest change of a joint's velocity from one frame to the next, m/s."""
     return float(np.linalg.norm(np.diff(motion.joints, 2, axis=0), axis=-1).max()) * motion.fps
 
 
@@ -38,7 +38,7 @@ def bone_lengths(motion: Motion) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("speed", "turn", "frames"), [(1.1, 0.0, 60), (0.9, 0.6, 75), (1.3, -0.4, 53)])
-def test_a_walk_becomes_a_loop(procedural, speed, turn, frames):
+def test_walk_becomes_a_loop(procedural, speed, turn, frames):
     walk = procedural.walker(frames, speed=speed, turn=turn)
     assert seam(walk)[0] > 0.03
     loop = walk.loop()
@@ -46,14 +46,14 @@ def test_a_walk_becomes_a_loop(procedural, speed, turn, frames):
     assert pose < 1e-5
     assert velocity < largest_change(walk) / 5
     assert frames / 2 <= loop.num_frames <= frames
-    # A walk is cut after whole strides, which last 20 / 0.9 frames, so that little is left to blend.
+    # A walk is cut after whole strides of 20 / 0.9 frames, so little blending is needed.
     assert abs(math.remainder((loop.num_frames - 1) * 0.9 / 20, 1.0)) < 0.06
     np.testing.assert_allclose(bone_lengths(loop), bone_lengths(walk)[: loop.num_frames], atol=1e-5)
     # The body still walks, and repetitions continue in the direction in which the last one ended.
     assert loop.report().speed_m_per_s == pytest.approx(speed, rel=0.03)
 
 
-def test_a_loop_is_as_smooth_as_the_motion(procedural):
+def test_loop_is_as_smooth_as_the_motion(procedural):
     walk = procedural.walker(60)
     loop = walk.loop()
     twice = np.concatenate([loop.joints[:-1], loop.joints + (loop.joints[-1, 0] - loop.joints[0, 0])])
@@ -61,29 +61,29 @@ def test_a_loop_is_as_smooth_as_the_motion(procedural):
     assert Motion(twice).jitter() < 1.1 * walk.jitter()
 
 
-def test_a_body_that_stays_returns_to_its_start(waver):
+def test_standing_body_returns_to_its_start(waver):
     drift = np.linspace([0.0, 0.0, 0.0], [0.1, 0.0, -0.05], waver.num_frames)[:, None]
     joints = turn_about_up(waver.joints, np.linspace(0.0, 0.2, waver.num_frames)) + drift
     loop = Motion(joints).loop()
     np.testing.assert_array_equal(loop.joints[-1], loop.joints[0])
     assert seam(loop)[1] < 0.1
-    assert np.abs(np.diff(loop.joints[:, 0], axis=0)).max() < 0.01  # no jump on the way
+    assert np.abs(np.diff(loop.joints[:, 0], axis=0)).max() < 0.01  # no jump between
     assert np.linalg.norm(np.ptp(Motion(joints).loop(root_motion=True).joints[[0, -1], 0], axis=0)) > 0.05
 
 
-def test_a_walk_may_return_to_its_start(walker):
+def test_walk_can_return_to_its_start(walker):
     there_and_back = walker.loop(root_motion=False)
     np.testing.assert_array_equal(there_and_back.joints[-1], there_and_back.joints[0])
 
 
-def test_a_loop_in_place_plays_anywhere(procedural):
+def test_loop_in_place_ends_where_it_starts(procedural):
     walk = procedural.walker(60, speed=1.2)
     for loop in (walk.loop().in_place(), walk.in_place().loop()):
         np.testing.assert_allclose(loop.joints[-1], loop.joints[0], atol=2e-6)
         assert seam(loop)[1] < largest_change(walk) / 5
 
 
-def test_short_and_still_motions(walker):
+def test_short_and_motionless_clips(walker):
     still = Motion(np.repeat(walker.joints[:1], 30, axis=0))
     np.testing.assert_allclose(still.loop().joints, still.joints, atol=1e-6)
     assert still.loop().num_frames == 30
@@ -113,7 +113,7 @@ def test_to_origin(walker, angle):
     assert home.joints[-1, 0, 2] == pytest.approx(1.1 * 59 / 20, rel=1e-3)  # it walks along +Z
 
 
-def test_generated_feet_are_planted_before_and_not_after(walker, monkeypatch):
+def test_generated_feet_are_planted_before_the_loop_and_not_after(walker, monkeypatch):
     generated = Motion(features=walker.features)
     assert not generated.final_feet
     for made in (generated.loop(), generated.in_place(), generated.plant_feet()):
@@ -126,7 +126,7 @@ def test_generated_feet_are_planted_before_and_not_after(walker, monkeypatch):
     assert not np.array_equal(walker.in_place(plant_feet=True).joints, walker.in_place().joints)
 
 
-def test_files_keep_final_feet(walker, tmp_path, monkeypatch):
+def test_files_keep_the_final_feet_flag(walker, tmp_path, monkeypatch):
     generated = Motion(features=walker.features)
     loop = generated.loop()
     loop.save(tmp_path / "loop.npz")
@@ -144,7 +144,7 @@ def test_files_keep_final_feet(walker, tmp_path, monkeypatch):
     assert planted
 
 
-def test_a_file_of_a_loop_loops(walker, tmp_path):
+def test_file_of_a_loop_loops(walker, tmp_path):
     loop = Motion(features=walker.features).loop()
     loop.save(tmp_path / "loop.bvh")
     back = Motion.load(tmp_path / "loop.bvh")
@@ -153,7 +153,7 @@ def test_a_file_of_a_loop_loops(walker, tmp_path):
     assert velocity < largest_change(back)
 
 
-def test_adjust_does_everything_in_order(walker):
+def test_adjust_applies_all_steps_in_order(walker):
     assert walker.adjust() is walker
     made = walker.adjust(fps=40, mirror=True, loop=True, in_place=True, origin=True)
     assert made == walker.resample(40).mirror().loop().in_place().to_origin()

@@ -9,7 +9,7 @@ from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.text import swap_sides
 
 
-def test_views_agree_and_are_kept(walker):
+def test_views_agree_and_are_cached(walker):
     made = Motion(features=walker.features)
     assert made.features is made.features
     np.testing.assert_array_equal(made.joints, features_to_joints(walker.features))
@@ -18,7 +18,7 @@ def test_views_agree_and_are_kept(walker):
     assert walker.duration == 3.0
 
 
-def test_a_motion_does_not_change(walker):
+def test_motion_is_immutable(walker):
     with pytest.raises(AttributeError, match="Motion is immutable: fps cannot be set"):
         walker.fps = 30
     with pytest.raises(ValueError, match="read-only"):
@@ -48,7 +48,7 @@ def test_crop_is_in_seconds(walker):
         walker.crop(2, 4)
 
 
-def test_mirror_swaps_words_too(waver):
+def test_mirror_also_swaps_words(waver):
     mirrored = waver.mirror()
     assert mirrored.text == "a person waves with the left hand"
     assert mirrored.joints[-1, 20, 1] > mirrored.joints[-1, 21, 1] + 0.3
@@ -64,7 +64,7 @@ def test_mirror_swaps_words_too(waver):
         ("", ""),
     ],
 )
-def test_swapping_sides_of_words(text, expected):
+def test_sides_in_words_are_swapped(text, expected):
     assert swap_sides(text) == expected
     assert swap_sides(expected) == text
 
@@ -76,7 +76,7 @@ def test_resample(walker):
     np.testing.assert_allclose(double.joints[::2], walker.joints, atol=1e-6)
 
 
-def test_figures_tell_standing_from_skating(waver):
+def test_measures_distinguish_standing_from_skating(waver):
     standing = waver.report()
     assert standing.foot_skating == 0
     assert standing.distance_m == 0
@@ -96,7 +96,7 @@ def test_jitter_measures_the_third_derivative():
     assert Motion(joints=joints[:3]).jitter() == 0.0
 
 
-def test_rotations_give_the_joints_back(waver):
+def test_rotations_reproduce_the_joints(waver):
     from lamp_hf.motion.kinematics import forward_kinematics
 
     quaternions, root, offsets = waver.rotations
@@ -115,7 +115,7 @@ def test_rotations_give_the_joints_back(waver):
         ({"joints": np.zeros((3, 22, 3)), "fps": 0}, "expected fps from 1 to 1000 frames per second, got fps=0"),
     ],
 )
-def test_bad_input_is_refused(arguments, message):
+def test_invalid_input_is_refused(arguments, message):
     with pytest.raises(MotionFormatError, match=message):
         Motion(**arguments)
 

@@ -82,7 +82,7 @@ def test_feet_of_a_drifting_body_stand_still(skeleton, fps):
 
 
 @SKELETONS
-def test_a_step_keeps_both_places_and_the_way_between(skeleton):
+def test_step_keeps_both_footholds_and_the_path_between(skeleton):
     """Feet that slide 5 cm while they stand, with a step of 30 cm between: the step is not shortened."""
 
     def path(time):
@@ -102,7 +102,7 @@ def test_a_step_keeps_both_places_and_the_way_between(skeleton):
     assert steps.max() < 1.4 * np.linalg.norm(np.diff(feet(motion), axis=0), axis=-1).max()  # no jumps
 
 
-def test_a_foot_in_the_air_is_not_planted():
+def test_foot_in_the_air_is_not_planted():
     motion = standing(seconds=3.0, path=drifting)
     joints = motion.joints.copy()
     names = HUMANML3D_22.joint_names
@@ -120,7 +120,7 @@ def test_a_foot_in_the_air_is_not_planted():
 
 
 @SKELETONS
-def test_a_handstand_is_left_alone(skeleton):
+def test_handstand_is_unchanged(skeleton):
     motion = standing(skeleton=skeleton, path=drifting)
     joints = motion.joints * np.array([1.0, -1.0, -1.0], dtype=np.float32)
     joints[..., 1] -= joints[..., 1].min()
@@ -137,7 +137,7 @@ def test_intended_slides_are_unchanged():
     np.testing.assert_array_equal(motion.plant_feet().joints, motion.joints)
 
 
-def test_a_foot_that_creeps_far_is_planted_piece_by_piece():
+def test_slowly_creeping_foot_is_planted_in_pieces():
     motion = standing(seconds=8.0, path=lambda time: time[:, None] * [0.06, 0.0, 0.0])  # 48 cm
     plants = motion.foot_plants()
     assert 0.7 < plants.mean() < 1.0
@@ -146,7 +146,7 @@ def test_a_foot_that_creeps_far_is_planted_piece_by_piece():
     assert np.linalg.norm(planted.joints[:, 0] - motion.joints[:, 0], axis=-1).max() < 0.02
 
 
-def test_hips_follow_a_little_and_smoothly_where_a_leg_is_too_short():
+def test_hips_follow_slightly_and_smoothly_if_a_leg_is_too_short():
     motion = standing(seconds=3.0, bend=0.02, path=lambda time: time[:, None] * [0.0, 0.0, 0.045])
     planted = motion.plant_feet()
     shift = planted.joints[:, 0] - motion.joints[:, 0]
@@ -157,7 +157,7 @@ def test_hips_follow_a_little_and_smoothly_where_a_leg_is_too_short():
     assert feet(planted)[..., 1].min() > feet(motion)[..., 1].min() - 1e-6
 
 
-def test_noise_of_a_decoder_does_not_become_more():
+def test_planting_does_not_amplify_decoder_noise():
     rng = np.random.default_rng(0)
     motion = standing(seconds=4.0, path=drifting)
     noisy = Motion(joints=motion.joints + rng.normal(scale=0.003, size=motion.joints.shape), own_body=False)
@@ -176,7 +176,7 @@ def test_noise_of_a_decoder_does_not_become_more():
 
 
 @SKELETONS
-def test_one_frame_stays_as_it_is(skeleton):
+def test_single_frame_is_unchanged(skeleton):
     motion = standing(seconds=0.05, skeleton=skeleton)
     assert motion.num_frames == 1
     np.testing.assert_allclose(motion.plant_feet().joints, motion.joints, atol=1e-6)
@@ -195,7 +195,7 @@ def test_degenerate_bodies_stay_finite(skeleton):
         assert np.isfinite(Motion(joints=joints, skeleton=skeleton).plant_feet().joints).all()
 
 
-def test_contact_labels_have_a_veto_where_they_say_something():
+def test_contact_labels_can_prevent_planting():
     motion = standing(path=drifting)
     labels = np.ones((motion.num_frames, 4))
     labels[:, 2:] = 0.0
@@ -210,13 +210,13 @@ def test_planting_twice_changes_little():
     np.testing.assert_allclose(once.plant_feet().joints, once.joints, atol=1e-4)
 
 
-def test_no_plants_is_an_exact_copy():
+def test_motion_without_contacts_is_copied_exactly():
     motion = standing(path=drifting)
     made = plant_joints(motion.joints, 20.0, plants=np.zeros((motion.num_frames, 4), dtype=bool))
     np.testing.assert_array_equal(made, motion.joints)
 
 
-def test_the_example_of_the_docs_runs():
+def test_example_in_the_docs_runs():
     examples = doctest.DocTestParser().get_doctest(Motion.plant_feet.__doc__ or "", {}, "plant_feet", None, 0)
     assert examples.examples
     assert doctest.DocTestRunner().run(examples).failed == 0
@@ -240,7 +240,7 @@ def test_files_of_generated_motions_have_planted_feet(generated, suffix, tmp_pat
     assert found[False] == pytest.approx(0.04, rel=0.05)
 
 
-def test_a_recording_is_written_as_it_is(generated, tmp_path):
+def test_recording_is_written_unchanged(generated, tmp_path):
     recording = Motion(joints=generated.joints)
     assert recording.own_body
     recording.save(tmp_path / "recording.bvh")
@@ -268,7 +268,7 @@ def test_arrays_contain_the_unchanged_motion(generated, tmp_path):
     assert Motion.load(tmp_path / "all.npz") == generated
 
 
-def test_convert_motion_plants_features_and_leaves_recordings(generated, tmp_path):
+def test_convert_motion_plants_features_but_not_recordings(generated, tmp_path):
     generated.save(tmp_path / "generated.npy", view="features")
     Motion(joints=generated.joints).save(tmp_path / "recording.bvh")
 

@@ -60,7 +60,7 @@ RIGS = {
 
 
 def tell(rig: str, report) -> None:
-    """A row of the table of rigs."""
+    """Print a row of the table of rigs."""
     print(f"rig | {rig} | {report.recognized_by} | {report.rig}")
 
 
@@ -130,7 +130,7 @@ def test_bandai_namco_has_its_own_pelvis_and_spine(read, make_rig, tpose):
     assert report.rig == "Bandai-Namco"
 
 
-def test_toes_may_be_end_sites(read, make_rig, tpose):
+def test_toes_can_be_end_sites(read, make_rig, tpose):
     names = sided(
         "Hips Neck Head {}Hip {}Knee {}Ankle - {}Collar {}Shoulder {}Elbow {}Wrist".replace("-", "{}Gone"),
         *("Left", "Right"),
@@ -184,7 +184,7 @@ def test_unit_is_detected_and_can_be_passed(unit, read, make_rig):
     np.testing.assert_allclose(given.joints * METERS_PER_UNIT[unit], motion.joints, rtol=1e-4, atol=1e-4)
 
 
-def test_only_the_rig_of_the_cmu_database_has_its_unit_without_a_doubt(read, make_rig, make_bvh):
+def test_only_the_cmu_rig_has_a_certain_unit(read, make_rig, make_bvh):
     joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("LowerBack", "Spine"))
     for joint in joints:
         joint.offset = np.asarray(joint.offset) * 0.01 / METERS_PER_UNIT["cmu"]
@@ -228,7 +228,7 @@ def test_x_up_is_turned_upright_with_a_warning(read, make_rig, caplog):
     assert "stands along x" in caplog.text
 
 
-def test_an_unknown_rig_is_known_by_its_shape(read, make_rig, tpose, caplog):
+def test_unknown_rig_is_recognized_by_its_shape(read, make_rig, tpose, caplog):
     names = {name: f"bone{k}" for k, name in enumerate(JOINTS)}
     joints = make_rig({**names, "left_wrist": "LeftHand"}, ("back1", "back2"))
     motion, report = read(joints)
@@ -244,7 +244,7 @@ def test_an_unknown_rig_is_known_by_its_shape(read, make_rig, tpose, caplog):
     np.testing.assert_allclose(motion.joints[0], expected_joints(tpose(2)), atol=1e-5)
 
 
-def test_a_rig_with_one_joint_renamed_is_read(read, make_rig, tpose):
+def test_rig_with_one_joint_renamed_is_read(read, make_rig, tpose):
     names = sided(HUMAN_IK, "Left", "Right") | {"right_knee": "Shank_of_the_right"}
     joints = make_rig(names, ("Spine", "Spine1"))
     for mapping in (None, {"right_knee": "Shank_of_the_right"}):
@@ -252,7 +252,7 @@ def test_a_rig_with_one_joint_renamed_is_read(read, make_rig, tpose):
         np.testing.assert_allclose(motion.joints[0], expected_joints(tpose(2)), atol=1e-5)
 
 
-def test_weights_in_a_mapping_are_taken_as_given(read, make_rig, tpose):
+def test_weights_in_a_mapping_are_used_unchanged(read, make_rig, tpose):
     joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine", "Spine1"))
     motion, _ = read(joints, mapping={"pelvis": {"Hips": 1.0}, "spine1": {"pelvis": 0.25, "Spine": 0.75}})
     body = tpose(2)
@@ -270,13 +270,13 @@ def test_weights_in_a_mapping_are_taken_as_given(read, make_rig, tpose):
         ({"head": {"Head": float("nan")}}, "weights of head .*add up to 1"),
     ],
 )
-def test_a_wrong_mapping_is_refused(mapping, message, read, make_rig):
+def test_invalid_mapping_is_refused(mapping, message, read, make_rig):
     joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine", "Spine1"))
     with pytest.raises(MotionFormatError, match=message):
         read(joints, mapping=mapping)
 
 
-def test_a_body_of_no_human_size_is_refused(read, make_rig):
+def test_body_of_other_than_human_size_is_refused(read, make_rig):
     joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine", "Spine1"))
     for joint in joints:
         joint.offset = np.asarray(joint.offset) * 3.0
@@ -284,7 +284,7 @@ def test_a_body_of_no_human_size_is_refused(read, make_rig):
         read(joints)
 
 
-def test_our_own_names_are_read_joint_by_joint():
+def test_own_joint_names_map_one_to_one():
     """Mixamo's names in this package's order mean its joints: nothing is raised or moved along the spine."""
     order = [0, 1, 4, 7, 10, 2, 5, 8, 11, 3, 6, 9, 12, 15, 13, 16, 18, 20, 14, 17, 19, 21]
     parents = [order.index(HUMANML3D_22.parents[joint]) if joint else -1 for joint in order]
@@ -390,7 +390,7 @@ def field_rig(make_rig, rig):
 
 
 @pytest.mark.parametrize("rig", FIELD_RIGS)
-def test_rigs_of_the_field_are_known_by_their_names(rig, read, make_rig, tpose):
+def test_common_rigs_are_recognized_by_their_names(rig, read, make_rig, tpose):
     joints, names = field_rig(make_rig, rig)
     motion, report = read(joints)
     tell(rig, report)
@@ -413,7 +413,7 @@ def test_rigs_of_the_field_are_known_by_their_names(rig, read, make_rig, tpose):
 
 
 @pytest.mark.parametrize("rig", FIELD_RIGS)
-def test_the_same_rigs_are_known_by_their_shape(rig, read, make_rig):
+def test_common_rigs_are_recognized_by_their_shape(rig, read, make_rig):
     joints, _ = field_rig(make_rig, rig)
     named, report = read(joints)
     hidden = {joint.name: f"j{k:03d}" for k, joint in enumerate(joints)}
@@ -424,7 +424,7 @@ def test_the_same_rigs_are_known_by_their_shape(rig, read, make_rig):
     assert by_shape.recognized_by == "shape"
     for key in LIMBS:
         assert by_shape.sources[key] == tuple(hidden[name] for name in report.sources[key]), key
-    assert np.abs(motion.joints - named.joints).max() < 0.15  # necks and heads that are placed may differ
+    assert np.abs(motion.joints - named.joints).max() < 0.15  # computed necks and heads can differ
 
 
 def test_twist_joints_and_helpers_are_not_limbs(read, make_rig, make_bvh, tpose):
@@ -462,7 +462,7 @@ def test_twist_joints_and_helpers_are_not_limbs(read, make_rig, make_bvh, tpose)
             np.testing.assert_allclose(motion.joints[0, JOINTS.index(key)], body[key] / 100, atol=1e-5, err_msg=key)
 
 
-STRANGE_RIGS = {  # no words are known, except perhaps the sides
+STRANGE_RIGS = {  # no known words, except perhaps the sides
     "Maya, a letter after each name": "HipsJ NeckJ HeadJ {}UpLegJ {}LegJ {}FootJ {}ToeBaseJ {}ShoulderJ {}ArmJ "
     "{}ForeArmJ {}HandJ|Left|Right",
     "numbered limbs": "root neck head leg_{}_0_jnt leg_{}_1_jnt leg_{}_2_jnt leg_{}_3_jnt arm_{}_0_jnt arm_{}_1_jnt "
@@ -477,7 +477,7 @@ STRANGE_RIGS = {  # no words are known, except perhaps the sides
 
 
 @pytest.mark.parametrize("rig", STRANGE_RIGS)
-def test_fingers_hair_skirt_and_sword_do_not_hide_a_shape(rig, read, make_rig, make_bvh, monkeypatch):
+def test_shape_is_recognized_with_fingers_hair_skirt_and_sword(rig, read, make_rig, make_bvh, monkeypatch):
     """In a moving game character, all limbs and the head are found by shape alone."""
     monkeypatch.setitem(FIELD_RIGS, rig, STRANGE_RIGS[rig])
     joints, names = field_rig(make_rig, rig)
@@ -510,7 +510,7 @@ def test_fingers_hair_skirt_and_sword_do_not_hide_a_shape(rig, read, make_rig, m
 
 
 @pytest.mark.parametrize("sides", ["Left|Right", "l|r", "左|右"])
-def test_sides_in_names_tell_where_feet_do_not(sides, read, make_rig):
+def test_sides_in_names_decide_if_feet_do_not(sides, read, make_rig):
     parts = ("X1", "X2", "X3", "X4", "Y0", "Y1", "Y2", "Y3")
     names = sided(" ".join(["hub", "up1", "up2", *(f"{{}}_{part}" for part in parts)]), *sides.split("|"))
     joints = [joint for joint in make_rig(names, ("s1", "s2")) if not joint.name.endswith("X4")]
@@ -547,7 +547,7 @@ def test_rigs_that_are_not_a_person_are_refused(read, make_rig, make_bvh):
             read(joints, [[0.0, 60.0, 0.0] + [0.0] * (sum(len(j.channels) for j in joints) - 3)] * 2)
 
 
-def test_names_that_are_there_twice(read, make_rig, make_bvh, caplog):
+def test_duplicate_joint_names(read, make_rig, make_bvh, caplog):
     joints = make_rig(sided(HUMAN_IK, "Left", "Right"), ("Spine", "Spine1"))
     joints.append(make_bvh.joint("LeftHand", "Spine", (0, 0, 5), joints[-1].channels, None))
     with pytest.raises(MotionFormatError, match="LeftHand"):

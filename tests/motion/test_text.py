@@ -187,13 +187,13 @@ def marked(sentence: str) -> tuple[str, str]:
     return re.sub(r"<(\w+)>", r"\1", sentence), re.sub(r"<(\w+)>", swapped, sentence)
 
 
-def test_there_are_many() -> None:
+def test_there_are_many_cases() -> None:
     assert len(set(SENTENCES)) >= 120
     assert sum("<" in sentence for sentence in SENTENCES) > 60
 
 
 @pytest.mark.parametrize("sentence", SENTENCES)
-def test_sides_are_swapped_as_a_person_would(sentence: str) -> None:
+def test_sides_are_swapped_like_a_person_would(sentence: str) -> None:
     text, expected = marked(sentence)
     assert swap_sides(text) == expected
     assert swap_sides(expected) == text
@@ -208,11 +208,11 @@ def test_sides_are_swapped_as_a_person_would(sentence: str) -> None:
         ("", ""),
     ],
 )
-def test_spellings_of_the_way_round(text: str, expected: str) -> None:
+def test_spellings_of_clockwise(text: str, expected: str) -> None:
     assert swap_sides(text) == expected
 
 
-def test_captions_with_sides_come_back() -> None:
+def test_swapping_sides_twice_restores_captions() -> None:
     grammar = CaptionGrammar.load()
     naive = re.compile(r"(?<![a-z])(left|right)(?=\b|ward|_)", re.IGNORECASE)
     seen = 0

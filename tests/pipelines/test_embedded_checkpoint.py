@@ -1,4 +1,4 @@
-"""What a user meets first: the checkpoint of the package, the README's examples and those of the docstrings."""
+"""The first things users meet: the embedded checkpoint and the examples of README and docstrings."""
 
 import doctest
 import random
@@ -29,15 +29,15 @@ def pipe() -> lamp_hf.TextToMotionPipeline:
         return pipeline("text-to-motion", device="cpu")
 
 
-def test_it_is_the_default_and_whole(pipe: lamp_hf.TextToMotionPipeline) -> None:
+def test_embedded_checkpoint_is_the_default_and_complete(pipe: lamp_hf.TextToMotionPipeline) -> None:
     folder = lamp_hf.embedded_checkpoint()
     assert Path(pipe.model.name_or_path) == folder
     assert pipe.model.dtype == torch.float32
     assert pipe.fps == 20.0
-    assert pipe.model.config.attention_bias == "none"  # edits and seams see what follows
+    assert pipe.model.config.attention_bias == "none"  # edits and seams see later tokens
 
 
-def test_what_travels_with_the_package_is_small_and_says_its_license() -> None:
+def test_packaged_checkpoints_are_small_and_have_a_license() -> None:
     folders = sorted(path.parent for path in lamp_hf.embedded_checkpoint().parent.glob("*/config.json"))
     assert [folder.name for folder in folders] == sorted(MEGABYTES)
     for folder in folders:
@@ -47,7 +47,7 @@ def test_what_travels_with_the_package_is_small_and_says_its_license() -> None:
         assert header["library_name"] == "lamp_hf"
 
 
-def test_its_motions_are_those_of_a_person(pipe: lamp_hf.TextToMotionPipeline) -> None:
+def test_motions_look_human(pipe: lamp_hf.TextToMotionPipeline) -> None:
     texts = ["a person walks forward", "a person waves with the right hand"]
     walk, wave = (result["motion"].joints for result in pipe(texts, duration=3.0, seed=1))
     names = lamp_hf.HUMANML3D_22.joint_names
@@ -59,11 +59,11 @@ def test_its_motions_are_those_of_a_person(pipe: lamp_hf.TextToMotionPipeline) -
     assert traveled[1] < 0.5
 
 
-def test_it_tells_familiar_texts_from_others(pipe: lamp_hf.TextToMotionPipeline) -> None:
+def test_familiarity_distinguishes_known_texts(pipe: lamp_hf.TextToMotionPipeline) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         known = pipe(["a person walks forward", "a tired person walks and turns left"], num_frames=8)
-        pipe("walk ahead and then turn to the right", num_frames=8)  # several actions, and yet one that it knows
+        pipe("walk ahead and then turn to the right", num_frames=8)  # several actions in one known sentence
     assert min(result["familiarity"] for result in known) > 0.8
     with pytest.warns(UnfamiliarTextWarning, match="is far from everything that this checkpoint was trained on"):
         pipe("quarterly earnings beat the forecast of the analysts", num_frames=8)
@@ -72,12 +72,12 @@ def test_it_tells_familiar_texts_from_others(pipe: lamp_hf.TextToMotionPipeline)
 @pytest.mark.parametrize(
     "text", ["a person does a backflip", "someone picks up a box", "a person crawls", "a man does push-ups", "swim"]
 )
-def test_the_frame_of_a_sentence_does_not_make_it_familiar(pipe: lamp_hf.TextToMotionPipeline, text: str) -> None:
+def test_sentence_frame_alone_does_not_make_a_text_familiar(pipe: lamp_hf.TextToMotionPipeline, text: str) -> None:
     with pytest.warns(UnfamiliarTextWarning, match="Nearest known sentences: "):
         assert pipe(text, num_frames=8)["familiarity"] < THRESHOLD
 
 
-def test_known_and_unknown_sentences_are_told_apart(pipe: lamp_hf.TextToMotionPipeline) -> None:
+def test_known_and_unknown_sentences_are_distinguished(pipe: lamp_hf.TextToMotionPipeline) -> None:
     sentences = {
         kind: Path(__file__).with_name(f"{kind}_sentences.txt").read_text(encoding="utf-8").splitlines()
         for kind in ("known", "unknown")
@@ -92,7 +92,7 @@ def test_known_and_unknown_sentences_are_told_apart(pipe: lamp_hf.TextToMotionPi
     assert (scores["unknown"] < THRESHOLD).mean() > 0.82
 
 
-def test_it_says_what_it_knows(pipe: lamp_hf.TextToMotionPipeline) -> None:
+def test_checkpoint_lists_its_known_sentences(pipe: lamp_hf.TextToMotionPipeline) -> None:
     assert pipe.known_sentences is not None
     groups = pipe.known_sentences.groups()
     assert {"walk", "bow", "running"} <= set(groups)
@@ -100,13 +100,13 @@ def test_it_says_what_it_knows(pipe: lamp_hf.TextToMotionPipeline) -> None:
     assert "dance" in " ".join(pipe.suggest("a ballet dancer"))
 
 
-def test_lengths_of_its_own_choice_are_never_a_blink(pipe: lamp_hf.TextToMotionPipeline) -> None:
+def test_chosen_lengths_are_at_least_two_seconds(pipe: lamp_hf.TextToMotionPipeline) -> None:
     for text in ("a person runs fast", "a person raises the right hand", "dash"):
         assert pipe(text, seed=1)["motion"].duration >= 2.0
         assert pipe(text, seed=1, duration=0.6)["num_frames"] == 12
 
 
-def test_its_threshold_lies_between_rewordings_and_strange_sentences(pipe: lamp_hf.TextToMotionPipeline) -> None:
+def test_threshold_separates_rewordings_from_unknown_sentences(pipe: lamp_hf.TextToMotionPipeline) -> None:
     parts = paraphrases()
     rng = random.Random(0)
     reworded = [
@@ -124,7 +124,7 @@ def test_its_threshold_lies_between_rewordings_and_strange_sentences(pipe: lamp_
         assert known.familiarity(strange).is_low
 
 
-def test_examples_of_the_docstrings(pipe: lamp_hf.TextToMotionPipeline) -> None:
+def test_docstring_examples_run(pipe: lamp_hf.TextToMotionPipeline) -> None:
     parser, runner = doctest.DocTestParser(), doctest.DocTestRunner()
     for documented in (lamp_hf.TextToMotionPipeline, lamp_hf.TextToMotionPipeline.storyboard):
         name = documented.__qualname__
@@ -133,7 +133,7 @@ def test_examples_of_the_docstrings(pipe: lamp_hf.TextToMotionPipeline) -> None:
         assert runner.run(examples).failed == 0
 
 
-def test_the_command_line_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line_works_without_a_model_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["generate", "a person waves with both hands", "-o", str(tmp_path / "wave.bvh")])
     assert ended.value.code == 0

@@ -1,4 +1,4 @@
-"""The captioning pipeline: what it takes, how it cuts and batches, what it answers, how it fails."""
+"""The captioning pipeline: inputs, windows, batches, results, errors."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +40,7 @@ def embedded() -> MotionCaptioningPipeline:
 # ---- which model ------------------------------------------------------------------------------------------
 
 
-def test_the_checkpoint_decides_who_captions(pipe, own_pipe, embedded, tiny_checkpoint: Path, tmp_path: Path):
+def test_checkpoint_selects_the_captioner(pipe, own_pipe, embedded, tiny_checkpoint: Path, tmp_path: Path):
     assert type(pipe.model) is type(embedded.model) is lamp_hf.LampDecoderForMotionCaptioning
     assert Path(embedded.model.name_or_path) == lamp_hf.embedded_checkpoint()
     assert type(own_pipe.model) is lamp_hf.LampWithLanguageModelForMotionCaptioning
@@ -56,7 +56,7 @@ def test_the_checkpoint_decides_who_captions(pipe, own_pipe, embedded, tiny_chec
         MotionCaptioningPipeline(model=pipe.model, tokenizer=AutoTokenizer.from_pretrained(tiny_checkpoint))
 
 
-def test_saved_and_loaded_it_answers_the_same(any_pipe, walker: Motion, tmp_path: Path):
+def test_save_and_load_gives_the_same_captions(any_pipe, walker: Motion, tmp_path: Path):
     any_pipe.save_pretrained(tmp_path)
     assert "custom_pipelines" not in (tmp_path / "config.json").read_text()
     assert pipeline("motion-captioning", model=str(tmp_path), device="cpu")(walker) == any_pipe(walker)
@@ -65,7 +65,7 @@ def test_saved_and_loaded_it_answers_the_same(any_pipe, walker: Motion, tmp_path
 # ---- what it takes and answers ----------------------------------------------------------------------------
 
 
-def test_one_motion_in_every_form(any_pipe, walker: Motion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_accepts_a_motion_in_every_form(any_pipe, walker: Motion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     [expected] = any_pipe(walker)
     assert isinstance(expected["caption"], str)
@@ -84,7 +84,7 @@ def test_one_motion_in_every_form(any_pipe, walker: Motion, tmp_path: Path, monk
     assert any_pipe((walker,)) == [[expected]]
 
 
-def test_a_list_is_answered_in_its_order_in_any_batches(any_pipe, procedural):
+def test_list_keeps_its_order_with_any_batch_size(any_pipe, procedural):
     motions = [procedural.walker(frames, turn=0.1 * frames) for frames in (60, 24, 90, 33, 12)]
     alone = [any_pipe(motion) for motion in motions]
     for batch_size in (1, 2, None):
@@ -99,7 +99,7 @@ def test_other_frame_rates_are_resampled(any_pipe, procedural):
     assert fast["score"] == pytest.approx(slow["score"], rel=0.05)
 
 
-def test_several_captions_come_best_first(any_pipe, walker: Motion, waver: Motion):
+def test_several_captions_are_sorted_by_score(any_pipe, walker: Motion, waver: Motion):
     answers = any_pipe([walker, waver], num_beams=4, num_return_sequences=3)
     for captions in answers:
         scores = [answer["score"] for answer in captions]
@@ -108,7 +108,7 @@ def test_several_captions_come_best_first(any_pipe, walker: Motion, waver: Motio
         assert len({answer["caption"] for answer in captions}) > 1
 
 
-def test_settings_of_the_pipeline_hold_for_every_call(tiny_checkpoint: Path, walker: Motion):
+def test_pipeline_settings_apply_to_every_call(tiny_checkpoint: Path, walker: Motion):
     pipe = pipeline("motion-captioning", model=str(tiny_checkpoint), num_beams=2, num_return_sequences=2, window_s=1.5)
     assert [(a["start"], a["end"]) for a in pipe(walker)] == [(0.0, 1.5)] * 2 + [(1.5, 2.95)] * 2
     assert len(pipe(walker, num_return_sequences=1, window_s=10.0)) == 1
@@ -116,14 +116,14 @@ def test_settings_of_the_pipeline_hold_for_every_call(tiny_checkpoint: Path, wal
         pipeline("motion-captioning", model=str(tiny_checkpoint), num_beam=2)
 
 
-def test_streams_are_answered_as_they_are_asked(pipe, walker: Motion, waver: Motion):
+def test_streams_are_processed_lazily(pipe, walker: Motion, waver: Motion):
     from datasets import Dataset
     from transformers.pipelines.pt_utils import KeyDataset
 
     read: list[int] = []
 
     def motions():
-        for number in range(10**9):  # nobody reads all of it
+        for number in range(10**9):  # only part of it is consumed
             read.append(number)
             yield (walker, waver)[number % 2]
 
@@ -140,7 +140,7 @@ def test_streams_are_answered_as_they_are_asked(pipe, walker: Motion, waver: Mot
 
 
 def answers_in_threads(pipe: MotionCaptioningPipeline, count: int, motions: list[Motion]) -> None:
-    """Eight threads, each through all of the requests in an order of its own, give what one alone gives."""
+    """Check that eight threads, each with all requests in a different order, get the same results as one."""
     settings = [{}, {"num_beams": 2}, {"max_new_tokens": 4}, {"num_beams": 3, "num_return_sequences": 2}]
     requests = [(motions[number % len(motions)], settings[number % len(settings)]) for number in range(count)]
     expected = [pipe(motion, **options) for motion, options in requests]
@@ -154,7 +154,7 @@ def answers_in_threads(pipe: MotionCaptioningPipeline, count: int, motions: list
         list(pool.map(work, range(8)))
 
 
-def test_threads_may_share_a_pipeline(pipe, procedural):
+def test_threads_can_share_a_pipeline(pipe, procedural):
     answers_in_threads(pipe, 12, [procedural.walker(frames) for frames in (12, 33, 60)])
 
 
@@ -193,7 +193,7 @@ def test_a_prompt_begins_every_caption(any_pipe, walker: Motion, waver: Motion):
             any_pipe(walker, prompt=prompt)
 
 
-def test_windows_may_be_asked_for(any_pipe, walker: Motion):
+def test_windows_on_request(any_pipe, walker: Motion):
     answers = any_pipe([walker, walker.features[:20]], window_s=1.0, num_beams=2, num_return_sequences=2)
     spans = [[(a["start"], a["end"]) for a in captions] for captions in answers]
     assert spans[0] == [(0.0, 1.0)] * 2 + [(1.0, 1.95)] * 2 + [(1.95, 2.95)] * 2
@@ -234,7 +234,7 @@ def test_windows_may_be_asked_for(any_pipe, walker: Motion):
         ({"motion": "walk.bvh"}, {}, TypeError, "cannot caption a dict; give a Motion"),
     ],
 )
-def test_errors_say_what_was_given_and_expected(pipe, given, options, error, message):
+def test_errors_say_what_was_passed_and_expected(pipe, given, options, error, message):
     with pytest.raises(error, match=message):
         pipe(given, **options)
 
@@ -248,14 +248,14 @@ def test_another_skeleton_is_refused(pipe):
 # ---- the embedded checkpoint ------------------------------------------------------------------------------
 
 
-def test_it_says_what_happens(embedded, procedural):
+def test_embedded_checkpoint_describes_motions(embedded, procedural):
     [walk], [wave] = embedded([procedural.walker(80), procedural.waver(80, side="left")])
     assert re.search(r"walk|step|stride|head", walk["caption"])
     assert re.search(r"left (hand|arm)", wave["caption"])
 
 
 @pytest.mark.parametrize("rig", ["lafan1", "3ds max", "xsens", "rokoko", "daz"])
-def test_clips_of_foreign_rigs(embedded, procedural, save_as_rig, tmp_path: Path, rig: str):
+def test_clips_with_other_rigs(embedded, procedural, save_as_rig, tmp_path: Path, rig: str):
     motions = {"walk": procedural.walker(80), "wave": procedural.waver(80, side="left")}
     for name, motion in motions.items():
         save_as_rig(motion, tmp_path / f"{name}.bvh", rig)

@@ -1,4 +1,4 @@
-"""The pipeline motion-retrieval, on a tiny model of random weights: hits are those of the index, in order."""
+"""The motion-retrieval pipeline with random weights: hits equal those of the index, in order."""
 
 import doctest
 import itertools
@@ -17,7 +17,7 @@ import lamp_hf
 from lamp_hf import Motion, MotionIndex, MotionRetrievalPipeline
 
 NAMES = ["bow.npz", "turn.bvh", "walk.bvh", "wave.npz"]
-THREAD_REQUESTS = 100  # of each of eight threads
+THREAD_REQUESTS = 100  # for each of eight threads
 CAPTIONS = {"bow.npz": "the person bows", "wave.npz": "a person waves"}
 
 
@@ -41,7 +41,7 @@ def search(tiny_checkpoint: Path, folder: Path, tmp_path_factory: pytest.TempPat
 # ---- what comes back --------------------------------------------------------------------------------------
 
 
-def test_a_text_finds_motions(search: MotionRetrievalPipeline, folder: Path) -> None:
+def test_text_query_finds_motions(search: MotionRetrievalPipeline, folder: Path) -> None:
     hits = search("the person walks")
     assert sorted(hit["id"] for hit in hits) == NAMES
     for hit in hits:
@@ -59,27 +59,27 @@ def test_a_text_finds_motions(search: MotionRetrievalPipeline, folder: Path) -> 
     assert search("the person walks", exact=True) == hits
 
 
-def test_a_motion_finds_motions_and_captions(search: MotionRetrievalPipeline, folder: Path) -> None:
+def test_motion_query_finds_motions_and_captions(search: MotionRetrievalPipeline, folder: Path) -> None:
     motion = Motion.load(folder / "wave.npz")
     hits = search(motion)
     [own] = [hit for hit in hits if hit["id"] == "wave.npz"]
     assert own["captions"] == ["a person waves"]
     assert own["score"] == pytest.approx(1.0, abs=1e-3)
-    assert all(own["score"] >= hit["score"] - 1e-3 for hit in hits)  # random weights tell few motions apart
+    assert all(own["score"] >= hit["score"] - 1e-3 for hit in hits)  # random weights distinguish few motions
     captions = search(motion, target="caption")
     assert {hit["captions"][0]: hit["id"] for hit in captions} == {text: name for name, text in CAPTIONS.items()}
     assert captions[0]["score"] >= captions[1]["score"]
 
 
-def test_whatever_holds_the_motion_gives_the_same(search: MotionRetrievalPipeline, folder: Path) -> None:
+def test_all_forms_of_a_motion_give_the_same_hits(search: MotionRetrievalPipeline, folder: Path) -> None:
     motion = Motion.load(folder / "walk.bvh")
     hits = search(motion)
     assert search(motion.features) == search(torch.from_numpy(motion.features.copy())) == hits
-    other = search(motion.resample(30))  # brought to the model's frame rate
+    other = search(motion.resample(30))  # resampled to the model's frame rate
     assert [hit["score"] for hit in other] == pytest.approx([hit["score"] for hit in hits], abs=0.02)
 
 
-def test_lists_give_lists_whatever_they_mix(search: MotionRetrievalPipeline, folder: Path) -> None:
+def test_mixed_lists_give_lists(search: MotionRetrievalPipeline, folder: Path) -> None:
     queries = ["the person walks", Motion.load(folder / "walk.bvh"), "waves", folder / "turn.bvh"]
     results = search(queries, top_k=3)
     for query, hits in zip(queries, results, strict=True):
@@ -93,7 +93,7 @@ def test_lists_give_lists_whatever_they_mix(search: MotionRetrievalPipeline, fol
 def both_heads(
     search: MotionRetrievalPipeline, texts: list[str], motions: list[np.ndarray]
 ) -> tuple[list[float], list[float]]:
-    """Of pairs, by LaMP itself: probability of a match; and its log-odds with the scaled similarity added."""
+    """Compute with LaMP, for pairs, the probability of a match, and its log-odds plus the scaled similarity."""
     inputs = search.processor(text=texts, motion=motions)
     lamp = search.model.lamp
     similarity = lamp(**inputs).logits_per_motion.diagonal()
@@ -102,15 +102,15 @@ def both_heads(
 
 
 @torch.no_grad()
-def test_reranking_orders_by_both_heads_and_leaves_scores_alone(search: MotionRetrievalPipeline, folder: Path) -> None:
+def test_reranking_uses_both_heads_and_keeps_scores(search: MotionRetrievalPipeline, folder: Path) -> None:
     text = "the person bows"
     hits, plain = search(text, rerank=True), search(text)
     assert {hit["id"]: hit["score"] for hit in hits} == {hit["id"]: hit["score"] for hit in plain}
     assert all("match" not in hit for hit in plain)
     matches, both = both_heads(search, [text] * 4, [Motion.load(hit["file"]).features for hit in hits])
-    assert [hit["match"] for hit in hits] == pytest.approx(matches, abs=0.01)  # what is stored has half precision
+    assert [hit["match"] for hit in hits] == pytest.approx(matches, abs=0.01)  # stored vectors have half precision
     assert both == pytest.approx(sorted(both, reverse=True), abs=0.02)
-    # Only the best by similarity are looked at again; the others do not come back.
+    # Only the best hits by similarity are re-ranked; the others are not returned.
     few = search(text, top_k=2)
     assert {hit["id"] for hit in search(text, top_k=1, rerank=2)} <= {hit["id"] for hit in few}
     assert {hit["id"] for hit in search(text, top_k=2, rerank=1)} == {hit["id"] for hit in few}
@@ -122,7 +122,7 @@ def test_reranking_orders_by_both_heads_and_leaves_scores_alone(search: MotionRe
     assert both == pytest.approx(sorted(both, reverse=True), abs=0.02)
 
 
-def test_the_matching_head_may_change_the_order(search: MotionRetrievalPipeline, monkeypatch) -> None:
+def test_matching_head_can_change_the_order(search: MotionRetrievalPipeline, monkeypatch) -> None:
     before = search("waves")
     logits = np.array([0.0, 100.0, 200.0], np.float32)
     monkeypatch.setattr(search.encoder, "matching_logits", lambda latents, texts: logits[: len(texts)])
@@ -132,7 +132,7 @@ def test_the_matching_head_may_change_the_order(search: MotionRetrievalPipeline,
     assert [hit["match"] for hit in after] == pytest.approx([1, 1, 0.5])
 
 
-def test_a_file_does_not_find_itself(search: MotionRetrievalPipeline, folder: Path, tmp_path: Path) -> None:
+def test_file_does_not_find_itself(search: MotionRetrievalPipeline, folder: Path, tmp_path: Path) -> None:
     everything = search(Motion.load(folder / "walk.bvh"))
     (tmp_path / "link.bvh").symlink_to(folder / "walk.bvh")
     for query in (folder / "walk.bvh", str(folder / "walk.bvh"), folder / ".." / folder.name / "walk.bvh"):
@@ -140,13 +140,15 @@ def test_a_file_does_not_find_itself(search: MotionRetrievalPipeline, folder: Pa
         assert [hit["id"] for hit in hits] == [hit["id"] for hit in everything if hit["id"] != "walk.bvh"]
     assert len(search(tmp_path / "link.bvh", top_k=3)) == 3
     assert "walk.bvh" not in {hit["id"] for hit in search(tmp_path / "link.bvh")}
-    shutil.copy(folder / "walk.bvh", tmp_path / "copy.bvh")  # another file, though of the same motion
+    shutil.copy(folder / "walk.bvh", tmp_path / "copy.bvh")  # another file with the same motion
     assert "walk.bvh" in {hit["id"] for hit in search(tmp_path / "copy.bvh")}
     captions = search(folder / "bow.npz", target="caption")
     assert {hit["id"] for hit in captions} == set(CAPTIONS)
 
 
-def test_without_captions_none_are_looked_for(tiny_checkpoint: Path, tmp_path: Path, procedural, monkeypatch) -> None:
+def test_caption_search_without_captions_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path, procedural, monkeypatch
+) -> None:
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     (tmp_path / "mute").mkdir()
     procedural.walker(40).save(tmp_path / "mute" / "walk.bvh")
@@ -156,7 +158,9 @@ def test_without_captions_none_are_looked_for(tiny_checkpoint: Path, tmp_path: P
     assert search(tmp_path / "mute" / "walk.bvh") == []
 
 
-def test_threads_get_what_they_would_get_alone(search: MotionRetrievalPipeline, tiny_checkpoint: Path, folder) -> None:
+def test_threads_get_the_same_results_as_single_calls(
+    search: MotionRetrievalPipeline, tiny_checkpoint: Path, folder
+) -> None:
     words = ["the person walks", "waves", "the person bows and waves and walks and bows and waves"]
     requests = [
         *({"query": text, "top_k": 3, "rerank": rerank} for text in words for rerank in (0, 4)),
@@ -177,34 +181,34 @@ def test_threads_get_what_they_would_get_alone(search: MotionRetrievalPipeline, 
 # ---- what may be searched ---------------------------------------------------------------------------------
 
 
-def test_an_index_and_its_folder(search: MotionRetrievalPipeline, tiny_checkpoint: Path) -> None:
+def test_index_and_folder_give_the_same_hits(search: MotionRetrievalPipeline, tiny_checkpoint: Path) -> None:
     for index in (search.index, search.index.path, str(search.index.path), MotionIndex.open(search.index.path)):
         again = pipeline("motion-retrieval", model=str(tiny_checkpoint), index=index, device="cpu")
         assert again("waves") == search("waves")
 
 
-def test_settings_of_the_pipeline_hold_for_calls(search: MotionRetrievalPipeline, tiny_checkpoint: Path) -> None:
+def test_pipeline_settings_apply_to_calls(search: MotionRetrievalPipeline, tiny_checkpoint: Path) -> None:
     few = pipeline("motion-retrieval", model=str(tiny_checkpoint), index=search.index, top_k=2, rerank=4, device="cpu")
     assert few("waves") == search("waves", top_k=2, rerank=4)
     assert few("waves", top_k=3, rerank=False) == search("waves", top_k=3)
 
 
-def test_saved_and_loaded(search: MotionRetrievalPipeline, tmp_path: Path) -> None:
+def test_save_and_load(search: MotionRetrievalPipeline, tmp_path: Path) -> None:
     search.save_pretrained(tmp_path / "saved")
     again = pipeline("motion-retrieval", model=str(tmp_path / "saved"), index=search.index, device="cpu")
     weights = search.model.state_dict()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in again.model.state_dict().items())
-    # Where weights lie in memory, in one file or another, decides on the last bits of a matrix product.
+    # The memory layout of weights, by file, affects the last bits of a matrix product.
     for hit, expected in zip(again("waves"), search("waves"), strict=True):
         assert hit == expected | {"score": pytest.approx(expected["score"], abs=1e-6)}
 
 
-def test_the_default_is_the_embedded_checkpoint(search: MotionRetrievalPipeline) -> None:
+def test_default_is_the_embedded_checkpoint(search: MotionRetrievalPipeline) -> None:
     with pytest.raises(lamp_hf.retrieval.IndexMismatchError, match=r"was made with tiny .* this model is lamp-small"):
         pipeline("motion-retrieval", index=search.index, device="cpu")
 
 
-def test_streams_are_answered_as_they_are_asked(search: MotionRetrievalPipeline, walker: Motion) -> None:
+def test_streams_are_processed_lazily(search: MotionRetrievalPipeline, walker: Motion) -> None:
     queries = ["waves", "a person walks", walker]
     expected = [search(query, top_k=2) for query in queries]
     asked = []
@@ -247,12 +251,14 @@ def test_streams_are_answered_as_they_are_asked(search: MotionRetrievalPipeline,
         ("waves", {"batch_size": -1}, ValueError, "batch_size=-1 is not a whole number of at least 1"),
     ],
 )
-def test_refusals(search: MotionRetrievalPipeline, query, settings: dict, error: type, message: str) -> None:
+def test_invalid_calls_are_refused(
+    search: MotionRetrievalPipeline, query, settings: dict, error: type, message: str
+) -> None:
     with pytest.raises(error, match=message):
         search(query, **settings)
 
 
-def test_something_to_search_is_needed(tiny_checkpoint: Path, search: MotionRetrievalPipeline) -> None:
+def test_index_is_required(tiny_checkpoint: Path, search: MotionRetrievalPipeline) -> None:
     with pytest.raises(ValueError, match=r'needs an index; give pipeline\("motion-retrieval", index=…\)'):
         pipeline("motion-retrieval", model=str(tiny_checkpoint), device="cpu")
     with pytest.raises(TypeError, match="unexpected keyword argument 'topk'; did you mean top_k"):

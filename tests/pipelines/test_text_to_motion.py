@@ -1,4 +1,4 @@
-"""The pipeline text-to-motion, on a tiny model of random weights: what is asked for is what comes back."""
+"""The text-to-motion pipeline with random weights: requests, settings, edits, storyboards, errors."""
 
 import copy
 import io
@@ -41,7 +41,7 @@ def loaded(tiny_checkpoint: Path) -> TextToMotionPipeline:
 
 @pytest.fixture
 def pipe(loaded: TextToMotionPipeline) -> TextToMotionPipeline:
-    """A pipeline whose settings a test may change."""
+    """A pipeline whose settings tests can change."""
     fresh = copy.copy(loaded)
     fresh.model = copy.deepcopy(loaded.model)
     return fresh
@@ -54,7 +54,7 @@ def features(result: dict[str, Any]) -> np.ndarray:
 # ---- what comes back --------------------------------------------------------------------------------------
 
 
-def test_a_text_gives_a_motion(pipe: TextToMotionPipeline) -> None:
+def test_generates_a_motion_from_a_text(pipe: TextToMotionPipeline) -> None:
     result = pipe("a person walks", duration=1.55, seed=3)
     assert set(result) == {"motion", "text", "seed", "num_frames", "familiarity"}
     assert (result["text"], result["seed"], result["num_frames"]) == ("a person walks", 3, 31)
@@ -65,7 +65,7 @@ def test_a_text_gives_a_motion(pipe: TextToMotionPipeline) -> None:
     assert np.isfinite(motion.joints).all()
 
 
-def test_features_are_those_the_model_means(pipe: TextToMotionPipeline) -> None:
+def test_features_are_the_denormalized_model_output(pipe: TextToMotionPipeline) -> None:
     result = pipe("a person walks", num_frames=12, seed=3)
     inputs = pipe.processor(text=["a person walks"])
     values = pipe.model.generate(**inputs, num_tokens=3, seed=3).motion_values[0].numpy()
@@ -79,7 +79,7 @@ def test_lists_give_lists(pipe: TextToMotionPipeline) -> None:
     assert isinstance(pipe(["a person walks"], num_frames=7), list)
 
 
-def test_several_motions_of_a_text(pipe: TextToMotionPipeline) -> None:
+def test_several_motions_per_text(pipe: TextToMotionPipeline) -> None:
     first, second = pipe(TEXTS[:2], num_frames=20, num_motions_per_prompt=3, seed=[5, 9])
     assert [r["seed"] for r in first] == [5, 6, 7]
     assert [r["seed"] for r in second] == [9, 10, 11]
@@ -89,10 +89,10 @@ def test_several_motions_of_a_text(pipe: TextToMotionPipeline) -> None:
     np.testing.assert_array_equal(features(single[1]), features(first[1]))
 
 
-def test_the_model_chooses_the_length(pipe: TextToMotionPipeline) -> None:
+def test_model_chooses_the_length(pipe: TextToMotionPipeline) -> None:
     inputs = pipe.processor(text=["a person walks"])
     condition = pipe.model.get_text_condition(**inputs)
-    # A token is 0.2 s, and the tiny model's longest motion 2 s: of its choices only the longest is long enough.
+    # A token is 0.2 s, and the tiny model's longest motion 2 s, so only the longest choice is long enough.
     assert int(pipe.model.length_estimator.num_tokens(condition)[0]) <= 10
     assert pipe("a person walks", seed=0)["num_frames"] == 40
     assert pipe("a person walks", seed=0, duration=0.6)["num_frames"] == 12
@@ -103,7 +103,7 @@ def test_the_model_chooses_the_length(pipe: TextToMotionPipeline) -> None:
     assert pipe("a person walks", seed=0)["num_frames"] == 40
 
 
-def test_longer_than_one_piece(pipe: TextToMotionPipeline) -> None:
+def test_motion_longer_than_one_piece(pipe: TextToMotionPipeline) -> None:
     result = pipe("a person walks", duration=5.0, seed=1)
     assert result["num_frames"] == 100
     assert len(np.unique(features(result), axis=0)) > 50
@@ -113,7 +113,7 @@ def test_longer_than_one_piece(pipe: TextToMotionPipeline) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [None, 1, 2])
-def test_a_motion_does_not_depend_on_its_batch(pipe: TextToMotionPipeline, batch_size: int | None) -> None:
+def test_motion_does_not_depend_on_its_batch(pipe: TextToMotionPipeline, batch_size: int | None) -> None:
     lengths, seeds = [31, 8, 20], [1, 2, 3]
     alone = [
         features(pipe(text, num_frames=length, seed=seed))
@@ -126,8 +126,8 @@ def test_a_motion_does_not_depend_on_its_batch(pipe: TextToMotionPipeline, batch
         np.testing.assert_array_equal(features(second), expected)
 
 
-def test_seeds_decide(pipe: TextToMotionPipeline) -> None:
-    torch.manual_seed(0)  # it decides the seed that is drawn; with a tiny model, two seeds may give one motion
+def test_seed_determines_the_motion(pipe: TextToMotionPipeline) -> None:
+    torch.manual_seed(0)  # it determines the drawn seed; with a tiny model, two seeds can give the same motion
     drawn = pipe("a person walks", num_frames=20)
     again = pipe("a person walks", num_frames=20, seed=drawn["seed"])
     other = pipe("a person walks", num_frames=20, seed=drawn["seed"] + 1)
@@ -142,7 +142,7 @@ def test_one_seed_for_each_motion(pipe: TextToMotionPipeline) -> None:
     assert [[r["seed"] for r in group] for group in results] == [[4, 1], [7, 3]]
 
 
-def test_the_seed_of_the_generation_config(pipe: TextToMotionPipeline) -> None:
+def test_seed_of_the_generation_config(pipe: TextToMotionPipeline) -> None:
     pipe.model.generation_config.seed = 11
     assert [r["seed"] for r in pipe("a person walks", num_frames=8, num_motions_per_prompt=2)] == [11, 12]
     assert pipe("a person walks", num_frames=8, seed=2)["seed"] == 2
@@ -151,26 +151,26 @@ def test_the_seed_of_the_generation_config(pipe: TextToMotionPipeline) -> None:
 # ---- settings ---------------------------------------------------------------------------------------------
 
 
-def test_temperature_zero_leaves_nothing_to_chance(pipe: TextToMotionPipeline) -> None:
+def test_temperature_zero_is_deterministic(pipe: TextToMotionPipeline) -> None:
     first, second = pipe("a person walks", num_frames=20, temperature=0, num_motions_per_prompt=2, seed=1)
     np.testing.assert_array_equal(features(first), features(second))
 
 
 @pytest.mark.parametrize("change", [{"guidance_scale": 1.0}, {"negative_prompt": "the person bows"}])
-def test_guidance_and_negative_prompts_matter(pipe: TextToMotionPipeline, change: dict[str, Any]) -> None:
+def test_guidance_and_negative_prompts_change_the_motion(pipe: TextToMotionPipeline, change: dict[str, Any]) -> None:
     common = {"num_frames": 40, "seed": 1, "temperature": 0}
     plain, changed = pipe("a person walks", **common), pipe("a person walks", **common, **change)
     assert not np.array_equal(features(plain), features(changed))
 
 
-def test_a_negative_prompt_for_each_text(pipe: TextToMotionPipeline) -> None:
+def test_negative_prompt_for_each_text(pipe: TextToMotionPipeline) -> None:
     common = {"num_frames": 40, "temperature": 0, "seed": 1}
     both = pipe(TEXTS[:2], negative_prompt=["the person waves", "x"], **common)
     for text, negative, result in zip(TEXTS[:2], ["the person waves", "x"], both, strict=True):
         np.testing.assert_array_equal(features(pipe(text, negative_prompt=negative, **common)), features(result))
 
 
-def test_settings_of_the_pipeline_hold_until_a_call_gives_its_own(tiny_checkpoint: Path) -> None:
+def test_call_settings_override_pipeline_settings(tiny_checkpoint: Path) -> None:
     pipe = pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu", num_inference_steps=3)
     calls: list[tuple[int, int]] = []
     pipe("a person walks", num_frames=8, step_callback=lambda done, total, tokens: calls.append((done, total)))
@@ -199,18 +199,18 @@ def test_callbacks_see_the_tokens(pipe: TextToMotionPipeline) -> None:
     assert masked[-1] == [0, 0]
 
 
-def test_the_progress_bar(pipe: TextToMotionPipeline) -> None:
+def test_progress_bar(pipe: TextToMotionPipeline) -> None:
     shown, hidden = io.StringIO(), io.StringIO()
     pipe.set_progress_bar_config(delay=0, file=shown, disable=False, mininterval=0)
     pipe(TEXTS[0], num_frames=8, num_inference_steps=10)
     percents = [int(number) for number in re.findall(r"(\d+)%", shown.getvalue())]
     assert percents == sorted(percents)
-    assert set(range(10, 101, 10)) <= set(percents)  # one motion, and yet it moves
-    pipe.set_progress_bar_config(delay=0, file=hidden)  # no terminal
+    assert set(range(10, 101, 10)) <= set(percents)  # one motion, but the bar still advances
+    pipe.set_progress_bar_config(delay=0, file=hidden)  # not a terminal
     pipe(TEXTS, num_frames=8, batch_size=2)
     assert hidden.getvalue() == ""
     pipe.set_progress_bar_config(file=hidden, disable=False)
-    pipe(TEXTS[0], num_frames=8)  # too short a call
+    pipe(TEXTS[0], num_frames=8)  # the call is too short
     assert hidden.getvalue() == ""
 
 
@@ -225,19 +225,17 @@ def test_the_progress_bar(pipe: TextToMotionPipeline) -> None:
         ((2.6, 3.0), range(52, 60)),
         ([(0.3, 0.5), (2.0, 2.05)], [6, 7, 8, 9, 40]),
         ((0.0, 3.0), range(60)),
-        ((0.0, 2.9), range(58)),  # a token that is not full
+        ((0.0, 2.9), range(58)),  # an incomplete token
     ],
 )
-def test_an_edit_changes_its_frames_and_no_others(
-    pipe: TextToMotionPipeline, walker: Motion, spans: Any, changed: Any
-) -> None:
+def test_edit_changes_only_its_frames(pipe: TextToMotionPipeline, walker: Motion, spans: Any, changed: Any) -> None:
     result = pipe("the person bows", motion=walker, edit=spans, seed=2)
     same = (features(result)[:-1] == walker.features).all(axis=1)  # 60 frames of joints have 59 of features
     assert [*np.flatnonzero(~same), *range(59, max(changed) + 1)] == list(changed)
     assert (result["text"], result["motion"].text, result["num_frames"]) == ("the person bows", "the person bows", 60)
 
 
-def test_an_edit_past_the_end_ends_with_the_motion(pipe: TextToMotionPipeline, walker: Motion) -> None:
+def test_edit_past_the_end_ends_with_the_motion(pipe: TextToMotionPipeline, walker: Motion) -> None:
     common = {"motion": walker, "seed": 2}
     expected = features(pipe("the person bows", edit=(1.5, 3.0), **common))
     with pytest.warns(EditWarning, match=r"ends after the motion, which lasts 3 s\. .* so only 1\.5"):
@@ -246,7 +244,7 @@ def test_an_edit_past_the_end_ends_with_the_motion(pipe: TextToMotionPipeline, w
     np.testing.assert_array_equal(features(pipe("the person bows", edit=(1.5, None), **common)), expected)
 
 
-def test_spans_that_touch_are_one(pipe: TextToMotionPipeline, walker: Motion) -> None:
+def test_adjacent_spans_are_merged(pipe: TextToMotionPipeline, walker: Motion) -> None:
     one = pipe("the person bows", motion=walker, edit=(0.5, 2.0), seed=2)
     for spans in ([(0.5, 1.0), (1.0, 2.0)], [(1.5, 2.0), (0.5, 1.0), (0.8, 1.7)]):
         np.testing.assert_array_equal(
@@ -262,7 +260,7 @@ def test_edits_in_batches(pipe: TextToMotionPipeline, walker: Motion, waver: Mot
         np.testing.assert_array_equal(features(result), features(alone))
 
 
-def test_an_edit_depends_on_text_and_seed(pipe: TextToMotionPipeline, walker: Motion) -> None:
+def test_edit_depends_on_text_and_seed(pipe: TextToMotionPipeline, walker: Motion) -> None:
     first = pipe("the person bows", motion=walker, edit=(1.0, 2.0), seed=1)
     assert not np.array_equal(
         features(pipe("the person bows", motion=walker, edit=(1.0, 2.0), seed=2)), features(first)
@@ -273,7 +271,7 @@ def test_an_edit_depends_on_text_and_seed(pipe: TextToMotionPipeline, walker: Mo
 
 @given(data=st.data())
 @settings(max_examples=50, deadline=None)
-def test_pasting(data: st.DataObject) -> None:
+def test_paste_blends_the_edges(data: st.DataObject) -> None:
     length = data.draw(st.integers(2, 30))
     first = data.draw(st.integers(0, length - 1))
     last = data.draw(st.integers(first + 1, length))
@@ -297,7 +295,7 @@ def test_pasting(data: st.DataObject) -> None:
 # ---- storyboards ------------------------------------------------------------------------------------------
 
 
-def test_a_storyboard(pipe: TextToMotionPipeline) -> None:
+def test_storyboard(pipe: TextToMotionPipeline) -> None:
     scenes = [("a person walks", 1.5), ("the person bows", 3.33), ("the person waves", 0.7)]
     result = pipe.storyboard(scenes, seed=4)
     assert set(result) == {"motion", "text", "seed", "num_frames", "familiarity", "scenes"}
@@ -311,7 +309,7 @@ def test_a_storyboard(pipe: TextToMotionPipeline) -> None:
     assert not np.array_equal(features(pipe.storyboard(scenes, seed=5)), features(result))
 
 
-def test_a_storyboard_of_one_scene_is_a_motion(pipe: TextToMotionPipeline) -> None:
+def test_storyboard_of_one_scene_is_a_motion(pipe: TextToMotionPipeline) -> None:
     np.testing.assert_array_equal(
         features(pipe.storyboard([("a person walks", 1.3)], seed=6)),
         features(pipe("a person walks", duration=1.3, seed=6)),
@@ -320,7 +318,7 @@ def test_a_storyboard_of_one_scene_is_a_motion(pipe: TextToMotionPipeline) -> No
 
 @given(seconds=st.lists(st.floats(0.2, 3.0), min_size=1, max_size=12))
 @settings(max_examples=10, deadline=None)
-def test_scenes_keep_their_time(loaded: TextToMotionPipeline, seconds: list[float]) -> None:
+def test_scenes_keep_their_duration(loaded: TextToMotionPipeline, seconds: list[float]) -> None:
     given_tokens: list[int] = []
 
     class Stop(Exception):
@@ -343,11 +341,11 @@ def test_scenes_keep_their_time(loaded: TextToMotionPipeline, seconds: list[floa
 # ---- streams, lists and settings by name ------------------------------------------------------------------
 
 
-def test_a_generator_is_answered_as_it_is_asked(pipe: TextToMotionPipeline) -> None:
+def test_generator_is_processed_lazily(pipe: TextToMotionPipeline) -> None:
     read: list[int] = []
 
     def texts() -> Any:
-        for number in range(10**9):  # nobody reads all of it
+        for number in range(10**9):  # only part of it is consumed
             read.append(number)
             yield TEXTS[number % 3]
 
@@ -377,7 +375,7 @@ def test_datasets_are_streams(pipe: TextToMotionPipeline) -> None:
             np.testing.assert_array_equal(features(result), wanted)
 
 
-def test_a_stream_takes_one_value_for_all(pipe: TextToMotionPipeline) -> None:
+def test_stream_options_apply_to_all_texts(pipe: TextToMotionPipeline) -> None:
     with pytest.raises(ValueError, match="seed is a list; for a generator or a dataset"):
         pipe(iter(TEXTS), num_frames=8, seed=[1, 2, 3])
     with pytest.raises(TypeError, match="text contains 3, a int"):
@@ -400,12 +398,12 @@ def test_a_stream_takes_one_value_for_all(pipe: TextToMotionPipeline) -> None:
         {"split": True},
     ],
 )
-def test_calls_and_pipelines_take_the_same_settings(
+def test_calls_and_pipelines_accept_the_same_settings(
     pipe: TextToMotionPipeline, tiny_checkpoint: Path, setting: dict[str, Any]
 ) -> None:
     own = pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu", **setting)
     text = "a person walks then waves"
-    common = {"seed": 1} if "temperature" in setting else {"seed": 1, "temperature": 30.0}  # else few codes matter
+    common = {"seed": 1} if "temperature" in setting else {"seed": 1, "temperature": 30.0}  # otherwise few codes matter
     results = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -416,7 +414,7 @@ def test_calls_and_pipelines_take_the_same_settings(
     assert results[0].shape != features(plain).shape or not np.array_equal(results[0], features(plain))
 
 
-def test_a_length_of_a_call_comes_before_that_of_the_pipeline(tiny_checkpoint: Path) -> None:
+def test_length_of_a_call_overrides_that_of_the_pipeline(tiny_checkpoint: Path) -> None:
     pipe = pipeline("text-to-motion", model=str(tiny_checkpoint), device="cpu", duration=1.0)
     assert pipe("a person walks", num_frames=8)["num_frames"] == 8
     assert pipe("a person walks")["num_frames"] == 20
@@ -426,7 +424,7 @@ def test_a_length_of_a_call_comes_before_that_of_the_pipeline(tiny_checkpoint: P
 
 
 def answers_in_threads(pipe: TextToMotionPipeline, requests: list[dict[str, Any]]) -> None:
-    """Eight threads, each through all of the requests in an order of its own, give what one alone gives."""
+    """Check that eight threads, each with all requests in a different order, get the same results as one."""
     expected = [features(pipe(**request)) for request in requests]
 
     def work(seed: int) -> None:
@@ -453,7 +451,7 @@ def thread_requests(count: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.filterwarnings("ignore::lamp_hf.pipelines.text_warnings.TextToMotionWarning")
-def test_threads_may_share_a_pipeline(pipe: TextToMotionPipeline) -> None:
+def test_threads_can_share_a_pipeline(pipe: TextToMotionPipeline) -> None:
     answers_in_threads(pipe, thread_requests(15))
 
 
@@ -489,11 +487,11 @@ def test_eight_threads_with_a_thousand_requests_each(pipe: TextToMotionPipeline)
         ("walking backwards, with short steps", None),
     ],
 )
-def test_actions_of_a_sentence(text: str, actions: list[str] | None) -> None:
+def test_sentence_is_split_into_actions(text: str, actions: list[str] | None) -> None:
     assert split_actions(text) == (actions or [text])
 
 
-def test_several_actions_are_named_and_made_on_demand(pipe: TextToMotionPipeline) -> None:
+def test_several_actions_give_a_warning_or_are_split(pipe: TextToMotionPipeline) -> None:
     text = "a person walks then waves"
     with pytest.warns(SeveralActionsWarning, match=r"names 2 actions.*'a person walks'; 'a person waves'.*split=True"):
         pipe(text, num_frames=8)
@@ -504,7 +502,7 @@ def test_several_actions_are_named_and_made_on_demand(pipe: TextToMotionPipeline
         chosen = pipe(text, seed=2, split=True)
     assert [scene for scene, _, _ in result["scenes"]] == ["a person walks", "a person waves"]
     assert (result["num_frames"], result["text"], result["motion"].text) == (60, text, text)
-    assert chosen["num_frames"] == 80  # two lengths of the model's choice
+    assert chosen["num_frames"] == 80  # the model chooses two lengths
     np.testing.assert_array_equal(features(both[0][0]), features(result))
     assert both[0][1]["seed"] == 3
     assert "scenes" not in both[1][0]
@@ -520,8 +518,8 @@ def test_several_actions_are_named_and_made_on_demand(pipe: TextToMotionPipeline
 @pytest.mark.parametrize(
     ("end", "cut"), [("  and bows", "bows"), ("walking", "walking"), ("and waves too", "waves too")]
 )
-def test_a_text_that_is_too_long_is_named(pipe: TextToMotionPipeline, end: str, cut: str) -> None:
-    start = "a person walks and waves and waves"  # 11 of 14 word pieces: strange words are spelled
+def test_warning_names_a_text_that_is_too_long(pipe: TextToMotionPipeline, end: str, cut: str) -> None:
+    start = "a person walks and waves and waves"  # 11 of 14 word pieces; unknown words are spelled
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pipe(f"{start} and", num_frames=8)
@@ -533,7 +531,7 @@ def test_a_text_that_is_too_long_is_named(pipe: TextToMotionPipeline, end: str, 
     assert str(warning.message) == f"A text is longer than the 16 word pieces that the model reads; ignored: {cut!r}"
 
 
-def test_an_unfamiliar_text_is_named(pipe: TextToMotionPipeline, tmp_path: Path) -> None:
+def test_warning_names_an_unfamiliar_text(pipe: TextToMotionPipeline, tmp_path: Path) -> None:
     assert pipe("a person walks", num_frames=8)["familiarity"] is None
     with pytest.raises(ValueError, match="does not list its training texts"):
         pipe.suggest("a person walks")
@@ -562,7 +560,7 @@ def test_an_unfamiliar_text_is_named(pipe: TextToMotionPipeline, tmp_path: Path)
         pipe.suggest("bow", count=0)
 
 
-def test_who_measures_a_model_is_not_warned_of_its_texts(pipe: TextToMotionPipeline, tmp_path: Path) -> None:
+def test_evaluation_gives_no_text_warnings(pipe: TextToMotionPipeline, tmp_path: Path) -> None:
     pipe.processor = copy.deepcopy(pipe.processor)
     pipe.processor.example_texts = ["the person bows"]
     pipe.save_pretrained(tmp_path)
@@ -622,7 +620,7 @@ def test_who_measures_a_model_is_not_warned_of_its_texts(pipe: TextToMotionPipel
         ({"motion": "walk.bvh", "edit": (0, 1)}, TypeError, "motion contains a str; expected Motion"),
     ],
 )
-def test_what_cannot_work_is_refused(
+def test_invalid_arguments_are_refused(
     pipe: TextToMotionPipeline, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error) as caught:
@@ -645,7 +643,7 @@ def test_what_cannot_work_is_refused(
         ({"edit": (0, 1), "duration": 2.0}, ValueError, "an edited motion keeps its length"),
     ],
 )
-def test_edits_that_cannot_work_are_refused(
+def test_invalid_edits_are_refused(
     pipe: TextToMotionPipeline, walker: Motion, arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error) as caught:
@@ -653,7 +651,7 @@ def test_edits_that_cannot_work_are_refused(
     assert message in str(caught.value)
 
 
-def test_a_motion_of_another_frame_rate_is_refused(pipe: TextToMotionPipeline, walker: Motion) -> None:
+def test_motion_of_another_frame_rate_is_refused(pipe: TextToMotionPipeline, walker: Motion) -> None:
     with pytest.raises(
         ValueError, match=r"30 fps, but this model was trained on 20 fps; call motion.resample\(20\) first"
     ):
@@ -672,7 +670,7 @@ def test_a_motion_of_another_frame_rate_is_refused(pipe: TextToMotionPipeline, w
         ([("", 1.0)], ValueError, "text is empty"),
     ],
 )
-def test_storyboards_that_cannot_work_are_refused(
+def test_invalid_storyboards_are_refused(
     pipe: TextToMotionPipeline, scenes: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error) as caught:
@@ -700,7 +698,7 @@ def test_auto_classes(tiny_checkpoint: Path) -> None:
     assert type(AutoFeatureExtractor.from_pretrained(tiny_checkpoint)) is lamp_hf.LampFeatureExtractor
 
 
-def test_a_pipeline_of_parts(loaded: TextToMotionPipeline, tiny_checkpoint: Path) -> None:
+def test_pipeline_from_parts(loaded: TextToMotionPipeline, tiny_checkpoint: Path) -> None:
     model = lamp_hf.LampForTextToMotion.from_pretrained(tiny_checkpoint).train()
     processor = LampProcessor.from_pretrained(tiny_checkpoint)
     pipe = pipeline("text-to-motion", model=model, processor=processor, device="cpu")
@@ -729,7 +727,7 @@ print("equal")
 
 
 @pytest.mark.slow
-def test_through_a_hub(shared_dir: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_pipeline_loads_through_a_hub(shared_dir: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     import os
 
     if not (shared_dir / "tools" / "fakehub.py").is_file():

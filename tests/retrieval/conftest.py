@@ -10,7 +10,7 @@ from lamp_hf.retrieval import MotionTextEncoder
 
 @pytest.fixture(scope="session")
 def encoder(tiny_checkpoint: Path) -> MotionTextEncoder:
-    """Four queries of eight numbers, random weights."""
+    """Encoder with random weights: four queries of eight numbers."""
     model = lamp_hf.LampForMotionTextRetrieval.from_pretrained(tiny_checkpoint)
     return MotionTextEncoder(model, lamp_hf.LampProcessor.from_pretrained(tiny_checkpoint))
 
@@ -25,7 +25,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def mocap(tmp_path: Path, procedural, cache: Path) -> Path:
-    """A folder of four motion files in three formats; one has a caption of its own."""
+    """A folder of four motion files in three formats; one contains a caption."""
     folder = tmp_path / "mocap"
     (folder / "gestures").mkdir(parents=True)
     procedural.walker(60, text="a person walks").save(folder / "walk.npz")

@@ -1,6 +1,6 @@
-"""Run by tests as a process of its own: says "ready" when all is loaded, then does one thing with an index.
+"""Run by tests in a separate process: prints "ready" when everything is loaded, then uses an index.
 
-index_process.py CHECKPOINT open FOLDER TIMES     opens the cached index of a folder so many times
+index_process.py CHECKPOINT open FOLDER TIMES     opens the cached index of a folder TIMES times
 index_process.py CHECKPOINT index FOLDER OUTPUT   indexes a folder with two workers
 index_process.py CHECKPOINT command ARGUMENT …    a command of `lamp-hf`
 """
@@ -17,7 +17,7 @@ from lamp_hf.retrieval import index as index_module
 
 
 def tell_workers() -> None:
-    """Print the ids of worker processes as they come."""
+    """Print the ids of worker processes when they start."""
     told: set[int] = set()
     while True:
         for child in multiprocessing.active_children():
@@ -49,6 +49,6 @@ def main(checkpoint: str, what: str, *rest: str) -> None:
 
 
 if __name__ == "__main__":
-    # Processes that a shell starts in the background ignore Ctrl-C, and so would this one if the tests run there.
+    # Processes that a shell starts in the background ignore Ctrl-C, and this one would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     main(*sys.argv[1:])

@@ -37,14 +37,14 @@ def best(rows: MappedVectors, query: np.ndarray, count: int) -> set[int]:
 def finder(
     path: Path, rows: MappedVectors, per_row: int, groups: list[int] | None = None, written: str | None = None
 ) -> CandidateFinder:
-    """One that is up to date with its file."""
+    """A finder that is up to date with its file."""
     made = CandidateFinder(path, rows, per_row, groups, written)
     made.prepare()
     made.update(progress=False)
     return made
 
 
-def test_like_queries_are_grouped() -> None:
+def test_similar_queries_are_grouped() -> None:
     rng = np.random.default_rng(0)
     kinds = rng.normal(size=(50, 3, 8))
     labels = [0, 1, 0, 2, 1, 1]
@@ -55,7 +55,7 @@ def test_like_queries_are_grouped() -> None:
     assert group_queries(rows, 6) == list(range(6))
 
 
-def test_means_are_of_unit_length(tmp_path: Path) -> None:
+def test_means_have_unit_length(tmp_path: Path) -> None:
     rows = vectors(tmp_path, 5).take(np.arange(5))
     means = group_means(rows, [0, 1, 0])
     assert means.shape == (5, 2, 16)
@@ -65,15 +65,15 @@ def test_means_are_of_unit_length(tmp_path: Path) -> None:
     np.testing.assert_allclose(means[:, 1], rows[:, 1].astype(np.float32), atol=1e-3)
 
 
-def test_small_sets_are_searched_whole(tmp_path: Path) -> None:
+def test_small_sets_are_searched_exhaustively(tmp_path: Path) -> None:
     rows = vectors(tmp_path, 50)
     small = CandidateFinder(tmp_path / "x.faiss", rows, 3)
     for query, found in zip(queries(), small.find(queries(), 5), strict=True):
         assert set(found.tolist()) == best(rows, query, 5)
-    assert not (tmp_path / "x.faiss").exists()  # what was added in memory alone
+    assert not (tmp_path / "x.faiss").exists()  # vectors that were only added in memory
 
 
-def test_any_vector_of_a_request_may_decide(tmp_path: Path) -> None:
+def test_any_vector_of_a_query_can_match(tmp_path: Path) -> None:
     rows = vectors(tmp_path, 50)
     request = rows.take(np.array([7, 30]))[:, 0].astype(np.float32)[None]
     [found] = CandidateFinder(tmp_path / "x.faiss", rows, 3).find(request, 2)
@@ -95,7 +95,7 @@ def test_cells_find_nearly_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert np.mean(shares) > 0.9
 
 
-def test_a_file_grows(tmp_path: Path) -> None:
+def test_file_can_be_extended(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     path = tmp_path / "x.faiss"
@@ -103,7 +103,7 @@ def test_a_file_grows(tmp_path: Path) -> None:
     groups, written = first.groups, first.written
     before = path.stat().st_mtime_ns
     finder(path, vectors(tmp_path / "a", 30), 2, groups, written)
-    assert path.stat().st_mtime_ns == before  # nothing new, nothing written
+    assert path.stat().st_mtime_ns == before  # nothing is new, so nothing is written
     more = vectors(tmp_path / "b", 30, 40)
     loaded = CandidateFinder(path, more, 2, groups, written)
     loaded.load()
@@ -115,7 +115,7 @@ def test_a_file_grows(tmp_path: Path) -> None:
     assert [rows.tolist() for rows in own] == [[5], [60]]
 
 
-def test_cells_are_kept_until_outgrown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_are_kept_until_the_index_outgrows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "FLAT_VECTORS", 100)
     path, cells, groups, written = tmp_path / "x.faiss", [], None, None
     for number, counts in enumerate([(90,), (90, 400), (90, 400, 1000), (90, 400, 1000, 8000)]):
@@ -131,7 +131,7 @@ def test_cells_are_kept_until_outgrown(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("damage", ["nonsense", "another", "missing", "cut", "a byte"])
-def test_a_damaged_file_is_not_read_but_made_again(tmp_path: Path, damage: str, caplog) -> None:
+def test_damaged_file_is_rebuilt(tmp_path: Path, damage: str, caplog) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
     path, rows = tmp_path / "x.faiss", vectors(tmp_path / "a", 30)
@@ -157,7 +157,7 @@ def test_a_damaged_file_is_not_read_but_made_again(tmp_path: Path, damage: str, 
     assert path.read_bytes() == content
 
 
-def test_faiss_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_missing_faiss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ImportError, match=r"pip install 'lamp_hf\[retrieval\]'"):
         CandidateFinder(tmp_path / "x.faiss", vectors(tmp_path, 3), 1)

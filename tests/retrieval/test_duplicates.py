@@ -1,4 +1,4 @@
-"""Near-duplicates: copies are found, other recordings of the same are not."""
+"""Near-duplicates: copies are found, other recordings of the same action are not."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from lamp_hf.retrieval import FolderSource, MotionIndex, MotionTextEncoder, buil
 from lamp_hf.retrieval.duplicates import same_recording
 
 
-def test_how_far_two_are_one_recording() -> None:
+def test_similarity_of_two_recordings() -> None:
     rng = np.random.default_rng(0)
     motion = rng.normal(size=(20, 6))
     assert same_recording(motion, motion) == 1.0
-    assert same_recording(motion, motion[1:]) == 1.0  # cut by a token
+    assert same_recording(motion, motion[1:]) == 1.0  # shorter by a token
     assert same_recording(motion[2:], motion) == 1.0
     assert same_recording(motion, motion[:-3]) == 1.0
     assert same_recording(motion, motion[:12]) == -np.inf  # too much is missing
@@ -25,7 +25,7 @@ def test_how_far_two_are_one_recording() -> None:
 
 @pytest.fixture(scope="module")
 def small() -> MotionTextEncoder:
-    """The embedded checkpoint: random weights would not tell motions apart."""
+    """The embedded checkpoint, because random weights would not distinguish motions."""
     path = lamp_hf.embedded_checkpoint()
     model = lamp_hf.LampForMotionTextRetrieval.from_pretrained(path)
     return MotionTextEncoder(model, lamp_hf.LampProcessor.from_pretrained(path))
@@ -35,7 +35,7 @@ def names(index: MotionIndex, groups: list) -> list[list[str]]:
     return [[hit["id"] for hit in index.motion_hits(group)] for group in groups]
 
 
-def test_copies_are_listed(small, procedural, cache, tmp_path: Path) -> None:
+def test_near_duplicates_are_listed(small, procedural, cache, tmp_path: Path) -> None:
     folder = tmp_path / "mocap"
     folder.mkdir()
     walk, wave = procedural.walker(80), procedural.waver(64)
@@ -63,5 +63,5 @@ def test_copies_are_listed(small, procedural, cache, tmp_path: Path) -> None:
     assert near_duplicates(index, threshold=1.0) == []
 
 
-def test_an_empty_index_has_none(small, tmp_path: Path) -> None:
+def test_empty_index_has_no_duplicates(small, tmp_path: Path) -> None:
     assert near_duplicates(MotionIndex.create(tmp_path / "index", small)) == []

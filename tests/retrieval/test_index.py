@@ -75,7 +75,7 @@ def ids(index: MotionIndex) -> list[str]:
 # ---- content ----------------------------------------------------------------------------------------------
 
 
-def test_rows_are_what_the_model_makes_of_the_files(index: MotionIndex, mocap: Path, encoder) -> None:
+def test_rows_equal_the_model_output_for_the_files(index: MotionIndex, mocap: Path, encoder) -> None:
     assert ids(index) == FILES
     assert len(index) == 4
     assert index.dataset["captions"][:] == [[], [], [], ["a person walks"]]
@@ -97,7 +97,7 @@ def test_hits_name_the_file(index: MotionIndex, mocap: Path, encoder) -> None:
     assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
 
 
-def test_a_table_gives_captions(mocap: Path, encoder, tmp_path: Path) -> None:
+def test_captions_come_from_a_table(mocap: Path, encoder, tmp_path: Path) -> None:
     lines = [
         {"file_name": "walk.npz", "text": ["the person walks", "walks", "walks"]},
         {"file_name": "turn.bvh", "text": "walks"},
@@ -111,7 +111,7 @@ def test_a_table_gives_captions(mocap: Path, encoder, tmp_path: Path) -> None:
         index.add(find_source(mocap, num_proc=1), encoder, progress=False)
 
 
-def test_a_dataset_of_several_splits(encoder, procedural, tmp_path: Path) -> None:
+def test_dataset_of_several_splits(encoder, procedural, tmp_path: Path) -> None:
     walk, wave = procedural.walker(30).features, procedural.waver(44).features
     data = DatasetDict(train=table([row("a", walk, ["walks"])]), test=table([row("b", wave, ["waves", "waves"])]))
     index = build_index(tmp_path / "index", find_source(data), encoder, progress=False)
@@ -127,7 +127,7 @@ def test_a_dataset_of_several_splits(encoder, procedural, tmp_path: Path) -> Non
         find_source(table([row("a", walk, [])]).select_columns(["id", "captions"]))
 
 
-def test_data_sets_go_by_their_names(tmp_path: Path, field_sets) -> None:
+def test_data_sets_load_by_name(tmp_path: Path, field_sets) -> None:
     root = field_sets.make(tmp_path / "set", "kit-ml")
     source = find_source("kit-ml", path=root, num_proc=1, cache_dir=tmp_path / "cache", progress=False)
     assert (source.name, len(source)) == ("kit-ml", 20)
@@ -140,7 +140,7 @@ def test_data_sets_go_by_their_names(tmp_path: Path, field_sets) -> None:
 
 
 def counting(encoder: MotionTextEncoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many motions each call encodes, from now on."""
+    """Records how many motions each call encodes."""
     calls: list[int] = []
     encode = encoder.encode_motions
 
@@ -152,7 +152,7 @@ def counting(encoder: MotionTextEncoder, monkeypatch: pytest.MonkeyPatch) -> lis
     return calls
 
 
-def test_only_what_is_new_is_encoded(index, mocap: Path, encoder, procedural, monkeypatch) -> None:
+def test_only_new_files_are_encoded(index, mocap: Path, encoder, procedural, monkeypatch) -> None:
     calls = counting(encoder, monkeypatch)
     assert index.add(FolderSource(mocap, num_proc=1), encoder, progress=False) == 0
     procedural.walker(40, speed=0.5).save(mocap / "slow.bvh")
@@ -161,14 +161,14 @@ def test_only_what_is_new_is_encoded(index, mocap: Path, encoder, procedural, mo
     assert ids(MotionIndex.open(index.path)) == sorted([*FILES, "slow.bvh"])
     other = mocap.with_name("others")
     other.mkdir()
-    procedural.walker(44, speed=0.7).save(other / "walk.npz")  # a file of the same name elsewhere
+    procedural.walker(44, speed=0.7).save(other / "walk.npz")  # a file with the same name in another folder
     index.add(FolderSource(other, num_proc=1), encoder, progress=False)
     assert len(index) == 6
     [found] = index.find_motions(encoder.encode_texts(["walks"]), top_k=6)
     assert {str(mocap / "walk.npz"), str(other / "walk.npz")} < {hit["file"] for hit in index.motion_hits(found)}
 
 
-def test_changed_files_are_replaced_and_lost_ones_leave(index, mocap: Path, encoder, procedural) -> None:
+def test_changed_files_are_replaced_and_deleted_ones_removed(index, mocap: Path, encoder, procedural) -> None:
     changed = procedural.waver(52, side="left", text="the person waves")
     changed.save(mocap / "walk.npz")
     (mocap / "turn.bvh").unlink()
@@ -186,7 +186,7 @@ def test_changed_files_are_replaced_and_lost_ones_leave(index, mocap: Path, enco
             assert [hit["captions"] for hit in opened.caption_hits(captions)] == [["the person waves"]]
 
 
-def test_an_interrupted_build_goes_on(encoder, procedural, tmp_path: Path, monkeypatch, caplog) -> None:
+def test_interrupted_build_resumes(encoder, procedural, tmp_path: Path, monkeypatch, caplog) -> None:
     monkeypatch.setattr(index_module, "ROWS_PER_FILE", 4)
     rows = [row(f"clip {k}", procedural.walker(24 + k).features, [f"walks {k}"]) for k in range(10)]
     source = DatasetSource(table(rows))
@@ -207,7 +207,7 @@ def test_an_interrupted_build_goes_on(encoder, procedural, tmp_path: Path, monke
         opened = MotionIndex.open(index.path)
     assert "the index is unfinished (8 motions)" in caplog.text
     assert len(opened.find_motions(encoder.encode_texts(["walks"]), top_k=20)[0]) == 8  # it can be searched
-    assert index.add(source, encoder, progress=False) == 2  # and so can the object that was interrupted go on
+    assert index.add(source, encoder, progress=False) == 2  # and the interrupted object can continue
     assert calls == [4, 4, 2, 2]
     caplog.clear()
     whole = MotionIndex.open(index.path)
@@ -215,7 +215,7 @@ def test_an_interrupted_build_goes_on(encoder, procedural, tmp_path: Path, monke
     assert len(whole) == whole.num_captions == 10
 
 
-def test_bad_files(mocap: Path, encoder, tmp_path: Path, caplog) -> None:
+def test_unreadable_files_are_reported(mocap: Path, encoder, tmp_path: Path, caplog) -> None:
     (mocap / "bad.bvh").write_text("nonsense")
     np.save(mocap / "short.npy", np.zeros((4, 22, 3), np.float32) + np.arange(22)[None, :, None])
     np.save(mocap / "kit.npy", np.random.default_rng(0).normal(size=(20, 251)).astype(np.float32))
@@ -229,11 +229,11 @@ def test_bad_files(mocap: Path, encoder, tmp_path: Path, caplog) -> None:
     assert "short.npy: skipped, it has 3 frames; the model needs at least 4" in caplog.text
 
 
-def test_two_at_a_time_wait_for_each_other(index: MotionIndex, mocap: Path, encoder, procedural, caplog) -> None:
+def test_concurrent_builds_wait_for_each_other(index: MotionIndex, mocap: Path, encoder, procedural, caplog) -> None:
     other, third = MotionIndex.open(index.path), MotionIndex.open(index.path)
     procedural.walker(40, speed=0.5).save(mocap / "slow.bvh")
     index.add(FolderSource(mocap, num_proc=1), encoder, progress=False)
-    # What has changed since it was opened is read again, and nothing is written where nothing is new.
+    # Changes since it was opened are read again, and nothing is written if nothing is new.
     before = (index.path / "index.json").stat().st_mtime_ns
     assert other.add(FolderSource(mocap, num_proc=1), encoder, progress=False) == 0
     assert (len(other), len(third)) == (5, 4)
@@ -282,11 +282,11 @@ def test_motions_find_captions_by_the_best_query(many: MotionIndex, encoder, exa
 
 
 @pytest.mark.parametrize("exact", [False, True])
-def test_motions_find_their_like(many: MotionIndex, exact: bool) -> None:
+def test_motions_find_similar_motions(many: MotionIndex, exact: bool) -> None:
     rows = np.arange(0, 40, 7)
     features = many.features.take(rows).astype(np.float32)
     scores = np.einsum("aqp,bqp->ab", features, many.features.take(np.arange(40)).astype(np.float32)) / 4
-    scores = scores.clip(max=1.0)  # half precision rounds some up
+    scores = scores.clip(max=1.0)  # half precision rounds some values up
     for number, found in enumerate(many.find_similar(features, top_k=3, exact=exact)):
         assert [score for _, score in found] == pytest.approx(np.sort(scores[number])[::-1][:3], abs=1e-5)
         assert found[0].score == pytest.approx(1.0, abs=1e-3)
@@ -295,7 +295,7 @@ def test_motions_find_their_like(many: MotionIndex, exact: bool) -> None:
 
 
 @pytest.mark.parametrize("vectors", [1, 2, 4])
-def test_however_many_vectors_faiss_holds(many: MotionIndex, encoder, tmp_path: Path, vectors: int) -> None:
+def test_any_number_of_vectors_per_motion(many: MotionIndex, encoder, tmp_path: Path, vectors: int) -> None:
     shutil.copytree(many.path, tmp_path / "copy")
     state = json.loads((tmp_path / "copy" / "index.json").read_text())
     del state["checksum"]
@@ -306,7 +306,7 @@ def test_however_many_vectors_faiss_holds(many: MotionIndex, encoder, tmp_path: 
     assert MotionIndex.open(tmp_path / "copy").find_motions(text) == many.find_motions(text)
 
 
-def test_an_empty_index(encoder, tmp_path: Path) -> None:
+def test_empty_index(encoder, tmp_path: Path) -> None:
     empty = MotionIndex.create(tmp_path / "empty", encoder, vectors_per_motion=2)
     assert (len(empty), empty.num_captions, empty.vectors_per_motion) == (0, 0, 2)
     assert empty.find_motions(encoder.encode_texts(TEXTS)) == [[], [], []]
@@ -319,7 +319,9 @@ def test_an_empty_index(encoder, tmp_path: Path) -> None:
 # ---- whose vectors they are -------------------------------------------------------------------------------
 
 
-def test_another_checkpoint_is_refused(index: MotionIndex, mocap: Path, encoder, tiny_checkpoint: Path) -> None:
+def test_index_of_another_checkpoint_is_refused(
+    index: MotionIndex, mocap: Path, encoder, tiny_checkpoint: Path
+) -> None:
     model = lamp_hf.LampForMotionTextRetrieval.from_pretrained(tiny_checkpoint)
     same = MotionTextEncoder(model, encoder.processor)
     assert same.fingerprint == encoder.fingerprint
@@ -338,7 +340,7 @@ def test_another_checkpoint_is_refused(index: MotionIndex, mocap: Path, encoder,
     assert MotionTextEncoder(encoder.model, processor).fingerprint != encoder.fingerprint
 
 
-def test_the_hash_is_that_of_lamp_in_whatever_checkpoint(encoder, tmp_path: Path) -> None:
+def test_fingerprint_depends_only_on_lamp(encoder, tmp_path: Path) -> None:
     encoder.model.lamp.save_pretrained(tmp_path / "lamp-alone")
     alone = lamp_hf.LampForMotionTextRetrieval.from_pretrained(tmp_path / "lamp-alone")
     again = MotionTextEncoder(alone, encoder.processor)
@@ -346,7 +348,7 @@ def test_the_hash_is_that_of_lamp_in_whatever_checkpoint(encoder, tmp_path: Path
     assert (again.name, encoder.name) == ("lamp-alone", "tiny")
 
 
-def test_damage_is_told(index: MotionIndex, tmp_path: Path) -> None:
+def test_damage_is_reported(index: MotionIndex, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"not a motion index \(index\.json is missing\)"):
         MotionIndex.open(tmp_path)
     state = json.loads((index.path / "index.json").read_text())
@@ -379,7 +381,7 @@ def test_no_damaged_file_is_read(many: MotionIndex, encoder, name: str, caplog) 
         damaged[place] ^= int(rng.integers(1, 256))
     for damaged in (b"", content[:-1], content[:100], content + b"x", bytes(len(content)), *flipped):
         path.write_bytes(damaged)
-        if path.suffix == ".faiss":  # made of the rows, so it is made again
+        if path.suffix == ".faiss":  # it is built from the rows, so it is rebuilt
             caplog.clear()
             opened = MotionIndex.open(many.path)
             assert opened.find_motions(text) == found
@@ -396,7 +398,7 @@ def test_no_damaged_file_is_read(many: MotionIndex, encoder, name: str, caplog) 
             MotionIndex.open(many.path)
 
 
-def test_a_damaged_index_in_the_cache_is_made_again(mocap: Path, cache: Path, encoder, caplog) -> None:
+def test_damaged_cached_index_is_rebuilt(mocap: Path, cache: Path, encoder, caplog) -> None:
     first = open_index(mocap, encoder, num_proc=1, progress=False)
     found = first.find_motions(encoder.encode_texts(TEXTS))
     for name in ("motions/00000.arrow", "index.json"):
@@ -408,7 +410,7 @@ def test_a_damaged_index_in_the_cache_is_made_again(mocap: Path, cache: Path, en
         assert "rebuilding a cached index" in caplog.text
 
 
-def test_a_damaged_clip_in_the_cache_is_converted_again(mocap: Path, cache: Path, encoder, tmp_path, caplog) -> None:
+def test_damaged_cached_clip_is_converted_again(mocap: Path, cache: Path, encoder, tmp_path, caplog) -> None:
     first = build_index(tmp_path / "a", FolderSource(mocap, num_proc=1), encoder, progress=False)
     clips = sorted((cache / "clips").rglob("*.npy"))
     contents = [clip.read_bytes() for clip in clips]
@@ -421,7 +423,7 @@ def test_a_damaged_clip_in_the_cache_is_converted_again(mocap: Path, cache: Path
     assert all(f"converting again: {clip}: the cached clip is damaged" in caplog.text for clip in clips[:3])
 
 
-def test_a_folder_in_use_is_not_overwritten(index: MotionIndex, mocap: Path, encoder) -> None:
+def test_folder_in_use_is_not_overwritten(index: MotionIndex, mocap: Path, encoder) -> None:
     for path in (index.path, mocap):
         with pytest.raises(FileExistsError, match="the folder is not empty"):
             MotionIndex.create(path, encoder)

@@ -1,4 +1,4 @@
-"""Arrow files of vectors: rows are read as they were written, from every file."""
+"""Arrow files of vectors: rows round-trip, from every file."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def written(tmp_path: Path) -> tuple[PartedDataset, list[dict]]:
     return table, contents
 
 
-def test_what_is_written_is_read(written, tmp_path: Path) -> None:
+def test_write_and_read_round_trip(written, tmp_path: Path) -> None:
     table, contents = written
     for opened in (table, PartedDataset(tmp_path, COLUMNS, SIZES, table.checksums)):
         dataset = opened.dataset
@@ -57,7 +57,7 @@ def test_what_is_written_is_read(written, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", [0, 2, 3, 7, 8])
-def test_blocks_give_every_row_once(written, start: int) -> None:
+def test_blocks_contain_every_row_once(written, start: int) -> None:
     table, contents = written
     whole = np.concatenate([content["features"] for content in contents])
     vectors = MappedVectors(table.dataset, "features", (2, 3))
@@ -70,7 +70,7 @@ def test_blocks_give_every_row_once(written, start: int) -> None:
         np.testing.assert_array_equal(np.concatenate([block for _, block in found]), whole[start:])
 
 
-def test_files_beyond_the_count_are_written_anew(written, tmp_path: Path) -> None:
+def test_files_after_the_count_are_overwritten(written, tmp_path: Path) -> None:
     checksums = written[0].checksums
     cut = PartedDataset(tmp_path, COLUMNS, SIZES[:2], checksums[:2])
     assert len(cut.dataset) == 4
@@ -86,7 +86,7 @@ def test_files_beyond_the_count_are_written_anew(written, tmp_path: Path) -> Non
         PartedDataset(tmp_path, COLUMNS, [3, 1, 2], cut.checksums)
 
 
-def test_nothing_is_a_dataset_too(tmp_path: Path) -> None:
+def test_empty_storage_is_a_dataset(tmp_path: Path) -> None:
     empty = PartedDataset(tmp_path, COLUMNS, [], []).dataset
     assert len(empty) == 0
     assert len(MappedVectors(empty, "features", (2, 3))) == 0

@@ -1,4 +1,4 @@
-"""Indexes in the real world: several processes, kills at any moment, a full disk, Ctrl-C."""
+"""Indexes under real conditions: several processes, kills at any moment, a full disk, Ctrl-C."""
 
 import os
 import random
@@ -27,7 +27,7 @@ PROCESSES, OPENS = 4, 12
 
 @pytest.fixture(scope="module")
 def takes(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
-    """A folder of motion files, no two of which are alike."""
+    """A folder of motion files that all differ."""
     folder = tmp_path_factory.mktemp("takes")
     for number in range(NUM_FILES):
         procedural.walker(60 + number, turn=0.02 * number).save(folder / f"walk{number:02d}.bvh")
@@ -36,7 +36,7 @@ def takes(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path, tiny_checkpoint: Path) -> Iterator[Callable[..., subprocess.Popen]]:
-    """Starts index_process.py, in a process group of its own."""
+    """Start index_process.py in a separate process group."""
     started: list[subprocess.Popen] = []
     environment = os.environ | {
         "PYTHONPATH": str(HERE.parent.parent),
@@ -67,7 +67,7 @@ def start(tmp_path: Path, tiny_checkpoint: Path) -> Iterator[Callable[..., subpr
 
 
 def wait_for(process: subprocess.Popen, line: str) -> list[str]:
-    """Lines up to, and with, one that begins so."""
+    """Return lines up to and including one that starts with a text."""
     assert process.stdout is not None
     lines = []
     for text in process.stdout:
@@ -86,7 +86,7 @@ def is_running(pid: int) -> bool:
 
 
 def usable(path: Path, encoder: MotionTextEncoder) -> int:
-    """How many motions of an index are found, which is opened as anybody would."""
+    """Open an index as users do, and return how many motions are found."""
     if not (path / "index.json").is_file():
         return 0
     index = MotionIndex.open(path)
@@ -95,9 +95,9 @@ def usable(path: Path, encoder: MotionTextEncoder) -> int:
     return len(index)
 
 
-def test_many_open_one_up_to_date_index(start, takes: Path, tmp_path: Path, encoder, monkeypatch) -> None:
+def test_many_processes_open_one_current_index(start, takes: Path, tmp_path: Path, encoder, monkeypatch) -> None:
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
-    processes = [start("open", takes, OPENS) for _ in range(PROCESSES)]  # at first there is none, and all make it
+    processes = [start("open", takes, OPENS) for _ in range(PROCESSES)]  # no index yet: all processes build it
     for process in processes:
         wait_for(process, "ready")
     answers = []
@@ -112,7 +112,7 @@ def test_many_open_one_up_to_date_index(start, takes: Path, tmp_path: Path, enco
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_kill_leaves_no_workers_and_no_lock(start, takes: Path, tmp_path: Path, encoder, how: int) -> None:
+def test_killed_process_leaves_no_workers_and_no_lock(start, takes: Path, tmp_path: Path, encoder, how: int) -> None:
     process = start("index", takes, tmp_path / "made")
     workers = [int(line.split()[1]) for line in (wait_for(process, "worker")[-1], wait_for(process, "worker")[-1])]
     process.send_signal(how)
@@ -125,7 +125,7 @@ def test_a_kill_leaves_no_workers_and_no_lock(start, takes: Path, tmp_path: Path
         pass
 
 
-def test_an_index_survives_kills(start, takes: Path, tmp_path: Path, encoder, monkeypatch, procedural) -> None:
+def test_index_survives_kills(start, takes: Path, tmp_path: Path, encoder, monkeypatch, procedural) -> None:
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "growing"
     shutil.copytree(takes, folder)
@@ -139,7 +139,7 @@ def test_an_index_survives_kills(start, takes: Path, tmp_path: Path, encoder, mo
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         counts.append(usable(path, encoder))
-        if counts[-1] >= NUM_FILES + number:  # all is there: let there be something new
+        if counts[-1] >= NUM_FILES + number:  # the index is complete, so add a new file
             procedural.waver(40 + number).save(folder / f"wave{number}.bvh")
     assert counts == sorted(counts)  # nothing is lost
     index = build_index(path, FolderSource(folder, num_proc=1), encoder, progress=False)
@@ -164,11 +164,11 @@ def test_conversion_survives_kills(start, takes: Path, tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         for file in (tmp_path / "out").glob("[!.]*.npz"):
-            assert Motion.load(file).num_frames >= 60  # whole or not at all
+            assert Motion.load(file).num_frames >= 60  # complete or absent
 
 
 @pytest.mark.parametrize("command", ["index", "search", "convert-motion"])
-def test_ctrl_c_is_one_line(start, takes: Path, tmp_path: Path, tiny_checkpoint: Path, command: str) -> None:
+def test_ctrl_c_prints_one_line(start, takes: Path, tmp_path: Path, tiny_checkpoint: Path, command: str) -> None:
     arguments = {
         "index": ["index", takes, "-o", tmp_path / "made", "-m", tiny_checkpoint, "--num-proc", 2],
         "search": ["search", "walks", takes, "-m", tiny_checkpoint, "--num-proc", 2],
@@ -181,7 +181,7 @@ def test_ctrl_c_is_one_line(start, takes: Path, tmp_path: Path, tiny_checkpoint:
             time.sleep(0.05)
     else:
         wait_for(process, "worker")
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all processes of the command
+    os.killpg(process.pid, signal.SIGINT)  # to all processes of the command, like a terminal
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == "Error: interrupted"
@@ -201,12 +201,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if sys.platform != "linux" or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("a small file system cannot be mounted here")
     yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)  # lazily: an index is read through memory maps
+    subprocess.run(["umount", "-l", str(folder)], check=True)  # lazily, because an index is read through memory maps
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Runs a command and gives exit code, output and errors."""
+    """Runs a command and returns exit code, output and errors."""
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
 
     def command(*arguments: object) -> tuple[int, str, str]:
@@ -225,7 +225,7 @@ def fill(disk: Path, leaving: int) -> None:
 
 
 @pytest.mark.parametrize("leaving", [0, 8_192, 60_000, 200_000])
-def test_a_full_disk_is_one_line_and_an_index_stays_what_it_was(
+def test_full_disk_prints_one_line_and_keeps_the_index(
     run, small_disk: Path, takes: Path, tmp_path: Path, tiny_checkpoint: Path, encoder, leaving: int, procedural
 ) -> None:
     few = tmp_path / "few"
@@ -250,7 +250,7 @@ def test_a_full_disk_is_one_line_and_an_index_stays_what_it_was(
 
 
 @pytest.mark.parametrize("num_proc", [1, 2])
-def test_a_full_disk_of_the_cache(
+def test_full_disk_of_the_cache(
     run, small_disk: Path, takes: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, num_proc: int
 ) -> None:
     monkeypatch.setenv("LAMP_HF_CACHE", str(small_disk))
@@ -262,7 +262,7 @@ def test_a_full_disk_of_the_cache(
     assert not list(small_disk.rglob(".*.npy"))
 
 
-def test_a_full_disk_ends_a_conversion_at_once(run, small_disk: Path, takes: Path) -> None:
+def test_full_disk_stops_a_conversion_at_once(run, small_disk: Path, takes: Path) -> None:
     fill(small_disk, 100_000)
     code, _, err = run("convert-motion", takes, small_disk / "out", "--to", "npy")
     assert code == 1

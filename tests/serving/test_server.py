@@ -1,4 +1,4 @@
-"""The server: its answers are those of the pipelines, whatever else it has to do, and bad requests are explained."""
+"""The server returns the results of the pipelines, also under load, and explains invalid requests."""
 
 import asyncio
 import base64
@@ -16,13 +16,14 @@ import transformers
 
 from lamp_hf.motion.motion import Motion
 from lamp_hf.serving import EndpointHandler, Limits, create_app
+from lamp_hf.serving.app import RefusedError, Server
 from lamp_hf.serving.batching import JobQueue
 from lamp_hf.serving.tasks import Job, Task
 
 fastapi_testclient = pytest.importorskip("fastapi.testclient", reason="needs FastAPI: pip install 'lamp_hf[serve]'")
 pytest.importorskip("faiss", reason="needs FAISS: pip install 'lamp_hf[retrieval]'")
 
-LIMITS = Limits(max_bytes=300_000, max_inputs=4, max_motions=4, max_seconds=3.0, max_requests=12)
+LIMITS = Limits(max_bytes=300_000, max_inputs=4, max_seconds=3.0, max_requests=12)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def test_health_and_description(client, tiny_checkpoint) -> None:
     assert client.post("/text-to-motion", json=example).status_code == 200
 
 
-def test_motions_are_those_of_the_pipeline(client, pipe) -> None:
+def test_motions_equal_those_of_the_pipeline(client, pipe) -> None:
     texts, parameters = ["a person walks", "the person bows"], {"seed": [3, 8], "duration": [1.0, 1.5]}
     more = {"guidance_scale": 2.0, "num_motions_per_prompt": 2, "negative_prompt": "the person waves"}
     answer = client.post("/text-to-motion", json={"inputs": texts, "parameters": {**parameters, **more}})
@@ -87,7 +88,15 @@ def test_motions_are_those_of_the_pipeline(client, pipe) -> None:
         assert {name: value for name, value in result.items() if name != "motion"} == wanted
 
 
-def test_a_seed_is_drawn_and_returned(client, pipe) -> None:
+def test_split_generates_actions_one_after_another(client, pipe) -> None:
+    text, parameters = "a person walks then waves", {"seed": 2, "split": True, "duration": 2.0}
+    [result] = client.post("/text-to-motion", json={"inputs": text, "parameters": parameters}).json()
+    expected = pipe(text, **parameters)
+    np.testing.assert_array_equal(np.float32(result["motion"]["positions"]), expected["motion"].joints)
+    assert result["scenes"] == [list(scene) for scene in expected["scenes"]]
+
+
+def test_seed_is_drawn_and_returned(client, pipe) -> None:
     made = [client.post("/text-to-motion", json={"inputs": "a person walks"}).json()[0] for _ in range(2)]
     assert made[0]["seed"] != made[1]["seed"]
     again = pipe("a person walks", seed=made[0]["seed"])["motion"]
@@ -95,7 +104,7 @@ def test_a_seed_is_drawn_and_returned(client, pipe) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bvh", "glb", "npz"])
-def test_a_motion_as_a_file(client, pipe, kind: str, tmp_path: Path) -> None:
+def test_motion_as_a_file(client, pipe, kind: str, tmp_path: Path) -> None:
     parameters = {"seed": 1, "duration": 1.0}
     asked = {"inputs": "a person walks", "parameters": {**parameters, "format": kind, "loop": True, "fps": 30}}
     answer = client.post("/text-to-motion", json=asked)
@@ -125,7 +134,7 @@ def test_switches_and_rotations(client, pipe) -> None:
     np.testing.assert_array_equal(np.float32(result["motion"]["positions"]), wanted.joints)
 
 
-def test_captions_are_those_of_the_pipeline(client, tiny_checkpoint: Path, mocap: Path, walker: Motion) -> None:
+def test_captions_equal_those_of_the_pipeline(client, tiny_checkpoint: Path, mocap: Path, walker: Motion) -> None:
     caption = transformers.pipeline("motion-captioning", model=str(tiny_checkpoint), device="cpu")
     parameters = {"num_beams": 3, "num_return_sequences": 2}
     inputs = [as_file(mocap / "walk.bvh"), as_file(mocap / "wave.npz")]
@@ -140,7 +149,7 @@ def test_captions_are_those_of_the_pipeline(client, tiny_checkpoint: Path, mocap
     ]
 
 
-def test_hits_are_those_of_the_pipeline(
+def test_hits_equal_those_of_the_pipeline(
     client, app, tiny_checkpoint: Path, mocap: Path, walker: Motion, tmp_path
 ) -> None:
     search = transformers.pipeline("motion-retrieval", model=str(tiny_checkpoint), index=str(mocap), device="cpu")
@@ -157,12 +166,12 @@ def test_hits_are_those_of_the_pipeline(
 # ---- many requests ----------------------------------------------------------------------------------------
 
 
-def test_requests_at_the_same_time_do_not_disturb_each_other(client, pipe) -> None:
+def test_concurrent_requests_do_not_affect_each_other(client, pipe) -> None:
     def ask(number: int) -> Any:
         parameters: dict[str, Any] = {"seed": number, "num_frames": 8 + 4 * (number % 3)}
         if number % 4 == 3:
             parameters["temperature"] = 0.5
-        if number % 5 == 4:  # refused, and the others of its batch are not
+        if number % 5 == 4:  # only this one of its batch is refused
             parameters["num_frames"] = 1
         answer = client.post("/text-to-motion", json={"inputs": "a person walks", "parameters": parameters})
         return parameters, answer
@@ -179,28 +188,35 @@ def test_requests_at_the_same_time_do_not_disturb_each_other(client, pipe) -> No
 
 
 class Slow(Task):
-    """Returns the inputs of its jobs, when it is allowed to."""
+    """Returns the inputs of its jobs after a signal."""
 
     name = "slow"
+    parameters = {}
     batches = True
 
     def __init__(self, limits: Limits):
         super().__init__(None, limits)
-        self.go = threading.Event()
+        self.started, self.go = threading.Event(), threading.Event()
         self.batches_run: list[list[Any]] = []
 
     def _job(self, inputs: list[Any], parameters: dict[str, Any]) -> Job:
         return Job(inputs, parameters)
 
+    async def begun(self) -> None:
+        """Wait until the first jobs run."""
+        while not self.started.is_set():
+            await asyncio.sleep(0.001)
+
     def run(self, jobs: Any) -> list[list[Any]]:
-        assert self.go.wait(10)
+        self.started.set()
+        assert self.go.wait(60)
         self.batches_run.append([value for job in jobs for value in job.inputs])
         if any("bad" in job.inputs for job in jobs):
             raise ValueError("a bad input")
         return [list(job.inputs) for job in jobs]
 
 
-def test_the_queue_runs_jobs_of_one_kind_together() -> None:
+def test_queue_runs_jobs_of_one_kind_together() -> None:
     task = Slow(Limits(max_batch=3, max_wait_s=0.001))
 
     async def main() -> list[Any]:
@@ -208,10 +224,10 @@ def test_the_queue_runs_jobs_of_one_kind_together() -> None:
         queue.start()
         jobs = [Job(["first"], {})]
         jobs += [Job([number], {"odd": bool(number % 2)}) for number in range(8)] + [Job(["bad"], {"odd": True})]
-        waiting = []
-        for job in jobs:
-            waiting.append(asyncio.ensure_future(queue.run(task, job)))
-            await asyncio.sleep(0.02 if job is jobs[0] else 0)  # the first one runs while the others arrive
+        waiting = [asyncio.ensure_future(queue.run(task, jobs[0]))]
+        await task.begun()  # the first one runs while the others arrive
+        waiting += [asyncio.ensure_future(queue.run(task, job)) for job in jobs[1:]]
+        await asyncio.sleep(0)
         waiting[3].cancel()
         await asyncio.sleep(0)
         assert len(queue) == 9
@@ -227,7 +243,7 @@ def test_the_queue_runs_jobs_of_one_kind_together() -> None:
     assert str(results[9]) == "a bad input"
 
 
-def test_closing_finishes_what_has_begun() -> None:
+def test_closing_finishes_running_jobs() -> None:
     task = Slow(Limits(max_wait_s=60.0))
     task.go.set()
 
@@ -243,21 +259,21 @@ def test_closing_finishes_what_has_begun() -> None:
     assert task.batches_run == [[0, 1, 2]]
 
 
-def test_a_busy_server_says_when_to_come_back(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_busy_server_says_when_to_retry(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = create_app(str(tiny_checkpoint), device="cpu", limits=Limits(max_requests=1))
     busy, go = threading.Event(), threading.Event()
     run = Task.__subclasses__()[0].run
 
     def slow(task: Task, jobs: Any) -> Any:
         busy.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return run(task, jobs)
 
     monkeypatch.setattr(Task.__subclasses__()[0], "run", slow)
     asked = {"inputs": "a person walks", "parameters": {"num_frames": 8}}
     with fastapi_testclient.TestClient(app) as client, ThreadPoolExecutor(1) as threads:
         first = threads.submit(client.post, "/text-to-motion", json=asked)
-        assert busy.wait(10)
+        assert busy.wait(60)
         refused = client.post("/text-to-motion", json=asked)
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "1"
@@ -268,6 +284,46 @@ def test_a_busy_server_says_when_to_come_back(tiny_checkpoint: Path, monkeypatch
         assert client.post("/text-to-motion", json=asked).status_code == 200
         assert client.get("/health").json()["requests"] == 0
         assert client.post("/motion-retrieval", json=asked).status_code == 404  # no index
+
+
+def test_a_request_whose_client_is_gone_is_not_run() -> None:
+    task = Slow(Limits())
+
+    class Request:
+        """A request whose client waits a moment, then closes the connection."""
+
+        headers: dict[str, str] = {}
+
+        async def stream(self) -> Any:
+            yield b'{"inputs": "first"}'
+
+        async def receive(self) -> dict[str, str]:
+            await asyncio.sleep(0.05)
+            return {"type": "http.disconnect"}
+
+    class Patient(Request):
+        async def receive(self) -> dict[str, str]:
+            await asyncio.sleep(600)
+            return {"type": "http.disconnect"}
+
+    async def main() -> Any:
+        server = Server(task.limits)
+        server.start()
+        patient = asyncio.ensure_future(server.answer(task, Patient()))
+        await task.begun()
+        with pytest.raises(RefusedError, match="the client has closed the connection"):
+            await server.answer(task, Request())
+        assert server.active == 1
+        task.go.set()
+        answer = await patient
+        await server.close()
+        assert (server.active, server.waiting) == (0, 0)
+        with pytest.raises(RefusedError, match="the server stops"):
+            await server.answer(task, Request())
+        return answer
+
+    assert asyncio.run(main()) == b'["first"]'
+    assert task.batches_run == [["first"]]
 
 
 # ---- bad requests -----------------------------------------------------------------------------------------
@@ -317,6 +373,12 @@ def test_a_busy_server_says_when_to_come_back(tiny_checkpoint: Path, monkeypatch
         ("text-to-motion", {"inputs": "a", "parameters": {"seed": 2**63}}, 422, "seed"),
         ("text-to-motion", {"inputs": "a", "parameters": {"num_inference_steps": 101}}, 422, "is not from 1 to 100"),
         ("text-to-motion", {"inputs": "a", "parameters": {"num_motions_per_prompt": 5}}, 422, "is for 5 motions"),
+        (
+            "text-to-motion",
+            {"inputs": "a person walks then waves then bows then runs then sits", "parameters": {"split": True}},
+            422,
+            "is for 5 motions; this server generates at most 4",
+        ),
         ("text-to-motion", {"inputs": "a", "parameters": {"top_p": 0}}, 422, "top_p=0 is not None or a number above 0"),
         ("text-to-motion", {"inputs": "a", "parameters": {"format": "fbx"}}, 422, "choose one of json, bvh, glb, npz"),
         ("text-to-motion", {"inputs": "a", "parameters": {"format": "bvh", "rotations": True}}, 422, "rotations=True"),
@@ -343,7 +405,7 @@ def test_a_busy_server_says_when_to_come_back(tiny_checkpoint: Path, monkeypatch
         ("motion-retrieval", {"inputs": "a", "parameters": {"top_k": 0}}, 422, "top_k=0 is not from 1 to 1000"),
     ],
 )
-def test_a_bad_request_is_explained(client, task: str, body: Any, status: int, message: str) -> None:
+def test_invalid_request_is_explained(client, task: str, body: Any, status: int, message: str) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = client.post(f"/{task}", content=content)
     assert answer.status_code == status, answer.text
@@ -373,7 +435,7 @@ def test_limits_are_checked() -> None:
         Limits(max_batch=0)
 
 
-def test_a_model_without_a_task(tmp_path: Path) -> None:
+def test_model_without_a_task(tmp_path: Path) -> None:
     from lamp_hf import MotionVQVAEConfig, MotionVQVAEModel
 
     config = MotionVQVAEConfig(hidden_size=16, code_dim=8, num_codes=8, num_residual_layers=1)
@@ -385,7 +447,7 @@ def test_a_model_without_a_task(tmp_path: Path) -> None:
 # ---- Inference Endpoints ----------------------------------------------------------------------------------
 
 
-def test_the_handler_of_an_endpoint(tiny_checkpoint: Path, pipe) -> None:
+def test_endpoint_handler(tiny_checkpoint: Path, pipe) -> None:
     handler = EndpointHandler(str(tiny_checkpoint))
     parameters = {"seed": 4, "duration": 1.0}
     expected = pipe("a person walks", **parameters)["motion"]

@@ -1,4 +1,4 @@
-"""A small data set of procedural motions for the training tests, and all stages trained on it."""
+"""A small data set of procedural motions, and all stages trained on it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,20 +38,8 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
         else:
             motion = procedural.waver(frames, side="left" if index % 4 == 1 else "right")
             captions = ["a person waves with one hand", "someone is waving"]
-        features = motion.features
-        rows.append(
-            {
-                "id": f"clip{index:02d}",
-                "motion": features,
-                "captions": [{"text": text, "start": 0.0, "end": 0.0} for text in captions],
-                "source": "procedural",
-                "fps": 20.0,
-                "num_frames": len(features),
-                "content": "walk" if walking else "wave",
-                "style": "normal",
-                "mirrored": False,
-            }
-        )
+        content = "walk" if walking else "wave"
+        rows.append(procedural.row(f"clip{index:02d}", motion, captions, content=content, style="normal"))
     folder = tmp_path_factory.mktemp("tiny_set")
     splits = {"train": rows[:12], "validation": rows[12:]}
     DatasetDict(
@@ -78,7 +66,7 @@ def tokenizer_recipe() -> Callable[..., Recipe]:
 
 @pytest.fixture(scope="session")
 def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random BERT of 32 numbers with a vocabulary of the captions' words."""
+    """A random BERT with hidden size 32 and the words of the captions."""
     folder = tmp_path_factory.mktemp("bert")
     words = ["a", "person", "walks", "forward", "someone", "is", "walking", "waves", "with", "one", "hand", "waving"]
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]

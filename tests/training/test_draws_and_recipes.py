@@ -1,4 +1,4 @@
-"""Draws are a function of seed and number alone; recipes are read, overridden and checked."""
+"""Draws depend only on seed and number; recipes are read, overridden and checked."""
 
 from collections import Counter
 from pathlib import Path
@@ -23,7 +23,7 @@ def draws(seed: int = 3, num_draws: int = 2000, weights: tuple[float, ...] = (0.
     )
 
 
-def test_a_draw_depends_on_seed_and_number_alone():
+def test_draw_depends_only_on_seed_and_number():
     first, second = draws(), draws()
     expected = [first[i] for i in range(50)]
     assert [second[i] for i in reversed(range(50))] == expected[::-1]
@@ -42,11 +42,11 @@ def grouped(num_draws: int, batch_size: int = 4, seed: int = 3) -> ClipDraws:
     )
 
 
-def test_batches_of_similar_length_hold_the_same_draws():
-    count = 4 * 2 * ClipDraws.GROUPED_BATCHES + 8  # two groups, and two batches of a third
+def test_batches_of_similar_length_contain_the_same_draws():
+    count = 4 * 2 * ClipDraws.GROUPED_BATCHES + 8  # two groups, and two batches of a third one
     together = grouped(count)
     examples = [together[i] for i in range(count)]
-    assert [grouped(count)[i] for i in (70, 3, 131)] == [examples[i] for i in (70, 3, 131)]  # resumed anywhere
+    assert [grouped(count)[i] for i in (70, 3, 131)] == [examples[i] for i in (70, 3, 131)]  # resumed at any position
     plain = grouped(count)
     plain.size = None
     rows = [tuple(sorted(example.items())) for example in examples]
@@ -68,7 +68,7 @@ def test_clips_are_drawn_by_weight():
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1), st.floats(0, 1))
-def test_balance_moves_shares_from_clips_to_labels(labels, balance):
+def test_balance_shifts_weight_from_clips_to_labels(labels, balance):
     weights = balanced_weights(labels, balance)
     counts = Counter(labels)
     total = sum(count ** (1 - balance) for count in counts.values())
@@ -94,7 +94,7 @@ def test_recipe_with_overrides(tmp_path: Path):
     assert recipe.text_learning_rate == 1e-4
 
 
-def test_bad_recipes_are_refused(tmp_path: Path):
+def test_invalid_recipes_are_refused(tmp_path: Path):
     path = tmp_path / "recipe.yaml"
     path.write_text("stage: lamp\nlearning_rate: 1\n")
     with pytest.raises(ValueError, match="unknown keys learning_rate; known: base, data"):
@@ -126,7 +126,7 @@ def test_bad_recipes_are_refused(tmp_path: Path):
     "name",
     recipe_names(),
 )
-def test_recipes_of_the_package_are_valid(name: str):
+def test_packaged_recipes_are_valid(name: str):
     recipe = load_recipe(name)
     assert recipe.trainer["max_steps"] > 0
     assert recipe.trainer["eval_steps"] == recipe.trainer["save_steps"]  # the best checkpoint must be a saved one

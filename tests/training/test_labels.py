@@ -1,4 +1,4 @@
-"""What training takes clips to show: by labels where there are any, mirror images included."""
+"""The actions that training assigns to clips, by labels or captions, mirror images included."""
 
 from datasets import Dataset
 
@@ -15,7 +15,7 @@ def rows(*clips: tuple[str, str, bool, str]) -> Dataset:
     )
 
 
-def test_a_mirror_image_shows_what_its_swapped_label_says():
+def test_mirrored_clip_has_the_swapped_label():
     groups = pair_groups(
         rows(
             ("wave-left-hand", "sad", False, "a sad person waves the left hand"),
@@ -28,7 +28,7 @@ def test_a_mirror_image_shows_what_its_swapped_label_says():
     assert groups == [0, 0, 1, 1, 2]
 
 
-def test_a_mirror_image_whose_label_names_no_side_is_another_action():
+def test_mirrored_clip_without_a_sided_label_is_another_action():
     groups = pair_groups(
         rows(
             ("bye", "sad", False, "a sad person waves goodbye with the right hand"),
@@ -38,7 +38,7 @@ def test_a_mirror_image_whose_label_names_no_side_is_another_action():
     assert groups == [0, 1]
 
 
-def test_clips_without_labels_show_what_their_caption_says():
+def test_clips_without_labels_use_their_caption():
     unlabeled = rows(("", "", False, "a person climbs"), ("", "", False, "a person swims"))
     assert pair_groups(unlabeled) is None
     assert shown_labels(unlabeled) == ["a person climbs", "a person swims"]

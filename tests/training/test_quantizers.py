@@ -1,4 +1,4 @@
-"""Tokenizers with other quantizers than the paper's go through all stages."""
+"""Tokenizers with other quantizers than the paper's work in all stages."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ def recipe_like(stages, stage: str, **changes) -> Recipe:
     return replace(Recipe(**yaml.safe_load((stages[stage] / "recipe.yaml").read_text())), **changes)
 
 
-def test_it_serves_all_stages_to_the_generated_motion(quantizer, stages, tokenizer_recipe, tiny_set, tmp_path):
+def test_quantizers_work_in_all_stages(quantizer, stages, tokenizer_recipe, tiny_set, tmp_path):
     recipe = tokenizer_recipe(tiny_set, max_steps=30, eval_steps=15, save_steps=15)
     recipe.model |= quantizer
     first = train(recipe, tmp_path / "motion-vqvae")
@@ -51,15 +51,15 @@ def test_it_serves_all_stages_to_the_generated_motion(quantizer, stages, tokeniz
     motion = pipeline("text-to-motion", model=str(whole))("a person walks forward", duration=2.0, seed=1)["motion"]
     assert len(motion.features) == 40
     assert np.isfinite(motion.features).all()
-    # Embeddings that learn start from what the codes stand for.
+    # Trainable embeddings start from the vectors of the codes.
     trainable = LampForTextToMotion.from_lamp(model.lamp, train_token_embeddings=True)
     torch.testing.assert_close(
         trainable.token_embeddings.weight[:12], tokenizer.quantizer.lookup_first(torch.arange(12)), rtol=0, atol=0
     )
 
 
-def test_it_rehearses(quantizer, stages, tokenizer_recipe, tiny_set, tmp_path):
-    """What a base knows keeps its codes while its tokenizer goes on with new clips."""
+def test_rehearsal_keeps_the_codes_of_the_base(quantizer, stages, tokenizer_recipe, tiny_set, tmp_path):
+    """Known motions keep their codes while the tokenizer is trained on new clips."""
     recipe = tokenizer_recipe(tiny_set)
     recipe.model |= quantizer
     lamp = train(recipe_like(stages, "lamp", base=str(train(recipe, tmp_path / "motion-vqvae"))), tmp_path / "lamp")
@@ -74,7 +74,7 @@ def test_it_rehearses(quantizer, stages, tokenizer_recipe, tiny_set, tmp_path):
         for motion in rehearsed:
             codes = torch.from_numpy(motion.codes)
             assert torch.equal(known.lookup(codes), now.lookup(codes))
-    if "scalar_levels" in quantizer:  # nothing of a grid learns while it keeps its codes
+    if "scalar_levels" in quantizer:  # a grid of levels has no trainable codes
         assert all(torch.equal(known.state_dict()[name], tensor) for name, tensor in now.state_dict().items())
 
 

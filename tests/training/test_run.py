@@ -1,4 +1,4 @@
-"""Whole training runs at a tiny size: they learn, resume exactly, and leave checkpoints that load."""
+"""Whole training runs at a tiny size: learning, exact resuming, and checkpoints that load."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def test_tokenizer_learns(stages):
     assert history["metrics"]["eval_mpjpe_mm"] > 0
 
 
-def test_each_stage_holds_the_one_before_unchanged(stages):
+def test_each_stage_contains_the_previous_one_unchanged(stages):
     tokenizer = MotionVQVAEModel.from_pretrained(stages["motion-vqvae"])
     model = LampForTextToMotion.from_pretrained(stages["text-to-motion"])
     lamp = LampModel.from_pretrained(stages["lamp"])
@@ -74,7 +74,7 @@ def test_two_trainings_in_one_folder_are_refused(stages, tmp_path):
         assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
-def test_the_recipe_says_how_the_model_decodes(stages, tmp_path):
+def test_recipe_sets_the_generation_settings(stages, tmp_path):
     saved = MaskedMotionGenerationConfig.from_pretrained(stages["text-to-motion"])
     assert (saved.guidance_scale, saved.num_inference_steps) == (2.5, 10)
     recipe = Recipe(**yaml.safe_load((stages["text-to-motion"] / "recipe.yaml").read_text()))
@@ -83,7 +83,7 @@ def test_the_recipe_says_how_the_model_decodes(stages, tmp_path):
         train(recipe, tmp_path)
 
 
-def test_captions_of_parts_are_not_taken_for_whole_clips(stages, tiny_set, tmp_path):
+def test_captions_of_parts_are_not_used_for_whole_clips(stages, tiny_set, tmp_path):
     def timed(row):
         return {"captions": [{**caption, "start": 0.5, "end": 1.0} for caption in row["captions"]]}
 
@@ -96,13 +96,13 @@ def test_captions_of_parts_are_not_taken_for_whole_clips(stages, tiny_set, tmp_p
         train(recipe, tmp_path / "run")
 
 
-def test_the_language_model_learns_the_captions(stages):
+def test_language_model_learns_the_captions(stages):
     log = json.loads((stages["language-model"] / "training.json").read_text())["log"]
     losses = [entry["eval_loss"] for entry in log if "eval_loss" in entry]
     assert losses[-1] < 0.7 * log[0]["loss"]
 
 
-def test_the_captioner_stores_what_it_learned_and_names_the_rest(stages, walker):
+def test_captioner_stores_its_trained_parts_and_names_the_others(stages, walker):
     model = LampWithLanguageModelForMotionCaptioning.from_pretrained(stages["captioning"])
     assert model.config.lamp_name == str(stages["lamp"])
     assert model.config.language_model_name == str(stages["language-model"])
@@ -140,7 +140,7 @@ def test_lamp_may_learn_along_with_the_captioner(stages, tmp_path, walker):
         train(recipe, tmp_path / "other")
 
 
-def test_each_run_has_a_card_and_names_the_one_before(stages):
+def test_each_run_has_a_card_that_names_its_base(stages):
     for stage, folder in stages.items():
         card = (folder / "README.md").read_text()
         assert f"| stage | {stage} |" in card
@@ -150,22 +150,22 @@ def test_each_run_has_a_card_and_names_the_one_before(stages):
 
 
 @pytest.mark.parametrize("stage", ["motion-vqvae", "lamp", "text-to-motion", "language-model", "captioning"])
-def test_a_run_that_stopped_resumes_bit_exactly(stages, tmp_path, stage):
+def test_interrupted_run_resumes_bit_exactly(stages, tmp_path, stage):
     recipe = Recipe(**yaml.safe_load((stages[stage] / "recipe.yaml").read_text()))
     recipe.trainer |= {"max_steps": 6, "eval_steps": 3, "save_steps": 3, "load_best_model_at_end": False}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train(recipe, whole)
-    # A run that was killed after step 3 leaves that checkpoint and nothing later.
+    # A run that is killed after step 3 leaves only that checkpoint.
     shutil.copytree(whole / "checkpoint-3", stopped / "checkpoint-3")
     train(recipe, stopped)
-    assert "train_runtime" not in json.loads((stopped / "training.json").read_text())["metrics"]  # it knows a part only
+    assert "train_runtime" not in json.loads((stopped / "training.json").read_text())["metrics"]  # it knows only a part
     expected, resumed = load_file(whole / "model.safetensors"), load_file(stopped / "model.safetensors")
     assert expected.keys() == resumed.keys()
     for name, tensor in expected.items():
         assert torch.equal(tensor, resumed[name]), name
 
 
-def test_what_starts_from_the_text_encoder_has_a_learning_rate_of_its_own(stages, tmp_path):
+def test_text_encoder_parameters_have_their_own_learning_rate(stages, tmp_path):
     recipe = Recipe(**yaml.safe_load((stages["lamp"] / "recipe.yaml").read_text()))
     recipe.base, recipe.text_learning_rate = str(stages["lamp"]), 0.0
     recipe.trainer |= {"max_steps": 2, "eval_steps": 2, "save_steps": 2, "load_best_model_at_end": False}
@@ -177,7 +177,7 @@ def test_what_starts_from_the_text_encoder_has_a_learning_rate_of_its_own(stages
         assert not torch.equal(before.state_dict()[name], after.state_dict()[name]), name
 
 
-def test_a_stage_without_its_base_says_what_it_needs(tiny_set, tmp_path):
+def test_error_of_a_stage_without_a_base_says_what_is_needed(tiny_set, tmp_path):
     recipe = Recipe(stage="lamp", data={"name": str(tiny_set)}, trainer={"max_steps": 1})
     with pytest.raises(ValueError, match="stage lamp needs base: the folder of a trained motion-vqvae"):
         train(recipe, tmp_path)

@@ -1,4 +1,4 @@
-"""Training that survives: several processes, kills at any moment, half precision, accumulation, numbers gone wrong."""
+"""Robust training: several processes, kills at any moment, half precision, accumulation, non-finite numbers."""
 
 import json
 import os
@@ -28,12 +28,12 @@ from lamp_hf.training.trainer import UNFINISHED
 pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).resolve().parent
-# float32: sums over the joint batch are taken in another order, and the optimizer divides small numbers by small ones.
+# In float32, sums over the combined batch have another order, and the optimizer divides small numbers by small ones.
 LOSS_TOLERANCE, WEIGHT_TOLERANCE = 1e-5, 1e-4
 
 
 def recipe_of(folder: Path, **trainer) -> Recipe:
-    """The recipe of a run, to start anew for a few steps."""
+    """Return the recipe of a run, for a new run of a few steps."""
     recipe = Recipe(**yaml.safe_load((folder / "recipe.yaml").read_text()))
     recipe.trainer |= {"max_steps": 4, "eval_steps": 2, "save_steps": 2, "load_best_model_at_end": False, **trainer}
     return recipe
@@ -67,11 +67,11 @@ def python(*arguments: object) -> subprocess.Popen:
 # ---- several processes ------------------------------------------------------------------------------------
 
 
-def test_two_processes_learn_what_one_learns_from_the_joint_batch(
+def test_two_processes_match_one_with_the_combined_batch(
     stages: dict[str, Path], tiny_checkpoint: Path, tiny_set: Path, tmp_path: Path
 ) -> None:
     recipes = {stage: recipe_of(folder) for stage, folder in stages.items()}
-    # Codes drawn in place of dead ones belong to what must be the same. What dropout draws cannot be the same.
+    # Codes drawn to replace dead ones must be equal. Draws of dropout cannot be equal.
     recipes["motion-vqvae"].model |= {"code_reset_threshold": 0.5, "dropout": 0.0}
     recipes["lamp"].model |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     recipes["text-to-motion"].model["dropout"] = 0.0
@@ -93,8 +93,8 @@ def test_two_processes_learn_what_one_learns_from_the_joint_batch(
     }
     residual = {**recipes["motion-vqvae"].model, "num_quantizers": 3, "quantizer_dropout": 0.5}
     begun = train(replace(recipes["motion-vqvae"], model=residual), tmp_path / "begun")
-    # Codes that have only just been drawn from a batch leave nothing over of its rows: the next codebook has many zeros
-    # to choose from, and chooses by rounding.
+    # Codes that were just drawn from a batch leave no residual of its rows: the next codebook has many zeros
+    # to choose from, and rounding decides.
     recipes["motion-vqvae-residual"] = replace(
         recipes["motion-vqvae"], base=str(begun), trainer={**recipes["motion-vqvae"].trainer}
     )
@@ -123,7 +123,7 @@ def test_two_processes_learn_what_one_learns_from_the_joint_batch(
             )
 
 
-def test_when_the_loss_of_one_process_goes_wrong_all_stop_and_name_its_clips(
+def test_non_finite_loss_in_one_process_stops_all_and_names_its_clips(
     stages: dict[str, Path], tiny_set: Path, tmp_path: Path
 ) -> None:
     rows = load_from_disk(tiny_set)
@@ -148,7 +148,7 @@ def test_when_the_loss_of_one_process_goes_wrong_all_stop_and_name_its_clips(
 
 
 def kill_when(process: subprocess.Popen, happened: Callable[[], bool]) -> bool:
-    """Kill a process as soon as something has happened; false if it ended before."""
+    """Kill a process as soon as something has happened; return false if it ended before."""
     while process.poll() is None:
         if happened():
             process.send_signal(signal.SIGKILL)
@@ -159,7 +159,7 @@ def kill_when(process: subprocess.Popen, happened: Callable[[], bool]) -> bool:
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt"])
-def test_a_run_killed_while_it_writes_a_checkpoint_resumes_to_the_same_weights(
+def test_run_killed_while_writing_a_checkpoint_resumes_to_the_same_weights(
     stages: dict[str, Path], tmp_path: Path, file: str
 ) -> None:
     folder = tmp_path / "recipes"
@@ -178,7 +178,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_resumes_to_the_same_weights(
     assert same_weights(tmp_path / "whole", run)
 
 
-def test_a_run_killed_while_it_writes_the_finished_model_resumes_to_the_same_weights(
+def test_run_killed_while_writing_the_model_resumes_to_the_same_weights(
     stages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = recipe_of(stages["text-to-motion"])
@@ -201,7 +201,7 @@ def test_a_run_killed_while_it_writes_the_finished_model_resumes_to_the_same_wei
     assert not (tmp_path / "run" / UNFINISHED).exists()
 
 
-def test_the_newest_checkpoint_and_the_best_one_stay(stages: dict[str, Path], tmp_path: Path) -> None:
+def test_newest_and_best_checkpoints_are_kept(stages: dict[str, Path], tmp_path: Path) -> None:
     # The largest error counts as the best, so that the first checkpoint has it.
     options = {"load_best_model_at_end": True, "greater_is_better": True, "save_total_limit": 1}
     train(recipe_of(stages["motion-vqvae"], max_steps=6, **options), tmp_path)
@@ -211,7 +211,7 @@ def test_the_newest_checkpoint_and_the_best_one_stay(stages: dict[str, Path], tm
     assert left == {"checkpoint-2", "checkpoint-6"}
 
 
-def test_a_run_that_was_moved_still_ends_with_its_best_weights(stages: dict[str, Path], tmp_path: Path) -> None:
+def test_moved_run_still_ends_with_its_best_weights(stages: dict[str, Path], tmp_path: Path) -> None:
     # The largest error counts as the best, so that the first checkpoint has it.
     recipe = recipe_of(stages["motion-vqvae"], load_best_model_at_end=True, greater_is_better=True)
     run, moved = tmp_path / "run", tmp_path / "moved"
@@ -228,13 +228,13 @@ def test_a_run_that_was_moved_still_ends_with_its_best_weights(stages: dict[str,
     assert all(torch.equal(tensor, finished[name]) for name, tensor in best.items())
 
 
-def test_another_runs_checkpoints_are_not_mixed_with_a_new_run(stages: dict[str, Path]) -> None:
+def test_checkpoints_of_another_run_are_not_used(stages: dict[str, Path]) -> None:
     folder = stages["motion-vqvae"]
     with pytest.raises(FileExistsError, match=r"checkpoint-30 belongs to an earlier run: resume"):
         train(recipe_of(folder), folder, resume=False)
 
 
-def test_a_run_goes_on_by_the_recipe_that_it_began_with(stages: dict[str, Path], tmp_path: Path) -> None:
+def test_run_resumes_with_its_original_recipe(stages: dict[str, Path], tmp_path: Path) -> None:
     recipe = recipe_of(stages["motion-vqvae"])
     train(recipe, tmp_path)
     began = (tmp_path / "recipe.yaml").read_text()
@@ -254,7 +254,7 @@ def test_a_run_goes_on_by_the_recipe_that_it_began_with(stages: dict[str, Path],
     assert (train(recipe, tmp_path) / "checkpoint-6").is_dir()
 
 
-def test_a_split_without_clips_is_refused(
+def test_split_without_clips_is_refused(
     stages: dict[str, Path], tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = load_motion_dataset(tiny_set)
@@ -267,7 +267,7 @@ def test_a_split_without_clips_is_refused(
 # ---- half precision and accumulation ----------------------------------------------------------------------
 
 
-def test_a_run_in_bfloat16_learns_and_resumes_bit_exactly(stages: dict[str, Path], tmp_path: Path) -> None:
+def test_bfloat16_run_learns_and_resumes_bit_exactly(stages: dict[str, Path], tmp_path: Path) -> None:
     recipe = recipe_of(stages["text-to-motion"], bf16=True, max_steps=8, eval_steps=4, save_steps=4)
     train(recipe, tmp_path / "whole")
     (tmp_path / "stopped").mkdir()
@@ -276,7 +276,7 @@ def test_a_run_in_bfloat16_learns_and_resumes_bit_exactly(stages: dict[str, Path
     assert same_weights(tmp_path / "whole", tmp_path / "stopped")
     plain = train(recipe_of(stages["text-to-motion"], max_steps=8, eval_steps=4, save_steps=4), tmp_path / "plain")
     first, last = losses_of(tmp_path / "whole"), losses_of(plain)
-    assert first != last  # it did compute in half precision
+    assert first != last  # it was trained in half precision
     assert first[-1]["loss"] == pytest.approx(last[-1]["loss"], rel=0.02)
 
 
@@ -288,7 +288,7 @@ def test_a_run_in_bfloat16_learns_and_resumes_bit_exactly(stages: dict[str, Path
         ({"architecture": "another"}, False),
     ],
 )
-def test_where_bfloat16_is_emulated_a_warning_says_so(
+def test_emulated_bfloat16_causes_a_warning(
     stages: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -306,9 +306,9 @@ def test_where_bfloat16_is_emulated_a_warning_says_so(
     assert "bf16" not in caplog.text
 
 
-def test_accumulated_batches_give_the_step_of_the_whole_batch(stages: dict[str, Path], tmp_path: Path) -> None:
-    # Windows of one length: every part of the batch counts alike. The codebook moves at every part, so it is frozen.
-    # Plain descent: Adam would make a step of any gradient, be it rounding alone.
+def test_gradient_accumulation_equals_the_whole_batch(stages: dict[str, Path], tmp_path: Path) -> None:
+    # Windows of one length, so that all micro-batches have equal weight. The codebook changes with each, so freeze it.
+    # Use SGD: Adam would turn even a gradient of rounding errors into a step.
     changes = {"max_steps": 3, "eval_steps": 3, "save_steps": 3, "optim": "sgd", "learning_rate": 0.1}
     runs = {}
     for name, size, parts in (("whole", 8, 1), ("parts", 2, 4)):
@@ -325,7 +325,7 @@ def test_accumulated_batches_give_the_step_of_the_whole_batch(stages: dict[str, 
 
 
 @pytest.mark.parametrize("stage", ["language-model", "captioning"])
-def test_accumulated_captions_count_by_their_tokens(stages: dict[str, Path], tmp_path: Path, stage: str) -> None:
+def test_accumulated_caption_losses_are_weighted_by_tokens(stages: dict[str, Path], tmp_path: Path, stage: str) -> None:
     changes = {"max_steps": 2, "eval_steps": 2, "save_steps": 2, "optim": "sgd", "learning_rate": 0.1}
     changes |= {"lr_scheduler_type": "constant", "warmup_steps": 0, "max_grad_norm": 0.0, "logging_steps": 1}
     runs = {}
@@ -345,7 +345,7 @@ def test_accumulated_captions_count_by_their_tokens(stages: dict[str, Path], tmp
 # ---- numbers gone wrong -----------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_part_and_clips(tokenizer_recipe, tiny_set, tmp_path: Path) -> None:
+def test_non_finite_loss_stops_and_names_step_part_and_clips(tokenizer_recipe, tiny_set, tmp_path: Path) -> None:
     recipe = tokenizer_recipe(tiny_set, learning_rate=1e30, max_grad_norm=0.0, max_steps=20)
     with pytest.raises(
         FloatingPointError, match=r"not finite at step \d+: .*reconstruction_loss.* is (nan|inf)"
@@ -357,7 +357,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_part_and_clips(tokenizer_reci
     assert "mixed precision" not in words
 
 
-def test_the_clip_that_spoils_a_batch_is_among_those_named(
+def test_error_names_the_clip_that_causes_a_non_finite_loss(
     tokenizer_recipe, tiny_set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = Stage._clips
@@ -374,7 +374,7 @@ def test_the_clip_that_spoils_a_batch_is_among_those_named(
         train(recipe, tmp_path)
 
 
-def test_weights_that_are_not_finite_never_reach_a_checkpoint(
+def test_non_finite_weights_are_never_saved(
     stages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = torch.optim.AdamW.step
@@ -395,7 +395,7 @@ def test_weights_that_are_not_finite_never_reach_a_checkpoint(
 # ---- what one sees meanwhile ------------------------------------------------------------------------------
 
 
-def test_samples_are_drawn_and_change_nothing(stages: dict[str, Path], tiny_set: Path, tmp_path: Path) -> None:
+def test_drawing_samples_does_not_change_training(stages: dict[str, Path], tiny_set: Path, tmp_path: Path) -> None:
     for stage, samples, gifs in (
         ("text-to-motion", ["a person walks", "someone is waving"], ["0.gif", "1.gif"]),
         ("motion-vqvae", ["clip13"], ["0.gif", "1.gif"]),
@@ -411,7 +411,7 @@ def test_samples_are_drawn_and_change_nothing(stages: dict[str, Path], tiny_set:
         assert same_weights(without, drawn)
 
 
-def test_samples_that_a_stage_cannot_give_are_refused(stages: dict[str, Path], tmp_path: Path) -> None:
+def test_samples_of_unsupported_stages_are_refused(stages: dict[str, Path], tmp_path: Path) -> None:
     recipe = recipe_of(stages["motion-vqvae"])
     recipe.samples = ["clip99"]
     with pytest.raises(ValueError, match="'clip99', which is not a validation clip; use ids such as 'clip12'"):
@@ -422,7 +422,7 @@ def test_samples_that_a_stage_cannot_give_are_refused(stages: dict[str, Path], t
         train(recipe, tmp_path)
 
 
-def test_a_drawing_that_fails_is_a_warning(
+def test_failed_drawing_causes_a_warning(
     stages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe = recipe_of(stages["text-to-motion"])

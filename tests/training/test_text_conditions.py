@@ -1,4 +1,4 @@
-"""Text to motion with the condition of CLIP or of a sentence encoder: trained, saved, loaded and used like LaMP's."""
+"""Text to motion conditioned on CLIP or a sentence encoder: training, saving, loading, generation."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ CONDITIONS = ("clip", "sentence-embedding")
 
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CLIP text model of random weights that reads letters."""
+    """A CLIP text model with random weights that reads letters."""
     folder = tmp_path_factory.mktemp("clip")
     tokens = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
     tokenizer = CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[])
@@ -61,7 +61,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sentence_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sentence encoder of random weights that pools the first token."""
+    """A sentence encoder with random weights that pools the first token."""
     folder = tmp_path_factory.mktemp("sentences")
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
     BertTokenizer(vocab={token: index for index, token in enumerate(tokens)}).save_pretrained(folder)
@@ -117,7 +117,7 @@ def recipe_of(condition: str, base: Path, encoder: Path | None, data: Path) -> R
 
 
 def own_features(condition: str, folder: Path) -> torch.Tensor:
-    """The features of two texts, from transformers alone, one text at a time."""
+    """Compute the features of two texts with transformers, one text at a time."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     rows = []
     for text in TEXTS:
@@ -132,7 +132,7 @@ def own_features(condition: str, folder: Path) -> torch.Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_a_saved_model_reads_texts_as_its_encoder_does(trained, clip, sentence_encoder, condition) -> None:
+def test_saved_model_encodes_texts_like_its_encoder(trained, clip, sentence_encoder, condition) -> None:
     model = LampForTextToMotion.from_pretrained(trained[condition])
     processor = LampProcessor.from_pretrained(trained[condition])
     found = model.get_text_condition(**processor(text=TEXTS))
@@ -144,7 +144,7 @@ def test_a_saved_model_reads_texts_as_its_encoder_does(trained, clip, sentence_e
 
 @pytest.mark.slow
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_a_saved_model_generates_through_the_pipeline(trained, condition) -> None:
+def test_saved_model_generates_through_the_pipeline(trained, condition) -> None:
     pipe = pipeline("text-to-motion", model=str(trained[condition]), device="cpu")
     alone = pipe(TEXTS[0], num_frames=16, seed=3)["motion"]
     batch = [result["motion"] for result in pipe(TEXTS[::-1], num_frames=16, seed=3)]
@@ -173,7 +173,7 @@ def test_lamp_does_not_read_texts_that_are_tokenized_for_another_encoder(trained
 
 
 @pytest.mark.slow
-def test_a_trained_model_keeps_its_condition(trained, tiny_set, tmp_path) -> None:
+def test_trained_model_keeps_its_condition(trained, tiny_set, tmp_path) -> None:
     recipe = recipe_of("clip", trained["sentence-embedding"], None, tiny_set)
     with pytest.raises(ValueError, match="was trained with text_condition='sentence-embedding', not 'clip'"):
         train(recipe, tmp_path / "other")
@@ -208,7 +208,7 @@ def test_features_are_computed_once_per_text_and_give_the_same_loss(lamp_folder,
     torch.testing.assert_close(*losses, rtol=0, atol=1e-6)
 
 
-def test_the_mean_is_the_pooling_without_a_file_and_others_are_refused(sentence_encoder, tmp_path) -> None:
+def test_mean_pooling_is_the_default_and_others_are_refused(sentence_encoder, tmp_path) -> None:
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((sentence_encoder / name).read_bytes())
     assert load_text_encoder("sentence-embedding", str(tmp_path))[2] == {"text_pooling": "mean"}
@@ -218,7 +218,7 @@ def test_the_mean_is_the_pooling_without_a_file_and_others_are_refused(sentence_
         load_text_encoder("sentence-embedding", str(tmp_path))
 
 
-def test_the_condition_and_its_encoder_belong_together(clip, sentence_encoder, lamp_folder) -> None:
+def test_condition_and_encoder_must_match(clip, sentence_encoder, lamp_folder) -> None:
     lamp = LampModel.from_pretrained(lamp_folder).config.to_dict()
     text = CLIPTextModelWithProjection.from_pretrained(clip).config
     with pytest.raises(StrictDataclassError, match="text_condition='clip' needs a text_encoder_config"):

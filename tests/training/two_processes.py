@@ -1,6 +1,6 @@
-"""Trains by all recipes of a folder; `torchrun` starts it in two processes.
+"""Train with all recipes of a folder; `torchrun` starts it in two processes.
 
-two_processes.py FOLDER: for every FOLDER/NAME.yaml the run goes to FOLDER/NAME.
+two_processes.py FOLDER: the run of FOLDER/NAME.yaml is written to FOLDER/NAME.
 """
 
 import sys

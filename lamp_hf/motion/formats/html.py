@@ -32,6 +32,7 @@ from lamp_hf.motion.formats.drawing import (
     check_style,
     head_joint,
 )
+from lamp_hf.motion.limits import MAX_SIDE_BY_SIDE
 from lamp_hf.motion.mannequin import SIDES, Mannequin
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.skeleton import Skeleton
@@ -48,7 +49,6 @@ _PAGE_FRAMES = 20_000  # about 7 MB
 _NOTEBOOK_FRAMES = 6_000
 _DOWNLOADS = ("bvh", "glb")
 _DOWNLOAD_FRAMES = 600  # half a minute at 20 fps; the files add about 0.5 MB to a page
-_MAX_MOTIONS = 12
 _TRAIL_S = 1.2
 
 
@@ -60,17 +60,23 @@ def motion_to_html(
     style: Style = "mannequin",
     scenes: Sequence[Scene] = (),
     downloads: Sequence[str] | None = (),
+    span: tuple[float, float] | None = None,
 ) -> str:
     """Create an HTML fragment with a player, for a notebook or any other page.
 
     The player is in a sandboxed frame: a page can contain many, and player and page cannot access each other. A player
     that is not visible uses no graphics memory.
 
+    With `span`, the viewer can choose a span of time: by dragging over the time line, or with the arrow keys on its two
+    handles. After each choice, the player sends the message `{type: "lamp-hf-span", start, end}` (seconds) to the page,
+    and it shows a span that the page sends in the same form.
+
     Args:
         motion: the motion, or up to 12 motions that are played side by side.
         height: height in pixels; the width is the width of the page, at most 1.5 times the height for each motion.
         plant_feet, style, scenes: see `write_html`.
         downloads: see `write_html`; by default, there are no download buttons.
+        span: start and end in seconds of the span to begin with; by default, there is none to choose.
 
     Returns:
         An `<iframe>` that contains the whole player: about 40 kB, 120 kB for the mannequin, and 6.5 kB per second at 20
@@ -78,10 +84,13 @@ def motion_to_html(
         third, ... frame is shown, at the correct speed.
 
     Raises:
-        ValueError: there are no motions or more than 12, or the style, the scenes or the downloads are invalid.
+        ValueError: there are no motions or more than 12, or the style, the scenes, the downloads or the span are
+            invalid.
     """
     motions = _checked(motion, style, scenes, downloads)
-    page = escape(_page(motions, _NOTEBOOK_FRAMES, plant_feet, style, scenes, downloads), quote=True)
+    if span is not None and not 0.0 <= span[0] <= span[1] < math.inf:
+        raise ValueError(f"span: expected (start, end) with 0 ≤ start ≤ end, got {span}")
+    page = escape(_page(motions, _NOTEBOOK_FRAMES, plant_feet, style, scenes, downloads, span), quote=True)
     width = height * 3 // 2 * min(len(motions), 3)
     return (
         f'<iframe srcdoc="{page}" sandbox="allow-scripts allow-downloads" loading="lazy" '
@@ -131,8 +140,8 @@ def _checked(
 ) -> list[Motion]:
     motions = [motion] if isinstance(motion, Motion) else list(motion)
     check_style(style)
-    if not 1 <= len(motions) <= _MAX_MOTIONS:
-        raise ValueError(f"motion: expected 1 to {_MAX_MOTIONS} motions, got {len(motions)}; write several pages")
+    if not 1 <= len(motions) <= MAX_SIDE_BY_SIDE:
+        raise ValueError(f"motion: expected 1 to {MAX_SIDE_BY_SIDE} motions, got {len(motions)}; write several pages")
     for text, start, end in scenes:
         if not (isinstance(text, str) and math.isfinite(end) and 0.0 <= start < end):
             raise ValueError(f"scenes: expected (text, start, end) with 0 ≤ start < end, got {(text, start, end)}")
@@ -148,13 +157,14 @@ def _page(
     style: Style,
     scenes: Sequence[Scene],
     downloads: Sequence[str] | None,
+    span: tuple[float, float] | None = None,
 ) -> str:
     """Insert motions into the template of the player."""
     if downloads is None:
         downloads = _DOWNLOADS if sum(motion.num_frames for motion in motions) <= _DOWNLOAD_FRAMES else ()
     text = motions[0].text or motions[0].name or "motion"
-    panels = (
-        f'<div class="panel"><div class="caption" id="caption-{number}" dir="auto">{escape(motion.text or "")}</div></div>'
+    captions = (
+        f'<div class="caption" id="caption-{number}" dir="auto">{escape(motion.text or "")}</div>'
         for number, motion in enumerate(motions)
     )
     marks = (
@@ -163,9 +173,9 @@ def _page(
     )
     filled = {
         "@TITLE@": escape(" ".join(text.split())[:120]),
-        "@PANELS@": "".join(panels),
+        "@PANELS@": "".join(f'<div class="panel">{caption}</div>' for caption in captions),
         "@SCENES@": "".join(marks),
-        "@MOTION@": _packed(_data(motions, max_frames, plant_feet, style)),
+        "@MOTION@": _packed(_data(motions, max_frames, plant_feet, style) | {"span": span}),
         "@FILES@": _packed([_files(motion, plant_feet, downloads) for motion in motions] if downloads else []),
         "@SCRIPT@": _template("player.js"),
     }

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const find = (id) => document.getElementById(id);
-  const { motions, meshes, look } = JSON.parse(find("motion").textContent);
+  const { motions, meshes, look, span } = JSON.parse(find("motion").textContent);
   const files = JSON.parse(find("files").textContent);
   const canvas = find("canvas"), panels = [...find("panels").children], scenes = [...find("scenes").children];
   const play = find("play"), scrub = find("scrub"), clock = find("clock"), notice = find("notice");
@@ -82,7 +82,7 @@
     uniform vec3 uLight, uEye, uColor;
     uniform float uAlpha;
     uniform vec4 uTone;   // brightness of surfaces that face up and down, strength of the light, wrap
-    uniform vec4 uGloss;  // rim, shine, sharpness
+    uniform vec3 uGloss;  // rim, shine, sharpness
     in vec3 vPosition, vNormal;
     out vec4 color;
     void main() {
@@ -126,6 +126,7 @@
     in vec4 aPoint;  // direction on a ball, and 1 at the far end of the rod
     in vec2 aEnds;
     uniform vec4 uBalls[32];
+    uniform float uSize;
     ${PLACE}
     void main() {
       vec4 start = uBalls[int(aEnds.x + 0.5)], end = uBalls[int(aEnds.y + 0.5)];
@@ -134,7 +135,7 @@
       vec3 along = size > 1e-5 ? way / size : vec3(0.0, 1.0, 0.0);
       vec3 across = normalize(cross(along, abs(along.y) < 0.9 ? vec3(0.0, 1.0, 0.0) : vec3(1.0, 0.0, 0.0)));
       vec3 normal = aPoint.x * across + aPoint.y * along + aPoint.z * cross(across, along);
-      place(mix(start.xyz, end.xyz, aPoint.w) + normal * mix(start.w, end.w, aPoint.w), normal);
+      place(mix(start.xyz, end.xyz, aPoint.w) + normal * mix(start.w, end.w, aPoint.w) * uSize, normal);
     }`;
   const SHADOW = `
     in float vShadow;
@@ -159,7 +160,7 @@
       vec2 place = (vPlace + uMiddle.xy) * 2.0;  // a line every half meter
       vec2 width = fwidth(place);
       vec2 line = abs(fract(place - 0.5) - 0.5) / width;
-      float grid = (1.0 - smoothstep(0.5, 1.3, min(line.x, line.y))) * clamp(0.35 / max(width.x, width.y), 0.0, 1.0);
+      float grid = (1.0 - smoothstep(0.15, 0.95, min(line.x, line.y))) * clamp(0.35 / max(width.x, width.y), 0.0, 1.0);
       vec2 spot = vPlace / uMapSize * 0.5 + 0.5;
       float shadow = 0.0, total = 0.0;
       for (int x = -3; x <= 3; x++) for (int y = -3; y <= 3; y++) {
@@ -231,6 +232,7 @@
       return { made, uniforms, attributes };
     }
     function buffer(values, target = gl.ARRAY_BUFFER) {
+      gl.bindVertexArray(null);  // which would take the buffer of indices
       const made = gl.createBuffer();
       gl.bindBuffer(target, made);
       gl.bufferData(target, values, gl.STATIC_DRAW);
@@ -326,8 +328,9 @@
           places.push(at(motion, frame, joint, 0), at(motion, frame, joint, 1), at(motion, frame, joint, 2));
         }
         const array = gl.createVertexArray();
+        const points = buffer(new Float32Array(places));
         gl.bindVertexArray(array);
-        buffer(new Float32Array(places));
+        gl.bindBuffer(gl.ARRAY_BUFFER, points);
         attribute(programs.line, "aStart", 3, gl.FLOAT, { divisor: 1 });
         attribute(programs.line, "aEnd", 3, gl.FLOAT, { offset: 12, divisor: 1 });
         gl.bindBuffer(gl.ARRAY_BUFFER, segment);
@@ -367,7 +370,8 @@
         set(program, { ...common, uBalls: ballsAt(motion, points), uAlpha: alpha });
         skeletons[number][shadow ? 1 : 0].forEach(([array, count], side) => {
           gl.bindVertexArray(array);
-          set(program, { uColor: look.skeleton[side] });
+          // Rods of different sides end in the same joint; without a difference in size, their colors would flicker.
+          set(program, { uColor: look.skeleton[side], uSize: 1 - 0.04 * side });
           gl.drawElementsInstanced(gl.TRIANGLES, rodFaces.length, gl.UNSIGNED_SHORT, 0, count);
         });
       }
@@ -424,7 +428,6 @@
       gl.enable(gl.CULL_FACE);
       gl.disable(gl.BLEND);
       const picture = { ...common, uMap: [0, look.shadowHeight] };
-      drawBody(number, place, points, picture, false, 1);
       const every = Number(ghosts.value);
       if (every > 0) {
         gl.enable(gl.BLEND);
@@ -441,10 +444,10 @@
           drawBody(number, frame, old, picture, false, frame < place ? 0.42 : 0.16);
           gl.depthFunc(gl.LESS);
         }
-        // The body itself is nearest to what the viewer wants to see.
         gl.disable(gl.BLEND);
-        drawBody(number, place, points, picture, false, 1);
+        gl.clear(gl.DEPTH_BUFFER_BIT);  // the body is never behind a ghost
       }
+      drawBody(number, place, points, picture, false, 1);
       if (trails.ariaPressed === "true") {
         gl.enable(gl.BLEND);
         gl.depthMask(false);
@@ -455,7 +458,12 @@
         gl.depthMask(true);
       }
     }
-    return { gl, drawPanel };
+    function clear() {
+      gl.disable(gl.SCISSOR_TEST);
+      gl.clearColor(...look.grid, 1);  // between the panels
+      gl.clear(gl.COLOR_BUFFER_BIT);
+    }
+    return { gl, clear, drawPanel };
   }
 
   let scene = null, visible = true, keeper = null, away = false, gone = false;
@@ -500,7 +508,7 @@
     const right = [ca, 0, -sa], up = [-sa * se, ce, -ca * se], back = [sa * ce, se, ca * ce];
     const eye = focus.map((value, axis) => value + back[axis] * distance);
     // A body is higher than wide, so a narrow panel cuts the floor at its sides.
-    const focal = Math.min(box[3], 1.5 * box[2]) / Math.tan(0.3), near = 0.05, far = distance + 60;
+    const focal = Math.min(box[3], 1.35 * box[2]) / Math.tan(0.3), near = 0.05, far = distance + 60;
     const rows = [[right, focal / box[2]], [up, focal / box[3]], [back, (far + near) / (near - far)]];
     const matrix = new Float32Array(16);
     rows.forEach(([axes, scale], row) => {
@@ -538,6 +546,7 @@
       arrange(width, height);
     }
     drawnKey = key;
+    scene.clear();
     const stage = canvas.getBoundingClientRect();
     panels.forEach((panel, number) => {
       const { left, bottom, width, height } = panel.getBoundingClientRect();
@@ -588,6 +597,7 @@
   scrub.addEventListener("input", () => seek(Number(scrub.value)));
   for (const scene of scenes) {
     scene.title = scene.textContent;
+    scene.hidden = Number(scene.dataset.start) >= duration;
     scene.style.left = `${100 * scene.dataset.start / (duration || 1)}%`;
     scene.style.width = `${100 * (Math.min(scene.dataset.end, duration) - scene.dataset.start) / (duration || 1)}%`;
     scene.addEventListener("click", () => { time = Math.min(Number(scene.dataset.start), duration); });
@@ -595,6 +605,70 @@
   if (!motions.some((motion) => motion.quaternions)) {
     style.value = "skeleton";
     style.hidden = true;
+  }
+
+  // ---- the span --------------------------------------------------------------------------------------------------
+
+  // A page can ask its viewer for a span of time. The player sends each choice to the page, and shows the page's own.
+  if (span) {
+    const strip = find("span"), band = find("band"), handles = [...strip.querySelectorAll(".handle")];
+    const { fps, numFrames } = motions[0], length = numFrames / fps;
+    let ends = [0, length];
+    const frameAt = (seconds) => Math.round(Math.min(Math.max(seconds, 0), length) * fps) / fps;
+    const mark = (chosen) => {
+      ends = chosen.map(frameAt).sort((a, b) => a - b);
+      band.style.left = `${100 * ends[0] / length}%`;
+      band.style.width = `${100 * (ends[1] - ends[0]) / length}%`;
+      handles.forEach((handle, k) => {
+        handle.style.left = `${100 * ends[k] / length}%`;
+        handle.ariaValueMax = length.toFixed(2);
+        handle.ariaValueNow = ends[k].toFixed(2);
+        handle.ariaValueText = `${ends[k].toFixed(2)} seconds`;
+      });
+    };
+    const send = () => parent.postMessage({ type: "lamp-hf-span", start: ends[0], end: ends[1] }, "*");
+    let anchor = null;
+    const secondsAt = (event) => {
+      const { left, width } = strip.getBoundingClientRect();
+      return length * (event.clientX - left) / width;
+    };
+    strip.addEventListener("pointerdown", (event) => {
+      strip.setPointerCapture(event.pointerId);
+      const held = handles.indexOf(event.target);
+      anchor = held < 0 ? secondsAt(event) : ends[1 - held];
+      seek(secondsAt(event));
+      event.preventDefault();
+    });
+    strip.addEventListener("pointermove", (event) => {
+      if (anchor === null) return;
+      mark([anchor, secondsAt(event)]);
+      seek(secondsAt(event));
+    });
+    for (const name of ["pointerup", "pointercancel"]) {
+      strip.addEventListener(name, () => {
+        if (anchor !== null) send();
+        anchor = null;
+      });
+    }
+    handles.forEach((handle, k) => handle.addEventListener("keydown", (event) => {
+      const frames = event.shiftKey ? 10 : 1;
+      const places = { ArrowLeft: ends[k] - frames / fps, ArrowDown: ends[k] - frames / fps, Home: k ? ends[0] : 0,
+                       ArrowRight: ends[k] + frames / fps, ArrowUp: ends[k] + frames / fps, End: k ? length : ends[1] };
+      if (!(event.key in places)) return;
+      const place = k ? Math.max(places[event.key], ends[0]) : Math.min(places[event.key], ends[1]);
+      mark(k ? [ends[0], place] : [place, ends[1]]);
+      seek(ends[k]);
+      send();
+      event.preventDefault();
+      event.stopPropagation();
+    }));
+    window.addEventListener("message", ({ source, data }) => {
+      if (source === parent && data?.type === "lamp-hf-span" && [data.start, data.end].every(Number.isFinite)) {
+        mark([data.start, data.end]);
+      }
+    });
+    strip.hidden = false;
+    mark(span);
   }
 
   const pointers = new Map();

@@ -178,11 +178,11 @@ def render_body(
     # Light is computed at the vertices and interpolated, which is enough for triangles of two centimeters.
     shades = np.stack([brightness, 255.0 * white], axis=-1).astype(np.float32)[triangles[owners]]
     shade = shades[:, 0] * shares[:, :1] + shades[:, 1] * shares[:, 1:2] + shades[:, 2] * shares[:, 2:]
-    colors = _SIDE_COLORS[actor.mannequin.sides[owners]] * shade[:, :1] + shade[:, 1:]
+    colors = np.minimum(_SIDE_COLORS[actor.mannequin.sides[owners]] * shade[:, :1] + shade[:, 1:], 255.0)
     flat = canvas.reshape(-1, 3)
     if fade > 0.0:
         colors = colors * (1.0 - fade) + flat[pixels] * fade
-    flat[pixels] = np.clip(colors + 0.5, 0.0, 255.0).astype(np.uint8)
+    flat[pixels] = (colors + 0.5).astype(np.uint8)
 
 
 def rasterize(
@@ -204,32 +204,30 @@ def rasterize(
     area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
     limits = np.array([width, height])
     # Pixels have their centers at half coordinates.
-    low = np.clip(np.ceil(corners[:, :, :2].min(axis=1) - 0.5), 0, limits).astype(np.int64)
-    high = np.clip(np.floor(corners[:, :, :2].max(axis=1) - 0.5), -1, limits - 1).astype(np.int64)
+    low = np.clip(np.ceil(corners[:, :, :2].min(axis=1) - 0.5), 0, limits).astype(np.int32)
+    high = np.clip(np.floor(corners[:, :, :2].max(axis=1) - 0.5), -1, limits - 1).astype(np.int32)
     spans = np.maximum(high - low + 1, 0)
     counts = spans[:, 0] * spans[:, 1]
     kept = np.flatnonzero((area < -1e-6) & (counts > 0))
     kept = kept[np.argsort(-corners[kept, :, 2].sum(axis=1), kind="stable")]  # nearest last
-    counts = counts[kept]
+    a, b, c, area, low, counts = a[kept], b[kept], c[kept], area[kept], low[kept], counts[kept]
+    # All pixels of the boxes around the triangles, box by box. 32-bit numbers make this twice as fast.
     index = np.repeat(np.arange(len(kept)), counts)
-    within = np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)
-    across = spans[kept, 0][index]
-    row = within // across
-    x = low[kept, 0][index] + within - row * across
-    y = low[kept, 1][index] + row
-    a, b, c, area = a[kept], b[kept], c[kept], area[kept]
-    # Weights of two corners as functions k0 + kx x + ky y of the pixel.
-    slopes = (
-        np.stack([b[:, 1] - c[:, 1], c[:, 0] - b[:, 0], c[:, 1] - a[:, 1], a[:, 0] - c[:, 0]], axis=-1) / area[:, None]
-    )
-    px, py = x - c[index, 0] + np.float32(0.5), y - c[index, 1] + np.float32(0.5)
-    steep = slopes[index]
-    first = steep[:, 0] * px + steep[:, 1] * py
-    second = steep[:, 2] * px + steep[:, 3] * py
+    within = np.arange(len(index), dtype=np.int32)
+    within -= np.repeat((np.cumsum(counts) - counts).astype(np.int32), counts)
+    row, column = np.divmod(within, spans[kept, 0][index])
+    # Weights of two corners as functions of the pixel: k0 + kx x + ky y.
+    slopes = np.stack([b[:, 1] - c[:, 1], c[:, 0] - b[:, 0], c[:, 1] - a[:, 1], a[:, 0] - c[:, 0]]) / area
+    start = (low - c[:, :2] + 0.5).astype(np.float32)
+    offsets = [slopes[k] * start[:, 0] + slopes[k + 1] * start[:, 1] for k in (0, 2)]
+    x, y = column.astype(np.float32), row.astype(np.float32)
+    first = offsets[0][index] + slopes[0][index] * x + slopes[1][index] * y
+    second = offsets[1][index] + slopes[2][index] * x + slopes[3][index] * y
     third = 1.0 - first - second
     edge = -1e-4  # pixels on an edge belong to both triangles, so there are no gaps
     inside = np.flatnonzero((first >= edge) & (second >= edge) & (third >= edge))
-    pixel = y[inside] * width + x[inside]
+    corner = low[index[inside]]
+    pixel = (corner[:, 1] + row[inside]) * width + corner[:, 0] + column[inside]
     nearest = np.full(width * height, -1, dtype=np.int64)
     nearest[pixel] = inside  # of equal indices, NumPy assigns the last
     pixels = np.flatnonzero(nearest >= 0)

@@ -102,6 +102,9 @@ def _complete(hierarchy: Hierarchy, body: Body, names: Mapping[str, int]) -> Non
     limbs = {target: next(iter(row)) for target, row in body.rows.items()}
     hips = [limbs[f"{side}_hip"] for side in _SIDES]
     shoulders = [limbs[f"{side}_shoulder"] for side in _SIDES]
+    if hierarchy.lowest_common(shoulders) is None:
+        body.refusal = "the two arms are parts of different skeletons"
+        return
     pose = upright_pose(hierarchy, hips, shoulders)
     leg = float(
         np.mean(
@@ -147,7 +150,7 @@ def _find_head(
     leg: float,
 ) -> None:
     chest = hierarchy.lowest_common(shoulders)
-    assert chest is not None  # at the least, the root is an ancestor of both arms
+    assert chest is not None  # `_complete` refuses arms without a common ancestor
     middle = pose[shoulders].mean(axis=0)
     up = middle - pose[hips].mean(axis=0)
     up = up / max(float(np.linalg.norm(up)), 1e-12)

@@ -272,7 +272,7 @@ def resolve_mapping(
         }
         body = recognize(hierarchy, anchors)
         if body.refusal:
-            message = _missing_message(file_name, rig, missing, hierarchy)
+            message = _missing_message(file_name, rig, missing, found, hierarchy)
             raise MotionFormatError(f"{message}. It was not recognized by shape either: {body.refusal}")
         rig = None
     used = {joint for row in body.rows.values() for joint in row}
@@ -338,10 +338,15 @@ def _best_rig(hierarchy: Hierarchy, given: Mapping[str, JointSource]) -> tuple[R
     return best
 
 
-def _missing_message(file_name: str, rig: Rig | None, missing: Sequence[str], hierarchy: Hierarchy) -> str:
+def _missing_message(
+    file_name: str, rig: Rig | None, missing: Sequence[str], found: Mapping[str, int], hierarchy: Hierarchy
+) -> str:
     names = list(hierarchy.joint_names)
     listed = ", ".join(names[:80]) + (f" and {len(names) - 80} more" if len(names) > 80 else "")
-    closest = f" (closest rig: {rig.name})" if rig and len(missing) < len(_REQUIRED) else ""
+    closest = ""
+    if rig and found:
+        pairs = ", ".join(f"{target} = {names[joint]!r}" for target, joint in found.items())
+        closest = f" (closest rig: {rig.name}; found {pairs})"
     example = names[0] if names else "Hips"
     return (
         f"{file_name}: no joint found for {', '.join(missing)}{closest}; the file has {listed}. "

@@ -57,11 +57,11 @@ def write_video(
         view: azimuth and elevation of the camera in degrees: from the direction that the body faces in the first frame
             toward its left, and above the horizon.
         plant_feet: whether to keep feet that stand on the floor in place, see `Motion.plant_feet`. Defaults to `True`
-                if the motion was generated, `False` if it was read from a file (`own_body`) or its feet are final.
+            if the motion was generated, `False` if it was read from a file (`own_body`) or its feet are final.
         style: "mannequin" is a shaded body with blue hands and feet on its left and orange ones on its right;
             "skeleton" shows the joints without any fitting, with flat limbs that are blue on the left and orange on the
             right, and takes about a fifth of the time.
-            progress: called after each frame with the number of finished frames and the total.
+        progress: called after each frame with the number of finished frames and the total.
 
     Raises:
         ValueError: the suffix, size, fps, view or style is not supported.

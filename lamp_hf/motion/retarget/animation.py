@@ -85,7 +85,7 @@ class CharacterMotion:
     @property
     def root_positions(self) -> np.ndarray:
         """Positions (T, 3) of the joint that moves the body, in the coordinates of the file."""
-        return np.asarray((self.root + [0.0, self.character.floor, 0.0]) @ self.character.axes)
+        return self.character.in_file(self.root)
 
     @cached_property
     def positions(self) -> np.ndarray:
@@ -101,7 +101,7 @@ class CharacterMotion:
                 below.add(joint)
         moved = sorted(below)
         result[:, moved] += (self.root - placed[character.anatomy.root])[:, None]
-        return np.asarray((result + [0.0, character.floor, 0.0]) @ character.axes)
+        return character.in_file(result)
 
     def turn(self, joint: int) -> np.ndarray:
         """Return how a joint turns (T, 4) from its rest pose, in the coordinates of the character."""
@@ -177,13 +177,15 @@ class CharacterMotion:
 
 
 def check_output(character: Character, path: str | os.PathLike[str]) -> None:
-    """Check that a character can be saved to a file with this suffix.
+    """Check that a character can be saved to a file.
 
     Raises:
-        MotionFormatError: it cannot.
+        MotionFormatError: it cannot be saved with this suffix, or the file is that of the character.
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    if character.path is not None and path.exists() and character.path.exists() and path.samefile(character.path):
+        raise MotionFormatError(f"{path.name}: would overwrite the character; choose another output file")
     if suffix not in OUTPUT_SUFFIXES:
         raise MotionFormatError(
             f"{path.name}: a motion on a character is saved as {', '.join(OUTPUT_SUFFIXES)}, found the suffix "

@@ -34,13 +34,11 @@ class BvhSource:
         header: text of the hierarchy, up to the line MOTION.
         channels: channels of each joint, as in `BvhClip`.
         rest: (C,), values of all channels in the rest pose.
-        clip_positions: (N, 3), positions of the joints for these values.
     """
 
     header: bytes
     channels: tuple[tuple[int, ...], ...]
     rest: np.ndarray
-    clip_positions: np.ndarray
 
 
 def load_bvh(path: Path, mapping: Mapping[str, JointSource] | None = None) -> Character:
@@ -117,7 +115,7 @@ def _posed(
         kind="bvh",
     )
     _check_channels(character, clip)
-    return character.with_source(BvhSource(header, clip.channels, values, positions))
+    return character.with_source(BvhSource(header, clip.channels, values), path)
 
 
 def _unturned(clip: BvhClip) -> np.ndarray:
@@ -194,14 +192,13 @@ def _own_rows(motion: CharacterMotion) -> tuple[bytes, np.ndarray]:
     rows = np.tile(source.rest, (motion.num_frames, 1))
     mover = _mover(character, source.channels)
     assert mover is not None  # checked when the character was loaded
+    turned: dict[str, list[tuple[int, list[int]]]] = {}  # by the order of the axes, joints and their columns
     column = 0
     for joint, channels in enumerate(source.channels):
-        if joint in motion.turns:
-            turning = [number for number, channel in enumerate(channels) if 3 <= channel < 6]
-            if len(turning) == 3:
-                order = "".join("xyz"[channels[number] - 3] for number in turning)
-                angles = continuous_euler_degrees(motion.local_rotations(joint)[:, None], order)
-                rows[:, [column + number for number in turning]] = angles[:, 0]
+        turning = [number for number, channel in enumerate(channels) if 3 <= channel < 6]
+        if joint in motion.turns and len(turning) == 3:
+            order = "".join("xyz"[channels[number] - 3] for number in turning)
+            turned.setdefault(order, []).append((joint, [column + number for number in turning]))
         if joint == mover:
             parent = character.parents[joint]
             moved = motion.root_positions - character.rest_positions[character.anatomy.root]
@@ -212,6 +209,10 @@ def _own_rows(motion: CharacterMotion) -> tuple[bytes, np.ndarray]:
                 if channel < 3:
                     rows[:, column + number] = place[:, channel]
         column += len(channels)
+    for order, joints in turned.items():
+        local = np.stack([motion.local_rotations(joint) for joint, _ in joints], axis=1)
+        columns = [number for _, numbers in joints for number in numbers]
+        rows[:, columns] = continuous_euler_degrees(local, order).reshape(len(rows), -1)
     return source.header, rows
 
 
@@ -234,11 +235,11 @@ def _new_rows(motion: CharacterMotion) -> tuple[bytes, np.ndarray]:
     offsets = rest - np.where(np.array(parents)[:, None] >= 0, rest[parents], 0.0)
     names = [re.sub(r"\s+", "_", character.joint_names[joint]) for joint in kept]
     text = "HIERARCHY\n" + "".join(hierarchy_lines(names, parents, offsets, _CM_PER_M))
-    columns = [motion.root_positions * _CM_PER_M]
     axes = character.axes.T
+    changes = []
     for number in depth_first(parents):
         parent = kept[parents[number]] if parents[number] >= 0 else -1
         change = rotations.multiply(rotations.conjugate(motion.turn(parent)), motion.turn(kept[number]))
-        change = np.concatenate([change[:, :1], change[:, 1:] @ axes.T], axis=-1)
-        columns.append(continuous_euler_degrees(change[:, None], "zxy")[:, 0])
-    return text.encode(), np.concatenate(columns, axis=1)
+        changes.append(np.concatenate([change[:, :1], change[:, 1:] @ axes.T], axis=-1))
+    angles = continuous_euler_degrees(np.stack(changes, axis=1), "zxy").reshape(motion.num_frames, -1)
+    return text.encode(), np.concatenate([motion.root_positions * _CM_PER_M, angles], axis=1)

@@ -62,6 +62,7 @@ class Character:
         human_bones: Joints by the name of their human bone, for VRM files.
         candidates: Joints that may belong to a body, without helper nodes above them.
         kind: Format of the file: `glb`, `vrm` or `bvh`.
+        path: The file; None for a rig without a file.
         source: What the writer of this format needs.
     """
 
@@ -79,6 +80,7 @@ class Character:
     human_bones: Mapping[str, int] = field(default_factory=dict)
     candidates: tuple[int, ...] = ()
     kind: str = "glb"
+    path: Path | None = None
     source: Any = None
 
     @classmethod
@@ -142,14 +144,18 @@ class Character:
         """Positions (N, 3) in the rest pose: x to the left, y up from the floor, z to the front."""
         return np.asarray(self.rest_positions @ self.axes.T - [0.0, self.floor, 0.0])
 
+    def in_file(self, points: np.ndarray) -> np.ndarray:
+        """Return points (..., 3) of these coordinates in the coordinates of the file."""
+        return np.asarray((points + np.array([0.0, self.floor, 0.0])) @ self.axes)
+
     def rest_landmarks(self) -> Landmarks:
         """Return the landmarks of the rest pose, one frame, in canonical coordinates."""
         points = self.landmarks @ self.axes.T - [0.0, self.floor, 0.0]
         return of_joints(points[None], HUMANML3D_22)
 
-    def with_source(self, source: Any) -> "Character":
-        """Return the character with what the writer of its format needs."""
-        return replace(self, source=source)
+    def with_source(self, source: Any, path: Path | None = None) -> "Character":
+        """Return the character with its file and what the writer of its format needs."""
+        return replace(self, source=source, path=path)
 
     def closure(self, joints: Iterable[int]) -> list[int]:
         """Return joints with all their ancestors, parents first."""

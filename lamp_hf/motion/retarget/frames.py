@@ -1,8 +1,8 @@
 """Orientations of body segments from joint positions: hips, chest, and limbs that bend about a hinge.
 
-All coordinates are canonical: x to the body's left, y up, z to its front. The rest pose of a character and each frame of
-a motion get their orientations from the same functions, so the turn from one to the other moves the character's segment
-from its own rest pose, whatever that is, to the pose of the motion.
+All coordinates are canonical: x to the body's left, y up, z to its front. The rest pose of a character and each frame
+of a motion get their orientations from the same functions, so the turn from one to the other moves the character's
+segment from its own rest pose, whatever that is, to the pose of the motion.
 """
 
 import numpy as np

@@ -81,7 +81,7 @@ def load_glb(path: Path, mapping: Mapping[str, JointSource] | None = None) -> Ch
         kind="vrm" if bones else "glb",
     )
     root = nodes[character.anatomy.root]
-    return character.with_source(GltfSource(path.read_bytes(), tuple(nodes), world[file.parents[root]]))
+    return character.with_source(GltfSource(path.read_bytes(), tuple(nodes), world[file.parents[root]]), path)
 
 
 def _orthogonal(matrices: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ class GlbDocument:
         buffers = self.json.get("buffers", [])
         self._own = bool(buffers) and "uri" not in buffers[0]
         # The buffer of the file may be shorter than its chunk, which is padded.
-        self._start = buffers[0]["byteLength"] if self._own else 0
+        self._start = min(buffers[0].get("byteLength", 0), len(self._binary)) if self._own else 0
 
     def add_array(self, values: np.ndarray, shape: str, *, target: int | None = None, bounds: bool = False) -> int:
         """Store an array (N,) or (N, components) and return the index of its accessor."""
@@ -74,7 +74,8 @@ class GlbDocument:
             curves: node, "translation" or "rotation", and values: (T, 3), or unit quaternions (T, 4) (w, x, y, z).
         """
         keys = self.add_array(times, "SCALAR", bounds=True)
-        samplers, channels = [], []
+        samplers: list[dict[str, Any]] = []
+        channels: list[dict[str, Any]] = []
         for node, path, values in curves:
             stored = (values[:, [1, 2, 3, 0]] if path == "rotation" else values).astype(np.float32)
             output = self.add_array(stored, "VEC4" if path == "rotation" else "VEC3")
@@ -98,8 +99,8 @@ class GlbDocument:
                 text = base64.b64encode(self._added).decode("ascii")
                 uri = f"data:application/octet-stream;base64,{text}"
                 buffers.append({"byteLength": len(self._added), "uri": uri})
-        text = json.dumps(self.json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-        chunks = [_chunk(_JSON, text, b" ")]
+        content = json.dumps(self.json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        chunks = [_chunk(_JSON, content, b" ")]
         if binary:
             chunks.append(_chunk(_BIN, binary, b"\0"))
         body = b"".join([*chunks, *self._others])

@@ -39,41 +39,51 @@ class Landmarks(NamedTuple):
         """Midpoint (T, 3) of the hips."""
         return self.hips.mean(axis=0)
 
+    def scaled(self, factor: float) -> "Landmarks":
+        """Return the landmarks with all positions multiplied by a factor."""
+        others = {name: getattr(self, name) * factor for name in self._fields if name != "collars"}
+        return Landmarks(**others, collars=None if self.collars is None else self.collars * factor)
+
     def trunk(self) -> np.ndarray:
         """Return unit directions (T, 3) from the hips to the neck."""
         return rotations.normalize(self.neck - self.between_hips, (0.0, 1.0, 0.0))
 
-    def resting_hips(self) -> np.ndarray:
-        """Return the orientation (T, 4) of hips in a rest pose, in which they are upright below the trunk."""
-        return rotations.from_matrix(basis(self.hips[0] - self.hips[1], self.trunk()))
+    def across_chest(self) -> np.ndarray:
+        """Return vectors (T, 3) from the right to the left of the chest."""
+        across = self.shoulders[0] - self.shoulders[1]
+        return across if self.collars is None else across + self.collars[0] - self.collars[1]
 
-    def moving_hips(self) -> np.ndarray:
-        """Return the orientation (T, 4) of hips in a motion.
+    def at_rest(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the orientations (T, 4) of hips and chest in a rest pose, in which both are in line with the trunk."""
+        trunk = self.trunk()
+        hips, chest = (basis(across, trunk) for across in (self.hips[0] - self.hips[1], self.across_chest()))
+        return rotations.from_matrix(hips), rotations.from_matrix(chest)
 
-        The joint above the hips inclines differently in every rig, because it lies on the first bone of the spine. The
-        inclination in upright frames is taken as the one at rest.
+    def in_motion(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the orientations (T, 4) of hips and chest in a motion.
+
+        The joints above the hips and below the neck incline differently in every rig, because they lie on a curved
+        spine. Their inclination relative to the trunk in upright frames is taken as the one at rest.
         """
         up = self.pelvis - self.between_hips
         width = np.median(np.linalg.norm(self.hips[0] - self.hips[1], axis=-1))
-        if np.median(np.linalg.norm(up, axis=-1)) < 0.15 * width:
+        if np.median(np.linalg.norm(up, axis=-1)) < 0.15 * width:  # a root on the line between the hips
             up = self.middle - self.between_hips
-        axes = basis(self.hips[0] - self.hips[1], up)
+        hips = basis(self.hips[0] - self.hips[1], up)
+        chest = basis(self.across_chest(), self.neck - self.middle)
+        return self._uninclined(hips), self._uninclined(chest)
+
+    def _uninclined(self, axes: np.ndarray) -> np.ndarray:
+        """Return orientations (T, 4) without their usual inclination to the trunk."""
         trunk = self.trunk()
-        local = np.einsum("tji,tj->ti", axes, trunk)
         upright = trunk[:, 1] > _UPRIGHT
         if not upright.any():
             return rotations.from_matrix(axes)
-        tilt = float(np.median(np.arctan2(local[upright, 2], local[upright, 1])))
+        local = np.einsum("tji,tj->ti", axes[upright], trunk[upright])
+        tilt = float(np.median(np.arctan2(local[:, 2], local[:, 1])))
         tilt = float(np.clip(tilt, -_LARGEST_TILT, _LARGEST_TILT))
         turn = twist_about(np.array([1.0, 0.0, 0.0]), np.asarray(tilt))
         return rotations.multiply(rotations.from_matrix(axes), turn)
-
-    def chest(self) -> np.ndarray:
-        """Return the orientation (T, 4) of the chest."""
-        across = self.shoulders[0] - self.shoulders[1]
-        if self.collars is not None:
-            across = across + self.collars[0] - self.collars[1]
-        return rotations.from_matrix(basis(across, self.neck - self.middle))
 
 
 def of_joints(joints: np.ndarray, skeleton: Skeleton) -> Landmarks:

@@ -16,12 +16,16 @@ __all__ = ["FootTurns", "PlacedLegs", "Sole", "find_soles", "foot_turns", "place
 _UP = np.array([0.0, 1.0, 0.0])
 _FADE_S = 0.12
 _HIPS_S = 0.08
+_FLOATING_M = 0.005  # a foot may float as high, because a straight leg bends by many degrees for a few millimeters
+_DEEPEST_M = 0.15  # how far hips sink so that a leg reaches its planted foot
+_NOISE_M = 0.03  # a planted foot at a greater height stands on something
 _NEAR_M = 0.08  # a foot at this height above its standing height weighs 1 / e when the hips are placed
-_AIR_M = (0.04, 0.20)  # heights above standing between which a foot stops to be level across
+_AIR_M = (0.06, 0.25)  # heights above standing between which a foot stops to be level across
 _FLAT_SLOPE = np.radians(23.0)  # from ankle to toe on the floor, if a motion never stands
 _NO_TOES = np.radians(25.0)  # a foot whose bone continues the shank has no toes
-_HEEL, _TOES = 0.3, 0.45  # lengths behind the ankle and beyond the toe joint, relative to the foot between them
-_LARGEST_BEND = np.radians(75.0)
+# Lengths behind the ankle and beyond the toe joint, and half the width, relative to the foot from ankle to toe joint.
+_HEEL, _TOES, _WIDTH = 0.3, 0.45, 0.35
+_LARGEST_BEND, _LARGEST_ROLL = np.radians((75.0, 30.0))
 _STRAIGHT = 0.9995  # of a leg's length
 _LEFT_LEG, _RIGHT_LEG = (1, 4, 7, 10), (2, 5, 8, 11)  # hip, knee, ankle, toe of HumanML3D
 
@@ -46,10 +50,12 @@ class Sole(NamedTuple):
     Attributes:
         corners: (2, 3), heel and ball, relative to the ankle.
         toes: length of the toes beyond their joint.
+        width: half the width of the toes.
     """
 
     corners: np.ndarray
     toes: float
+    width: float
 
 
 class PlacedLegs(NamedTuple):
@@ -57,7 +63,7 @@ class PlacedLegs(NamedTuple):
 
     Attributes:
         hips, knees, ankles, toes: positions (2, T, 3).
-        turns: (2, T, 4), turns of the feet from the rest pose, before they were planted.
+        turns: (2, T, 4), turns of the feet from the rest pose.
         shift: (T, 3), how the hips move from where they were.
     """
 
@@ -82,10 +88,9 @@ def foot_turns(points: Landmarks, hinges: np.ndarray, plants: np.ndarray, fps: f
     for side in range(2):
         ankle, toe = points.ankles[side], points.toes[side]
         flat = plants[:, 2 * side] & plants[:, 2 * side + 1]
-        level = [
-            _standing(place[..., 1], plants[:, k::2], side) for k, place in enumerate((points.ankles, points.toes))
-        ]
-        rise = np.stack([ankle[:, 1] - level[0], toe[:, 1] - level[1]], axis=-1)
+        rise = np.stack(
+            [_rise(points.ankles, plants[:, ::2], side), _rise(points.toes, plants[:, 1::2], side)], axis=-1
+        )
         held = np.stack([_faded(plants[:, 2 * side + k], fps) for k in range(2)], axis=-1)
         both = held.min(axis=-1, keepdims=True)
         way = rotations.normalize(toe - ankle, (0.0, 0.0, 1.0))
@@ -108,21 +113,22 @@ def foot_turns(points: Landmarks, hinges: np.ndarray, plants: np.ndarray, fps: f
     return FootTurns(np.stack(turns), np.stack(rises), np.stack(weights))
 
 
-def _standing(heights: np.ndarray, planted: np.ndarray, side: int) -> float:
-    """Return the height at which a point of a foot stands.
+def _rise(places: np.ndarray, planted: np.ndarray, side: int) -> np.ndarray:
+    """Return how high (T,) a point of a foot is above where it stands.
 
     A foot that never stands, as on a ladder, would stand where the other one does.
 
     Args:
-        heights: (2, T), heights of the point, of both feet.
+        places: (2, T, 3), positions of the point, of both feet.
         planted: (T, 2), whether it is planted.
         side: the foot.
     """
+    heights = places[..., 1]
     for foot in (side, 1 - side):
         where = planted[:, foot]
         if where.any():
-            return float(np.median(heights[foot, where]))
-    return float(np.quantile(heights.min(axis=0), 0.05))
+            return np.asarray(heights[side] - np.median(heights[foot, where]))
+    return np.asarray(heights[side] - np.quantile(heights.min(axis=0), 0.05))
 
 
 def _slope(way: np.ndarray, flat: np.ndarray) -> float:
@@ -169,8 +175,9 @@ def find_soles(character: Character, scale: float) -> tuple[Sole, Sole]:
 def _sole(character: Character, rest: Landmarks, side: int, scale: float) -> Sole:
     ankle, toe = rest.ankles[side, 0], rest.toes[side, 0]
     front = rotations.rotate(_heading(toe - ankle), [0.0, 0.0, 1.0])
+    left = np.cross(_UP, front)
     length = float((toe - ankle) @ front)
-    back, ball, tip = -_HEEL * length, length, _TOES * length
+    back, ball, tip, width = -_HEEL * length, length, _TOES * length, _WIDTH * length
     limb = character.anatomy.legs[side]
     if character.skin is not None and len(character.skin.points):
         skin = character.skin
@@ -184,27 +191,38 @@ def _sole(character: Character, rest: Landmarks, side: int, scale: float) -> Sol
                 ball = float(np.clip(((heel - ankle) @ front).max(), length, 2.0 * length))
         if len(toes):
             tip = float(np.clip(((toes - toe) @ front).max(), 0.0, length))
+            width = float(np.clip(np.abs((toes - toe) @ left).max(), 0.0, length))
     corners = np.stack([front * along - [0.0, ankle[1], 0.0] for along in (back, ball)])
-    return Sole(corners / scale, tip / scale)
+    return Sole(corners / scale, tip / scale, width / scale)
 
 
-def toe_turns(feet: np.ndarray, offset: np.ndarray, rise: np.ndarray, length: float) -> np.ndarray:
-    """Bend the toes up as far as the floor requires when the heel rises.
+def toe_turns(feet: np.ndarray, offset: np.ndarray, rise: np.ndarray, sole: Sole) -> np.ndarray:
+    """Bend and level the toes as far as the floor requires when the heel rises.
 
     Args:
         feet: (T, 4), turns of the foot from its rest pose.
         offset: (3,), from ankle to toe in the rest pose.
         rise: (T,), how far the joint of the toes is above where it is at rest.
-        length: length of the toes.
+        sole: sole of the foot.
 
     Returns:
         (T, 4), turns of the toes from their rest pose.
     """
-    pose = rotations.multiply(feet, _heading(offset))
-    front, left = (rotations.rotate(pose, axis) for axis in ([0.0, 0.0, 1.0], [1.0, 0.0, 0.0]))
-    down = np.arcsin(np.clip(-front[:, 1], -1.0, 1.0))
-    allowed = np.arcsin(np.clip(rise / max(length, 1e-9), 0.0, 1.0))
-    return rotations.multiply(twist_about(left, -np.clip(down - allowed, 0.0, _LARGEST_BEND)), feet)
+    heading = _heading(offset)
+    for axis, other, reach, largest in (
+        ([1.0, 0.0, 0.0], [0.0, 0.0, 1.0], sole.toes, _LARGEST_BEND),
+        ([0.0, 0.0, 1.0], [1.0, 0.0, 0.0], sole.width, _LARGEST_ROLL),
+    ):
+        pose = rotations.multiply(feet, heading)
+        about, along = rotations.rotate(pose, axis), rotations.rotate(pose, other)
+        slope = np.arcsin(np.clip(along[:, 1], -1.0, 1.0))
+        allowed = np.arcsin(np.clip(rise / max(reach, 1e-9), 0.0, 1.0))
+        if axis[0]:  # toes may point up, but not roll to either side
+            more = np.minimum(slope + allowed, 0.0)
+        else:
+            more = -np.sign(slope) * np.maximum(np.abs(slope) - allowed, 0.0)
+        feet = rotations.multiply(twist_about(about, np.clip(more, -largest, largest)), feet)
+    return feet
 
 
 def place_legs(
@@ -237,12 +255,11 @@ def place_legs(
     ways = rotations.rotate(turned, offsets[:, None])
     free = hips + bones[0] * lengths[:, :1, None] + bones[1] * lengths[:, 1:, None]
     standing = np.stack([rest.ankles[:, 0, 1], rest.toes[:, 0, 1]], axis=-1)  # (2, 2): side; ankle, toe
-    wanted = standing[:, None] + feet.rise * (1.0 - feet.held)
+    wanted = standing[:, None] + feet.rise - feet.held * np.clip(feet.rise, -_NOISE_M, _NOISE_M)
     by_ankle, by_toe = wanted[..., 0], wanted[..., 1] - ways[..., 1]
     height = by_ankle + feet.held[..., 1] * (by_toe - by_ankle)
     # Neither heel nor ball of the foot sinks into the floor.
-    corners = rotations.rotate(turned[:, None], np.stack([sole.corners for sole in soles])[:, :, None])
-    lowest = -corners[..., 1].min(axis=1)
+    lowest = _lowest(turned, rest, soles)
     height = np.maximum(height, lowest)
 
     weight = 0.01 + np.exp(-np.maximum(feet.rise.min(axis=-1), 0.0) / _NEAR_M)
@@ -250,27 +267,47 @@ def place_legs(
     shift = np.zeros((len(rise), 3))
     shift[:, 1] = smoothed(rise, _HIPS_S * fps)
     targets = free.copy()
-    near = np.exp(-np.maximum(feet.rise.min(axis=-1), 0.0) / _NEAR_M)
-    targets[..., 1] = height * near + np.maximum(free[..., 1] + shift[:, 1], lowest) * (1.0 - near)
-    # Hips that are too high for a leg to reach the floor sink.
-    reach = _STRAIGHT * lengths.sum(axis=-1)[:, None]
-    flat = np.linalg.norm((targets - hips)[..., ::2], axis=-1)
-    highest = targets[..., 1] + np.sqrt(np.maximum(reach**2 - flat**2, 0.0)) - hips[..., 1]
-    excess = np.max(np.where(near > 0.5, shift[:, 1] - highest, 0.0), axis=0)
-    shift[:, 1] -= np.maximum(smoothed(np.maximum(excess, 0.0), _HIPS_S * fps), 0.0)
-
+    held = feet.held.max(axis=-1)
+    targets[..., 1] = height * held + np.maximum(free[..., 1] + shift[:, 1], lowest) * (1.0 - held)
+    if plants is not None and plants.any():
+        # Planted from hips so low that legs reach everything, the feet come to where they should stand.
+        low = hips + shift - _DEEPEST_M * _UP
+        knees, ankles = _two_bones(low, targets, lengths, free + shift, bones, hips[0] - hips[1])
+        joints = np.repeat(low.mean(axis=0)[:, None], HUMANML3D_22.num_joints, axis=1)
+        for side, leg in enumerate((_LEFT_LEG, _RIGHT_LEG)):
+            joints[:, list(leg)] = np.stack([low[side], knees[side], ankles[side], ankles[side] + ways[side]], axis=1)
+        planted = plant_joints(joints, fps, plants=plants)
+        targets, toes = (np.stack([planted[:, leg[k]] for leg in (_LEFT_LEG, _RIGHT_LEG)]) for k in (2, 3))
+        turned = rotations.multiply(rotations.between(ways, toes - targets), turned)
+        ways = rotations.rotate(turned, offsets[:, None])
+        # Planting moves toes by up to a centimeter, so that a foot may sink again.
+        targets[..., 1] = np.maximum(targets[..., 1], _lowest(turned, rest, soles))
+    shift[:, 1] -= _sinking(hips + shift, targets, _STRAIGHT * lengths.sum(axis=-1), held > 0.5, fps)
     hips = hips + shift
     knees, ankles = _two_bones(hips, targets, lengths, free + shift, bones, hips[0] - hips[1])
-    toes = ankles + ways
-    if plants is None or not plants.any():
-        return PlacedLegs(hips, knees, ankles, toes, turned, shift)
-    joints = np.repeat(hips.mean(axis=0)[:, None], HUMANML3D_22.num_joints, axis=1)
-    for side, leg in enumerate((_LEFT_LEG, _RIGHT_LEG)):
-        joints[:, list(leg)] = np.stack([hips[side], knees[side], ankles[side], toes[side]], axis=1)
-    planted = plant_joints(joints, fps, plants=plants)
-    shift = shift + planted[:, 0] - joints[:, 0]
-    hips, knees, ankles, toes = (np.stack([planted[:, _LEFT_LEG[k]], planted[:, _RIGHT_LEG[k]]]) for k in range(4))
-    return PlacedLegs(hips, knees, ankles, toes, turned, shift)
+    return PlacedLegs(hips, knees, ankles, ankles + ways, turned, shift)
+
+
+def _sinking(hips: np.ndarray, targets: np.ndarray, reach: np.ndarray, held: np.ndarray, fps: float) -> np.ndarray:
+    """Return how far (T,) the hips sink, smoothly, so that legs reach the targets (2, T, 3) of planted feet."""
+    flat = np.linalg.norm((targets - hips)[..., ::2], axis=-1)
+    highest = targets[..., 1] + np.sqrt(np.maximum(reach[:, None] ** 2 - flat**2, 0.0))
+    excess = np.max(np.where(held, hips[..., 1] - highest, 0.0), axis=0)
+    excess = np.clip(excess - _FLOATING_M, 0.0, _DEEPEST_M)
+    radius = max(1, round(2.0 * _HIPS_S * fps))
+    padded = np.pad(excess, radius, mode="edge")
+    widest = np.lib.stride_tricks.sliding_window_view(padded, 2 * radius + 1).max(axis=-1)
+    return smoothed(widest, _HIPS_S * fps)
+
+
+def _lowest(turns: np.ndarray, rest: Landmarks, soles: tuple[Sole, Sole]) -> np.ndarray:
+    """Return the lowest heights (2, T) of the ankles of turned feet (2, T, 4).
+
+    Heel and ball are on the floor or above it, and the joint of the toes is not lower than where it stands.
+    """
+    corners = np.stack([sole.corners for sole in soles])[:, :, None]
+    toes = rotations.rotate(turns, rest.toes - rest.ankles)[..., 1]
+    return np.maximum(-rotations.rotate(turns[:, None], corners)[..., 1].min(axis=1), rest.toes[..., 1] - toes)
 
 
 def _two_bones(

@@ -40,26 +40,11 @@ class Preset(NamedTuple):
     human_bones: bool = False
 
 
-_PARTS = [
-    "pelvis",
-    "spine1",
-    "spine2",
-    "spine3",
-    "neck",
-    "head",
-    "hip",
-    "knee",
-    "ankle",
-    "foot",
-    "collar",
-    "shoulder",
-    "elbow",
-    "wrist",
-]
+_PARTS = "pelvis spine1 spine2 spine3 neck head hip knee ankle foot collar shoulder elbow wrist"
 
 
 def _names(text: str) -> dict[str, str]:
-    return dict(zip(_PARTS, text.split(), strict=True))
+    return dict(zip(_PARTS.split(), text.split(), strict=True))
 
 
 PRESETS: Mapping[str, Preset] = {

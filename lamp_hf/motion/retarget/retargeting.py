@@ -21,14 +21,14 @@ __all__ = ["retarget"]
 Turns = dict[int, np.ndarray]
 
 # The direction of the upper bone and the axis of the hinge, left side, in a relaxed body. Directions opposite to these
-# are out of reach, so that twist is measured without jumps: arms never point back across the chest, thighs never back up.
+# are out of reach, so that twist is measured without jumps: arms never point back across the chest, thighs never up.
 _ARM = (rotations.normalize([1.0, -0.3, 0.5]), np.array([0.0, -1.0, 0.0]))
 _LEG = (rotations.normalize([0.0, -1.0, 0.3]), np.array([1.0, 0.0, 0.0]))
 _LARGEST_SHRUG = np.radians(40.0)
-_NEUTRAL_NECK = rotations.normalize(
-    [0.0, 1.0, 0.2]
-)  # from neck to head, relative to the chest, of a head that looks ahead
-_NECK_RANGE = np.radians(20.0)  # how far the neck of a rig may incline from that
+# From neck to head, relative to the chest, when the head looks ahead: the median of the CMU database. The neck of a rig
+# may incline by a few degrees more or less.
+_NEUTRAL_NECK = rotations.normalize([0.0, 1.0, 0.36])
+_NECK_RANGE = np.radians(8.0)
 _STRAIGHTENINGS = 3
 
 
@@ -52,14 +52,14 @@ def retarget(motion: "Motion", character: Character, *, plant_feet: bool = True)
     if min(sizes) < 1e-6:
         raise MotionFormatError(f"{character.name}: legs without length cannot be retargeted; check the rest pose")
     scale = sizes[1] / sizes[0]
-    rest = Landmarks(*(None if part is None else part / scale for part in rest))
+    rest = rest.scaled(1.0 / scale)
     # From here to the end, lengths are meters on a body whose legs are as long as the motion's.
     positions = character.canonical_rest / scale
     anatomy = character.anatomy
     turns: Turns = {}
 
-    hips, resting_hips = source.moving_hips(), rest.resting_hips()
-    chest, resting_chest = source.chest(), rest.chest()
+    hips, chest = source.in_motion()
+    resting_hips, resting_chest = rest.at_rest()
     hips_turn = rotations.multiply(hips, rotations.conjugate(resting_hips))
     chest_turn = rotations.multiply(chest, rotations.conjugate(resting_chest))
     turns.update(dict.fromkeys(anatomy.pelvis, hips_turn))
@@ -131,7 +131,7 @@ def _turn_spine(
 def _turn_head(
     turns: Turns, character: Character, rest: Landmarks, source: Landmarks, chest: np.ndarray, chest_turn: np.ndarray
 ) -> None:
-    """Aim the neck at the head; the head looks ahead when the neck of the motion is as upright as usual."""
+    """Aim the neck at the head. The head looks ahead when the neck of the motion inclines as usual."""
     anatomy = character.anatomy
     way = rotations.normalize(source.head - source.neck, (0.0, 1.0, 0.0))
     at_rest = rotations.normalize(rest.head - rest.neck, (0.0, 1.0, 0.0))
@@ -142,7 +142,7 @@ def _turn_head(
         local = rotations.rotate(rotations.conjugate(chest), way)
         usual = _limited(_NEUTRAL_NECK, np.median(local, axis=0), _NECK_RANGE)
         nod = rotations.between(rotations.rotate(chest, usual), way)
-        turns[anatomy.head] = rotations.multiply(nod, chest_turn)
+        turns[anatomy.head] = rotations.multiply(nod, chest)
 
 
 def _limited(start: np.ndarray, end: np.ndarray, angle: float) -> np.ndarray:
@@ -204,12 +204,11 @@ def _turn_legs(
         bones = _bones(legs.hips[side], legs.knees[side]), _bones(legs.knees[side], legs.ankles[side])
         at_rest = _bones(rest.hips[side], rest.knees[side]), _bones(rest.knees[side], rest.ankles[side])
         _turn_limb(turns, limb, bones, at_rest, hips, relaxed, turns[character.anatomy.pelvis[-1]], fps)
-        way, resting = legs.toes[side] - legs.ankles[side], rest.toes[side] - rest.ankles[side]
-        swing = rotations.between(rotations.rotate(legs.turns[side], resting), way)
-        turns[limb.end] = rotations.multiply(swing, legs.turns[side])
+        resting = rest.toes[side, 0] - rest.ankles[side, 0]
+        turns[limb.end] = legs.turns[side]
         if limb.tip is not None:
             rise = legs.toes[side, :, 1] - rest.toes[side, 0, 1]
-            turns[limb.tip] = toe_turns(turns[limb.end], resting[0], rise, soles[side].toes)
+            turns[limb.tip] = toe_turns(turns[limb.end], resting, rise, soles[side])
 
 
 def _turn_limb(

@@ -23,7 +23,9 @@ def write_vrma(motion: CharacterMotion, path: Path) -> None:
     """
     character = motion.character
     bones = {joint: name for name, joint in character.human_bones.items() if not _is_small(name)}
-    rest = character.canonical_rest
+    # Players scale the path with the height of the hips in the rest pose, so that it must be the one of the VRM.
+    height = np.array([0.0, character.floor, 0.0])
+    rest = character.canonical_rest + height
     joints = sorted(bones)
     place = {joint: number for number, joint in enumerate(joints)}
     document = GlbDocument()
@@ -41,7 +43,7 @@ def write_vrma(motion: CharacterMotion, path: Path) -> None:
         else:
             roots.append(place[joint])
         if joint == character.anatomy.root:
-            curves.append((place[joint], "translation", motion.root))
+            curves.append((place[joint], "translation", motion.root + height))
         if joint in motion.turns:
             change = rotations.multiply(rotations.conjugate(motion.turn(parent)), motion.turn(joint))
             dots = np.sum(change[1:] * change[:-1], axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Original checkpoints of random numbers in the authors' layout, and matching tokenizers."""
+"""Original checkpoints with random numbers in the authors' layout, and matching tokenizers."""
 
 import string
 from collections.abc import Callable

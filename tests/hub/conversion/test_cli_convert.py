@@ -26,7 +26,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tok
     return command
 
 
-def test_a_folder(run, originals: Path, tmp_path: Path) -> None:
+def test_converts_a_folder(run, originals: Path, tmp_path: Path) -> None:
     code, out, err = run(originals, tmp_path / "out", *SETTINGS)
     assert code == 0, err
     assert "No license was given" in err
@@ -44,7 +44,7 @@ def test_a_folder(run, originals: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "captioning").exists()
 
 
-def test_errors_are_one_line(run, originals: Path, tmp_path: Path) -> None:
+def test_errors_take_one_line(run, originals: Path, tmp_path: Path) -> None:
     file = originals / "t2m" / "vq" / "model" / "vq.tar"
     code, out, err = run(file, tmp_path / "out", "--kind", "lamp")
     assert (code, out) == (1, "")
@@ -56,7 +56,7 @@ def test_errors_are_one_line(run, originals: Path, tmp_path: Path) -> None:
     assert "--set expects NAME=NUMBER" in " ".join(err.replace("│", " ").split())
 
 
-def test_a_converted_model_asks_for_a_duration(run, originals: Path, tmp_path: Path, capsys) -> None:
+def test_converted_model_requires_a_duration(run, originals: Path, tmp_path: Path, capsys) -> None:
     home = originals / "t2m"
     parts = ("--lamp", home / "qformer/model/qformer.tar", "--motion-vqvae", home / "vq/model/vq.tar")
     code, out, err = run(home / "mtrans/model/t2m.tar", tmp_path / "out", *SETTINGS, *parts)

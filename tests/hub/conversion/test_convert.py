@@ -68,7 +68,7 @@ def statistics_of(copies: Path) -> dict[str, Path]:
 # ---- output folders ---------------------------------------------------------------------------------------
 
 
-def test_a_folder_of_all_kinds_becomes_one_checkpoint_and_three_subfolders(converted: Conversion) -> None:
+def test_folder_of_all_kinds_becomes_one_checkpoint_with_three_subfolders(converted: Conversion) -> None:
     assert [(m.kind, os.path.relpath(m.folder, converted.output)) for m in converted.models] == [
         ("text-to-motion", "."),
         ("captioning", "captioning"),
@@ -103,7 +103,9 @@ def test_every_tensor_is_counted(converted: Conversion, originals: Path) -> None
     assert (lengths.tensors_used, lengths.tensors_unused) == (14, 0)
 
 
-def test_values_of_the_released_code(converted: Conversion, tokenizers: SimpleNamespace) -> None:
+def test_configurations_have_the_values_of_the_released_code(
+    converted: Conversion, tokenizers: SimpleNamespace
+) -> None:
     config = json.loads((converted.output / "config.json").read_text())
     assert config["attention_bias"] == "soft_causal"
     assert (config["mask_token_padding"], config["train_token_embeddings"]) == (False, True)
@@ -136,7 +138,7 @@ def test_statistics_come_from_the_folders_of_the_checkpoints(converted: Conversi
     assert np.allclose(judge.std, np.load(originals / "t2m" / "Comp_v6_KLD005" / "meta" / "std.npy"))
 
 
-def test_pipelines_of_captioning(converted: Conversion, walker: lamp_hf.Motion) -> None:
+def test_captioning_pipelines_run(converted: Conversion, walker: lamp_hf.Motion) -> None:
     for folder, model_class in (
         (converted.output / "captioning", "LampWithLanguageModelForMotionCaptioning"),
         (converted.output, "LampDecoderForMotionCaptioning"),
@@ -148,7 +150,7 @@ def test_pipelines_of_captioning(converted: Conversion, walker: lamp_hf.Motion) 
         assert 0 < answer["score"] <= 1
 
 
-def test_card(converted: Conversion, originals: Path) -> None:
+def test_card_of_a_conversion(converted: Conversion, originals: Path) -> None:
     text = (converted.output / "README.md").read_text()
     header = yaml.safe_load(text.split("---")[1])
     assert (header["library_name"], header["license"], header["pipeline_tag"]) == ("lamp_hf", "mit", "text-to-motion")
@@ -159,7 +161,7 @@ def test_card(converted: Conversion, originals: Path) -> None:
     assert "CLIP ViT-B/32" in (converted.output / "length-estimator" / "README.md").read_text()
 
 
-def test_a_second_conversion_keeps_a_user_edited_card(copies: Path, tmp_path: Path, convert_originals) -> None:
+def test_second_conversion_keeps_a_user_edited_card(copies: Path, tmp_path: Path, convert_originals) -> None:
     output = tmp_path / "out"
     convert_originals(copies / FILES["evaluator"], output, license="mit")
     card = output / "README.md"
@@ -176,7 +178,7 @@ def test_a_second_conversion_keeps_a_user_edited_card(copies: Path, tmp_path: Pa
         convert_originals(copies / FILES["evaluator"], output, overwrite=True)
 
 
-def test_a_checkpoint_that_no_conversion_wrote_is_not_replaced(
+def test_checkpoint_that_no_conversion_wrote_is_not_replaced(
     copies: Path, tiny_checkpoint: Path, tmp_path: Path, convert_originals
 ) -> None:
     output = tmp_path / "mine"
@@ -186,7 +188,7 @@ def test_a_checkpoint_that_no_conversion_wrote_is_not_replaced(
     assert (output / "model.safetensors").is_file()
 
 
-def test_a_user_edited_card_in_a_removed_folder_is_not_lost(copies: Path, tmp_path: Path, convert_originals) -> None:
+def test_user_edited_card_in_a_removed_folder_is_not_lost(copies: Path, tmp_path: Path, convert_originals) -> None:
     output = tmp_path / "out"
     convert_originals(copies, output, license="mit")
     card = output / "captioning" / "README.md"
@@ -196,7 +198,7 @@ def test_a_user_edited_card_in_a_removed_folder_is_not_lost(copies: Path, tmp_pa
     assert "My own words." in card.read_text()
 
 
-def test_the_snippets_of_all_six_kinds_run(
+def test_snippets_of_all_six_kinds_run(
     converted: Conversion, originals: Path, convert_originals, walker, waver, tmp_path: Path, monkeypatch
 ) -> None:
     folders = {model.kind: model.folder for model in converted.models}
@@ -230,7 +232,7 @@ def test_the_snippets_of_all_six_kinds_run(
             lamp_hf.metrics.load(name, **judge).compute(predictions=[walker, waver], references=["walks", "waves"])
 
 
-def test_a_sample_of_a_converted_model_has_a_duration(converted: Conversion, tmp_path: Path) -> None:
+def test_sample_of_a_converted_model_has_a_duration(converted: Conversion, tmp_path: Path) -> None:
     from lamp_hf.publishing.checkpoint_folder import CheckpointFolder
     from lamp_hf.publishing.sample import write_sample
 
@@ -239,7 +241,7 @@ def test_a_sample_of_a_converted_model_has_a_duration(converted: Conversion, tmp
     assert (tmp_path / "sample.gif").is_file()
 
 
-def test_a_license_is_not_invented(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
+def test_license_is_not_invented(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
     with caplog.at_level(logging.WARNING, "lamp_hf"):
         convert_originals(copies / FILES["evaluator"], tmp_path / "out")
     assert "its card says `other`" in caplog.text
@@ -284,7 +286,7 @@ def test_half_precision_becomes_single(copies: Path, tmp_path: Path, convert_ori
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_lamps_copy_of_the_tokenizer_decodes_with_a_warning(
+def test_tokenizer_copy_inside_lamp_decodes_with_a_warning(
     copies: Path, tmp_path: Path, convert_originals, caplog
 ) -> None:
     (copies / FILES["motion-vqvae"]).unlink()
@@ -293,7 +295,7 @@ def test_lamps_copy_of_the_tokenizer_decodes_with_a_warning(
     assert f"No motion tokenizer file found: the copy in {copies / FILES['lamp']} is used for decoding" in caplog.text
 
 
-def test_the_tokenizers_own_file_decodes(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
+def test_tokenizer_file_decodes(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
     name = "vqvae.decoder.model.6.bias"
     change(copies / FILES["motion-vqvae"], "vq_model", lambda tensors: tensors[name].fill_(7.0))
     change(copies / FILES["text-to-motion"], "t2m_transformer", lambda tensors: tensors["query_tokens"].fill_(7.0))
@@ -333,7 +335,7 @@ def kit(build_originals, convert_originals, tmp_path_factory) -> SimpleNamespace
     return SimpleNamespace(folder=folder, output=output, result=result, contents=contents)
 
 
-def test_all_kinds_for_kit(kit: SimpleNamespace, procedural: SimpleNamespace) -> None:
+def test_all_kinds_of_kit_ml(kit: SimpleNamespace, procedural: SimpleNamespace) -> None:
     assert [model.kind for model in kit.result.models] == [
         "text-to-motion",
         "captioning",
@@ -355,7 +357,7 @@ def test_all_kinds_for_kit(kit: SimpleNamespace, procedural: SimpleNamespace) ->
     assert lengths(torch.zeros(2, 16)).num_tokens.tolist() == [int(lengths(torch.zeros(1, 16)).num_tokens)] * 2
 
 
-def test_motions_for_kit_have_its_skeleton(kit: SimpleNamespace) -> None:
+def test_kit_ml_motions_have_the_kit_skeleton(kit: SimpleNamespace) -> None:
     pipe = pipeline("text-to-motion", model=str(kit.output))
     assert pipe.model.generation_config.guidance_scale == 2.0
     motion = pipe("a person walks", num_frames=24, seed=0)["motion"]
@@ -383,7 +385,7 @@ class Payload:
 
 @pytest.mark.parametrize(("builtin", "name"), [(False, "posix.system"), (True, "eval")])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_is_not_run(copies: Path, tmp_path: Path, refused, zipped: bool, builtin: bool, name: str) -> None:
+def test_pickled_code_is_not_run(copies: Path, tmp_path: Path, refused, zipped: bool, builtin: bool, name: str) -> None:
     file = copies / FILES["motion-vqvae"]
     reason = f"vq.tar: contains {name}, which is neither a tensor nor a plain value"
     content = torch.load(file, weights_only=True) | {"hook": Payload(tmp_path / "ran", builtin)}
@@ -428,7 +430,7 @@ def test_damaged_files(copies: Path, refused) -> None:
         assert ": wrong checksum)" in error
 
 
-def test_a_truncated_file_of_the_old_format(copies: Path, refused) -> None:
+def test_truncated_file_in_the_old_format(copies: Path, refused) -> None:
     file = copies / FILES["motion-vqvae"]
     content = torch.load(file, weights_only=True)
     torch.save(content, file, _use_new_zipfile_serialization=False)
@@ -455,7 +457,7 @@ def test_a_truncated_file_of_the_old_format(copies: Path, refused) -> None:
         ("length-estimator", "estimator", "output.5.bias"),
     ],
 )
-def test_numbers_that_are_not_finite(copies: Path, refused, kind: str, key: str, name: str, value: float) -> None:
+def test_non_finite_weights_are_refused(copies: Path, refused, kind: str, key: str, name: str, value: float) -> None:
     change(copies / FILES[kind], key, lambda tensors: tensors[name].view(-1)[-1:].fill_(value))
     error = refused(copies, kind=kind)
     assert f"{copies / FILES[kind]}: contains NaN or infinity in " in error
@@ -470,13 +472,13 @@ def test_numbers_that_are_not_finite(copies: Path, refused, kind: str, key: str,
         (lambda tensor: tensor.to_sparse(), "sparse_coo"),
     ],
 )
-def test_tensors_of_other_types(copies: Path, refused, convert_tensor: Callable, what: str) -> None:
+def test_tensors_of_other_types_are_refused(copies: Path, refused, convert_tensor: Callable, what: str) -> None:
     file, name = copies / FILES["captioning"], "opt_model.lm_head.weight"
     change(file, "trans", lambda tensors: tensors.update({name: convert_tensor(tensors[name])}))
     assert f"{file}: {name} is a {what} tensor, expected a dense floating-point tensor" in refused(file)
 
 
-def test_files_that_are_not_what_they_say(copies: Path, refused) -> None:
+def test_files_with_misleading_names(copies: Path, refused) -> None:
     assert f"{copies / FILES['motion-vqvae']}: no lamp checkpoint found, only motion-vqvae" in refused(
         copies / FILES["motion-vqvae"], kind="lamp"
     )
@@ -544,7 +546,7 @@ def test_every_tensor_is_accounted_for(copies: Path, refused, kind: str, key: st
     assert str(copies / FILES[kind]) in error
 
 
-def test_what_is_missing_is_named(copies: Path, tmp_path: Path, refused) -> None:
+def test_error_names_what_is_missing(copies: Path, tmp_path: Path, refused) -> None:
     assert "no such file or folder" in refused(tmp_path / "nothing", FileNotFoundError)
     assert "no checkpoint in this folder" in refused(copies / "vq" / "meta", FileNotFoundError)
     error = refused(copies / FILES["text-to-motion"], FileNotFoundError)
@@ -561,7 +563,9 @@ def _saved(path: Path, content: Any) -> Path:
     return path
 
 
-def test_given_statistics_are_not_the_evaluators(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
+def test_passed_statistics_are_not_used_for_the_evaluator(
+    copies: Path, tmp_path: Path, convert_originals, caplog
+) -> None:
     own = copies / "Comp_v6_KLD005" / "meta"
     given = statistics_of(copies)
     result = convert_originals(copies, tmp_path / "all", **given)
@@ -576,7 +580,7 @@ def test_given_statistics_are_not_the_evaluators(copies: Path, tmp_path: Path, c
     assert result.models[0].statistics == (given["mean"], given["std"])
 
 
-def test_statistics_that_do_not_fit(copies: Path, refused) -> None:
+def test_statistics_of_the_wrong_size_are_refused(copies: Path, refused) -> None:
     meta = copies / "vq" / "meta"
     np.save(meta / "std.npy", np.ones(251))
     assert f"{meta / 'std.npy'}: expected 263 numbers, found float64 (251,)" in refused(copies)
@@ -586,7 +590,7 @@ def test_statistics_that_do_not_fit(copies: Path, refused) -> None:
     assert "std.npy" in refused(copies)
 
 
-def test_two_files_of_a_kind_that_is_needed(copies: Path, tmp_path: Path, refused, convert_originals, caplog) -> None:
+def test_two_files_of_a_needed_kind(copies: Path, tmp_path: Path, refused, convert_originals, caplog) -> None:
     transformers = [copies / "mtrans" / "model" / name for name in ("net_best_fid.tar", "t2m.tar")]
     shutil.copy(transformers[1], transformers[0])
     for options in ({}, {"kind": "text-to-motion"}):
@@ -607,7 +611,7 @@ def test_two_files_of_a_kind_that_is_needed(copies: Path, tmp_path: Path, refuse
     assert f"{other} is left out: {copies / FILES['lamp']} is used as lamp" in caplog.text
 
 
-def test_a_folder_with_the_lamps_of_two_data_sets(
+def test_folder_with_lamp_files_of_two_data_sets(
     copies: Path, tmp_path: Path, kit: SimpleNamespace, refused, convert_originals
 ) -> None:
     """Converts a folder like the authors' `pretrained/`."""
@@ -652,7 +656,7 @@ def test_unreadable_files_matter_only_if_a_file_is_missing(
     assert "another.ckpt: contains types.SimpleNamespace" in caplog.text
 
 
-def test_other_files_are_left_out(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
+def test_unrelated_files_are_left_out(copies: Path, tmp_path: Path, convert_originals, caplog) -> None:
     other = _saved(copies / "glove.pt", {"vectors": torch.zeros(2)})
     with caplog.at_level(logging.WARNING, "lamp_hf"):
         result = convert_originals(copies, tmp_path / "out", kind="lamp")
@@ -687,7 +691,7 @@ def test_settings(copies: Path, refused, settings: dict[str, int]) -> None:
     assert "dilation_growth_rate: 'three' in the opt.txt next to it" in refused(copies, kind="motion-vqvae")
 
 
-def test_the_options_of_the_tokenizer_apply_to_every_model(copies: Path, tmp_path: Path, convert_originals) -> None:
+def test_options_of_the_tokenizer_apply_to_every_model(copies: Path, tmp_path: Path, convert_originals) -> None:
     (copies / "vq" / "opt.txt").write_text("dataset_name: t2m\ndilation_growth_rate: 2\n")
     for kind in ("motion-vqvae", "lamp", "text-to-motion", "captioning"):
         result = convert_originals(copies, tmp_path / kind, kind=kind)
@@ -715,7 +719,7 @@ def test_tokenizers(copies: Path, tmp_path: Path, refused, tokenizers: SimpleNam
 # ---- existing output folders ------------------------------------------------------------------------------
 
 
-def test_an_existing_folder_is_replaced_only_when_asked(copies: Path, tmp_path: Path, convert_originals) -> None:
+def test_existing_folder_is_replaced_only_on_request(copies: Path, tmp_path: Path, convert_originals) -> None:
     output = tmp_path / "out"
     output.mkdir()
     convert_originals(copies / FILES["length-estimator"], output)  # an empty one is used
@@ -731,16 +735,14 @@ def test_an_existing_folder_is_replaced_only_when_asked(copies: Path, tmp_path: 
     assert (output / "thesis.tex").read_text() == "mine"
 
 
-def test_originals_are_never_written_over(copies: Path, tmp_path: Path, convert_originals) -> None:
+def test_original_files_are_never_overwritten(copies: Path, tmp_path: Path, convert_originals) -> None:
     for output in (copies, tmp_path, copies / FILES["lamp"]):
         with pytest.raises((ValueError, FileExistsError), match=r"contains the original checkpoints|is a file"):
             convert_originals(copies, output, overwrite=True)
     assert (copies / FILES["lamp"]).stat().st_size > 100_000
 
 
-def test_a_failure_at_the_end_leaves_the_old_folder(
-    copies: Path, tmp_path: Path, convert_originals, monkeypatch
-) -> None:
+def test_failure_at_the_end_keeps_the_old_folder(copies: Path, tmp_path: Path, convert_originals, monkeypatch) -> None:
     output = tmp_path / "out"
     convert_originals(copies / FILES["evaluator"], output)
     before = {path.name: path.read_bytes() for path in output.iterdir()}
@@ -755,12 +757,12 @@ def test_a_failure_at_the_end_leaves_the_old_folder(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "t2m"]
 
 
-def test_wrong_kind(copies: Path, refused) -> None:
+def test_unknown_kind_is_refused(copies: Path, refused) -> None:
     assert "kind='t2m' is unknown; choose one of motion-vqvae, lamp, text-to-motion" in refused(copies, kind="t2m")
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["statistics in the folder", "statistics given"])
-def test_a_flat_folder_converts_whole(
+def test_flat_folder_is_converted_completely(
     originals: Path, tmp_path: Path, convert_originals, settings: dict[str, int], caplog, given: bool
 ) -> None:
     flat = tmp_path / "flat"

@@ -1,4 +1,4 @@
-"""GloVe vectors of the released evaluator: the layouts that are read, and the files that are refused."""
+"""GloVe vectors of the released evaluator: supported layouts and refused files."""
 
 import pickle
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_the_released_files(write: Callable[..., Path], protocol: int) -> None:
+def test_reads_the_released_files(write: Callable[..., Path], protocol: int) -> None:
     folder = write(words=pickle.dumps(WORDS, protocol), rows=pickle.dumps(ROWS, protocol))
     glove = read_glove(folder, 3)
     assert glove.words == ["unk", "walk", "a"]  # each word once, with the vector of its row
@@ -42,7 +42,7 @@ def test_the_released_files(write: Callable[..., Path], protocol: int) -> None:
     assert set(glove.digests) == {"our_vab_data.npy", "our_vab_words.pkl", "our_vab_idx.pkl"}
 
 
-def test_a_text_file(tmp_path: Path) -> None:
+def test_reads_a_text_file(tmp_path: Path) -> None:
     path = tmp_path / "glove.6B.3d.txt"
     path.write_text("walk 1 2 3\n. . . 4 5 6\nwalk 7 8 9\n<unk> 0.5 -1e-2 0\n", encoding="utf-8")
     glove = read_glove(path, 3)
@@ -50,7 +50,7 @@ def test_a_text_file(tmp_path: Path) -> None:
     assert glove.vectors.tolist() == [[1, 2, 3], [4, 5, 6], [0.5, pytest.approx(-0.01), 0]]
 
 
-def test_the_folder_is_found_around_the_checkpoints(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_folder_is_found_near_the_checkpoints(write: Callable[..., Path], tmp_path: Path) -> None:
     evaluator = tmp_path / "checkpoints" / "t2m" / "text_mot_match" / "model" / "finest.tar"
     evaluator.parent.mkdir(parents=True)
     assert find_glove(tmp_path / "checkpoints", evaluator) is None
@@ -62,7 +62,7 @@ def test_the_folder_is_found_around_the_checkpoints(write: Callable[..., Path], 
 
 
 class Harmful:
-    """Would write a file if it were unpickled."""
+    """Writes a file when it is unpickled."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -71,7 +71,7 @@ class Harmful:
         return (open, (str(self.path), "w"))
 
 
-def test_a_pickle_with_more_than_plain_values_is_not_loaded(write: Callable[..., Path], tmp_path: Path) -> None:
+def test_pickle_with_other_than_plain_values_is_not_loaded(write: Callable[..., Path], tmp_path: Path) -> None:
     for part in ("words", "rows"):
         folder = write(**{part: Harmful(tmp_path / "written")})
         with pytest.raises(ValueError, match=r"not a pickle of lists, dictionaries, strings and numbers only .*open"):
@@ -101,7 +101,7 @@ def test_a_pickle_with_more_than_plain_values_is_not_loaded(write: Callable[...,
         ({"data": np.full((4, 3), np.nan)}, "values that are not finite"),
     ],
 )
-def test_files_that_do_not_fit_are_refused(write: Callable[..., Path], change: dict[str, Any], said: str) -> None:
+def test_inconsistent_files_are_refused(write: Callable[..., Path], change: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_glove(write(**change), 3)
 

@@ -218,7 +218,7 @@ def test_text_to_motion_in_a_batch_with_visible_padding(
     assert torch.equal(ids, io[name])
 
 
-def test_pipeline_of_text_to_motion(reference: Conversion, reference_files: Path, golden: Path, parity) -> None:
+def test_text_to_motion_pipeline(reference: Conversion, reference_files: Path, golden: Path, parity) -> None:
     pipe = pipeline("text-to-motion", model=str(reference.output), temperature=0)
     about, io = json.loads((golden / "t2m.json").read_text()), load_file(golden / "t2m.io.safetensors")
     motion = pipe(about["texts"][0], duration=3.2, seed=0)["motion"]
@@ -277,10 +277,10 @@ def test_evaluator(reference: Conversion, golden: Path, parity) -> None:
 
 
 def test_evaluator_with_its_words(golden: Path, tmp_path: Path, convert_reference, parity) -> None:
-    """From the original files to the features, as `lamp-hf evaluate` reads annotated captions and whole clips."""
+    """Compare features computed from the original files, for annotated captions and whole clips."""
     io = load_file(golden / "evaluator.io.safetensors")
     lengths = io["cap_lens"].tolist()
-    # The reference has random vectors: one word of its own for each of them, with its part of speech.
+    # The reference has random vectors, so each gets its own word and part of speech.
     vectors, words, said = [], [], []
     for row, length in enumerate(lengths):
         pieces = []
@@ -295,7 +295,7 @@ def test_evaluator_with_its_words(golden: Path, tmp_path: Path, convert_referenc
     shutil.copy(golden / "ckpt" / "evaluator_finest.tar", folder / "model")
     np.save(folder / "mean.npy", np.zeros(263, np.float32))
     np.save(folder / "std.npy", np.ones(263, np.float32))
-    glove = tmp_path / "glove"  # beside the checkpoints, as in the released code
+    glove = tmp_path / "glove"  # next to the checkpoints, like in the released code
     glove.mkdir()
     table = torch.stack([*vectors, torch.zeros(30)]).numpy()
     order = np.random.default_rng(0).permutation(len(table))
@@ -314,7 +314,7 @@ def test_evaluator_with_its_words(golden: Path, tmp_path: Path, convert_referenc
     rows = zip(io["motions"].numpy(), io["m_lens"].tolist(), strict=True)
     motions = [Motion(features=frames[:length], fps=20.0) for frames, length in rows]
     parity("convert: evaluator, motions", torch.tensor(judge.motions(motions)), io["motion_embedding_input_order"])
-    # The reference has random vectors at the beginning and at the end of a text too.
+    # The reference also has random vectors at the beginning and the end of a text.
     tokenizer = judge.processor.tokenizer
     tokenizer.build_inputs_with_special_tokens = lambda ids, _=None: ids
     texts = judge.texts([" ".join(pieces) for pieces in said])

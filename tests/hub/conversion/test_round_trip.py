@@ -24,7 +24,7 @@ def published(hub, publisher, converted: Conversion) -> str:
     return "me/theirs"
 
 
-def test_round_trip_of_a_text_to_motion_model(hub, publisher, reader, published, converted: Conversion) -> None:
+def test_text_to_motion_round_trip(hub, publisher, reader, published, converted: Conversion) -> None:
     files = hub[published].files
     assert "conversion.json" in files
     assert not [name for name in files if "/" in name]  # the three others are pushed separately
@@ -37,7 +37,7 @@ def test_round_trip_of_a_text_to_motion_model(hub, publisher, reader, published,
     assert not any(str(converted.output.parent).encode() in content for content in files.values())
 
 
-def test_round_trip_of_a_captioner(hub, publisher, reader, converted: Conversion) -> None:
+def test_captioner_round_trip(hub, publisher, reader, converted: Conversion) -> None:
     captioner = converted.output / "captioning"
     command = ["push", captioner, "me/their-captioner", "--no-sample"]
     assert publisher.lamp_hf(*command) == 0, publisher.printed
