@@ -289,14 +289,14 @@ def retrieval(
 ) -> None:
     """Evaluate text-to-motion and motion-to-text retrieval: recall and median rank.
 
-    The protocols are those of TMR (all, threshold, dissimilar and small_batches), and released, which measures what the
-    released code of LaMP measures.
+    The protocols are those of TMR (all, threshold, dissimilar and small_batches), which are the default, and released,
+    which measures what the released code of LaMP measures.
 
     `lamp-hf evaluate retrieval lamp-small --data DATA --rerank 10`
     """
     from lamp_hf.evaluation.protocols import retrieval as task
 
-    protocols = _chosen(protocol, task.PROTOCOLS)
+    protocols = _chosen(protocol, task.PROTOCOLS, task.DEFAULT_PROTOCOLS)
     checkpoint = find_checkpoint(model, "motion-retrieval")
     card = _card(checkpoint, write_card)
     clips = _data(data, split, limit, skip_bad, cache_dir)

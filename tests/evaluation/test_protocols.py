@@ -16,7 +16,7 @@ from lamp_hf.evaluation.protocols.captioning import evaluate_captioning_protocol
 from lamp_hf.evaluation.protocols.common import EvaluationSet, derangement
 from lamp_hf.evaluation.protocols.reconstruction import evaluate_reconstruction_protocol
 from lamp_hf.evaluation.protocols.released import parts_of_clips
-from lamp_hf.evaluation.protocols.retrieval import Reranker, evaluate_retrieval_protocols, released_scores
+from lamp_hf.evaluation.protocols.retrieval import PROTOCOLS, Reranker, evaluate_retrieval_protocols, released_scores
 from lamp_hf.evaluation.protocols.text_to_motion import evaluate_text_to_motion_protocols
 from lamp_hf.evaluation.records import EvaluationRecord
 from lamp_hf.metrics.embedder import Embedder
@@ -113,7 +113,8 @@ def test_reconstruction_on_an_evaluators_features(
 
 
 def test_retrieval_has_caption_and_chance_references(data: EvaluationSet, encoder: MotionTextEncoder) -> None:
-    records = evaluate_retrieval_protocols("tiny", encoder, data, rerank=5, repeats=4, dissimilar_size=10)
+    options = {"protocols": PROTOCOLS, "rerank": 5, "repeats": 4, "dissimilar_size": 10}
+    records = evaluate_retrieval_protocols("tiny", encoder, data, **options)
     names = ["all", "threshold", "dissimilar", "small_batches", "released"]
     assert [record.protocol.name for record in records] == names
     by_name = {record.protocol.name: record for record in records}
