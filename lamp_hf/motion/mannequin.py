@@ -347,7 +347,7 @@ class _Cage:
     def cap(self, ring: list[int], side: int = 0, *, flipped: bool = False) -> None:
         """Close the end of a tube with strips across the ring; `flipped` if the ring runs clockwise."""
         last, middle = len(ring) - 1, len(ring) // 2
-        strips = [(ring[0], ring[1], ring[last])]
+        strips: list[tuple[int, ...]] = [(ring[0], ring[1], ring[last])]
         strips += [(ring[k], ring[k + 1], ring[last - k], ring[last - k + 1]) for k in range(1, middle - 1)]
         strips.append((ring[middle - 1], ring[middle], ring[middle + 1]))
         for corners in strips:
@@ -455,8 +455,8 @@ def _add_trunk(cage: _Cage, body: _Body) -> None:
         columns = [sign * column % _COLUMNS for column in (first, first + 1, last)]
         around = [low[k] for k in columns] + [middle[columns[2]]] + [high[k] for k in columns[::-1]]
         _add_arm(cage, body, [*around, middle[columns[0]]], joints, sign)
-    for ring in (middle[3], middle[9]):  # the vertices inside the openings have no face
-        cage.values[ring][:] = np.nan
+    for vertex in (middle[3], middle[9]):  # the vertices inside the openings have no face
+        cage.values[vertex][:] = np.nan
     _add_legs(cage, body, rings[0], hip_y, hip_x)
 
 
@@ -525,10 +525,10 @@ def _add_arm(cage: _Cage, body: _Body, ring: list[int], joints: Sequence[int], s
     base = [rings[1][a], rings[1][b], rings[2][b], rings[2][a]]
     corners = np.array([cage.values[corner][:3] for corner in base])
     ahead = rotations.rotate(body.turns[shoulder], [sign * 1.0, 0.0, 0.0])
-    forward = rotations.rotate(body.turns[shoulder], [0.0, -0.3, 1.0])
-    for grown, step in ((0.95, 0.008 * ahead + 0.022 * forward), (0.95, 0.034 * ahead + 0.016 * forward)):
-        middle = corners.mean(axis=0)
-        corners = middle + (corners - middle) * grown + step * size
+    palm = rotations.rotate(body.turns[shoulder], [0.0, -0.3, 1.0])
+    for grown, step in ((0.95, 0.008 * ahead + 0.022 * palm), (0.95, 0.034 * ahead + 0.016 * palm)):
+        center = corners.mean(axis=0)
+        corners = center + (corners - center) * grown + step * size
         tip = cage.add(corners, [{wrist: 1.0}] * 4)
         cage.bridge(base, tip, side)
         base = tip
@@ -617,7 +617,7 @@ def _add_leg(cage: _Cage, body: _Body, ring: list[int], joints: Sequence[int], s
     length = max(float(np.hypot(*spread[[0, 2]])), 0.06 * size) / size
     floor = -(max(float(-spread[1]), 0.012 * size) + body.sole) / size
     # Rings of the foot: back or bottom (y, z), front or top (y, z), half width, and weight of the toes.
-    rows = (
+    sections = (
         (0.25 * floor, -0.052, 0.034, 0.046, 0.035, 0.0),
         (0.86 * floor, -0.066, 0.014, 0.062, 0.037, 0.0),
         (floor, -0.022, min(-0.006, 0.3 * floor), 0.38 * length + 0.046, 0.041, 0.0),
@@ -627,7 +627,7 @@ def _add_leg(cage: _Cage, body: _Body, ring: list[int], joints: Sequence[int], s
         (floor + 0.004, length + 0.074, floor + 0.020, length + 0.074, 0.028, 1.0),
     )
     origin = body.relaxed[ankle]
-    for bottom_y, bottom_z, top_y, top_z, width, weight in rows:
+    for bottom_y, bottom_z, top_y, top_z, width, weight in sections:
         low, high = np.array([0.0, bottom_y, bottom_z]), np.array([0.0, top_y, top_z])
         shape = _LEG_RING.copy()
         shape[4:7, 1] = -1.0  # a flat sole
@@ -636,7 +636,7 @@ def _add_leg(cage: _Cage, body: _Body, ring: list[int], joints: Sequence[int], s
         points[:, 0] += sign * shape[:, 0] * width
         moved = rotations.rotate(body.turns[hip], points * size) + origin
         influences = {foot: 1.0 - weight, toe: weight} if bottom_z > 0.0 else {foot: 1.0}
-        if bottom_y == rows[0][0]:
+        if bottom_y == sections[0][0]:
             influences = {knee: 0.5, foot: 0.5}
         following = cage.add(moved, [influences] * 8)
         join(following, ring, side)

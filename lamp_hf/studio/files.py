@@ -111,7 +111,8 @@ def write_motion(
                 character = Character.of_rig("vrm")  # a VRM animation fits every VRM character, but no other rig
             motion.on(character, plant_feet=not motion.final_feet).save(path)
         else:
-            motion.save(path, **({"progress": progress} if suffix == "mp4" else {}))
+            options: dict[str, Any] = {"progress": progress} if suffix == "mp4" else {}
+            motion.save(path, **options)
         return path.read_bytes()
 
 

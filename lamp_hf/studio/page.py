@@ -347,8 +347,8 @@ class StudioPage:
         self._quick(self.open.click, self.on_open, [], work)
 
         self.motion.span(_span, None, [self.start, self.end], **QUIET)
-        for number in (self.start, self.end):
-            number.input(None, [self.start, self.end], None, js=TO_PLAYER)
+        for edge in (self.start, self.end):
+            edge.input(None, [self.start, self.end], None, js=TO_PLAYER)
         span = [self.edit_text, self.start, self.end, *settings]
         for trigger in (self.edit.click, self.edit_text.submit):
             self._job(trigger, self.on_edit, span, work, self.motion)

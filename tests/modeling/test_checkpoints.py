@@ -70,7 +70,7 @@ def test_models_load_from_checkpoints_that_contain_them(checkpoint) -> None:
 def test_error_names_what_is_missing(checkpoint) -> None:
     (checkpoint / "tokenizer.json").unlink()
     (checkpoint / "tokenizer_config.json").unlink()
-    with pytest.raises(CheckpointError, match=r"is incomplete: it has no tokenizer.json or vocab.txt. Found: config"):
+    with pytest.raises(CheckpointError, match=r"it has no tokenizer.json or vocab.txt or words.json. Found: config"):
         lamp_hf.LampProcessor.from_pretrained(checkpoint)
     (checkpoint / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"it has no model.safetensors or model.safetensors.index.json"):
