@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 SCENES = 6
 FIRST_SCENES = (("a person walks forward", 3.0), ("the person bows", 2.5))
+MAX_SEED = 18  # digits
 MAX_TEXT = 500  # characters of a sentence; the model reads far less
 RATES = (("of the model", 0), *((f"{rate} fps", rate) for rate in (24, 30, 60)))
 NO_CHARACTER = "none"
@@ -179,8 +180,8 @@ class StudioPage:
         with gr.Row():
             self.keep = [gr.Button(f"Keep {k + 1}", visible=False, min_width=120) for k in range(actions.TAKES)]
 
-    def _settings(self) -> tuple[gr.Number, gr.Slider, gr.Textbox]:
-        seed = gr.Number(label="Seed", value=None, precision=0, minimum=0, info="Empty: another one each time")
+    def _settings(self) -> tuple[gr.Textbox, gr.Slider, gr.Textbox]:
+        seed = gr.Textbox(label="Seed", placeholder="empty: another one each time", max_length=MAX_SEED)
         guidance = gr.Slider(
             1,
             10,
@@ -210,8 +211,8 @@ class StudioPage:
         with gr.Row():
             self.add_scene = gr.Button("Add a scene", min_width=140)
             self.remove_scene = gr.Button("Remove the last scene", min_width=140)
-            self.board_seed = gr.Number(
-                label="Seed", value=None, precision=0, minimum=0, info="Empty: another one each time", min_width=140
+            self.board_seed = gr.Textbox(
+                label="Seed", placeholder="empty: another one each time", max_length=MAX_SEED, min_width=140
             )
         self.make_board = gr.Button("Make the storyboard", variant="primary")
 
@@ -453,7 +454,7 @@ class StudioPage:
         show: Show,
         text: str,
         seconds: float,
-        seed: float | None,
+        seed: str | None,
         guidance: float,
         avoid: str | None,
     ) -> Updates:
@@ -484,7 +485,7 @@ class StudioPage:
             self.status: views.status(line),
         }
 
-    def on_storyboard(self, session: Session, show: Show, count: int, seed: float | None, *rest: Any) -> Updates:
+    def on_storyboard(self, session: Session, show: Show, count: int, seed: str | None, *rest: Any) -> Updates:
         """Generate a storyboard."""
         texts, seconds = rest[:count], rest[SCENES : SCENES + count]
         clip = actions.generate_storyboard(
@@ -503,7 +504,7 @@ class StudioPage:
         text: str,
         start: float | None,
         end: float | None,
-        seed: float | None,
+        seed: str | None,
         guidance: float,
         avoid: str | None,
     ) -> Updates:
@@ -527,7 +528,7 @@ class StudioPage:
         show: Show,
         text: str,
         seconds: float,
-        seed: float | None,
+        seed: str | None,
         guidance: float,
         avoid: str | None,
     ) -> Updates:
@@ -708,9 +709,12 @@ class StudioPage:
         return {self.figure: gr.update(value=None if path is None else str(path), visible=path is not None)}
 
 
-def _settings(seed: float | None, guidance: float | None = None, avoid: str | None = None) -> Settings:
+def _settings(seed: str | None, guidance: float | None = None, avoid: str | None = None) -> Settings:
     # A box that was never shown has no value.
-    return Settings(None if seed is None else int(seed), guidance, avoid or "")
+    text = (seed or "").strip()
+    if text and not text.isdecimal():
+        raise ValueError(f"the seed {text!r} is not a whole number; leave it empty for another one each time")
+    return Settings(int(text) if text else None, guidance, avoid or "")
 
 
 def _span(event: gr.EventData) -> tuple[float, float]:
