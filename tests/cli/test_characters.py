@@ -12,10 +12,12 @@ from lamp_hf.cli.options import RigOption
 from lamp_hf.motion.motion import Motion
 from lamp_hf.motion.retarget import Character
 from lamp_hf.motion.retarget.presets import PRESETS
+from lamp_hf.terminal import logs_on_stderr
 
 
 def call(*arguments: object):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    with logs_on_stderr():  # restores the levels of the loggers, which commands change
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
