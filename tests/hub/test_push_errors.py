@@ -60,7 +60,7 @@ def test_missing_index(reader) -> None:
     [
         (("model.safetensors",), "it has no model.safetensors or model.safetensors.index.json. Found: config.json, "),
         (("processor_config.json",), "it has no processor_config.json or preprocessor_config.json. Found: config.json"),
-        (("tokenizer.json", "tokenizer_config.json"), "it has no tokenizer.json or vocab.txt or words.json. Found: config"),
+        (("tokenizer.json", "tokenizer_config.json"), "it has no tokenizer.json or vocab.txt or words.json"),
     ],
 )
 def test_error_names_a_missing_file(hub, reader, tiny_checkpoint, without, said) -> None:
