@@ -198,7 +198,8 @@ def test_downloads(suffix: str, walker: Motion, tmp_path: Path) -> None:
         assert path.read_bytes()[4:8] == b"ftyp"
         return
     loaded = Motion.load(path)
-    tolerance = 1e-5 if suffix == "npz" else 0.1  # a VRM animation has the proportions of its character
+    # Files on a body of their own have its proportions, a VRM animation those of the rig.
+    tolerance = {"npz": 1e-5, "vrma": 0.2}.get(suffix, 0.1)
     height = np.ptp(loaded.joints[0, :, 1])
     assert loaded.num_frames == short.num_frames
     assert height == pytest.approx(np.ptp(short.joints[0, :, 1]), abs=tolerance)
@@ -227,7 +228,7 @@ def test_characters(walker: Motion, tmp_path: Path) -> None:
     assert path is not None
     again = files.read_character(path, Limits())
     assert not path.exists()
-    assert again.joint_names == rig.joint_names
+    assert sorted(again.joint_names) == sorted(rig.joint_names)  # files order them by the hierarchy
     content = files.write_motion(motion, "bvh", character=again)
     assert b"mixamorig" in content
     skeleton = tmp_path / "skeleton.bvh"
