@@ -49,7 +49,7 @@ def save(
     motion = motion.adjust(**adjust)
     feet = feet_options(adjust)
     if character is not None:
-        motion.on(character, plant_feet=feet.get("plant_feet") is not False).save(path)
+        motion.on(character, **feet).save(path)
         return f"{path}: {motion.num_frames} frames, {motion.duration:.2f} s, on {character.name}"
     options = {} if path.suffix.lower() in EXACT_FORMATS else feet
     report = motion.save(path, **options, **showing)

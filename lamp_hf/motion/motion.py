@@ -363,7 +363,9 @@ class Motion:
             motion = motion.in_place(plant_feet=plant_feet)
         return motion.to_origin() if origin else motion
 
-    def on(self, character: "Character | str | os.PathLike[str]", *, plant_feet: bool = True) -> "CharacterMotion":
+    def on(
+        self, character: "Character | str | os.PathLike[str]", *, plant_feet: bool | None = None
+    ) -> "CharacterMotion":
         """Retarget the motion onto a character: a figure with its own joints, proportions and rest pose.
 
         The bones of the character keep their lengths. The directions of limbs, spine and head and the facing of hips
@@ -372,7 +374,8 @@ class Motion:
         Args:
             character: a [`Character`], the path of a .glb, .vrm or .bvh file, or the name of a rig: `mixamo`,
                 `unreal`, `unity`, `vrm`, `rigify` or `smpl`.
-            plant_feet: whether feet that stand on the floor stay in place.
+            plant_feet: whether feet that stand on the floor stay in place. Defaults to `True`, but to `False` for a
+                motion with `final_feet`, such as a loop, which planting would break.
 
         Returns:
             The motion on the character; save it with `.save("hero_wave.glb")`.
@@ -402,7 +405,7 @@ class Motion:
 
         if not isinstance(character, Character):
             character = Character.find(character)
-        return retarget(self, character, plant_feet=plant_feet)
+        return retarget(self, character, plant_feet=not self.final_feet if plant_feet is None else plant_feet)
 
     # ---- figures ------------------------------------------------------------------------------------------
 

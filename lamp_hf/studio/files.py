@@ -109,7 +109,7 @@ def write_motion(
         if character is not None and suffix in _OF_CHARACTERS:
             if suffix == "vrma" and not character.human_bones:
                 character = Character.of_rig("vrm")  # a VRM animation fits every VRM character, but no other rig
-            motion.on(character, plant_feet=not motion.final_feet).save(path)
+            motion.on(character).save(path)
         else:
             options: dict[str, Any] = {"progress": progress} if suffix == "mp4" else {}
             motion.save(path, **options)

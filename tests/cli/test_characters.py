@@ -42,6 +42,16 @@ def test_convert_motion_onto_a_character(folder: Path, walker: Motion) -> None:
     assert cosine.min() > np.cos(np.radians(3.0))
 
 
+def test_loop_on_a_character_is_not_planted_again(folder: Path, walker: Motion) -> None:
+    result = call("convert-motion", "walk.bvh", "loop.bvh", "--loop", "--plant-feet", "--rig", "unreal")
+    assert result.exit_code == 0, result.output
+    read = Motion.load("walk.bvh").adjust(loop=True, plant_feet=True)
+    read.on("unreal").save("expected.bvh")
+    assert Path("loop.bvh").read_bytes() == Path("expected.bvh").read_bytes()
+    read.on("unreal", plant_feet=True).save("planted.bvh")
+    assert Path("loop.bvh").read_bytes() != Path("planted.bvh").read_bytes()
+
+
 def test_a_folder_onto_a_rig(folder: Path) -> None:
     (folder / "takes").mkdir()
     (folder / "walk.bvh").rename(folder / "takes" / "walk.bvh")

@@ -500,6 +500,9 @@ def test_feet_stay_on_the_floor_of_the_character(tmp_path):
         assert np.abs(places[:, joint, 1] - character.rest_positions[joint, 1]).max() < 0.003
     sliding = motion.on(character, plant_feet=False).positions
     assert np.ptp(sliding[:, character.joint_names.index("foot_l"), 0]) > 0.015
+    final = Motion(joints, final_feet=True)  # as loops are, which planting would break
+    np.testing.assert_array_equal(final.on(character).positions, sliding)
+    np.testing.assert_array_equal(final.on(character, plant_feet=True).positions, places)
     knee, hip, ankle = (places[:, character.joint_names.index(name)] for name in ("calf_l", "thigh_l", "foot_l"))
     assert (knee[:, 2] > (hip[:, 2] + ankle[:, 2]) / 2 + 0.05).all()  # forward
 

@@ -60,7 +60,7 @@ def write_video(
             if the motion was generated, `False` if it was read from a file (`own_body`) or its feet are final.
         style: "mannequin" is a shaded body with blue hands and feet on its left and orange ones on its right;
             "skeleton" shows the joints without any fitting, with flat limbs that are blue on the left and orange on the
-            right, and takes about a fifth of the time.
+            right, and is drawn much faster.
         progress: called after each frame with the number of finished frames and the total.
 
     Raises:
